@@ -1,0 +1,8 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Run the command line by ``python -m buildset_registry``."""
+
+import sys
+
+from buildset_registry.cli import main
+
+sys.exit(main())

@@ -1,0 +1,260 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The configuration file: one typed tree with the defaults inside it; an unknown key is an error.
+
+``buildset-registry up`` writes the file; ``buildset-registry serve --config FILE`` reads it. Secrets
+have no default. Relative paths are relative to the file's folder. Everything else in the
+package takes values, not this tree; only ``server.py`` and ``instance/`` read it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from dataclasses import dataclass, field
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import yaml
+
+from buildset_registry.errors import ConfigError
+
+Network = IPv4Network | IPv6Network
+
+#: Registries that are pulled through where the configuration names none.
+DEFAULT_UPSTREAMS = {
+    "docker.io": "https://registry-1.docker.io",
+    "quay.io": "https://quay.io",
+    "gcr.io": "https://gcr.io",
+    "ghcr.io": "https://ghcr.io",
+    "registry.k8s.io": "https://registry.k8s.io",
+    "public.ecr.aws": "https://public.ecr.aws",
+    "mcr.microsoft.com": "https://mcr.microsoft.com",
+    "registry.access.redhat.com": "https://registry.access.redhat.com",
+    "registry.fedoraproject.org": "https://registry.fedoraproject.org",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Upstream:
+    """A registry to pull through."""
+
+    name: str
+    """How images name it: ``docker.io``, ``quay.io``, ``registry.example.com:5000``."""
+
+    url: str
+    """Where its API is: ``https://...``, or ``http://...`` said explicitly."""
+
+    ca: Path | None = None
+    """PEM file to verify it with, instead of the system's certificates."""
+
+    username: str | None = None
+    password: str | None = field(default=None, repr=False)
+    """Credentials the registry itself uses there; a client's credentials are never sent upstream."""
+
+    public: bool = False
+    """Whether everybody who may pull here may see what the credentials can see."""
+
+    mirror: str | None = None
+    """URL of a mirror of the site, asked before ``url``."""
+
+    @property
+    def private(self) -> bool:
+        """Whether pulling through needs a login: its credentials may see more than the public."""
+        return self.username is not None and not self.public
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoint:
+    """One listener."""
+
+    port: int
+    """TCP port."""
+
+    address: str | None = None
+    """Address to listen on; by default every address, IPv6 too where the host has it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoints:
+    """Where the registry listens: pull (read-only) and push, or one ``single`` port for both."""
+
+    pull: Endpoint | None = None
+    push: Endpoint | None = None
+    single: Endpoint | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tls:
+    """The server's certificate."""
+
+    certificate: Path
+    """PEM file: the certificate and what it was signed by."""
+
+    key: Path
+    """PEM file: its private key (PKCS#8, PKCS#1 or SEC 1), readable by the server only."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Auth:
+    """Who may do what."""
+
+    htpasswd: Path | None = None
+    """Users and bcrypt hashes; without it nobody may write."""
+
+    token_key: Path | None = None
+    """File of at least 32 random bytes that signs this registry's bearer tokens; made at start-up
+    in memory where none is named (then tokens end with the process)."""
+
+    token_seconds: int = 300
+    """How long a bearer token is valid."""
+
+    anonymous_pull: bool = True
+    """Whether pulling needs no login."""
+
+    allowed_networks: tuple[Network, ...] = ()
+    """Clients from elsewhere are refused; empty allows every network."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Log:
+    """The access log and the messages."""
+
+    file: Path | None = None
+    """Where it goes; by default standard error."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """The whole file."""
+
+    endpoints: Endpoints
+    storage: Path
+    """The data directory; ``docker/registry/v2`` is below it, as distribution lays it out."""
+
+    tls: Tls | None = None
+    """Without it the registry speaks plain HTTP: behind a proxy that ends TLS."""
+
+    auth: Auth = field(default_factory=Auth)
+    upstreams: tuple[Upstream, ...] = ()
+    log: Log = field(default_factory=Log)
+
+    @classmethod
+    def load(cls, path: Path) -> Config:
+        """Read a YAML file; ``ConfigError`` says what is wrong, where, and what to do."""
+        try:
+            text = path.read_text()
+        except OSError as error:
+            raise ConfigError(f"cannot read {path}: {error.strerror}; name the file with --config") from None
+        try:
+            tree = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            reason = " ".join(str(error).split())
+            raise ConfigError(f"{path} is not YAML: {reason}") from None
+        return cls.parse(tree, str(path), path.parent)
+
+    @classmethod
+    def parse(cls, tree: object, source: str, folder: Path) -> Config:
+        """Check a tree of plain values and resolve its paths against ``folder``."""
+        config = typing.cast("Config", _Reader(source, folder).section(tree, cls, ""))
+        endpoints = config.endpoints
+        two = endpoints.pull is not None or endpoints.push is not None
+        if two == (endpoints.single is not None):
+            raise ConfigError(
+                f"{source}: endpoints needs either single, or pull and push; give the ones to listen on"
+            )
+        _check_upstreams(config.upstreams, source)
+        return config
+
+
+def _check_upstreams(upstreams: tuple[Upstream, ...], source: str) -> None:
+    seen = set()
+    for upstream in upstreams:
+        for url in filter(None, (upstream.url, upstream.mirror)):
+            parts = urlsplit(url)
+            if parts.scheme not in ("https", "http") or not parts.hostname:
+                raise ConfigError(
+                    f"{source}: upstream {upstream.name}: {url!r} is not an https:// or http:// URL"
+                )
+        if (upstream.username is None) != (upstream.password is None):
+            raise ConfigError(f"{source}: upstream {upstream.name}: give username and password, or neither")
+        if upstream.name in seen:
+            raise ConfigError(f"{source}: upstream {upstream.name} is listed twice; keep one of them")
+        seen.add(upstream.name)
+
+
+class _Reader:
+    """Turn plain YAML values into the dataclasses above, by their annotations."""
+
+    def __init__(self, source: str, folder: Path) -> None:
+        self._source = source
+        self._folder = folder
+
+    def section(self, tree: object, cls: type, where: str) -> object:
+        """Read one mapping into the dataclass ``cls``."""
+        if not isinstance(tree, dict):
+            raise self._error(where or "the file", "a mapping", tree)
+        fields = {item.name: item for item in dataclasses.fields(cls)}
+        hints = typing.get_type_hints(cls)
+        for key in tree:
+            if key not in fields:
+                known = ", ".join(fields)
+                raise ConfigError(f"{self._source}: unknown key {_join(where, key)}; known here: {known}")
+        values = {
+            key: self._value(value, hints[key], _join(where, key))
+            for key, value in tree.items()
+            if value is not None or _is_optional(hints[key])
+        }
+        for name, item in fields.items():
+            required = item.default is item.default_factory is dataclasses.MISSING
+            if required and name not in values:
+                raise ConfigError(f"{self._source}: {_join(where, name)} is missing; set it")
+        return cls(**values)
+
+    def _value(self, value: object, hint: object, where: str) -> object:
+        if typing.get_origin(hint) is tuple:
+            if not isinstance(value, list):
+                raise self._error(where, "a list", value)
+            item = typing.get_args(hint)[0]
+            return tuple(self._value(one, item, f"{where}[{i}]") for i, one in enumerate(value))
+        if hint == Network:
+            return self._network(value, where)
+        if typing.get_origin(hint) in (types.UnionType, typing.Union):
+            if value is None:
+                return None
+            return self._value(value, typing.get_args(hint)[0], where)
+        if isinstance(hint, type) and dataclasses.is_dataclass(hint):
+            return self.section(value, hint, where)
+        return self._scalar(value, hint, where)
+
+    def _scalar(self, value: object, hint: object, where: str) -> object:
+        if hint is Path:
+            if not isinstance(value, str):
+                raise self._error(where, "a path", value)
+            return self._folder / Path(value).expanduser()
+        names = {bool: "true or false", int: "a number", str: "a string"}
+        assert isinstance(hint, type)
+        if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
+            raise self._error(where, names[hint], value)
+        if where.endswith(".port") and not 0 < typing.cast("int", value) < 65536:
+            raise self._error(where, "a port from 1 to 65535", value)
+        return value
+
+    def _network(self, value: object, where: str) -> Network:
+        try:
+            return ip_network(str(value), strict=False)
+        except ValueError:
+            raise self._error(where, "a network such as 10.0.0.0/8 or 2001:db8::/32", value) from None
+
+    def _error(self, where: str, wanted: str, value: object) -> ConfigError:
+        shown = "(hidden)" if "password" in where else repr(value)
+        return ConfigError(f"{self._source}: {where} must be {wanted}, not {shown}")
+
+
+def _join(where: str, key: object) -> str:
+    return f"{where}.{key}" if where else str(key)
+
+
+def _is_optional(hint: object) -> bool:
+    return type(None) in typing.get_args(hint)

@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Everything that can be refused, as data: code, HTTP status, default message.
+
+Handlers and stores raise these; one place (``http/app.py``) writes them as the error body of the
+OCI distribution specification, section "Error Codes". Nothing here knows HTTP beyond a number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+
+class RegistryError(Exception):
+    """Refuse a request with a code of the specification.
+
+    ``message`` is one line for people, ``detail`` is any JSON value, ``headers`` go out with the
+    answer (for example ``Range`` after a refused chunk).
+    """
+
+    code: ClassVar[str] = "UNKNOWN"
+    status: ClassVar[int] = 500
+    default: ClassVar[str] = "unknown error"
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        detail: object = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        self.message = message or self.default
+        self.detail = detail
+        self.headers = dict(headers or {})
+        super().__init__(self.message)
+
+
+class BlobUnknown(RegistryError):
+    code, status, default = "BLOB_UNKNOWN", 404, "blob unknown to registry"
+
+
+class BlobUploadInvalid(RegistryError):
+    code, status, default = "BLOB_UPLOAD_INVALID", 400, "blob upload invalid"
+
+
+class BlobUploadUnknown(RegistryError):
+    code, status, default = "BLOB_UPLOAD_UNKNOWN", 404, "blob upload unknown to registry"
+
+
+class DigestInvalid(RegistryError):
+    code, status, default = "DIGEST_INVALID", 400, "provided digest did not match uploaded content"
+
+
+class ManifestBlobUnknown(RegistryError):
+    code, status, default = (
+        "MANIFEST_BLOB_UNKNOWN",
+        404,
+        "manifest references a manifest or blob unknown to registry",
+    )
+
+
+class ManifestInvalid(RegistryError):
+    code, status, default = "MANIFEST_INVALID", 400, "manifest invalid"
+
+
+class ManifestUnknown(RegistryError):
+    code, status, default = "MANIFEST_UNKNOWN", 404, "manifest unknown to registry"
+
+
+class NameInvalid(RegistryError):
+    code, status, default = "NAME_INVALID", 400, "invalid repository name"
+
+
+class NameUnknown(RegistryError):
+    code, status, default = "NAME_UNKNOWN", 404, "repository name not known to registry"
+
+
+class SizeInvalid(RegistryError):
+    code, status, default = "SIZE_INVALID", 400, "provided length did not match content length"
+
+
+class Unauthorized(RegistryError):
+    code, status, default = "UNAUTHORIZED", 401, "authentication required"
+
+
+class Denied(RegistryError):
+    code, status, default = "DENIED", 403, "requested access to the resource is denied"
+
+
+class Unsupported(RegistryError):
+    code, status, default = "UNSUPPORTED", 405, "the operation is unsupported"
+
+
+class TooManyRequests(RegistryError):
+    code, status, default = "TOOMANYREQUESTS", 429, "too many requests"
+
+
+class TagInvalid(RegistryError):
+    """Refuse a tag outside the grammar (a code of distribution, still used by its clients)."""
+
+    code, status, default = "TAG_INVALID", 400, "manifest tag did not match the grammar"
+
+
+class ManifestTooLarge(ManifestInvalid):
+    status, default = 413, "manifest is larger than 4 MiB"
+
+
+class RangeInvalid(BlobUploadInvalid):
+    """Refuse a chunk that does not start where the last one ended."""
+
+    status, default = 416, "chunk is out of order"
+
+
+class RangeNotSatisfiable(RegistryError):
+    code, status, default = "RANGE_INVALID", 416, "range lies outside the content"
+
+
+class PaginationInvalid(RegistryError):
+    code, status, default = "PAGINATION_NUMBER_INVALID", 400, "n must be a number from 0 on"
+
+
+class UpstreamFailed(RegistryError):
+    """Refuse because another registry could not be asked; the message names it and the reason."""
+
+    code, status, default = "UNKNOWN", 502, "upstream registry failed"
+
+
+class UpstreamBusy(TooManyRequests):
+    """Pass an upstream's rate limit on, with its Retry-After."""
+
+    default = "upstream registry limits the rate of requests"
+
+
+class StorageFull(RegistryError):
+    code, status, default = "UNKNOWN", 507, "the disk of the registry is full"
+
+
+class ConfigError(Exception):
+    """Refuse to start: one line, what is wrong and what to do."""

@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Repository names, tags and references: the grammars of the distribution specification.
+
+Grammar (section "Pulling manifests")::
+
+    name   [a-z0-9]+((\\.|_|__|-+)[a-z0-9]+)*(\\/[a-z0-9]+((\\.|_|__|-+)[a-z0-9]+)*)*
+    tag    [a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}
+
+A name is at most 255 characters, as distribution and the clients have it.
+
+One store serves docker's tools and OCI tools at once, so a name may carry its registry in the
+first component (``quay.io/org/app``), and Docker Hub's repositories carry none: ``docker.io/org/app``
+is stored as ``org/app``, as distribution stores it. A port cannot be written in a name: the
+registry ``host:5000`` is stored as ``host__5000``, which no host name and no Docker Hub user name can be.
+"""
+
+from __future__ import annotations
+
+import re
+
+from buildset_registry.errors import BlobUploadUnknown, NameInvalid, TagInvalid
+from buildset_registry.oci.digest import Digest
+
+_COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
+_NAME = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*")
+_TAG = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}")
+_HOST_WITH_PORT = re.compile(r"(.+)__(\d{1,5})")
+_UPLOAD = re.compile(r"[a-f0-9]{8}(-[a-f0-9]{4}){3}-[a-f0-9]{12}")
+_NAME_LENGTH = 255
+
+DOCKER_HUB = "docker.io"
+#: The names that clients use for Docker Hub: its API host, and its older web host.
+_DOCKER_HUB_NAMES = {DOCKER_HUB, "index.docker.io", "registry-1.docker.io"}
+
+
+class RepositoryName(str):
+    """A valid ``<name>``, in the form in which it is stored."""
+
+    __slots__ = ()
+
+    @classmethod
+    def parse(cls, text: str) -> RepositoryName:
+        """Check ``text`` against the grammar; ``NameInvalid`` says what is wrong."""
+        if len(text) > _NAME_LENGTH:
+            raise NameInvalid(f"repository name is longer than {_NAME_LENGTH} characters")
+        if _NAME.fullmatch(text) is None:
+            raise NameInvalid(f"not a repository name: {text[:80]!r}")
+        return cls(text)
+
+    @classmethod
+    def resolve(cls, path: str, namespace: str | None = None) -> RepositoryName:
+        """Return the stored name of the repository that a client asks for.
+
+        ``path`` is the name in the URL, ``namespace`` the registry that containerd names by
+        ``?ns=``; a namespace always says which registry is meant.
+        """
+        name = cls.parse(path)
+        if namespace is not None:
+            host = namespace.lower()
+            if host in _DOCKER_HUB_NAMES:
+                return name
+            return cls.parse(f"{host.replace(':', '__')}/{name}")
+        first, _, rest = name.partition("/")
+        if rest and first in _DOCKER_HUB_NAMES:
+            return cls(rest)
+        return name
+
+    @property
+    def host(self) -> str:
+        """The registry that the name belongs to, as ``host`` or ``host:port``."""
+        first, separator, _ = self.partition("/")
+        if separator:
+            with_port = _HOST_WITH_PORT.fullmatch(first)
+            if with_port:
+                return f"{with_port[1]}:{with_port[2]}"
+            if "." in first or first == "localhost":
+                return first
+        return DOCKER_HUB
+
+    @property
+    def remote(self) -> str:
+        """The name of the repository at its own registry."""
+        if self.host != DOCKER_HUB:
+            return self.partition("/")[2]
+        return str(self) if "/" in self else f"library/{self}"
+
+    @property
+    def names(self) -> tuple[RepositoryName, ...]:
+        """All stored names of this repository, its own first.
+
+        ``app`` and ``library/app`` are one image of Docker Hub; each is stored as it was pushed.
+        """
+        if "/" not in self:
+            return self, RepositoryName(f"library/{self}")
+        first, _, rest = self.partition("/")
+        if first == "library" and "/" not in rest:
+            return self, RepositoryName(rest)
+        return (self,)
+
+    @property
+    def canonical(self) -> RepositoryName:
+        """The one name under which upstream's content of this repository is stored."""
+        return RepositoryName(self.remote) if self.host == DOCKER_HUB else self
+
+
+class Tag(str):
+    """A valid tag."""
+
+    __slots__ = ()
+
+    @classmethod
+    def parse(cls, text: str) -> Tag:
+        """Check ``text`` against the grammar; ``TagInvalid`` says what is wrong."""
+        if _TAG.fullmatch(text) is None:
+            raise TagInvalid(f"not a tag: {text[:140]!r}")
+        return cls(text)
+
+
+Reference = Tag | Digest
+
+
+def parse_reference(text: str) -> Reference:
+    """Parse the last part of a manifest's URL: a digest if it has a colon, else a tag."""
+    return Digest.parse(text) if ":" in text else Tag.parse(text)
+
+
+class UploadId(str):
+    """The identifier of an upload session: a random UUID in lower-case hexadecimal with dashes."""
+
+    __slots__ = ()
+
+    @classmethod
+    def parse(cls, text: str) -> UploadId:
+        """Check the form, so that no path can hide in it; ``BlobUploadUnknown`` otherwise."""
+        if _UPLOAD.fullmatch(text) is None:
+            raise BlobUploadUnknown
+        return cls(text)
