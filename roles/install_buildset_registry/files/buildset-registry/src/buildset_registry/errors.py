@@ -7,6 +7,7 @@ OCI distribution specification, section "Error Codes". Nothing here knows HTTP b
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Mapping
 from typing import ClassVar
 
@@ -133,6 +134,13 @@ class UpstreamBusy(TooManyRequests):
 
 class StorageFull(RegistryError):
     code, status, default = "UNKNOWN", 507, "the disk of the registry is full"
+
+
+def storage_error(error: OSError) -> RegistryError:
+    """Return the refusal for a failure of the disk."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return StorageFull()
+    return RegistryError(f"storage failed: {error.strerror}")
 
 
 class ConfigError(Exception):

@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the store holds of a repository: pushed before cached, under all of its names.
+
+The one place that knows the look-up order. A job's push wins over upstream's content by tag
+because it is found first; removing the pushed tag uncovers upstream's again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from buildset_registry.oci.digest import Digest
+from buildset_registry.oci.manifest import Manifest, stored_media_type
+from buildset_registry.oci.names import Reference, RepositoryName, Tag
+from buildset_registry.store.base import BlobFile, RepositoryIndex, Store
+
+
+@dataclass(frozen=True, slots=True)
+class StoredManifest:
+    """A manifest as it is served: the pushed bytes and their type."""
+
+    raw: bytes
+    media_type: str
+    digest: Digest
+
+
+class Holdings:
+    """Reading, in the order in which content wins."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def pushed(self, name: RepositoryName) -> Iterator[RepositoryIndex]:
+        """Yield what jobs pushed, under the name asked for and then under its other name."""
+        for one in name.names:
+            yield self._store.pushed(one)
+
+    def all(self, name: RepositoryName) -> Iterator[RepositoryIndex]:
+        """Yield what jobs pushed and then what was pulled through."""
+        yield from self.pushed(name)
+        yield self._store.cached(name.canonical)
+
+    async def manifest(self, name: RepositoryName, reference: Reference) -> StoredManifest | None:
+        for index in self.all(name):
+            found = await self._manifest(index, reference)
+            if found is not None:
+                return found
+        return None
+
+    async def pushed_manifest(
+        self, name: RepositoryName, reference: Reference
+    ) -> StoredManifest | None:
+        for index in self.pushed(name):
+            found = await self._manifest(index, reference)
+            if found is not None:
+                return found
+        return None
+
+    async def blob(self, name: RepositoryName, digest: Digest) -> BlobFile | None:
+        """Return a blob that is linked in the repository; manifests are blobs, too."""
+        for index in self.all(name):
+            if await index.layers.has(digest) or await index.manifests.has(digest):
+                return await self._store.blobs.open(digest)
+        return None
+
+    async def exists(self, name: RepositoryName) -> bool:
+        for index in self.all(name):
+            if await index.exists():
+                return True
+        return False
+
+    async def tags(self, name: RepositoryName) -> list[Tag]:
+        found: set[Tag] = set()
+        for index in self.all(name):
+            found.update(await index.tags.all())
+        return sorted(found)
+
+    async def referrers(self, name: RepositoryName, subject: Digest) -> list[Manifest]:
+        """Return the manifests whose subject is ``subject``, in the order of their digests."""
+        found: dict[str, Manifest] = {}
+        for index in self.all(name):
+            for digest in await index.referrers.of(subject):
+                stored = await self._manifest(index, digest)
+                if stored is not None:
+                    manifest = Manifest.parse(stored.raw, stored.media_type, digest.algorithm)
+                    found.setdefault(str(digest), manifest)
+        return [found[key] for key in sorted(found)]
+
+    async def _manifest(
+        self, index: RepositoryIndex, reference: Reference
+    ) -> StoredManifest | None:
+        if isinstance(reference, Digest):
+            digest = reference
+        else:
+            target = await index.tags.get(reference)
+            if target is None:
+                return None
+            digest = target.digest
+        if not await index.manifests.has(digest):
+            return None
+        raw = await self._store.blobs.read(digest)
+        if raw is None:
+            return None
+        media_type = await index.manifests.media_type(digest) or stored_media_type(raw)
+        return StoredManifest(raw, media_type, digest)
+
+
+async def link_manifest(index: RepositoryIndex, manifest: Manifest) -> None:
+    """Link a stored manifest in a repository, as what it is and as what refers to its subject."""
+    if stored_media_type(manifest.raw) != manifest.media_type:
+        await index.manifests.set_media_type(manifest.digest, manifest.media_type)
+    await index.manifests.add(manifest.digest)
+    if manifest.subject is not None:
+        await index.referrers.add(manifest.subject.digest, manifest.digest)

@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The ASGI application of one endpoint: match, authorize, handle, send; the one place that catches."""
+
+from __future__ import annotations
+
+import logging
+import time
+
+from buildset_registry.auth.access import Access, Role, Verdict
+from buildset_registry.auth.authenticator import challenge
+from buildset_registry.errors import Denied, RegistryError, Unauthorized, Unsupported, storage_error
+from buildset_registry.http import routes
+from buildset_registry.http.accesslog import AccessLog
+from buildset_registry.http.asgi import Receive, Scope, Send
+from buildset_registry.http.context import Context
+from buildset_registry.http.request import ClientLeft, Request
+from buildset_registry.http.response import Response, error_response, send_response
+
+_log = logging.getLogger("buildset_registry.http")
+
+#: nginx's number for a client that closed the connection; only ever logged.
+_CLIENT_LEFT = 499
+_API_VERSION = "Docker-Distribution-API-Version"
+_ACTIONS = {Access.PULL: "pull", Access.PUSH: "pull,push", Access.DELETE: "delete"}
+
+
+class App:
+    """One endpoint's application."""
+
+    def __init__(self, context: Context, access_log: AccessLog) -> None:
+        self._context = context
+        self._access_log = access_log
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return
+        began = time.perf_counter()
+        request = Request(scope, receive)
+        status, size = _CLIENT_LEFT, 0
+        try:
+            response = await self._respond(request)
+            status = response.status
+            size = await send_response(response, send, head=request.method == "HEAD")
+        except ClientLeft:
+            pass
+        finally:
+            self._access_log.add(request, status, size, time.perf_counter() - began)
+
+    async def _respond(self, request: Request) -> Response:
+        try:
+            response = await self._handle(request)
+        except Unauthorized as error:
+            error.headers.setdefault("WWW-Authenticate", self._challenge(request))
+            response = error_response(error)
+        except RegistryError as error:
+            if error.status >= 500:
+                _log.error("%s %s: %s", request.method, request.url, error.message)
+            response = error_response(error)
+        except OSError as error:
+            _log.error("%s %s: %s", request.method, request.url, error)
+            response = error_response(storage_error(error))
+        except ClientLeft:
+            raise
+        except Exception:
+            _log.exception("%s %s failed", request.method, request.url)
+            response = error_response(RegistryError("internal error; the registry's log says more"))
+        return Response(
+            response.status, {_API_VERSION: "registry/2.0", **response.headers}, response.body
+        )
+
+    async def _handle(self, request: Request) -> Response:
+        policy = self._context.policy
+        if not policy.network_allowed(request.client):
+            raise Denied(f"clients from {request.client} may not use this registry (allowed_networks)")
+        route, request.path = routes.match(request.method, request.url)
+        if route.access is not None:
+            await self._authorize(request, route.access)
+        return await route.handler(request, self._context)
+
+    async def _authorize(self, request: Request, access: Access) -> None:
+        context = self._context
+        if context.policy.endpoint is Role.PULL and access in (Access.PUSH, Access.DELETE):
+            raise Unsupported(
+                f"this endpoint is read-only; push to port {context.push_port} of this registry"
+            )
+        header = request.headers.get("authorization")
+        request.identity = await context.authenticator.authenticate(header, access)
+        repository = request.name if "name" in request.path else None
+        verdict = context.policy.decide(request.identity, access, repository)
+        if verdict is Verdict.LOGIN:
+            scope = f"repository:{repository}:{_ACTIONS[access]}" if repository else None
+            raise Unauthorized(headers={"WWW-Authenticate": self._challenge(request, scope)})
+        if verdict is Verdict.DENY:
+            raise Denied
+
+    def _challenge(self, request: Request, scope: str | None = None) -> str:
+        return challenge(self._context.policy.challenge_scheme, request.origin, scope)

@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Manifests: get (end-3), put (end-7), delete (end-9)."""
+
+from __future__ import annotations
+
+from buildset_registry.errors import ManifestTooLarge
+from buildset_registry.http.blobs import not_modified
+from buildset_registry.http.context import Context
+from buildset_registry.http.request import Request
+from buildset_registry.http.response import Bytes, Response
+from buildset_registry.oci.digest import Digest
+from buildset_registry.oci.manifest import MAX_MANIFEST
+from buildset_registry.oci.names import parse_reference
+
+
+async def get(request: Request, context: Context) -> Response:
+    """Send a manifest as it was pushed, whatever types the client says it accepts."""
+    stored = await context.registry.manifest(request.name, parse_reference(request.path["reference"]))
+    headers = {
+        "Content-Type": stored.media_type,
+        "Docker-Content-Digest": str(stored.digest),
+        "ETag": f'"{stored.digest}"',
+    }
+    if not_modified(request, stored.digest):
+        return Response(304, headers)
+    return Response(200, headers, Bytes(stored.raw))
+
+
+async def put(request: Request, context: Context) -> Response:
+    """Store a manifest by its digest or under a tag."""
+    name, reference = request.name, parse_reference(request.path["reference"])
+    raw = await request.read(MAX_MANIFEST)
+    if raw is None:
+        raise ManifestTooLarge
+    content_type = request.headers.get("content-type", "")
+    manifest = await context.registry.push_manifest(name, reference, raw, content_type)
+    headers = {
+        "Location": f"/v2/{request.path['name']}/manifests/{manifest.digest}",
+        "Docker-Content-Digest": str(manifest.digest),
+    }
+    if manifest.subject is not None:
+        headers["OCI-Subject"] = str(manifest.subject.digest)
+    return Response(201, headers)
+
+
+async def delete(request: Request, context: Context) -> Response:
+    """Remove a tag, or a manifest with all its tags."""
+    reference = parse_reference(request.path["reference"])
+    if isinstance(reference, Digest):
+        await context.registry.delete_manifest(request.name, reference)
+    else:
+        await context.registry.delete_tag(request.name, reference)
+    return Response(202)

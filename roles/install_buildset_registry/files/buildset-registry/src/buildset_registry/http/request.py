@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A request as the handlers see it: typed path values, query, headers, the body as it arrives."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from functools import cached_property
+from urllib.parse import parse_qs
+
+from buildset_registry.auth.access import Identity
+from buildset_registry.errors import NameInvalid, SizeInvalid
+from buildset_registry.http.asgi import Receive, Scope
+from buildset_registry.oci.names import RepositoryName
+
+
+class ClientLeft(Exception):
+    """Tell that the client closed the connection before its request was complete."""
+
+
+class Request:
+    """One request.
+
+    ``path`` holds what the route's pattern found, by name, and ``identity`` who asks, once that is known.
+    """
+
+    def __init__(self, scope: Scope, receive: Receive) -> None:
+        self._scope = scope
+        self._receive = receive
+        self.method: str = scope["method"]
+        self.path: dict[str, str] = {}
+        self.identity = Identity(None)
+
+    @cached_property
+    def headers(self) -> dict[str, str]:
+        """Header values by lower-case name; repeated ones joined by commas (RFC 9110, 5.3)."""
+        headers: dict[str, str] = {}
+        for raw_name, raw_value in self._scope["headers"]:
+            name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1")
+            headers[name] = f"{headers[name]}, {value}" if name in headers else value
+        return headers
+
+    @cached_property
+    def query_all(self) -> dict[str, list[str]]:
+        """All query values by name."""
+        raw = self._scope["query_string"]
+        if not raw:
+            return {}
+        try:
+            return parse_qs(raw.decode("latin-1"), keep_blank_values=True, max_num_fields=100)
+        except ValueError:
+            raise NameInvalid("the query has too many fields") from None
+
+    @cached_property
+    def query(self) -> dict[str, str]:
+        """Query values by name; of a repeated one the first."""
+        return {name: values[0] for name, values in self.query_all.items()}
+
+    @property
+    def client(self) -> str:
+        """The client's address, without its port."""
+        client = self._scope.get("client")
+        return client[0] if client else ""
+
+    @property
+    def url(self) -> str:
+        """The URL's path as the client wrote it."""
+        return str(self._scope["path"])
+
+    @property
+    def origin(self) -> str:
+        """Scheme and host as the client used them."""
+        return f"{self._scope['scheme']}://{self.headers.get('host', 'localhost')}"
+
+    @cached_property
+    def name(self) -> RepositoryName:
+        """The stored name of the repository that the URL and ``?ns=`` name."""
+        return RepositoryName.resolve(self.path["name"], self.query.get("ns"))
+
+    def source(self, query_name: str) -> RepositoryName | None:
+        """Return the repository that a query parameter names, or None where it names none."""
+        value = self.query.get(query_name)
+        try:
+            return RepositoryName.resolve(value) if value else None
+        except NameInvalid:
+            return None
+
+    @property
+    def content_length(self) -> int | None:
+        """The announced length of the body in bytes."""
+        value = self.headers.get("content-length")
+        if value is None:
+            return None
+        if not value.isdecimal():
+            raise SizeInvalid("Content-Length is not a number")
+        return int(value)
+
+    async def body(self) -> AsyncIterator[bytes]:
+        """Yield the body in pieces as they arrive; ``ClientLeft`` if the client goes before its end."""
+        more = True
+        while more:
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                raise ClientLeft
+            if chunk := message.get("body"):
+                yield chunk
+            more = message.get("more_body", False)
+
+    async def read(self, limit: int) -> bytes | None:
+        """Return a body of at most ``limit`` bytes whole, or None where it is larger."""
+        length = self.content_length
+        if length is not None and length > limit:
+            return None
+        pieces: list[bytes] = []
+        size = 0
+        async for piece in self.body():
+            size += len(piece)
+            if size > limit:
+                return None
+            pieces.append(piece)
+        return b"".join(pieces)

@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Responses as values, and the one function that sends them."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from buildset_registry.errors import RegistryError
+from buildset_registry.http.asgi import Send
+
+_PIECE = 256 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Bytes:
+    """A body that is at hand."""
+
+    content: bytes = b""
+
+    @property
+    def size(self) -> int:
+        return len(self.content)
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """A file or the part of it from ``start`` up to ``end``; the server sends a whole one itself."""
+
+    path: Path
+    start: int
+    end: int
+    whole: bool
+
+    @property
+    def size(self) -> int:
+        return self.end - self.start
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """A body that comes in pieces, ``size`` bytes in all."""
+
+    size: int
+    chunks: AsyncIterator[bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """Status, headers and body; Content-Length follows from the body where no header gives it."""
+
+    status: int
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: Bytes | File | Stream = Bytes()
+
+
+def json_response(
+    tree: object, status: int = 200, headers: Mapping[str, str] | None = None, media_type: str = ""
+) -> Response:
+    """Return a JSON body."""
+    content = json.dumps(tree, separators=(",", ":")).encode()
+    return Response(
+        status, {"Content-Type": media_type or "application/json", **(headers or {})}, Bytes(content)
+    )
+
+
+def error_response(error: RegistryError) -> Response:
+    """Return the error body of the distribution specification, section "Error Codes"."""
+    entry: dict[str, object] = {"code": error.code, "message": error.message}
+    if error.detail is not None:
+        entry["detail"] = error.detail
+    return json_response({"errors": [entry]}, error.status, error.headers)
+
+
+async def send_response(response: Response, send: Send, *, head: bool) -> int:
+    """Send a response, to HEAD without its body; return the number of bytes of the body."""
+    body = response.body
+    headers = [
+        (name.lower().encode("latin-1"), value.encode("latin-1"))
+        for name, value in response.headers.items()
+    ]
+    if response.status not in (204, 304) and "Content-Length" not in response.headers:
+        headers.append((b"content-length", str(body.size).encode()))
+    await send({"type": "http.response.start", "status": response.status, "headers": headers})
+    if head or isinstance(body, Bytes):
+        content = b"" if head or not isinstance(body, Bytes) else body.content
+        await send({"type": "http.response.body", "body": content})
+        return len(content)
+    if isinstance(body, File) and body.whole and body.size:
+        await send({"type": "http.response.pathsend", "path": str(body.path)})
+        return body.size
+    chunks = _file_pieces(body) if isinstance(body, File) else body.chunks
+    return await _send_pieces(chunks, send)
+
+
+async def _send_pieces(chunks: AsyncIterator[bytes], send: Send) -> int:
+    """Send piece by piece; each waits for the client, so that memory stays flat."""
+    sent = 0
+    async for piece in chunks:
+        await send({"type": "http.response.body", "body": piece, "more_body": True})
+        sent += len(piece)
+    await send({"type": "http.response.body", "body": b""})
+    return sent
+
+
+async def _file_pieces(file: File) -> AsyncIterator[bytes]:
+    descriptor = os.open(file.path, os.O_RDONLY)
+    try:
+        start = file.start
+        while start < file.end:
+            piece = os.pread(descriptor, min(_PIECE, file.end - start), start)
+            if not piece:
+                raise EOFError(f"{file.path} ended at {start} of {file.end} bytes")
+            start += len(piece)
+            yield piece
+    finally:
+        os.close(descriptor)

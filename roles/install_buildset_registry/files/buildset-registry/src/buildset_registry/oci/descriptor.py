@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Descriptors and media types of the OCI image specification and of Docker's older formats."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from buildset_registry.errors import ManifestInvalid
+from buildset_registry.oci.digest import Digest
+
+OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+OCI_INDEX = "application/vnd.oci.image.index.v1+json"
+OCI_ARTIFACT = "application/vnd.oci.artifact.manifest.v1+json"
+DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
+DOCKER_LIST = "application/vnd.docker.distribution.manifest.list.v2+json"
+DOCKER_SCHEMA1 = frozenset(
+    {
+        "application/vnd.docker.distribution.manifest.v1+json",
+        "application/vnd.docker.distribution.manifest.v1+prettyjws",
+    }
+)
+#: Manifests that list other manifests.
+INDEXES = frozenset({OCI_INDEX, DOCKER_LIST})
+#: Manifests that list blobs.
+IMAGES = frozenset({OCI_MANIFEST, DOCKER_MANIFEST, OCI_ARTIFACT})
+
+OCTETS = "application/octet-stream"
+
+
+@dataclass(frozen=True, slots=True)
+class Descriptor:
+    """A reference to content: what it is, its address, and its size in bytes."""
+
+    media_type: str
+    digest: Digest
+    size: int
+    annotations: Mapping[str, str] | None = None
+    artifact_type: str | None = None
+    urls: tuple[str, ...] = ()
+
+    @property
+    def foreign(self) -> bool:
+        """Whether the content stands elsewhere and need not be in the registry.
+
+        Layers with ``urls``, and the non-distributable media types of the image specification
+        and of Docker (``...rootfs.foreign.diff.tar.gzip``).
+        """
+        return bool(self.urls) or "nondistributable" in self.media_type or ".foreign." in self.media_type
+
+    @classmethod
+    def parse(cls, tree: object, where: str) -> Descriptor:
+        """Read a descriptor from JSON; ``ManifestInvalid`` names the field ``where`` it is wrong."""
+        if not isinstance(tree, dict):
+            raise ManifestInvalid(f"{where} is not a descriptor")
+        digest, size, media_type = tree.get("digest"), tree.get("size"), tree.get("mediaType")
+        if not isinstance(digest, str) or not isinstance(media_type, str):
+            raise ManifestInvalid(f"{where} needs digest and mediaType")
+        if not isinstance(size, int) or isinstance(size, bool) or size < 0:
+            raise ManifestInvalid(f"{where}.size must be a number of bytes")
+        urls = tree.get("urls")
+        artifact_type = tree.get("artifactType")
+        return cls(
+            media_type,
+            Digest.parse(digest),
+            size,
+            artifact_type=artifact_type if isinstance(artifact_type, str) else None,
+            urls=tuple(map(str, urls)) if isinstance(urls, list) else (),
+        )
+
+    def to_json(self) -> dict[str, object]:
+        """Return the descriptor as the JSON of an index lists it."""
+        tree: dict[str, object] = {
+            "mediaType": self.media_type,
+            "digest": str(self.digest),
+            "size": self.size,
+        }
+        if self.artifact_type:
+            tree["artifactType"] = self.artifact_type
+        if self.annotations:
+            tree["annotations"] = dict(self.annotations)
+        return tree

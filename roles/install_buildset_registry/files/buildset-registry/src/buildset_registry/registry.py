@@ -1,0 +1,189 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The use cases of the distribution specification in its own words; no HTTP, no paths."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from buildset_registry.download import BlobStream
+from buildset_registry.errors import (
+    BlobUnknown,
+    DigestInvalid,
+    ManifestBlobUnknown,
+    ManifestUnknown,
+    NameUnknown,
+)
+from buildset_registry.holdings import Holdings, StoredManifest, link_manifest
+from buildset_registry.oci.descriptor import Descriptor
+from buildset_registry.oci.digest import Digest
+from buildset_registry.oci.manifest import Manifest
+from buildset_registry.oci.names import Reference, RepositoryName, Tag, UploadId
+from buildset_registry.pullthrough import PullThrough
+from buildset_registry.store.base import BlobFile, RepositoryIndex, Store, Upload
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A part of a sorted list, and whether more follows."""
+
+    items: list[str]
+    more: bool
+
+    @classmethod
+    def of(cls, items: list[str], limit: int | None, last: str | None) -> Page:
+        """Cut the page of ``limit`` items that come after ``last``."""
+        rest = [item for item in items if last is None or item > last]
+        if limit is None:
+            return cls(rest, False)
+        return cls(rest[:limit], 0 < limit < len(rest))
+
+
+class Registry:
+    """One endpoint's view of the store; ``pull_through`` is absent where it never asks upstream."""
+
+    def __init__(self, store: Store, pull_through: PullThrough | None = None) -> None:
+        self._store = store
+        self._holdings = Holdings(store)
+        self._pull_through = pull_through
+
+    # -- pull
+
+    async def manifest(self, name: RepositoryName, reference: Reference) -> StoredManifest:
+        if self._pull_through is not None and self._pull_through.serves(name):
+            return await self._pull_through.manifest(name, reference)
+        found = await self._holdings.manifest(name, reference)
+        if found is None:
+            raise ManifestUnknown(f"{name} has no manifest {reference}")
+        return found
+
+    async def blob(self, name: RepositoryName, digest: Digest) -> BlobFile | BlobStream:
+        found = await self._holdings.blob(name, digest)
+        if found is not None:
+            return found
+        if self._pull_through is not None and self._pull_through.serves(name):
+            return await self._pull_through.blob(name, digest)
+        raise BlobUnknown(f"{name} has no blob {digest}")
+
+    async def blob_size(
+        self, name: RepositoryName, digest: Digest, *, ask_upstream: bool = True
+    ) -> int:
+        """Return the size of a blob in bytes without fetching it."""
+        found = await self._holdings.blob(name, digest)
+        if found is not None:
+            return found.size
+        if ask_upstream and self._pull_through is not None and self._pull_through.serves(name):
+            return await self._pull_through.blob_size(name, digest)
+        raise BlobUnknown(f"{name} has no blob {digest}")
+
+    # -- discover
+
+    async def tags(self, name: RepositoryName, limit: int | None, last: str | None) -> Page:
+        tags = await self._holdings.tags(name)
+        if not tags and not await self._holdings.exists(name):
+            raise NameUnknown(f"there is no repository {name}")
+        return Page.of([str(tag) for tag in tags], limit, last)
+
+    async def repositories(self, limit: int | None, last: str | None) -> Page:
+        names = await self._store.repositories()
+        return Page.of([str(name) for name in names], limit, last)
+
+    async def referrers(
+        self, name: RepositoryName, subject: Digest, artifact_type: str | None
+    ) -> list[Descriptor]:
+        manifests = await self._holdings.referrers(name, subject)
+        return [
+            manifest.descriptor
+            for manifest in manifests
+            if artifact_type is None or manifest.artifact_type == artifact_type
+        ]
+
+    # -- push
+
+    async def start_upload(self, name: RepositoryName) -> Upload:
+        return await self._store.uploads.create(name)
+
+    async def upload(self, name: RepositoryName, upload_id: UploadId) -> Upload:
+        return await self._store.uploads.resume(name, upload_id)
+
+    async def finish_upload(self, name: RepositoryName, upload: Upload, digest: Digest) -> None:
+        await upload.commit(digest)
+        await self._store.pushed(name).layers.add(digest)
+
+    async def mount(self, name: RepositoryName, digest: Digest, source: RepositoryName | None) -> bool:
+        """Link a blob that another repository has; without ``source``, any one may have it."""
+        if source is None:
+            if await self._store.blobs.size(digest) is None:
+                return False
+        elif await self._holdings.blob(source, digest) is None:
+            return False
+        await self._store.pushed(name).layers.add(digest)
+        return True
+
+    async def push_manifest(
+        self, name: RepositoryName, reference: Reference, raw: bytes, content_type: str
+    ) -> Manifest:
+        """Store a manifest whose blobs are all here, then let the tag point to it."""
+        algorithm = reference.algorithm if isinstance(reference, Digest) else "sha256"
+        manifest = Manifest.parse(raw, content_type, algorithm)
+        if isinstance(reference, Digest) and reference != manifest.digest:
+            raise DigestInvalid(f"manifest is {manifest.digest}, not {reference}")
+        index = self._store.pushed(name)
+        for blob in manifest.blobs:
+            await self._require(index, name, blob.digest)
+        await self._store.blobs.put(manifest.digest, raw)
+        await link_manifest(index, manifest)
+        if isinstance(reference, Tag):
+            await index.tags.set(reference, manifest.digest)
+        return manifest
+
+    # -- delete
+
+    async def delete_manifest(self, name: RepositoryName, digest: Digest) -> None:
+        """Forget a manifest and the tags that point to it."""
+        stored = await self._holdings.manifest(name, digest)
+        if stored is None:
+            raise ManifestUnknown(f"{name} has no manifest {digest}")
+        subject = Manifest.parse(stored.raw, stored.media_type, digest.algorithm).subject
+        for index in self._holdings.all(name):
+            await _untag(index, digest)
+            if subject is not None:
+                await index.referrers.remove(subject.digest, digest)
+            await index.manifests.remove(digest)
+
+    async def delete_tag(self, name: RepositoryName, tag: Tag) -> None:
+        """Remove the tag that is seen; one of upstream's below it is seen again afterwards."""
+        for index in self._holdings.all(name):
+            if await index.tags.remove(tag):
+                return
+        raise ManifestUnknown(f"{name} has no tag {tag}")
+
+    async def delete_blob(self, name: RepositoryName, digest: Digest) -> None:
+        removed = [await index.layers.remove(digest) for index in self._holdings.all(name)]
+        if not any(removed):
+            raise BlobUnknown(f"{name} has no blob {digest}")
+
+    async def _require(self, index: RepositoryIndex, name: RepositoryName, digest: Digest) -> None:
+        """Make sure that a pushed manifest's blob is here, linked as pushed itself.
+
+        A client leaves out a layer that the registry told it has; where that was upstream's, it
+        becomes part of what was pushed, so that no eviction can break the image.
+        """
+        if await index.layers.has(digest) and await self._store.blobs.size(digest) is not None:
+            return
+        try:
+            blob = await self.blob(name, digest)
+        except BlobUnknown:
+            raise ManifestBlobUnknown(
+                f"{name} has no blob {digest}; push the blob before the manifest",
+                detail={"digest": str(digest)},
+            ) from None
+        if isinstance(blob, BlobStream):
+            await blob.complete()
+        await index.layers.add(digest)
+
+
+async def _untag(index: RepositoryIndex, digest: Digest) -> None:
+    for tag in await index.tags.all():
+        target = await index.tags.get(tag)
+        if target is not None and target.digest == digest:
+            await index.tags.remove(tag)

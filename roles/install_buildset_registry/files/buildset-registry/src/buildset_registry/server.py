@@ -1,0 +1,234 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The composition root: from a configuration to listeners on one event loop.
+
+Everything mutable is constructed here and closed here. The only module that knows Granian. HTTP/1.1
+only: with HTTP/2 switched on, Granian hands uploads over in 16 KiB pieces (four times the CPU).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import secrets
+import signal
+import socket
+import ssl
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TextIO
+
+import uvloop
+from granian.constants import HTTPModes, Interfaces, SSLProtocols
+from granian.server.embed import Server
+
+from buildset_registry import __version__
+from buildset_registry.auth.access import Policy, Role
+from buildset_registry.auth.authenticator import Authenticator
+from buildset_registry.auth.htpasswd import Htpasswd
+from buildset_registry.auth.tokens import Tokens
+from buildset_registry.config import Auth, Config, Endpoint, Tls
+from buildset_registry.errors import ConfigError
+from buildset_registry.http.accesslog import AccessLog
+from buildset_registry.http.app import App
+from buildset_registry.http.context import Context
+from buildset_registry.pullthrough import PullThrough
+from buildset_registry.registry import Registry
+from buildset_registry.store.filesystem import FilesystemStore
+from buildset_registry.upstream.client import UpstreamClient
+from buildset_registry.upstream.rules import Rules
+
+_SERVICE = "buildset-registry"
+_KEY_BYTES = 32
+#: Connections that may wait to be accepted, and that may be served at once.
+_BACKLOG = 1024
+_CONNECTIONS = 4096
+
+_log = logging.getLogger("buildset_registry")
+
+
+def run(config: Config) -> None:
+    """Serve until SIGTERM or SIGINT; ``ConfigError`` says why it cannot start."""
+    with _log_output(config.log.file) as output:
+        uvloop.run(_serve(config, output))
+
+
+@dataclass(frozen=True, slots=True)
+class _Listener:
+    role: Role
+    endpoint: Endpoint
+    app: App
+
+
+async def _serve(config: Config, output: TextIO) -> None:
+    tls = _tls_options(config.tls)
+    store = FilesystemStore(config.storage)
+    access_log = AccessLog(output)
+    pull_through = PullThrough(store, UpstreamClient(Rules(config.upstreams)))
+    try:
+        listeners = _listeners(config, store, pull_through, access_log)
+        servers = [_server(listener, tls) for listener in listeners]
+        _configure_logging(output)
+        await _until_stopped(servers, listeners)
+    finally:
+        await pull_through.close()
+        access_log.flush()
+        store.close()
+
+
+async def _until_stopped(servers: list[Server], listeners: list[_Listener]) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    serving = [asyncio.ensure_future(server.serve()) for server in servers]
+    ports = ", ".join(f"{item.role.value} on port {item.endpoint.port}" for item in listeners)
+    _log.info("buildset-registry %s serves: %s", __version__, ports)
+    stopped = asyncio.ensure_future(stop.wait())
+    await asyncio.wait([stopped, *serving], return_when=asyncio.FIRST_COMPLETED)
+    if stopped.done():
+        _log.info("stopping: running requests are finished first")
+    stopped.cancel()
+    for server in servers:
+        server.stop()
+    await asyncio.gather(*serving)
+
+
+def _listeners(
+    config: Config, store: FilesystemStore, pull_through: PullThrough, access_log: AccessLog
+) -> list[_Listener]:
+    htpasswd = Htpasswd(config.auth.htpasswd) if config.auth.htpasswd else None
+    tokens = Tokens(_token_key(config.auth), _SERVICE, config.auth.token_seconds)
+    ends = config.endpoints
+    chosen = [(Role.PULL, ends.pull), (Role.PUSH, ends.push), (Role.SINGLE, ends.single)]
+    push = ends.push or ends.single
+    listeners = []
+    for role, endpoint in chosen:
+        if endpoint is None:
+            continue
+        policy = Policy(
+            endpoint=role,
+            anonymous_pull=config.auth.anonymous_pull,
+            private_hosts=frozenset(up.name for up in config.upstreams if up.private),
+            allowed_networks=config.auth.allowed_networks,
+        )
+        registry = Registry(store, None if role is Role.PUSH else pull_through)
+        authenticator = Authenticator(htpasswd, tokens, policy)
+        context = Context(registry, policy, authenticator, push.port if push else 0)
+        listeners.append(_Listener(role, endpoint, App(context, access_log)))
+    return listeners
+
+
+def _token_key(auth: Auth) -> bytes:
+    """Return the key that signs tokens; a random one where the configuration names none."""
+    if auth.token_key is None:
+        return secrets.token_bytes(_KEY_BYTES)
+    try:
+        key = auth.token_key.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"cannot read auth.token_key {auth.token_key}: {error.strerror}") from None
+    if len(key) < _KEY_BYTES:
+        raise ConfigError(f"auth.token_key {auth.token_key} is shorter than {_KEY_BYTES} bytes; make a new one")
+    return key
+
+
+def _server(listener: _Listener, tls: dict[str, Path]) -> Server:
+    address = listener.endpoint.address or _every_address()
+    port = listener.endpoint.port
+    _check_free(address, port, listener.role)
+    return Server(
+        listener.app,
+        address,
+        port,
+        interface=Interfaces.ASGINL,
+        http=HTTPModes.http1,
+        websockets=False,
+        runtime_threads=1,
+        backlog=_BACKLOG,
+        backpressure=_CONNECTIONS,
+        log_enabled=False,
+        ssl_protocol_min=SSLProtocols.tls12,
+        **tls,
+    )
+
+
+def _every_address() -> str:
+    """Return the address that takes connections from everywhere, by IPv6 too where the host has it."""
+    try:
+        with socket.socket(socket.AF_INET6, socket.SOCK_STREAM) as probe:
+            probe.bind(("::1", 0))
+    except OSError:
+        return "0.0.0.0"
+    return "::"
+
+
+def _check_free(address: str, port: int, role: Role) -> None:
+    """Refuse a port that somebody listens on; Granian would share it (SO_REUSEPORT)."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((address, port))
+            probe.listen(1)
+        except OSError as error:
+            raise ConfigError(
+                f"cannot listen on {role.value} port {port} ({address}): {error.strerror}; "
+                "stop what uses it or choose another port"
+            ) from None
+
+
+def _tls_options(tls: Tls | None) -> dict[str, Path]:
+    """Check the certificate and its key together, and return them as Granian takes them."""
+    if tls is None:
+        return {}
+    for path in (tls.certificate, tls.key):
+        if not os.access(path, os.R_OK):
+            raise ConfigError(f"cannot read {path}; name a PEM file that this user may read")
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(tls.certificate, tls.key, lambda: "")
+    except (ssl.SSLError, ValueError, OSError) as error:
+        reason = getattr(error, "reason", None) or str(error)
+        raise ConfigError(
+            f"{tls.certificate} and {tls.key} are not a certificate and its unencrypted key ({reason}); "
+            "give a pair that belongs together"
+        ) from None
+    return {"ssl_cert": tls.certificate, "ssl_key": _as_pkcs8(tls.key)}
+
+
+def _as_pkcs8(key: Path) -> Path:
+    """Return a path to the key as PKCS#8, the one form that Granian reads; never a file on disk."""
+    pem = key.read_bytes()
+    if b"-----BEGIN PRIVATE KEY-----" in pem:
+        return key
+    from cryptography.hazmat.primitives import serialization
+
+    private = serialization.load_pem_private_key(pem, password=None)
+    content = private.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+    descriptor = os.memfd_create("key")
+    os.write(descriptor, content)
+    return Path(f"/proc/self/fd/{descriptor}")
+
+
+def _log_output(path: Path | None) -> TextIO:
+    if path is None:
+        return open(os.dup(sys.stderr.fileno()), "w", encoding="utf-8")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path.open("a", encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"cannot write the log {path}: {error.strerror}; set log.file") from None
+
+
+def _configure_logging(output: TextIO) -> None:
+    """Send messages where the access log goes; after Granian, which configures logging itself."""
+    handler = logging.StreamHandler(output)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logger = logging.getLogger("buildset_registry")
+    logger.handlers[:] = [handler]
+    logger.setLevel(logging.INFO)
+    logger.propagate = False

@@ -1,0 +1,170 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The contract of a store, as small protocols that ``registry`` and ``pullthrough`` consume.
+
+Blobs are addressed by digest and shared by all repositories; a repository holds *links*: which
+layers and manifests belong to it, and its tags. What jobs pushed and what was pulled through from
+an upstream are linked in two separate ``RepositoryIndex`` objects (``pushed`` and ``cached``), so
+that a push wins over upstream's content by a look-up order and eviction can never touch a push.
+
+Every method that changes something returns only when the change is durable (on disk, folder
+entries included). Nothing becomes visible before it is complete. Removing what is not there
+returns False and is no error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from buildset_registry.oci.digest import Digest
+from buildset_registry.oci.names import RepositoryName, Tag, UploadId
+
+
+@dataclass(frozen=True, slots=True)
+class BlobFile:
+    """A complete blob in a local file, for a server that sends files by itself."""
+
+    path: Path
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class TagTarget:
+    """What a tag points to, and when that was last known to be true (seconds since the epoch)."""
+
+    digest: Digest
+    checked: float
+
+
+class Reader(Protocol):
+    """Read content that may still be growing."""
+
+    async def read(self, offset: int, length: int) -> bytes: ...
+
+    def close(self) -> None: ...
+
+
+class Upload(Protocol):
+    """Content on its way in; hashed while it is written."""
+
+    id: UploadId
+    size: int
+    """Bytes received so far."""
+
+    async def append(self, chunks: AsyncIterator[bytes]) -> None:
+        """Write all of ``chunks`` at the end; what arrived before an error stays."""
+
+    async def commit(self, digest: Digest) -> None:
+        """Verify and make it the blob ``digest``; ``DigestInvalid`` and the upload ends if it differs."""
+
+    async def cancel(self) -> None:
+        """Forget it and what arrived."""
+
+    def reader(self) -> Reader:
+        """Open what is written so far; stays readable after commit."""
+
+
+class Uploads(Protocol):
+    """Upload sessions of repositories; they outlive a restart of the server."""
+
+    async def create(self, name: RepositoryName) -> Upload: ...
+
+    async def resume(self, name: RepositoryName, upload_id: UploadId) -> Upload:
+        """Find a session by its identifier, or raise ``BlobUploadUnknown``."""
+
+
+class Blobs(Protocol):
+    """Content by digest."""
+
+    async def size(self, digest: Digest) -> int | None:
+        """Return the size in bytes, or None where there is no such blob."""
+
+    async def open(self, digest: Digest) -> BlobFile | None: ...
+
+    async def read(self, digest: Digest) -> bytes | None:
+        """Return a small blob (a manifest) whole."""
+
+    async def put(self, digest: Digest, content: bytes) -> None:
+        """Store a small blob (a manifest) whose digest the caller computed."""
+
+    async def ingest(self) -> Upload:
+        """Start an upload that belongs to no session: pull-through's. It ends with the process."""
+
+
+class Links(Protocol):
+    """Which digests belong to a repository."""
+
+    async def has(self, digest: Digest) -> bool: ...
+
+    async def add(self, digest: Digest) -> None: ...
+
+    async def remove(self, digest: Digest) -> bool: ...
+
+
+class Manifests(Links, Protocol):
+    """Links to manifests; a media type that the bytes do not tell is kept beside the link."""
+
+    async def media_type(self, digest: Digest) -> str | None: ...
+
+    async def set_media_type(self, digest: Digest, media_type: str) -> None: ...
+
+
+class Tags(Protocol):
+    """Names for manifests; setting one replaces what it pointed to, at once and whole."""
+
+    async def get(self, tag: Tag) -> TagTarget | None: ...
+
+    async def set(self, tag: Tag, digest: Digest) -> None: ...
+
+    async def remove(self, tag: Tag) -> bool: ...
+
+    async def all(self) -> list[Tag]:
+        """Return all tags in lexical order."""
+
+
+class Referrers(Protocol):
+    """Which manifests name a manifest as their subject."""
+
+    async def add(self, subject: Digest, digest: Digest) -> None: ...
+
+    async def remove(self, subject: Digest, digest: Digest) -> bool: ...
+
+    async def of(self, subject: Digest) -> list[Digest]: ...
+
+
+class RepositoryIndex(Protocol):
+    """One repository's links."""
+
+    @property
+    def layers(self) -> Links: ...
+
+    @property
+    def manifests(self) -> Manifests: ...
+
+    @property
+    def tags(self) -> Tags: ...
+
+    @property
+    def referrers(self) -> Referrers: ...
+
+    async def exists(self) -> bool:
+        """Tell whether anything was ever stored here."""
+
+
+class Store(Protocol):
+    """Everything that is kept."""
+
+    @property
+    def blobs(self) -> Blobs: ...
+
+    @property
+    def uploads(self) -> Uploads: ...
+
+    def pushed(self, name: RepositoryName) -> RepositoryIndex: ...
+
+    def cached(self, name: RepositoryName) -> RepositoryIndex: ...
+
+    async def repositories(self) -> list[RepositoryName]:
+        """Return the names of all repositories in lexical order."""

@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Durable changes of a folder tree: synchronous, for worker threads.
+
+A file appears by fsync, rename, and fsync of its folder; a folder that had to be made is durable
+when its parent is synced as well. ext4 and XFS promise no more than that (rename(2), fsync(2)).
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import shutil
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from buildset_registry.errors import ConfigError
+from buildset_registry.store import layout
+
+Result = TypeVar("Result")
+
+#: Folders remembered as durable; past this many, all are forgotten and synced again when used.
+_REMEMBERED = 100_000
+
+
+class Disk:
+    """One storage folder, used by this process alone."""
+
+    def __init__(self, storage: Path) -> None:
+        self._storage = storage
+        self._temporary = layout.temporary(storage)
+        self._durable: set[Path] = set()
+        self._lock = _prepare(storage)
+
+    def close(self) -> None:
+        """Let another process have the folder."""
+        os.close(self._lock)
+
+    def temporary(self) -> Path:
+        """Return a new name for a file or folder on the same filesystem; lost at a restart."""
+        return self._temporary / uuid.uuid4().hex
+
+    def write(self, path: Path, content: bytes) -> None:
+        """Create or replace a file, at once and whole."""
+        temporary = self.temporary()
+        try:
+            with temporary.open("wb") as file:
+                file.write(content)
+            self.publish(temporary, path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+
+    def publish(self, source: Path, target: Path) -> None:
+        """Sync a finished file and rename it to where it becomes visible."""
+        sync(source)
+        self._in_folder(target.parent, lambda: source.replace(target))
+
+    def settle(self, path: Path) -> None:
+        """Make sure that a file which is there already (by another request) is durable too."""
+        sync(path)
+        self._in_folder(path.parent, lambda: None)
+
+    def remove_file(self, path: Path) -> bool:
+        """Remove a file durably; False where there was none."""
+        try:
+            path.unlink()
+        except FileNotFoundError:
+            return False
+        sync(path.parent)
+        return True
+
+    def remove_tree(self, folder: Path) -> bool:
+        """Remove a folder and what is in it, at once for readers; False where there was none."""
+        doomed = self.temporary()
+        try:
+            folder.replace(doomed)
+        except FileNotFoundError:
+            return False
+        self._durable = {known for known in self._durable if not known.is_relative_to(folder)}
+        sync(folder.parent)
+        shutil.rmtree(doomed, ignore_errors=True)
+        return True
+
+    def _in_folder(self, folder: Path, change: Callable[[], object]) -> None:
+        """Do ``change`` inside a folder that is made where missing, then sync the folder.
+
+        The folder may be removed by another request in between: then it is made again.
+        """
+        for attempt in range(5):
+            try:
+                self._make(folder)
+                change()
+                sync(folder)
+                return
+            except FileNotFoundError:
+                if attempt == 4 or folder.exists():
+                    raise
+                self._durable.clear()
+
+    def _make(self, folder: Path) -> None:
+        missing = []
+        while folder not in self._durable and folder != self._storage:
+            missing.append(folder)
+            folder = folder.parent
+        for folder in reversed(missing):
+            folder.mkdir(exist_ok=True)
+            sync(folder.parent)
+        if len(self._durable) > _REMEMBERED:
+            self._durable.clear()
+        self._durable.update(missing)
+
+
+def sync(path: Path) -> None:
+    """Wait until a file or a folder is on disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _prepare(storage: Path) -> int:
+    """Make the folder, take its lock, and forget what an earlier process left half-written."""
+    try:
+        storage.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(layout.lock(storage), os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as error:
+        raise ConfigError(
+            f"cannot use {storage} as storage: {error.strerror}; "
+            "name a folder that this user may write"
+        ) from None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(descriptor)
+        if error.errno not in (errno.EAGAIN, errno.EACCES):
+            raise
+        raise ConfigError(
+            f"{storage} is in use by another buildset-registry; stop that one or name another folder"
+        ) from None
+    temporary = layout.temporary(storage)
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(exist_ok=True)
+    return descriptor

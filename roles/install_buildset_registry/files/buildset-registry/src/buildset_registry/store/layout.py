@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The storage tree, and the only functions that build its paths.
+
+The layout is distribution's (``registry:2``), so that its data directories can be served as they
+are and it can serve ours. Folders that begin with ``_`` inside a repository are not repositories to
+it, so what its layout lacks stands in ``_referrers`` and ``_upstream``::
+
+    <storage>/
+    ├── lock                                        held by the server that uses the folder
+    ├── tmp/                                        writes on their way; emptied at start-up
+    └── docker/registry/v2/
+        ├── blobs/<algorithm>/<2 hex>/<hex>/data
+        └── repositories/<name>/
+            ├── _layers/<algorithm>/<hex>/link              text: the digest
+            ├── _manifests/
+            │   ├── revisions/<algorithm>/<hex>/link        text: the digest
+            │   ├── revisions/<algorithm>/<hex>/media-type  where the bytes do not tell it
+            │   └── tags/<tag>/
+            │       ├── current/link                        text: the digest
+            │       └── index/<algorithm>/<hex>/link        all digests the tag ever had
+            ├── _uploads/<uuid>/{data,startedat}
+            ├── _referrers/<algorithm>/<hex>/<algorithm>/<hex>/link   subject, then referrer
+            └── _upstream/                          what was pulled through
+                ├── _layers/...                     the same again
+                ├── _manifests/...                  tags' mtime: when upstream was last asked
+                └── _referrers/...
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from buildset_registry.oci.digest import Digest
+from buildset_registry.oci.names import RepositoryName, Tag, UploadId
+
+UPSTREAM = "_upstream"
+MANIFESTS = "_manifests"
+LAYERS = "_layers"
+
+
+def lock(storage: Path) -> Path:
+    return storage / "lock"
+
+
+def temporary(storage: Path) -> Path:
+    return storage / "tmp"
+
+
+def top(storage: Path) -> Path:
+    return storage / "docker" / "registry" / "v2"
+
+
+def repositories(storage: Path) -> Path:
+    return top(storage) / "repositories"
+
+
+def repository(storage: Path, name: RepositoryName) -> Path:
+    return repositories(storage) / name
+
+
+def upstream(repository: Path) -> Path:
+    return repository / UPSTREAM
+
+
+def blob(storage: Path, digest: Digest) -> Path:
+    return top(storage) / "blobs" / digest.algorithm / digest.hex[:2] / digest.hex / "data"
+
+
+def upload(repository: Path, upload_id: UploadId) -> Path:
+    return repository / "_uploads" / upload_id
+
+
+def layers(repository: Path) -> Path:
+    return repository / LAYERS
+
+
+def revisions(repository: Path) -> Path:
+    return repository / MANIFESTS / "revisions"
+
+
+def tags(repository: Path) -> Path:
+    return repository / MANIFESTS / "tags"
+
+
+def tag_link(repository: Path, tag: Tag) -> Path:
+    return tags(repository) / tag / "current" / "link"
+
+
+def tag_index(repository: Path, tag: Tag) -> Path:
+    return tags(repository) / tag / "index"
+
+
+def referrers(repository: Path, subject: Digest) -> Path:
+    return repository / "_referrers" / subject.algorithm / subject.hex
+
+
+def link(folder: Path, digest: Digest) -> Path:
+    """Return the link file of ``digest`` in one of the folders above that hold links."""
+    return folder / digest.algorithm / digest.hex / "link"
+
+
+def media_type(folder: Path, digest: Digest) -> Path:
+    return link(folder, digest).with_name("media-type")
