@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The configuration file: one typed tree with the defaults inside it; an unknown key is an error.
+"""The configuration: one typed tree with the defaults inside it; an unknown key is an error.
 
-``buildset-registry up`` writes the file; ``buildset-registry serve --config FILE`` reads it. Secrets
-have no default. Relative paths are relative to the file's folder. Everything else in the
+``buildset-registry up`` writes it; ``buildset-registry serve --config FILE`` reads it. Secrets have
+no default. Relative paths are relative to the file's folder. Everything else in the
 package takes values, not this tree; only ``server.py`` and ``instance/`` read it.
 """
 
@@ -51,7 +51,7 @@ class Upstream:
 
     username: str | None = None
     password: str | None = field(default=None, repr=False)
-    """Credentials the registry itself uses there; a client's credentials are never sent upstream."""
+    """Credentials that the registry itself uses there; a client's are never sent upstream."""
 
     public: bool = False
     """Whether everybody who may pull here may see what the credentials can see."""
@@ -146,7 +146,9 @@ class Config:
         try:
             text = path.read_text()
         except OSError as error:
-            raise ConfigError(f"cannot read {path}: {error.strerror}; name the file with --config") from None
+            raise ConfigError(
+                f"cannot read {path}: {error.strerror}; name the file with --config"
+            ) from None
         try:
             tree = yaml.safe_load(text)
         except yaml.YAMLError as error:
@@ -162,7 +164,7 @@ class Config:
         two = endpoints.pull is not None or endpoints.push is not None
         if two == (endpoints.single is not None):
             raise ConfigError(
-                f"{source}: endpoints needs either single, or pull and push; give the ones to listen on"
+                f"{source}: endpoints needs either single, or pull and push; give one or both"
             )
         _check_upstreams(config.upstreams, source)
         return config
@@ -178,9 +180,13 @@ def _check_upstreams(upstreams: tuple[Upstream, ...], source: str) -> None:
                     f"{source}: upstream {upstream.name}: {url!r} is not an https:// or http:// URL"
                 )
         if (upstream.username is None) != (upstream.password is None):
-            raise ConfigError(f"{source}: upstream {upstream.name}: give username and password, or neither")
+            raise ConfigError(
+                f"{source}: upstream {upstream.name}: give username and password, or neither"
+            )
         if upstream.name in seen:
-            raise ConfigError(f"{source}: upstream {upstream.name} is listed twice; keep one of them")
+            raise ConfigError(
+                f"{source}: upstream {upstream.name} is listed twice; keep one of them"
+            )
         seen.add(upstream.name)
 
 
@@ -200,7 +206,9 @@ class _Reader:
         for key in tree:
             if key not in fields:
                 known = ", ".join(fields)
-                raise ConfigError(f"{self._source}: unknown key {_join(where, key)}; known here: {known}")
+                raise ConfigError(
+                    f"{self._source}: unknown key {_join(where, key)}; known here: {known}"
+                )
         values = {
             key: self._value(value, hints[key], _join(where, key))
             for key, value in tree.items()
@@ -234,9 +242,9 @@ class _Reader:
                 raise self._error(where, "a path", value)
             return self._folder / Path(value).expanduser()
         names = {bool: "true or false", int: "a number", str: "a string"}
-        assert isinstance(hint, type)
-        if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
-            raise self._error(where, names[hint], value)
+        kind = typing.cast("type", hint)
+        if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+            raise self._error(where, names[kind], value)
         if where.endswith(".port") and not 0 < typing.cast("int", value) < 65536:
             raise self._error(where, "a port from 1 to 65535", value)
         return value
@@ -245,7 +253,9 @@ class _Reader:
         try:
             return ip_network(str(value), strict=False)
         except ValueError:
-            raise self._error(where, "a network such as 10.0.0.0/8 or 2001:db8::/32", value) from None
+            raise self._error(
+                where, "a network such as 10.0.0.0/8 or 2001:db8::/32", value
+            ) from None
 
     def _error(self, where: str, wanted: str, value: object) -> ConfigError:
         shown = "(hidden)" if "password" in where else repr(value)

@@ -15,7 +15,7 @@ from typing import Protocol
 
 from buildset_registry.errors import DigestInvalid, RegistryError, UpstreamFailed, storage_error
 from buildset_registry.oci.digest import Digest
-from buildset_registry.store.base import Blobs, Reader, Upload
+from buildset_registry.store.base import Blobs, Upload
 
 _PIECE = 256 * 1024
 #: Tries to go on with a broken transfer before the clients are told.
@@ -45,17 +45,20 @@ class Download:
     def __init__(self, digest: Digest, source: Source) -> None:
         self._digest = digest
         self._source = source
-        self._upload: Upload | None = None
-        self._size: int | None = None
-        self._started = False
-        self._done = False
-        self._error: RegistryError | None = None
+        self._begun: asyncio.Future[tuple[Upload, int]] = asyncio.Future()
+        self._ended: asyncio.Future[None] = asyncio.Future()
         self._changed = asyncio.Event()
 
     async def run(self, blobs: Blobs, finish: Callable[[], Awaitable[None]]) -> None:
-        """Transfer into ``blobs`` and verify; then ``finish`` links the blob. Errors reach the readers."""
+        """Transfer into ``blobs`` and verify; then ``finish`` links the blob.
+
+        Errors reach the readers; nobody has to wait for the task.
+        """
+        error: RegistryError = UpstreamFailed(
+            f"the transfer of {self._digest} was stopped; try again"
+        )
         try:
-            self._upload = upload = await blobs.ingest()
+            upload = await blobs.ingest()
             try:
                 await self._transfer(upload)
             except BaseException:
@@ -63,71 +66,70 @@ class Download:
                 raise
             await upload.commit(self._digest)
             await finish()
-            self._size = upload.size
-            self._done = True
-        except DigestInvalid as error:
-            self._error = UpstreamFailed(f"upstream's {error.message}")
-            _log.error("%s", self._error.message)
-        except RegistryError as error:
-            self._error = error
-        except OSError as error:
-            self._error = storage_error(error)
-            _log.error("cannot store %s: %s", self._digest, error)
+            self._begin(upload, upload.size)
+            self._ended.set_result(None)
+        except DigestInvalid as problem:
+            error = UpstreamFailed(f"upstream's {problem.message}")
+        except RegistryError as problem:
+            error = problem
+        except OSError as problem:
+            error = storage_error(problem)
         finally:
-            if not self._done and self._error is None:
-                self._error = UpstreamFailed(f"the transfer of {self._digest} was stopped; try again")
+            if not self._ended.done():
+                _log.warning("%s: %s", self._digest, error.message)
+                self._fail(error)
             self._tell()
 
     async def stream(self) -> BlobStream:
         """Wait until upstream answered and return what a client reads from."""
-        while not (self._started or self._done or self._error):
-            await self._changed.wait()
-        if self._error is not None:
-            raise self._error
-        if self._size is None:
-            await self.complete()
-        assert self._size is not None
-        return BlobStream(self._size, self)
+        upload, size = await asyncio.shield(self._begun)
+        return BlobStream(size, upload, self)
 
     async def complete(self) -> None:
         """Wait until the blob is stored, or raise what prevented it."""
-        while not (self._done or self._error):
-            await self._changed.wait()
-        if self._error is not None:
-            raise self._error
+        await asyncio.shield(self._ended)
 
-    def reader(self) -> Reader:
-        assert self._upload is not None, "stream() waits until there is something to read"
-        return self._upload.reader()
-
-    async def available(self, offset: int) -> int:
+    async def available(self, offset: int, upload: Upload, size: int) -> int:
         """Wait for content after ``offset`` and return up to where it may be read."""
-        assert self._upload is not None, "stream() waits until there is something to read"
-        while True:
-            if self._error is not None:
-                raise self._error
-            end = self._upload.size if self._done else min(self._upload.size, (self._size or 0) - 1)
-            if end > offset or self._done:
+        while not self._ended.done():
+            end = min(upload.size, size - 1)
+            if end > offset:
                 return end
             await self._changed.wait()
+        self._ended.result()
+        return size
+
+    def _begin(self, upload: Upload, size: int | None) -> None:
+        """Let clients read; where upstream does not tell the size, they wait for the end."""
+        if size is not None and not self._begun.done():
+            self._begun.set_result((upload, size))
+
+    def _fail(self, error: RegistryError) -> None:
+        for future in (self._begun, self._ended):
+            if not future.done():
+                future.set_exception(error)
+                future.exception()  # seen: a client may be there to hear of it, or not
 
     async def _transfer(self, upload: Upload) -> None:
-        for attempt in range(_ATTEMPTS):
-            before = upload.size
+        for attempt in range(1, _ATTEMPTS + 1):
             try:
-                async with self._source(before) as remote:
-                    self._size = remote.size
-                    self._started = True
-                    self._tell()
-                    await upload.append(self._tracked(remote.chunks))
-                if self._size is None or upload.size >= self._size:
-                    return
-                raise UpstreamFailed(f"upstream ended after {upload.size} of {self._size} bytes")
+                await self._receive(upload)
+                return
             except UpstreamFailed as error:
-                if attempt + 1 == _ATTEMPTS or not self._started:
+                if attempt == _ATTEMPTS or not self._begun.done():
                     raise
-                _log.warning("%s at byte %d: %s; going on", self._digest, upload.size, error.message)
+                _log.warning(
+                    "%s at byte %d: %s; going on", self._digest, upload.size, error.message
+                )
                 await asyncio.sleep(_PAUSE * 2**attempt)
+
+    async def _receive(self, upload: Upload) -> None:
+        """Take what upstream sends from where the upload stands."""
+        async with self._source(upload.size) as remote:
+            self._begin(upload, remote.size)
+            await upload.append(self._tracked(remote.chunks))
+            if remote.size is not None and upload.size < remote.size:
+                raise UpstreamFailed(f"upstream ended after {upload.size} of {remote.size} bytes")
 
     async def _tracked(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         """Tell the readers after each chunk; the code after ``yield`` runs once it is written."""
@@ -143,8 +145,9 @@ class Download:
 class BlobStream:
     """A blob of ``size`` bytes that can be read from while it arrives."""
 
-    def __init__(self, size: int, download: Download) -> None:
+    def __init__(self, size: int, upload: Upload, download: Download) -> None:
         self.size = size
+        self._upload = upload
         self._download = download
 
     async def complete(self) -> None:
@@ -153,12 +156,12 @@ class BlobStream:
 
     async def chunks(self, start: int, end: int) -> AsyncIterator[bytes]:
         """Yield the bytes from ``start`` up to ``end``, as they come."""
-        reader = self._download.reader()
+        reader = self._upload.reader()
         try:
             while start < end:
-                ready = min(await self._download.available(start), end)
-                while start < ready:
-                    piece = await reader.read(start, min(_PIECE, ready - start))
+                ready = await self._download.available(start, self._upload, self.size)
+                while start < min(ready, end):
+                    piece = await reader.read(start, min(_PIECE, min(ready, end) - start))
                     start += len(piece)
                     yield piece
         finally:

@@ -109,7 +109,9 @@ class Registry:
         await upload.commit(digest)
         await self._store.pushed(name).layers.add(digest)
 
-    async def mount(self, name: RepositoryName, digest: Digest, source: RepositoryName | None) -> bool:
+    async def mount(
+        self, name: RepositoryName, digest: Digest, source: RepositoryName | None
+    ) -> bool:
         """Link a blob that another repository has; without ``source``, any one may have it."""
         if source is None:
             if await self._store.blobs.size(digest) is None:

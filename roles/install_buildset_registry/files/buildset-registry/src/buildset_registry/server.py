@@ -16,6 +16,7 @@ import socket
 import ssl
 import sys
 from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 from typing import TextIO
 
@@ -62,13 +63,14 @@ class _Listener:
 
 
 async def _serve(config: Config, output: TextIO) -> None:
-    tls = _tls_options(config.tls)
+    if config.tls is not None:
+        _check_tls(config.tls)
     store = FilesystemStore(config.storage)
     access_log = AccessLog(output)
     pull_through = PullThrough(store, UpstreamClient(Rules(config.upstreams)))
     try:
         listeners = _listeners(config, store, pull_through, access_log)
-        servers = [_server(listener, tls) for listener in listeners]
+        servers = [_server(listener, config.tls) for listener in listeners]
         _configure_logging(output)
         await _until_stopped(servers, listeners)
     finally:
@@ -91,7 +93,7 @@ async def _until_stopped(servers: list[Server], listeners: list[_Listener]) -> N
         _log.info("stopping: running requests are finished first")
     stopped.cancel()
     for server in servers:
-        server.stop()
+        server.stop()  # type: ignore[no-untyped-call]  # Granian leaves it unannotated
     await asyncio.gather(*serving)
 
 
@@ -127,13 +129,17 @@ def _token_key(auth: Auth) -> bytes:
     try:
         key = auth.token_key.read_bytes()
     except OSError as error:
-        raise ConfigError(f"cannot read auth.token_key {auth.token_key}: {error.strerror}") from None
+        raise ConfigError(
+            f"cannot read auth.token_key {auth.token_key}: {error.strerror}"
+        ) from None
     if len(key) < _KEY_BYTES:
-        raise ConfigError(f"auth.token_key {auth.token_key} is shorter than {_KEY_BYTES} bytes; make a new one")
+        raise ConfigError(
+            f"auth.token_key {auth.token_key} is shorter than {_KEY_BYTES} bytes; make a new one"
+        )
     return key
 
 
-def _server(listener: _Listener, tls: dict[str, Path]) -> Server:
+def _server(listener: _Listener, tls: Tls | None) -> Server:
     address = listener.endpoint.address or _every_address()
     port = listener.endpoint.port
     _check_free(address, port, listener.role)
@@ -149,18 +155,19 @@ def _server(listener: _Listener, tls: dict[str, Path]) -> Server:
         backpressure=_CONNECTIONS,
         log_enabled=False,
         ssl_protocol_min=SSLProtocols.tls12,
-        **tls,
+        ssl_cert=tls.certificate if tls else None,
+        ssl_key=_as_pkcs8(tls.key) if tls else None,
     )
 
 
 def _every_address() -> str:
-    """Return the address that takes connections from everywhere, by IPv6 too where the host has it."""
+    """Return the address that means every one, IPv6 ones too where the host has IPv6."""
     try:
         with socket.socket(socket.AF_INET6, socket.SOCK_STREAM) as probe:
             probe.bind(("::1", 0))
     except OSError:
-        return "0.0.0.0"
-    return "::"
+        return str(IPv4Address(0))
+    return str(IPv6Address(0))
 
 
 def _check_free(address: str, port: int, role: Role) -> None:
@@ -178,22 +185,21 @@ def _check_free(address: str, port: int, role: Role) -> None:
             ) from None
 
 
-def _tls_options(tls: Tls | None) -> dict[str, Path]:
-    """Check the certificate and its key together, and return them as Granian takes them."""
-    if tls is None:
-        return {}
+def _check_tls(tls: Tls) -> None:
+    """Refuse a certificate or a key that cannot be read or do not belong together."""
     for path in (tls.certificate, tls.key):
         if not os.access(path, os.R_OK):
             raise ConfigError(f"cannot read {path}; name a PEM file that this user may read")
     try:
-        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(tls.certificate, tls.key, lambda: "")
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(
+            tls.certificate, tls.key, lambda: ""
+        )
     except (ssl.SSLError, ValueError, OSError) as error:
         reason = getattr(error, "reason", None) or str(error)
         raise ConfigError(
-            f"{tls.certificate} and {tls.key} are not a certificate and its unencrypted key ({reason}); "
-            "give a pair that belongs together"
+            f"{tls.certificate} and {tls.key} are not a certificate and its unencrypted key "
+            f"({reason}); give a pair that belongs together"
         ) from None
-    return {"ssl_cert": tls.certificate, "ssl_key": _as_pkcs8(tls.key)}
 
 
 def _as_pkcs8(key: Path) -> Path:
@@ -216,7 +222,7 @@ def _as_pkcs8(key: Path) -> Path:
 
 def _log_output(path: Path | None) -> TextIO:
     if path is None:
-        return open(os.dup(sys.stderr.fileno()), "w", encoding="utf-8")
+        return os.fdopen(os.dup(sys.stderr.fileno()), "w", encoding="utf-8")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         return path.open("a", encoding="utf-8")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The access log: one line for each request, written in batches so that it costs no system call each.
+"""The access log: one line for each request, written in batches to save system calls.
 
 A line: client, user, time, request line, status, bytes of the answer's body, seconds, user agent.
 """
@@ -28,9 +28,10 @@ class AccessLog:
     def add(self, request: Request, status: int, size: int, seconds: float) -> None:
         user = request.identity.name or "-"
         agent = _printable(request.headers.get("user-agent", "-"))
+        asked = f"{request.method} {_printable(request.url)}"
         line = (
             f"{request.client or '-'} {user} [{self._now()}] "
-            f'"{request.method} {_printable(request.url)}" {status} {size} {seconds:.4f} "{agent}"\n'
+            f'"{asked}" {status} {size} {seconds:.4f} "{agent}"\n'
         )
         if not self._lines:
             asyncio.get_running_loop().call_later(_DELAY, self.flush)

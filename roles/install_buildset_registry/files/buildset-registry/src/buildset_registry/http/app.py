@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The ASGI application of one endpoint: match, authorize, handle, send; the one place that catches."""
+"""The ASGI application of one endpoint: match, authorize, handle, send; the one that catches."""
 
 from __future__ import annotations
 
@@ -71,7 +71,9 @@ class App:
     async def _handle(self, request: Request) -> Response:
         policy = self._context.policy
         if not policy.network_allowed(request.client):
-            raise Denied(f"clients from {request.client} may not use this registry (allowed_networks)")
+            raise Denied(
+                f"clients from {request.client} may not use this registry (allowed_networks)"
+            )
         route, request.path = routes.match(request.method, request.url)
         if route.access is not None:
             await self._authorize(request, route.access)

@@ -51,7 +51,9 @@ async def delete(request: Request, context: Context) -> Response:
 def not_modified(request: Request, digest: Digest) -> bool:
     """Tell whether the client has it already (If-None-Match, RFC 9110, 13.1.2)."""
     wanted = request.headers.get("if-none-match", "")
-    return any(tag.strip().removeprefix("W/").strip('"') == str(digest) for tag in wanted.split(","))
+    return any(
+        tag.strip().removeprefix("W/").strip('"') == str(digest) for tag in wanted.split(",")
+    )
 
 
 def _headers(digest: Digest) -> dict[str, str]:

@@ -15,7 +15,9 @@ from buildset_registry.oci.names import parse_reference
 
 async def get(request: Request, context: Context) -> Response:
     """Send a manifest as it was pushed, whatever types the client says it accepts."""
-    stored = await context.registry.manifest(request.name, parse_reference(request.path["reference"]))
+    stored = await context.registry.manifest(
+        request.name, parse_reference(request.path["reference"])
+    )
     headers = {
         "Content-Type": stored.media_type,
         "Docker-Content-Digest": str(stored.digest),

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Byte ranges: the ``Range`` of a download (RFC 9110, section 14) and the one of an upload.
 
-An upload's ranges are the distribution specification's: ``<start>-<end>`` with both ends included and
-no unit.
+An upload's ranges are the distribution specification's: ``<start>-<end>``, both ends included,
+without a unit.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ class ClientLeft(Exception):
 class Request:
     """One request.
 
-    ``path`` holds what the route's pattern found, by name, and ``identity`` who asks, once that is known.
+    ``path`` holds what the route's pattern found, by name; ``identity`` who asks, once known.
     """
 
     def __init__(self, scope: Scope, receive: Receive) -> None:
@@ -57,9 +57,9 @@ class Request:
 
     @property
     def client(self) -> str:
-        """The client's address, without its port."""
+        """The client's address, without its port; an IPv4 one plainly on a dual-stack listener."""
         client = self._scope.get("client")
-        return client[0] if client else ""
+        return client[0].removeprefix("::ffff:") if client else ""
 
     @property
     def url(self) -> str:
@@ -95,7 +95,7 @@ class Request:
         return int(value)
 
     async def body(self) -> AsyncIterator[bytes]:
-        """Yield the body in pieces as they arrive; ``ClientLeft`` if the client goes before its end."""
+        """Yield the body in pieces as they arrive; ``ClientLeft`` if the client goes before."""
         more = True
         while more:
             message = await self._receive()

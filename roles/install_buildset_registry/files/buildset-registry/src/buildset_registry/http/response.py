@@ -28,7 +28,7 @@ class Bytes:
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """A file or the part of it from ``start`` up to ``end``; the server sends a whole one itself."""
+    """A file's bytes from ``start`` up to ``end``; the server sends a whole file itself."""
 
     path: Path
     start: int
@@ -63,7 +63,9 @@ def json_response(
     """Return a JSON body."""
     content = json.dumps(tree, separators=(",", ":")).encode()
     return Response(
-        status, {"Content-Type": media_type or "application/json", **(headers or {})}, Bytes(content)
+        status,
+        {"Content-Type": media_type or "application/json", **(headers or {})},
+        Bytes(content),
     )
 
 

@@ -55,7 +55,9 @@ class NoSuchEndpoint(RegistryError):
 
 def _compile(path: str) -> re.Pattern[str]:
     """Return the pattern of a path; a name may hold slashes, a final slash may be left out."""
-    pattern = re.sub(r"\{(\w+)\}", r"(?P<\1>[^/]+)", path).replace("(?P<name>[^/]+)", "(?P<name>.+)")
+    pattern = re.sub(r"\{(\w+)\}", r"(?P<\1>[^/]+)", path).replace(
+        "(?P<name>[^/]+)", "(?P<name>.+)"
+    )
     return re.compile(f"{pattern}?" if path.endswith("/") else pattern)
 
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Docker's token protocol: ``GET /token``, and ``POST /token`` as in OAuth2.
 
-Source: distribution's documentation, "Token Authentication Specification" and "OAuth2 Token Authentication".
+Sources: distribution's "Token Authentication Specification" and "OAuth2 Token Authentication".
 """
 
 from __future__ import annotations
@@ -28,7 +28,9 @@ async def post(request: Request, context: Context) -> Response:
     raw = await request.read(_MAX_FORM) or b""
     form = parse_qs(raw.decode("latin-1"))
     if form.get("grant_type", [""])[0] != "password":
-        raise Unsupported("only grant_type=password is supported; log in with user name and password")
+        raise Unsupported(
+            "only grant_type=password is supported; log in with user name and password"
+        )
     user, password = form.get("username", [""])[0], form.get("password", [""])[0]
     basic = b64encode(f"{user}:{password}".encode()).decode()
     return await _issue(f"Basic {basic}", form.get("scope", []), context)

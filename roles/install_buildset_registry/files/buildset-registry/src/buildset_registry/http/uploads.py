@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Upload sessions: start (end-4a, 4b, 11), append (end-5), finish (end-6), status (end-13), cancel.
 
-Locations are relative, so that they hold behind any proxy, and name the repository as the client did.
+Locations are relative, so that they hold behind any proxy, and name the repository as the
+client did.
 """
 
 from __future__ import annotations
@@ -81,7 +82,8 @@ def _check_chunk(request: Request, upload: Upload) -> None:
     first, length = parse_chunk(header)
     if first != upload.size:
         raise RangeInvalid(
-            f"the next chunk starts at {upload.size}, not {first}", headers=_progress(request, upload)
+            f"the next chunk starts at {upload.size}, not {first}",
+            headers=_progress(request, upload),
         )
     if request.content_length not in (None, length):
         raise SizeInvalid(f"Content-Range names {length} bytes, Content-Length another number")

@@ -46,7 +46,11 @@ class Descriptor:
         Layers with ``urls``, and the non-distributable media types of the image specification
         and of Docker (``...rootfs.foreign.diff.tar.gzip``).
         """
-        return bool(self.urls) or "nondistributable" in self.media_type or ".foreign." in self.media_type
+        return (
+            bool(self.urls)
+            or "nondistributable" in self.media_type
+            or ".foreign." in self.media_type
+        )
 
     @classmethod
     def parse(cls, tree: object, where: str) -> Descriptor:

@@ -39,7 +39,9 @@ class Digest:
         """Parse ``sha256:...`` or ``sha512:...``; ``DigestInvalid`` for anything else."""
         match = _DIGEST.fullmatch(text)
         if match is None:
-            raise DigestInvalid(f"not a digest of a supported algorithm (sha256, sha512): {text[:80]!r}")
+            raise DigestInvalid(
+                f"not a digest of a supported algorithm (sha256, sha512): {text[:80]!r}"
+            )
         algorithm, value = match[1] or match[3], match[2] or match[4]
         return cls(algorithm, value)
 

@@ -90,24 +90,27 @@ def _load(raw: bytes) -> object:
 
 def _media_type(tree: object, content_type: str) -> str:
     """Return the type: the content's own, which must agree with the header if both are there."""
-    declared = tree.get("mediaType") if isinstance(tree, dict) else None
-    if content_type in DOCKER_SCHEMA1 or (isinstance(tree, dict) and tree.get("schemaVersion") == 1):
-        raise ManifestInvalid("Docker schema 1 manifests are not supported; push with docker 1.10 or newer")
+    known = tree if isinstance(tree, dict) else {}
+    if content_type in DOCKER_SCHEMA1 or known.get("schemaVersion") == 1:
+        raise ManifestInvalid("Docker schema 1 is not supported; push with docker 1.10 or newer")
+    declared = known.get("mediaType")
+    stated = "" if content_type in _GENERIC_TYPES else content_type
     if isinstance(declared, str) and declared:
-        if content_type not in _GENERIC_TYPES and content_type != declared.lower():
-            raise ManifestInvalid(f"Content-Type {content_type} is not the manifest's mediaType {declared}")
+        if stated and stated != declared.lower():
+            raise ManifestInvalid(
+                f"Content-Type {stated} is not the manifest's mediaType {declared}"
+            )
         return declared
-    if content_type not in _GENERIC_TYPES:
-        if content_type in IMAGES | INDEXES and not isinstance(tree, dict):
-            raise ManifestInvalid("manifest is not a JSON object")
-        return content_type
-    if isinstance(tree, dict) and isinstance(tree.get("manifests"), list):
-        return OCI_INDEX
-    if isinstance(tree, dict) and "config" in tree:
-        return OCI_MANIFEST
-    if not isinstance(tree, dict):
+    if not isinstance(tree, dict) and (not stated or stated in IMAGES | INDEXES):
         raise ManifestInvalid("manifest is not a JSON object")
-    return content_type or OCTETS
+    return stated or _by_shape(known)
+
+
+def _by_shape(tree: dict[str, object]) -> str:
+    """Return the type of a manifest that does not say it, as distribution infers it."""
+    if isinstance(tree.get("manifests"), list):
+        return OCI_INDEX
+    return OCI_MANIFEST if "config" in tree else OCTETS
 
 
 def _with_links(

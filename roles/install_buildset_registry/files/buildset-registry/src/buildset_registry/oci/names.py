@@ -9,9 +9,10 @@ Grammar (section "Pulling manifests")::
 A name is at most 255 characters, as distribution and the clients have it.
 
 One store serves docker's tools and OCI tools at once, so a name may carry its registry in the
-first component (``quay.io/org/app``), and Docker Hub's repositories carry none: ``docker.io/org/app``
-is stored as ``org/app``, as distribution stores it. A port cannot be written in a name: the
-registry ``host:5000`` is stored as ``host__5000``, which no host name and no Docker Hub user name can be.
+first component (``quay.io/org/app``), and Docker Hub's repositories carry none:
+``docker.io/org/app`` is stored as ``org/app``, as distribution stores it. A port cannot be written
+in a name: the registry ``host:5000`` is stored as ``host__5000``, which neither a host nor a user
+of Docker Hub can be called.
 """
 
 from __future__ import annotations

@@ -57,7 +57,7 @@ class Upload(Protocol):
         """Write all of ``chunks`` at the end; what arrived before an error stays."""
 
     async def commit(self, digest: Digest) -> None:
-        """Verify and make it the blob ``digest``; ``DigestInvalid`` and the upload ends if it differs."""
+        """Verify and make it the blob ``digest``; if it differs, ``DigestInvalid`` and it ends."""
 
     async def cancel(self) -> None:
         """Forget it and what arrived."""

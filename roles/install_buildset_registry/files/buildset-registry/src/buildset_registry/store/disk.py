@@ -139,7 +139,8 @@ def _prepare(storage: Path) -> int:
         if error.errno not in (errno.EAGAIN, errno.EACCES):
             raise
         raise ConfigError(
-            f"{storage} is in use by another buildset-registry; stop that one or name another folder"
+            f"{storage} is in use by another buildset-registry; "
+            "stop that one or name another folder"
         ) from None
     temporary = layout.temporary(storage)
     shutil.rmtree(temporary, ignore_errors=True)

@@ -62,7 +62,7 @@ class FileBlobs:
 
     async def size(self, digest: Digest) -> int | None:
         try:
-            return os.stat(layout.blob(self._storage, digest)).st_size
+            return layout.blob(self._storage, digest).stat().st_size
         except FileNotFoundError:
             return None
 
@@ -104,7 +104,7 @@ class FileUploads:
         folder = layout.upload(layout.repository(self._storage, name), upload_id)
         upload = self._known.get(folder)
         try:
-            size = os.stat(folder / "data").st_size
+            size = (folder / "data").stat().st_size
         except FileNotFoundError:
             self._known.pop(folder, None)
             raise BlobUploadUnknown from None
@@ -133,6 +133,7 @@ class FileUpload:
         disk: Disk,
     ) -> None:
         self.folder = folder
+        self._data = folder / "data"
         self.id = upload_id
         self.size = size
         self._sha256 = sha256
@@ -152,7 +153,7 @@ class FileUpload:
     async def append(self, chunks: AsyncIterator[bytes]) -> None:
         with self._exclusive():
             sha256 = await self._hash_state()
-            descriptor = os.open(self.folder / "data", os.O_WRONLY)
+            descriptor = os.open(self._data, os.O_WRONLY)
             try:
                 async for chunk in chunks:
                     _write_all(descriptor, chunk, self.size)
@@ -166,23 +167,26 @@ class FileUpload:
 
     async def commit(self, digest: Digest) -> None:
         with self._exclusive():
-            data = self.folder / "data"
             if digest.algorithm == "sha256":
                 actual = (await self._hash_state()).hexdigest()
             else:
-                actual = (await asyncio.to_thread(_hash_file, data, digest.algorithm)).hexdigest()
+                actual = (
+                    await asyncio.to_thread(_hash_file, self._data, digest.algorithm)
+                ).hexdigest()
             if actual == digest.hex:
                 await asyncio.to_thread(self._publish, digest)
             await asyncio.to_thread(shutil.rmtree, self.folder, True)
         if actual != digest.hex:
-            raise DigestInvalid(f"content is {digest.algorithm}:{actual}, not {digest}; push it again")
+            raise DigestInvalid(
+                f"content is {digest.algorithm}:{actual}, not {digest}; push it again"
+            )
 
     async def cancel(self) -> None:
         with self._exclusive():
             await asyncio.to_thread(shutil.rmtree, self.folder, True)
 
     def reader(self) -> FileReader:
-        return FileReader(self.folder / "data")
+        return FileReader(self._data)
 
     def _publish(self, digest: Digest) -> None:
         path = layout.blob(self._storage, digest)
@@ -193,14 +197,14 @@ class FileUpload:
         if present:
             self._disk.settle(path)
         else:
-            self._disk.publish(self.folder / "data", path)
+            self._disk.publish(self._data, path)
+        self._data = path
 
     async def _hash_state(self) -> Hasher:
         """Return the running hash; after a restart it is computed again from the file."""
         if self._sha256 is None:
-            data = self.folder / "data"
-            self._sha256 = await asyncio.to_thread(_hash_file, data, "sha256")
-            self.size = data.stat().st_size
+            self._sha256 = await asyncio.to_thread(_hash_file, self._data, "sha256")
+            self.size = self._data.stat().st_size
         return self._sha256
 
     @contextlib.contextmanager

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A repository's links in files: layers, manifests, tags, referrers; and the walk over all names."""
+"""A repository's links in files: layers, manifests, tags, referrers; and the walk over all."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class FileLinks:
         self._disk = disk
 
     async def has(self, digest: Digest) -> bool:
-        return os.path.exists(layout.link(self._folder, digest))
+        return _present(layout.link(self._folder, digest))
 
     async def add(self, digest: Digest) -> None:
         await asyncio.to_thread(write_link, self._disk, self._folder, digest)
@@ -82,7 +82,7 @@ class FileTags:
         return sorted(
             Tag(entry.name)
             for entry in _entries(folder)
-            if os.path.exists(layout.tag_link(self._repository, Tag(entry.name)))
+            if _present(layout.tag_link(self._repository, Tag(entry.name)))
         )
 
 
@@ -109,7 +109,7 @@ class FileReferrers:
                 Digest(algorithm.name, entry.name)
                 for algorithm in _entries(folder)
                 for entry in _entries(folder / algorithm.name)
-                if os.path.exists(os.path.join(entry.path, "link"))
+                if _present(folder / algorithm.name / entry.name / "link")
             ),
             key=str,
         )
@@ -126,9 +126,11 @@ class FileRepository:
         self.referrers = FileReferrers(folder, disk)
 
     async def exists(self) -> bool:
-        return any(
-            os.path.exists(self._folder / part) for part in (layout.MANIFESTS, layout.LAYERS)
-        )
+        return any(_present(self._folder / part) for part in (layout.MANIFESTS, layout.LAYERS))
+
+
+def _present(path: Path) -> bool:
+    return path.exists()
 
 
 def write_link(disk: Disk, folder: Path, digest: Digest) -> None:
