@@ -52,7 +52,14 @@ _log = logging.getLogger("buildset_registry")
 def run(config: Config) -> None:
     """Serve until SIGTERM or SIGINT; ``ConfigError`` says why it cannot start."""
     with _log_output(config.log.file) as output:
-        uvloop.run(_serve(config, output))
+        uvloop.run(_serve_until_signal(config, output))
+
+
+async def _serve_until_signal(config: Config, output: TextIO) -> None:
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    await serve(config, output, stop)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +69,8 @@ class _Listener:
     app: App
 
 
-async def _serve(config: Config, output: TextIO) -> None:
+async def serve(config: Config, output: TextIO, stop: asyncio.Event) -> None:
+    """Serve until ``stop`` is set; then running requests end first."""
     if config.tls is not None:
         _check_tls(config.tls)
     store = FilesystemStore(config.storage)
@@ -72,18 +80,16 @@ async def _serve(config: Config, output: TextIO) -> None:
         listeners = _listeners(config, store, pull_through, access_log)
         servers = [_server(listener, config.tls) for listener in listeners]
         _configure_logging(output)
-        await _until_stopped(servers, listeners)
+        await _until_stopped(servers, listeners, stop)
     finally:
         await pull_through.close()
         access_log.flush()
         store.close()
 
 
-async def _until_stopped(servers: list[Server], listeners: list[_Listener]) -> None:
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+async def _until_stopped(
+    servers: list[Server], listeners: list[_Listener], stop: asyncio.Event
+) -> None:
     serving = [asyncio.ensure_future(server.serve()) for server in servers]
     ports = ", ".join(f"{item.role.value} on port {item.endpoint.port}" for item in listeners)
     _log.info("buildset-registry %s serves: %s", __version__, ports)

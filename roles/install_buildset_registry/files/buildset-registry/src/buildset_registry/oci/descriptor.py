@@ -54,7 +54,7 @@ class Descriptor:
 
     @classmethod
     def parse(cls, tree: object, where: str) -> Descriptor:
-        """Read a descriptor from JSON; ``ManifestInvalid`` names the field ``where`` it is wrong."""
+        """Read a descriptor from JSON; ``ManifestInvalid`` names ``where`` it is wrong."""
         if not isinstance(tree, dict):
             raise ManifestInvalid(f"{where} is not a descriptor")
         digest, size, media_type = tree.get("digest"), tree.get("size"), tree.get("mediaType")

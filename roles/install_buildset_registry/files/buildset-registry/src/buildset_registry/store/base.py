@@ -150,7 +150,7 @@ class RepositoryIndex(Protocol):
     def referrers(self) -> Referrers: ...
 
     async def exists(self) -> bool:
-        """Tell whether anything was ever stored here."""
+        """Tell whether the repository is known: something is linked here."""
 
 
 class Store(Protocol):

@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Manifests: what is checked, what is kept, what they link to."""
+
+import json
+
+import pytest
+from buildset_registry.errors import ManifestInvalid, ManifestTooLarge
+from buildset_registry.oci.descriptor import (
+    DOCKER_LIST,
+    DOCKER_MANIFEST,
+    OCI_INDEX,
+    OCI_MANIFEST,
+    OCTETS,
+)
+from buildset_registry.oci.digest import Digest
+from buildset_registry.oci.manifest import MAX_MANIFEST, Manifest, stored_media_type
+
+
+def descriptor(content=b"x", media_type="application/x", **more):
+    return {
+        "mediaType": media_type,
+        "digest": str(Digest.of(content)),
+        "size": len(content),
+        **more,
+    }
+
+
+def dump(**tree):
+    return json.dumps({"schemaVersion": 2, **tree}).encode()
+
+
+def test_an_image_links_its_config_and_its_layers():
+    """Foreign layers need not be here, so they are no links."""
+    raw = dump(
+        mediaType=OCI_MANIFEST,
+        config=descriptor(b"config", "application/vnd.oci.image.config.v1+json"),
+        layers=[
+            descriptor(b"layer"),
+            descriptor(b"f1", "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip"),
+            descriptor(b"f2", "application/vnd.oci.image.layer.nondistributable.v1.tar"),
+            descriptor(b"f3", urls=["https://example.com/layer"]),
+        ],
+        annotations={"a": "b"},
+    )
+    manifest = Manifest.parse(raw, OCI_MANIFEST)
+    assert [blob.digest for blob in manifest.blobs] == [Digest.of(b"config"), Digest.of(b"layer")]
+    assert manifest.artifact_type == "application/vnd.oci.image.config.v1+json"
+    assert manifest.descriptor.to_json() == {
+        "mediaType": OCI_MANIFEST,
+        "digest": str(Digest.of(raw)),
+        "size": len(raw),
+        "artifactType": "application/vnd.oci.image.config.v1+json",
+        "annotations": {"a": "b"},
+    }
+
+
+def test_an_index_links_manifests_and_an_artifact_its_subject():
+    """Links are told by kind, for pushes and for the collection of garbage."""
+    raw = dump(manifests=[descriptor(b"m")], subject=descriptor(b"s"), artifactType="text/x")
+    manifest = Manifest.parse(raw, OCI_INDEX, "sha512")
+    assert [one.digest for one in manifest.manifests] == [Digest.of(b"m")]
+    assert manifest.subject is not None
+    assert manifest.subject.digest == Digest.of(b"s")
+    assert (manifest.artifact_type, manifest.digest.algorithm) == ("text/x", "sha512")
+
+
+@pytest.mark.parametrize(
+    ("raw", "content_type", "media_type"),
+    [
+        (dump(mediaType=DOCKER_MANIFEST, config=descriptor()), "", DOCKER_MANIFEST),
+        (dump(mediaType=DOCKER_LIST, manifests=[]), "application/json", DOCKER_LIST),
+        (dump(config=descriptor()), "", OCI_MANIFEST),
+        (dump(manifests=[]), OCTETS, OCI_INDEX),
+        (dump(config=descriptor()), f"{OCI_MANIFEST}; charset=utf-8", OCI_MANIFEST),
+        (dump(odd=1), "application/vnd.custom+json", "application/vnd.custom+json"),
+        (b"not json", "application/vnd.custom", "application/vnd.custom"),
+        (b"[1]", "application/vnd.custom", "application/vnd.custom"),
+        (dump(odd=1), "", OCTETS),
+        (dump(layers=3), "application/vnd.custom+json", "application/vnd.custom+json"),
+    ],
+)
+def test_the_media_type_is_the_contents_own_or_the_headers(raw, content_type, media_type):
+    """Unknown types are kept as they are."""
+    assert Manifest.parse(raw, content_type).media_type == media_type
+
+
+@pytest.mark.parametrize(
+    ("raw", "content_type"),
+    [
+        (dump(mediaType=OCI_MANIFEST, config=descriptor()), OCI_INDEX),
+        (dump(), OCI_MANIFEST),
+        (dump(config=descriptor(), layers={}), OCI_MANIFEST),
+        (dump(config=descriptor(), layers=[1]), OCI_MANIFEST),
+        (dump(config={"digest": "x"}), OCI_MANIFEST),
+        (dump(config=descriptor() | {"size": -1}), OCI_MANIFEST),
+        (dump(config=descriptor() | {"digest": "sha256:1"}), OCI_MANIFEST),
+        (b"not json", OCI_MANIFEST),
+        (b"not json", ""),
+        (b"[" * 100_000, ""),
+        (b'{"schemaVersion": 1}', ""),
+        (b"{}", "application/vnd.docker.distribution.manifest.v1+prettyjws"),
+    ],
+)
+def test_a_broken_manifest_of_a_known_type_is_refused(raw, content_type):
+    """What clients would trip over later is refused at the push."""
+    with pytest.raises(ManifestInvalid):
+        Manifest.parse(raw, content_type)
+
+
+def test_a_manifest_has_at_most_4_mib():
+    """One byte more is refused with a status of its own."""
+    assert Manifest.parse(b" " * MAX_MANIFEST, "application/x").media_type == "application/x"
+    with pytest.raises(ManifestTooLarge) as caught:
+        Manifest.parse(b" " * (MAX_MANIFEST + 1), "application/x")
+    assert caught.value.status == 413
+
+
+def test_the_stored_media_type_is_what_the_bytes_tell():
+    """Content that tells nothing is plain octets."""
+    assert stored_media_type(dump(manifests=[])) == OCI_INDEX
+    assert stored_media_type(b"not json") == OCTETS

@@ -1,0 +1,188 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One contract, one suite, every store."""
+
+import contextlib
+
+import pytest
+from buildset_registry.errors import BlobUploadUnknown, DigestInvalid
+from buildset_registry.oci.digest import Digest
+from buildset_registry.oci.names import RepositoryName, Tag, UploadId
+from buildset_registry.store.filesystem import FilesystemStore
+from buildset_registry.store.memory import MemoryStore
+
+NAME = RepositoryName("org/app")
+ONE, TWO = Digest.of(b"one"), Digest.of(b"two")
+
+
+@pytest.fixture(params=["filesystem", "memory"])
+def store(request, tmp_path):
+    made = FilesystemStore(tmp_path / "store") if request.param == "filesystem" else MemoryStore()
+    with contextlib.closing(made):
+        yield made
+
+
+async def pieces(*content):
+    for piece in content:
+        yield piece
+
+
+async def broken(*content):
+    for piece in content:
+        yield piece
+    raise ConnectionError("the client left")
+
+
+async def test_a_blob_is_there_after_commit_and_not_before(store):
+    """An upload becomes a blob as a whole or not at all."""
+    upload = await store.uploads.create(NAME)
+    await upload.append(pieces(b"o", b"", b"n"))
+    await upload.append(pieces(b"e"))
+    assert upload.size == 3
+    assert await store.blobs.size(ONE) is None
+    await upload.commit(ONE)
+    assert await store.blobs.size(ONE) == 3
+    assert await store.blobs.read(ONE) == b"one"
+    blob = await store.blobs.open(ONE)
+    assert (blob.path.read_bytes(), blob.size) == (b"one", 3)
+    with pytest.raises(BlobUploadUnknown):
+        await store.uploads.resume(NAME, upload.id)
+
+
+async def test_a_wrong_digest_ends_the_upload_and_stores_nothing(store):
+    """The message names the digest that the content has."""
+    upload = await store.uploads.create(NAME)
+    await upload.append(pieces(b"one"))
+    with pytest.raises(DigestInvalid, match=ONE.hex):
+        await upload.commit(TWO)
+    assert await store.blobs.size(TWO) is None
+    assert await store.blobs.size(ONE) is None
+
+
+@pytest.mark.parametrize("algorithm", ["sha256", "sha512"])
+@pytest.mark.parametrize("content", [b"", b"content" * 100_000])
+async def test_both_algorithms_and_any_size(store, algorithm, content):
+    """An empty blob is a blob."""
+    upload = await store.uploads.create(NAME)
+    await upload.append(pieces(content))
+    digest = Digest.of(content, algorithm)
+    await upload.commit(digest)
+    assert await store.blobs.read(digest) == content
+
+
+async def test_an_interrupted_upload_goes_on_where_it_stopped(store):
+    """What arrived before the client left is kept, and its size is told."""
+    upload = await store.uploads.create(NAME)
+    with pytest.raises(ConnectionError):
+        await upload.append(broken(b"o", b"n"))
+    again = await store.uploads.resume(NAME, upload.id)
+    assert again.size == 2
+    await again.append(pieces(b"e"))
+    await again.commit(ONE)
+    assert await store.blobs.read(ONE) == b"one"
+
+
+async def test_an_upload_belongs_to_its_repository(store):
+    """Neither another repository nor another identifier finds it; a cancelled one is gone."""
+    upload = await store.uploads.create(NAME)
+    with pytest.raises(BlobUploadUnknown):
+        await store.uploads.resume(RepositoryName("other"), upload.id)
+    with pytest.raises(BlobUploadUnknown):
+        await store.uploads.resume(NAME, UploadId("0f0e0d0c-0b0a-0908-0706-050403020100"))
+    await upload.cancel()
+    with pytest.raises(BlobUploadUnknown):
+        await store.uploads.resume(NAME, upload.id)
+
+
+async def test_a_reader_follows_growing_content_past_commit(store):
+    """Clients that follow a download see no difference between arriving and stored."""
+    upload = await store.blobs.ingest()
+    await upload.append(pieces(b"on"))
+    reader = upload.reader()
+    assert await reader.read(0, 10) == b"on"
+    await upload.append(pieces(b"e"))
+    await upload.commit(ONE)
+    assert await reader.read(1, 10) == b"ne"
+    late = upload.reader()
+    assert await late.read(0, 10) == b"one"
+    reader.close()
+    late.close()
+
+
+async def test_committing_the_same_content_twice_is_no_error(store):
+    """Two clients may push one blob at once."""
+    first, second = await store.uploads.create(NAME), await store.uploads.create(NAME)
+    for upload in (first, second):
+        await upload.append(pieces(b"one"))
+    await first.commit(ONE)
+    await second.commit(ONE)
+    await store.blobs.put(ONE, b"one")
+    assert await store.blobs.read(ONE) == b"one"
+
+
+async def test_pushed_and_cached_links_are_apart(store):
+    """What was pulled through is no push, so removing one leaves the other."""
+    await store.pushed(NAME).layers.add(ONE)
+    await store.cached(NAME).layers.add(TWO)
+    assert await store.pushed(NAME).layers.has(ONE)
+    assert not await store.pushed(NAME).layers.has(TWO)
+    assert not await store.cached(NAME).layers.has(ONE)
+    assert await store.cached(NAME).layers.remove(TWO)
+    assert not await store.cached(NAME).layers.remove(TWO)
+    assert await store.pushed(NAME).layers.has(ONE)
+
+
+async def test_a_tag_points_to_what_was_set_last(store):
+    """Setting replaces, removing forgets, and the list is in lexical order."""
+    tags = store.pushed(NAME).tags
+    assert await tags.all() == []
+    assert await tags.get(Tag("v1")) is None
+    await tags.set(Tag("v1"), ONE)
+    await tags.set(Tag("v1"), TWO)
+    await tags.set(Tag("B"), ONE)
+    await tags.set(Tag("a"), ONE)
+    target = await tags.get(Tag("v1"))
+    assert target.digest == TWO
+    assert target.checked > 0
+    assert await tags.all() == ["B", "a", "v1"]
+    assert await tags.remove(Tag("v1"))
+    assert not await tags.remove(Tag("v1"))
+    assert await tags.all() == ["B", "a"]
+
+
+async def test_manifest_links_keep_a_media_type(store):
+    """A type that the bytes do not tell is kept beside the link."""
+    manifests = store.pushed(NAME).manifests
+    assert await manifests.media_type(ONE) is None
+    await manifests.set_media_type(ONE, "application/custom")
+    assert not await manifests.has(ONE)
+    await manifests.add(ONE)
+    await manifests.add(ONE)
+    assert await manifests.has(ONE)
+    assert await manifests.media_type(ONE) == "application/custom"
+    assert await manifests.remove(ONE)
+    assert not await manifests.has(ONE)
+
+
+async def test_referrers_are_found_by_subject(store):
+    """Each subject has its own list, in the order of digests."""
+    referrers = store.pushed(NAME).referrers
+    assert await referrers.of(ONE) == []
+    await referrers.add(ONE, TWO)
+    await referrers.add(ONE, ONE)
+    assert await referrers.of(ONE) == sorted([ONE, TWO], key=str)
+    assert await referrers.of(TWO) == []
+    assert await referrers.remove(ONE, TWO)
+    assert not await referrers.remove(ONE, TWO)
+    assert await referrers.of(ONE) == [ONE]
+
+
+async def test_repositories_are_listed_in_lexical_order(store):
+    """A repository may stand inside another; an upload alone makes none."""
+    for name in ("b", "a/b", "a", "quay.io/org/app"):
+        await store.pushed(RepositoryName(name)).layers.add(ONE)
+    await store.cached(RepositoryName("c")).manifests.add(ONE)
+    await store.uploads.create(RepositoryName("only-upload"))
+    assert await store.repositories() == ["a", "a/b", "b", "c", "quay.io/org/app"]
+    assert await store.pushed(RepositoryName("a")).exists()
+    assert not await store.pushed(RepositoryName("c")).exists()
+    assert await store.cached(RepositoryName("c")).exists()
