@@ -1,0 +1,377 @@
+#!/usr/bin/python
+# Copyright: Contributors to the buildset.registry project
+# GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Start or stop a buildset registry by its own command."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: buildset_registry
+short_description: Start or stop a buildset registry
+version_added: 0.1.0
+description:
+  - Starts a container registry on the node, makes its certificate and credentials, and returns
+    the facts that other tasks, nodes and jobs need to use it.
+  - It runs the C(buildset-registry) command, which has to be installed. The role
+    P(buildset.registry.install_buildset_registry#role) does that.
+author:
+  - The buildset.registry maintainers (@buildset-registry)
+options:
+  state:
+    description:
+      - V(started) makes the certificate, the credentials and the configuration where there are
+        none, starts the registry and waits until it answers. A registry that runs with the same
+        options is left alone.
+      - V(stopped) stops it and keeps its data.
+      - V(absent) stops it and removes O(root).
+    type: str
+    choices: [started, stopped, absent]
+    default: started
+  root:
+    description:
+      - The folder of the registry.
+      - By default V(/var/lib/buildset-registry) for root and
+        V(~/.local/share/buildset-registry) for other users.
+    type: path
+  host:
+    description:
+      - The name or address by which other nodes reach the registry.
+      - By default the address of the default route.
+    type: str
+  port:
+    description: The TCP port of the pull endpoint; V(5000) by default.
+    type: int
+  push_port:
+    description: The TCP port of the push endpoint; V(5001) by default.
+    type: int
+  single_port:
+    description:
+      - Whether one endpoint on O(port) serves both. Then writes need the credentials there.
+    type: bool
+    default: false
+  alias:
+    description:
+      - Another name that the certificate is valid for; V(zuul-jobs.buildset-registry) by default.
+    type: str
+  upstreams:
+    description:
+      - The registries that images are pulled through from.
+      - By default docker.io, quay.io and other well-known ones.
+    type: list
+    elements: dict
+    suboptions:
+      name:
+        description: How images name it, such as V(quay.io).
+        type: str
+        required: true
+      url:
+        description: Where its API is. V(http://) has to be said.
+        type: str
+        required: true
+      ca:
+        description:
+          - The path of a PEM file on the node to verify it with, instead of the system's
+            certificates.
+        type: path
+      username:
+        description: The user name that the registry itself uses there.
+        type: str
+      password:
+        description: The password for O(upstreams[].username).
+        type: str
+      public:
+        description:
+          - Whether everybody who may pull from the registry may see what these credentials can see.
+        type: bool
+      mirror:
+        description: The URL of a mirror that is asked first.
+        type: str
+  anonymous_pull:
+    description: Whether images can be pulled without credentials.
+    type: bool
+    default: true
+  allowed_networks:
+    description:
+      - The networks that may use the registry, in CIDR notation. By default every network may.
+    type: list
+    elements: str
+  log_dir:
+    description: The folder of the log; C(log) below O(root) by default.
+    type: path
+  supervisor:
+    description:
+      - What keeps the registry running. V(systemd) takes a unit, V(process) a background process,
+        V(auto) a unit where systemd runs the host and the user is root.
+    type: str
+    choices: [auto, systemd, process]
+    default: auto
+  command:
+    description:
+      - The path of the C(buildset-registry) command.
+      - By default it is looked for on E(PATH) and where the role installs it.
+    type: path
+attributes:
+  check_mode:
+    description:
+      - Can run in check mode and return changed status prediction without modifying target.
+    support: full
+  diff_mode:
+    description:
+      - Will return details on what has changed (or possibly needs changing in check mode), when in
+        diff mode.
+    support: none
+    details: The files hold secrets.
+notes:
+  - The result holds the password of the registry. Set C(no_log) to V(true) on the task. Where that
+    is missing, the module masks the password in its result, with a warning.
+requirements:
+  - buildset-registry
+seealso:
+  - module: buildset.registry.buildset_registry_info
+"""
+
+EXAMPLES = r"""
+- name: Start a registry
+  buildset.registry.buildset_registry:
+  no_log: true
+  register: result
+
+- name: Keep its facts for later tasks
+  ansible.builtin.set_fact:
+    buildset_registry: "{{ result.buildset_registry }}"
+  no_log: true
+
+- name: Start a registry that pulls through from a private one
+  buildset.registry.buildset_registry:
+    root: /srv/registry
+    upstreams:
+      - name: docker.io
+        url: https://registry-1.docker.io
+      - name: registry.example.com
+        url: https://registry.example.com
+        username: ci
+        password: "{{ registry_password }}"
+  no_log: true
+
+- name: Stop the registry and keep its images
+  buildset.registry.buildset_registry:
+    state: stopped
+
+- name: Remove the registry with its images
+  buildset.registry.buildset_registry:
+    state: absent
+"""
+
+RETURN = r"""
+buildset_registry:
+  description:
+    - How to use the registry.
+    - V(null) in check mode where there is no registry yet.
+  type: dict
+  returned: when O(state=started)
+  contains:
+    host:
+      description: The name or address of the pull endpoint.
+      type: str
+      sample: 203.0.113.7
+    port:
+      description: The TCP port of the pull endpoint.
+      type: int
+      sample: 5000
+    push_host:
+      description: The name or address of the push endpoint.
+      type: str
+      sample: 203.0.113.7
+    push_port:
+      description: The TCP port of the push endpoint.
+      type: int
+      sample: 5001
+    username:
+      description: The user name for HTTP basic authentication.
+      type: str
+      sample: zuul
+    password:
+      description: The password for HTTP basic authentication.
+      type: str
+      sample: VALUE_SPECIFIED_IN_NO_LOG_PARAMETER
+    cert:
+      description: The certificate in PEM format that verifies both endpoints.
+      type: str
+      sample: "-----BEGIN CERTIFICATE-----..."
+changes:
+  description: What was changed, or would be in check mode.
+  type: list
+  elements: str
+  returned: success
+  sample: [certificate, credentials, configuration, started]
+log:
+  description: The path of the registry's log.
+  type: str
+  returned: where there is one
+  sample: /var/lib/buildset-registry/log/registry.log
+"""
+
+import json
+import os
+from pathlib import Path
+
+from ansible.module_utils.basic import AnsibleModule
+
+PLACES = ["/opt/buildset-registry/bin", "~/.local/lib/buildset-registry/bin"]
+#: What ``status`` exits with when the registry does not run.
+NOT_RUNNING = 3
+
+
+def root_folder(params: dict) -> Path:
+    """Tell the registry's folder, which is the command's own choice where none is given."""
+    if params["root"]:
+        return Path(params["root"])
+    if os.getuid() == 0:
+        return Path("/var/lib/buildset-registry")
+    data = os.environ.get("XDG_DATA_HOME") or "~/.local/share"
+    return Path(data).expanduser() / "buildset-registry"
+
+
+def log(params: dict) -> dict:
+    """Tell where the log is, if there is one."""
+    path = Path(params["log_dir"] or root_folder(params) / "log") / "registry.log"
+    return {"log": str(path)} if path.exists() else {}
+
+
+def find_command(module: AnsibleModule) -> str | None:
+    """Tell the path of the command, or nothing where it is not installed."""
+    given = module.params["command"]
+    if given:
+        return given if os.access(given, os.X_OK) else None
+    places = [str(Path(place).expanduser()) for place in PLACES]
+    return module.get_bin_path("buildset-registry", opt_dirs=places)
+
+
+def fail_without_command(module: AnsibleModule) -> None:
+    """Say what to do where the command is missing."""
+    where = module.params["command"] or "PATH"
+    hint = "run the role install_buildset_registry, or set the option command to its path"
+    module.fail_json(msg=f"the buildset-registry command is not installed ({where}); {hint}")
+
+
+def run(
+    module: AnsibleModule, arguments: list, data: str | None = None, accepted: tuple = (0,)
+) -> dict:
+    """Run the command; its error is one line that says what to do."""
+    command = find_command(module)
+    if command is None:
+        fail_without_command(module)
+    argv = [command, *arguments]
+    if module.params["root"]:
+        argv += ["--root", module.params["root"]]
+    code, out, err = module.run_command(argv, data=data)
+    if code not in accepted:
+        lines = [line for line in (err or out).splitlines() if line.strip()]
+        reason = lines[-1].strip() if lines else f"it ended with exit code {code}, without a word"
+        module.fail_json(msg=reason, rc=code, **log(module.params))
+    try:
+        return json.loads(out)
+    except ValueError:
+        hint = "is it the right command?"
+        module.fail_json(msg=f"{command} {arguments[0]} did not answer in JSON; {hint}")
+
+
+def up_arguments(params: dict) -> list:
+    """Turn the module's options into the command's."""
+    arguments = ["up", "--json", "--report", "--supervisor", params["supervisor"]]
+    for name in ("host", "port", "push_port", "alias", "log_dir"):
+        if params[name]:
+            arguments += ["--" + name.replace("_", "-"), str(params[name])]
+    if params["single_port"]:
+        arguments.append("--single-port")
+    if not params["anonymous_pull"]:
+        arguments.append("--no-anonymous-pull")
+    for network in params["allowed_networks"] or []:
+        arguments += ["--allow-network", network]
+    if params["upstreams"]:
+        # By standard input: what is on a command line can be read by every user of the node.
+        arguments += ["--upstreams-file", "-"]
+    return arguments
+
+
+def upstreams(params: dict) -> str | None:
+    """Write the upstreams as the command reads them."""
+    given = params["upstreams"] or []
+    told = [{key: value for key, value in one.items() if value is not None} for one in given]
+    return json.dumps(told) if told else None
+
+
+def start(module: AnsibleModule) -> dict:
+    """Start the registry and return its facts."""
+    if module.check_mode and find_command(module) is None:
+        return {"changed": True, "changes": ["started"], "buildset_registry": None}
+    arguments = up_arguments(module.params) + (["--check"] if module.check_mode else [])
+    report = run(module, arguments, upstreams(module.params))
+    facts = report["facts"]
+    if facts and not module.no_log:
+        module.no_log_values.add(facts["password"])
+        module.warn("The password is masked: set no_log to true on this task to get it.")
+    result = {"changed": report["changed"], "changes": report["changes"], **log(module.params)}
+    return {**result, "buildset_registry": facts}
+
+
+def stop(module: AnsibleModule, purge: bool) -> dict:
+    """Stop the registry, and remove it with its data if told so."""
+    root = root_folder(module.params)
+    if not root.exists() and find_command(module) is None:
+        return {"changed": False, "changes": []}
+    if module.check_mode:
+        running = run(module, ["status", "--json"], accepted=(0, NOT_RUNNING))["running"]
+        changed = running or (purge and root.exists())
+    else:
+        changed = run(module, ["down", "--json", *(["--purge"] if purge else [])])["changed"]
+    return {"changed": changed, "changes": ["removed" if purge else "stopped"] if changed else []}
+
+
+def main() -> None:
+    """Read the options and do what state says."""
+    upstream = {
+        "name": {"type": "str", "required": True},
+        "url": {"type": "str", "required": True},
+        "ca": {"type": "path"},
+        "username": {"type": "str"},
+        "password": {"type": "str", "no_log": True},
+        "public": {"type": "bool"},
+        "mirror": {"type": "str"},
+    }
+    module = AnsibleModule(
+        argument_spec={
+            "state": {
+                "type": "str",
+                "choices": ["started", "stopped", "absent"],
+                "default": "started",
+            },
+            "root": {"type": "path"},
+            "host": {"type": "str"},
+            "port": {"type": "int"},
+            "push_port": {"type": "int"},
+            "single_port": {"type": "bool", "default": False},
+            "alias": {"type": "str"},
+            "upstreams": {"type": "list", "elements": "dict", "options": upstream},
+            "anonymous_pull": {"type": "bool", "default": True},
+            "allowed_networks": {"type": "list", "elements": "str"},
+            "log_dir": {"type": "path"},
+            "supervisor": {
+                "type": "str",
+                "choices": ["auto", "systemd", "process"],
+                "default": "auto",
+            },
+            "command": {"type": "path"},
+        },
+        supports_check_mode=True,
+    )
+    if module.params["state"] == "started":
+        result = start(module)
+    else:
+        result = stop(module, purge=module.params["state"] == "absent")
+    module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    main()
