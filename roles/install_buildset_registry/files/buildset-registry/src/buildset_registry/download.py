@@ -18,7 +18,7 @@ from buildset_registry.oci.digest import Digest
 from buildset_registry.store.base import Blobs, Upload
 
 _PIECE = 256 * 1024
-#: Tries to go on with a broken transfer before the clients are told.
+#: Tries to go on with a broken transfer, none of which got a byte, before the clients are told.
 _ATTEMPTS = 5
 _PAUSE = 0.2
 
@@ -111,17 +111,20 @@ class Download:
                 future.exception()  # seen: a client may be there to hear of it, or not
 
     async def _transfer(self, upload: Upload) -> None:
-        for attempt in range(1, _ATTEMPTS + 1):
+        failures = 0
+        while True:
+            before = upload.size
             try:
                 await self._receive(upload)
                 return
             except UpstreamFailed as error:
-                if attempt == _ATTEMPTS or not self._begun.done():
+                failures = 1 if upload.size > before else failures + 1
+                if failures == _ATTEMPTS or not self._begun.done():
                     raise
                 _log.warning(
                     "%s at byte %d: %s; going on", self._digest, upload.size, error.message
                 )
-                await asyncio.sleep(_PAUSE * 2**attempt)
+                await asyncio.sleep(_PAUSE * 2**failures)
 
     async def _receive(self, upload: Upload) -> None:
         """Take what upstream sends from where the upload stands."""

@@ -77,12 +77,18 @@ class PullThrough:
         await self._client.close()
 
     def _start(self, name: RepositoryName, digest: Digest) -> Download:
-        key = (name, digest)
-        download = self._downloads[key] = Download(digest, partial(self._client.blob, name, digest))
-        link = partial(self._store.cached(name).layers.add, digest)
-        task = self._spawn(download.run(self._store.blobs, link))
-        task.add_done_callback(lambda _: self._downloads.pop(key, None))
+        download = Download(digest, partial(self._client.blob, name, digest))
+        self._downloads[name, digest] = download
+        self._spawn(self._run(name, digest, download))
         return download
+
+    async def _run(self, name: RepositoryName, digest: Digest, download: Download) -> None:
+        """Run a download; once it has failed, the next client starts another."""
+        try:
+            link = partial(self._store.cached(name).layers.add, digest)
+            await download.run(self._store.blobs, link)
+        finally:
+            del self._downloads[name, digest]
 
     async def _fetch_manifest(self, name: RepositoryName, reference: Reference) -> StoredManifest:
         remote = await self._client.manifest(name, reference)

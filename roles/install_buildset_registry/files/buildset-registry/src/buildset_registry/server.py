@@ -18,6 +18,7 @@ import sys
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TextIO
 
 import uvloop
@@ -71,19 +72,20 @@ class _Listener:
 
 async def serve(config: Config, output: TextIO, stop: asyncio.Event) -> None:
     """Serve until ``stop`` is set; then running requests end first."""
-    if config.tls is not None:
-        _check_tls(config.tls)
     store = FilesystemStore(config.storage)
     access_log = AccessLog(output)
     pull_through = PullThrough(store, UpstreamClient(Rules(config.upstreams)))
+    private = TemporaryDirectory(prefix="buildset-registry-")
     try:
         listeners = _listeners(config, store, pull_through, access_log)
-        servers = [_server(listener, config.tls) for listener in listeners]
+        tls = _checked(config.tls, Path(private.name)) if config.tls else None
+        servers = [_server(listener, tls) for listener in listeners]
         _configure_logging(output)
         await _until_stopped(servers, listeners, stop)
     finally:
         await pull_through.close()
         access_log.flush()
+        private.cleanup()
         store.close()
 
 
@@ -162,7 +164,7 @@ def _server(listener: _Listener, tls: Tls | None) -> Server:
         log_enabled=False,
         ssl_protocol_min=SSLProtocols.tls12,
         ssl_cert=tls.certificate if tls else None,
-        ssl_key=_as_pkcs8(tls.key) if tls else None,
+        ssl_key=tls.key if tls else None,
     )
 
 
@@ -191,8 +193,8 @@ def _check_free(address: str, port: int, role: Role) -> None:
             ) from None
 
 
-def _check_tls(tls: Tls) -> None:
-    """Refuse a certificate or a key that cannot be read or do not belong together."""
+def _checked(tls: Tls, folder: Path) -> Tls:
+    """Refuse what cannot be read or does not belong together; return it as Granian reads it."""
     for path in (tls.certificate, tls.key):
         if not os.access(path, os.R_OK):
             raise ConfigError(f"cannot read {path}; name a PEM file that this user may read")
@@ -206,10 +208,14 @@ def _check_tls(tls: Tls) -> None:
             f"{tls.certificate} and {tls.key} are not a certificate and its unencrypted key "
             f"({reason}); give a pair that belongs together"
         ) from None
+    return Tls(certificate=tls.certificate, key=_as_pkcs8(tls.key, folder))
 
 
-def _as_pkcs8(key: Path) -> Path:
-    """Return a path to the key as PKCS#8, the one form that Granian reads; never a file on disk."""
+def _as_pkcs8(key: Path, folder: Path) -> Path:
+    """Return a path to the key as PKCS#8, the one form that Granian reads.
+
+    A key in another form is converted into ``folder``, which nobody else may read.
+    """
     pem = key.read_bytes()
     if b"-----BEGIN PRIVATE KEY-----" in pem:
         return key
@@ -221,9 +227,9 @@ def _as_pkcs8(key: Path) -> Path:
         serialization.PrivateFormat.PKCS8,
         serialization.NoEncryption(),
     )
-    descriptor = os.memfd_create("key")
-    os.write(descriptor, content)
-    return Path(f"/proc/self/fd/{descriptor}")
+    converted = folder / "server.key"
+    converted.write_bytes(content)
+    return converted
 
 
 def _log_output(path: Path | None) -> TextIO:

@@ -1,0 +1,186 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Registries in threads of this process, and what a client does with one."""
+
+import asyncio
+import contextlib
+import hashlib
+import json
+import socket
+import ssl
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import bcrypt
+import httpx
+from buildset_registry.config import Config
+from buildset_registry.oci.descriptor import OCI_MANIFEST
+from buildset_registry.server import serve
+
+USER, PASSWORD = "buildset", "correct horse"
+_HASH = bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(4)).decode()
+
+
+def free_port():
+    """Return a port that nobody listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return probe.getsockname()[1]
+
+
+def digest_of(content, algorithm="sha256"):
+    """Return the digest of bytes as text."""
+    return f"{algorithm}:{hashlib.new(algorithm, content).hexdigest()}"
+
+
+@dataclass
+class Registry:
+    """A running registry: base URLs of its endpoints, a client for each, and its files."""
+
+    pull: httpx.Client
+    push: httpx.Client
+    anonymous: httpx.Client
+    storage: Path
+    log: Path
+    stop: object
+
+    def push_blob(self, name, content, algorithm="sha256"):
+        """Push a blob in one request and return its digest."""
+        digest = digest_of(content, algorithm)
+        started = self.push.post(f"/v2/{name}/blobs/uploads/")
+        assert started.status_code == 202, started.text
+        location = started.headers["location"]
+        done = self.push.put(location, params={"digest": digest}, content=content)
+        assert done.status_code == 201, done.text
+        return digest
+
+    def image(self, name, seed=b"seed"):
+        """Push the blobs of a small image and return its manifest's bytes."""
+        config, layer = b'{"seed": "%s"}' % seed.hex().encode(), seed * 10
+        return json.dumps(
+            {
+                "schemaVersion": 2,
+                "mediaType": OCI_MANIFEST,
+                "config": self._descriptor(
+                    name, config, "application/vnd.oci.image.config.v1+json"
+                ),
+                "layers": [self._descriptor(name, layer, "application/vnd.oci.image.layer.v1.tar")],
+            }
+        ).encode()
+
+    def push_image(self, name, tag, seed=b"seed"):
+        """Push a small image and return its digest."""
+        raw = self.image(name, seed)
+        answer = self.put_manifest(name, tag, raw)
+        assert answer.status_code == 201, answer.text
+        return digest_of(raw)
+
+    def put_manifest(self, name, reference, raw, media_type=OCI_MANIFEST):
+        """Put a manifest and return the answer."""
+        return self.push.put(
+            f"/v2/{name}/manifests/{reference}", content=raw, headers={"Content-Type": media_type}
+        )
+
+    def _descriptor(self, name, content, media_type):
+        digest = self.push_blob(name, content)
+        return {"mediaType": media_type, "digest": digest, "size": len(content)}
+
+
+class Harness:
+    """Starts registries below one folder and stops them at the end."""
+
+    def __init__(self, folder, authority):
+        self.folder = folder
+        self.authority = authority
+        self._stack = contextlib.ExitStack()
+        self._certificate = folder / "server.pem"
+        self._key = folder / "server.key"
+
+    def __enter__(self):
+        leaf = self.authority.issue_cert("127.0.0.1", "localhost")
+        self._certificate.write_bytes(b"".join(pem.bytes() for pem in leaf.cert_chain_pems))
+        # trustme writes PKCS#1 or SEC 1, as users' own keys are: the server takes these, too.
+        self._key.write_bytes(leaf.private_key_pem.bytes())
+        (self.folder / "htpasswd").write_text(f"{USER}:{_HASH}\n")
+        return self
+
+    def __exit__(self, *exc):
+        self._stack.close()
+
+    def start(self, name="registry", *, single=False, auth=None, upstreams=()):
+        """Start a registry and wait until it answers."""
+        ports = [free_port(), free_port()]
+        config = {
+            "endpoints": {"single": {"port": ports[0], "address": "127.0.0.1"}}
+            if single
+            else {
+                kind: {"port": port, "address": "127.0.0.1"}
+                for kind, port in zip(("pull", "push"), ports, strict=True)
+            },
+            "storage": f"{name}-data",
+            "tls": {"certificate": str(self._certificate), "key": str(self._key)},
+            "auth": {"htpasswd": "htpasswd", **(auth or {})},
+            "upstreams": list(upstreams),
+        }
+        log = self.folder / f"{name}.log"
+        stop, alive = self._stack.enter_context(
+            _serving(Config.parse(config, name, self.folder), log)
+        )
+        pull, push = (self.client(port) for port in (ports[0], ports[0] if single else ports[1]))
+        push.auth = httpx.BasicAuth(USER, PASSWORD)
+        anonymous = self.client(ports[0] if single else ports[1])
+        _wait(pull, alive)
+        _wait(anonymous, alive)
+        return Registry(pull, push, anonymous, self.folder / f"{name}-data", log, stop)
+
+    def client(self, port):
+        """Return a client of a port of this machine that trusts the authority."""
+        context = ssl.create_default_context()
+        self.authority.configure_trust(context)
+        client = httpx.Client(base_url=f"https://127.0.0.1:{port}", verify=context, timeout=30)
+        return self._stack.enter_context(client)
+
+
+@contextlib.contextmanager
+def _serving(config, log):
+    """Serve in a thread; yields a function that ends it, and one that tells whether it lives."""
+    loop, stop, failure = asyncio.new_event_loop(), asyncio.Event(), []
+
+    def work():
+        asyncio.set_event_loop(loop)
+        try:
+            with log.open("w") as output:
+                loop.run_until_complete(serve(config, output, stop))
+        except BaseException as error:
+            failure.append(error)
+        finally:
+            loop.close()
+
+    thread = threading.Thread(target=work)
+    thread.start()
+
+    def end():
+        if thread.is_alive():
+            loop.call_soon_threadsafe(stop.set)
+            thread.join(20)
+        assert not thread.is_alive(), "the server did not stop"
+        if failure:
+            raise failure[0]
+
+    try:
+        yield end, thread.is_alive
+    finally:
+        end()
+
+
+def _wait(client, alive):
+    deadline = time.monotonic() + 10
+    while alive():
+        try:
+            client.get("/v2/")
+        except httpx.TransportError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)
+        else:
+            return

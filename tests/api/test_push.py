@@ -1,0 +1,231 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Pushing: uploads in every way, manifests, mounts; and what is refused."""
+
+import json
+
+import pytest
+from buildset_registry.oci.descriptor import OCI_INDEX, OCI_MANIFEST
+
+from tests.api.harness import digest_of
+
+CONTENT = b"some content" * 1000
+DIGEST = digest_of(CONTENT)
+BLOB = f"/v2/org/app/blobs/{DIGEST}"
+UPLOADS = "/v2/org/app/blobs/uploads/"
+
+
+def start(registry):
+    answer = registry.push.post(UPLOADS)
+    assert answer.status_code == 202
+    assert answer.headers["range"] == "0-0"
+    assert answer.headers["docker-upload-uuid"] in answer.headers["location"]
+    return answer.headers["location"]
+
+
+def code(answer):
+    return answer.json()["errors"][0]["code"]
+
+
+def is_there(registry):
+    answer = registry.pull.get(BLOB)
+    return answer.status_code == 200 and answer.content == CONTENT
+
+
+def test_a_blob_by_post_and_put(registry):
+    """The monolithic upload of two requests."""
+    answer = registry.push.put(start(registry), params={"digest": DIGEST}, content=CONTENT)
+    assert answer.status_code == 201
+    assert answer.headers["location"] == BLOB
+    assert answer.headers["docker-content-digest"] == DIGEST
+    assert is_there(registry)
+
+
+def test_a_blob_by_one_post(registry):
+    """The monolithic upload of one request."""
+    answer = registry.push.post(UPLOADS, params={"digest": DIGEST}, content=CONTENT)
+    assert answer.status_code == 201
+    assert is_there(registry)
+
+
+def test_a_blob_in_one_stream(registry):
+    """What docker does: PATCH without a length, then PUT without a body."""
+    location = registry.push.patch(start(registry), content=iter([CONTENT])).headers["location"]
+    assert registry.push.put(location, params={"digest": DIGEST}).status_code == 201
+    assert is_there(registry)
+
+
+def test_a_blob_in_chunks_the_last_one_with_put(registry):
+    """Chunks in order; the server tells at each how far it is."""
+    location, half = start(registry), len(CONTENT) // 2
+    answer = registry.push.patch(
+        location, content=CONTENT[:half], headers={"Content-Range": f"0-{half - 1}"}
+    )
+    assert (answer.status_code, answer.headers["range"]) == (202, f"0-{half - 1}")
+    state = registry.push.get(answer.headers["location"])
+    assert (state.status_code, state.headers["range"]) == (204, f"0-{half - 1}")
+    answer = registry.push.put(
+        state.headers["location"],
+        params={"digest": DIGEST},
+        content=CONTENT[half:],
+        headers={"Content-Range": f"{half}-{len(CONTENT) - 1}"},
+    )
+    assert answer.status_code == 201
+    assert is_there(registry)
+
+
+def test_a_chunk_out_of_order_is_refused_and_the_upload_goes_on(registry):
+    """416 with the place to go on from; nothing of the chunk is taken."""
+    location = start(registry)
+    answer = registry.push.patch(
+        location, content=CONTENT, headers={"Content-Range": f"5-{len(CONTENT) + 4}"}
+    )
+    assert (answer.status_code, answer.headers["range"]) == (416, "0-0")
+    assert code(answer) == "BLOB_UPLOAD_INVALID"
+    answer = registry.push.put(location, params={"digest": DIGEST}, content=CONTENT)
+    assert answer.status_code == 201
+
+
+@pytest.mark.parametrize("value", ["x", "5-1", "0-9"])
+def test_a_chunk_with_a_wrong_range_is_refused(registry, value):
+    """Neither nonsense nor another length than the body's."""
+    answer = registry.push.patch(start(registry), content=CONTENT, headers={"Content-Range": value})
+    assert answer.status_code == 400
+
+
+def test_a_cancelled_upload_is_unknown(registry):
+    """After DELETE every request to it is 404."""
+    location = start(registry)
+    assert registry.push.delete(location).status_code == 204
+    for answer in (registry.push.get(location), registry.push.patch(location, content=b"x")):
+        assert (answer.status_code, code(answer)) == (404, "BLOB_UPLOAD_UNKNOWN")
+
+
+@pytest.mark.parametrize("digest", [digest_of(b"other"), "sha256:1", ""])
+def test_a_wrong_digest_is_refused(registry, digest):
+    """Nothing is stored under either name."""
+    answer = registry.push.put(start(registry), params={"digest": digest}, content=CONTENT)
+    assert (answer.status_code, code(answer)) == (400, "DIGEST_INVALID")
+    assert registry.pull.get(BLOB).status_code == 404
+
+
+def test_a_blob_by_sha512(registry):
+    """The other registered algorithm, for blobs and manifests."""
+    digest = registry.push_blob("org/app", CONTENT, "sha512")
+    assert registry.pull.get(f"/v2/org/app/blobs/{digest}").content == CONTENT
+    raw = registry.image("org/app")
+    reference = digest_of(raw, "sha512")
+    assert registry.put_manifest("org/app", reference, raw).status_code == 201
+    answer = registry.pull.get(f"/v2/org/app/manifests/{reference}")
+    assert answer.headers["docker-content-digest"] == reference
+
+
+def test_a_mount_saves_the_upload(registry):
+    """From a named repository, or from whichever has it; else an upload begins."""
+    registry.push_blob("org/app", CONTENT)
+    mounted = registry.push.post(
+        "/v2/org/other/blobs/uploads/", params={"mount": DIGEST, "from": "org/app"}
+    )
+    assert mounted.status_code == 201
+    assert mounted.headers["location"] == f"/v2/org/other/blobs/{DIGEST}"
+    assert registry.pull.get(f"/v2/org/other/blobs/{DIGEST}").content == CONTENT
+    anywhere = registry.push.post("/v2/org/third/blobs/uploads/", params={"mount": DIGEST})
+    assert anywhere.status_code == 201
+    for source in ("org/none", "NOT A NAME"):
+        answer = registry.push.post(
+            "/v2/org/fourth/blobs/uploads/", params={"mount": DIGEST, "from": source}
+        )
+        assert answer.status_code == 202
+
+
+def test_a_manifest_by_tag_and_by_digest(registry):
+    """Both lead to the same bytes, with the type they were pushed by."""
+    raw = registry.image("org/app")
+    digest = digest_of(raw)
+    answer = registry.put_manifest("org/app", "v1", raw)
+    assert answer.status_code == 201
+    assert answer.headers["location"] == f"/v2/org/app/manifests/{digest}"
+    assert answer.headers["docker-content-digest"] == digest
+    for reference in ("v1", digest):
+        answer = registry.pull.get(f"/v2/org/app/manifests/{reference}")
+        assert answer.content == raw
+        assert answer.headers["content-type"] == OCI_MANIFEST
+        assert answer.headers["docker-content-digest"] == digest
+
+
+def test_a_manifest_without_its_blobs_is_refused(registry):
+    """The missing blob is named, and no tag appears."""
+    raw = registry.image("org/app")
+    answer = registry.put_manifest("org/other", "v1", raw)
+    assert (answer.status_code, code(answer)) == (404, "MANIFEST_BLOB_UNKNOWN")
+    assert answer.json()["errors"][0]["detail"]["digest"] in raw.decode()
+    assert registry.pull.get("/v2/org/other/manifests/v1").status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("reference", "content", "media_type", "status", "expected"),
+    [
+        ("v1", b"{", OCI_MANIFEST, 400, "MANIFEST_INVALID"),
+        ("v1", b"{}", OCI_MANIFEST, 400, "MANIFEST_INVALID"),
+        ("v1", b'{"schemaVersion":1}', "", 400, "MANIFEST_INVALID"),
+        ("v1", b" " * (4 * 1024 * 1024 + 1), OCI_MANIFEST, 413, "MANIFEST_INVALID"),
+        (digest_of(b"other"), b'{"manifests":[]}', OCI_INDEX, 400, "DIGEST_INVALID"),
+        ("-bad", b'{"manifests":[]}', OCI_INDEX, 400, "TAG_INVALID"),
+    ],
+)
+def test_a_bad_manifest_is_refused(registry, reference, content, media_type, status, expected):
+    """Each with the specification's code."""
+    answer = registry.put_manifest("org/app", reference, content, media_type)
+    assert (answer.status_code, code(answer)) == (status, expected)
+
+
+def test_any_media_type_is_kept(registry):
+    """A custom manifest comes back with the type that only its push told."""
+    raw = json.dumps({"anything": 1}).encode()
+    answer = registry.put_manifest("org/app", "odd", raw, "application/vnd.example+json")
+    assert answer.status_code == 201
+    answer = registry.pull.get("/v2/org/app/manifests/odd")
+    assert answer.headers["content-type"] == "application/vnd.example+json"
+
+
+def test_a_tag_moves(registry):
+    """The last push wins; the older manifest stays by digest."""
+    first = registry.push_image("org/app", "v1", b"1")
+    second = registry.push_image("org/app", "v1", b"2")
+    answer = registry.pull.head("/v2/org/app/manifests/v1")
+    assert answer.headers["docker-content-digest"] == second
+    assert registry.pull.head(f"/v2/org/app/manifests/{first}").status_code == 200
+
+
+def test_a_push_with_a_namespace_is_that_registrys(registry):
+    """``?ns=`` names the registry for pushes, too, and stays in the locations."""
+    answer = registry.push.post(UPLOADS, params={"ns": "localhost:5000"})
+    location = answer.headers["location"]
+    assert location.endswith("?ns=localhost%3A5000")
+    answer = registry.push.put(f"{location}&digest={DIGEST}", content=CONTENT)
+    assert answer.status_code == 201
+    assert registry.pull.get(BLOB).status_code == 404
+    assert registry.pull.get(BLOB, params={"ns": "localhost:5000"}).content == CONTENT
+
+
+def test_the_pull_endpoint_is_read_only(registry):
+    """Every write is 405 and names where to push."""
+    for method, path in [
+        ("POST", UPLOADS),
+        ("PUT", "/v2/org/app/manifests/v1"),
+        ("DELETE", "/v2/org/app/manifests/v1"),
+        ("DELETE", BLOB),
+    ]:
+        answer = registry.pull.request(method, path)
+        assert (answer.status_code, code(answer)) == (405, "UNSUPPORTED")
+        assert "push to port" in answer.text
+
+
+def test_writing_needs_credentials(registry):
+    """The push endpoint asks for them at once, and nothing is written without."""
+    answer = registry.anonymous.get("/v2/")
+    assert (answer.status_code, code(answer)) == (401, "UNAUTHORIZED")
+    assert answer.headers["www-authenticate"].startswith("Basic realm=")
+    assert registry.anonymous.post(UPLOADS).status_code == 401
+    wrong = registry.anonymous.post(UPLOADS, auth=("buildset", "wrong"))
+    assert wrong.status_code == 401
+    assert registry.push.get("/v2/").status_code == 200

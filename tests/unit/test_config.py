@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The configuration: typed, with defaults, and every mistake one line."""
+
+from ipaddress import ip_network
+from pathlib import Path
+
+import pytest
+from buildset_registry.config import Config
+from buildset_registry.errors import ConfigError
+
+MINIMAL = {"endpoints": {"single": {"port": 5000}}, "storage": "data"}
+
+
+def parse(**changes):
+    return Config.parse(MINIMAL | changes, "config.yaml", Path("/etc/registry"))
+
+
+def test_paths_are_relative_to_the_file(tmp_path):
+    """A registry's folder can be moved as a whole."""
+    file = tmp_path / "config.yaml"
+    file.write_text("endpoints: {single: {port: 5000}}\nstorage: data\n")
+    config = Config.load(file)
+    assert config.storage == tmp_path / "data"
+    assert config.tls is None
+    assert config.auth.anonymous_pull
+
+
+def test_every_kind_of_value_is_read():
+    """Sections, lists, numbers, flags, paths and networks."""
+    config = parse(
+        auth={"allowed_networks": ["10.0.0.0/8", "::1"], "token_seconds": 60, "htpasswd": None},
+        tls={"certificate": "/a.pem", "key": "b.pem"},
+        upstreams=[
+            {"name": "quay.io", "url": "https://quay.io", "username": "u", "password": "secret"}
+        ],
+    )
+    assert config.auth.allowed_networks == (ip_network("10.0.0.0/8"), ip_network("::1"))
+    assert config.tls is not None
+    assert config.tls.key == Path("/etc/registry/b.pem")
+    assert config.upstreams[0].private
+    assert "secret" not in repr(config)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"bogus": 1}, "unknown key bogus; known here: endpoints, storage, "),
+        ({"auth": {"htpaswd": "x"}}, "unknown key auth.htpaswd; known here: htpasswd, "),
+        ({"storage": None}, "storage is missing; set it"),
+        ({"storage": 1}, "storage must be a path, not 1"),
+        ({"endpoints": {"single": {"port": "a"}}}, "endpoints.single.port must be a number, "),
+        ({"endpoints": {"single": {"port": 0}}}, "port from 1 to 65535, not 0"),
+        ({"endpoints": {"single": {"port": True}}}, "endpoints.single.port must be a number"),
+        ({"endpoints": {}}, "endpoints needs either single, or pull and push"),
+        ({"endpoints": {"single": {"port": 1}, "pull": {"port": 2}}}, "endpoints needs either"),
+        ({"endpoints": 3}, "endpoints must be a mapping, not 3"),
+        ({"auth": {"anonymous_pull": "yes"}}, "anonymous_pull must be true or false, not 'yes'"),
+        ({"auth": {"allowed_networks": "10.0.0.0/8"}}, "allowed_networks must be a list"),
+        ({"auth": {"allowed_networks": ["x"]}}, "allowed_networks[0] must be a network such as"),
+        ({"upstreams": [{"name": "a", "url": "a"}]}, "'a' is not an https:// or http:// URL"),
+        (
+            {"upstreams": [{"name": "a", "url": "https://a", "username": "u"}]},
+            "upstream a: give username and password, or neither",
+        ),
+        ({"upstreams": [{"name": "a", "url": "https://a"}] * 2}, "upstream a is listed twice"),
+    ],
+)
+def test_a_mistake_is_one_line_that_names_the_key(changes, message):
+    """File, key, what is wrong, and what would be right."""
+    with pytest.raises(ConfigError) as caught:
+        parse(**changes)
+    text = str(caught.value)
+    assert text.startswith("config.yaml: ")
+    assert message in text
+    assert "\n" not in text
+
+
+def test_a_password_is_in_no_message():
+    """Even a wrong one."""
+    with pytest.raises(ConfigError) as caught:
+        parse(upstreams=[{"name": "a", "url": "https://a", "username": "u", "password": 12345}])
+    assert "12345" not in str(caught.value)
+
+
+@pytest.mark.parametrize("content", ["[1", "- a list", "just text"])
+def test_a_file_that_is_no_mapping_is_one_line(tmp_path, content):
+    """The file is named, and the place in it where YAML tells."""
+    file = tmp_path / "config.yaml"
+    file.write_text(content)
+    with pytest.raises(ConfigError) as caught:
+        Config.load(file)
+    assert str(file) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_file_says_which_option_names_it(tmp_path):
+    """``--config`` it is."""
+    with pytest.raises(ConfigError, match="name the file with --config"):
+        Config.load(tmp_path / "none.yaml")
