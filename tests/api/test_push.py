@@ -152,6 +152,17 @@ def test_a_manifest_by_tag_and_by_digest(registry):
         assert answer.headers["docker-content-digest"] == digest
 
 
+def test_a_manifest_with_several_tags_at_once(registry):
+    """Pushed by digest, it gets every tag of the query, and the answer names them."""
+    raw = registry.image("org/app")
+    answer = registry.put_manifest("org/app", f"{digest_of(raw, 'sha512')}?tag=a&tag=b", raw)
+    assert (answer.status_code, answer.headers["oci-tag"]) == (201, "a, b")
+    for tag in "ab":
+        found = registry.pull.head(f"/v2/org/app/manifests/{tag}")
+        assert found.headers["docker-content-digest"] == digest_of(raw, "sha512")
+    assert registry.put_manifest("org/app", "c?tag=.bad", raw).status_code == 400
+
+
 def test_a_manifest_without_its_blobs_is_refused(registry):
     """The missing blob is named, and no tag appears."""
     raw = registry.image("org/app")

@@ -217,7 +217,7 @@ async def test_a_push_while_upstream_is_asked_wins(registry, upstream, store):
     upstream.gate = asyncio.Event()
     waiting = asyncio.create_task(registry.manifest(NAME, Tag("v1")))
     await asyncio.sleep(0.01)
-    await Registry(store).push_manifest(NAME, Tag("v1"), pushed, OCI_INDEX)
+    await Registry(store).push_manifest(NAME, [Tag("v1")], pushed, OCI_INDEX)
     upstream.gate.set()
     assert (await waiting).raw == pushed
     assert (await registry.manifest(NAME, Tag("v1"))).raw == pushed
@@ -227,7 +227,7 @@ async def test_deleting_the_pushed_tag_uncovers_upstreams(registry, store):
     """Upstream's image of that tag is seen again."""
     pushed = b'{"schemaVersion":2,"manifests":[],"annotations":{"by":"job"}}'
     assert (await registry.manifest(NAME, Tag("v1"))).raw == RAW
-    await Registry(store).push_manifest(NAME, Tag("v1"), pushed, OCI_INDEX)
+    await Registry(store).push_manifest(NAME, [Tag("v1")], pushed, OCI_INDEX)
     assert (await registry.manifest(NAME, Tag("v1"))).raw == pushed
     await Registry(store).delete_tag(NAME, Tag("v1"))
     assert (await registry.manifest(NAME, Tag("v1"))).raw == RAW
@@ -259,7 +259,7 @@ async def test_a_pushed_image_may_use_upstreams_layers(registry, upstream, store
             "layers": [],
         }
     ).encode()
-    await registry.push_manifest(NAME, Tag("mine"), image, "")
+    await registry.push_manifest(NAME, [Tag("mine")], image)
     assert await store.pushed(NAME).layers.has(DIGEST)
     assert await store.blobs.size(DIGEST) == len(CONTENT)
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from buildset_registry.download import BlobStream
@@ -122,20 +123,26 @@ class Registry:
         return True
 
     async def push_manifest(
-        self, name: RepositoryName, reference: Reference, raw: bytes, content_type: str
+        self,
+        name: RepositoryName,
+        references: Sequence[Reference],
+        raw: bytes,
+        content_type: str = "",
     ) -> Manifest:
-        """Store a manifest whose blobs are all here, then let the tag point to it."""
-        algorithm = reference.algorithm if isinstance(reference, Digest) else "sha256"
+        """Store a manifest whose blobs are all here, then let the tags point to it."""
+        wanted = [one for one in references if isinstance(one, Digest)]
+        algorithm = wanted[0].algorithm if wanted else "sha256"
         manifest = Manifest.parse(raw, content_type, algorithm)
-        if isinstance(reference, Digest) and reference != manifest.digest:
-            raise DigestInvalid(f"manifest is {manifest.digest}, not {reference}")
+        if any(digest != manifest.digest for digest in wanted):
+            raise DigestInvalid(f"manifest is {manifest.digest}, not {wanted[0]}")
         index = self._store.pushed(name)
         for blob in manifest.blobs:
             await self._require(index, name, blob.digest)
         await self._store.blobs.put(manifest.digest, raw)
         await link_manifest(index, manifest)
-        if isinstance(reference, Tag):
-            await index.tags.set(reference, manifest.digest)
+        for tag in references:
+            if isinstance(tag, Tag):
+                await index.tags.set(tag, manifest.digest)
         return manifest
 
     # -- delete

@@ -10,7 +10,7 @@ from buildset_registry.http.request import Request
 from buildset_registry.http.response import Bytes, Response
 from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.manifest import MAX_MANIFEST
-from buildset_registry.oci.names import parse_reference
+from buildset_registry.oci.names import Tag, parse_reference
 
 
 async def get(request: Request, context: Context) -> Response:
@@ -29,17 +29,20 @@ async def get(request: Request, context: Context) -> Response:
 
 
 async def put(request: Request, context: Context) -> Response:
-    """Store a manifest by its digest or under a tag."""
-    name, reference = request.name, parse_reference(request.path["reference"])
+    """Store a manifest by its digest or under a tag; ``?tag=`` gives it more tags at once."""
+    tags = [Tag.parse(tag) for tag in request.query_all.get("tag", [])]
+    references = [parse_reference(request.path["reference"]), *tags]
     raw = await request.read(MAX_MANIFEST)
     if raw is None:
         raise ManifestTooLarge
     content_type = request.headers.get("content-type", "")
-    manifest = await context.registry.push_manifest(name, reference, raw, content_type)
+    manifest = await context.registry.push_manifest(request.name, references, raw, content_type)
     headers = {
         "Location": f"/v2/{request.path['name']}/manifests/{manifest.digest}",
         "Docker-Content-Digest": str(manifest.digest),
     }
+    if tags:
+        headers["OCI-Tag"] = ", ".join(tags)
     if manifest.subject is not None:
         headers["OCI-Subject"] = str(manifest.subject.digest)
     return Response(201, headers)
