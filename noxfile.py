@@ -73,6 +73,62 @@ def architecture(session: nox.Session) -> None:
 @nox.session(python=PYTHON)
 def documentation(session: nox.Session) -> None:
     """Build the documentation, and check that it leaves nothing out."""
-    install(session, "docs", "test", payload=True)
-    session.run("sphinx-build", "-W", "-n", "--keep-going", "-b", "html", "docs", "build/docs")
+    install(session, "docs", payload=True)
+    document_modules(session)
+    session.run("sphinx-build", "-W", "--keep-going", "-q", "docs", "build/docs")
+    install(session, "test")
     pytest(session, "tests/documentation")
+
+
+def document_modules(session: nox.Session) -> None:
+    """Write docs/modules from what the modules say of themselves."""
+    namespace = Path(session.create_tmp(), "ansible_collections", "buildset")
+    namespace.mkdir(parents=True, exist_ok=True)
+    collection = namespace / "registry"
+    if not collection.is_symlink():
+        collection.symlink_to(Path.cwd())
+    pages = Path("docs", "modules")
+    pages.mkdir(exist_ok=True)
+    environment = {"ANSIBLE_COLLECTIONS_PATH": str(namespace.parent.parent)}
+    build = [
+        "antsibull-docs",
+        "collection",
+        "--use-current",
+        "--squash-hierarchy",
+        "--fail-on-error",
+    ]
+    session.run(*build, "--dest-dir", str(pages), "buildset.registry", env=environment)
+
+
+@nox.session(python=PYTHON)
+def collection(session: nox.Session) -> None:
+    """Build the collection, and see whether Galaxy would take it."""
+    install(session, "docs")
+    session.run("python", "tools/stage.py")
+    environment = {"ANSIBLE_COLLECTIONS_PATH": str(Path("build", "collections").resolve())}
+    lint = [
+        "antsibull-docs",
+        "lint-collection-docs",
+        "--plugin-docs",
+        "--validate-collection-refs=all",
+    ]
+    session.run(*lint, "build/collections/ansible_collections/buildset/registry", env=environment)
+
+
+@nox.session(python=PYTHON)
+def importer(session: nox.Session) -> None:
+    """Import the collection as Galaxy does."""
+    install(session, "importer")
+    (archive,) = Path("build", "dist").glob("*.tar.gz")
+    output = session.run("python", "-m", "galaxy_importer.main", str(archive), silent=True)
+    session.log(output)
+    if "WARNING" in str(output) or "completed successfully" not in str(output):
+        session.error("the importer has something to say")
+
+
+@nox.session(python=PYTHON)
+@nox.parametrize("ansible", ["2.16", "2.18", "newest"])
+def sanity(session: nox.Session, ansible: str) -> None:
+    """Let ansible-test check the collection, for a version of ansible-core."""
+    install(session, "venv" if ansible == "newest" else f"ansible-{ansible}")
+    session.run("python", "tools/sanity.py", str(CACHE / "ansible-test" / ansible))
