@@ -81,6 +81,13 @@ class Registry:
             f"/v2/{name}/manifests/{reference}", content=raw, headers={"Content-Type": media_type}
         )
 
+    def wait_for_log(self, text, seconds=5):
+        """Wait until the log holds ``text``."""
+        deadline = time.monotonic() + seconds
+        while text not in self.log.read_text():
+            assert time.monotonic() < deadline, f"{text} is not in {self.log.read_text()}"
+            time.sleep(0.05)
+
     def _descriptor(self, name, content, media_type):
         digest = self.push_blob(name, content)
         return {"mediaType": media_type, "digest": digest, "size": len(content)}

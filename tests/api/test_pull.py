@@ -2,7 +2,9 @@
 """Pulling: blobs and their ranges, manifests, lists, names, deletes; and what is refused."""
 
 import json
+import os
 
+import httpx
 import pytest
 from buildset_registry.oci.descriptor import OCI_INDEX, OCI_MANIFEST
 
@@ -239,3 +241,25 @@ def test_every_request_is_a_line_of_the_log(registry):
     assert f'"GET {BLOB}" 200 1024 ' in got
     assert got.endswith('"evil? 200"')
     assert any(line.startswith("127.0.0.1 buildset [") and " 201 " in line for line in lines)
+
+
+def test_a_client_that_leaves_ends_its_own_transfer_only(registry):
+    """The rest of a large answer is not read from the disk for nobody."""
+    content = bytes(64 * 1024 * 1024)
+    path = f"/v2/org/app/blobs/{registry.push_blob('org/app', content)}"
+    with registry.pull.stream("GET", path, headers={"Range": "bytes=1-"}) as answer:
+        next(answer.iter_raw())
+    assert registry.pull.get(path, headers={"Range": "bytes=0-9"}).content == content[:10]
+    registry.wait_for_log(f'"GET {path}" 499 0 ')
+
+
+def test_a_damaged_blob_ends_short(registry):
+    """The client sees a broken transfer, never a shorter blob that looks whole."""
+    digest = registry.push_blob("org/app", bytes(64 * 1024 * 1024))
+    (data,) = registry.storage.rglob(f"{digest[7:]}/data")
+    with registry.pull.stream(
+        "GET", f"/v2/org/app/blobs/{digest}", headers={"Range": "bytes=1-"}
+    ) as answer:
+        os.truncate(data, 40 * 1024 * 1024)
+        with pytest.raises(httpx.RemoteProtocolError):
+            answer.read()

@@ -11,9 +11,9 @@ from buildset_registry.auth.authenticator import challenge
 from buildset_registry.errors import Denied, RegistryError, Unauthorized, Unsupported, storage_error
 from buildset_registry.http import routes
 from buildset_registry.http.accesslog import AccessLog
-from buildset_registry.http.asgi import Receive, Scope, Send
+from buildset_registry.http.asgi import ClientLeft, Receive, Scope, Send
 from buildset_registry.http.context import Context
-from buildset_registry.http.request import ClientLeft, Request
+from buildset_registry.http.request import Request
 from buildset_registry.http.response import Response, error_response, send_response
 
 _log = logging.getLogger("buildset_registry.http")
@@ -40,9 +40,12 @@ class App:
         try:
             response = await self._respond(request)
             status = response.status
-            size = await send_response(response, send, head=request.method == "HEAD")
+            size = await send_response(response, receive, send, head=request.method == "HEAD")
         except ClientLeft:
-            pass
+            status = _CLIENT_LEFT
+        except (RegistryError, OSError, EOFError) as error:
+            # The answer has begun: ending short of its length tells the client that it is broken.
+            _log.error("%s %s broke off: %s", request.method, request.url, error)
         finally:
             self._access_log.add(request, status, size, time.perf_counter() - began)
 

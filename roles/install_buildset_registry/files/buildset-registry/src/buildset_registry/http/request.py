@@ -9,12 +9,8 @@ from urllib.parse import parse_qs
 
 from buildset_registry.auth.access import Identity
 from buildset_registry.errors import NameInvalid, SizeInvalid
-from buildset_registry.http.asgi import Receive, Scope
+from buildset_registry.http.asgi import ClientLeft, Receive, Scope
 from buildset_registry.oci.names import RepositoryName
-
-
-class ClientLeft(Exception):
-    """Tell that the client closed the connection before its request was complete."""
 
 
 class Request:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 from collections.abc import AsyncIterator, Mapping
@@ -10,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from buildset_registry.errors import RegistryError
-from buildset_registry.http.asgi import Send
+from buildset_registry.http.asgi import ClientLeft, Receive, Send
 
 _PIECE = 256 * 1024
 
@@ -77,7 +78,7 @@ def error_response(error: RegistryError) -> Response:
     return json_response({"errors": [entry]}, error.status, error.headers)
 
 
-async def send_response(response: Response, send: Send, *, head: bool) -> int:
+async def send_response(response: Response, receive: Receive, send: Send, *, head: bool) -> int:
     """Send a response, to HEAD without its body; return the number of bytes of the body."""
     body = response.body
     headers = [
@@ -95,17 +96,33 @@ async def send_response(response: Response, send: Send, *, head: bool) -> int:
         await send({"type": "http.response.pathsend", "path": str(body.path)})
         return body.size
     chunks = _file_pieces(body) if isinstance(body, File) else body.chunks
-    return await _send_pieces(chunks, send)
+    return await _send_pieces(chunks, receive, send)
 
 
-async def _send_pieces(chunks: AsyncIterator[bytes], send: Send) -> int:
-    """Send piece by piece; each waits for the client, so that memory stays flat."""
+async def _send_pieces(chunks: AsyncIterator[bytes], receive: Receive, send: Send) -> int:
+    """Send piece by piece; each waits for the client, so that memory stays flat.
+
+    Granian takes pieces for a client that has left at once and without a word: so the loop gets
+    its turn after each piece, and we listen for the client's end.
+    """
     sent = 0
-    async for piece in chunks:
-        await send({"type": "http.response.body", "body": piece, "more_body": True})
-        sent += len(piece)
+    left = asyncio.ensure_future(_until_client_leaves(receive))
+    try:
+        async for piece in chunks:
+            await asyncio.sleep(0)
+            if left.done():
+                raise ClientLeft
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
+            sent += len(piece)
+    finally:
+        left.cancel()
     await send({"type": "http.response.body", "body": b""})
     return sent
+
+
+async def _until_client_leaves(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
 
 
 async def _file_pieces(file: File) -> AsyncIterator[bytes]:
