@@ -4,7 +4,7 @@
 ansible-test makes virtual environments of its own, in the home folder, and starts each by a script
 that it downloads from a host that is not a package index. A file in its cache, which it uses
 instead, takes Python's own ``ensurepip``. It also clears the environment, so the settings of pip
-that stand there are handed on as a file.
+that stand there are handed on as a file. Where it cannot run a test it only warns; here that fails.
 """
 
 from __future__ import annotations
@@ -52,14 +52,33 @@ def prepare(home: Path) -> None:
     config.write_text("".join(["[global]\n", *settings]))
 
 
+def run(command: list[str | Path], environment: dict[str, str]) -> int:
+    """Run ansible-test, showing what it prints; a warning of a test left out is a failure."""
+    process = subprocess.Popen(
+        command,
+        cwd=COLLECTION,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    left_out = False
+    for line in process.stdout or ():
+        print(line, end="", flush=True)
+        left_out |= line.startswith("WARNING:") and "locale" not in line
+    return process.wait() or int(left_out)
+
+
 def main(home: Path) -> int:
     """Run the tests for the Python that runs this; other ones would have to be installed."""
     prepare(home)
+    # Inside this repository ansible-test would see a folder that git ignores, and test nothing.
+    subprocess.run(["git", "init", "--quiet"], cwd=COLLECTION, check=True)
     bin_folder = Path(sys.executable).parent
     environment = os.environ | {"HOME": str(home), "PATH": f"{bin_folder}:{os.environ['PATH']}"}
     python = f"{sys.version_info.major}.{sys.version_info.minor}"
     command = [bin_folder / "ansible-test", "sanity", "--python", python, "--color", "no"]
-    return subprocess.run(command, cwd=COLLECTION, env=environment).returncode
+    return run(command, environment)
 
 
 if __name__ == "__main__":
