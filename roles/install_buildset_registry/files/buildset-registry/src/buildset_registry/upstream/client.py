@@ -1,28 +1,42 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Fetch manifests and blobs from upstream."""
+"""Fetch manifests and blobs from upstream: the questions of the specification, with their answers
+verified as far as this can be done before the last byte.
+"""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import asyncio
+import logging
+import os
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
 
 from buildset_registry import __version__
-from buildset_registry.oci.descriptor import Descriptor
+from buildset_registry.errors import BlobUnknown, DigestInvalid, ManifestUnknown, RegistryError
+from buildset_registry.oci.descriptor import (
+    IMAGES,
+    INDEXES,
+    Descriptor,
+)
 from buildset_registry.oci.digest import Digest
+from buildset_registry.oci.manifest import MAX_MANIFEST
 from buildset_registry.oci.names import Reference, RepositoryName
+from buildset_registry.upstream import ranges
+from buildset_registry.upstream.exchange import Exchange
+from buildset_registry.upstream.failure import Failure
 from buildset_registry.upstream.rules import Rules
+from buildset_registry.upstream.sites import Site, Wanted, sites
+from buildset_registry.upstream.timeouts import Timeouts
 
+if TYPE_CHECKING:
+    from buildset_registry.upstream.transport import Response, Transport
 
-@dataclass(frozen=True, slots=True)
-class Timeouts:
-    """How long to wait, in seconds; a transfer that goes on may take any time."""
+_ACCEPT = {"Accept": ", ".join((*sorted(INDEXES | IMAGES), "*/*"))}
 
-    connect: float = 10.0
-    """For a connection, TLS included."""
-
-    read: float = 60.0
-    """For the next bytes."""
+_log = logging.getLogger("buildset_registry.upstream")
+_Result = TypeVar("_Result")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,31 +65,159 @@ class UpstreamClient:
         *,
         user_agent: str = f"buildset-registry/{__version__}",
         timeouts: Timeouts | None = None,
-    ) -> None: ...
+        environment: Mapping[str, str] = os.environ,
+    ) -> None:
+        self._rules = rules
+        self._settings = (user_agent, timeouts or Timeouts(), environment)
+        self._opening = asyncio.Lock()
+        self._exchange: Exchange | None = None
 
     def serves(self, name: RepositoryName) -> bool:
         """Tell whether an upstream is configured for the repository."""
-        raise NotImplementedError
+        return self._rules.find(name) is not None
 
     async def head(self, name: RepositoryName, reference: Reference) -> Descriptor | None:
-        """Return what a manifest is now, without fetching it; ``None`` where upstream has none."""
-        raise NotImplementedError
+        """Return what a manifest is now, without fetching it where upstream tells.
+
+        ``None`` where upstream has none, or does not show it.
+        """
+        wanted = Wanted(f"manifests/{reference}", ManifestUnknown, _ACCEPT, "HEAD")
+
+        async def use(response: Response) -> Descriptor | None:
+            digest = _stated_digest(response.headers)
+            size = ranges.length(response.headers)
+            if digest is None or size is None:
+                return None
+            if isinstance(reference, Digest) and digest != reference:
+                raise Failure(f"has {digest} where {reference} was asked for")
+            return Descriptor(_media_type(response.headers), digest, size)
+
+        try:
+            _, told = await self._first(name, wanted, use)
+            if told is not None:
+                return told
+            fetched = await self.manifest(name, reference)
+        except ManifestUnknown:
+            return None
+        return Descriptor(fetched.media_type, fetched.digest, len(fetched.raw))
 
     async def manifest(self, name: RepositoryName, reference: Reference) -> RemoteManifest:
         """Fetch a manifest of at most 4 MiB and verify its digest."""
-        raise NotImplementedError
+        wanted = Wanted(f"manifests/{reference}", ManifestUnknown, _ACCEPT)
+
+        async def use(response: Response) -> RemoteManifest:
+            media_type = _media_type(response.headers)
+            if media_type == "text/html":
+                raise Failure("answers with a web page instead of a manifest; check its url")
+            raw = await response.read(MAX_MANIFEST)
+            return RemoteManifest(raw, media_type, _verified(raw, reference, response.headers))
+
+        _, manifest = await self._first(name, wanted, use)
+        return manifest
 
     async def blob_size(self, name: RepositoryName, digest: Digest) -> int:
         """Return a blob's size in bytes without fetching it."""
-        raise NotImplementedError
+        wanted = Wanted(f"blobs/{digest}", BlobUnknown, method="HEAD")
+
+        async def use(response: Response) -> int:
+            size = ranges.length(response.headers)
+            if size is None:
+                raise Failure(f"does not tell the size of {digest}")
+            return size
+
+        _, size = await self._first(name, wanted, use)
+        return size
 
     @asynccontextmanager
     async def blob(
         self, name: RepositoryName, digest: Digest, offset: int = 0
     ) -> AsyncIterator[RemoteBlob]:
-        """Open a blob from ``offset`` on; the caller verifies its digest, and resumes."""
-        raise NotImplementedError
-        yield
+        """Open a blob from ``offset`` on; the caller verifies its digest.
+
+        A transfer that breaks raises ``UpstreamFailed``; it is resumed by opening the blob again.
+        """
+        wanted = Wanted(f"blobs/{digest}", BlobUnknown, ranges.requested(offset))
+
+        async def use(response: Response) -> tuple[Response, ranges.Part]:
+            return response, ranges.received(response.status, response.headers, offset)
+
+        site, (response, part) = await self._first(name, wanted, use)
+        try:
+            async with aclosing(_content(site, response, part)) as chunks:
+                yield RemoteBlob(part.size, chunks)
+        finally:
+            response.close()
 
     async def close(self) -> None:
         """End all connections."""
+        if self._exchange is not None:
+            await self._exchange.close()
+
+    async def _first(
+        self,
+        name: RepositoryName,
+        wanted: Wanted,
+        use: Callable[[Response], Awaitable[_Result]],
+    ) -> tuple[Site, _Result]:
+        """Ask a mirror, then the upstream itself; return who answered, and what."""
+        *mirrors, home = sites(self._rules, name) or (None,)
+        if home is None:
+            raise wanted.missing(f"no upstream is configured for {name.host}")
+        exchange = self._exchange or await self._open()
+        for site in filter(None, mirrors):
+            try:
+                return site, await exchange.ask(site, wanted, use)
+            except RegistryError as error:
+                _log.info("%s; asking %s itself", error.message, site.upstream.name)
+        return home, await exchange.ask(home, wanted, use)
+
+    async def _open(self) -> Exchange:
+        async with self._opening:
+            if self._exchange is None:
+                transport = await asyncio.to_thread(_transport)
+                self._exchange = Exchange(transport(*self._settings))
+            return self._exchange
+
+
+def _transport() -> type[Transport]:
+    """Import what takes 0.2 s; in a thread, so that other requests go on meanwhile."""
+    from buildset_registry.upstream.transport import Transport
+
+    return Transport
+
+
+def _media_type(headers: Mapping[str, str]) -> str:
+    return headers.get("Content-Type", "").partition(";")[0].strip().lower()
+
+
+def _stated_digest(headers: Mapping[str, str]) -> Digest | None:
+    """Return the digest that upstream tells, if it is of an algorithm we know."""
+    try:
+        return Digest.parse(headers.get("Docker-Content-Digest", ""))
+    except DigestInvalid:
+        return None
+
+
+def _verified(raw: bytes, reference: Reference, headers: Mapping[str, str]) -> Digest:
+    """Return the digest of a manifest, by the algorithm that it was asked for or is told by."""
+    asked = reference if isinstance(reference, Digest) else None
+    stated = _stated_digest(headers)
+    for expected in filter(None, (asked, stated)):
+        found = Digest.of(raw, expected.algorithm)
+        if found != expected:
+            raise Failure(f"sends a manifest whose digest is {found}, not {expected}")
+    return asked or stated or Digest.of(raw)
+
+
+async def _content(site: Site, response: Response, part: ranges.Part) -> AsyncGenerator[bytes]:
+    """Yield a blob's bytes from where it was opened."""
+    if part.empty:
+        return
+    skip = part.skip
+    try:
+        while piece := await response.piece():
+            if skip < len(piece):
+                yield piece[skip:] if skip else piece
+            skip = max(skip - len(piece), 0)
+    except Failure as failure:
+        raise site.failed(failure) from None

@@ -1,0 +1,164 @@
+# SPDX-License-Identifier: Apache-2.0
+"""HTTP requests to other servers, redirects included; who is asked, and why, is decided elsewhere.
+
+The only importer of aiohttp, which takes 0.2 s to import: ``client.py`` imports this module at the
+first request, so that the server's start does not wait for it.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+import time
+from collections.abc import Mapping
+
+import aiohttp
+from aiohttp.abc import ResolveResult
+from yarl import URL
+
+from buildset_registry.upstream.failure import Failure
+from buildset_registry.upstream.origins import is_forbidden, onward, origin, without_query
+from buildset_registry.upstream.proxies import Proxies
+from buildset_registry.upstream.reasons import BROKEN, failure
+from buildset_registry.upstream.sites import Request
+from buildset_registry.upstream.timeouts import Timeouts
+from buildset_registry.upstream.tls import Trust
+
+#: At most so much of a body is handed over at once, and so much more is read ahead.
+_PIECE = 1024 * 1024
+#: The longest header: storage services sign URLs of several KiB.
+_HEADER = 64 * 1024
+#: A body up to this is read so that its connection can be used again.
+_DISCARDED = 64 * 1024
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_MOST_REDIRECTS = 5
+
+_log = logging.getLogger("buildset_registry.upstream")
+
+
+class Response:
+    """An answer whose body is still to be read, or to be closed."""
+
+    def __init__(self, raw: aiohttp.ClientResponse, url: str, timeouts: Timeouts) -> None:
+        self.status = raw.status
+        self.headers: Mapping[str, str] = raw.headers
+        self.url = url
+        """Whose answer it is, after redirects."""
+        self.challenges = tuple(raw.headers.getall("WWW-Authenticate", ()))
+        self._raw = raw
+        self._timeouts = timeouts
+
+    async def piece(self) -> bytes:
+        """Wait for more of the body and return it; nothing at the end."""
+        try:
+            return await self._raw.content.read(_PIECE)
+        except BROKEN as error:
+            raise failure(error, self._timeouts) from None
+
+    async def read(self, limit: int) -> bytes:
+        """Return the whole body if it is at most ``limit`` bytes."""
+        body = bytearray()
+        while piece := await self.piece():
+            body += piece
+            if len(body) > limit:
+                raise Failure(f"sends more than {limit // 1024} KiB where that is the most")
+        return bytes(body)
+
+    async def discard(self) -> None:
+        """Be done with a body of no interest."""
+        try:
+            await self.read(_DISCARDED)
+        except Failure:
+            self.close()
+
+    def close(self) -> None:
+        """Drop the connection, unless the body was read to its end and gave it back already."""
+        self._raw.close()
+
+
+class Transport:
+    """Connections to other servers; made in a running loop, closed there."""
+
+    def __init__(self, user_agent: str, timeouts: Timeouts, environment: Mapping[str, str]) -> None:
+        self._timeouts = timeouts
+        self._proxies = Proxies(environment)
+        self._trust = Trust()
+        # Proxies are chosen here: with trust_env, aiohttp would also send credentials of ~/.netrc.
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, resolver=_Resolver()),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            # Content is what its digest says: never decompressed on the way.
+            headers={"User-Agent": user_agent, "Accept-Encoding": "identity"},
+            auto_decompress=False,
+            timeout=aiohttp.ClientTimeout(
+                total=None, connect=timeouts.connect, sock_read=timeouts.read
+            ),
+            read_bufsize=_PIECE,
+            max_line_size=_HEADER,
+            max_field_size=_HEADER,
+        )
+
+    async def send(self, request: Request) -> Response:
+        """Send a request and follow redirects; its Authorization stays with the server it is for.
+
+        Storage services refuse a request that has both a signed URL and an Authorization.
+        """
+        url, headers = request.url, dict(request.headers)
+        for _ in range(_MOST_REDIRECTS + 1):
+            response = await self._hop(request, url, headers)
+            location = response.headers.get("Location")
+            if response.status not in _REDIRECTS or location is None:
+                return response
+            await response.discard()
+            target = onward(url, location)
+            if origin(target) != origin(url):
+                headers.pop("Authorization", None)
+            url = target
+        raise Failure(f"redirects more than {_MOST_REDIRECTS} times")
+
+    async def close(self) -> None:
+        """End all connections."""
+        await self._session.close()
+
+    async def _hop(self, request: Request, url: str, headers: dict[str, str]) -> Response:
+        begun = time.monotonic()
+        try:
+            raw = await self._session.request(
+                request.method,
+                # Encoded: a signed URL has to arrive as it was signed.
+                URL(url, encoded=True),
+                headers=headers,
+                allow_redirects=False,
+                ssl=self._trust.context(request.ca, alone=origin(url) == request.ca_origin),
+                proxy=self._proxies.find(url),
+            )
+        except BROKEN as error:
+            problem = failure(error, self._timeouts)
+            seconds = time.monotonic() - begun
+            _log.warning(
+                "%s %s: %s, %.3f s", request.method, without_query(url), problem.reason, seconds
+            )
+            raise _naming(problem, url, request.url) from None
+        seconds = time.monotonic() - begun
+        _log.info("%s %s %d %.3f s", request.method, without_query(url), raw.status, seconds)
+        return Response(raw, url, self._timeouts)
+
+
+class _Resolver(aiohttp.ThreadedResolver):
+    """The system's resolver, without addresses that only this host can reach."""
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
+    ) -> list[ResolveResult]:
+        found = await super().resolve(host, port, family)
+        allowed = [one for one in found if not is_forbidden(one["host"])]
+        if not allowed:
+            raise OSError(f"{host} is a link-local address; this is refused")
+        return allowed
+
+
+def _naming(problem: Failure, url: str, asked: str) -> Failure:
+    """Name the server that failed where it is not the one that was asked."""
+    if origin(url) == origin(asked):
+        return problem
+    return Failure(f"{origin(url)[1]}: {problem.reason}", passing=problem.passing)
