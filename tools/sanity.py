@@ -52,7 +52,7 @@ def prepare(home: Path) -> None:
     config.write_text("".join(["[global]\n", *settings]))
 
 
-def run(command: list[str | Path], environment: dict[str, str]) -> int:
+def run(command: list[str], environment: dict[str, str]) -> int:
     """Run ansible-test, showing what it prints; a warning of a test left out is a failure."""
     process = subprocess.Popen(
         command,
@@ -77,7 +77,7 @@ def main(home: Path) -> int:
     bin_folder = Path(sys.executable).parent
     environment = os.environ | {"HOME": str(home), "PATH": f"{bin_folder}:{os.environ['PATH']}"}
     python = f"{sys.version_info.major}.{sys.version_info.minor}"
-    command = [bin_folder / "ansible-test", "sanity", "--python", python, "--color", "no"]
+    command = [str(bin_folder / "ansible-test"), "sanity", "--python", python, "--color", "no"]
     return run(command, environment)
 
 

@@ -55,10 +55,13 @@ def run_session(tier: str, log: Path) -> int:
         )
         try:
             return process.wait(LONGEST_SECONDS)
-        except (subprocess.TimeoutExpired, KeyboardInterrupt) as error:
-            os.killpg(process.pid, signal.SIGKILL)
-            output.write(f"\nended: {error or 'interrupted'}\n".encode())
-            return process.wait()
+        except subprocess.TimeoutExpired as error:
+            output.write(f"\n{error}\n".encode())
+            return -1
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
 
 
 def count(reports: Path, exit_code: int) -> Result:

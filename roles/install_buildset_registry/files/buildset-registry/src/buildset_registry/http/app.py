@@ -7,7 +7,6 @@ import logging
 import time
 
 from buildset_registry.auth.access import Access, Role, Verdict
-from buildset_registry.auth.authenticator import challenge
 from buildset_registry.errors import Denied, RegistryError, Unauthorized, Unsupported, storage_error
 from buildset_registry.http import routes
 from buildset_registry.http.accesslog import AccessLog
@@ -99,4 +98,4 @@ class App:
             raise Denied
 
     def _challenge(self, request: Request, scope: str | None = None) -> str:
-        return challenge(self._context.policy.challenge_scheme, request.origin, scope)
+        return self._context.authenticator.challenge(request.origin, scope)

@@ -45,9 +45,12 @@ def is_forbidden(address: str) -> bool:
 def onward(source: str, target: str) -> str:
     """Return the absolute URL that ``source`` sends on to, or refuse it."""
     try:
-        parts = urlsplit(urljoin(source, target))
+        told, parts = urlsplit(target), urlsplit(urljoin(source, target))
     except ValueError:
         raise _not_a_url(target) from None
+    # urljoin would take the host of the source for one that the target leaves out.
+    if told.scheme and not told.netloc:
+        raise _not_a_url(target)
     url = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], fragment=""))
     scheme, host, _ = origin(url)
     if scheme == "http" and urlsplit(source).scheme != "http":

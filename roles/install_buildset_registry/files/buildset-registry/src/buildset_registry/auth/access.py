@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Who may do what at one endpoint: a pure policy, no I/O.
+
+Clients learn from ``GET /v2/`` alone that credentials are wanted, and how: an endpoint that needs
+them for anything answers it with a challenge, of the scheme that ``challenge_scheme`` names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address
+
+from buildset_registry.oci.names import RepositoryName
+
+
+class Access(Enum):
+    """What a request wants; the values of the first three are the actions of a token's scope."""
+
+    PULL = "pull"
+    PUSH = "push"
+    DELETE = "delete"
+    BASE = "base"
+    """``GET /v2/``."""
+    CATALOG = "catalog"
+
+
+class Role(Enum):
+    """What an endpoint is for."""
+
+    PULL = "pull"
+    PUSH = "push"
+    SINGLE = "single"
+
+
+class Scheme(Enum):
+    """How an endpoint asks for credentials."""
+
+    NONE = "none"
+    BASIC = "basic"
+    BEARER = "bearer"
+
+
+class Verdict(Enum):
+    """The answer of the policy."""
+
+    ALLOW = "allow"
+    LOGIN = "login"
+    """401: with other credentials it may be possible."""
+    DENY = "deny"
+    """403: never at this endpoint."""
+
+
+Scopes = Mapping[RepositoryName, frozenset[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who asks: nobody, a user known by password, or the holder of a token.
+
+    ``scopes`` holds what a token grants; None means that the user's own rights count.
+    """
+
+    name: str | None = None
+    scopes: Scopes | None = field(default=None, compare=False)
+    catalog: bool = False
+    """Whether a token allows listing the repositories."""
+
+
+ANONYMOUS = Identity()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """The rules of one endpoint."""
+
+    endpoint: Role
+    anonymous_pull: bool = True
+    private_hosts: frozenset[str] = frozenset()
+    """Registries whose content needs a login: our credentials there may see more than the public."""
+
+    allowed_networks: tuple[IPv4Network | IPv6Network, ...] = ()
+    """Where clients may come from; empty means anywhere."""
+
+    @property
+    def challenge_scheme(self) -> Scheme:
+        """Return how the endpoint asks for credentials at ``GET /v2/``.
+
+        Where some requests need a login and others do not, only the token protocol lets clients
+        do both: they fetch an anonymous token first, and a better one when told to.
+        """
+        if self.endpoint is Role.PUSH or not self.anonymous_pull:
+            return Scheme.BASIC
+        if self.endpoint is Role.SINGLE or self.private_hosts:
+            return Scheme.BEARER
+        return Scheme.NONE
+
+    def network_allowed(self, address: str) -> bool:
+        """Tell whether a client's address is in one of the allowed networks."""
+        if not self.allowed_networks:
+            return True
+        try:
+            client = ip_address(address.partition("%")[0])
+        except ValueError:
+            return False
+        if isinstance(client, IPv6Address) and client.ipv4_mapped:
+            client = client.ipv4_mapped
+        return any(client in network for network in self.allowed_networks)
+
+    def may_pull(self, user: str | None, repository: RepositoryName | None) -> bool:
+        """Tell whether somebody may read a repository, or the list of them."""
+        if user is not None:
+            return True
+        private = repository is not None and repository.host in self.private_hosts
+        return self.anonymous_pull and not private
+
+    def may_write(self, user: str | None) -> bool:
+        """Tell whether somebody may push and delete: every user of the registry may."""
+        return user is not None and self.endpoint is not Role.PULL
+
+    def decide(
+        self, identity: Identity, access: Access, repository: RepositoryName | None = None
+    ) -> Verdict:
+        """Return whether a request may go on."""
+        if self.endpoint is Role.PULL and access in (Access.PUSH, Access.DELETE):
+            return Verdict.DENY
+        if identity.scopes is not None:
+            allowed = _granted(identity, access, repository)
+        elif access is Access.BASE:
+            allowed = identity.name is not None or self.challenge_scheme is Scheme.NONE
+        elif access in (Access.PULL, Access.CATALOG):
+            allowed = self.may_pull(identity.name, repository)
+        else:
+            allowed = self.may_write(identity.name)
+        return Verdict.ALLOW if allowed else Verdict.LOGIN
+
+
+def _granted(identity: Identity, access: Access, repository: RepositoryName | None) -> bool:
+    """Tell whether a token covers a request; any valid token may ask ``GET /v2/``."""
+    if access is Access.BASE:
+        return True
+    if access is Access.CATALOG:
+        return identity.catalog
+    if repository is None or identity.scopes is None:
+        return False
+    return access.value in identity.scopes.get(repository, frozenset())

@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Users and their bcrypt hashes, in Apache's htpasswd format.
+
+A bcrypt check takes 0.2 to 0.3 s by design, and clients send their credentials with every request:
+so a verified pair is remembered for a while, keyed by an HMAC, never as itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import logging
+import secrets
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+
+from buildset_registry.errors import ConfigError
+
+#: Seconds that a verified credential is trusted without another bcrypt check.
+_TRUST = 300.0
+_REMEMBERED = 4096
+#: Seconds between two looks at the file.
+_LOOK = 1.0
+#: bcrypt checks at once: a flood of wrong passwords must not take every thread.
+_CHECKS = 2
+#: bcrypt looks at this many bytes of a password and no more (its own limit).
+_BCRYPT_BYTES = 72
+_BCRYPT = ("$2a$", "$2b$", "$2y$")
+#: What an unknown user is checked against, so that the time tells nobody which users there are.
+_NOBODY = "$2b$10$CwTycUXWue0Thq9StjUM0uJ8Z8W4uRfDDHCVV8uBDJ1sKqVxVZ3iS"
+
+_log = logging.getLogger("buildset_registry.auth")
+
+
+class Htpasswd:
+    """The users of one file; changes of the file take effect within a second."""
+
+    def __init__(self, path: Path, clock: Callable[[], float] = time.monotonic) -> None:
+        self._path = path
+        self._clock = clock
+        self._secret = secrets.token_bytes(32)
+        self._verified: OrderedDict[bytes, float] = OrderedDict()
+        self._checking: dict[bytes, asyncio.Task[bool]] = {}
+        self._slots = asyncio.Semaphore(_CHECKS)
+        self._looked = clock()
+        self._stamp = self._state()
+        self._hashes = self._read()
+
+    def knows(self, user: str) -> bool:
+        """Tell whether the file names the user."""
+        self._refresh()
+        return user in self._hashes
+
+    def cached(self, user: str, password: str) -> bool:
+        """Tell whether the pair was verified a short while ago, in microseconds."""
+        self._refresh()
+        until = self._verified.get(self._key(user, password))
+        return until is not None and until > self._clock()
+
+    async def verify(self, user: str, password: str) -> bool:
+        """Check a password; requests that ask the same at once share one check."""
+        if self.cached(user, password):
+            return True
+        key = self._key(user, password)
+        task = self._checking.get(key)
+        if task is None:
+            task = self._checking[key] = asyncio.create_task(self._check(user, password))
+            task.add_done_callback(lambda _: self._checking.pop(key, None))
+        if await asyncio.shield(task):
+            self._remember(key)
+            return True
+        return False
+
+    async def _check(self, user: str, password: str) -> bool:
+        stored = self._hashes.get(user)
+        async with self._slots:
+            matches = await asyncio.to_thread(_matches, password, stored or _NOBODY)
+        return matches and stored is not None
+
+    def _key(self, user: str, password: str) -> bytes:
+        """Return what a pair is remembered by; another hash in the file makes it another one."""
+        parts = (user, password, self._hashes.get(user, ""))
+        message = b"".join(len(part).to_bytes(4, "big") + part for part in map(str.encode, parts))
+        return hmac.digest(self._secret, message, hashlib.sha256)
+
+    def _remember(self, key: bytes) -> None:
+        self._verified[key] = self._clock() + _TRUST
+        self._verified.move_to_end(key)
+        while len(self._verified) > _REMEMBERED:
+            self._verified.popitem(last=False)
+
+    def _refresh(self) -> None:
+        """Read the file again if it changed; one that cannot be read now leaves the users as is."""
+        now = self._clock()
+        if now - self._looked < _LOOK:
+            return
+        self._looked = now
+        try:
+            stamp = self._state()
+            if stamp != self._stamp:
+                self._hashes = self._read()
+                self._stamp = stamp
+        except ConfigError as error:
+            _log.error("%s; the users stay as they were", error)
+
+    def _state(self) -> tuple[int, int, int]:
+        try:
+            state = self._path.stat()
+        except OSError as error:
+            raise self._unreadable(error) from None
+        return state.st_mtime_ns, state.st_size, state.st_ino
+
+    def _read(self) -> dict[str, str]:
+        try:
+            text = self._path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise self._unreadable(error) from None
+        return parse(text, str(self._path))
+
+    def _unreadable(self, error: OSError | UnicodeDecodeError) -> ConfigError:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        return ConfigError(
+            f"cannot read auth.htpasswd {self._path}: {reason}; name a file made by htpasswd -B"
+        )
+
+
+def parse(text: str, source: str) -> dict[str, str]:
+    """Return the bcrypt hashes by user; users with another kind of hash are left out and logged."""
+    hashes: dict[str, str] = {}
+    for number, line in enumerate(text.splitlines(), 1):
+        entry = line.strip()
+        if not entry or entry.startswith("#"):
+            continue
+        user, separator, hashed = entry.partition(":")
+        if not separator or not user:
+            raise ConfigError(f"{source}, line {number}: not user:hash; make it by htpasswd -B")
+        if not hashed.startswith(_BCRYPT):
+            _log.warning("%s, line %d: no bcrypt hash, so %s cannot log in", source, number, user)
+            continue
+        hashes[user] = hashed
+    return hashes
+
+
+def _matches(password: str, hashed: str) -> bool:
+    """Check in a thread; bcrypt is imported with the first login, to start quickly."""
+    import bcrypt
+
+    try:
+        return bcrypt.checkpw(password.encode()[:_BCRYPT_BYTES], hashed.encode())
+    except ValueError:
+        return False

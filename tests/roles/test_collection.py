@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What stands twice in the repository, and the collection as it is built and installed."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.roles.harness import REPOSITORY, ROLES, Desk, get
+
+PLUGINS = REPOSITORY / "plugins" / "modules"
+PROGRAM = ROLES / "install_buildset_registry/files/buildset-registry/src/buildset_registry"
+LIBRARIES = sorted(ROLES.glob("*/library/*.py"))
+
+
+def load(path: Path) -> Any:
+    """Read a YAML file."""
+    return yaml.safe_load(path.read_text())
+
+
+@pytest.mark.parametrize("path", LIBRARIES, ids=lambda path: str(path.relative_to(ROLES)))
+def test_modules_of_roles_are_those_of_the_collection(path: Path) -> None:
+    """A role has its modules beside it, for checkouts that hold the roles only."""
+    assert path.read_bytes() == (PLUGINS / path.name).read_bytes()
+
+
+def test_collection_and_program_have_one_version() -> None:
+    """They are released together."""
+    program = re.search(r'__version__ = "(.*)"', (PROGRAM / "__init__.py").read_text())
+    assert program
+    assert load(REPOSITORY / "galaxy.yml")["version"] == program.group(1)
+
+
+def test_namespaces_are_the_upstreams_of_the_program() -> None:
+    """The role pulls through from what the command does by itself."""
+    from buildset_registry.config import DEFAULT_UPSTREAMS
+
+    defaults = load(ROLES / "run_buildset_registry/defaults/main.yml")
+    assert dict(defaults["buildset_registry_namespaces"]) == DEFAULT_UPSTREAMS
+
+
+@pytest.mark.parametrize("role", sorted(path.name for path in ROLES.iterdir()))
+def test_variables_are_specified_and_documented(role: str) -> None:
+    """Every default is in the argument specification and in the README."""
+    path = ROLES / role / "defaults" / "main.yml"
+    defaults = load(path) if path.exists() else {}
+    options = load(ROLES / role / "meta" / "argument_specs.yml")["argument_specs"]["main"][
+        "options"
+    ]
+    readme = (ROLES / role / "README.rst").read_text()
+    documented = set(re.findall(r"^\.\. zuul:rolevar:: (\w+)", readme, re.MULTILINE))
+    assert set(defaults) <= set(options) <= documented
+    for name, option in options.items():
+        computed = "{{" in str(defaults.get(name))
+        if "default" in option and not computed:
+            assert option["default"] == defaults[name]
+
+
+@pytest.fixture
+def collection(desk: Desk) -> Desk:
+    """Build the collection and install it into an empty path."""
+    galaxy = (desk.environment / "bin" / "python", "-m", "ansible", "galaxy", "collection")
+    built = desk.command(*galaxy, "build", REPOSITORY, "--output-path", desk.folder)
+    assert built.returncode == 0, built.stdout
+    (archive,) = desk.folder.glob("*.tar.gz")
+    installed = desk.command(*galaxy, "install", archive, "-p", desk.folder / "collections")
+    assert installed.returncode == 0, installed.stdout
+    desk.roles = desk.folder / "no-roles"
+    return desk
+
+
+def test_playbooks_of_the_installed_collection(collection: Desk) -> None:
+    """The collection runs from an empty path, with no checkout at hand."""
+    started = collection.playbook("buildset.registry.run")
+    assert started.code == 0, started.output
+    again = collection.playbook("buildset.registry.run")
+    assert again.recap["changed"] == 0, again.output
+    tried = collection.playbook("buildset.registry.demo")
+    assert tried.code == 0, tried.output
+    stopped = collection.playbook("buildset.registry.stop")
+    assert stopped.recap["changed"] == 1, stopped.output
+    assert collection.playbook("buildset.registry.stop").recap["changed"] == 0
+
+
+def test_role_by_its_full_name(collection: Desk) -> None:
+    """A role of the collection finds the other one and the modules by their short names."""
+    run = collection.role("buildset.registry.run_buildset_registry")
+    assert run.code == 0, run.output
+    assert run.facts
+    assert get(run.facts) == 200
+
+
+@pytest.mark.parametrize("tool", ["skopeo", "podman", "requests"])
+def test_demonstration(desk: Desk, tool: str) -> None:
+    """An image is pushed, pulled back and found equal, by every tool."""
+    playbooks = [REPOSITORY / "playbooks" / f"{name}.yml" for name in ("run", "demo")]
+    run = desk.playbook(playbooks[1], str(playbooks[0]), buildset_registry_demo_tool=tool)
+    assert run.code == 0, run.output
+    digests = re.findall(rf"(?:pushed|pulled) by {tool}: (sha256:\w+)", run.output)
+    assert len(digests) == 2
+    assert digests[0] == digests[1]

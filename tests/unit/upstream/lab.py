@@ -1,0 +1,198 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Servers that stand in for other registries, on this host's own addresses."""
+
+import asyncio
+import contextlib
+from dataclasses import dataclass
+
+from aiohttp import web
+from buildset_registry.oci.digest import Digest
+from buildset_registry.oci.names import RepositoryName, Tag
+
+NAME = RepositoryName("quay.io/org/app")
+V1 = Tag("v1")
+MANIFEST = b'{"schemaVersion": 2, "manifests": []}'
+BLOB = bytes(range(256)) * 40
+BLOB_DIGEST = Digest.of(BLOB)
+INDEX_TYPE = "application/vnd.oci.image.index.v1+json"
+
+V1_PATH = "/v2/org/app/manifests/v1"
+BLOB_PATH = f"/v2/org/app/blobs/{BLOB_DIGEST}"
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A request as it arrived."""
+
+    method: str
+    path: str
+    query: str
+    headers: dict
+
+    @property
+    def authorization(self):
+        return self.headers.get("Authorization")
+
+
+class Server:
+    """Answers by a table of paths and remembers what it was asked."""
+
+    def __init__(self, scheme, host, port):
+        self.url = f"{scheme}://{host}:{port}"
+        self.port = port
+        self.asked = []
+        self._table = {}
+
+    def on(self, path, *answers):
+        """Give ``answers`` one after the other, the last one for ever."""
+        self._table[path] = list(answers)
+
+    def at(self, path):
+        return [asked for asked in self.asked if asked.path == path]
+
+    async def handle(self, request):
+        headers = dict(request.headers)
+        self.asked.append(Asked(request.method, request.path, request.query_string, headers))
+        answers = self._table.get(request.path, [reply(404)])
+        answer = answers[0] if len(answers) == 1 else answers.pop(0)
+        return await answer(request)
+
+
+@contextlib.asynccontextmanager
+async def serving(context=None, host="127.0.0.1"):
+    """Run a server; with ``context``, by TLS."""
+    runner = web.ServerRunner(web.Server(lambda request: server.handle(request)))
+    await runner.setup()
+    site = web.TCPSite(runner, host, 0, ssl_context=context, shutdown_timeout=0.1)
+    await site.start()
+    server = Server("https" if context else "http", host, runner.addresses[0][1])
+    try:
+        yield server
+    finally:
+        await runner.cleanup()
+
+
+def reply(status=200, body=b"", **headers):
+    """Answer always the same; ``Content_Type`` stands for ``Content-Type``."""
+
+    async def answer(request):
+        named = {key.replace("_", "-"): value for key, value in headers.items()}
+        return web.Response(status=status, body=body, headers=named)
+
+    return answer
+
+
+def manifest(body=MANIFEST, media_type=INDEX_TYPE, **headers):
+    return reply(200, body, Content_Type=media_type, **headers)
+
+
+def redirect(location, status=307):
+    return reply(status, b"elsewhere", Location=location)
+
+
+def blob(content=BLOB):
+    """Answer as a registry that knows Range."""
+
+    async def answer(request):
+        start = request.http_range.start or 0
+        if start >= len(content) > 0:
+            return web.Response(status=416, headers={"Content-Range": f"bytes */{len(content)}"})
+        if not start:
+            return web.Response(body=content)
+        place = f"bytes {start}-{len(content) - 1}/{len(content)}"
+        return web.Response(status=206, body=content[start:], headers={"Content-Range": place})
+
+    return answer
+
+
+def breaking(content, after):
+    """Promise all of ``content`` and end the connection after so many bytes."""
+
+    async def answer(request):
+        response = web.StreamResponse(headers={"Content-Length": str(len(content))})
+        await response.prepare(request)
+        await response.write(content[:after])
+        await asyncio.sleep(0.05)
+        request.transport.abort()
+        return response
+
+    return answer
+
+
+def hanging_up():
+    """End the connection instead of an answer."""
+
+    async def answer(request):
+        request.transport.abort()
+        return web.Response()
+
+    return answer
+
+
+def slow(seconds, body=b"late"):
+    async def answer(request):
+        await asyncio.sleep(seconds)
+        return web.Response(body=body)
+
+    return answer
+
+
+def streamed(*pieces):
+    """Answer without telling the length."""
+
+    async def answer(request):
+        response = web.StreamResponse()
+        await response.prepare(request)
+        for piece in pieces:
+            await response.write(piece)
+        return response
+
+    return answer
+
+
+def guarded(answer, *accepted, challenge):
+    """Answer only to one of the ``Authorization`` headers, otherwise challenge."""
+
+    async def guard(request):
+        if request.headers.get("Authorization") in accepted:
+            return await answer(request)
+        return web.Response(status=401, headers={"WWW-Authenticate": challenge})
+
+    return guard
+
+
+class ConnectProxy:
+    """A proxy that leads every host to this one, and remembers who was asked for."""
+
+    def __init__(self):
+        self.asked = []
+        self.refusal = None
+        self._tasks = set()
+
+    async def handle(self, reader, writer):
+        self._tasks.add(asyncio.current_task())
+        head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
+        self.asked.append(head)
+        if self.refusal:
+            writer.write(self.refusal)
+        else:
+            port = int(head[0].split()[1].rpartition(":")[2])
+            onward_reader, onward_writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
+            await asyncio.gather(_pump(reader, onward_writer), _pump(onward_reader, writer))
+        writer.close()
+
+    @contextlib.asynccontextmanager
+    async def serving(self):
+        server = await asyncio.start_server(self.handle, "127.0.0.1", 0)
+        try:
+            yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        finally:
+            server.close()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+async def _pump(reader, writer):
+    while data := await reader.read(65536):
+        writer.write(data)
+    writer.close()
