@@ -14,7 +14,7 @@ from pathlib import Path
 
 import bcrypt
 import httpx
-from buildset_registry.config import Config
+from buildset_registry.config import parse
 from buildset_registry.oci.descriptor import OCI_MANIFEST
 from buildset_registry.server import serve
 
@@ -130,9 +130,7 @@ class Harness:
             "upstreams": list(upstreams),
         }
         log = self.folder / f"{name}.log"
-        stop, alive = self._stack.enter_context(
-            _serving(Config.parse(config, name, self.folder), log)
-        )
+        stop, alive = self._stack.enter_context(_serving(parse(config, name, self.folder), log))
         pull, push = (self.client(port) for port in (ports[0], ports[0] if single else ports[1]))
         push.auth = httpx.BasicAuth(USER, PASSWORD)
         anonymous = self.client(ports[0] if single else ports[1])

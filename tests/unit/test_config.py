@@ -5,21 +5,21 @@ from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
-from buildset_registry.config import Config
+from buildset_registry.config import load, parse
 from buildset_registry.errors import ConfigError
 
 MINIMAL = {"endpoints": {"single": {"port": 5000}}, "storage": "data"}
 
 
-def parse(**changes):
-    return Config.parse(MINIMAL | changes, "config.yaml", Path("/etc/registry"))
+def parsed(**changes):
+    return parse(MINIMAL | changes, "config.yaml", Path("/etc/registry"))
 
 
 def test_paths_are_relative_to_the_file(tmp_path):
     """A registry's folder can be moved as a whole."""
     file = tmp_path / "config.yaml"
     file.write_text("endpoints: {single: {port: 5000}}\nstorage: data\n")
-    config = Config.load(file)
+    config = load(file)
     assert config.storage == tmp_path / "data"
     assert config.tls is None
     assert config.auth.anonymous_pull
@@ -27,7 +27,7 @@ def test_paths_are_relative_to_the_file(tmp_path):
 
 def test_every_kind_of_value_is_read():
     """Sections, lists, numbers, flags, paths and networks."""
-    config = parse(
+    config = parsed(
         auth={"allowed_networks": ["10.0.0.0/8", "::1"], "token_seconds": 60, "htpasswd": None},
         tls={"certificate": "/a.pem", "key": "b.pem"},
         upstreams=[
@@ -68,7 +68,7 @@ def test_every_kind_of_value_is_read():
 def test_a_mistake_is_one_line_that_names_the_key(changes, message):
     """File, key, what is wrong, and what would be right."""
     with pytest.raises(ConfigError) as caught:
-        parse(**changes)
+        parsed(**changes)
     text = str(caught.value)
     assert text.startswith("config.yaml: ")
     assert message in text
@@ -78,7 +78,7 @@ def test_a_mistake_is_one_line_that_names_the_key(changes, message):
 def test_a_password_is_in_no_message():
     """Even a wrong one."""
     with pytest.raises(ConfigError) as caught:
-        parse(upstreams=[{"name": "a", "url": "https://a", "username": "u", "password": 12345}])
+        parsed(upstreams=[{"name": "a", "url": "https://a", "username": "u", "password": 12345}])
     assert "12345" not in str(caught.value)
 
 
@@ -88,7 +88,7 @@ def test_a_file_that_is_no_mapping_is_one_line(tmp_path, content):
     file = tmp_path / "config.yaml"
     file.write_text(content)
     with pytest.raises(ConfigError) as caught:
-        Config.load(file)
+        load(file)
     assert str(file) in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -96,4 +96,4 @@ def test_a_file_that_is_no_mapping_is_one_line(tmp_path, content):
 def test_a_missing_file_says_which_option_names_it(tmp_path):
     """``--config`` it is."""
     with pytest.raises(ConfigError, match="name the file with --config"):
-        Config.load(tmp_path / "none.yaml")
+        load(tmp_path / "none.yaml")

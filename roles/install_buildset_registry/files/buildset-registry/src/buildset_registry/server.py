@@ -12,11 +12,8 @@ import logging
 import os
 import secrets
 import signal
-import socket
-import ssl
 import sys
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TextIO
@@ -35,6 +32,7 @@ from buildset_registry.errors import ConfigError
 from buildset_registry.http.accesslog import AccessLog
 from buildset_registry.http.app import App
 from buildset_registry.http.context import Context
+from buildset_registry.listening import check_free, checked_pair, every_address
 from buildset_registry.pullthrough import PullThrough
 from buildset_registry.registry import Registry
 from buildset_registry.store.filesystem import FilesystemStore
@@ -78,7 +76,7 @@ async def serve(config: Config, output: TextIO, stop: asyncio.Event) -> None:
     private = TemporaryDirectory(prefix="buildset-registry-")
     try:
         listeners = _listeners(config, store, pull_through, access_log)
-        tls = _checked(config.tls, Path(private.name)) if config.tls else None
+        tls = checked_pair(config.tls, Path(private.name)) if config.tls else None
         servers = [_server(listener, tls) for listener in listeners]
         _configure_logging(output)
         await _until_stopped(servers, listeners, stop)
@@ -148,9 +146,9 @@ def _token_key(auth: Auth) -> bytes:
 
 
 def _server(listener: _Listener, tls: Tls | None) -> Server:
-    address = listener.endpoint.address or _every_address()
+    address = listener.endpoint.address or every_address()
     port = listener.endpoint.port
-    _check_free(address, port, listener.role)
+    check_free(address, port, listener.role.value)
     return Server(
         listener.app,
         address,
@@ -166,70 +164,6 @@ def _server(listener: _Listener, tls: Tls | None) -> Server:
         ssl_cert=tls.certificate if tls else None,
         ssl_key=tls.key if tls else None,
     )
-
-
-def _every_address() -> str:
-    """Return the address that means every one, IPv6 ones too where the host has IPv6."""
-    try:
-        with socket.socket(socket.AF_INET6, socket.SOCK_STREAM) as probe:
-            probe.bind(("::1", 0))
-    except OSError:
-        return str(IPv4Address(0))
-    return str(IPv6Address(0))
-
-
-def _check_free(address: str, port: int, role: Role) -> None:
-    """Refuse a port that somebody listens on; Granian would share it (SO_REUSEPORT)."""
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((address, port))
-            probe.listen(1)
-        except OSError as error:
-            raise ConfigError(
-                f"cannot listen on {role.value} port {port} ({address}): {error.strerror}; "
-                "stop what uses it or choose another port"
-            ) from None
-
-
-def _checked(tls: Tls, folder: Path) -> Tls:
-    """Refuse what cannot be read or does not belong together; return it as Granian reads it."""
-    for path in (tls.certificate, tls.key):
-        if not os.access(path, os.R_OK):
-            raise ConfigError(f"cannot read {path}; name a PEM file that this user may read")
-    try:
-        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(
-            tls.certificate, tls.key, lambda: ""
-        )
-    except (ssl.SSLError, ValueError, OSError) as error:
-        reason = getattr(error, "reason", None) or str(error)
-        raise ConfigError(
-            f"{tls.certificate} and {tls.key} are not a certificate and its unencrypted key "
-            f"({reason}); give a pair that belongs together"
-        ) from None
-    return Tls(certificate=tls.certificate, key=_as_pkcs8(tls.key, folder))
-
-
-def _as_pkcs8(key: Path, folder: Path) -> Path:
-    """Return a path to the key as PKCS#8, the one form that Granian reads.
-
-    A key in another form is converted into ``folder``, which nobody else may read.
-    """
-    pem = key.read_bytes()
-    if b"-----BEGIN PRIVATE KEY-----" in pem:
-        return key
-    from cryptography.hazmat.primitives import serialization
-
-    private = serialization.load_pem_private_key(pem, password=None)
-    content = private.private_bytes(
-        serialization.Encoding.PEM,
-        serialization.PrivateFormat.PKCS8,
-        serialization.NoEncryption(),
-    )
-    converted = folder / "server.key"
-    converted.write_bytes(content)
-    return converted
 
 
 def _log_output(path: Path | None) -> TextIO:

@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The configuration: one typed tree with the defaults inside it; an unknown key is an error.
+
+``buildset-registry up`` writes it; ``buildset-registry serve --config FILE`` reads it. Secrets have
+no default. Relative paths are relative to the file's folder. Everything else in the
+package takes values, not this tree; only ``server.py`` and ``instance/`` read it.
+"""
+
+from buildset_registry.config.model import (
+    DEFAULT_UPSTREAMS,
+    Auth,
+    Config,
+    Endpoint,
+    Endpoints,
+    Log,
+    Tls,
+    Upstream,
+)
+from buildset_registry.config.reader import load, parse
+
+__all__ = [
+    "DEFAULT_UPSTREAMS",
+    "Auth",
+    "Config",
+    "Endpoint",
+    "Endpoints",
+    "Log",
+    "Tls",
+    "Upstream",
+    "load",
+    "parse",
+]

@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The settings: one dataclass for each section of the file, with the defaults inside."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from ipaddress import IPv4Network, IPv6Network
+from pathlib import Path
+
+Network = IPv4Network | IPv6Network
+
+#: Registries that are pulled through where the configuration names none.
+DEFAULT_UPSTREAMS = {
+    "docker.io": "https://registry-1.docker.io",
+    "quay.io": "https://quay.io",
+    "gcr.io": "https://gcr.io",
+    "ghcr.io": "https://ghcr.io",
+    "registry.k8s.io": "https://registry.k8s.io",
+    "public.ecr.aws": "https://public.ecr.aws",
+    "mcr.microsoft.com": "https://mcr.microsoft.com",
+    "registry.access.redhat.com": "https://registry.access.redhat.com",
+    "registry.fedoraproject.org": "https://registry.fedoraproject.org",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Upstream:
+    """A registry to pull through."""
+
+    name: str
+    """How images name it: ``docker.io``, ``quay.io``, ``registry.example.com:5000``."""
+
+    url: str
+    """Where its API is: ``https://...``, or ``http://...`` said explicitly."""
+
+    ca: Path | None = None
+    """PEM file to verify it with, instead of the system's certificates."""
+
+    username: str | None = None
+    password: str | None = field(default=None, repr=False)
+    """Credentials that the registry itself uses there; a client's are never sent upstream."""
+
+    public: bool = False
+    """Whether everybody who may pull here may see what the credentials can see."""
+
+    mirror: str | None = None
+    """URL of a mirror of the site, asked before ``url``."""
+
+    @property
+    def private(self) -> bool:
+        """Whether pulling through needs a login: its credentials may see more than the public."""
+        return self.username is not None and not self.public
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoint:
+    """One listener."""
+
+    port: int
+    """TCP port."""
+
+    address: str | None = None
+    """Address to listen on; by default every address, IPv6 too where the host has it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoints:
+    """Where the registry listens: pull (read-only) and push, or one ``single`` port for both."""
+
+    pull: Endpoint | None = None
+    push: Endpoint | None = None
+    single: Endpoint | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tls:
+    """The server's certificate."""
+
+    certificate: Path
+    """PEM file: the certificate and what it was signed by."""
+
+    key: Path
+    """PEM file: its private key (PKCS#8, PKCS#1 or SEC 1), readable by the server only."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Auth:
+    """Who may do what."""
+
+    htpasswd: Path | None = None
+    """Users and bcrypt hashes; without it nobody may write."""
+
+    token_key: Path | None = None
+    """File of at least 32 random bytes that signs this registry's bearer tokens; made at start-up
+    in memory where none is named (then tokens end with the process)."""
+
+    token_seconds: int = 300
+    """How long a bearer token is valid."""
+
+    anonymous_pull: bool = True
+    """Whether pulling needs no login."""
+
+    allowed_networks: tuple[Network, ...] = ()
+    """Clients from elsewhere are refused; empty allows every network."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Log:
+    """The access log and the messages."""
+
+    file: Path | None = None
+    """Where it goes; by default standard error."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """The whole file."""
+
+    endpoints: Endpoints
+    storage: Path
+    """The data directory; ``docker/registry/v2`` is below it, as distribution lays it out."""
+
+    tls: Tls | None = None
+    """Without it the registry speaks plain HTTP: behind a proxy that ends TLS."""
+
+    auth: Auth = field(default_factory=Auth)
+    upstreams: tuple[Upstream, ...] = ()
+    log: Log = field(default_factory=Log)

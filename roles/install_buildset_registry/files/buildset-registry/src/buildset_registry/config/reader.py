@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Read a configuration file into the settings: an unknown key is an error, so is a wrong type."""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from ipaddress import ip_network
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import yaml
+
+from buildset_registry.config.model import Config, Network, Upstream
+from buildset_registry.errors import ConfigError
+
+
+def load(path: Path) -> Config:
+    """Read a YAML file; ``ConfigError`` says what is wrong, where, and what to do."""
+    try:
+        text = path.read_text()
+    except OSError as error:
+        raise ConfigError(
+            f"cannot read {path}: {error.strerror}; name the file with --config"
+        ) from None
+    try:
+        tree = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        reason = " ".join(str(error).split())
+        raise ConfigError(f"{path} is not YAML: {reason}") from None
+    return parse(tree, str(path), path.parent)
+
+
+def parse(tree: object, source: str, folder: Path) -> Config:
+    """Check a tree of plain values and resolve its paths against ``folder``."""
+    config = typing.cast("Config", _Reader(source, folder).section(tree, Config, ""))
+    endpoints = config.endpoints
+    two = endpoints.pull is not None or endpoints.push is not None
+    if two == (endpoints.single is not None):
+        raise ConfigError(
+            f"{source}: endpoints needs either single, or pull and push; give one or both"
+        )
+    _check_upstreams(config.upstreams, source)
+    return config
+
+
+def _check_upstreams(upstreams: tuple[Upstream, ...], source: str) -> None:
+    seen = set()
+    for upstream in upstreams:
+        for url in filter(None, (upstream.url, upstream.mirror)):
+            parts = urlsplit(url)
+            if parts.scheme not in ("https", "http") or not parts.hostname:
+                raise ConfigError(
+                    f"{source}: upstream {upstream.name}: {url!r} is not an https:// or http:// URL"
+                )
+        if (upstream.username is None) != (upstream.password is None):
+            raise ConfigError(
+                f"{source}: upstream {upstream.name}: give username and password, or neither"
+            )
+        if upstream.name in seen:
+            raise ConfigError(
+                f"{source}: upstream {upstream.name} is listed twice; keep one of them"
+            )
+        seen.add(upstream.name)
+
+
+class _Reader:
+    """Turn plain YAML values into the dataclasses above, by their annotations."""
+
+    def __init__(self, source: str, folder: Path) -> None:
+        self._source = source
+        self._folder = folder
+
+    def section(self, tree: object, cls: type, where: str) -> object:
+        """Read one mapping into the dataclass ``cls``."""
+        if not isinstance(tree, dict):
+            raise self._error(where or "the file", "a mapping", tree)
+        fields = {item.name: item for item in dataclasses.fields(cls)}
+        hints = typing.get_type_hints(cls)
+        for key in tree:
+            if key not in fields:
+                known = ", ".join(fields)
+                raise ConfigError(
+                    f"{self._source}: unknown key {_join(where, key)}; known here: {known}"
+                )
+        values = {
+            key: self._value(value, hints[key], _join(where, key))
+            for key, value in tree.items()
+            if value is not None or _is_optional(hints[key])
+        }
+        for name, item in fields.items():
+            required = item.default is item.default_factory is dataclasses.MISSING
+            if required and name not in values:
+                raise ConfigError(f"{self._source}: {_join(where, name)} is missing; set it")
+        return cls(**values)
+
+    def _value(self, value: object, hint: object, where: str) -> object:
+        if typing.get_origin(hint) is tuple:
+            if not isinstance(value, list):
+                raise self._error(where, "a list", value)
+            item = typing.get_args(hint)[0]
+            return tuple(self._value(one, item, f"{where}[{i}]") for i, one in enumerate(value))
+        if hint == Network:
+            return self._network(value, where)
+        if typing.get_origin(hint) in (types.UnionType, typing.Union):
+            if value is None:
+                return None
+            return self._value(value, typing.get_args(hint)[0], where)
+        if isinstance(hint, type) and dataclasses.is_dataclass(hint):
+            return self.section(value, hint, where)
+        return self._scalar(value, hint, where)
+
+    def _scalar(self, value: object, hint: object, where: str) -> object:
+        if hint is Path:
+            if not isinstance(value, str):
+                raise self._error(where, "a path", value)
+            return self._folder / Path(value).expanduser()
+        names = {bool: "true or false", int: "a number", str: "a string"}
+        kind = typing.cast("type", hint)
+        if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+            raise self._error(where, names[kind], value)
+        if where.endswith(".port") and not 0 < typing.cast("int", value) < 65536:
+            raise self._error(where, "a port from 1 to 65535", value)
+        return value
+
+    def _network(self, value: object, where: str) -> Network:
+        try:
+            return ip_network(str(value), strict=False)
+        except ValueError:
+            raise self._error(
+                where, "a network such as 10.0.0.0/8 or 2001:db8::/32", value
+            ) from None
+
+    def _error(self, where: str, wanted: str, value: object) -> ConfigError:
+        shown = "(hidden)" if "password" in where else repr(value)
+        return ConfigError(f"{self._source}: {where} must be {wanted}, not {shown}")
+
+
+def _join(where: str, key: object) -> str:
+    return f"{where}.{key}" if where else str(key)
+
+
+def _is_optional(hint: object) -> bool:
+    return type(None) in typing.get_args(hint)

@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What has to be true before listening: a free port, a certificate and the key that belongs to it.
+
+Granian says neither in a way that a user could act on, so it is found out before.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import ssl
+from ipaddress import IPv4Address, IPv6Address
+from pathlib import Path
+
+from buildset_registry.config import Tls
+from buildset_registry.errors import ConfigError
+
+
+def every_address() -> str:
+    """Return the address that means every one, IPv6 ones too where the host has IPv6."""
+    try:
+        with socket.socket(socket.AF_INET6, socket.SOCK_STREAM) as probe:
+            probe.bind(("::1", 0))
+    except OSError:
+        return str(IPv4Address(0))
+    return str(IPv6Address(0))
+
+
+def check_free(address: str, port: int, role: str) -> None:
+    """Refuse a port that somebody listens on; Granian would share it (SO_REUSEPORT)."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((address, port))
+            probe.listen(1)
+        except OSError as error:
+            raise ConfigError(
+                f"cannot listen on {role} port {port} ({address}): {error.strerror}; "
+                "stop what uses it or choose another port"
+            ) from None
+
+
+def checked_pair(tls: Tls, folder: Path) -> Tls:
+    """Refuse what cannot be read or does not belong together; return it as Granian reads it."""
+    for path in (tls.certificate, tls.key):
+        if not os.access(path, os.R_OK):
+            raise ConfigError(f"cannot read {path}; name a PEM file that this user may read")
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(
+            tls.certificate, tls.key, lambda: ""
+        )
+    except (ssl.SSLError, ValueError, OSError) as error:
+        reason = getattr(error, "reason", None) or str(error)
+        raise ConfigError(
+            f"{tls.certificate} and {tls.key} are not a certificate and its unencrypted key "
+            f"({reason}); give a pair that belongs together"
+        ) from None
+    return Tls(certificate=tls.certificate, key=_as_pkcs8(tls.key, folder))
+
+
+def _as_pkcs8(key: Path, folder: Path) -> Path:
+    """Return a path to the key as PKCS#8, the one form that Granian reads.
+
+    A key in another form is converted into ``folder``, which nobody else may read.
+    """
+    pem = key.read_bytes()
+    if b"-----BEGIN PRIVATE KEY-----" in pem:
+        return key
+    from cryptography.hazmat.primitives import serialization
+
+    private = serialization.load_pem_private_key(pem, password=None)
+    content = private.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+    converted = folder / "server.key"
+    converted.write_bytes(content)
+    return converted
