@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The policy of an endpoint, as a table: who, what, where, and the verdict."""
+
+from ipaddress import ip_network
+
+import pytest
+from buildset_registry.auth.access import ANONYMOUS, Access, Identity, Policy, Role, Scheme, Verdict
+from buildset_registry.oci.names import RepositoryName
+
+APP = RepositoryName("org/app")
+OTHER = RepositoryName("org/other")
+PRIVATE = RepositoryName("quay.io/org/app")
+USER = Identity("ci")
+PULLS_APP = Identity("ci", {APP: frozenset({"pull"})})
+WRITES_APP = Identity("ci", {APP: frozenset({"pull", "push", "delete"})})
+
+OPEN = {"anonymous_pull": True}
+CLOSED = {"anonymous_pull": False}
+HALF = {"private_hosts": frozenset({"quay.io"})}
+
+
+@pytest.mark.parametrize(
+    ("role", "settings", "who", "access", "repository", "verdict"),
+    [
+        (Role.PULL, OPEN, ANONYMOUS, Access.PULL, APP, Verdict.ALLOW),
+        (Role.PULL, OPEN, ANONYMOUS, Access.BASE, None, Verdict.ALLOW),
+        (Role.PULL, OPEN, ANONYMOUS, Access.CATALOG, None, Verdict.ALLOW),
+        (Role.PULL, OPEN, USER, Access.PUSH, APP, Verdict.DENY),
+        (Role.PULL, OPEN, WRITES_APP, Access.DELETE, APP, Verdict.DENY),
+        (Role.PULL, CLOSED, ANONYMOUS, Access.PULL, APP, Verdict.LOGIN),
+        (Role.PULL, CLOSED, ANONYMOUS, Access.BASE, None, Verdict.LOGIN),
+        (Role.PULL, CLOSED, ANONYMOUS, Access.CATALOG, None, Verdict.LOGIN),
+        (Role.PULL, CLOSED, USER, Access.PULL, APP, Verdict.ALLOW),
+        (Role.PULL, CLOSED, USER, Access.BASE, None, Verdict.ALLOW),
+        (Role.PULL, HALF, ANONYMOUS, Access.PULL, APP, Verdict.ALLOW),
+        (Role.PULL, HALF, ANONYMOUS, Access.PULL, PRIVATE, Verdict.LOGIN),
+        (Role.PULL, HALF, USER, Access.PULL, PRIVATE, Verdict.ALLOW),
+        (Role.PUSH, OPEN, ANONYMOUS, Access.BASE, None, Verdict.LOGIN),
+        (Role.PUSH, OPEN, ANONYMOUS, Access.PUSH, APP, Verdict.LOGIN),
+        (Role.PUSH, OPEN, USER, Access.PUSH, APP, Verdict.ALLOW),
+        (Role.PUSH, OPEN, USER, Access.DELETE, APP, Verdict.ALLOW),
+        (Role.SINGLE, OPEN, ANONYMOUS, Access.PULL, APP, Verdict.ALLOW),
+        (Role.SINGLE, OPEN, ANONYMOUS, Access.PUSH, APP, Verdict.LOGIN),
+        (Role.SINGLE, OPEN, USER, Access.PUSH, APP, Verdict.ALLOW),
+        (Role.SINGLE, CLOSED, PULLS_APP, Access.PULL, APP, Verdict.ALLOW),
+        (Role.SINGLE, CLOSED, PULLS_APP, Access.PULL, OTHER, Verdict.LOGIN),
+        (Role.SINGLE, CLOSED, PULLS_APP, Access.PUSH, APP, Verdict.LOGIN),
+        (Role.SINGLE, CLOSED, PULLS_APP, Access.BASE, None, Verdict.ALLOW),
+        (Role.SINGLE, CLOSED, PULLS_APP, Access.CATALOG, None, Verdict.LOGIN),
+        (Role.SINGLE, CLOSED, WRITES_APP, Access.DELETE, APP, Verdict.ALLOW),
+        (Role.SINGLE, CLOSED, WRITES_APP, Access.DELETE, OTHER, Verdict.LOGIN),
+    ],
+)
+def test_who_may_do_what(role, settings, who, access, repository, verdict):
+    """A token's scopes count instead of its holder's rights."""
+    assert Policy(endpoint=role, **settings).decide(who, access, repository) is verdict
+
+
+@pytest.mark.parametrize(
+    ("role", "settings", "scheme"),
+    [
+        (Role.PULL, OPEN, Scheme.NONE),
+        (Role.PULL, CLOSED, Scheme.BASIC),
+        (Role.PULL, HALF, Scheme.BEARER),
+        (Role.PUSH, OPEN, Scheme.BASIC),
+        (Role.SINGLE, OPEN, Scheme.BEARER),
+        (Role.SINGLE, CLOSED, Scheme.BASIC),
+    ],
+)
+def test_how_an_endpoint_asks_for_credentials(role, settings, scheme):
+    """By the token protocol where some need a login and others do not."""
+    assert Policy(endpoint=role, **settings).challenge_scheme is scheme
+
+
+@pytest.mark.parametrize(
+    ("networks", "address", "allowed"),
+    [
+        ([], "192.0.2.1", True),
+        (["10.0.0.0/8"], "10.1.2.3", True),
+        (["10.0.0.0/8"], "11.1.2.3", False),
+        (["10.0.0.0/8"], "::ffff:10.1.2.3", True),
+        (["10.0.0.0/8", "2001:db8::/32"], "2001:db8::1", True),
+        (["2001:db8::/32"], "10.1.2.3", False),
+        (["fe80::/10"], "fe80::1%eth0", True),
+        (["10.0.0.0/8"], "", False),
+    ],
+)
+def test_where_clients_may_come_from(networks, address, allowed):
+    """An IPv4 client of a dual-stack listener counts by its IPv4 address; unknown is refused."""
+    policy = Policy(endpoint=Role.PULL, allowed_networks=tuple(map(ip_network, networks)))
+    assert policy.network_allowed(address) is allowed

@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From an Authorization header to who asks, and from that to a token."""
+
+from base64 import b64encode
+
+import bcrypt
+import pytest
+from buildset_registry.auth.access import ANONYMOUS, Access, Policy, Role
+from buildset_registry.auth.authenticator import Authenticator
+from buildset_registry.auth.htpasswd import Htpasswd
+from buildset_registry.auth.tokens import Tokens
+from buildset_registry.errors import Unauthorized
+
+
+def basic(user, password):
+    return "Basic " + b64encode(f"{user}:{password}".encode()).decode()
+
+
+@pytest.fixture(scope="module")
+def htpasswd(tmp_path_factory):
+    file = tmp_path_factory.mktemp("auth") / "htpasswd"
+    file.write_text(f"ci:{bcrypt.hashpw(b'secret', bcrypt.gensalt(4)).decode()}\n")
+    return Htpasswd(file)
+
+
+@pytest.fixture
+def make(htpasswd):
+    """Make an authenticator of an endpoint; settings are the policy's."""
+
+    def authenticator(endpoint=Role.SINGLE, **settings):
+        policy = Policy(endpoint=endpoint, **settings)
+        return Authenticator(htpasswd, Tokens(b"k" * 32, "registry", 300), policy)
+
+    return authenticator
+
+
+@pytest.mark.parametrize("access", Access)
+async def test_the_right_password_says_who_asks(make, access):
+    """Whatever is asked for."""
+    assert (await make().authenticate(basic("ci", "secret"), access)).name == "ci"
+
+
+@pytest.mark.parametrize("access", Access)
+async def test_a_known_user_with_a_wrong_password_is_refused(make, access):
+    """Never taken for nobody, so that a typing error is noticed."""
+    with pytest.raises(Unauthorized):
+        await make().authenticate(basic("ci", "wrong"), access)
+
+
+@pytest.mark.parametrize(
+    ("anonymous_pull", "access", "welcome"),
+    [
+        (True, Access.PULL, True),
+        (True, Access.BASE, True),
+        (True, Access.PUSH, False),
+        (True, Access.DELETE, False),
+        (False, Access.PULL, False),
+    ],
+)
+async def test_foreign_credentials_pull_as_nobody(make, anonymous_pull, access, welcome):
+    """docker sends a mirror its credentials of Docker Hub."""
+    authenticator = make(anonymous_pull=anonymous_pull)
+    if welcome:
+        identity = await authenticator.authenticate(basic("hub", "x"), access)
+        assert identity == ANONYMOUS
+    else:
+        with pytest.raises(Unauthorized):
+            await authenticator.authenticate(basic("hub", "x"), access)
+
+
+@pytest.mark.parametrize(
+    ("who", "asked", "granted"),
+    [
+        (basic("ci", "secret"), "pull,push,delete", {"pull", "push", "delete"}),
+        (basic("ci", "secret"), "pull", {"pull"}),
+        (basic("hub", "x"), "pull,push", {"pull"}),
+        (None, "pull,push,delete", {"pull"}),
+        (None, "push", set()),
+    ],
+)
+async def test_a_token_for_what_the_caller_may_do(make, who, asked, granted):
+    """Less than was asked for, where the caller may not do it all."""
+    authenticator = make()
+    token = await authenticator.grant(who, [f"repository:org/app:{asked}", "nonsense"])
+    identity = await authenticator.authenticate(f"Bearer {token.token}", Access.PULL)
+    assert identity.scopes == {"org/app": granted}
+
+
+async def test_a_wrong_password_gets_no_token(make):
+    """Nor does a token get another one."""
+    authenticator = make()
+    with pytest.raises(Unauthorized):
+        await authenticator.grant(basic("ci", "wrong"), [])
+    token = await authenticator.grant(basic("ci", "secret"), [])
+    with pytest.raises(Unauthorized):
+        await authenticator.grant(f"Bearer {token.token}", [])
+
+
+def test_the_challenge_says_how_to_log_in(make):
+    """Bearer with the scope that is missing, or Basic."""
+    bearer = make().challenge("https://r:5000", "repository:a:pull", "invalid_token")
+    assert bearer == (
+        'Bearer realm="https://r:5000/token",service="registry",'
+        'scope="repository:a:pull",error="invalid_token"'
+    )
+    assert make(Role.PUSH).challenge("https://r:5000") == 'Basic realm="buildset-registry"'
+
+
+def test_a_challenge_holds_nothing_that_ends_it(make):
+    """The Host header is the client's."""
+    assert '"' not in make().challenge('https://r"\r\nX: "').split("=", 1)[1].split(",")[0][1:-1]
+
+
+async def test_a_registry_without_users_lets_nobody_write(make):
+    """Reading stays as the policy says."""
+    tokens = Tokens(b"k" * 32, "registry", 300)
+    authenticator = Authenticator(None, tokens, Policy(endpoint=Role.PULL))
+    assert await authenticator.authenticate(basic("ci", "x"), Access.PULL) == ANONYMOUS
+    with pytest.raises(Unauthorized):
+        await authenticator.authenticate(basic("ci", "x"), Access.PUSH)

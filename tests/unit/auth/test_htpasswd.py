@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Users of an htpasswd file: who is let in, for how long, and at what cost."""
+
+import asyncio
+import logging
+import os
+import time
+
+import bcrypt
+import pytest
+from buildset_registry.auth.htpasswd import Htpasswd, parse
+from buildset_registry.errors import ConfigError
+
+
+class Clock:
+    """A clock that the test sets."""
+
+    def __init__(self):
+        self.now = 1000.0
+
+    def __call__(self):
+        return self.now
+
+
+def hashed(password, cost=4, prefix=b"2b"):
+    return bcrypt.hashpw(password.encode(), bcrypt.gensalt(cost, prefix)).decode()
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def file(tmp_path):
+    path = tmp_path / "htpasswd"
+    path.write_text(f"ci:{hashed('secret')}\n")
+    return path
+
+
+def rewrite(file, text):
+    """Replace the file, in a way that stat shows however fast the test is."""
+    file.write_text(text)
+    later = file.stat().st_mtime_ns + 1_000_000_000
+    os.utime(file, ns=(later, later))
+
+
+async def test_a_password_is_checked(file, clock):
+    """The right one of a known user, and no other."""
+    users = Htpasswd(file, clock)
+    assert await users.verify("ci", "secret")
+    assert not await users.verify("ci", "Secret")
+    assert not await users.verify("nobody", "secret")
+    assert (users.knows("ci"), users.knows("nobody")) == (True, False)
+
+
+@pytest.mark.parametrize("prefix", ["$2a$", "$2b$", "$2y$"])
+async def test_every_bcrypt_of_htpasswd_is_read(tmp_path, prefix):
+    """Apache's htpasswd writes 2y, others 2a and 2b."""
+    file = tmp_path / "htpasswd"
+    file.write_text(f"ci:{prefix}{hashed('secret')[4:]}\n")
+    assert await Htpasswd(file).verify("ci", "secret")
+
+
+async def test_a_verified_pair_is_remembered(tmp_path):
+    """A thousand times faster than bcrypt, and the figures are of one run."""
+    file = tmp_path / "htpasswd"
+    file.write_text(f"ci:{hashed('secret', cost=10)}\n")
+    users = Htpasswd(file)
+    began = time.process_time()
+    assert await users.verify("ci", "secret")
+    checked = time.process_time() - began
+    began = time.process_time()
+    for _ in range(1000):
+        assert users.cached("ci", "secret")
+        assert await users.verify("ci", "secret")
+    remembered = (time.process_time() - began) / 1000
+    assert remembered < checked / 100
+
+
+async def test_what_is_remembered_ends(file, clock):
+    """After a while the password is checked again."""
+    users = Htpasswd(file, clock)
+    assert await users.verify("ci", "secret")
+    assert users.cached("ci", "secret")
+    assert not users.cached("ci", "other")
+    clock.now += 3600
+    assert not users.cached("ci", "secret")
+
+
+async def test_a_changed_file_takes_effect(file, clock):
+    """A new user gets in, a changed password counts at once, a removed user stays out."""
+    users = Htpasswd(file, clock)
+    assert await users.verify("ci", "secret")
+    rewrite(file, f"ci:{hashed('changed')}\nnew:{hashed('x')}\n")
+    clock.now += 2
+    assert not await users.verify("ci", "secret")
+    assert await users.verify("ci", "changed")
+    assert await users.verify("new", "x")
+    rewrite(file, "")
+    clock.now += 2
+    assert not users.cached("new", "x")
+    assert not await users.verify("ci", "changed")
+
+
+async def test_a_file_that_breaks_leaves_the_users(file, clock, caplog):
+    """An editor's half-written file locks nobody out; the log says so."""
+    users = Htpasswd(file, clock)
+    file.unlink()
+    clock.now += 2
+    assert await users.verify("ci", "secret")
+    assert "the users stay as they were" in caplog.text
+
+
+async def test_requests_at_once_share_one_check(file):
+    """Fifty clients of one user cost one bcrypt; one that leaves spoils it for none."""
+    users = Htpasswd(file)
+    waiting = [asyncio.create_task(users.verify("ci", "secret")) for _ in range(50)]
+    await asyncio.sleep(0)
+    waiting[0].cancel()
+    results = await asyncio.gather(*waiting, return_exceptions=True)
+    assert isinstance(results[0], asyncio.CancelledError)
+    assert results[1:] == [True] * 49
+
+
+async def test_a_long_password_counts_by_what_bcrypt_reads(tmp_path):
+    """htpasswd -B hashes 72 bytes, so whoever set a longer one logs in with it."""
+    file = tmp_path / "htpasswd"
+    password = "ä" * 36
+    file.write_text(f"ci:{hashed(password)}\n")
+    users = Htpasswd(file)
+    assert await users.verify("ci", password + "longer")
+    assert not await users.verify("ci", password[:-1])
+
+
+def test_what_a_file_may_hold(caplog):
+    """Comments and empty lines are left out; another hash than bcrypt locks its user out."""
+    caplog.set_level(logging.WARNING)
+    good = hashed("x")
+    users = parse(f"# users\n\nci:{good}\nold:$apr1$abc$def\n", "htpasswd")
+    assert users == {"ci": good}
+    assert "htpasswd, line 4: no bcrypt hash, so old cannot log in" in caplog.text
+
+
+@pytest.mark.parametrize("text", ["no colon\n", ":hash\n"])
+def test_a_malformed_line_is_named(text):
+    """By its number, and without what it holds."""
+    with pytest.raises(ConfigError, match="htpasswd, line 1: not user:hash"):
+        parse(text, "htpasswd")
+
+
+@pytest.mark.parametrize("content", [None, b"\xff\xfe"])
+def test_a_file_that_cannot_be_read_is_one_line(tmp_path, content):
+    """Missing, or no text."""
+    file = tmp_path / "htpasswd"
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(ConfigError, match=r"cannot read auth\.htpasswd .*htpasswd -B"):
+        Htpasswd(file)
+
+
+async def test_a_hash_that_is_broken_lets_nobody_in(tmp_path):
+    """bcrypt refuses it; so do we."""
+    file = tmp_path / "htpasswd"
+    file.write_text("ci:$2b$99$nonsense\n")
+    assert not await Htpasswd(file).verify("ci", "")

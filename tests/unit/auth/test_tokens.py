@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tokens: what they grant, and every way to forge one."""
+
+import base64
+import json
+import time
+
+import jwt
+import pytest
+from buildset_registry.auth.tokens import Scope, Tokens, parse_scope
+from buildset_registry.errors import Unauthorized
+from buildset_registry.oci.names import RepositoryName
+
+KEY = b"k" * 32
+APP = RepositoryName("org/app")
+
+
+class Clock:
+    """A clock that the test sets."""
+
+    def __init__(self):
+        self.now = time.time()
+
+    def __call__(self):
+        return self.now
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def tokens(clock):
+    return Tokens(KEY, "registry", 300, clock)
+
+
+def scope(text):
+    found = parse_scope(text)
+    assert found is not None
+    return found
+
+
+def claims(clock, **changes):
+    now = int(clock())
+    valid = {
+        "iss": "registry",
+        "aud": "registry",
+        "sub": "ci",
+        "iat": now,
+        "nbf": now,
+        "exp": now + 60,
+        "access": [{"type": "repository", "name": "org/app", "actions": ["pull"]}],
+    }
+    return {key: value for key, value in {**valid, **changes}.items() if value is not None}
+
+
+@pytest.mark.parametrize(
+    ("text", "parsed"),
+    [
+        ("repository:org/app:pull", Scope(APP, frozenset({"pull"}), "org/app")),
+        ("repository:org/app:pull,push", Scope(APP, frozenset({"pull", "push"}), "org/app")),
+        (
+            "repository:docker.io/org/app:*",
+            Scope(APP, frozenset({"pull", "push", "delete"}), "docker.io/org/app"),
+        ),
+        ("repository(plugin):org/app:pull", Scope(APP, frozenset({"pull"}), "org/app")),
+        ("repository:org/app:fly", Scope(APP, frozenset(), "org/app")),
+        ("registry:catalog:*", Scope(None, frozenset({"*"}), "catalog")),
+        ("repository:UPPER:pull", None),
+        ("registry:other:*", None),
+        ("nonsense", None),
+        ("", None),
+    ],
+)
+def test_what_a_scope_asks_for(text, parsed):
+    """What is not understood is left out, as the token protocol has it."""
+    assert parse_scope(text) == parsed
+
+
+def test_a_token_grants_what_it_was_issued_for(tokens):
+    """Its holder's name, actions by repository, and the catalog if it says so."""
+    issued = tokens.issue("ci", [scope("repository:docker.io/org/app:pull,push")])
+    identity = tokens.verify(issued.token)
+    assert identity.name == "ci"
+    assert identity.scopes == {APP: {"pull", "push"}}
+    assert not identity.catalog
+    assert tokens.verify(tokens.issue(None, [scope("registry:catalog:*")]).token).catalog
+    assert tokens.verify(tokens.issue(None, []).token).name is None
+
+
+def test_a_token_ends(tokens, clock):
+    """Also one that was verified before."""
+    issued = tokens.issue("ci", [])
+    tokens.verify(issued.token)
+    clock.now += issued.expires_in + 1
+    with pytest.raises(Unauthorized, match="expired"):
+        tokens.verify(issued.token)
+
+
+@pytest.mark.parametrize(
+    ("changes", "key", "algorithm"),
+    [
+        ({}, b"x" * 32, "HS256"),
+        ({}, KEY, "HS384"),
+        ({}, None, "none"),
+        ({"iss": "another"}, KEY, "HS256"),
+        ({"aud": "another"}, KEY, "HS256"),
+        ({"aud": None}, KEY, "HS256"),
+        ({"exp": None}, KEY, "HS256"),
+        ({"exp": 1}, KEY, "HS256"),
+        ({"exp": "tomorrow"}, KEY, "HS256"),
+        ({"nbf": 2**40}, KEY, "HS256"),
+        ({"sub": None}, KEY, "HS256"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::jwt.warnings.InsecureKeyLengthWarning")
+def test_a_forged_or_foreign_token_is_refused(tokens, clock, changes, key, algorithm):
+    """Another key, algorithm, issuer, audience, no algorithm at all, expired or not yet valid."""
+    token = jwt.encode(claims(clock, **changes), key, algorithm)
+    with pytest.raises(Unauthorized):
+        tokens.verify(token)
+
+
+def test_the_claims_of_the_forgeries_are_good_otherwise(tokens, clock):
+    """So that each row above fails for its own reason."""
+    assert tokens.verify(jwt.encode(claims(clock), KEY, "HS256")).scopes == {APP: {"pull"}}
+
+
+def test_a_token_with_other_claims_and_the_old_signature_is_refused(tokens):
+    """The signature covers what is granted."""
+    head, _, signature = tokens.issue("ci", []).token.split(".")
+    forged = base64.urlsafe_b64encode(json.dumps({"sub": "root"}).encode()).decode().rstrip("=")
+    with pytest.raises(Unauthorized):
+        tokens.verify(f"{head}.{forged}.{signature}")
+
+
+@pytest.mark.parametrize("token", ["", "a", "a.b", "a.b.c", "ä.b.c", "." * 10_000])
+def test_nonsense_is_refused(tokens, token):
+    """With the same answer as a forgery."""
+    with pytest.raises(Unauthorized):
+        tokens.verify(token)
