@@ -39,6 +39,12 @@ def pytest(session: nox.Session, *paths: str, report: str = "pytest") -> None:
     session.run("python", "-m", "pytest", f"--junitxml={xml}", *paths, *session.posargs)
 
 
+def go_tools(session: nox.Session, *tools: str) -> None:
+    """Put tools written in Go on the session's PATH; each is built once."""
+    session.run("tools/go-tools", *tools, external=True)
+    session.env["PATH"] = os.pathsep.join([os.environ["PATH"], str(CACHE / "go" / "bin")])
+
+
 @nox.session(python=PYTHON)
 def lint(session: nox.Session) -> None:
     """Check the style of every kind of file."""
