@@ -190,7 +190,7 @@ buildset_registry:
     username:
       description: The user name for HTTP basic authentication.
       type: str
-      sample: zuul
+      sample: buildset
     password:
       description: The password for HTTP basic authentication.
       type: str
@@ -283,10 +283,10 @@ def up_arguments(params: dict) -> list:
     for name in ("host", "port", "push_port", "alias", "log_dir"):
         if params[name]:
             arguments += ["--" + name.replace("_", "-"), str(params[name])]
-    if params["single_port"]:
-        arguments.append("--single-port")
-    if not params["anonymous_pull"]:
-        arguments.append("--no-anonymous-pull")
+    for name in ("single_port", "anonymous_pull"):
+        arguments.append("--" + ("" if params[name] else "no-") + name.replace("_", "-"))
+    if params["allowed_networks"] == []:
+        arguments.append("--allow-any-network")
     for network in params["allowed_networks"] or []:
         arguments += ["--allow-network", network]
     if params["upstreams"]:

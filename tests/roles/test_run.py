@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The role that runs a registry, at a desk: as root and as an ordinary user, and what goes wrong."""
+"""The role that runs a registry, at a desk: as root, as an ordinary user, and what goes wrong."""
 
 from __future__ import annotations
 

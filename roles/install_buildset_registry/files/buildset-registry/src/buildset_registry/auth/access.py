@@ -78,7 +78,7 @@ class Policy:
     endpoint: Role
     anonymous_pull: bool = True
     private_hosts: frozenset[str] = frozenset()
-    """Registries whose content needs a login: our credentials there may see more than the public."""
+    """Registries whose content needs a login: our credentials may see more than the public."""
 
     allowed_networks: tuple[IPv4Network | IPv6Network, ...] = ()
     """Where clients may come from; empty means anywhere."""

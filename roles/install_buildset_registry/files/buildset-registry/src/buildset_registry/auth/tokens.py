@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Docker's token protocol: JSON Web Tokens that say what their holder may do.
 
-Source: distribution's "Token Authentication Specification" and "Token Scope Documentation". One issuer
-and one key, so the signature is an HMAC (HS256); a token of another registry, another algorithm or
-none at all does not verify.
+Source: distribution's "Token Authentication Specification" and "Token Scope Documentation". One
+issuer and one key, so the signature is an HMAC (HS256); a token of another registry, another
+algorithm or none at all does not verify.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ class Tokens:
         return Token(jwt.encode(claims, self._key, _ALGORITHM), self._seconds, issued)
 
     def verify(self, token: str) -> Identity:
-        """Return what a token grants; ``Unauthorized`` for one that is not ours or not valid now."""
+        """Return what a token grants; ``Unauthorized`` if it is not ours or not valid now."""
         known = self._verified.get(token)
         if known is not None and known[0] > self._clock():
             return known[1]

@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command line: each command builds values, calls one function, prints, and exits.
+
+Exit codes: 0, done; 1, refused or failed; 2, the command line or the configuration is wrong; 3,
+``status`` of a registry that does not run. Every error is one line on standard error.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from buildset_registry import __version__
+from buildset_registry.cli import down, serve, status, up
+from buildset_registry.errors import ConfigError
+
+PROGRAM = "buildset-registry"
+WRONG = 2
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(WRONG, f"{PROGRAM}: {message}; see {self.prog} --help\n")
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Run one command and return the exit code."""
+    arguments = make_parser().parse_args(words)
+    try:
+        return int(arguments.run(arguments))
+    except ConfigError as error:
+        sys.stderr.write(f"{PROGRAM}: {error}\n")
+        return WRONG
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of the whole command line."""
+    parser = _Parser(
+        prog=PROGRAM,
+        description="A container registry for CI: holds what a buildset pushed, pulls everything "
+        "else through.",
+    )
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
+    for command in (serve, up, status, down):
+        command.add(commands)
+    return parser

@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``status``: does a registry run here, and how is it used."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import asdict
+from typing import Any
+
+from buildset_registry.cli.parts import add_command, add_json, add_root, say, say_json
+from buildset_registry.cli.summary import state
+
+#: The exit code where the registry does not run.
+NOT_RUNNING = 3
+
+
+def add(commands: Any) -> None:
+    """Declare the command."""
+    status = add_command(
+        commands, "status", run, "Tell whether the registry runs, and how to use it."
+    )
+    add_root(status)
+    add_json(status, "print what there is to say as JSON, the password among it")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print the state of a registry; the exit code is 3 where it does not run."""
+    from buildset_registry.instance.lifecycle import status
+    from buildset_registry.instance.place import Place
+
+    found = status(Place(arguments.root))
+    if arguments.json:
+        say_json(asdict(found))
+    else:
+        say(state(found.root, found.pid, found.facts, answers=found.answers))
+    return 0 if found.running else NOT_RUNNING

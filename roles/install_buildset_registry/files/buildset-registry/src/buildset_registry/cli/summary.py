@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What ``up`` and ``status`` say to people: where a registry is, and lines to copy. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from shlex import quote
+from typing import Any
+
+Facts = Mapping[str, Any]
+
+
+def usage(root: Path, facts: Facts, *, started: bool) -> str:
+    """Return where the registry is and how to use it; the password is named, not shown."""
+    pull, push = _address(facts, ""), _address(facts, "push_")
+    cert, password = quote(str(root / "cert.pem")), quote(str(root / "password"))
+    user, example = facts["username"], "quay.io/org/app:new"
+    head = "The registry is up." if started else "The registry is up, as it was."
+    return f"""\
+{head}
+
+  pull    https://{pull}    read-only; what nobody pushed comes from upstream
+  push    https://{push}    user {user}, password in {root / "password"}
+  cert    {root / "cert.pem"}
+  files   {root}
+
+Podman (buildah and skopeo take the same options):
+
+  mkdir -p certs && cp {cert} certs/ca.crt
+  podman login --cert-dir certs --username {user} --password-stdin {push} < {password}
+  podman push --cert-dir certs IMAGE {push}/{example}
+  podman pull --cert-dir certs {pull}/{example}
+
+Docker:
+
+  sudo install -D -m 644 {cert} /etc/docker/certs.d/{pull}/ca.crt
+  sudo install -D -m 644 {cert} /etc/docker/certs.d/{push}/ca.crt
+  docker login --username {user} --password-stdin {push} < {password}
+  docker push {push}/{example}
+  docker pull {pull}/{example}
+
+To end it: buildset-registry down{_root_option(root)}"""
+
+
+def state(root: str, pid: int | None, facts: Facts | None, *, answers: bool) -> str:
+    """Return one or two lines on a registry."""
+    option = _root_option(Path(root))
+    if facts is None:
+        return f"There is no registry in {root}. To make one: buildset-registry up{option}"
+    where = f"pull {_address(facts, '')}, push {_address(facts, 'push_')}, files {root}"
+    if pid is None:
+        return f"The registry does not run ({where}). To start it: buildset-registry up{option}"
+    if not answers:
+        return f"The registry runs (process {pid}), but does not answer; see its log ({where})"
+    return f"The registry runs (process {pid}): {where}"
+
+
+def _address(facts: Facts, prefix: str) -> str:
+    host, port = facts[f"{prefix}host"], facts[f"{prefix}port"]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _root_option(root: Path) -> str:
+    from buildset_registry.instance.place import default_root
+
+    return "" if root == default_root() else f" --root {quote(str(root))}"

@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``up``: set a registry up, start it, tell how to use it."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from buildset_registry.cli.parts import add_command, add_json, add_root, path, port, say, say_json
+from buildset_registry.cli.summary import usage
+from buildset_registry.errors import ConfigError
+
+#: The options that say something of the registry itself; what is not given stays as it was.
+_OPTIONS: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("--host", {"metavar": "NAME", "help": "the name or address that other nodes use"}),
+    ("--port", {"type": port, "metavar": "N", "help": "port of the pull endpoint (5000)"}),
+    ("--push-port", {"type": port, "metavar": "N", "help": "port of the push endpoint (5001)"}),
+    (
+        "--single-port",
+        {"action": argparse.BooleanOptionalAction, "help": "serve both endpoints on --port"},
+    ),
+    ("--alias", {"metavar": "NAME", "help": "another name in the certificate"}),
+    (
+        "--anonymous-pull",
+        {"action": argparse.BooleanOptionalAction, "help": "let everybody pull (the default)"},
+    ),
+    (
+        "--allow-network",
+        {
+            "action": "append",
+            "dest": "networks",
+            "metavar": "CIDR",
+            "help": "let clients of this network in, and no others; may be repeated",
+        },
+    ),
+    (
+        "--allow-any-network",
+        {
+            "action": "store_const",
+            "const": [],
+            "dest": "networks",
+            "help": "let clients of every network in (the default)",
+        },
+    ),
+    (
+        "--upstreams-file",
+        {
+            "metavar": "FILE",
+            "help": "the registries to pull through from, as YAML or JSON; - reads standard input",
+        },
+    ),
+    ("--log-dir", {"type": path, "metavar": "DIR", "help": "the folder of the log"}),
+    (
+        "--supervisor",
+        {
+            "choices": ["auto", "systemd", "process"],
+            "default": "auto",
+            "help": "what keeps it running; auto is systemd for root where that runs the host",
+        },
+    ),
+    (
+        "--report",
+        {"action": "store_true", "help": "with --json, print what was changed, then the facts"},
+    ),
+    ("--check", {"action": "store_true", "help": "change nothing, tell what would change"}),
+)
+
+
+def add(commands: Any) -> None:
+    """Declare the command."""
+    up = add_command(
+        commands, "up", run, "Set up a registry here, start it, and tell how to use it."
+    )
+    add_root(up)
+    for name, settings in _OPTIONS:
+        up.add_argument(name, **settings)
+    add_json(up, "print the facts as JSON, the password among them")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Start a registry and print its facts."""
+    from buildset_registry.instance.lifecycle import foresee, up
+    from buildset_registry.instance.place import Place
+    from buildset_registry.instance.settings import Options
+
+    options = Options(
+        host=arguments.host,
+        port=arguments.port,
+        push_port=arguments.push_port,
+        single_port=arguments.single_port,
+        alias=arguments.alias,
+        upstreams=_read_upstreams(arguments.upstreams_file),
+        anonymous_pull=arguments.anonymous_pull,
+        allowed_networks=arguments.networks,
+        log_dir=arguments.log_dir,
+        supervisor=arguments.supervisor,
+    )
+    place = Place(arguments.root)
+    report = (foresee if arguments.check else up)(place, options)
+    if arguments.json:
+        told = {"changed": bool(report.changes), "changes": report.changes, "facts": report.facts}
+        say_json(told if arguments.report else report.facts)
+    elif arguments.check:
+        say(f"would change: {', '.join(report.changes) or 'nothing'}")
+    else:
+        say(usage(place.root, report.facts or {}, started=bool(report.changes)))
+    return 0
+
+
+def _read_upstreams(name: str | None) -> list[dict[str, Any]] | None:
+    if name is None:
+        return None
+    import yaml
+
+    try:
+        text = sys.stdin.read() if name == "-" else Path(name).expanduser().read_text()
+        tree = yaml.safe_load(text)
+    except OSError as error:
+        raise ConfigError(
+            f"cannot read {name}: {error.strerror}; name a file by --upstreams-file"
+        ) from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{name} is not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(tree, list) or not all(isinstance(item, dict) for item in tree):
+        raise ConfigError(f"{name} must be a list of upstreams, each with name and url")
+    return tree

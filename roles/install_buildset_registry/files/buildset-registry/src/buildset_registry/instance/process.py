@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A registry in a background process: where systemd does not run the host, or the user is not root.
+
+The supervisor is the leader of a process group of its own, its server a member. The lock in
+``run/lock`` tells whether one of them lives; a process number may be another process's by now.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from buildset_registry.instance.place import Place
+
+_STEP = 0.01
+
+
+class ProcessSupervisor:
+    """Starts and ends the background process of one registry."""
+
+    name = "process"
+
+    def __init__(self, place: Place) -> None:
+        self._place = place
+
+    def pid(self) -> int | None:
+        """Return the number of the process that runs the registry, or None where none does."""
+        try:
+            descriptor = os.open(self._place.lock, os.O_RDWR)
+        except FileNotFoundError:
+            return None
+        except PermissionError:
+            return self._written()  # somebody else's: as much as can be seen
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            return self._written()
+        finally:
+            os.close(descriptor)
+        return None
+
+    def start(self) -> None:
+        """Start it, free of this process and its terminal."""
+        self._place.last_words.unlink(missing_ok=True)
+        subprocess.Popen(
+            [sys.executable, "-m", f"{__package__}.supervise", str(self._place.root)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            cwd="/",
+            start_new_session=True,
+        )
+
+    def stop(self, seconds: float) -> bool:
+        """End it; running requests may take ``seconds``. False where nothing ran."""
+        pid = self.pid()
+        if pid is None:
+            return False
+        _signal(pid, signal.SIGTERM)
+        if not self._wait(seconds):
+            _signal(pid, signal.SIGKILL)
+            self._wait(seconds)
+        return True
+
+    def remove(self) -> None:
+        """Forget what was set up outside the folder: nothing."""
+
+    def _wait(self, seconds: float) -> bool:
+        deadline = time.monotonic() + seconds
+        while self.pid() is not None:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(_STEP)
+        return True
+
+    def _written(self) -> int | None:
+        """Return what the holder of the lock wrote; 0 in the moment before it does."""
+        try:
+            text = Path(self._place.lock).read_text()
+        except OSError:
+            return 0
+        return int(text) if text.isdecimal() else 0
+
+
+def _signal(pid: int, number: signal.Signals) -> None:
+    """Tell the supervisor and, should it have been killed, its server, too."""
+    if pid > 1:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(pid, number)

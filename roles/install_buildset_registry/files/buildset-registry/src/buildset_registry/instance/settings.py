@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What ``up`` was told, and what that makes of the configuration that is there; pure.
+
+An option that is not given leaves what the configuration says, so a second ``up`` changes nothing,
+and what a user wrote into the file by hand stays.
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+import socket
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+
+from buildset_registry.config import DEFAULT_UPSTREAMS
+from buildset_registry.errors import ConfigError
+
+DEFAULT_ALIAS = "zuul-jobs.buildset-registry"
+PORT = 5000
+PUSH_PORT = 5001
+
+Tree = dict[str, Any]
+_HOST_NAME = re.compile(r"(?!-)[A-Za-z0-9._-]{1,253}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What the command line says; None where it says nothing."""
+
+    host: str | None = None
+    port: int | None = None
+    push_port: int | None = None
+    single_port: bool | None = None
+    alias: str | None = None
+    upstreams: Sequence[Mapping[str, Any]] | None = None
+    anonymous_pull: bool | None = None
+    allowed_networks: Sequence[str] | None = None
+    log_dir: Path | None = None
+    supervisor: str = "auto"
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """How other nodes call the registry."""
+
+    host: str
+    alias: str
+
+    @property
+    def all(self) -> list[str]:
+        """Return every name that the certificate has to be good for."""
+        return [*dict.fromkeys((self.host, self.alias, "localhost", "127.0.0.1", "::1"))]
+
+
+def choose_names(options: Options, known: Mapping[str, Any]) -> Names:
+    """Return what was told, or what is known from before, or what this machine has."""
+    host = options.host or known.get("host") or default_host()
+    host = host.removeprefix("[").removesuffix("]")
+    alias = options.alias or known.get("alias") or DEFAULT_ALIAS
+    for option, name in (("--host", host), ("--alias", alias)):
+        if not (_is_address(name) or _HOST_NAME.fullmatch(name)):
+            raise ConfigError(f"{option} {name!r} is neither a host name nor an address")
+    return Names(host, alias)
+
+
+def configure(tree: Mapping[str, Any], options: Options) -> Tree:
+    """Return the configuration as it is to be."""
+    new = copy.deepcopy(dict(tree))
+    new["endpoints"] = _endpoints(new.get("endpoints") or {}, options)
+    new.setdefault("storage", "data")
+    new.setdefault("tls", {"certificate": "server.pem", "key": "server.key"})
+    new["auth"] = _auth(new.get("auth") or {}, options)
+    if options.upstreams is not None:
+        new["upstreams"] = [dict(upstream) for upstream in options.upstreams]
+    else:
+        defaults = [{"name": name, "url": url} for name, url in DEFAULT_UPSTREAMS.items()]
+        new.setdefault("upstreams", defaults)
+    log = new.setdefault("log", {})
+    if options.log_dir is not None:
+        log["file"] = str(options.log_dir / "registry.log")
+    log.setdefault("file", "log/registry.log")
+    return new
+
+
+def default_host() -> str:
+    """Return the address of the default route, by asking the kernel; nothing is sent.
+
+    The addresses are of the networks for documentation (RFC 5737, RFC 3849).
+    """
+    for family, elsewhere in ((socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1")):
+        try:
+            with socket.socket(family, socket.SOCK_DGRAM) as probe:
+                probe.connect((elsewhere, 9))
+                return str(probe.getsockname()[0])
+        except OSError:
+            continue
+    return "127.0.0.1"
+
+
+def _endpoints(known: Mapping[str, Any], options: Options) -> Tree:
+    single = options.single_port
+    if single is None:
+        single = "single" in known
+    main = dict(known.get("single") or known.get("pull") or {})
+    main["port"] = options.port or main.get("port", PORT)
+    if single:
+        return {"single": main}
+    push = dict(known.get("push") or {})
+    push["port"] = options.push_port or push.get("port", PUSH_PORT)
+    if push["port"] == main["port"]:
+        raise ConfigError(
+            f"port {main['port']} cannot be both endpoints; give another --push-port, "
+            "or --single-port for one endpoint that does both"
+        )
+    return {"pull": main, "push": push}
+
+
+def _auth(known: Mapping[str, Any], options: Options) -> Tree:
+    auth = dict(known)
+    auth.setdefault("htpasswd", "htpasswd")
+    auth.setdefault("token_key", "token.key")
+    if options.anonymous_pull is not None:
+        auth["anonymous_pull"] = options.anonymous_pull
+    auth.setdefault("anonymous_pull", True)
+    if options.allowed_networks is not None:
+        auth["allowed_networks"] = list(options.allowed_networks)
+    return auth
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ip_address(text)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A registry as a unit of systemd: for root, where systemd runs the host."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from buildset_registry.errors import ConfigError
+from buildset_registry.instance.place import Place, default_root, read_file, write_file
+
+_UNITS = Path("/etc/systemd/system")
+#: Ports below this need a right (capabilities(7), CAP_NET_BIND_SERVICE).
+_UNPRIVILEGED = 1024
+
+# systemd.exec(5). What is not confined: the network, which is what a registry is for, and writing
+# to its own folder and its log's. MemoryDenyWriteExecute is left out: libffi, which Python's
+# cryptography uses, may want such memory.
+_UNIT = """\
+[Unit]
+Description=Buildset registry in {root}
+Documentation=https://github.com/buildset/registry
+After=network-online.target
+Wants=network-online.target
+
+[Service]
+Type=exec
+ExecStart={python} -m buildset_registry serve --config {root}/config.yaml
+{environment}StandardError=append:{root}/run/stderr
+Restart=on-failure
+RestartSec=1
+# The configuration is wrong: starting again would not help.
+RestartPreventExitStatus=2
+TimeoutStopSec=60
+LimitNOFILE=65536
+UMask=0077
+NoNewPrivileges=yes
+CapabilityBoundingSet={capabilities}
+AmbientCapabilities=
+LockPersonality=yes
+PrivateDevices=yes
+PrivateTmp=yes
+ProtectClock=yes
+ProtectControlGroups=yes
+ProtectHome=read-only
+ProtectHostname=yes
+ProtectKernelLogs=yes
+ProtectKernelModules=yes
+ProtectKernelTunables=yes
+ProtectProc=invisible
+ProtectSystem=strict
+ReadWritePaths={writable}
+RestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX
+RestrictNamespaces=yes
+RestrictRealtime=yes
+RestrictSUIDSGID=yes
+SystemCallArchitectures=native
+SystemCallFilter=@system-service
+SystemCallFilter=~@privileged @resources
+
+[Install]
+WantedBy=multi-user.target
+"""
+
+_PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
+
+
+def available() -> bool:
+    """Tell whether this user may have a unit here (sd_booted(3))."""
+    return os.getuid() == 0 and Path("/run/systemd/system").is_dir()
+
+
+class SystemdSupervisor:
+    """Starts and ends the unit of one registry."""
+
+    name = "systemd"
+
+    def __init__(self, place: Place, ports: tuple[int, ...] = (), log: Path | None = None) -> None:
+        self._place = place
+        self._ports = ports
+        self._log = log
+        self.unit = unit_name(place)
+
+    def pid(self) -> int | None:
+        """Return the number of the unit's main process, or None where it does not run."""
+        told = _systemctl("show", "--property=MainPID", "--value", self.unit, check=False).strip()
+        return int(told) if told.isdecimal() and told != "0" else None
+
+    def start(self) -> None:
+        """Write the unit where it differs, and start it."""
+        self._place.last_words.unlink(missing_ok=True)
+        path = _UNITS / self.unit
+        text = unit_text(self._place, self._ports, self._log)
+        if read_file(path) != text:
+            # Proxies in the environment may hold a password.
+            write_file(path, text, 0o600)
+            _systemctl("daemon-reload")
+        _systemctl("enable", "--quiet", self.unit)
+        _systemctl("restart", self.unit)
+
+    def stop(self, seconds: float) -> bool:
+        """Stop the unit; systemd knows how long that may take. False where nothing ran."""
+        if self.pid() is None:
+            return False
+        _systemctl("stop", self.unit)
+        return True
+
+    def remove(self) -> None:
+        """Remove the unit."""
+        path = _UNITS / self.unit
+        if path.exists():
+            _systemctl("disable", "--quiet", self.unit, check=False)
+            path.unlink()
+            _systemctl("daemon-reload")
+
+
+def unit_name(place: Place) -> str:
+    """Return the unit's name: one for each folder, the plain one for the usual folder."""
+    if place.root == default_root():
+        return "buildset-registry.service"
+    return f"buildset-registry-{hashlib.sha256(bytes(place.root)).hexdigest()[:8]}.service"
+
+
+def unit_text(place: Place, ports: tuple[int, ...], log: Path | None) -> str:
+    """Return the unit file."""
+    writable, capabilities = [place.root], []
+    if log is not None and not log.is_relative_to(place.root):
+        # A job's user owns the folder of the log: root alone may not be able to write there.
+        writable.append(log.parent)
+        capabilities.append("CAP_DAC_OVERRIDE")
+    if any(port < _UNPRIVILEGED for port in ports):
+        capabilities.append("CAP_NET_BIND_SERVICE")
+    return _UNIT.format(
+        root=_quoted(place.root),
+        python=_quoted(Path(sys.executable)),
+        environment="".join(_environment()),
+        writable=" ".join(map(_quoted, writable)),
+        capabilities=" ".join(capabilities),
+    )
+
+
+def _environment() -> list[str]:
+    """Hand the proxies on that the command was given."""
+    names = [name for proxy in _PROXIES for name in (proxy, proxy.lower())]
+    values = {name: os.environ[name] for name in names if os.environ.get(name)}
+    return [
+        'Environment="{}={}"\n'.format(name, value.replace("%", "%%").replace('"', '\\"'))
+        for name, value in values.items()
+    ]
+
+
+def _quoted(path: Path) -> str:
+    """Return a path as a unit file wants it (systemd.syntax(7), systemd.unit(5): specifiers)."""
+    return str(path).replace("%", "%%").replace(" ", "\\x20")
+
+
+def _systemctl(*words: str, check: bool = True) -> str:
+    done = subprocess.run(
+        ["/usr/bin/env", "systemctl", *words], capture_output=True, text=True, check=False
+    )
+    if check and done.returncode:
+        reason = (done.stderr.strip().splitlines() or ["it does not say why"])[-1]
+        raise ConfigError(
+            f"systemctl {words[0]} failed: {reason}; see journalctl, or use --supervisor process"
+        )
+    return done.stdout
