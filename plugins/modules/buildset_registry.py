@@ -1,4 +1,3 @@
-#!/usr/bin/python
 # Copyright: Contributors to the buildset.registry project
 # GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
@@ -218,7 +217,7 @@ from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 
-PLACES = ["/opt/buildset-registry/bin", "~/.local/lib/buildset-registry/bin"]
+PLACES = [Path("/opt/buildset-registry/bin"), Path.home() / ".local/lib/buildset-registry/bin"]
 #: What ``status`` exits with when the registry does not run.
 NOT_RUNNING = 3
 
@@ -229,8 +228,8 @@ def root_folder(params: dict) -> Path:
         return Path(params["root"])
     if os.getuid() == 0:
         return Path("/var/lib/buildset-registry")
-    data = os.environ.get("XDG_DATA_HOME") or "~/.local/share"
-    return Path(data).expanduser() / "buildset-registry"
+    data = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
+    return Path(data) / "buildset-registry"
 
 
 def log(params: dict) -> dict:
@@ -244,7 +243,7 @@ def find_command(module: AnsibleModule) -> str | None:
     given = module.params["command"]
     if given:
         return given if os.access(given, os.X_OK) else None
-    places = [str(Path(place).expanduser()) for place in PLACES]
+    places = [str(place) for place in PLACES]
     return module.get_bin_path("buildset-registry", opt_dirs=places)
 
 

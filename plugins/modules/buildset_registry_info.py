@@ -1,4 +1,3 @@
-#!/usr/bin/python
 # Copyright: Contributors to the buildset.registry project
 # GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
@@ -120,7 +119,7 @@ from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 
-PLACES = ["/opt/buildset-registry/bin", "~/.local/lib/buildset-registry/bin"]
+PLACES = [Path("/opt/buildset-registry/bin"), Path.home() / ".local/lib/buildset-registry/bin"]
 #: What ``status`` exits with when the registry does not run.
 NOT_RUNNING = 3
 #: What a firewall between the node and the registry looks like from the node.
@@ -249,7 +248,7 @@ def check(registry: dict, timeout: int) -> list:
 def find_command(module: AnsibleModule) -> str:
     """Tell the path of the command."""
     given = module.params["command"]
-    places = [str(Path(place).expanduser()) for place in PLACES]
+    places = [str(place) for place in PLACES]
     command = given or module.get_bin_path("buildset-registry", opt_dirs=places)
     if not command or not os.access(command, os.X_OK):
         where = given or "PATH"

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from pathlib import Path
 
@@ -23,10 +24,9 @@ def code_files() -> list[str]:
 
 def licence(name: str) -> str:
     """Return the licence that the head of a file names."""
-    for line in (TOP / name).read_text().splitlines()[:6]:
-        if "SPDX-License-Identifier: " in line:
-            return line.partition("SPDX-License-Identifier: ")[2].strip()
-    return ""
+    head = "\n".join((TOP / name).read_text().splitlines()[:6])
+    found = re.search(r"SPDX-License-Identifier\W+(.*)", head)
+    return found.group(1).strip() if found else ""
 
 
 def expected(name: str) -> str:

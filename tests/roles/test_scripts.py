@@ -22,7 +22,7 @@ class Node:
         self.bin.mkdir()
         self.log = folder / "log"
         self.log.touch()
-        for name in ("id", "cat", "ls", "cksum", "dirname"):
+        for name in ("id", "cat", "find", "sort", "cksum", "dirname"):
             (self.bin / name).symlink_to(str(shutil.which(name)))
 
     def program(self, name: str, script: str) -> None:

@@ -9,6 +9,8 @@ from sphinx.application import Sphinx
 
 extensions = ["sphinx_markdown_builder", "zuul_sphinx"]
 root_doc = "README"
+#: ansible-test wants ASCII quotes.
+smartquotes = False
 #: The role READMEs refer to each other, each is built for itself here.
 suppress_warnings = ["ref.role", "ref.rolevar"]
 

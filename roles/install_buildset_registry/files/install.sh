@@ -17,8 +17,9 @@ fail() {
 
 umask 022
 parent=$(dirname "$venv")
-mkdir -p "$parent" 2>/dev/null && [ -w "$parent" ] ||
+if ! mkdir -p "$parent" 2>/dev/null || [ ! -w "$parent" ]; then
     fail "cannot write to $parent; become a user who can, or set buildset_registry_venv to another folder"
+fi
 work=$(mktemp -d) || fail "cannot make a temporary folder; set TMPDIR to one that can be written"
 trap 'rm -rf "$work"' EXIT
 trap 'exit 1' HUP INT TERM

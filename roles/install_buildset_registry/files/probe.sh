@@ -10,14 +10,15 @@ wanted=$3
 remote=$4
 
 uid=$(id -u)
+home=${HOME:-$(cd ~ && pwd)}
 if [ -z "$venv" ]; then
-    if [ "$uid" = 0 ]; then venv=/opt/buildset-registry; else venv='~/.local/lib/buildset-registry'; fi
+    if [ "$uid" = 0 ]; then venv=/opt/buildset-registry; else venv=$home/.local/lib/buildset-registry; fi
 fi
 case $venv in
-    '~/'*) venv=${HOME:-$(cd ~ && pwd)}/${venv#'~/'} ;;
+    \~/*) venv=$home/${venv#??} ;;
 esac
 # What a path on the node holds may change under the same name.
-if [ -n "$remote" ]; then wanted="$wanted $(ls -lRL "$remote" 2>&1 | cksum)"; fi
+if [ -n "$remote" ]; then wanted="$wanted $(find -L "$remote" -type f -exec cksum {} + 2>&1 | sort | cksum)"; fi
 wanted="$wanted python=${python:-any}"
 echo "br_uid=$uid"
 echo "br_venv=$venv"
