@@ -77,6 +77,14 @@ def architecture(session: nox.Session) -> None:
 
 
 @nox.session(python=PYTHON)
+def interop(session: nox.Session) -> None:
+    """Exchange data directories with distribution 2.8 and 3."""
+    install(session, "test", payload=True)
+    go_tools(session, "registry")
+    pytest(session, "tests/interop")
+
+
+@nox.session(python=PYTHON)
 def documentation(session: nox.Session) -> None:
     """Build the documentation, and check that it leaves nothing out."""
     install(session, "docs", payload=True)

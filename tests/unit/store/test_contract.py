@@ -163,6 +163,14 @@ async def test_manifest_links_keep_a_media_type(store):
     assert not await manifests.has(ONE)
 
 
+async def test_a_link_names_what_it_links_to(store):
+    """Where nothing was linked, nothing is named."""
+    layers = store.pushed(NAME).layers
+    assert await layers.target(ONE) is None
+    await layers.add(ONE)
+    assert await layers.target(ONE) == ONE
+
+
 async def test_referrers_are_found_by_subject(store):
     """Each subject has its own list, in the order of digests."""
     referrers = store.pushed(NAME).referrers

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from buildset_registry.errors import RegistryError
 from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.manifest import Manifest, stored_media_type
 from buildset_registry.oci.names import Reference, RepositoryName, Tag
@@ -61,7 +62,7 @@ class Holdings:
         """Return a blob that is linked in the repository; manifests are blobs, too."""
         for index in self.all(name):
             if await index.layers.has(digest) or await index.manifests.has(digest):
-                return await self._store.blobs.open(digest)
+                return await self._store.blobs.open(digest) or await self._alias(index, digest)
         return None
 
     async def exists(self, name: RepositoryName) -> bool:
@@ -80,12 +81,37 @@ class Holdings:
         """Return the manifests whose subject is ``subject``, in the order of their digests."""
         found: dict[str, Manifest] = {}
         for index in self.all(name):
-            for digest in await index.referrers.of(subject):
-                stored = await self._manifest(index, digest)
-                if stored is not None:
-                    manifest = Manifest.parse(stored.raw, stored.media_type, digest.algorithm)
+            listed = await self._listed_referrers(index, subject)
+            for digest in {*await index.referrers.of(subject), *listed}:
+                manifest = await self._parsed(index, digest)
+                if manifest and manifest.subject and manifest.subject.digest == subject:
                     found.setdefault(str(digest), manifest)
         return [found[key] for key in sorted(found)]
+
+    async def _listed_referrers(self, index: RepositoryIndex, subject: Digest) -> list[Digest]:
+        """Return what clients of a registry without the referrers API listed under a tag.
+
+        Such content is to be found by the API as well ("Enabling the Referrers API"). The tag is
+        made as "Referrers Tag Schema" says.
+        """
+        target = await index.tags.get(Tag(f"{subject.algorithm}-{subject.hex[:64]}"))
+        listed = await self._parsed(index, target.digest) if target else None
+        return [one.digest for one in listed.manifests] if listed else []
+
+    async def _parsed(self, index: RepositoryIndex, digest: Digest) -> Manifest | None:
+        """Return a manifest with its links; None where it is not there or cannot be read."""
+        stored = await self._manifest(index, digest)
+        if stored is None:
+            return None
+        try:
+            return Manifest.parse(stored.raw, stored.media_type, digest.algorithm)
+        except RegistryError:
+            return None
+
+    async def _alias(self, index: RepositoryIndex, digest: Digest) -> BlobFile | None:
+        """Return content that is stored under another digest than it was pushed by."""
+        target = await index.layers.target(digest)
+        return None if target is None or target == digest else await self._store.blobs.open(target)
 
     async def _manifest(
         self, index: RepositoryIndex, reference: Reference

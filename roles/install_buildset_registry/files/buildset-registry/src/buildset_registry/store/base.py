@@ -98,6 +98,12 @@ class Links(Protocol):
 
     async def has(self, digest: Digest) -> bool: ...
 
+    async def target(self, digest: Digest) -> Digest | None:
+        """Return the digest under which the content is stored.
+
+        It is another one where distribution was given a blob by sha512: it stores it by sha256.
+        """
+
     async def add(self, digest: Digest) -> None: ...
 
     async def remove(self, digest: Digest) -> bool: ...

@@ -26,6 +26,9 @@ class FileLinks:
     async def has(self, digest: Digest) -> bool:
         return _present(layout.link(self._folder, digest))
 
+    async def target(self, digest: Digest) -> Digest | None:
+        return read_link(layout.link(self._folder, digest))
+
     async def add(self, digest: Digest) -> None:
         await asyncio.to_thread(write_link, self._disk, self._folder, digest)
 
@@ -131,6 +134,14 @@ class FileRepository:
 
 def _present(path: Path) -> bool:
     return path.exists()
+
+
+def read_link(path: Path) -> Digest | None:
+    """Return the digest that a link names; None where there is no link, or nothing in it."""
+    try:
+        return Digest.parse(path.read_text())
+    except (FileNotFoundError, RegistryError):
+        return None
 
 
 def write_link(disk: Disk, folder: Path, digest: Digest) -> None:

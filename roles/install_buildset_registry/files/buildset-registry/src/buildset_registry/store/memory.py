@@ -157,6 +157,9 @@ class MemoryLinks:
     async def has(self, digest: Digest) -> bool:
         return digest in self._digests
 
+    async def target(self, digest: Digest) -> Digest | None:
+        return digest if digest in self._digests else None
+
     async def add(self, digest: Digest) -> None:
         self._digests.add(digest)
 

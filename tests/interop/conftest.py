@@ -1,0 +1,26 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Programs to exchange data directories between."""
+
+import pytest
+import trustme
+
+from tests.interop.registries import Identity, distribution, ours
+
+
+@pytest.fixture
+def identity(tmp_path):
+    """A certificate and users for the registries of one test."""
+    return Identity.make(tmp_path, trustme.CA())
+
+
+@pytest.fixture
+def registry():
+    """This project's registry."""
+    return ours()
+
+
+@pytest.fixture(params=["2.8", "3"])
+def other(request):
+    """A version of distribution: Debian's package, and the newest, of tools/go-tools."""
+    binary = "docker-registry" if request.param == "2.8" else "registry"
+    return distribution(f"distribution-{request.param}", binary)

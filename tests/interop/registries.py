@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Three registries over one kind of data directory, each started as its users start it."""
+
+import contextlib
+import json
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import bcrypt
+import httpx
+
+USER, PASSWORD = "pusher", "correct horse"
+_START_SECONDS = 30
+
+
+@dataclass(frozen=True)
+class Program:
+    """A registry's command and the configuration that makes it serve a folder."""
+
+    name: str
+    command: tuple[str, ...]
+    config: object
+
+    @contextlib.contextmanager
+    def serving(self, storage: Path, identity: "Identity"):
+        """Serve ``storage`` over TLS; yields a client that may do everything."""
+        folder = identity.folder
+        with socket.create_server(("127.0.0.1", 0)) as probe:
+            port = probe.getsockname()[1]
+        config = folder / f"{self.name}-{port}.yml"
+        config.write_text(json.dumps(self.config(storage, port, identity)))
+        with (folder / f"{self.name}-{port}.log").open("w+") as log:
+            process = subprocess.Popen([*self.command, str(config)], stdout=log, stderr=log)
+            client = httpx.Client(
+                base_url=f"https://127.0.0.1:{port}",
+                verify=identity.trust,
+                auth=httpx.BasicAuth(USER, PASSWORD),
+                timeout=30,
+            )
+            try:
+                with client:
+                    _wait(client, process, Path(log.name))
+                    yield client
+            finally:
+                process.send_signal(signal.SIGTERM)
+                try:
+                    process.wait(20)
+                except subprocess.TimeoutExpired:
+                    process.kill()
+                    raise
+
+
+@dataclass(frozen=True)
+class Identity:
+    """A certificate for this machine, and how to trust it."""
+
+    folder: Path
+    certificate: Path
+    key: Path
+    trust: ssl.SSLContext
+
+    @classmethod
+    def make(cls, folder, authority):
+        """Write certificate, key and users into ``folder``."""
+        leaf = authority.issue_cert("127.0.0.1")
+        certificate, key = folder / "tls.pem", folder / "tls.key"
+        certificate.write_bytes(b"".join(pem.bytes() for pem in leaf.cert_chain_pems))
+        key.write_bytes(leaf.private_key_pem.bytes())
+        hashed = bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(4)).decode()
+        (folder / "htpasswd").write_text(f"{USER}:{hashed}\n")
+        trust = ssl.create_default_context()
+        authority.configure_trust(trust)
+        return cls(folder, certificate, key, trust)
+
+
+def ours():
+    """Return this project's registry."""
+    command = (sys.executable, "-m", "buildset_registry", "serve", "--config")
+    return Program("ours", command, _our_config)
+
+
+def distribution(name, binary):
+    """Return a version of distribution."""
+    return Program(name, (str(binary), "serve"), _distribution_config)
+
+
+def _our_config(storage, port, identity):
+    return {
+        "endpoints": {"single": {"port": port, "address": "127.0.0.1"}},
+        "storage": str(storage),
+        "tls": {"certificate": str(identity.certificate), "key": str(identity.key)},
+        "auth": {"htpasswd": str(identity.folder / "htpasswd")},
+    }
+
+
+def _distribution_config(storage, port, identity):
+    return {
+        "version": 0.1,
+        "log": {"level": "warn"},
+        "storage": {
+            "filesystem": {"rootdirectory": str(storage)},
+            "delete": {"enabled": True},
+            "maintenance": {"uploadpurging": {"enabled": False}},
+        },
+        "http": {
+            "addr": f"127.0.0.1:{port}",
+            "tls": {"certificate": str(identity.certificate), "key": str(identity.key)},
+        },
+    }
+
+
+def _wait(client, process, log):
+    deadline = time.monotonic() + _START_SECONDS
+    while True:
+        try:
+            client.get("/v2/")
+            return
+        except httpx.TransportError:
+            alive = process.poll() is None and time.monotonic() < deadline
+            assert alive, f"did not start: {log.read_text()}"
+            time.sleep(0.05)
