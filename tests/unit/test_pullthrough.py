@@ -1,274 +1,465 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pull-through: upstream is asked once, and nothing unverified becomes visible."""
+"""Pull-through from a registry over TLS: asked once, nothing unverified, pushes win."""
 
 import asyncio
-import contextlib
+import gc
 import json
-from dataclasses import dataclass, field
+import os
+from pathlib import Path
 
 import pytest
 from buildset_registry import download
-from buildset_registry.errors import BlobUnknown, ManifestUnknown, UpstreamFailed
+from buildset_registry.errors import BlobUnknown, ManifestUnknown, UpstreamBusy, UpstreamFailed
 from buildset_registry.oci.descriptor import OCI_INDEX
 from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.names import RepositoryName, Tag
 from buildset_registry.pullthrough import PullThrough
 from buildset_registry.registry import Registry
-from buildset_registry.store.memory import MemoryStore
+from buildset_registry.store.filesystem import FilesystemStore
 
-NAME = RepositoryName("quay.io/org/app")
-CONTENT = b"0123456789" * 100
-DIGEST = Digest.of(CONTENT)
-RAW = json.dumps({"schemaVersion": 2, "manifests": []}).encode()
+from tests.unit.upstream.lab import (
+    BLOB,
+    BLOB_DIGEST,
+    BLOB_PATH,
+    MANIFEST,
+    NAME,
+    V1,
+    V1_PATH,
+    blob,
+    breaking,
+    by_method,
+    gated,
+    halting,
+    manifest,
+    redirect,
+    reply,
+    streamed,
+)
 
-
-@dataclass
-class Remote:
-    """What an upstream sends."""
-
-    size: int | None
-    chunks: object
-
-
-@dataclass
-class Upstream:
-    """An upstream registry as the client shows it; it counts what it is asked for."""
-
-    manifests: dict = field(default_factory=dict)
-    blobs: dict = field(default_factory=dict)
-    asked: list = field(default_factory=list)
-    gate: asyncio.Event | None = None
-    breaks_at: list = field(default_factory=list)
-    tells_size: bool = True
-
-    def serves(self, name):
-        return name.host == "quay.io"
-
-    async def manifest(self, name, reference):
-        self.asked.append(str(reference))
-        await self._wait()
-        if reference not in self.manifests:
-            raise ManifestUnknown
-        raw = self.manifests[reference]
-        return type("M", (), {"raw": raw, "media_type": OCI_INDEX, "digest": Digest.of(raw)})
-
-    async def blob_size(self, name, digest):
-        self.asked.append(f"HEAD {digest}")
-        if digest not in self.blobs:
-            raise BlobUnknown
-        return len(self.blobs[digest])
-
-    @contextlib.asynccontextmanager
-    async def blob(self, name, digest, offset=0):
-        self.asked.append(offset)
-        if digest not in self.blobs:
-            raise BlobUnknown
-        content = self.blobs[digest]
-        yield Remote(len(content) if self.tells_size else None, self._chunks(content, offset))
-
-    async def _chunks(self, content, offset):
-        stop = self.breaks_at.pop(0) if self.breaks_at else None
-        for at in range(offset, len(content), 10):
-            if stop is not None and at >= stop:
-                raise UpstreamFailed("connection lost")
-            if at >= len(content) // 2:
-                await self._wait()
-            yield content[at : at + 10]
-
-    async def _wait(self):
-        if self.gate is not None:
-            await self.gate.wait()
-
-    async def close(self):
-        pass
+OTHER = RepositoryName("quay.io/org/other")
+OTHER_PATH = f"/v2/org/other/blobs/{BLOB_DIGEST}"
+MANIFEST_DIGEST = Digest.of(MANIFEST)
+PUSHED = b'{"schemaVersion":2,"manifests":[],"annotations":{"by":"job"}}'
 
 
 @pytest.fixture
-def upstream(monkeypatch):
+def store(tmp_path):
+    made = FilesystemStore(tmp_path)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+async def pull_through(store, quay, connect, monkeypatch):
     monkeypatch.setattr(download, "_PAUSE", 0)
-    return Upstream({Tag("v1"): RAW, Digest.of(RAW): RAW}, {DIGEST: CONTENT})
+    quay.on(V1_PATH, manifest())
+    quay.on(BLOB_PATH, blob())
+    made = PullThrough(store, connect())
+    yield made
+    await made.close()
 
 
 @pytest.fixture
-async def store():
-    with contextlib.closing(MemoryStore()) as made:
-        yield made
+def registry(store, pull_through):
+    return Registry(store, pull_through)
 
 
-@pytest.fixture
-async def registry(store, upstream):
-    pull_through = PullThrough(store, upstream)
-    yield Registry(store, pull_through)
+async def read(found, start=0, end=None):
+    if not hasattr(found, "chunks"):
+        return found.path.read_bytes()
+    pieces = found.chunks(start, found.size if end is None else end)
+    return b"".join([piece async for piece in pieces])
+
+
+async def eventually(condition):
+    for _ in range(1000):
+        if condition():
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError("it never came to that")
+
+
+def open_blobs():
+    """Return the files of blobs and uploads that this process has open."""
+    links = [link for link in Path("/proc/self/fd").iterdir() if link.is_symlink()]
+    return [link for link in links if link.readlink().name == "data"]
+
+
+async def test_fifty_clients_make_one_request(registry, quay, pull_through):
+    """However many wait for a manifest or a blob, upstream is asked once."""
+    gate = asyncio.Event()
+    quay.on(V1_PATH, gated(gate, manifest()))
+    quay.on(BLOB_PATH, gated(gate, blob()))
+    manifests = [asyncio.create_task(registry.manifest(NAME, V1)) for _ in range(50)]
+    blobs = [asyncio.create_task(registry.blob(NAME, BLOB_DIGEST)) for _ in range(50)]
+    await eventually(lambda: len(quay.asked) == 2)
+    gate.set()
+    assert {(await task).raw for task in manifests} == {MANIFEST}
+    assert {await read(await task) for task in blobs} == {BLOB}
+    assert sorted(asked.path for asked in quay.asked) == sorted([V1_PATH, BLOB_PATH])
+    assert pull_through.counters.misses == {"manifest": 1, "blob": 1}
+    assert pull_through.counters.received == len(BLOB)
+
+
+async def test_docker_hubs_two_names_of_an_image_make_one_request(store, quay, connect):
+    """``app`` and ``library/app`` are one image."""
+    quay.on(f"/v2/library/app/blobs/{BLOB_DIGEST}", blob())
+    quay.on("/v2/library/app/manifests/v1", manifest())
+    pull_through = PullThrough(store, connect(name="docker.io"))
+    names = [RepositoryName("app"), RepositoryName("library/app")]
+    found = await asyncio.gather(*(pull_through.manifest(name, V1) for name in names))
+    assert [one.raw for one in found] == [MANIFEST] * 2
+    found = await asyncio.gather(*(pull_through.blob(name, BLOB_DIGEST) for name in names))
+    assert [await read(one) for one in found] == [BLOB] * 2
+    assert len(quay.asked) == 2
     await pull_through.close()
 
 
-async def read(blob, start=0, end=None):
-    if not hasattr(blob, "chunks"):
-        return blob.path.read_bytes()
-    return b"".join([piece async for piece in blob.chunks(start, end or blob.size)])
-
-
-async def test_fifty_clients_make_one_request(registry, upstream):
-    """However many wait for a manifest or a blob, upstream is asked once."""
-    upstream.gate = asyncio.Event()
-    manifests = [asyncio.create_task(registry.manifest(NAME, Tag("v1"))) for _ in range(50)]
-    blobs = [asyncio.create_task(registry.blob(NAME, DIGEST)) for _ in range(50)]
-    await asyncio.sleep(0.01)
-    upstream.gate.set()
-    assert {(await task).raw for task in manifests} == {RAW}
-    assert {await read(await task) for task in blobs} == {CONTENT}
-    assert upstream.asked == ["v1", 0]
-
-
-async def test_the_first_bytes_come_before_the_last_arrive(registry, upstream):
+async def test_the_first_bytes_come_before_the_last_arrive(registry, quay):
     """A client reads while upstream still sends; a range waits for its own bytes only."""
-    upstream.gate = asyncio.Event()
-    blob = await registry.blob(NAME, DIGEST)
-    assert blob.size == len(CONTENT)
-    assert await read(blob, 10, 20) == CONTENT[10:20]
-    rest = asyncio.create_task(read(blob))
-    await asyncio.sleep(0.01)
+    gate = asyncio.Event()
+    quay.on(BLOB_PATH, halting(gate, BLOB, 1000))
+    found = await registry.blob(NAME, BLOB_DIGEST)
+    assert found.size == len(BLOB)
+    assert await registry.blob_size(NAME, BLOB_DIGEST) == len(BLOB)
+    assert await read(found, 10, 20) == BLOB[10:20]
+    assert await read(found, 0, 0) == b""
+    rest = asyncio.create_task(read(found))
+    await asyncio.sleep(0.05)
     assert not rest.done()
-    upstream.gate.set()
-    assert await rest == CONTENT
+    gate.set()
+    assert await rest == BLOB
+    assert len(quay.asked) == 1
 
 
-async def test_a_client_that_leaves_spoils_nothing(registry, upstream, store):
+async def test_a_client_that_leaves_spoils_nothing(registry, quay, store):
     """The transfer goes on and the blob is stored."""
-    upstream.gate = asyncio.Event()
-    blob = await registry.blob(NAME, DIGEST)
-    leaving = asyncio.create_task(read(blob))
-    await asyncio.sleep(0.01)
+    gate = asyncio.Event()
+    quay.on(BLOB_PATH, halting(gate, BLOB, 1000))
+    found = await registry.blob(NAME, BLOB_DIGEST)
+    leaving = asyncio.create_task(read(found))
+    await asyncio.sleep(0.05)
     leaving.cancel()
-    upstream.gate.set()
-    await blob.complete()
-    assert await store.blobs.read(DIGEST) == CONTENT
-    assert await read(await registry.blob(NAME, DIGEST)) == CONTENT
-    assert upstream.asked == [0]
+    gate.set()
+    await found.complete()
+    assert await store.blobs.read(BLOB_DIGEST) == BLOB
+    assert await read(await registry.blob(NAME, BLOB_DIGEST)) == BLOB
+    assert len(quay.asked) == 1
 
 
-async def test_a_broken_transfer_goes_on_where_it_stopped(registry, upstream):
+async def test_clients_share_one_open_file_and_none_is_left_open(registry, quay):
+    """Whether they read to the end, leave in between, or come when it is over."""
+    gate = asyncio.Event()
+    quay.on(BLOB_PATH, halting(gate, BLOB, 5000))
+    found = [await registry.blob(NAME, BLOB_DIGEST) for _ in range(20)]
+    pieces = [one.chunks(0, one.size) for one in found]
+    assert all([await anext(one) for one in pieces])
+    # The one that writes, and the one that all read from.
+    assert len(open_blobs()) == 2
+    for one in pieces[:10]:
+        await one.aclose()
+    gate.set()
+    await found[0].complete()
+    assert all([await anext(one) for one in pieces[10:]])
+    for one in pieces[10:]:
+        await one.aclose()
+    assert await read(found[0]) == BLOB
+    assert open_blobs() == []
+
+
+async def test_a_broken_transfer_goes_on_where_it_stopped(registry, quay):
     """By a range, several times; the client sees none of it."""
-    upstream.breaks_at = [300, 700]
-    blob = await registry.blob(NAME, DIGEST)
-    assert await read(blob) == CONTENT
-    assert upstream.asked == [0, 300, 700]
+    quay.on(BLOB_PATH, breaking(BLOB, 3000), breaking(BLOB, 7000), blob())
+    assert await read(await registry.blob(NAME, BLOB_DIGEST)) == BLOB
+    ranges = [asked.headers.get("Range") for asked in quay.asked]
+    assert ranges == [None, "bytes=3000-", "bytes=7000-"]
 
 
-async def test_a_transfer_that_never_ends_well_is_an_error(registry, upstream, store):
+async def test_a_rate_limit_in_the_middle_is_waited_for(registry, quay):
+    """It does not spoil what has arrived; that the blob is gone does."""
+    quay.on(BLOB_PATH, breaking(BLOB, 3000), reply(429), blob())
+    found = await registry.blob(NAME, BLOB_DIGEST)
+    assert await read(found) == BLOB
+    other = Digest.of(BLOB[1:])
+    quay.on(f"/v2/org/app/blobs/{other}", breaking(BLOB[1:], 3000), reply(404))
+    with pytest.raises(BlobUnknown):
+        await read(await registry.blob(NAME, other))
+
+
+async def test_a_transfer_of_unknown_length_goes_on_too(registry, quay):
+    """As long as something has come."""
+
+    async def breaking_stream(request):
+        answer = await streamed(BLOB[:3000])(request)
+        request.transport.abort()
+        return answer
+
+    quay.on(BLOB_PATH, breaking_stream, blob())
+    assert await read(await registry.blob(NAME, BLOB_DIGEST)) == BLOB
+
+
+async def test_a_transfer_that_never_ends_well_is_an_error(registry, quay, store, tmp_path):
     """The client's transfer breaks, nothing is stored, the next request starts anew."""
-    upstream.breaks_at = [100] * 5
-    blob = await registry.blob(NAME, DIGEST)
-    with pytest.raises(UpstreamFailed, match="connection lost"):
-        await read(blob)
-    assert await store.blobs.size(DIGEST) is None
-    assert await read(await registry.blob(NAME, DIGEST)) == CONTENT
+    quay.on(BLOB_PATH, breaking(BLOB, 3000), *[breaking(BLOB, 3000)] * 20)
+    found = await registry.blob(NAME, BLOB_DIGEST)
+    with pytest.raises(UpstreamFailed, match=r"upstream quay\.io .*connection broke"):
+        await read(found)
+    assert await store.blobs.size(BLOB_DIGEST) is None
+    assert list((tmp_path / "tmp").iterdir()) == []
+    quay.on(BLOB_PATH, blob())
+    assert await read(await registry.blob(NAME, BLOB_DIGEST)) == BLOB
 
 
-async def test_wrong_content_never_arrives_whole(registry, upstream, store):
+async def test_wrong_content_never_arrives_whole(registry, quay, store, tmp_path):
     """The last byte is held back until the digest is verified."""
-    upstream.blobs[DIGEST] = b"x" * len(CONTENT)
-    blob = await registry.blob(NAME, DIGEST)
+    quay.on(BLOB_PATH, blob(b"x" * len(BLOB)))
+    found = await registry.blob(NAME, BLOB_DIGEST)
     received = []
-    with pytest.raises(UpstreamFailed, match="upstream's content is"):
-        received.extend([piece async for piece in blob.chunks(0, blob.size)])
-    assert len(b"".join(received)) < len(CONTENT)
-    assert await store.blobs.size(DIGEST) is None
+    with pytest.raises(UpstreamFailed, match=r"upstream quay\.io: .* has another digest"):
+        received.extend([piece async for piece in found.chunks(0, found.size)])
+    assert len(b"".join(received)) < len(BLOB)
+    assert await store.blobs.size(BLOB_DIGEST) is None
+    assert list((tmp_path / "tmp").iterdir()) == []
 
 
-async def test_a_size_that_upstream_does_not_tell(registry, upstream):
+async def test_a_length_that_changes_in_the_middle_is_an_error(registry, quay, store):
+    """A client was promised another one; it must not believe that it has the whole."""
+    quay.on(BLOB_PATH, breaking(BLOB, 3000, promised=len(BLOB) + 5), blob())
+    found = await registry.blob(NAME, BLOB_DIGEST)
+    with pytest.raises(UpstreamFailed, match="it promised 10245 bytes and sent 10240"):
+        await read(found)
+    assert await store.blobs.size(BLOB_DIGEST) is None
+
+
+async def test_a_size_that_upstream_does_not_tell(registry, quay):
     """Then clients wait for the end."""
-    upstream.tells_size = False
-    assert await read(await registry.blob(NAME, DIGEST)) == CONTENT
+    quay.on(BLOB_PATH, streamed(BLOB[:100], BLOB[100:]))
+    assert await read(await registry.blob(NAME, BLOB_DIGEST)) == BLOB
 
 
-async def test_an_empty_blob_from_upstream(registry, upstream):
+async def test_an_empty_blob_from_upstream(registry, quay):
     """There is no last byte to hold back."""
     empty = Digest.of(b"")
-    upstream.blobs[empty] = b""
+    quay.on(f"/v2/org/app/blobs/{empty}", blob(b""))
     assert await read(await registry.blob(NAME, empty)) == b""
 
 
-async def test_what_was_fetched_is_served_without_upstream(registry, upstream):
-    """A tag stays what it was at first, by tag and by digest."""
-    await registry.manifest(NAME, Tag("v1"))
-    upstream.manifests.clear()
-    assert (await registry.manifest(NAME, Tag("v1"))).raw == RAW
-    assert (await registry.manifest(NAME, Digest.of(RAW))).raw == RAW
-    assert upstream.asked == ["v1"]
-    assert (await registry.tags(NAME, None, None)).items == ["v1"]
+async def test_content_that_is_cut_off_under_a_reader_is_an_error(registry, quay, store, tmp_path):
+    """A damaged disk makes no client wait for ever."""
+    found = await registry.blob(NAME, BLOB_DIGEST)
+    pieces = found.chunks(0, found.size)
+    await found.complete()
+    (data,) = tmp_path.rglob(f"{BLOB_DIGEST.hex}/data")
+    os.truncate(data, 100)
+    with pytest.raises(EOFError, match="a blob ended at 100 of 10240 bytes"):
+        [piece async for piece in pieces]
 
 
-async def test_what_upstream_lacks_is_unknown(registry, upstream):
+async def test_a_full_disk_is_an_error_of_its_own(registry, store, tmp_path):
+    """Whoever waits hears of the disk, not of upstream."""
+    (tmp_path / "tmp").rmdir()
+    (tmp_path / "tmp").touch()
+    with pytest.raises(Exception, match="storage failed"):
+        await registry.blob(NAME, BLOB_DIGEST)
+
+
+async def test_what_upstream_lacks_is_unknown(registry, quay):
     """And asked for again the next time."""
-    upstream.blobs.clear()
+    quay.on(BLOB_PATH, reply(404))
     for _ in range(2):
-        with pytest.raises(BlobUnknown):
-            await registry.blob(NAME, DIGEST)
-        with pytest.raises(ManifestUnknown):
+        with pytest.raises(BlobUnknown, match=r"upstream quay\.io has no blob"):
+            await registry.blob(NAME, BLOB_DIGEST)
+        with pytest.raises(ManifestUnknown, match=r"upstream quay\.io has no manifest none"):
             await registry.manifest(NAME, Tag("none"))
         with pytest.raises(BlobUnknown):
-            await registry.blob_size(NAME, DIGEST)
+            await registry.blob_size(NAME, BLOB_DIGEST)
+    quay.on(BLOB_PATH, blob())
+    assert await read(await registry.blob(NAME, BLOB_DIGEST)) == BLOB
 
 
-async def test_a_push_while_upstream_is_asked_wins(registry, upstream, store):
+async def test_a_manifest_that_is_none_is_upstreams_failure(registry, quay):
+    """It is not stored, and the client is not told that its request was wrong."""
+    quay.on(V1_PATH, manifest(b"hello"))
+    with pytest.raises(UpstreamFailed, match=r"quay\.io sends a manifest that is not valid"):
+        await registry.manifest(NAME, V1)
+    quay.on(V1_PATH, manifest(b'{"schemaVersion": 1}', "application/json"))
+    with pytest.raises(UpstreamFailed, match="schema 1"):
+        await registry.manifest(NAME, V1)
+
+
+async def test_a_push_while_upstream_is_asked_wins(registry, quay, store):
     """The request that waited gets the pushed image, and so does every later one."""
-    pushed = b'{"schemaVersion":2,"manifests":[],"annotations":{"by":"job"}}'
-    upstream.gate = asyncio.Event()
-    waiting = asyncio.create_task(registry.manifest(NAME, Tag("v1")))
-    await asyncio.sleep(0.01)
-    await Registry(store).push_manifest(NAME, [Tag("v1")], pushed, OCI_INDEX)
-    upstream.gate.set()
-    assert (await waiting).raw == pushed
-    assert (await registry.manifest(NAME, Tag("v1"))).raw == pushed
+    gate = asyncio.Event()
+    quay.on(V1_PATH, gated(gate, manifest()))
+    waiting = asyncio.create_task(registry.manifest(NAME, V1))
+    await eventually(lambda: quay.asked)
+    await Registry(store).push_manifest(NAME, [V1], PUSHED, OCI_INDEX)
+    gate.set()
+    assert (await waiting).raw == PUSHED
+    assert (await registry.manifest(NAME, V1)).raw == PUSHED
 
 
 async def test_deleting_the_pushed_tag_uncovers_upstreams(registry, store):
     """Upstream's image of that tag is seen again."""
-    pushed = b'{"schemaVersion":2,"manifests":[],"annotations":{"by":"job"}}'
-    assert (await registry.manifest(NAME, Tag("v1"))).raw == RAW
-    await Registry(store).push_manifest(NAME, [Tag("v1")], pushed, OCI_INDEX)
-    assert (await registry.manifest(NAME, Tag("v1"))).raw == pushed
-    await Registry(store).delete_tag(NAME, Tag("v1"))
-    assert (await registry.manifest(NAME, Tag("v1"))).raw == RAW
+    assert (await registry.manifest(NAME, V1)).raw == MANIFEST
+    await Registry(store).push_manifest(NAME, [V1], PUSHED, OCI_INDEX)
+    assert (await registry.manifest(NAME, V1)).raw == PUSHED
+    await Registry(store).delete_tag(NAME, V1)
+    assert (await registry.manifest(NAME, V1)).raw == MANIFEST
 
 
-async def test_a_blob_of_another_repository_is_not_fetched_again(registry, upstream):
+async def test_a_pushed_blob_is_served_without_upstream(registry, store, quay):
+    """It is the buildset's own."""
+    upload = await Registry(store).start_upload(NAME)
+
+    async def body():
+        yield BLOB
+
+    await upload.append(body())
+    await Registry(store).finish_upload(NAME, upload, BLOB_DIGEST)
+    assert await read(await registry.blob(NAME, BLOB_DIGEST)) == BLOB
+    assert quay.asked == []
+
+
+async def test_a_blob_of_another_repository_is_not_fetched_again(registry, quay, pull_through):
     """Upstream is asked whether this repository has it, and the stored copy is served."""
-    await (await registry.blob(NAME, DIGEST)).complete()
-    other = RepositoryName("quay.io/org/other")
-    assert await read(await registry.blob(other, DIGEST)) == CONTENT
-    assert upstream.asked == [0, f"HEAD {DIGEST}"]
-
-
-async def test_a_size_is_told_without_a_fetch(registry, upstream):
-    """HEAD of what is not here is answered by upstream's HEAD."""
-    assert await registry.blob_size(NAME, DIGEST) == len(CONTENT)
+    await (await registry.blob(NAME, BLOB_DIGEST)).complete()
     with pytest.raises(BlobUnknown):
-        await registry.blob_size(NAME, DIGEST, ask_upstream=False)
-    await (await registry.blob(NAME, DIGEST)).complete()
-    assert await registry.blob_size(NAME, DIGEST, ask_upstream=False) == len(CONTENT)
+        await registry.blob(OTHER, BLOB_DIGEST)
+    quay.on(OTHER_PATH, blob())
+    found = await asyncio.gather(*(registry.blob(OTHER, BLOB_DIGEST) for _ in range(10)))
+    assert {await read(one) for one in found} == {BLOB}
+    methods = [(asked.method, asked.path) for asked in quay.asked]
+    assert methods == [("GET", BLOB_PATH), ("HEAD", OTHER_PATH), ("HEAD", OTHER_PATH)]
+    assert pull_through.counters.hits == {"blob": 10}
 
 
-async def test_a_pushed_image_may_use_upstreams_layers(registry, upstream, store):
+async def test_a_blob_of_another_repository_while_upstream_is_down(registry, quay):
+    """It is served where an image that came from this repository refers to it, else it is not."""
+    child = json.dumps(
+        {
+            "schemaVersion": 2,
+            "config": {"mediaType": "a/b", "digest": str(BLOB_DIGEST), "size": len(BLOB)},
+            "layers": [],
+        }
+    ).encode()
+    lost = {"mediaType": OCI_INDEX, "digest": str(Digest.of(b"lost")), "size": 4}
+    entry = {
+        "mediaType": "application/vnd.oci.image.manifest.v1+json",
+        "digest": str(Digest.of(child)),
+        "size": len(child),
+    }
+    index = json.dumps({"schemaVersion": 2, "manifests": [entry, lost]}).encode()
+    quay.on("/v2/org/other/manifests/v1", manifest(index))
+    quay.on(f"/v2/org/other/manifests/{Digest.of(child)}", manifest(child, entry["mediaType"]))
+    await (await registry.blob(NAME, BLOB_DIGEST)).complete()
+    await registry.manifest(OTHER, V1)
+    quay.on(OTHER_PATH, reply(503))
+    with pytest.raises(UpstreamFailed):
+        await registry.blob(OTHER, BLOB_DIGEST)
+    await registry.manifest(OTHER, Digest.of(child))
+    assert await registry.blob_size(OTHER, BLOB_DIGEST) == len(BLOB)
+    assert await read(await registry.blob(OTHER, BLOB_DIGEST)) == BLOB
+
+
+async def test_a_size_is_told_without_a_fetch(registry, quay):
+    """HEAD of what is not here is answered by upstream's HEAD."""
+    assert await registry.blob_size(NAME, BLOB_DIGEST) == len(BLOB)
+    assert [asked.method for asked in quay.asked] == ["HEAD"]
+    with pytest.raises(BlobUnknown):
+        await registry.blob_size(NAME, BLOB_DIGEST, ask_upstream=False)
+    await (await registry.blob(NAME, BLOB_DIGEST)).complete()
+    assert await registry.blob_size(NAME, BLOB_DIGEST, ask_upstream=False) == len(BLOB)
+
+
+async def test_a_size_while_a_transfer_begins(registry, quay):
+    """Before upstream answered the transfer, it is asked; afterwards the size is known."""
+    gate = asyncio.Event()
+    quay.on(BLOB_PATH, by_method(GET=gated(gate, blob()), HEAD=blob()))
+    waiting = asyncio.create_task(registry.blob(NAME, BLOB_DIGEST))
+    await eventually(lambda: quay.asked)
+    assert await registry.blob_size(NAME, BLOB_DIGEST) == len(BLOB)
+    gate.set()
+    await (await waiting).complete()
+    assert [asked.method for asked in quay.asked] == ["GET", "HEAD"]
+
+
+async def test_a_pushed_image_may_use_upstreams_layers(registry, store):
     """A layer that the client left out because upstream has it becomes a pushed one."""
     image = json.dumps(
         {
             "schemaVersion": 2,
-            "config": {"mediaType": "x/y", "digest": str(DIGEST), "size": len(CONTENT)},
+            "config": {"mediaType": "x/y", "digest": str(BLOB_DIGEST), "size": len(BLOB)},
             "layers": [],
         }
     ).encode()
     await registry.push_manifest(NAME, [Tag("mine")], image)
-    assert await store.pushed(NAME).layers.has(DIGEST)
-    assert await store.blobs.size(DIGEST) == len(CONTENT)
+    assert await store.pushed(NAME).layers.has(BLOB_DIGEST)
+    assert await store.blobs.size(BLOB_DIGEST) == len(BLOB)
 
 
-async def test_other_repositories_never_reach_upstream(registry, upstream):
+async def test_other_repositories_never_reach_upstream(registry, quay):
     """Only configured registries are asked."""
     other = RepositoryName("example.com/app")
     with pytest.raises(ManifestUnknown):
-        await registry.manifest(other, Tag("v1"))
+        await registry.manifest(other, V1)
     with pytest.raises(BlobUnknown):
-        await registry.blob(other, DIGEST)
-    assert upstream.asked == []
+        await registry.blob(other, BLOB_DIGEST)
+    assert quay.asked == []
+
+
+async def test_a_blob_behind_a_redirect(registry, quay, storage):
+    """Registries send clients on to storage; what is there is verified like anything else."""
+    quay.on(BLOB_PATH, redirect(f"{storage.url}/signed?key=1"))
+    storage.on("/signed", blob())
+    assert await read(await registry.blob(NAME, BLOB_DIGEST)) == BLOB
+
+
+@pytest.mark.parametrize("target", ["http://169.254.169.254/x", "https://[fe80::1]/x"])
+async def test_a_redirect_to_the_host_itself_is_refused(registry, quay, target):
+    """A registry cannot make this one read what clouds tell their machines."""
+    quay.on(BLOB_PATH, redirect(target))
+    quay.on(V1_PATH, redirect(target))
+    with pytest.raises(UpstreamFailed, match=r"quay\.io .* this is refused"):
+        await registry.blob(NAME, BLOB_DIGEST)
+    with pytest.raises(UpstreamFailed, match=r"quay\.io .* this is refused"):
+        await registry.manifest(NAME, V1)
+
+
+async def test_closing_stops_transfers_and_tells_who_waits(store, quay, connect, tmp_path):
+    """Nothing is left half-written."""
+    gate = asyncio.Event()
+    quay.on(BLOB_PATH, halting(gate, BLOB, 1000))
+    pull_through = PullThrough(store, connect())
+    found = await pull_through.blob(NAME, BLOB_DIGEST)
+    waiting = asyncio.create_task(read(found))
+    await asyncio.sleep(0.05)
+    await pull_through.close()
+    with pytest.raises(UpstreamFailed, match="its transfer was stopped"):
+        await waiting
+    assert list((tmp_path / "tmp").iterdir()) == []
+    assert pull_through.counters.downloads == 0
+    gate.set()
+
+
+async def test_a_failure_that_nobody_waits_for_is_no_noise(registry, quay):
+    """Clients that left are not missed."""
+    noise = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: noise.append(context))
+    gate = asyncio.Event()
+    for path in (V1_PATH, BLOB_PATH):
+        quay.on(path, gated(gate, reply(429)))
+    tasks = [
+        asyncio.create_task(registry.manifest(NAME, V1)),
+        asyncio.create_task(registry.blob(NAME, BLOB_DIGEST)),
+        asyncio.create_task(registry.blob_size(NAME, BLOB_DIGEST)),
+    ]
+    await eventually(lambda: len(quay.asked) == 3)
+    for task in tasks:
+        task.cancel()
+    gate.set()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    with pytest.raises(UpstreamBusy):
+        await registry.manifest(NAME, V1)
+    gc.collect()
+    assert noise == []

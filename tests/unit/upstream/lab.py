@@ -61,9 +61,11 @@ class Server:
 @contextlib.asynccontextmanager
 async def serving(context=None, host="127.0.0.1"):
     """Run a server; with ``context``, by TLS."""
-    runner = web.ServerRunner(web.Server(lambda request: server.handle(request)))
+    runner = web.ServerRunner(
+        web.Server(lambda request: server.handle(request)), shutdown_timeout=0.1
+    )
     await runner.setup()
-    site = web.TCPSite(runner, host, 0, ssl_context=context, shutdown_timeout=0.1)
+    site = web.TCPSite(runner, host, 0, ssl_context=context)
     await site.start()
     server = Server("https" if context else "http", host, runner.addresses[0][1])
     try:
@@ -80,6 +82,25 @@ def reply(status=200, body=b"", **headers):
         return web.Response(status=status, body=body, headers=named)
 
     return answer
+
+
+def gated(gate, answer):
+    """Answer once ``gate`` is set."""
+
+    async def wait(request):
+        await gate.wait()
+        return await answer(request)
+
+    return wait
+
+
+def by_method(**answers):
+    """Answer GET and HEAD differently."""
+
+    async def choose(request):
+        return await answers[request.method](request)
+
+    return choose
 
 
 def manifest(body=MANIFEST, media_type=INDEX_TYPE, **headers):
@@ -105,13 +126,32 @@ def blob(content=BLOB):
     return answer
 
 
-def breaking(content, after):
-    """Promise all of ``content`` and end the connection after so many bytes."""
+def halting(gate, content, after):
+    """Send ``content`` up to ``after``, and the rest once ``gate`` is set."""
 
     async def answer(request):
         response = web.StreamResponse(headers={"Content-Length": str(len(content))})
         await response.prepare(request)
         await response.write(content[:after])
+        await gate.wait()
+        await response.write(content[after:])
+        return response
+
+    return answer
+
+
+def breaking(content, after, promised=None):
+    """Promise all of ``content``, or another length, and end the connection after so many bytes."""
+
+    async def answer(request):
+        start = request.http_range.start or 0
+        length = len(content) if promised is None else promised
+        headers = {"Content-Length": str(length - start)}
+        if start:
+            headers["Content-Range"] = f"bytes {start}-{length - 1}/{length}"
+        response = web.StreamResponse(status=206 if start else 200, headers=headers)
+        await response.prepare(request)
+        await response.write(content[start:after])
         await asyncio.sleep(0.05)
         request.transport.abort()
         return response

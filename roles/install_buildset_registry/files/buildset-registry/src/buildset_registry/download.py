@@ -9,13 +9,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, contextmanager
 from typing import Protocol
 
-from buildset_registry.errors import DigestInvalid, RegistryError, UpstreamFailed, storage_error
+from buildset_registry.errors import (
+    DigestInvalid,
+    RegistryError,
+    UpstreamBusy,
+    UpstreamFailed,
+    storage_error,
+)
 from buildset_registry.oci.digest import Digest
-from buildset_registry.store.base import Blobs, Upload
+from buildset_registry.store.base import Blobs, Reader, Upload
+from buildset_registry.upstream.counters import Counters
 
 _PIECE = 256 * 1024
 #: Tries to go on with a broken transfer, none of which got a byte, before the clients are told.
@@ -42,34 +49,39 @@ Source = Callable[[int], AbstractAsyncContextManager[Remote]]
 class Download:
     """Copy a blob from ``source`` into the store; ``run`` it in a task of its own."""
 
-    def __init__(self, digest: Digest, source: Source) -> None:
+    def __init__(self, digest: Digest, source: Source, upstream: str, counters: Counters) -> None:
         self._digest = digest
         self._source = source
+        self._upstream = upstream
+        self._counters = counters
         self._begun: asyncio.Future[tuple[Upload, int]] = asyncio.Future()
         self._ended: asyncio.Future[None] = asyncio.Future()
         self._changed = asyncio.Event()
+        self._reader: Reader | None = None
+        self._readers = 0
+
+    @property
+    def size(self) -> int | None:
+        """The blob's size in bytes, once upstream told it."""
+        known = self._begun.done() and self._begun.exception() is None
+        return self._begun.result()[1] if known else None
 
     async def run(self, blobs: Blobs, finish: Callable[[], Awaitable[None]]) -> None:
         """Transfer into ``blobs`` and verify; then ``finish`` links the blob.
 
         Errors reach the readers; nobody has to wait for the task.
         """
-        error: RegistryError = UpstreamFailed(
-            f"the transfer of {self._digest} was stopped; try again"
-        )
+        error: RegistryError = self._failure("its transfer was stopped; try again")
         try:
             upload = await blobs.ingest()
-            try:
-                await self._transfer(upload)
-            except BaseException:
-                await upload.cancel()
-                raise
-            await upload.commit(self._digest)
-            await finish()
+            # Open all the while: commit moves the file, and clients may come in that moment.
+            with self.reading(upload):
+                await self._fill(upload)
+                await finish()
             self._begin(upload, upload.size)
             self._ended.set_result(None)
-        except DigestInvalid as problem:
-            error = UpstreamFailed(f"upstream's {problem.message}")
+        except DigestInvalid:
+            error = self._failure("what it sends has another digest")
         except RegistryError as problem:
             error = problem
         except OSError as problem:
@@ -99,6 +111,19 @@ class Download:
         self._ended.result()
         return size
 
+    @contextmanager
+    def reading(self, upload: Upload) -> Iterator[Reader]:
+        """Lend the one open file that all clients read from; whoever is last closes it."""
+        reader = self._reader = self._reader or upload.reader()
+        self._readers += 1
+        try:
+            yield reader
+        finally:
+            self._readers -= 1
+            if not self._readers:
+                self._reader = None
+                reader.close()
+
     def _begin(self, upload: Upload, size: int | None) -> None:
         """Let clients read; where upstream does not tell the size, they wait for the end."""
         if size is not None and not self._begun.done():
@@ -110,6 +135,17 @@ class Download:
                 future.set_exception(error)
                 future.exception()  # seen: a client may be there to hear of it, or not
 
+    async def _fill(self, upload: Upload) -> None:
+        """Make the upload a verified blob, or forget it."""
+        try:
+            await self._transfer(upload)
+            if self.size not in (None, upload.size):
+                raise self._failure(f"it promised {self.size} bytes and sent {upload.size}")
+            await upload.commit(self._digest)
+        except BaseException:
+            await upload.cancel()
+            raise
+
     async def _transfer(self, upload: Upload) -> None:
         failures = 0
         while True:
@@ -117,9 +153,10 @@ class Download:
             try:
                 await self._receive(upload)
                 return
-            except UpstreamFailed as error:
+            except (UpstreamFailed, UpstreamBusy) as error:
                 failures = 1 if upload.size > before else failures + 1
-                if failures == _ATTEMPTS or not self._begun.done():
+                nothing_yet = not upload.size and self.size is None
+                if failures == _ATTEMPTS or nothing_yet:
                     raise
                 _log.warning(
                     "%s at byte %d: %s; going on", self._digest, upload.size, error.message
@@ -132,13 +169,17 @@ class Download:
             self._begin(upload, remote.size)
             await upload.append(self._tracked(remote.chunks))
             if remote.size is not None and upload.size < remote.size:
-                raise UpstreamFailed(f"upstream ended after {upload.size} of {remote.size} bytes")
+                raise self._failure(f"it ended after {upload.size} of {remote.size} bytes")
 
     async def _tracked(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         """Tell the readers after each chunk; the code after ``yield`` runs once it is written."""
         async for chunk in chunks:
             yield chunk
+            self._counters.received += len(chunk)
             self._tell()
+
+    def _failure(self, reason: str) -> UpstreamFailed:
+        return UpstreamFailed(f"upstream {self._upstream}: {self._digest}: {reason}")
 
     def _tell(self) -> None:
         self._changed.set()
@@ -157,15 +198,14 @@ class BlobStream:
         """Wait until the blob is stored."""
         await self._download.complete()
 
-    async def chunks(self, start: int, end: int) -> AsyncIterator[bytes]:
+    async def chunks(self, start: int, end: int) -> AsyncGenerator[bytes]:
         """Yield the bytes from ``start`` up to ``end``, as they come."""
-        reader = self._upload.reader()
-        try:
-            while start < end:
-                ready = await self._download.available(start, self._upload, self.size)
-                while start < min(ready, end):
-                    piece = await reader.read(start, min(_PIECE, min(ready, end) - start))
+        while start < end:
+            ready = min(await self._download.available(start, self._upload, self.size), end)
+            with self._download.reading(self._upload) as reader:
+                while start < ready:
+                    piece = await reader.read(start, min(_PIECE, ready - start))
+                    if not piece:
+                        raise EOFError(f"a blob ended at {start} of {self.size} bytes")
                     start += len(piece)
                     yield piece
-        finally:
-            reader.close()

@@ -68,6 +68,10 @@ class ManifestUnknown(RegistryError):
     code, status, default = "MANIFEST_UNKNOWN", 404, "manifest unknown to registry"
 
 
+class ManifestHidden(ManifestUnknown):
+    """Refuse what an upstream does not show to us; it may be there all the same."""
+
+
 class NameInvalid(RegistryError):
     code, status, default = "NAME_INVALID", 400, "invalid repository name"
 

@@ -43,11 +43,9 @@ class Holdings:
         yield self._store.cached(name.canonical)
 
     async def manifest(self, name: RepositoryName, reference: Reference) -> StoredManifest | None:
-        for index in self.all(name):
-            found = await self._manifest(index, reference)
-            if found is not None:
-                return found
-        return None
+        return await self.pushed_manifest(name, reference) or await self.cached_manifest(
+            name, reference
+        )
 
     async def pushed_manifest(
         self, name: RepositoryName, reference: Reference
@@ -58,12 +56,38 @@ class Holdings:
                 return found
         return None
 
+    async def cached_manifest(
+        self, name: RepositoryName, reference: Reference
+    ) -> StoredManifest | None:
+        return await self._manifest(self._store.cached(name.canonical), reference)
+
     async def blob(self, name: RepositoryName, digest: Digest) -> BlobFile | None:
         """Return a blob that is linked in the repository; manifests are blobs, too."""
-        for index in self.all(name):
-            if await index.layers.has(digest) or await index.manifests.has(digest):
-                return await self._store.blobs.open(digest) or await self._alias(index, digest)
+        return await self.pushed_blob(name, digest) or await self.cached_blob(name, digest)
+
+    async def pushed_blob(self, name: RepositoryName, digest: Digest) -> BlobFile | None:
+        for index in self.pushed(name):
+            found = await self._blob(index, digest)
+            if found is not None:
+                return found
         return None
+
+    async def cached_blob(self, name: RepositoryName, digest: Digest) -> BlobFile | None:
+        return await self._blob(self._store.cached(name.canonical), digest)
+
+    async def is_layer_of_cached(self, name: RepositoryName, digest: Digest) -> bool:
+        """Tell whether an image that was pulled through from the repository refers to a blob."""
+        index = self._store.cached(name.canonical)
+        targets = [await index.tags.get(tag) for tag in await index.tags.all()]
+        waiting = [target.digest for target in targets if target is not None]
+        while waiting:
+            manifest = await self._parsed(index, waiting.pop())
+            if manifest is None:
+                continue
+            if any(blob.digest == digest for blob in manifest.blobs):
+                return True
+            waiting.extend(child.digest for child in manifest.manifests)
+        return False
 
     async def exists(self, name: RepositoryName) -> bool:
         for index in self.all(name):
@@ -107,6 +131,11 @@ class Holdings:
             return Manifest.parse(stored.raw, stored.media_type, digest.algorithm)
         except RegistryError:
             return None
+
+    async def _blob(self, index: RepositoryIndex, digest: Digest) -> BlobFile | None:
+        if await index.layers.has(digest) or await index.manifests.has(digest):
+            return await self._store.blobs.open(digest) or await self._alias(index, digest)
+        return None
 
     async def _alias(self, index: RepositoryIndex, digest: Digest) -> BlobFile | None:
         """Return content that is stored under another digest than it was pushed by."""

@@ -2,106 +2,220 @@
 """Pull-through: what the buildset does not have comes from upstream, once, and stays.
 
 However many clients wait for a manifest or a blob, upstream is asked once: they share a task. The
-task, not a client, owns the transfer, so a client that leaves spoils nothing.
+task, not a client, owns the transfer, so a client that leaves spoils nothing. Where upstream cannot
+be asked, what it said before is served, and logged as stale.
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Coroutine
+import logging
+import time
+from collections.abc import Callable
 from functools import partial
-from typing import Any, TypeVar
 
 from buildset_registry.download import BlobStream, Download
+from buildset_registry.errors import (
+    ManifestHidden,
+    ManifestInvalid,
+    ManifestUnknown,
+    UpstreamBusy,
+    UpstreamFailed,
+)
+from buildset_registry.flights import Flights
 from buildset_registry.holdings import Holdings, StoredManifest, link_manifest
 from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.manifest import Manifest
 from buildset_registry.oci.names import Reference, RepositoryName, Tag
 from buildset_registry.store.base import BlobFile, Store
-from buildset_registry.upstream.client import UpstreamClient
+from buildset_registry.upstream.client import RemoteManifest, UpstreamClient
 
-_Result = TypeVar("_Result")
+#: An upstream that could not be asked is left alone for so many seconds where an answer is at
+#: hand: its time-outs would otherwise be added to every pull.
+_REST = 30.0
+
+_log = logging.getLogger("buildset_registry.upstream")
 
 
 class PullThrough:
-    """Ask upstream for what the store lacks; close it before the store."""
+    """Ask upstream for what the store lacks; close it before the store.
 
-    def __init__(self, store: Store, client: UpstreamClient) -> None:
+    Tags hold for ``tag_seconds``, or for ever; then upstream is asked whether they have changed.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        client: UpstreamClient,
+        *,
+        tag_seconds: float | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.counters = client.counters
         self._store = store
         self._holdings = Holdings(store)
         self._client = client
-        self._manifests: dict[tuple[RepositoryName, Reference], asyncio.Task[StoredManifest]] = {}
+        self._tag_seconds = tag_seconds
+        self._clock = clock
+        self._resting: dict[str, float] = {}
+        self._manifests = Flights[tuple[RepositoryName, Reference], StoredManifest]()
+        self._sizes = Flights[tuple[RepositoryName, Digest], int]()
+        self._transfers = Flights[tuple[RepositoryName, Digest], None]()
         self._downloads: dict[tuple[RepositoryName, Digest], Download] = {}
-        self._tasks: set[asyncio.Task[Any]] = set()
 
     def serves(self, name: RepositoryName) -> bool:
         """Tell whether an upstream is configured for the repository."""
         return self._client.serves(name)
 
     async def manifest(self, name: RepositoryName, reference: Reference) -> StoredManifest:
-        """Return what the store holds, or else upstream's; a tag stays what it was at first."""
-        held = await self._holdings.manifest(name, reference)
-        if held is not None:
-            return held
-        key = (name.canonical, reference)
-        task = self._manifests.get(key)
-        if task is None:
-            task = self._manifests[key] = self._spawn(self._fetch_manifest(*key))
-            task.add_done_callback(lambda _: self._manifests.pop(key, None))
-        fetched = await asyncio.shield(task)
+        """Return what a job pushed, or else what upstream has now or had when it was asked."""
+        pushed = await self._holdings.pushed_manifest(name, reference)
+        if pushed is not None:
+            return pushed
+        name = name.canonical
+        cached = await self._holdings.cached_manifest(name, reference)
+        if cached is not None and await self._holds(name, reference):
+            self.counters.hits["manifest"] += 1
+            return cached
+        found = await self._current(name, reference, cached)
         # A job may have pushed the tag while upstream was being asked: its push wins.
-        return await self._holdings.pushed_manifest(name, reference) or fetched
+        return await self._holdings.pushed_manifest(name, reference) or found
 
     async def blob(self, name: RepositoryName, digest: Digest) -> BlobFile | BlobStream:
         """Return a stored blob, or a stream of one that is arriving."""
+        pushed = await self._holdings.pushed_blob(name, digest)
+        if pushed is not None:
+            return pushed
         name = name.canonical
-        download = self._downloads.get((name, digest))
-        if download is None and await self._store.blobs.size(digest) is not None:
-            # Another repository holds it; upstream tells whether this one has it, too.
-            await self._client.blob_size(name, digest)
-            await self._store.cached(name).layers.add(digest)
-            held = await self._store.blobs.open(digest)
+        key = (name, digest)
+        if key not in self._downloads:
+            held = await self._held_blob(name, digest)
             if held is not None:
+                self.counters.hits["blob"] += 1
                 return held
-        download = self._downloads.get((name, digest)) or self._start(name, digest)
+        download = self._downloads.get(key) or self._start(key)
         return await download.stream()
 
     async def blob_size(self, name: RepositoryName, digest: Digest) -> int:
-        return await self._client.blob_size(name.canonical, digest)
+        """Return the size of a blob that is not held; upstream says it, or a transfer does."""
+        name = name.canonical
+        download = self._downloads.get((name, digest))
+        known = download.size if download is not None else None
+        return await self._upstream_size(name, digest) if known is None else known
 
     async def close(self) -> None:
         """Stop transfers that are under way."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for flights in (self._manifests, self._sizes, self._transfers):
+            await flights.close()
         await self._client.close()
 
-    def _start(self, name: RepositoryName, digest: Digest) -> Download:
-        download = Download(digest, partial(self._client.blob, name, digest))
-        self._downloads[name, digest] = download
-        self._spawn(self._run(name, digest, download))
-        return download
+    # -- manifests
 
-    async def _run(self, name: RepositoryName, digest: Digest, download: Download) -> None:
-        """Run a download; once it has failed, the next client starts another."""
+    async def _holds(self, name: RepositoryName, reference: Reference) -> bool:
+        """Tell whether a cached manifest need not be compared with upstream's."""
+        if isinstance(reference, Digest) or self._tag_seconds is None:
+            return True
+        target = await self._store.cached(name).tags.get(reference)
+        # A clock that was set back makes no tag hold for ever.
+        return target is not None and 0 <= self._clock() - target.checked < self._tag_seconds
+
+    async def _current(
+        self, name: RepositoryName, reference: Reference, cached: StoredManifest | None
+    ) -> StoredManifest:
+        """Ask upstream; where that fails, return what is cached."""
+        if cached is not None and time.monotonic() < self._resting.get(name.host, 0.0):
+            return self._stale(name, reference, cached, "it could not be asked a moment ago")
+        fetch = partial(self._ask, name, reference, cached)
         try:
-            link = partial(self._store.cached(name).layers.add, digest)
-            await download.run(self._store.blobs, link)
-        finally:
-            del self._downloads[name, digest]
+            return await self._manifests.join((name, reference), fetch)
+        except (UpstreamFailed, UpstreamBusy, ManifestHidden) as error:
+            if cached is None:
+                raise
+            if not isinstance(error, ManifestHidden):
+                self._resting[name.host] = time.monotonic() + _REST
+            return self._stale(name, reference, cached, error.message)
 
-    async def _fetch_manifest(self, name: RepositoryName, reference: Reference) -> StoredManifest:
-        remote = await self._client.manifest(name, reference)
-        manifest = Manifest.parse(remote.raw, remote.media_type, remote.digest.algorithm)
+    def _stale(
+        self, name: RepositoryName, reference: Reference, cached: StoredManifest, reason: str
+    ) -> StoredManifest:
+        self.counters.stale += 1
+        _log.warning("%s:%s is stale, served from the store: %s", name, reference, reason)
+        return cached
+
+    async def _ask(
+        self, name: RepositoryName, reference: Reference, cached: StoredManifest | None
+    ) -> StoredManifest:
+        """Compare what is cached with upstream's, and fetch what differs."""
         index = self._store.cached(name)
+        if cached is not None and isinstance(reference, Tag):
+            try:
+                now = await self._client.head(name, reference)
+            except ManifestHidden:
+                raise
+            except ManifestUnknown:
+                await index.tags.remove(reference)
+                raise
+            if now.digest == cached.digest:
+                await index.tags.set(reference, cached.digest)
+                self.counters.hits["manifest"] += 1
+                return cached
+        self.counters.misses["manifest"] += 1
+        remote = await self._client.manifest(name, reference)
+        manifest = _parsed(name, remote)
         await self._store.blobs.put(manifest.digest, remote.raw)
         await link_manifest(index, manifest)
         if isinstance(reference, Tag):
             await index.tags.set(reference, manifest.digest)
         return StoredManifest(remote.raw, manifest.media_type, manifest.digest)
 
-    def _spawn(self, work: Coroutine[Any, Any, _Result]) -> asyncio.Task[_Result]:
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return task
+    # -- blobs
+
+    async def _held_blob(self, name: RepositoryName, digest: Digest) -> BlobFile | None:
+        """Return a blob that was pulled through, or that the store has and upstream here, too."""
+        held = await self._holdings.cached_blob(name, digest)
+        if held is None and await self._store.blobs.size(digest) is not None:
+            # Another repository holds it; whether this one has it, upstream tells.
+            await self._upstream_size(name, digest)
+            await self._store.cached(name).layers.add(digest)
+            held = await self._store.blobs.open(digest)
+        return held
+
+    async def _upstream_size(self, name: RepositoryName, digest: Digest) -> int:
+        ask = partial(self._client.blob_size, name, digest)
+        try:
+            return await self._sizes.join((name, digest), ask)
+        except (UpstreamFailed, UpstreamBusy) as error:
+            size = await self._store.blobs.size(digest)
+            if size is None or not await self._holdings.is_layer_of_cached(name, digest):
+                raise
+            self.counters.stale += 1
+            _log.warning("%s of %s is served from the store: %s", digest, name, error.message)
+            return size
+
+    def _start(self, key: tuple[RepositoryName, Digest]) -> Download:
+        name, digest = key
+        download = self._downloads[key] = Download(
+            digest, partial(self._client.blob, name, digest), name.host, self.counters
+        )
+        self._transfers.begin(key, partial(self._run, key, download))
+        return download
+
+    async def _run(self, key: tuple[RepositoryName, Digest], download: Download) -> None:
+        """Run a download; once it has failed, the next client starts another."""
+        name, digest = key
+        self.counters.misses["blob"] += 1
+        self.counters.downloads += 1
+        try:
+            link = partial(self._store.cached(name).layers.add, digest)
+            await download.run(self._store.blobs, link)
+        finally:
+            self.counters.downloads -= 1
+            del self._downloads[key]
+
+
+def _parsed(name: RepositoryName, remote: RemoteManifest) -> Manifest:
+    try:
+        return Manifest.parse(remote.raw, remote.media_type, remote.digest.algorithm)
+    except ManifestInvalid as error:
+        raise UpstreamFailed(
+            f"upstream {name.host} sends a manifest that is not valid: {error.message}"
+        ) from None

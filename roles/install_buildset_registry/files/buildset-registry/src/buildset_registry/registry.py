@@ -58,12 +58,12 @@ class Registry:
         return found
 
     async def blob(self, name: RepositoryName, digest: Digest) -> BlobFile | BlobStream:
-        found = await self._holdings.blob(name, digest)
-        if found is not None:
-            return found
         if self._pull_through is not None and self._pull_through.serves(name):
             return await self._pull_through.blob(name, digest)
-        raise BlobUnknown(f"{name} has no blob {digest}")
+        found = await self._holdings.blob(name, digest)
+        if found is None:
+            raise BlobUnknown(f"{name} has no blob {digest}")
+        return found
 
     async def blob_size(
         self, name: RepositoryName, digest: Digest, *, ask_upstream: bool = True

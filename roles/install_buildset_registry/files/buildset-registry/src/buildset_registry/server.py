@@ -72,7 +72,11 @@ async def serve(config: Config, output: TextIO, stop: asyncio.Event) -> None:
     """Serve until ``stop`` is set; then running requests end first."""
     store = FilesystemStore(config.storage)
     access_log = AccessLog(output)
-    pull_through = PullThrough(store, UpstreamClient(Rules(config.upstreams)))
+    pull_through = PullThrough(
+        store,
+        UpstreamClient(Rules(config.upstreams)),
+        tag_seconds=config.pull_through.tag_seconds,
+    )
     private = TemporaryDirectory(prefix="buildset-registry-")
     try:
         listeners = _listeners(config, store, pull_through, access_log)

@@ -13,6 +13,7 @@ from buildset_registry.config.model import (
     Endpoint,
     Endpoints,
     Log,
+    PullThrough,
     Tls,
     Upstream,
 )
@@ -25,6 +26,7 @@ __all__ = [
     "Endpoint",
     "Endpoints",
     "Log",
+    "PullThrough",
     "Tls",
     "Upstream",
     "load",

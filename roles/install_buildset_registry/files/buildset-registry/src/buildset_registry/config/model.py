@@ -105,6 +105,15 @@ class Auth:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PullThrough:
+    """How long content of upstreams holds."""
+
+    tag_seconds: int | None = None
+    """For how long a tag stays what upstream said it is; by default for ever, so that a whole
+    buildset sees one image. Afterwards upstream is asked whether it has changed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Log:
     """The access log and the messages."""
 
@@ -125,4 +134,5 @@ class Config:
 
     auth: Auth = field(default_factory=Auth)
     upstreams: tuple[Upstream, ...] = ()
+    pull_through: PullThrough = field(default_factory=PullThrough)
     log: Log = field(default_factory=Log)

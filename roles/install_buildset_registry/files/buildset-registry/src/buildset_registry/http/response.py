@@ -6,7 +6,8 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -46,7 +47,7 @@ class Stream:
     """A body that comes in pieces, ``size`` bytes in all."""
 
     size: int
-    chunks: AsyncIterator[bytes]
+    chunks: AsyncGenerator[bytes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +100,7 @@ async def send_response(response: Response, receive: Receive, send: Send, *, hea
     return await _send_pieces(chunks, receive, send)
 
 
-async def _send_pieces(chunks: AsyncIterator[bytes], receive: Receive, send: Send) -> int:
+async def _send_pieces(chunks: AsyncGenerator[bytes], receive: Receive, send: Send) -> int:
     """Send piece by piece; each waits for the client, so that memory stays flat.
 
     Granian takes pieces for a client that has left at once and without a word: so the loop gets
@@ -108,12 +109,13 @@ async def _send_pieces(chunks: AsyncIterator[bytes], receive: Receive, send: Sen
     sent = 0
     left = asyncio.ensure_future(_until_client_leaves(receive))
     try:
-        async for piece in chunks:
-            await asyncio.sleep(0)
-            if left.done():
-                raise ClientLeft
-            await send({"type": "http.response.body", "body": piece, "more_body": True})
-            sent += len(piece)
+        async with aclosing(chunks):
+            async for piece in chunks:
+                await asyncio.sleep(0)
+                if left.done():
+                    raise ClientLeft
+                await send({"type": "http.response.body", "body": piece, "more_body": True})
+                sent += len(piece)
     finally:
         left.cancel()
     await send({"type": "http.response.body", "body": b""})
@@ -125,7 +127,7 @@ async def _until_client_leaves(receive: Receive) -> None:
         pass
 
 
-async def _file_pieces(file: File) -> AsyncIterator[bytes]:
+async def _file_pieces(file: File) -> AsyncGenerator[bytes]:
     descriptor = os.open(file.path, os.O_RDONLY)
     try:
         start = file.start

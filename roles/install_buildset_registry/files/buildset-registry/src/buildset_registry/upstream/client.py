@@ -14,7 +14,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from buildset_registry import __version__
-from buildset_registry.errors import BlobUnknown, DigestInvalid, ManifestUnknown, RegistryError
+from buildset_registry.errors import (
+    BlobUnknown,
+    DigestInvalid,
+    ManifestHidden,
+    ManifestUnknown,
+    RegistryError,
+)
 from buildset_registry.oci.descriptor import (
     IMAGES,
     INDEXES,
@@ -24,6 +30,7 @@ from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.manifest import MAX_MANIFEST
 from buildset_registry.oci.names import Reference, RepositoryName
 from buildset_registry.upstream import ranges
+from buildset_registry.upstream.counters import Counters
 from buildset_registry.upstream.exchange import Exchange
 from buildset_registry.upstream.failure import Failure
 from buildset_registry.upstream.rules import Rules
@@ -67,6 +74,7 @@ class UpstreamClient:
         timeouts: Timeouts | None = None,
         environment: Mapping[str, str] = os.environ,
     ) -> None:
+        self.counters = Counters()
         self._rules = rules
         self._settings = (user_agent, timeouts or Timeouts(), environment)
         self._opening = asyncio.Lock()
@@ -76,12 +84,9 @@ class UpstreamClient:
         """Tell whether an upstream is configured for the repository."""
         return self._rules.find(name) is not None
 
-    async def head(self, name: RepositoryName, reference: Reference) -> Descriptor | None:
-        """Return what a manifest is now, without fetching it where upstream tells.
-
-        ``None`` where upstream has none, or does not show it.
-        """
-        wanted = Wanted(f"manifests/{reference}", ManifestUnknown, _ACCEPT, "HEAD")
+    async def head(self, name: RepositoryName, reference: Reference) -> Descriptor:
+        """Return what a manifest is now, without fetching it where upstream tells."""
+        wanted = _manifest(reference, "HEAD")
 
         async def use(response: Response) -> Descriptor | None:
             digest = _stated_digest(response.headers)
@@ -92,18 +97,15 @@ class UpstreamClient:
                 raise Failure(f"has {digest} where {reference} was asked for")
             return Descriptor(_media_type(response.headers), digest, size)
 
-        try:
-            _, told = await self._first(name, wanted, use)
-            if told is not None:
-                return told
-            fetched = await self.manifest(name, reference)
-        except ManifestUnknown:
-            return None
+        _, told = await self._first(name, wanted, use)
+        if told is not None:
+            return told
+        fetched = await self.manifest(name, reference)
         return Descriptor(fetched.media_type, fetched.digest, len(fetched.raw))
 
     async def manifest(self, name: RepositoryName, reference: Reference) -> RemoteManifest:
         """Fetch a manifest of at most 4 MiB and verify its digest."""
-        wanted = Wanted(f"manifests/{reference}", ManifestUnknown, _ACCEPT)
+        wanted = _manifest(reference)
 
         async def use(response: Response) -> RemoteManifest:
             media_type = _media_type(response.headers)
@@ -117,7 +119,7 @@ class UpstreamClient:
 
     async def blob_size(self, name: RepositoryName, digest: Digest) -> int:
         """Return a blob's size in bytes without fetching it."""
-        wanted = Wanted(f"blobs/{digest}", BlobUnknown, method="HEAD")
+        wanted = Wanted(f"blobs/{digest}", BlobUnknown, BlobUnknown, method="HEAD")
 
         async def use(response: Response) -> int:
             size = ranges.length(response.headers)
@@ -136,7 +138,7 @@ class UpstreamClient:
 
         A transfer that breaks raises ``UpstreamFailed``; it is resumed by opening the blob again.
         """
-        wanted = Wanted(f"blobs/{digest}", BlobUnknown, ranges.requested(offset))
+        wanted = Wanted(f"blobs/{digest}", BlobUnknown, BlobUnknown, ranges.requested(offset))
 
         async def use(response: Response) -> tuple[Response, ranges.Part]:
             return response, ranges.received(response.status, response.headers, offset)
@@ -175,7 +177,7 @@ class UpstreamClient:
         async with self._opening:
             if self._exchange is None:
                 transport = await asyncio.to_thread(_transport)
-                self._exchange = Exchange(transport(*self._settings))
+                self._exchange = Exchange(transport(*self._settings), self.counters)
             return self._exchange
 
 
@@ -184,6 +186,10 @@ def _transport() -> type[Transport]:
     from buildset_registry.upstream.transport import Transport
 
     return Transport
+
+
+def _manifest(reference: Reference, method: str = "GET") -> Wanted:
+    return Wanted(f"manifests/{reference}", ManifestUnknown, ManifestHidden, _ACCEPT, method)
 
 
 def _media_type(headers: Mapping[str, str]) -> str:

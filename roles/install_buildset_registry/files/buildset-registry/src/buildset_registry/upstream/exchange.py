@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, TypeVar
 from weakref import WeakValueDictionary
 
+from buildset_registry.upstream.counters import Counters
 from buildset_registry.upstream.failure import Failure
 from buildset_registry.upstream.origins import origin
 from buildset_registry.upstream.sites import Site, Wanted
@@ -35,8 +36,14 @@ _Result = TypeVar("_Result")
 class Exchange:
     """Speaks for the client with every site, and remembers what logged it in."""
 
-    def __init__(self, transport: Transport, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        transport: Transport,
+        counters: Counters,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         self._transport = transport
+        self._counters = counters
         self._clock = clock
         self._cache = AuthorizationCache(clock)
         self._logins: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
@@ -90,7 +97,13 @@ class Exchange:
         if authorization is not None:
             headers["Authorization"] = authorization
         url = f"{site.url}/{wanted.path}"
-        return await self._transport.send(site.request(wanted.method, url, headers))
+        status = "failed"
+        try:
+            response = await self._transport.send(site.request(wanted.method, url, headers))
+            status = str(response.status)
+            return response
+        finally:
+            self._counters.requests[site.upstream.name, wanted.method, status] += 1
 
     async def _log_in(self, site: Site, refusal: Refusal, refused: str | None) -> str | None:
         """Return another header than the refused one; those who wait share one login."""
@@ -147,7 +160,9 @@ def _check(site: Site, wanted: Wanted, response: Response) -> None:
     if status in (401, 403) and not _is_elsewhere(site, response):
         raise site.denies(wanted)
     where = f"{origin(response.url)[1]} " if _is_elsewhere(site, response) else ""
-    raise Failure(f"{where}answers {status}", passing=status >= 500)
+    retry_after = response.headers.get("Retry-After")
+    passing = status >= 500 and retry_after is None
+    raise Failure(f"{where}answers {status}", passing=passing, retry_after=retry_after)
 
 
 def _is_elsewhere(site: Site, response: Response) -> bool:

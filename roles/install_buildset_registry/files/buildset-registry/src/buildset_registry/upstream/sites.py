@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +18,8 @@ from buildset_registry.upstream.tokens import basic
 
 #: Seconds to wait before the second and the third try.
 _PAUSES = (0.2, 0.5)
+#: Seconds, or a date (RFC 9110, 10.2.3); nothing else is passed on.
+_RETRY_AFTER = re.compile(r"[A-Za-z0-9 ,:-]{1,40}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +42,9 @@ class Wanted:
 
     path: str
     missing: type[RegistryError]
+    hidden: type[RegistryError]
+    """The refusal where the upstream does not show it to us."""
+
     headers: Mapping[str, str] = field(default_factory=dict)
     method: str = "GET"
 
@@ -78,14 +84,17 @@ class Site:
 
     def failed(self, failure: Failure) -> UpstreamFailed:
         """Return the refusal that names the upstream, where it is asked, and the reason."""
-        return UpstreamFailed(f"upstream {self._name} ({self._server}): {failure.reason}")
+        return UpstreamFailed(
+            f"upstream {self._name} ({self._server}): {failure.reason}",
+            headers=_passed_on(failure.retry_after),
+        )
 
     def busy(self, headers: Mapping[str, str]) -> UpstreamBusy:
         """Return the refusal that passes a rate limit on."""
         advice = "" if self.credentials else "; give it credentials, or a mirror"
-        passed_on = {"Retry-After": headers["Retry-After"]} if "Retry-After" in headers else {}
         return UpstreamBusy(
-            f"upstream {self._name} limits the rate of requests{advice}", headers=passed_on
+            f"upstream {self._name} limits the rate of requests{advice}",
+            headers=_passed_on(headers.get("Retry-After")),
         )
 
     def lacks(self, wanted: Wanted) -> RegistryError:
@@ -99,9 +108,7 @@ class Site:
         """Return the refusal for what the upstream does not show; Docker Hub says it of what
         it does not have, too."""
         advice = "check its credentials" if self.credentials else "give it credentials"
-        return wanted.missing(
-            f"upstream {self._name} denies access to {self._repository}; {advice}"
-        )
+        return wanted.hidden(f"upstream {self._name} denies access to {self._repository}; {advice}")
 
     @property
     def _name(self) -> str:
@@ -124,3 +131,9 @@ def sites(rules: Rules, name: RepositoryName) -> tuple[Site, ...]:
         return ()
     urls = rules.urls(upstream, name)
     return tuple(Site(upstream, url, urls[-1]) for url in urls)
+
+
+def _passed_on(retry_after: str | None) -> dict[str, str]:
+    if retry_after is None or not _RETRY_AFTER.fullmatch(retry_after):
+        return {}
+    return {"Retry-After": retry_after}
