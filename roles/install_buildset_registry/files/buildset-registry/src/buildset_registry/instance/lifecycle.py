@@ -181,14 +181,12 @@ def _wait(config: Config, place: Place, supervisor: Supervisor) -> None:
     """Wait until every endpoint answers, or say why one does not."""
     begun = time.monotonic()
     waiting = listeners(config)
-    seen = False
     while waiting:
         waiting = [
             end for end in waiting if not answers(end, _trusted(config, place), tls=_tls(config))
         ]
-        seen = seen or supervisor.pid() is not None
         waited = time.monotonic() - begun
-        if waiting and seen and supervisor.pid() is None:
+        if waiting and supervisor.pid() is None:
             raise ConfigError(
                 _last_words(place) or "the registry ended without a word; see its log"
             )

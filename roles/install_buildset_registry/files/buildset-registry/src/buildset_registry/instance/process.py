@@ -46,9 +46,9 @@ class ProcessSupervisor:
         return None
 
     def start(self) -> None:
-        """Start it, free of this process and its terminal."""
+        """Start it, free of this process and its terminal; return when it runs or has ended."""
         self._place.last_words.unlink(missing_ok=True)
-        subprocess.Popen(
+        process = subprocess.Popen(
             [sys.executable, "-m", f"{__package__}.supervise", str(self._place.root)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
@@ -56,6 +56,8 @@ class ProcessSupervisor:
             cwd="/",
             start_new_session=True,
         )
+        while self.pid() is None and process.poll() is None:
+            time.sleep(_STEP)
 
     def stop(self, seconds: float) -> bool:
         """End it; running requests may take ``seconds``. False where nothing ran."""

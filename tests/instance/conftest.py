@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Registries started by the command, in folders of the tests' own."""
+
+import contextlib
+import http.client
+import json
+import os
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+import time
+from base64 import b64encode
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+
+def free_port():
+    """Return a port that nobody listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return probe.getsockname()[1]
+
+
+@dataclass
+class Desk:
+    """One root folder, and the command that works on it."""
+
+    root: Path
+    ports: tuple
+
+    def run(self, *words, environment=None, stdin=""):
+        """Run a command on the folder."""
+        name, *rest = map(str, words)
+        argv = [sys.executable, "-m", "buildset_registry", name, "--root", str(self.root), *rest]
+        return subprocess.run(
+            argv,
+            input=stdin,
+            capture_output=True,
+            text=True,
+            env=os.environ | (environment or {}),
+            timeout=100,
+        )
+
+    def up(self, *words, **options):
+        """Start the registry on loopback and return its facts and what was changed."""
+        fixed = ["--host", "127.0.0.1", "--supervisor", "process"]
+        if not {"--port", "--push-port", "--single-port"} & set(words):
+            fixed += ["--port", self.ports[0], "--push-port", self.ports[1]]
+        done = self.run("up", *fixed, "--json", "--report", *words, **options)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    def refused(self, *words, **options):
+        """Run a command that has to fail, and return its one line."""
+        done = self.run(*words, **options)
+        assert done.returncode == 2, done
+        assert done.stdout == ""
+        assert "Traceback" not in done.stderr
+        assert done.stderr.count("\n") == 1
+        return done.stderr
+
+    def status(self):
+        """Return what ``status`` says as JSON."""
+        done = self.run("status", "--json")
+        assert done.returncode in (0, 3), done.stderr
+        return json.loads(done.stdout)
+
+    def processes(self):
+        """Return the numbers of the processes that work on the folder: supervisor, server."""
+        found = []
+        for entry in Path("/proc").glob("[0-9]*/cmdline"):
+            with contextlib.suppress(OSError):
+                words = entry.read_bytes().decode().split("\0")
+                if str(self.root) in words or str(self.root / "config.yaml") in words:
+                    found.append(int(entry.parent.name))
+        return sorted(found)
+
+    def kill(self, *pids):
+        """End processes as a crash would, and wait until they are gone."""
+        for pid in pids:
+            os.kill(pid, signal.SIGKILL)
+        deadline = time.monotonic() + 20
+        while set(pids) & set(self.processes()):
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+
+    def ask(self, facts, path="/v2/", method="GET", body=None, *, which="", login=False):
+        """Send a request as a client that trusts the facts' certificate only."""
+        context = ssl.create_default_context(cadata=facts["cert"])
+        host, port = facts[f"{which}host"], facts[f"{which}port"]
+        connection = http.client.HTTPSConnection(host, port, timeout=20, context=context)
+        pair = f"{facts['username']}:{facts['password']}".encode()
+        headers = {"Authorization": f"Basic {b64encode(pair).decode()}"} if login else {}
+        try:
+            connection.request(method, path, body=body, headers=headers)
+            answer = connection.getresponse()
+            answer.content = answer.read()
+            return answer
+        finally:
+            connection.close()
+
+
+@pytest.fixture
+def desk(tmp_path):
+    """A folder for a registry, which ends with the test."""
+    made = Desk(tmp_path / "root", (free_port(), free_port()))
+    yield made
+    made.run("down", "--purge")

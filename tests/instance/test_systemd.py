@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The unit file. systemd does not run the machines of the tests, so it is checked by its own tools:
+``systemd-analyze verify`` and ``security``. Starting it is not tested here.
+"""
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+from buildset_registry.instance.place import Place, default_root
+from buildset_registry.instance.systemd import unit_name, unit_text
+
+DEFAULT = Path("/var/lib/buildset-registry")
+
+
+def analyze(command, unit, *options):
+    """Run systemd-analyze on a unit file and return what it says."""
+    argv = ["systemd-analyze", command, *options, str(unit)]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("root", "ports", "log"),
+    [
+        (DEFAULT, (5000, 5001), DEFAULT / "log" / "registry.log"),
+        (DEFAULT, (443,), Path("/home/zuul/zuul-output/logs/registry.log")),
+        (Path("/srv/with a space/100%"), (5000,), None),
+    ],
+)
+def test_systemd_accepts_the_unit(tmp_path, monkeypatch, root, ports, log):
+    """No warning, and an exposure that systemd calls OK."""
+    monkeypatch.setenv("HTTPS_PROXY", 'http://user:100%"@proxy.example:3128')
+    unit = tmp_path / "buildset-registry.service"
+    unit.write_text(unit_text(Place(root), ports, log))
+    assert analyze("verify", unit) == ""
+    verdict = analyze("security", unit, "--offline=true")
+    level = float(re.search(r"Overall exposure level for \S+: ([\d.]+)", verdict)[1])
+    assert level < 3, verdict
+
+
+def test_rights_are_only_those_that_are_needed():
+    """A low port takes one right, a log in a user's folder another; without, there is none."""
+    plain = unit_text(Place(DEFAULT), (5000, 5001), DEFAULT / "log" / "registry.log")
+    assert "CapabilityBoundingSet=\n" in plain
+    assert "ReadWritePaths=/var/lib/buildset-registry\n" in plain
+    low = unit_text(Place(DEFAULT), (443,), None)
+    assert "CapabilityBoundingSet=CAP_NET_BIND_SERVICE\n" in low
+    job = unit_text(Place(DEFAULT), (5000,), Path("/home/zuul/logs/registry.log"))
+    assert "CapabilityBoundingSet=CAP_DAC_OVERRIDE\n" in job
+    assert "ReadWritePaths=/var/lib/buildset-registry /home/zuul/logs\n" in job
+
+
+def test_each_folder_has_a_unit_of_its_own():
+    """Two registries on one host do not share a name."""
+    assert unit_name(Place(default_root())) == "buildset-registry.service"
+    other = unit_name(Place(Path("/srv/registry")))
+    assert re.fullmatch(r"buildset-registry-[0-9a-f]{8}\.service", other)
+
+
+def test_system_calls_are_within_the_filter(tmp_path):
+    """Every group that the unit lets through exists in this systemd."""
+    text = unit_text(Place(DEFAULT), (5000,), None)
+    for name in re.findall(r"SystemCallFilter=~?(.*)", text):
+        for group in name.split():
+            assert group in subprocess.run(
+                ["systemd-analyze", "syscall-filter", group],
+                capture_output=True,
+                text=True,
+                check=True,
+            ).stdout

@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``up``, ``status`` and ``down``: what they make, keep, change and remove."""
+
+import json
+import stat
+import time
+
+import pytest
+import yaml
+
+from tests.instance.conftest import free_port
+
+KEYS = {"host", "port", "push_host", "push_port", "username", "password", "cert"}
+
+
+def test_up_makes_a_registry_that_its_facts_describe(desk):
+    """From nothing to two endpoints that answer, in seconds."""
+    begun = time.monotonic()
+    report = desk.up()
+    assert time.monotonic() - begun < 20
+    facts = report["facts"]
+    assert set(facts) == KEYS
+    assert report["changes"] == ["certificate", "credentials", "configuration", "started"]
+    assert desk.ask(facts).status == 200
+    assert desk.ask(facts, which="push_").status == 401
+    assert desk.ask(facts, which="push_", login=True).status == 200
+
+
+def test_a_second_up_changes_nothing(desk):
+    """The files stay as they are, and so do the processes."""
+    desk.up()
+    files = {path: path.read_bytes() for path in desk.root.glob("*.*")}
+    processes = desk.processes()
+    again = desk.up()
+    assert again["changed"] is False
+    assert again["changes"] == []
+    assert {path: path.read_bytes() for path in desk.root.glob("*.*")} == files
+    assert desk.processes() == processes
+    plain = desk.run("up", "--json")
+    assert json.loads(plain.stdout) == again["facts"]
+
+
+def test_the_summary_says_how_to_use_it_and_not_the_password(desk):
+    """What a person sees can be copied; the password stays in its file."""
+    facts = desk.up()["facts"]
+    said = desk.run("up").stdout
+    assert f"https://127.0.0.1:{facts['port']}" in said
+    assert f"podman push --cert-dir certs IMAGE 127.0.0.1:{facts['push_port']}/" in said
+    assert f"docker pull 127.0.0.1:{facts['port']}/" in said
+    assert facts["password"] not in said
+    assert (desk.root / "password").read_text() == facts["password"]
+    assert facts["password"] not in desk.run("status").stdout
+
+
+def test_the_certificate_is_good_for_every_name(desk):
+    """The host, the alias, localhost and loopback addresses, and another host after a change."""
+    from cryptography import x509
+
+    def names():
+        leaf = x509.load_pem_x509_certificates((desk.root / "server.pem").read_bytes())[0]
+        found = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        return {str(name.value) for name in found}
+
+    desk.up("--alias", "alias.example")
+    assert names() == {"127.0.0.1", "::1", "localhost", "alias.example"}
+    kept = (desk.root / "password").read_text()
+    report = desk.up("--host", "registry.example")
+    assert report["changes"] == ["certificate", "restarted"]
+    assert "registry.example" in names()
+    assert report["facts"]["push_host"] == "registry.example"
+    assert (desk.root / "password").read_text() == kept
+
+
+def test_one_port_for_both(desk):
+    """Tools that know one port push and pull there; back to two ports it goes as well."""
+    port = desk.ports[0]
+    single = desk.up("--single-port", "--port", port)["facts"]
+    assert single["port"] == single["push_port"] == port
+    assert desk.ask(single, login=True).status == 200
+    assert desk.up("--no-single-port", "--push-port", desk.ports[1])["changes"] == [
+        "configuration",
+        "restarted",
+    ]
+
+
+def test_what_a_user_wrote_into_the_configuration_stays(desk):
+    """An edited file is used from the next ``up`` on, and options change only what they name."""
+    desk.up()
+    path = desk.root / "config.yaml"
+    tree = yaml.safe_load(path.read_text())
+    tree["auth"]["token_seconds"] = 77
+    path.write_text(yaml.safe_dump(tree))
+    assert desk.up()["changes"] == ["restarted"]
+    port = free_port()
+    assert desk.up("--port", port, "--push-port", desk.ports[1])["facts"]["port"] == port
+    assert yaml.safe_load(path.read_text())["auth"]["token_seconds"] == 77
+
+
+def test_users_that_were_added_stay(desk):
+    """A lost password is made anew without touching the other users."""
+    desk.up()
+    htpasswd = desk.root / "htpasswd"
+    htpasswd.write_text(htpasswd.read_text() + "other:$2b$05$x\n")
+    (desk.root / "password").unlink()
+    assert "credentials" in desk.up()["changes"]
+    assert "other:$2b$05$x\n" in htpasswd.read_text()
+
+
+def test_upstreams_come_from_standard_input(desk):
+    """What is secret is on no command line."""
+    upstreams = [{"name": "quay.io", "url": "https://quay.example", "username": "u"}]
+    upstreams[0]["password"] = "upstream-secret"
+    desk.up("--upstreams-file", "-", stdin=json.dumps(upstreams))
+    assert yaml.safe_load((desk.root / "config.yaml").read_text())["upstreams"] == upstreams
+    assert desk.up()["changed"] is False
+
+
+def test_check_tells_and_changes_nothing(desk):
+    """``--check`` foresees what ``up`` would do."""
+    foreseen = desk.up("--check")
+    assert foreseen["changes"] == ["certificate", "credentials", "configuration", "started"]
+    assert foreseen["facts"] is None
+    assert not desk.root.exists()
+    desk.up()
+    assert desk.up("--check")["changed"] is False
+    assert desk.up("--check", "--no-anonymous-pull")["changes"] == ["configuration", "restarted"]
+
+
+def test_status_and_down(desk):
+    """Asking and ending can be repeated; ending keeps everything, purging nothing."""
+    assert desk.run("status").returncode == 3
+    assert desk.status()["facts"] is None
+    facts = desk.up()["facts"]
+    status = desk.status()
+    assert status["running"] and status["answers"]
+    assert status["pid"] in desk.processes()
+    assert status["facts"] == facts
+    assert json.loads(desk.run("down", "--json").stdout) == {"changed": True}
+    assert desk.processes() == []
+    assert desk.run("status").returncode == 3
+    assert json.loads(desk.run("down", "--json").stdout) == {"changed": False}
+    assert desk.up()["facts"] == facts
+    desk.run("down", "--purge")
+    assert not desk.root.exists()
+    assert desk.processes() == []
+    assert json.loads(desk.run("down", "--purge", "--json").stdout) == {"changed": False}
+
+
+@pytest.mark.parametrize("name", ["password", "htpasswd", "server.key", "token.key", "config.yaml"])
+def test_secrets_are_for_their_owner(desk, name):
+    """No other user of the machine reads them."""
+    desk.up()
+    assert stat.S_IMODE((desk.root / name).stat().st_mode) == 0o600
+
+
+def test_nobody_else_reads_images(desk):
+    """The data is below a folder that its owner alone may enter."""
+    desk.up()
+    assert stat.S_IMODE((desk.root / "data").stat().st_mode) == 0o700
