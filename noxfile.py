@@ -85,6 +85,28 @@ def interop(session: nox.Session) -> None:
 
 
 @nox.session(python=PYTHON)
+def tests(session: nox.Session) -> None:
+    """Test the program: its parts, its API over real TLS, and its command line.
+
+    Tested is the wheel that the role makes, not the folder.
+    """
+    install(session, "test")
+    install_wheel(session)
+    pytest(session, "tests/unit", "tests/api", "tests/instance")
+
+
+def install_wheel(session: nox.Session) -> None:
+    """Install the registry as the role installs it on a node."""
+    wheels = Path(session.create_tmp(), "wheels")
+    wheels.mkdir(parents=True, exist_ok=True)
+    scripts = str(Path("roles", "install_buildset_registry", "files").resolve())
+    build = f"import sys; sys.path.insert(0, {scripts!r}); import wheel; from pathlib import Path"
+    build += f"; print(wheel.build(Path({str(wheels)!r})))"
+    built = str(session.run("python", "-c", build, silent=True)).strip()
+    session.install("--quiet", "--no-deps", "--reinstall-package", "buildset-registry", built)
+
+
+@nox.session(python=PYTHON)
 def documentation(session: nox.Session) -> None:
     """Build the documentation, and check that it leaves nothing out."""
     install(session, "docs", payload=True)

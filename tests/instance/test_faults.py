@@ -154,7 +154,7 @@ def test_running_requests_are_finished(desk):
     """SIGTERM lets a push that is under way end with its 201."""
     facts = desk.up()["facts"]
     content = os.urandom(1 << 20)
-    with slow_push(desk, facts, content) as push:
+    with SlowPush(desk, facts, content) as push:
         ended = subprocess.Popen(
             [sys.executable, "-m", "buildset_registry", "down", "--root", str(desk.root)],
             stdout=subprocess.DEVNULL,
@@ -170,7 +170,9 @@ def test_running_requests_are_finished(desk):
 def test_no_password_among_the_processes(desk):
     """What every user of the machine can list holds no secret."""
     secret = "upstream-secret"
-    upstreams = f'[{{"name": "a.io", "url": "https://a.io", "username": "u", "password": "{secret}"}}]'
+    upstreams = (
+        f'[{{"name": "a.io", "url": "https://a.io", "username": "u", "password": "{secret}"}}]'
+    )
     facts = desk.up("--upstreams-file", "-", stdin=upstreams)["facts"]
     for pid in desk.processes():
         for name in ("cmdline", "environ"):
@@ -188,7 +190,7 @@ def push_blob(desk, facts, content):
     return digest
 
 
-class slow_push:  # noqa: N801  # reads as a verb where it is used
+class SlowPush:
     """A push of which the first half has been sent."""
 
     def __init__(self, desk, facts, content):

@@ -65,9 +65,12 @@ def test_system_calls_are_within_the_filter(tmp_path):
     text = unit_text(Place(DEFAULT), (5000,), None)
     for name in re.findall(r"SystemCallFilter=~?(.*)", text):
         for group in name.split():
-            assert group in subprocess.run(
-                ["systemd-analyze", "syscall-filter", group],
-                capture_output=True,
-                text=True,
-                check=True,
-            ).stdout
+            assert (
+                group
+                in subprocess.run(
+                    ["systemd-analyze", "syscall-filter", group],
+                    capture_output=True,
+                    text=True,
+                    check=True,
+                ).stdout
+            )
