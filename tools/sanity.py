@@ -21,6 +21,9 @@ COLLECTION = (
     / "build/collections/ansible_collections/buildset/registry"
 )
 
+#: Which locale it takes, and the heading under which it repeats its warnings at the end.
+HARMLESS = re.compile(r"locale|Reviewing previous")
+
 BOOTSTRAP = """\
 import subprocess, sys
 wanted = [word for word in sys.argv[1:] if not word.startswith("--no-")]
@@ -65,7 +68,7 @@ def run(command: list[str], environment: dict[str, str]) -> int:
     left_out = False
     for line in process.stdout or ():
         print(line, end="", flush=True)
-        left_out |= line.startswith("WARNING:") and "locale" not in line
+        left_out |= line.startswith("WARNING:") and not HARMLESS.search(line)
     return process.wait() or int(left_out)
 
 

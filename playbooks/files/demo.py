@@ -157,7 +157,7 @@ class Requests:
     def __init__(self, registry: Registry) -> None:
         self.registry = registry
         self.context = ssl.create_default_context(cadata=registry.cert)
-        self.name, _, self.tag = IMAGE.partition(":")
+        self.name, _separator, self.tag = IMAGE.partition(":")
 
     def send(self, method: str, address: str, path: str, body: bytes = b"", **fields: str) -> tuple:
         """Send one request and return the headers and the body of the answer."""
@@ -179,7 +179,7 @@ class Requests:
     def push_blob(self, descriptor: dict, content: bytes) -> None:
         """Upload one blob."""
         where = self.registry.push
-        headers, _ = self.send("POST", where, f"/v2/{self.name}/blobs/uploads/")
+        headers, _body = self.send("POST", where, f"/v2/{self.name}/blobs/uploads/")
         location = urlsplit(headers["Location"])
         query = "&".join(filter(None, [location.query, f"digest={descriptor['digest']}"]))
         octets = "application/octet-stream"
@@ -198,10 +198,10 @@ class Requests:
         """Download manifest and blobs, verify them, and tell the image's digest."""
         path = f"/v2/{self.name}"
         where = self.registry.pull
-        _, content = self.send("GET", where, f"{path}/manifests/{self.tag}", Accept=MANIFEST)
+        _headers, content = self.send("GET", where, f"{path}/manifests/{self.tag}", Accept=MANIFEST)
         manifest = json.loads(content)
         for descriptor in [manifest["config"], *manifest["layers"]]:
-            _, blob = self.send("GET", where, f"{path}/blobs/{descriptor['digest']}")
+            _headers, blob = self.send("GET", where, f"{path}/blobs/{descriptor['digest']}")
             if digest_of(blob) != descriptor["digest"]:
                 raise DemoError(f"the registry sent other content for {descriptor['digest']}")
         return digest_of(content)

@@ -36,10 +36,12 @@ class Remote(Protocol):
     """A transfer that upstream began: the blob's whole size in bytes, and what follows."""
 
     @property
-    def size(self) -> int | None: ...
+    def size(self) -> int | None:
+        """Return the whole size in bytes where upstream tells it."""
 
     @property
-    def chunks(self) -> AsyncIterator[bytes]: ...
+    def chunks(self) -> AsyncIterator[bytes]:
+        """Return what follows."""
 
 
 #: Ask upstream for a blob from an offset on.

@@ -29,7 +29,7 @@ def parse_authorization(header: str | None) -> Basic | Bearer | None:
     """Return what a header holds; ``Unauthorized`` for one that is malformed."""
     if not header:
         return None
-    scheme, _, value = header.strip().partition(" ")
+    scheme, _separator, value = header.strip().partition(" ")
     if scheme.lower() == "bearer":
         return Bearer(value.strip())
     if scheme.lower() == "basic":

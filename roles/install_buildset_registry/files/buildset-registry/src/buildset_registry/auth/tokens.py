@@ -38,8 +38,8 @@ def parse_scope(text: str) -> Scope | None:
     """Parse ``repository:<name>:<actions>`` or ``registry:catalog:*``; None for anything else."""
     if text == _CATALOG:
         return Scope(None, frozenset({"*"}), "catalog")
-    kind, _, rest = text.partition(":")
-    resource, _, actions = rest.rpartition(":")
+    kind, _separator, rest = text.partition(":")
+    resource, _separator, actions = rest.rpartition(":")
     if kind.partition("(")[0] != "repository":
         return None
     try:

@@ -29,15 +29,20 @@ class Supervisor(Protocol):
     """What runs a registry."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """Return what ``--supervisor`` calls it."""
 
-    def pid(self) -> int | None: ...
+    def pid(self) -> int | None:
+        """Return the process that runs the registry, or None."""
 
-    def start(self) -> None: ...
+    def start(self) -> None:
+        """Start the registry."""
 
-    def stop(self, seconds: float) -> bool: ...
+    def stop(self, seconds: float) -> bool:
+        """Stop it within so many seconds, and tell whether it ran."""
 
-    def remove(self) -> None: ...
+    def remove(self) -> None:
+        """Leave nothing of the supervision behind."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -83,7 +83,7 @@ class Supervisor:
         )
         if self._stopping:  # told so before there was a server to tell
             os.kill(self._server, signal.SIGTERM)
-        _, status = os.waitpid(self._server, 0)
+        _pid, status = os.waitpid(self._server, 0)
         self._server = 0
         return os.waitstatus_to_exitcode(status)
 

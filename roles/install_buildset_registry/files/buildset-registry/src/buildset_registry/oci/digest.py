@@ -19,9 +19,11 @@ _DIGEST = re.compile(r"(sha256):([a-f0-9]{64})|(sha512):([a-f0-9]{128})")
 class Hasher(Protocol):
     """What ``hashlib`` gives; pieces over 2 KB are hashed without the GIL."""
 
-    def update(self, data: bytes, /) -> None: ...
+    def update(self, data: bytes, /) -> None:
+        """Hash more data."""
 
-    def hexdigest(self) -> str: ...
+    def hexdigest(self) -> str:
+        """Return the hash of the data so far."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,7 +61,7 @@ class RepositoryName(str):
             if host in _DOCKER_HUB_NAMES:
                 return name
             return cls.parse(f"{host.replace(':', '__')}/{name}")
-        first, _, rest = name.partition("/")
+        first, _separator, rest = name.partition("/")
         if rest and first in _DOCKER_HUB_NAMES:
             return cls(rest)
         return name
@@ -69,7 +69,7 @@ class RepositoryName(str):
     @property
     def host(self) -> str:
         """The registry that the name belongs to, as ``host`` or ``host:port``."""
-        first, separator, _ = self.partition("/")
+        first, separator, _rest = self.partition("/")
         if separator:
             with_port = _HOST_WITH_PORT.fullmatch(first)
             if with_port:
@@ -93,7 +93,7 @@ class RepositoryName(str):
         """
         if "/" not in self:
             return self, RepositoryName(f"library/{self}")
-        first, _, rest = self.partition("/")
+        first, _separator, rest = self.partition("/")
         if first == "library" and "/" not in rest:
             return self, RepositoryName(rest)
         return (self,)

@@ -41,9 +41,11 @@ class TagTarget:
 class Reader(Protocol):
     """Read content that may still be growing."""
 
-    async def read(self, offset: int, length: int) -> bytes: ...
+    async def read(self, offset: int, length: int) -> bytes:
+        """Return up to ``length`` bytes; nothing means that no more is there yet."""
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Let go of the content."""
 
 
 class Upload(Protocol):
@@ -69,7 +71,8 @@ class Upload(Protocol):
 class Uploads(Protocol):
     """Upload sessions of repositories; they outlive a restart of the server."""
 
-    async def create(self, name: RepositoryName) -> Upload: ...
+    async def create(self, name: RepositoryName) -> Upload:
+        """Begin a session."""
 
     async def resume(self, name: RepositoryName, upload_id: UploadId) -> Upload:
         """Find a session by its identifier, or raise ``BlobUploadUnknown``."""
@@ -81,7 +84,8 @@ class Blobs(Protocol):
     async def size(self, digest: Digest) -> int | None:
         """Return the size in bytes, or None where there is no such blob."""
 
-    async def open(self, digest: Digest) -> BlobFile | None: ...
+    async def open(self, digest: Digest) -> BlobFile | None:
+        """Tell where a blob is, or None where there is no such blob."""
 
     async def read(self, digest: Digest) -> bytes | None:
         """Return a small blob (a manifest) whole."""
@@ -96,7 +100,8 @@ class Blobs(Protocol):
 class Links(Protocol):
     """Which digests belong to a repository."""
 
-    async def has(self, digest: Digest) -> bool: ...
+    async def has(self, digest: Digest) -> bool:
+        """Tell whether the digest is linked."""
 
     async def target(self, digest: Digest) -> Digest | None:
         """Return the digest under which the content is stored.
@@ -104,27 +109,34 @@ class Links(Protocol):
         It is another one where distribution was given a blob by sha512: it stores it by sha256.
         """
 
-    async def add(self, digest: Digest) -> None: ...
+    async def add(self, digest: Digest) -> None:
+        """Link a digest."""
 
-    async def remove(self, digest: Digest) -> bool: ...
+    async def remove(self, digest: Digest) -> bool:
+        """Unlink a digest, and tell whether it was linked."""
 
 
 class Manifests(Links, Protocol):
     """Links to manifests; a media type that the bytes do not tell is kept beside the link."""
 
-    async def media_type(self, digest: Digest) -> str | None: ...
+    async def media_type(self, digest: Digest) -> str | None:
+        """Return the media type that is kept, or None."""
 
-    async def set_media_type(self, digest: Digest, media_type: str) -> None: ...
+    async def set_media_type(self, digest: Digest, media_type: str) -> None:
+        """Keep a media type."""
 
 
 class Tags(Protocol):
     """Names for manifests; setting one replaces what it pointed to, at once and whole."""
 
-    async def get(self, tag: Tag) -> TagTarget | None: ...
+    async def get(self, tag: Tag) -> TagTarget | None:
+        """Return what a tag points to, or None where there is no such tag."""
 
-    async def set(self, tag: Tag, digest: Digest) -> None: ...
+    async def set(self, tag: Tag, digest: Digest) -> None:
+        """Point a tag to a manifest."""
 
-    async def remove(self, tag: Tag) -> bool: ...
+    async def remove(self, tag: Tag) -> bool:
+        """Remove a tag, and tell whether it was there."""
 
     async def all(self) -> list[Tag]:
         """Return all tags in lexical order."""
@@ -133,27 +145,34 @@ class Tags(Protocol):
 class Referrers(Protocol):
     """Which manifests name a manifest as their subject."""
 
-    async def add(self, subject: Digest, digest: Digest) -> None: ...
+    async def add(self, subject: Digest, digest: Digest) -> None:
+        """Note that a manifest names a subject."""
 
-    async def remove(self, subject: Digest, digest: Digest) -> bool: ...
+    async def remove(self, subject: Digest, digest: Digest) -> bool:
+        """Forget it, and tell whether it was noted."""
 
-    async def of(self, subject: Digest) -> list[Digest]: ...
+    async def of(self, subject: Digest) -> list[Digest]:
+        """Return the manifests that name a subject."""
 
 
 class RepositoryIndex(Protocol):
     """One repository's links."""
 
     @property
-    def layers(self) -> Links: ...
+    def layers(self) -> Links:
+        """Return the links to layers and configurations."""
 
     @property
-    def manifests(self) -> Manifests: ...
+    def manifests(self) -> Manifests:
+        """Return the links to manifests."""
 
     @property
-    def tags(self) -> Tags: ...
+    def tags(self) -> Tags:
+        """Return the tags."""
 
     @property
-    def referrers(self) -> Referrers: ...
+    def referrers(self) -> Referrers:
+        """Return the referrers."""
 
     async def exists(self) -> bool:
         """Tell whether the repository is known: something is linked here."""
@@ -163,14 +182,18 @@ class Store(Protocol):
     """Everything that is kept."""
 
     @property
-    def blobs(self) -> Blobs: ...
+    def blobs(self) -> Blobs:
+        """Return the content of all repositories."""
 
     @property
-    def uploads(self) -> Uploads: ...
+    def uploads(self) -> Uploads:
+        """Return the upload sessions."""
 
-    def pushed(self, name: RepositoryName) -> RepositoryIndex: ...
+    def pushed(self, name: RepositoryName) -> RepositoryIndex:
+        """Return the links of what was pushed."""
 
-    def cached(self, name: RepositoryName) -> RepositoryIndex: ...
+    def cached(self, name: RepositoryName) -> RepositoryIndex:
+        """Return the links of what was pulled through."""
 
     async def repositories(self) -> list[RepositoryName]:
         """Return the names of all repositories in lexical order."""

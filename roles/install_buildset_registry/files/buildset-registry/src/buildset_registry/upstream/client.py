@@ -72,11 +72,12 @@ class UpstreamClient:
         *,
         user_agent: str = f"buildset-registry/{__version__}",
         timeouts: Timeouts | None = None,
-        environment: Mapping[str, str] = os.environ,
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         self.counters = Counters()
         self._rules = rules
-        self._settings = (user_agent, timeouts or Timeouts(), environment)
+        surroundings = os.environ if environment is None else environment
+        self._settings = (user_agent, timeouts or Timeouts(), surroundings)
         self._opening = asyncio.Lock()
         self._exchange: Exchange | None = None
 
@@ -97,7 +98,7 @@ class UpstreamClient:
                 raise Failure(f"has {digest} where {reference} was asked for")
             return Descriptor(_media_type(response.headers), digest, size)
 
-        _, told = await self._first(name, wanted, use)
+        _site, told = await self._first(name, wanted, use)
         if told is not None:
             return told
         fetched = await self.manifest(name, reference)
@@ -114,7 +115,7 @@ class UpstreamClient:
             raw = await response.read(MAX_MANIFEST)
             return RemoteManifest(raw, media_type, _verified(raw, reference, response.headers))
 
-        _, manifest = await self._first(name, wanted, use)
+        _site, manifest = await self._first(name, wanted, use)
         return manifest
 
     async def blob_size(self, name: RepositoryName, digest: Digest) -> int:
@@ -127,7 +128,7 @@ class UpstreamClient:
                 raise Failure(f"does not tell the size of {digest}")
             return size
 
-        _, size = await self._first(name, wanted, use)
+        _site, size = await self._first(name, wanted, use)
         return size
 
     @asynccontextmanager

@@ -52,7 +52,7 @@ def onward(source: str, target: str) -> str:
     if told.scheme and not told.netloc:
         raise _not_a_url(target)
     url = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], fragment=""))
-    scheme, host, _ = origin(url)
+    scheme, host, _port = origin(url)
     if scheme == "http" and urlsplit(source).scheme != "http":
         raise Failure(f"sends on to {without_query(url)}, which is without TLS; this is refused")
     if is_forbidden(host):

@@ -79,9 +79,9 @@ def _matches(item: str, host: str, address: _Address | None, port: int) -> bool:
 
 def _split_port(item: str) -> tuple[str, str]:
     if item.startswith("["):
-        name, _, port = item[1:].partition("]")
+        name, _separator, port = item[1:].partition("]")
         return name, port.lstrip(":")
-    name, _, port = item.partition(":")
+    name, _separator, port = item.partition(":")
     return (item, "") if ":" in port else (name, port)
 
 

@@ -99,7 +99,7 @@ class Site:
 
     def lacks(self, wanted: Wanted) -> RegistryError:
         """Return the refusal for what the upstream does not have."""
-        kind, _, reference = wanted.path.partition("/")
+        kind, _separator, reference = wanted.path.partition("/")
         return wanted.missing(
             f"upstream {self._name} has no {kind[:-1]} {reference} in {self._repository}"
         )

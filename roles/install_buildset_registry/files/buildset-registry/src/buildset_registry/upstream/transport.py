@@ -104,7 +104,7 @@ class Transport:
         Storage services refuse a request that has both a signed URL and an Authorization.
         """
         url, headers = request.url, dict(request.headers)
-        for _ in range(_MOST_REDIRECTS + 1):
+        for _hop in range(_MOST_REDIRECTS + 1):
             response = await self._hop(request, url, headers)
             location = response.headers.get("Location")
             if response.status not in _REDIRECTS or location is None:
