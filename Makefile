@@ -4,6 +4,7 @@
 TIERS = lint types architecture tests interop clients documentation collection importer sanity roles molecule
 CHECK = .venv/bin/python tools/tiers.py
 PLAYBOOK = ANSIBLE_ROLES_PATH=roles ANSIBLE_LOCALHOST_WARNING=false \
+	ANSIBLE_DISPLAY_SKIPPED_HOSTS=false ANSIBLE_CALLBACK_RESULT_FORMAT=yaml \
 	.venv/bin/ansible-playbook --inventory localhost, --connection local
 
 .PHONY: help run stop venv test soak lint docs locks clean
