@@ -30,6 +30,12 @@ class Program:
     @contextlib.contextmanager
     def serving(self, storage: Path, identity: "Identity"):
         """Serve ``storage`` over TLS; yields a client that may do everything."""
+        with self.running(storage, identity) as (client, _):
+            yield client
+
+    @contextlib.contextmanager
+    def running(self, storage: Path, identity: "Identity"):
+        """Serve ``storage`` over TLS; yields a client that may do everything, and the process."""
         folder = identity.folder
         with socket.create_server(("127.0.0.1", 0)) as probe:
             port = probe.getsockname()[1]
@@ -46,7 +52,7 @@ class Program:
             try:
                 with client:
                     _wait(client, process, Path(log.name))
-                    yield client
+                    yield client, process
             finally:
                 process.send_signal(signal.SIGTERM)
                 try:

@@ -7,7 +7,7 @@ because it is found first; removing the pushed tag uncovers upstream's again.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from buildset_registry.errors import RegistryError
@@ -95,11 +95,9 @@ class Holdings:
                 return True
         return False
 
-    async def tags(self, name: RepositoryName) -> list[Tag]:
-        found: set[Tag] = set()
-        for index in self.all(name):
-            found.update(await index.tags.all())
-        return sorted(found)
+    async def tags(self, name: RepositoryName) -> list[Sequence[Tag]]:
+        """Return the sorted tags of each place that holds some; a tag may be in several."""
+        return [tags for index in self.all(name) if (tags := await index.tags.all())]
 
     async def referrers(self, name: RepositoryName, subject: Digest) -> list[Manifest]:
         """Return the manifests whose subject is ``subject``, in the order of their digests."""

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -27,16 +28,23 @@ from buildset_registry.store.base import BlobFile, RepositoryIndex, Store, Uploa
 class Page:
     """A part of a sorted list, and whether more follows."""
 
-    items: list[str]
+    items: Sequence[str]
     more: bool
 
     @classmethod
-    def of(cls, items: list[str], limit: int | None, last: str | None) -> Page:
-        """Cut the page of ``limit`` items that come after ``last``."""
-        rest = [item for item in items if last is None or item > last]
+    def of(cls, lists: Sequence[Sequence[str]], limit: int | None, last: str | None) -> Page:
+        """Cut the page of ``limit`` items that come after ``last`` out of sorted lists.
+
+        The cost is that of the page, not of the lists.
+        """
+        parts = []
+        for items in lists:
+            start = 0 if last is None else bisect_right(items, last)
+            parts.append(items[start : None if limit is None else start + limit + 1])
+        found = parts[0] if len(parts) == 1 else sorted({item for part in parts for item in part})
         if limit is None:
-            return cls(rest, False)
-        return cls(rest[:limit], 0 < limit < len(rest))
+            return cls(found, False)
+        return cls(found[:limit], 0 < limit < len(found))
 
 
 class Registry:
@@ -82,11 +90,10 @@ class Registry:
         tags = await self._holdings.tags(name)
         if not tags and not await self._holdings.exists(name):
             raise NameUnknown(f"there is no repository {name}")
-        return Page.of([str(tag) for tag in tags], limit, last)
+        return Page.of(tags, limit, last)
 
     async def repositories(self, limit: int | None, last: str | None) -> Page:
-        names = await self._store.repositories()
-        return Page.of([str(name) for name in names], limit, last)
+        return Page.of([await self._store.repositories()], limit, last)
 
     async def referrers(
         self, name: RepositoryName, subject: Digest, artifact_type: str | None

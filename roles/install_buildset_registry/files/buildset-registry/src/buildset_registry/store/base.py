@@ -13,7 +13,7 @@ returns False and is no error.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -138,8 +138,8 @@ class Tags(Protocol):
     async def remove(self, tag: Tag) -> bool:
         """Remove a tag, and tell whether it was there."""
 
-    async def all(self) -> list[Tag]:
-        """Return all tags in lexical order."""
+    async def all(self) -> Sequence[Tag]:
+        """Return all tags in lexical order; what is returned does not follow later changes."""
 
 
 class Referrers(Protocol):
@@ -195,5 +195,5 @@ class Store(Protocol):
     def cached(self, name: RepositoryName) -> RepositoryIndex:
         """Return the links of what was pulled through."""
 
-    async def repositories(self) -> list[RepositoryName]:
-        """Return the names of all repositories in lexical order."""
+    async def repositories(self) -> Sequence[RepositoryName]:
+        """Return the names of all repositories in lexical order, as they are now."""

@@ -13,17 +13,19 @@ import os
 import shutil
 import uuid
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 
 from buildset_registry.errors import BlobUploadInvalid, BlobUploadUnknown, DigestInvalid
 from buildset_registry.oci.digest import Digest, Hasher, hasher
-from buildset_registry.oci.names import RepositoryName, UploadId
+from buildset_registry.oci.names import RepositoryName, Tag, UploadId
 from buildset_registry.store import layout
 from buildset_registry.store.base import BlobFile
 from buildset_registry.store.disk import Disk
-from buildset_registry.store.links import FileRepository, walk_repositories
+from buildset_registry.store.links import FileRepository, is_repository, walk_repositories
+from buildset_registry.store.listings import Listings
 
 #: Uploads whose hash state is kept in memory; others are read again when they go on.
 _KEPT_SESSIONS = 1024
@@ -36,18 +38,32 @@ class FilesystemStore:
     def __init__(self, storage: Path) -> None:
         self._storage = storage
         self._disk = Disk(storage)
+        self._names: Listings[RepositoryName] = Listings()
+        self._tags: Listings[Tag] = Listings()
         self.blobs = FileBlobs(storage, self._disk)
         self.uploads = FileUploads(storage, self._disk)
 
     def pushed(self, name: RepositoryName) -> FileRepository:
-        return FileRepository(layout.repository(self._storage, name), self._disk)
+        return self._repository(name, layout.repository(self._storage, name))
 
     def cached(self, name: RepositoryName) -> FileRepository:
-        folder = layout.upstream(layout.repository(self._storage, name))
-        return FileRepository(folder, self._disk)
+        return self._repository(name, layout.upstream(layout.repository(self._storage, name)))
 
-    async def repositories(self) -> list[RepositoryName]:
-        return await asyncio.to_thread(walk_repositories, layout.repositories(self._storage))
+    def _repository(self, name: RepositoryName, folder: Path) -> FileRepository:
+        return FileRepository(folder, self._disk, self._tags, partial(self._listed, name))
+
+    async def repositories(self) -> Sequence[RepositoryName]:
+        root = layout.repositories(self._storage)
+        known = self._names.known(root)
+        if known is not None:
+            return known
+        return await asyncio.to_thread(self._names.read, root, partial(walk_repositories, root))
+
+    def _listed(self, name: RepositoryName) -> None:
+        """Keep the list of repositories right after a change of one."""
+        folder = layout.repository(self._storage, name)
+        root = layout.repositories(self._storage)
+        self._names.changed(root, name, partial(is_repository, folder))
 
     def close(self) -> None:
         self._disk.close()

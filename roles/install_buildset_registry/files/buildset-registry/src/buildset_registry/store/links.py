@@ -4,24 +4,33 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from buildset_registry.errors import RegistryError
+from buildset_registry.errors import NameInvalid, RegistryError, TagInvalid
 from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.names import RepositoryName, Tag
 from buildset_registry.store import layout
 from buildset_registry.store.base import TagTarget
 from buildset_registry.store.disk import Disk
+from buildset_registry.store.listings import Listings
+
+_PARTS = frozenset({layout.MANIFESTS, layout.LAYERS, layout.UPSTREAM})
+
+
+def _unlisted() -> None:
+    """Tell nobody of a new link."""
 
 
 class FileLinks:
     """``<folder>/<algorithm>/<hex>/link``."""
 
-    def __init__(self, folder: Path, disk: Disk) -> None:
+    def __init__(self, folder: Path, disk: Disk, listed: Callable[[], None] = _unlisted) -> None:
         self._folder = folder
         self._disk = disk
+        self._listed = listed
 
     async def has(self, digest: Digest) -> bool:
         return _present(layout.link(self._folder, digest))
@@ -30,7 +39,11 @@ class FileLinks:
         return read_link(layout.link(self._folder, digest))
 
     async def add(self, digest: Digest) -> None:
-        await asyncio.to_thread(write_link, self._disk, self._folder, digest)
+        await asyncio.to_thread(self._add, digest)
+
+    def _add(self, digest: Digest) -> None:
+        write_link(self._disk, self._folder, digest)
+        self._listed()
 
     async def remove(self, digest: Digest) -> bool:
         folder = layout.link(self._folder, digest).parent
@@ -54,9 +67,10 @@ class FileManifests(FileLinks):
 class FileTags:
     """``_manifests/tags/<tag>/{current,index}``."""
 
-    def __init__(self, repository: Path, disk: Disk) -> None:
+    def __init__(self, repository: Path, disk: Disk, lists: Listings[Tag]) -> None:
         self._repository = repository
         self._disk = disk
+        self._lists = lists
 
     async def get(self, tag: Tag) -> TagTarget | None:
         path = layout.tag_link(self._repository, tag)
@@ -70,23 +84,34 @@ class FileTags:
         await asyncio.to_thread(self._set, tag, digest)
 
     async def remove(self, tag: Tag) -> bool:
-        folder = layout.tags(self._repository) / tag
-        return await asyncio.to_thread(self._disk.remove_tree, folder)
+        return await asyncio.to_thread(self._remove, tag)
 
-    async def all(self) -> list[Tag]:
-        return await asyncio.to_thread(self._all)
+    async def all(self) -> Sequence[Tag]:
+        folder = layout.tags(self._repository)
+        known = self._lists.known(folder)
+        if known is not None:
+            return known
+        return await asyncio.to_thread(self._lists.read, folder, self._scan)
 
     def _set(self, tag: Tag, digest: Digest) -> None:
         write_link(self._disk, layout.tag_index(self._repository, tag), digest)
-        self._disk.write(layout.tag_link(self._repository, tag), str(digest).encode())
+        path = layout.tag_link(self._repository, tag)
+        self._disk.write(path, str(digest).encode())
+        self._lists.changed(layout.tags(self._repository), tag, path.exists)
 
-    def _all(self) -> list[Tag]:
+    def _remove(self, tag: Tag) -> bool:
         folder = layout.tags(self._repository)
-        return sorted(
-            Tag(entry.name)
-            for entry in _entries(folder)
-            if _present(layout.tag_link(self._repository, Tag(entry.name)))
-        )
+        removed = self._disk.remove_tree(folder / tag)
+        self._lists.changed(folder, tag, layout.tag_link(self._repository, tag).exists)
+        return removed
+
+    def _scan(self) -> Iterator[Tag]:
+        """Find the tags; what is no tag's name was put there by nobody whom we know."""
+        for entry in _entries(layout.tags(self._repository)):
+            with contextlib.suppress(TagInvalid):
+                tag = Tag.parse(entry.name)
+                if _present(layout.tag_link(self._repository, tag)):
+                    yield tag
 
 
 class FileReferrers:
@@ -121,11 +146,13 @@ class FileReferrers:
 class FileRepository:
     """One repository's links, below its own folder or below its ``_upstream``."""
 
-    def __init__(self, folder: Path, disk: Disk) -> None:
+    def __init__(
+        self, folder: Path, disk: Disk, lists: Listings[Tag], listed: Callable[[], None]
+    ) -> None:
         self._folder = folder
-        self.layers = FileLinks(layout.layers(folder), disk)
-        self.manifests = FileManifests(layout.revisions(folder), disk)
-        self.tags = FileTags(folder, disk)
+        self.layers = FileLinks(layout.layers(folder), disk, listed)
+        self.manifests = FileManifests(layout.revisions(folder), disk, listed)
+        self.tags = FileTags(folder, disk, lists)
         self.referrers = FileReferrers(folder, disk)
 
     async def exists(self) -> bool:
@@ -153,18 +180,20 @@ def write_link(disk: Disk, folder: Path, digest: Digest) -> None:
         disk.write(path, str(digest).encode())
 
 
-def walk_repositories(root: Path) -> list[RepositoryName]:
-    """Find every folder that holds a repository's links, in lexical order of the names."""
-    return sorted(RepositoryName(name) for name in _walk(root, ""))
+def is_repository(folder: Path) -> bool:
+    """Tell whether a folder holds a repository's links."""
+    return any(_present(folder / part) for part in _PARTS)
 
 
-def _walk(folder: Path, name: str) -> Iterator[str]:
+def walk_repositories(folder: Path, name: str = "") -> Iterator[RepositoryName]:
+    """Find every folder that holds a repository's links, the ones inside others too."""
     children = [entry.name for entry in _entries(folder) if entry.is_dir()]
-    if name and not {layout.MANIFESTS, layout.LAYERS, layout.UPSTREAM}.isdisjoint(children):
-        yield name
+    if name and not _PARTS.isdisjoint(children):
+        with contextlib.suppress(NameInvalid):
+            yield RepositoryName.parse(name)
     for child in children:
         if not child.startswith("_"):
-            yield from _walk(folder / child, f"{name}/{child}" if name else child)
+            yield from walk_repositories(folder / child, f"{name}/{child}" if name else child)
 
 
 def _entries(folder: Path) -> list[os.DirEntry[str]]:

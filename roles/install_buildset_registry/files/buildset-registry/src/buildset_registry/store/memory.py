@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import time
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 from buildset_registry.errors import BlobUploadUnknown, DigestInvalid
@@ -33,7 +33,7 @@ class MemoryStore:
     def cached(self, name: RepositoryName) -> MemoryRepository:
         return self._cached.setdefault(name, MemoryRepository())
 
-    async def repositories(self) -> list[RepositoryName]:
+    async def repositories(self) -> Sequence[RepositoryName]:
         both = [*self._pushed.items(), *self._cached.items()]
         return sorted({name for name, index in both if await index.exists()})
 
@@ -198,7 +198,7 @@ class MemoryTags:
     async def remove(self, tag: Tag) -> bool:
         return self._targets.pop(tag, None) is not None
 
-    async def all(self) -> list[Tag]:
+    async def all(self) -> Sequence[Tag]:
         return sorted(self._targets)
 
 

@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Lists in memory say what is in the folder, whatever happens to it meanwhile."""
+
+import random
+import threading
+from pathlib import Path
+
+from buildset_registry.store.listings import Listings
+
+FOLDER = Path("folder")
+
+
+class Folder:
+    """Names that threads add and remove, each change told to the lists."""
+
+    def __init__(self, listings):
+        self.names = set()
+        self.scans = 0
+        self._listings = listings
+
+    def scan(self):
+        self.scans += 1
+        return list(self.names)
+
+    def add(self, name):
+        self.names.add(name)
+        self._listings.changed(FOLDER, name, lambda: name in self.names)
+
+    def remove(self, name):
+        self.names.discard(name)
+        self._listings.changed(FOLDER, name, lambda: name in self.names)
+
+
+def test_a_list_is_read_once_and_follows_changes():
+    """It stays sorted, and what was handed out before stays as it was."""
+    listings = Listings()
+    folder = Folder(listings)
+    folder.add("b")
+    assert listings.known(FOLDER) is None
+    before = listings.read(FOLDER, folder.scan)
+    for name in ("c", "a", "b"):
+        folder.add(name)
+    folder.remove("c")
+    folder.remove("never there")
+    assert (before, listings.known(FOLDER), folder.scans) == (["b"], ["a", "b"], 1)
+
+
+def test_a_change_during_the_scan_is_not_lost():
+    """What the scan did not see, or saw and is gone, is put right at its end."""
+    listings = Listings()
+    folder = Folder(listings)
+    folder.add("gone")
+
+    def scan():
+        found = folder.scan()
+        folder.add("new")
+        folder.remove("gone")
+        return found
+
+    assert listings.read(FOLDER, scan) == ["new"]
+    assert listings.known(FOLDER) == ["new"]
+
+
+def test_a_scan_that_fails_leaves_nothing():
+    """The next one begins anew."""
+    listings = Listings()
+    folder = Folder(listings)
+
+    def scan():
+        raise PermissionError
+
+    try:
+        listings.read(FOLDER, scan)
+    except PermissionError:
+        folder.add("a")
+    assert listings.known(FOLDER) is None
+    assert listings.read(FOLDER, folder.scan) == ["a"]
+
+
+def test_threads_that_change_and_read_at_once():
+    """At the end the list is the folder, read or followed."""
+    listings = Listings()
+    folder = Folder(listings)
+
+    def work(seed):
+        chosen = random.Random(seed)
+        for _ in range(300):
+            name = str(chosen.randrange(20))
+            chosen.choice((folder.add, folder.remove))(name)
+            if chosen.random() < 0.1:
+                listings.read(FOLDER, folder.scan)
+
+    threads = [threading.Thread(target=work, args=(seed,)) for seed in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert listings.known(FOLDER) == sorted(folder.names)
+
+
+def test_room_is_limited():
+    """Of many lists the ones used last are kept; one that is too large stays while it is used."""
+    listings = Listings(kept_names=100)
+    for number in range(10):
+        listings.read(Path(str(number)), lambda: map(str, range(15)))
+    kept = [number for number in range(10) if listings.known(Path(str(number))) is not None]
+    assert kept == [6, 7, 8, 9]
+    listings.read(FOLDER, lambda: map(str, range(1000)))
+    assert len(listings.known(FOLDER)) == 1000
