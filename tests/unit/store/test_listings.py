@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Lists in memory say what is in the folder, whatever happens to it meanwhile."""
 
-import random
 import threading
 from pathlib import Path
 
@@ -83,11 +82,10 @@ def test_threads_that_change_and_read_at_once():
     folder = Folder(listings)
 
     def work(seed):
-        chosen = random.Random(seed)
-        for _ in range(300):
-            name = str(chosen.randrange(20))
-            chosen.choice((folder.add, folder.remove))(name)
-            if chosen.random() < 0.1:
+        for number in range(seed, seed + 300):
+            change = folder.remove if number % 3 == 0 else folder.add
+            change(str(number * 13 % 20))
+            if number % 10 == 0:
                 listings.read(FOLDER, folder.scan)
 
     threads = [threading.Thread(target=work, args=(seed,)) for seed in range(4)]
