@@ -107,6 +107,14 @@ def install_wheel(session: nox.Session) -> None:
 
 
 @nox.session(python=PYTHON)
+def conformance(session: nox.Session) -> None:
+    """Run the OCI conformance suite, for two versions of the specification and both stores."""
+    install(session, "test", payload=True)
+    go_tools(session, "conformance")
+    pytest(session, "tests/conformance")
+
+
+@nox.session(python=PYTHON)
 def documentation(session: nox.Session) -> None:
     """Build the documentation, and check that it leaves nothing out."""
     install(session, "docs", payload=True)

@@ -114,8 +114,8 @@ class Harness:
     def __exit__(self, *exc):
         self._stack.close()
 
-    def start(self, name="registry", *, single=False, auth=None, upstreams=()):
-        """Start a registry and wait until it answers."""
+    def start(self, name="registry", *, single=False, auth=None, upstreams=(), **settings):
+        """Start a registry, with what else the configuration may say, and wait until it answers."""
         ports = [free_port(), free_port()]
         config = {
             "endpoints": {"single": {"port": ports[0], "address": "127.0.0.1"}}
@@ -128,6 +128,7 @@ class Harness:
             "tls": {"certificate": str(self._certificate), "key": str(self._key)},
             "auth": {"htpasswd": "htpasswd", **(auth or {})},
             "upstreams": list(upstreams),
+            **settings,
         }
         log = self.folder / f"{name}.log"
         stop, alive = self._stack.enter_context(_serving(parse(config, name, self.folder), log))

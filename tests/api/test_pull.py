@@ -62,7 +62,7 @@ def test_a_range_outside_is_416_and_nonsense_is_ignored(registry):
     registry.push_blob("org/app", CONTENT)
     answer = registry.pull.get(BLOB, headers={"Range": "bytes=1024-"})
     assert (answer.status_code, answer.headers["content-range"]) == (416, "bytes */1024")
-    for header in ("bytes=9-1", "lines=1-2", "bytes=-", "nonsense"):
+    for header in ("bytes=0-99999999999999999999", "lines=1-2", "bytes=-", "nonsense"):
         assert registry.pull.get(BLOB, headers={"Range": header}).status_code == 200
 
 

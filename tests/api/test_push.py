@@ -172,6 +172,18 @@ def test_a_manifest_without_its_blobs_is_refused(registry):
     assert registry.pull.get("/v2/org/other/manifests/v1").status_code == 404
 
 
+def test_a_manifest_before_its_blobs_where_that_is_allowed(harness):
+    """``sparse_images`` lets the layers come later."""
+    registry = harness.start(sparse_images=True)
+    raw = registry.image("org/app")
+    assert registry.put_manifest("org/other", "v1", raw).status_code == 201
+    assert registry.pull.get("/v2/org/other/manifests/v1").content == raw
+    digest = json.loads(raw)["layers"][0]["digest"]
+    assert registry.pull.get(f"/v2/org/other/blobs/{digest}").status_code == 404
+    registry.push_blob("org/other", b"seed" * 10)
+    assert registry.pull.get(f"/v2/org/other/blobs/{digest}").status_code == 200
+
+
 @pytest.mark.parametrize(
     ("reference", "content", "media_type", "status", "expected"),
     [

@@ -25,6 +25,12 @@ def test_paths_are_relative_to_the_file(tmp_path):
     assert config.auth.anonymous_pull
 
 
+def test_the_word_memory_is_no_folder():
+    """Everything else is a path."""
+    assert parsed(storage="memory").storage == "memory"
+    assert parsed(storage="./memory").storage == Path("/etc/registry/memory")
+
+
 def test_every_kind_of_value_is_read():
     """Sections, lists, numbers, flags, paths and networks."""
     config = parsed(

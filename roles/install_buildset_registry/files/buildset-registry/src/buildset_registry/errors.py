@@ -120,6 +120,10 @@ class RangeNotSatisfiable(RegistryError):
     code, status, default = "RANGE_INVALID", 416, "range lies outside the content"
 
 
+class PreconditionFailed(RegistryError):
+    code, status, default = "PRECONDITION_FAILED", 412, "the content is not what If-Match names"
+
+
 class PaginationInvalid(RegistryError):
     code, status, default = "PAGINATION_NUMBER_INVALID", 400, "n must be a number from 0 on"
 

@@ -48,12 +48,19 @@ class Page:
 
 
 class Registry:
-    """One endpoint's view of the store; ``pull_through`` is absent where it never asks upstream."""
+    """One endpoint's view of the store.
 
-    def __init__(self, store: Store, pull_through: PullThrough | None = None) -> None:
+    ``pull_through`` is absent where it never asks upstream; ``sparse`` lets manifests in whose
+    blobs are not here.
+    """
+
+    def __init__(
+        self, store: Store, pull_through: PullThrough | None = None, *, sparse: bool = False
+    ) -> None:
         self._store = store
         self._holdings = Holdings(store)
         self._pull_through = pull_through
+        self._sparse = sparse
 
     # -- pull
 
@@ -136,7 +143,11 @@ class Registry:
         raw: bytes,
         content_type: str = "",
     ) -> Manifest:
-        """Store a manifest whose blobs are all here, then let the tags point to it."""
+        """Store a manifest whose blobs are all here, then let the tags point to it.
+
+        What an index lists may be missing: an index of more platforms than somebody mirrors is
+        sparse, and buildkit's caches list layers as if they were manifests.
+        """
         wanted = [one for one in references if isinstance(one, Digest)]
         algorithm = wanted[0].algorithm if wanted else "sha256"
         manifest = Manifest.parse(raw, content_type, algorithm)
@@ -189,6 +200,8 @@ class Registry:
         try:
             blob = await self.blob(name, digest)
         except BlobUnknown:
+            if self._sparse:
+                return
             raise ManifestBlobUnknown(
                 f"{name} has no blob {digest}; push the blob before the manifest",
                 detail={"digest": str(digest)},

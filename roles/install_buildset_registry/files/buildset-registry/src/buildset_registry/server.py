@@ -16,7 +16,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TextIO
+from typing import Literal, TextIO
 
 import uvloop
 from granian.constants import HTTPModes, Interfaces, SSLProtocols
@@ -35,7 +35,9 @@ from buildset_registry.http.context import Context
 from buildset_registry.listening import check_free, checked_pair, every_address
 from buildset_registry.pullthrough import PullThrough
 from buildset_registry.registry import Registry
+from buildset_registry.store.base import Store
 from buildset_registry.store.filesystem import FilesystemStore
+from buildset_registry.store.memory import MemoryStore
 from buildset_registry.upstream.client import UpstreamClient
 from buildset_registry.upstream.rules import Rules
 
@@ -70,7 +72,7 @@ class _Listener:
 
 async def serve(config: Config, output: TextIO, stop: asyncio.Event) -> None:
     """Serve until ``stop`` is set; then running requests end first."""
-    store = FilesystemStore(config.storage)
+    store = _open_store(config.storage)
     access_log = AccessLog(output)
     pull_through = PullThrough(
         store,
@@ -108,7 +110,7 @@ async def _until_stopped(
 
 
 def _listeners(
-    config: Config, store: FilesystemStore, pull_through: PullThrough, access_log: AccessLog
+    config: Config, store: Store, pull_through: PullThrough, access_log: AccessLog
 ) -> list[_Listener]:
     htpasswd = Htpasswd(config.auth.htpasswd) if config.auth.htpasswd else None
     tokens = Tokens(_token_key(config.auth), _SERVICE, config.auth.token_seconds)
@@ -125,11 +127,16 @@ def _listeners(
             private_hosts=frozenset(up.name for up in config.upstreams if up.private),
             allowed_networks=config.auth.allowed_networks,
         )
-        registry = Registry(store, None if role is Role.PUSH else pull_through)
+        through = None if role is Role.PUSH else pull_through
+        registry = Registry(store, through, sparse=config.sparse_images)
         authenticator = Authenticator(htpasswd, tokens, policy)
         context = Context(registry, policy, authenticator, push.port if push else 0)
         listeners.append(_Listener(role, endpoint, App(context, access_log)))
     return listeners
+
+
+def _open_store(storage: Path | Literal["memory"]) -> FilesystemStore | MemoryStore:
+    return FilesystemStore(storage) if isinstance(storage, Path) else MemoryStore()
 
 
 def _token_key(auth: Auth) -> bytes:

@@ -6,6 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
+from typing import Literal
 
 Network = IPv4Network | IPv6Network
 
@@ -126,8 +127,13 @@ class Config:
     """The whole file."""
 
     endpoints: Endpoints
-    storage: Path
-    """The data directory; ``docker/registry/v2`` is below it, as distribution lays it out."""
+    storage: Path | Literal["memory"]
+    """The data directory; ``docker/registry/v2`` is below it, as distribution lays it out. The word
+    ``memory`` keeps everything in memory until the process ends: for tests and throw-away."""
+
+    sparse_images: bool = False
+    """Whether an image may be pushed before its layers, or without some: the specification leaves
+    that to the registry. Refusing shows a broken push when it happens, not when it is pulled."""
 
     tls: Tls | None = None
     """Without it the registry speaks plain HTTP: behind a proxy that ends TLS."""

@@ -104,9 +104,11 @@ class _Reader:
         if hint == Network:
             return self._network(value, where)
         if typing.get_origin(hint) in (types.UnionType, typing.Union):
-            if value is None:
-                return None
-            return self._value(value, typing.get_args(hint)[0], where)
+            first, *others = typing.get_args(hint)
+            words = [word for other in others for word in typing.get_args(other)]
+            if value is None or value in words:
+                return value
+            return self._value(value, first, where)
         if isinstance(hint, type) and dataclasses.is_dataclass(hint):
             return self.section(value, hint, where)
         return self._scalar(value, hint, where)

@@ -4,30 +4,42 @@
 from __future__ import annotations
 
 from buildset_registry.auth.access import Role
+from buildset_registry.download import BlobStream
+from buildset_registry.http.byteranges import Read, byteranges
+from buildset_registry.http.conditions import (
+    conditional,
+    entity_tag,
+    not_modified,
+    range_applies,
+)
 from buildset_registry.http.context import Context
-from buildset_registry.http.ranges import content_range, parse_range
+from buildset_registry.http.ranges import content_range, parse_ranges
 from buildset_registry.http.request import Request
-from buildset_registry.http.response import File, Response, Stream
+from buildset_registry.http.response import File, Response, Stream, file_pieces
 from buildset_registry.oci.descriptor import OCTETS
 from buildset_registry.oci.digest import Digest
 from buildset_registry.store.base import BlobFile
 
 
 async def get(request: Request, context: Context) -> Response:
-    """Send a blob or a range of it."""
+    """Send a blob, a range of it, or several ranges."""
     digest = Digest.parse(request.path["digest"])
     headers = _headers(digest)
-    if not_modified(request, digest):
-        return Response(304, headers)
+    if conditional(request.headers):
+        # Whether it is here comes first (RFC 9110, 13.2.1), and asking does not fetch it.
+        await context.registry.blob_size(request.name, digest)
+        if not_modified(request.headers, digest):
+            return Response(304, headers)
     blob = await context.registry.blob(request.name, digest)
-    part = parse_range(request.headers.get("range"), blob.size)
-    start, end = part or (0, blob.size)
-    if part:
-        headers["Content-Range"] = content_range(start, end, blob.size)
-    status = 206 if part else 200
-    if isinstance(blob, BlobFile):
-        return Response(status, headers, File(blob.path, start, end, whole=part is None))
-    return Response(status, headers, Stream(end - start, blob.chunks(start, end)))
+    applies = range_applies(request.headers, digest)
+    spans = parse_ranges(request.headers.get("range") if applies else None, blob.size)
+    if not spans:
+        return Response(200, headers, _body(blob, 0, blob.size))
+    if len(spans) > 1:
+        headers["Content-Type"], body = byteranges(spans, blob.size, OCTETS, _reader(blob))
+        return Response(206, headers, body)
+    headers["Content-Range"] = content_range(*spans[0], blob.size)
+    return Response(206, headers, _body(blob, *spans[0]))
 
 
 async def head(request: Request, context: Context) -> Response:
@@ -39,6 +51,8 @@ async def head(request: Request, context: Context) -> Response:
     digest = Digest.parse(request.path["digest"])
     pushing = context.policy.endpoint is Role.SINGLE and request.identity.name is not None
     size = await context.registry.blob_size(request.name, digest, ask_upstream=not pushing)
+    if not_modified(request.headers, digest):
+        return Response(304, _headers(digest))
     return Response(200, {**_headers(digest), "Content-Length": str(size)})
 
 
@@ -48,19 +62,23 @@ async def delete(request: Request, context: Context) -> Response:
     return Response(202)
 
 
-def not_modified(request: Request, digest: Digest) -> bool:
-    """Tell whether the client has it already (If-None-Match, RFC 9110, 13.1.2)."""
-    wanted = request.headers.get("if-none-match", "")
-    return any(
-        tag.strip().removeprefix("W/").strip('"') == str(digest) for tag in wanted.split(",")
-    )
+def _body(blob: BlobFile | BlobStream, start: int, end: int) -> File | Stream:
+    if isinstance(blob, BlobFile):
+        return File(blob.path, start, end, whole=end - start == blob.size)
+    return Stream(end - start, blob.chunks(start, end))
+
+
+def _reader(blob: BlobFile | BlobStream) -> Read:
+    if isinstance(blob, BlobFile):
+        return lambda start, end: file_pieces(File(blob.path, start, end, whole=False))
+    return blob.chunks
 
 
 def _headers(digest: Digest) -> dict[str, str]:
     return {
         "Content-Type": OCTETS,
         "Docker-Content-Digest": str(digest),
-        "ETag": f'"{digest}"',
+        "ETag": entity_tag(digest),
         "Accept-Ranges": "bytes",
         "Cache-Control": "max-age=31536000",
     }

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from buildset_registry.errors import ManifestTooLarge
-from buildset_registry.http.blobs import not_modified
+from buildset_registry.http.conditions import entity_tag, not_modified
 from buildset_registry.http.context import Context
 from buildset_registry.http.request import Request
 from buildset_registry.http.response import Bytes, Response
@@ -21,9 +21,9 @@ async def get(request: Request, context: Context) -> Response:
     headers = {
         "Content-Type": stored.media_type,
         "Docker-Content-Digest": str(stored.digest),
-        "ETag": f'"{stored.digest}"',
+        "ETag": entity_tag(stored.digest),
     }
-    if not_modified(request, stored.digest):
+    if not_modified(request.headers, stored.digest):
         return Response(304, headers)
     return Response(200, headers, Bytes(stored.raw))
 

@@ -96,7 +96,7 @@ async def send_response(response: Response, receive: Receive, send: Send, *, hea
     if isinstance(body, File) and body.whole and body.size:
         await send({"type": "http.response.pathsend", "path": str(body.path)})
         return body.size
-    chunks = _file_pieces(body) if isinstance(body, File) else body.chunks
+    chunks = file_pieces(body) if isinstance(body, File) else body.chunks
     return await _send_pieces(chunks, receive, send)
 
 
@@ -127,7 +127,8 @@ async def _until_client_leaves(receive: Receive) -> None:
         pass
 
 
-async def _file_pieces(file: File) -> AsyncGenerator[bytes]:
+async def file_pieces(file: File) -> AsyncGenerator[bytes]:
+    """Yield a file's bytes; ``EOFError`` where there are fewer than were promised."""
     descriptor = os.open(file.path, os.O_RDONLY)
     try:
         start = file.start

@@ -92,7 +92,9 @@ def _media_type(tree: object, content_type: str) -> str:
     """Return the type: the content's own, which must agree with the header if both are there."""
     known = tree if isinstance(tree, dict) else {}
     if content_type in DOCKER_SCHEMA1 or known.get("schemaVersion") == 1:
-        raise ManifestInvalid("Docker schema 1 is not supported; push with docker 1.10 or newer")
+        raise ManifestInvalid(
+            "Docker schema 1 is not supported; push the image again with docker 1.10 or newer"
+        )
     declared = known.get("mediaType")
     stated = "" if content_type in _GENERIC_TYPES else content_type
     if isinstance(declared, str) and declared:

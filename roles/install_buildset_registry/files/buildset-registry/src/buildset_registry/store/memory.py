@@ -72,7 +72,8 @@ class MemoryBlobs:
         """Store ``content`` unless it is there."""
         if digest not in self._files:
             descriptor = os.memfd_create(digest.hex[:12])
-            os.write(descriptor, content)
+            with os.fdopen(descriptor, "wb", closefd=False) as file:
+                file.write(content)
             self._files[digest] = descriptor
 
     def close(self) -> None:

@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Conditional requests (RFC 9110, section 13): the entity tag of content is its digest.
+
+Content has no date, so what compares dates (``If-Modified-Since``) is ignored, as the RFC says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from buildset_registry.errors import PreconditionFailed
+from buildset_registry.oci.digest import Digest
+
+
+def entity_tag(digest: Digest) -> str:
+    return f'"{digest}"'
+
+
+def conditional(headers: Mapping[str, str]) -> bool:
+    """Tell whether ``not_modified`` has anything to look at."""
+    return "if-match" in headers or "if-none-match" in headers
+
+
+def not_modified(headers: Mapping[str, str], digest: Digest) -> bool:
+    """Tell whether the client of a GET or a HEAD has the content already.
+
+    ``PreconditionFailed`` where it wants other content than there is, by ``If-Match``.
+    """
+    wanted = headers.get("if-match")
+    if wanted is not None and not _lists(wanted, digest, weakly=False):
+        raise PreconditionFailed(f"the content is {digest}, not what If-Match names")
+    known = headers.get("if-none-match")
+    return known is not None and _lists(known, digest, weakly=True)
+
+
+def range_applies(headers: Mapping[str, str], digest: Digest) -> bool:
+    """Tell whether ``Range`` counts: not where ``If-Range`` names other content, or a date."""
+    known = headers.get("if-range")
+    return known is None or (known.strip() != "*" and _lists(known, digest, weakly=False))
+
+
+def _lists(tags: str, digest: Digest, *, weakly: bool) -> bool:
+    """Tell whether a list of entity tags has the digest's; some clients leave the quotes out."""
+    for tag in map(str.strip, tags.split(",")):
+        opaque = tag.removeprefix("W/") if weakly else tag
+        if tag == "*" or opaque in (entity_tag(digest), str(digest)):
+            return True
+    return False
