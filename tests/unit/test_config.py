@@ -63,6 +63,15 @@ def test_every_kind_of_value_is_read():
         ({"auth": {"anonymous_pull": "yes"}}, "anonymous_pull must be true or false, not 'yes'"),
         ({"auth": {"allowed_networks": "10.0.0.0/8"}}, "allowed_networks must be a list"),
         ({"auth": {"allowed_networks": ["x"]}}, "allowed_networks[0] must be a network such as"),
+        (
+            {"auth": {"rules": [{"repositories": ["**"], "actions": ["fly"]}]}},
+            "auth.rules[0].actions[0] must be one of pull, push, delete, *, not 'fly'",
+        ),
+        ({"auth": {"rules": [{"actions": ["pull"]}]}}, "rules[0].repositories is missing"),
+        (
+            {"auth": {"token": {"realm": "https://t", "service": "s", "issuer": "i"}}},
+            "auth.token has no key to verify tokens by; set rootcertbundle or jwks",
+        ),
         ({"upstreams": [{"name": "a", "url": "a"}]}, "'a' is not an https:// or http:// URL"),
         (
             {"upstreams": [{"name": "a", "url": "https://a", "username": "u"}]},

@@ -5,6 +5,7 @@ from ipaddress import ip_network
 
 import pytest
 from buildset_registry.auth.access import ANONYMOUS, Access, Identity, Policy, Role, Scheme, Verdict
+from buildset_registry.auth.rights import Rights, Rule
 from buildset_registry.oci.names import RepositoryName
 
 APP = RepositoryName("org/app")
@@ -56,6 +57,48 @@ def test_who_may_do_what(role, settings, who, access, repository, verdict):
     assert Policy(endpoint=role, **settings).decide(who, access, repository) is verdict
 
 
+ORG_READER = Rights([Rule(frozenset({"ci"}), ["org/app"], frozenset({"pull"}))])
+RULED = {"anonymous_pull": False, "rights": ORG_READER}
+
+
+@pytest.mark.parametrize(
+    ("access", "repository", "verdict"),
+    [
+        (Access.BASE, None, Verdict.ALLOW),
+        (Access.PULL, APP, Verdict.ALLOW),
+        (Access.PULL, OTHER, Verdict.DENY),
+        (Access.PUSH, APP, Verdict.DENY),
+        (Access.DELETE, APP, Verdict.DENY),
+        (Access.CATALOG, None, Verdict.DENY),
+    ],
+)
+def test_a_user_is_held_to_the_rules(access, repository, verdict):
+    """Who is known and may not hears 403: no other login of this user helps."""
+    assert Policy(endpoint=Role.SINGLE, **RULED).decide(USER, access, repository) is verdict
+
+
+@pytest.mark.parametrize(
+    ("settings", "who", "source", "allowed"),
+    [
+        (OPEN, USER, OTHER, True),
+        (OPEN, USER, None, True),
+        (CLOSED, USER, OTHER, True),
+        (CLOSED, USER, None, True),
+        (CLOSED, WRITES_APP, APP, True),
+        (CLOSED, WRITES_APP, OTHER, False),
+        (OPEN, WRITES_APP, OTHER, True),
+        (RULED, USER, APP, True),
+        (RULED, USER, OTHER, False),
+        (RULED, USER, None, False),
+        (HALF, WRITES_APP, PRIVATE, False),
+        ({**CLOSED, "external": True}, WRITES_APP, None, False),
+    ],
+)
+def test_what_may_be_mounted(settings, who, source, allowed):
+    """A mount shows the content, so what cannot be pulled cannot be mounted."""
+    assert Policy(endpoint=Role.SINGLE, **settings).may_mount(who, source) is allowed
+
+
 @pytest.mark.parametrize(
     ("role", "settings", "scheme"),
     [
@@ -65,6 +108,9 @@ def test_who_may_do_what(role, settings, who, access, repository, verdict):
         (Role.PUSH, OPEN, Scheme.BASIC),
         (Role.SINGLE, OPEN, Scheme.BEARER),
         (Role.SINGLE, CLOSED, Scheme.BASIC),
+        (Role.PUSH, {"external": True}, Scheme.BEARER),
+        (Role.PULL, {"external": True}, Scheme.NONE),
+        (Role.PULL, {"external": True, **CLOSED}, Scheme.BEARER),
     ],
 )
 def test_how_an_endpoint_asks_for_credentials(role, settings, scheme):

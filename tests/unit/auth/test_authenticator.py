@@ -8,7 +8,8 @@ import pytest
 from buildset_registry.auth.access import ANONYMOUS, Access, Policy, Role
 from buildset_registry.auth.authenticator import Authenticator
 from buildset_registry.auth.htpasswd import Htpasswd
-from buildset_registry.auth.tokens import Tokens
+from buildset_registry.auth.rights import Rights, Rule
+from buildset_registry.auth.tokens import Signing, Tokens
 from buildset_registry.errors import Unauthorized
 
 
@@ -29,7 +30,7 @@ def make(htpasswd):
 
     def authenticator(endpoint=Role.SINGLE, **settings):
         policy = Policy(endpoint=endpoint, **settings)
-        return Authenticator(htpasswd, Tokens(b"k" * 32, "registry", 300), policy)
+        return Authenticator(htpasswd, Tokens(Signing(b"k" * 32, "registry", 300, 3000)), policy)
 
     return authenticator
 
@@ -81,8 +82,8 @@ async def test_foreign_credentials_pull_as_nobody(make, anonymous_pull, access, 
 async def test_a_token_for_what_the_caller_may_do(make, who, asked, granted):
     """Less than was asked for, where the caller may not do it all."""
     authenticator = make()
-    token = await authenticator.grant(who, [f"repository:org/app:{asked}", "nonsense"])
-    identity = await authenticator.authenticate(f"Bearer {token.token}", Access.PULL)
+    grant = await authenticator.grant(who, [f"repository:org/app:{asked}", "nonsense"])
+    identity = await authenticator.authenticate(f"Bearer {grant.token.token}", Access.PULL)
     assert identity.scopes == {"org/app": granted}
 
 
@@ -91,9 +92,40 @@ async def test_a_wrong_password_gets_no_token(make):
     authenticator = make()
     with pytest.raises(Unauthorized):
         await authenticator.grant(basic("ci", "wrong"), [])
-    token = await authenticator.grant(basic("ci", "secret"), [])
+    grant = await authenticator.grant(basic("ci", "secret"), [])
     with pytest.raises(Unauthorized):
-        await authenticator.grant(f"Bearer {token.token}", [])
+        await authenticator.grant(f"Bearer {grant.token.token}", [])
+
+
+async def test_a_login_fails_for_a_name_that_is_not_known(make):
+    """A login asks for no scope; a pull with foreign credentials does."""
+    with pytest.raises(Unauthorized):
+        await make().grant(basic("hub", "x"), [])
+
+
+async def test_a_refresh_token_gets_tokens_without_the_password(make):
+    """For those who asked for one, and said who they are."""
+    authenticator = make()
+    assert (await authenticator.grant(basic("ci", "secret"), [])).refresh_token is None
+    assert (await authenticator.grant(None, [], offline=True)).refresh_token is None
+    grant = await authenticator.grant(basic("ci", "secret"), [], offline=True)
+    renewed = authenticator.refresh(grant.refresh_token, ["repository:org/app:push"])
+    identity = await authenticator.authenticate(f"Bearer {renewed.token.token}", Access.PUSH)
+    assert (identity.name, identity.scopes) == ("ci", {"org/app": {"push"}})
+    for wrong in ("", "x", renewed.token.token):
+        with pytest.raises(Unauthorized):
+            authenticator.refresh(wrong, [])
+
+
+async def test_a_token_holds_what_the_rules_give(make):
+    """No more than its user may do where."""
+    rights = Rights([Rule(frozenset({"ci"}), ["org/*"], frozenset({"pull", "push"}))])
+    authenticator = make(anonymous_pull=False, rights=rights)
+    scopes = ["repository:org/app:pull,push,delete", "repository:other:pull", "registry:catalog:*"]
+    grant = await authenticator.grant(basic("ci", "secret"), scopes)
+    identity = await authenticator.authenticate(f"Bearer {grant.token.token}", Access.PULL)
+    assert identity.scopes == {"org/app": {"pull", "push"}, "other": set()}
+    assert not identity.catalog
 
 
 def test_the_challenge_says_how_to_log_in(make):
@@ -113,7 +145,7 @@ def test_a_challenge_holds_nothing_that_ends_it(make):
 
 async def test_a_registry_without_users_lets_nobody_write(make):
     """Reading stays as the policy says."""
-    tokens = Tokens(b"k" * 32, "registry", 300)
+    tokens = Tokens(Signing(b"k" * 32, "registry", 300, 3000))
     authenticator = Authenticator(None, tokens, Policy(endpoint=Role.PULL))
     assert await authenticator.authenticate(basic("ci", "x"), Access.PULL) == ANONYMOUS
     with pytest.raises(Unauthorized):

@@ -9,7 +9,7 @@ import time
 import bcrypt
 import pytest
 from buildset_registry.auth.htpasswd import Htpasswd, parse
-from buildset_registry.errors import ConfigError
+from buildset_registry.errors import ConfigError, TooManyRequests
 
 
 class Clock:
@@ -131,6 +131,49 @@ async def test_a_long_password_counts_by_what_bcrypt_reads(tmp_path):
     users = Htpasswd(file)
     assert await users.verify("ci", password + "longer")
     assert not await users.verify("ci", password[:-1])
+
+
+async def test_a_flood_of_wrong_passwords_does_not_hold_others_up(tmp_path):
+    """Who waits has a turn after one of the flood's, not after all; too many are told to wait."""
+    file = tmp_path / "htpasswd"
+    file.write_text(f"ci:{hashed('secret', cost=8)}\n")
+    users = Htpasswd(file)
+    flood = [
+        asyncio.create_task(users.verify("ci", f"wrong {number}", "192.0.2.1"))
+        for number in range(100)
+    ]
+    await asyncio.sleep(0)
+    assert await users.verify("ci", "secret", "192.0.2.2")
+    assert sum(task.done() and task.exception() is None for task in flood) < 10
+    results = await asyncio.gather(*flood, return_exceptions=True)
+    assert all(result is False or isinstance(result, TooManyRequests) for result in results)
+    assert 1 <= results.count(False) < 50
+    users.close()
+
+
+async def test_a_wrong_password_that_is_repeated_costs_one_check(file, clock):
+    """A client with a stale password sends it with every request; changing it counts at once."""
+    users = Htpasswd(file, clock)
+    assert not await users.verify("ci", "wrong")
+    users.close()  # no check is possible any more
+    assert not await users.verify("ci", "wrong")
+    clock.now += 60
+    with pytest.raises(RuntimeError):
+        await users.verify("ci", "wrong")
+
+
+async def test_an_unknown_user_costs_as_much_as_a_known_one(tmp_path):
+    """So that the time does not tell which users there are."""
+    file = tmp_path / "htpasswd"
+    file.write_text(f"ci:{hashed('secret', cost=9)}\n")
+    users = Htpasswd(file)
+    await users.verify("warm", "up")
+    times = []
+    for user in ("ci", "nobody"):
+        began = time.process_time()
+        assert not await users.verify(user, "wrong")
+        times.append(time.process_time() - began)
+    assert 0.2 < times[0] / times[1] < 5
 
 
 def test_what_a_file_may_hold(caplog):

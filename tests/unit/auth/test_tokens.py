@@ -7,7 +7,7 @@ import time
 
 import jwt
 import pytest
-from buildset_registry.auth.tokens import Scope, Tokens, parse_scope
+from buildset_registry.auth.tokens import Scope, Signing, Tokens, parse_scope
 from buildset_registry.errors import Unauthorized
 from buildset_registry.oci.names import RepositoryName
 
@@ -32,7 +32,7 @@ def clock():
 
 @pytest.fixture
 def tokens(clock):
-    return Tokens(KEY, "registry", 300, clock)
+    return Tokens(Signing(KEY, "registry", 300, refresh_seconds=3000), clock)
 
 
 def scope(text):
@@ -140,3 +140,48 @@ def test_nonsense_is_refused(tokens, token):
     """With the same answer as a forgery."""
     with pytest.raises(Unauthorized):
         tokens.verify(token)
+
+
+@pytest.mark.parametrize(
+    "access",
+    [
+        None,
+        "pull",
+        [None, "x", 1, {}],
+        [{"type": "repository", "name": "org/app", "actions": "pull"}],
+        [{"type": "repository", "name": "UPPER", "actions": ["pull"]}],
+        [{"type": "repository", "actions": ["pull"]}],
+        [{"type": "plugin", "name": "org/app", "actions": ["pull"]}],
+        [{"type": "registry", "name": "catalog", "actions": []}],
+    ],
+)
+def test_access_that_is_not_understood_grants_nothing(tokens, clock, access):
+    """Nor does it break the server."""
+    identity = tokens.verify(jwt.encode(claims(clock, access=access), KEY, "HS256"))
+    assert (identity.scopes, identity.catalog) == ({}, False)
+
+
+def test_a_refresh_token_stands_for_its_user(tokens, clock):
+    """Until it expires, or the password is another one, or the user is gone."""
+    stamps = {"ci": "hash"}
+    token = tokens.issue_refresh("ci", "hash")
+    assert tokens.refresh_user(token, stamps.get) == "ci"
+    for changed in ({"ci": "another"}, {}):
+        with pytest.raises(Unauthorized):
+            tokens.refresh_user(token, changed.get)
+    clock.now += 3000
+    with pytest.raises(Unauthorized):
+        tokens.refresh_user(token, stamps.get)
+
+
+def test_a_refresh_token_opens_nothing_and_an_access_token_refreshes_nothing(tokens):
+    """Each is for its own use."""
+    with pytest.raises(Unauthorized):
+        tokens.verify(tokens.issue_refresh("ci", "hash"))
+    with pytest.raises(Unauthorized):
+        tokens.refresh_user(tokens.issue("ci", []).token, {"ci": "hash"}.get)
+
+
+def test_no_refresh_token_where_none_are_wanted():
+    """Where the key ends with the process, a client would be locked out after a restart."""
+    assert Tokens(Signing(KEY, "registry", 300)).issue_refresh("ci", "hash") is None

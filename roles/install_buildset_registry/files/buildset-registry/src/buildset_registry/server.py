@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import secrets
 import signal
 import sys
 from dataclasses import dataclass
@@ -23,11 +22,9 @@ from granian.constants import HTTPModes, Interfaces, SSLProtocols
 from granian.server.embed import Server
 
 from buildset_registry import __version__
-from buildset_registry.auth.access import Policy, Role
-from buildset_registry.auth.authenticator import Authenticator
-from buildset_registry.auth.htpasswd import Htpasswd
-from buildset_registry.auth.tokens import Tokens
-from buildset_registry.config import Auth, Config, Endpoint, Tls
+from buildset_registry.assembly import Guards
+from buildset_registry.auth.access import Role
+from buildset_registry.config import Config, Endpoint, Tls
 from buildset_registry.errors import ConfigError
 from buildset_registry.http.accesslog import AccessLog
 from buildset_registry.http.app import App
@@ -41,8 +38,6 @@ from buildset_registry.store.memory import MemoryStore
 from buildset_registry.upstream.client import UpstreamClient
 from buildset_registry.upstream.rules import Rules
 
-_SERVICE = "buildset-registry"
-_KEY_BYTES = 32
 #: Connections that may wait to be accepted, and that may be served at once.
 _BACKLOG = 1024
 _CONNECTIONS = 4096
@@ -72,6 +67,7 @@ class _Listener:
 
 async def serve(config: Config, output: TextIO, stop: asyncio.Event) -> None:
     """Serve until ``stop`` is set; then running requests end first."""
+    guards = Guards(config)
     store = _open_store(config.storage)
     access_log = AccessLog(output)
     pull_through = PullThrough(
@@ -81,13 +77,14 @@ async def serve(config: Config, output: TextIO, stop: asyncio.Event) -> None:
     )
     private = TemporaryDirectory(prefix="buildset-registry-")
     try:
-        listeners = _listeners(config, store, pull_through, access_log)
+        listeners = _listeners(config, guards, store, pull_through, access_log)
         tls = checked_pair(config.tls, Path(private.name)) if config.tls else None
         servers = [_server(listener, tls) for listener in listeners]
         _configure_logging(output)
         await _until_stopped(servers, listeners, stop)
     finally:
         await pull_through.close()
+        guards.close()
         access_log.flush()
         private.cleanup()
         store.close()
@@ -110,10 +107,12 @@ async def _until_stopped(
 
 
 def _listeners(
-    config: Config, store: Store, pull_through: PullThrough, access_log: AccessLog
+    config: Config,
+    guards: Guards,
+    store: Store,
+    pull_through: PullThrough,
+    access_log: AccessLog,
 ) -> list[_Listener]:
-    htpasswd = Htpasswd(config.auth.htpasswd) if config.auth.htpasswd else None
-    tokens = Tokens(_token_key(config.auth), _SERVICE, config.auth.token_seconds)
     ends = config.endpoints
     chosen = [(Role.PULL, ends.pull), (Role.PUSH, ends.push), (Role.SINGLE, ends.single)]
     push = ends.push or ends.single
@@ -121,39 +120,17 @@ def _listeners(
     for role, endpoint in chosen:
         if endpoint is None:
             continue
-        policy = Policy(
-            endpoint=role,
-            anonymous_pull=config.auth.anonymous_pull,
-            private_hosts=frozenset(up.name for up in config.upstreams if up.private),
-            allowed_networks=config.auth.allowed_networks,
-        )
+        guard = guards.guard(role)
         through = None if role is Role.PUSH else pull_through
         registry = Registry(store, through, sparse=config.sparse_images)
-        authenticator = Authenticator(htpasswd, tokens, policy)
-        context = Context(registry, policy, authenticator, push.port if push else 0)
+        push_port = push.port if push else 0
+        context = Context(registry, guard.policy, guard.authenticator, push_port)
         listeners.append(_Listener(role, endpoint, App(context, access_log)))
     return listeners
 
 
 def _open_store(storage: Path | Literal["memory"]) -> FilesystemStore | MemoryStore:
     return FilesystemStore(storage) if isinstance(storage, Path) else MemoryStore()
-
-
-def _token_key(auth: Auth) -> bytes:
-    """Return the key that signs tokens; a random one where the configuration names none."""
-    if auth.token_key is None:
-        return secrets.token_bytes(_KEY_BYTES)
-    try:
-        key = auth.token_key.read_bytes()
-    except OSError as error:
-        raise ConfigError(
-            f"cannot read auth.token_key {auth.token_key}: {error.strerror}"
-        ) from None
-    if len(key) < _KEY_BYTES:
-        raise ConfigError(
-            f"auth.token_key {auth.token_key} is shorter than {_KEY_BYTES} bytes; make a new one"
-        )
-    return key
 
 
 def _server(listener: _Listener, tls: Tls | None) -> Server:

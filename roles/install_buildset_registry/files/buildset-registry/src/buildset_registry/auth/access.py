@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address
 
+from buildset_registry.auth.rights import Rights
 from buildset_registry.oci.names import RepositoryName
 
 
@@ -49,7 +50,7 @@ class Verdict(Enum):
     LOGIN = "login"
     """401: with other credentials it may be possible."""
     DENY = "deny"
-    """403: never at this endpoint."""
+    """403: never at this endpoint, or not by this user."""
 
 
 Scopes = Mapping[RepositoryName, frozenset[str]]
@@ -78,10 +79,16 @@ class Policy:
     endpoint: Role
     anonymous_pull: bool = True
     private_hosts: frozenset[str] = frozenset()
-    """Registries whose content needs a login: our credentials may see more than the public."""
+    """Registries whose content needs a login: our credentials there see more than the public."""
 
     allowed_networks: tuple[IPv4Network | IPv6Network, ...] = ()
     """Where clients may come from; empty means anywhere."""
+
+    rights: Rights = field(default_factory=Rights)
+    """What each user may do where."""
+
+    external: bool = False
+    """Whether another server issues the tokens; then the users that they name are not ours."""
 
     @property
     def challenge_scheme(self) -> Scheme:
@@ -90,9 +97,10 @@ class Policy:
         Where some requests need a login and others do not, only the token protocol lets clients
         do both: they fetch an anonymous token first, and a better one when told to.
         """
-        if self.endpoint is Role.PUSH or not self.anonymous_pull:
+        login = self.endpoint is Role.PUSH or not self.anonymous_pull
+        if login and not self.external:
             return Scheme.BASIC
-        if self.endpoint is Role.SINGLE or self.private_hosts:
+        if login or self.endpoint is Role.SINGLE or self.private_hosts:
             return Scheme.BEARER
         return Scheme.NONE
 
@@ -109,15 +117,32 @@ class Policy:
         return any(client in network for network in self.allowed_networks)
 
     def may_pull(self, user: str | None, repository: RepositoryName | None) -> bool:
-        """Tell whether somebody may read a repository, or the list of them."""
-        if user is not None:
+        """Tell whether somebody may read a repository, or with None all of them and their list."""
+        if repository is None:
+            public = self.anonymous_pull and not self.private_hosts
+            return public or (user is not None and self.rights.pull_everything(user))
+        if self.anonymous_pull and not (
+            self.private_hosts and repository.host in self.private_hosts
+        ):
             return True
-        private = repository is not None and repository.host in self.private_hosts
-        return self.anonymous_pull and not private
+        return user is not None and self.rights.allow(user, "pull", repository)
 
-    def may_write(self, user: str | None) -> bool:
-        """Tell whether somebody may push and delete: every user of the registry may."""
-        return user is not None and self.endpoint is not Role.PULL
+    def may_write(self, user: str | None, action: str, repository: RepositoryName) -> bool:
+        """Tell whether somebody may push to a repository, or delete in it."""
+        if user is None or self.endpoint is Role.PULL:
+            return False
+        return self.rights.allow(user, action, repository)
+
+    def may_mount(self, identity: Identity, source: RepositoryName | None) -> bool:
+        """Tell whether somebody may link blobs of a repository, or with None of any.
+
+        A mount shows the content: what cannot be pulled cannot be mounted.
+        """
+        if self.may_pull(None, source):
+            return True
+        if source is None:
+            return not self.external and self.may_pull(identity.name, None)
+        return self.decide(identity, Access.PULL, source) is Verdict.ALLOW
 
     def decide(
         self, identity: Identity, access: Access, repository: RepositoryName | None = None
@@ -126,14 +151,20 @@ class Policy:
         if self.endpoint is Role.PULL and access in (Access.PUSH, Access.DELETE):
             return Verdict.DENY
         if identity.scopes is not None:
-            allowed = _granted(identity, access, repository)
-        elif access is Access.BASE:
-            allowed = identity.name is not None or self.challenge_scheme is Scheme.NONE
-        elif access in (Access.PULL, Access.CATALOG):
-            allowed = self.may_pull(identity.name, repository)
-        else:
-            allowed = self.may_write(identity.name)
-        return Verdict.ALLOW if allowed else Verdict.LOGIN
+            return Verdict.ALLOW if _granted(identity, access, repository) else Verdict.LOGIN
+        if self._has_right(identity.name, access, repository):
+            return Verdict.ALLOW
+        return Verdict.LOGIN if identity.name is None else Verdict.DENY
+
+    def _has_right(
+        self, user: str | None, access: Access, repository: RepositoryName | None
+    ) -> bool:
+        """Tell whether nobody, or a user known by password, may do something."""
+        if access is Access.PULL or access is Access.CATALOG:
+            return self.may_pull(user, repository)
+        if access is Access.BASE:
+            return user is not None or self.challenge_scheme is Scheme.NONE
+        return repository is not None and self.may_write(user, access.value, repository)
 
 
 def _granted(identity: Identity, access: Access, repository: RepositoryName | None) -> bool:

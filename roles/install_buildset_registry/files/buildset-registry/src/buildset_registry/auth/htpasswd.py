@@ -2,7 +2,7 @@
 """Users and their bcrypt hashes, in Apache's htpasswd format.
 
 A bcrypt check takes 0.2 to 0.3 s by design, and clients send their credentials with every request:
-so a verified pair is remembered for a while, keyed by an HMAC, never as itself.
+so a pair that was checked is remembered for a while, keyed by an HMAC, never as itself.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 
+from buildset_registry.auth.checks import Checks
 from buildset_registry.errors import ConfigError
 
 #: Seconds that a verified credential is trusted without another bcrypt check.
@@ -24,13 +25,13 @@ _TRUST = 300.0
 _REMEMBERED = 4096
 #: Seconds between two looks at the file.
 _LOOK = 1.0
-#: bcrypt checks at once: a flood of wrong passwords must not take every thread.
-_CHECKS = 2
-#: bcrypt looks at this many bytes of a password and no more (its own limit).
-_BCRYPT_BYTES = 72
+#: Seconds that a wrong password is refused without another check: clients repeat it.
+_DISTRUST = 10.0
 _BCRYPT = ("$2a$", "$2b$", "$2y$")
-#: What an unknown user is checked against, so that the time tells nobody which users there are.
-_NOBODY = "$2b$10$CwTycUXWue0Thq9StjUM0uJ8Z8W4uRfDDHCVV8uBDJ1sKqVxVZ3iS"
+#: What an unknown user is checked against, at the cost of the file's own hashes, so that the time
+#: tells nobody which users there are.
+_NOBODY = "CwTycUXWue0Thq9StjUM0uJ8Z8W4uRfDDHCVV8uBDJ1sKqVxVZ3iS"
+_NOBODY_COST = "12"
 
 _log = logging.getLogger("buildset_registry.auth")
 
@@ -43,8 +44,9 @@ class Htpasswd:
         self._clock = clock
         self._secret = secrets.token_bytes(32)
         self._verified: OrderedDict[bytes, float] = OrderedDict()
+        self._refused: OrderedDict[bytes, float] = OrderedDict()
         self._checking: dict[bytes, asyncio.Task[bool]] = {}
-        self._slots = asyncio.Semaphore(_CHECKS)
+        self._checks = Checks()
         self._looked = clock()
         self._stamp = self._state()
         self._hashes = self._read()
@@ -60,37 +62,53 @@ class Htpasswd:
         until = self._verified.get(self._key(user, password))
         return until is not None and until > self._clock()
 
-    async def verify(self, user: str, password: str) -> bool:
-        """Check a password; requests that ask the same at once share one check."""
+    async def verify(self, user: str, password: str, client: str = "") -> bool:
+        """Check a password; requests that ask the same at once share one check.
+
+        ``client`` is where the request came from: each waits for its own wrong passwords only.
+        """
         if self.cached(user, password):
             return True
         key = self._key(user, password)
+        if self._refused.get(key, 0) > self._clock():
+            return False
         task = self._checking.get(key)
         if task is None:
-            task = self._checking[key] = asyncio.create_task(self._check(user, password))
-            task.add_done_callback(lambda _: self._checking.pop(key, None))
-        if await asyncio.shield(task):
-            self._remember(key)
-            return True
-        return False
+            check = self._check(self._hashes.get(user), password, client)
+            task = self._checking[key] = asyncio.create_task(check)
+            task.add_done_callback(lambda done: self._checked(key, done))
+        return await asyncio.shield(task)
 
-    async def _check(self, user: str, password: str) -> bool:
-        stored = self._hashes.get(user)
-        async with self._slots:
-            matches = await asyncio.to_thread(_matches, password, stored or _NOBODY)
+    def stamp(self, user: str) -> str | None:
+        """Return what stands for a user's password: another one, another stamp; None: no user."""
+        self._refresh()
+        return self._hashes.get(user)
+
+    def close(self) -> None:
+        self._checks.close()
+
+    async def _check(self, stored: str | None, password: str, client: str) -> bool:
+        matches = await self._checks.matches(client, password, stored or self._nobody())
         return matches and stored is not None
+
+    def _checked(self, key: bytes, task: asyncio.Task[bool]) -> None:
+        del self._checking[key]
+        if task.cancelled() or task.exception() is not None:
+            return
+        if task.result():
+            _remember(self._verified, key, self._clock() + _TRUST)
+        else:
+            _remember(self._refused, key, self._clock() + _DISTRUST)
+
+    def _nobody(self) -> str:
+        costs = [hashed[4:6] for hashed in self._hashes.values()]
+        return f"$2b${max(costs, default=_NOBODY_COST)}${_NOBODY}"
 
     def _key(self, user: str, password: str) -> bytes:
         """Return what a pair is remembered by; another hash in the file makes it another one."""
         parts = (user, password, self._hashes.get(user, ""))
         message = b"".join(len(part).to_bytes(4, "big") + part for part in map(str.encode, parts))
         return hmac.digest(self._secret, message, hashlib.sha256)
-
-    def _remember(self, key: bytes) -> None:
-        self._verified[key] = self._clock() + _TRUST
-        self._verified.move_to_end(key)
-        while len(self._verified) > _REMEMBERED:
-            self._verified.popitem(last=False)
 
     def _refresh(self) -> None:
         """Read the file again if it changed; one that cannot be read now leaves the users as is."""
@@ -144,11 +162,8 @@ def parse(text: str, source: str) -> dict[str, str]:
     return hashes
 
 
-def _matches(password: str, hashed: str) -> bool:
-    """Check in a thread; bcrypt is imported with the first login, to start quickly."""
-    import bcrypt
-
-    try:
-        return bcrypt.checkpw(password.encode()[:_BCRYPT_BYTES], hashed.encode())
-    except ValueError:
-        return False
+def _remember(until: OrderedDict[bytes, float], key: bytes, when: float) -> None:
+    until[key] = when
+    until.move_to_end(key)
+    while len(until) > _REMEMBERED:
+        until.popitem(last=False)

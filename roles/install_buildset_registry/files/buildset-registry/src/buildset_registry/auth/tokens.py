@@ -1,26 +1,27 @@
 # SPDX-License-Identifier: Apache-2.0
 """Docker's token protocol: JSON Web Tokens that say what their holder may do.
 
-Source: distribution's "Token Authentication Specification" and "Token Scope Documentation". One
-issuer and one key, so the signature is an HMAC (HS256); a token of another registry, another
-algorithm or none at all does not verify.
+Sources: distribution's "Token Authentication Specification", "Token Scope Documentation" and
+"OAuth2 Token Authentication". One issuer and one key, so the signature is an HMAC (HS256); a token
+of another registry, another algorithm or none at all does not verify.
 """
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timezone
 
 from buildset_registry.auth.access import Identity
+from buildset_registry.auth.claims import Verified
+from buildset_registry.auth.rights import ACTIONS, EVERY
 from buildset_registry.errors import NameInvalid, Unauthorized
 from buildset_registry.oci.names import RepositoryName
 
 _ALGORITHM = "HS256"
-_REMEMBERED = 4096
-_ACTIONS = frozenset({"pull", "push", "delete"})
 _CATALOG = "registry:catalog:*"
 
 
@@ -37,7 +38,7 @@ class Scope:
 def parse_scope(text: str) -> Scope | None:
     """Parse ``repository:<name>:<actions>`` or ``registry:catalog:*``; None for anything else."""
     if text == _CATALOG:
-        return Scope(None, frozenset({"*"}), "catalog")
+        return Scope(None, frozenset({EVERY}), "catalog")
     kind, _separator, rest = text.partition(":")
     resource, _separator, actions = rest.rpartition(":")
     if kind.partition("(")[0] != "repository":
@@ -47,7 +48,7 @@ def parse_scope(text: str) -> Scope | None:
     except NameInvalid:
         return None
     wanted = frozenset(actions.split(","))
-    return Scope(name, _ACTIONS if "*" in wanted else wanted & _ACTIONS, resource)
+    return Scope(name, ACTIONS if EVERY in wanted else wanted & ACTIONS, resource)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,63 +60,92 @@ class Token:
     issued_at: str
 
 
+@dataclass(frozen=True, slots=True)
+class Signing:
+    """How tokens are signed: the key, for whom they are, how long they live."""
+
+    key: bytes
+    service: str
+    seconds: int
+    refresh_seconds: int = 0
+    """How long a refresh token lives; 0: none are issued."""
+
+
 class Tokens:
     """Issue and verify the tokens of one registry."""
 
-    def __init__(
-        self, key: bytes, service: str, seconds: int, clock: Callable[[], float] = time.time
-    ) -> None:
-        self.service = service
-        self._key = key
-        self._seconds = seconds
+    realm = None
+
+    def __init__(self, signing: Signing, clock: Callable[[], float] = time.time) -> None:
+        self._signing = signing
+        self.service = signing.service
+        # A refresh token is for another audience, so that it opens nothing by itself.
+        self._refresh_audience = f"{self.service} refresh"
         self._clock = clock
-        self._verified: OrderedDict[str, tuple[float, Identity]] = OrderedDict()
+        self._verified = Verified(clock)
 
     def issue(self, user: str | None, scopes: Iterable[Scope]) -> Token:
         """Sign a token that grants ``scopes``."""
+        access = [
+            {
+                "type": "registry" if scope.repository is None else "repository",
+                "name": scope.text,
+                "actions": sorted(scope.actions),
+            }
+            for scope in scopes
+        ]
+        seconds = self._signing.seconds
+        token, now = self._sign(self.service, seconds, sub=user or "", access=access)
+        issued = datetime.fromtimestamp(now, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+        return Token(token, seconds, issued)
+
+    def verify(self, token: str) -> Identity:
+        """Return what a token grants; ``Unauthorized`` for one that is not good here and now."""
+        return self._verified.find(token) or self._verified.add(
+            token, self._claims(token, self.service)
+        )
+
+    def issue_refresh(self, user: str, stamp: str) -> str | None:
+        """Sign a token that gets others for a user, as long as the password's ``stamp`` stays."""
+        seconds = self._signing.refresh_seconds
+        if not seconds:
+            return None
+        mark = self._mark(user, stamp)
+        return self._sign(self._refresh_audience, seconds, sub=user, mark=mark)[0]
+
+    def refresh_user(self, token: str, stamp_of: Callable[[str], str | None]) -> str:
+        """Return whose refresh token it is; ``Unauthorized`` once the password is another one."""
+        claims = self._claims(token, self._refresh_audience)
+        user = str(claims["sub"])
+        stamp = stamp_of(user)
+        expired = self._clock() >= int(str(claims["exp"]))
+        if expired or stamp is None or claims.get("mark") != self._mark(user, stamp):
+            raise Unauthorized("the refresh token has expired; log in again")
+        return user
+
+    def _mark(self, user: str, stamp: str) -> str:
+        """Return what stands for a password inside a token, where everybody can read it."""
+        message = f"{user}:{stamp}".encode()
+        return hmac.new(self._signing.key, message, hashlib.sha256).hexdigest()
+
+    def _sign(self, audience: str, seconds: int, **claims: object) -> tuple[str, int]:
         import jwt
 
         now = int(self._clock())
-        claims = {
-            "iss": self.service,
-            "aud": self.service,
-            "sub": user or "",
-            "iat": now,
-            "nbf": now - 10,
-            "exp": now + self._seconds,
-            "access": [
-                {
-                    "type": "registry" if scope.repository is None else "repository",
-                    "name": scope.text,
-                    "actions": sorted(scope.actions),
-                }
-                for scope in scopes
-            ],
-        }
-        issued = datetime.fromtimestamp(now, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
-        return Token(jwt.encode(claims, self._key, _ALGORITHM), self._seconds, issued)
+        times = {"iat": now, "nbf": now - 10, "exp": now + seconds}
+        whole = {"iss": self.service, "aud": audience, **times, **claims}
+        return jwt.encode(whole, self._signing.key, _ALGORITHM), now
 
-    def verify(self, token: str) -> Identity:
-        """Return what a token grants; ``Unauthorized`` if it is not ours or not valid now."""
-        known = self._verified.get(token)
-        if known is not None and known[0] > self._clock():
-            return known[1]
-        claims = self._claims(token)
-        identity = _identity(claims)
-        self._verified[token] = (_number(claims, "exp"), identity)
-        while len(self._verified) > _REMEMBERED:
-            self._verified.popitem(last=False)
-        return identity
-
-    def _claims(self, token: str) -> dict[str, object]:
+    def _claims(self, token: str, audience: str) -> dict[str, object]:
+        """Return the claims of a token that this registry signed for an audience, valid or not."""
         import jwt
 
         try:
             claims: dict[str, object] = jwt.decode(
                 token,
-                self._key,
+                self._signing.key,
                 algorithms=[_ALGORITHM],
-                audience=self.service,
+                audience=audience,
                 issuer=self.service,
                 options={
                     "require": ["exp", "nbf", "sub"],
@@ -126,25 +156,4 @@ class Tokens:
             )
         except jwt.InvalidTokenError:
             raise Unauthorized("the token is not valid; log in again") from None
-        now = self._clock()
-        if not _number(claims, "nbf") <= now < _number(claims, "exp"):
-            raise Unauthorized("the token has expired; log in again")
         return claims
-
-
-def _number(claims: dict[str, object], key: str) -> float:
-    value = claims[key]
-    return float(value) if isinstance(value, int | float) else 0.0
-
-
-def _identity(claims: dict[str, object]) -> Identity:
-    scopes: dict[RepositoryName, frozenset[str]] = {}
-    catalog = False
-    access = claims.get("access")
-    for entry in access if isinstance(access, list) else []:
-        if entry["type"] == "registry":
-            catalog = True
-            continue
-        name = RepositoryName.resolve(entry["name"])
-        scopes[name] = scopes.get(name, frozenset()) | frozenset(entry["actions"])
-    return Identity(str(claims["sub"]) or None, scopes, catalog)

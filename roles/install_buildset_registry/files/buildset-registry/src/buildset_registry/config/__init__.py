@@ -14,7 +14,9 @@ from buildset_registry.config.model import (
     Endpoints,
     Log,
     PullThrough,
+    Rule,
     Tls,
+    TokenServer,
     Upstream,
 )
 from buildset_registry.config.reader import load, parse
@@ -27,7 +29,9 @@ __all__ = [
     "Endpoints",
     "Log",
     "PullThrough",
+    "Rule",
     "Tls",
+    "TokenServer",
     "Upstream",
     "load",
     "parse",

@@ -85,6 +85,40 @@ class Tls:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """What some users may do in some repositories."""
+
+    repositories: tuple[str, ...]
+    """Patterns of names: ``*`` is any part of one component, ``**`` any number of components."""
+
+    actions: tuple[Literal["pull", "push", "delete", "*"], ...]
+    """``pull``, ``push``, ``delete``; ``*`` is all of them."""
+
+    users: tuple[str, ...] = ("*",)
+    """Names in the htpasswd file; ``*`` is every user."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenServer:
+    """An external server that issues the bearer tokens, as in distribution's ``auth: token``."""
+
+    realm: str
+    """URL at which clients get tokens."""
+
+    service: str
+    """What the server calls this registry: the audience of its tokens."""
+
+    issuer: str
+    """What its tokens name as their issuer."""
+
+    rootcertbundle: Path | None = None
+    """PEM file: the certificates whose keys sign tokens, or one public key."""
+
+    jwks: Path | None = None
+    """File of a JSON Web Key Set: the keys that sign tokens."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Auth:
     """Who may do what."""
 
@@ -98,11 +132,21 @@ class Auth:
     token_seconds: int = 300
     """How long a bearer token is valid."""
 
+    refresh_seconds: int = 30 * 24 * 3600
+    """How long a refresh token is valid, which clients keep instead of the password; none are
+    issued without ``token_key``, since they would end with the process, nor where this is 0."""
+
     anonymous_pull: bool = True
     """Whether pulling needs no login."""
 
     allowed_networks: tuple[Network, ...] = ()
     """Clients from elsewhere are refused; empty allows every network."""
+
+    rules: tuple[Rule, ...] = ()
+    """What each user may do where; without rules every user may do everything."""
+
+    token: TokenServer | None = None
+    """Another server that issues the tokens, instead of this registry."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import yaml
 
-from buildset_registry.config.model import Config, Network, Upstream
+from buildset_registry.config.model import Config, Network, TokenServer, Upstream
 from buildset_registry.errors import ConfigError
 
 
@@ -42,7 +42,15 @@ def parse(tree: object, source: str, folder: Path) -> Config:
             f"{source}: endpoints needs either single, or pull and push; give one or both"
         )
     _check_upstreams(config.upstreams, source)
+    _check_token_server(config.auth.token, source)
     return config
+
+
+def _check_token_server(server: TokenServer | None, source: str) -> None:
+    if server is not None and server.rootcertbundle is None and server.jwks is None:
+        raise ConfigError(
+            f"{source}: auth.token has no key to verify tokens by; set rootcertbundle or jwks"
+        )
 
 
 def _check_upstreams(upstreams: tuple[Upstream, ...], source: str) -> None:
@@ -103,6 +111,8 @@ class _Reader:
             return tuple(self._value(one, item, f"{where}[{i}]") for i, one in enumerate(value))
         if hint == Network:
             return self._network(value, where)
+        if typing.get_origin(hint) is typing.Literal:
+            return self._choice(value, typing.get_args(hint), where)
         if typing.get_origin(hint) in (types.UnionType, typing.Union):
             first, *others = typing.get_args(hint)
             words = [word for other in others for word in typing.get_args(other)]
@@ -126,6 +136,11 @@ class _Reader:
             raise self._error(where, "a port from 1 to 65535", value)
         if where.endswith("_seconds") and typing.cast("int", value) < 0:
             raise self._error(where, "a number of seconds from 0 on", value)
+        return value
+
+    def _choice(self, value: object, choices: tuple[object, ...], where: str) -> object:
+        if value not in choices:
+            raise self._error(where, f"one of {', '.join(map(str, choices))}", value)
         return value
 
     def _network(self, value: object, where: str) -> Network:

@@ -52,7 +52,8 @@ class App:
         try:
             response = await self._handle(request)
         except Unauthorized as error:
-            error.headers.setdefault("WWW-Authenticate", self._challenge(request))
+            if "WWW-Authenticate" not in error.headers:
+                error.headers["WWW-Authenticate"] = self._challenge(request)
             response = error_response(error)
         except RegistryError as error:
             if error.status >= 500:
@@ -88,14 +89,26 @@ class App:
                 f"this endpoint is read-only; push to port {context.push_port} of this registry"
             )
         header = request.headers.get("authorization")
-        request.identity = await context.authenticator.authenticate(header, access)
+        if header is not None:
+            request.identity = await context.authenticator.authenticate(
+                header, access, request.client
+            )
         repository = request.name if "name" in request.path else None
         verdict = context.policy.decide(request.identity, access, repository)
         if verdict is Verdict.LOGIN:
-            scope = f"repository:{repository}:{_ACTIONS[access]}" if repository else None
-            raise Unauthorized(headers={"WWW-Authenticate": self._challenge(request, scope)})
+            raise Unauthorized(headers={"WWW-Authenticate": self._challenge(request, access)})
         if verdict is Verdict.DENY:
-            raise Denied
+            target = repository or "the list of repositories"
+            raise Denied(f"{request.identity.name} may not {access.value} {target} (auth.rules)")
 
-    def _challenge(self, request: Request, scope: str | None = None) -> str:
-        return self._context.authenticator.challenge(request.origin, scope)
+    def _challenge(self, request: Request, access: Access | None = None) -> str:
+        """Return the challenge, with the scope that a token needs for what was asked."""
+        scope = error = None
+        if access is Access.CATALOG:
+            scope = "registry:catalog:*"
+        elif access in _ACTIONS:
+            # The stored name: what ``?ns=`` says is not in the one that the client wrote.
+            scope = f"repository:{request.name}:{_ACTIONS[access]}"
+        if request.identity.scopes is not None:
+            error = "insufficient_scope"
+        return self._context.authenticator.challenge(request.origin, scope, error)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from base64 import b64encode
 from urllib.parse import parse_qs
 
+from buildset_registry.auth.authenticator import Grant
 from buildset_registry.errors import Unsupported
 from buildset_registry.http.context import Context
 from buildset_registry.http.request import Request
@@ -19,32 +20,49 @@ _MAX_FORM = 64 * 1024
 
 async def get(request: Request, context: Context) -> Response:
     """Issue a token for the scopes that the caller may have."""
-    scopes = request.query_all.get("scope", [])
-    return await _issue(request.headers.get("authorization"), scopes, context)
+    offline = request.query.get("offline_token") == "true"
+    grant = await context.authenticator.grant(
+        request.headers.get("authorization"),
+        _split(request.query_all.get("scope", [])),
+        request.client,
+        offline=offline,
+    )
+    return _answer(grant)
 
 
 async def post(request: Request, context: Context) -> Response:
-    """Issue a token for a user name and a password in a form."""
+    """Issue a token for a user name and a password in a form, or for a refresh token."""
     raw = await request.read(_MAX_FORM) or b""
-    form = parse_qs(raw.decode("latin-1"))
-    if form.get("grant_type", [""])[0] != "password":
-        raise Unsupported(
-            "only grant_type=password is supported; log in with user name and password"
-        )
-    user, password = form.get("username", [""])[0], form.get("password", [""])[0]
-    basic = b64encode(f"{user}:{password}".encode()).decode()
-    return await _issue(f"Basic {basic}", form.get("scope", []), context)
-
-
-async def _issue(authorization: str | None, scopes: list[str], context: Context) -> Response:
-    wanted = [scope for text in scopes for scope in text.split()]
-    grant = await context.authenticator.grant(authorization, wanted)
-    return json_response(
-        {
-            "token": grant.token,
-            "access_token": grant.token,
-            "expires_in": grant.expires_in,
-            "issued_at": grant.issued_at,
-        },
-        headers={"Cache-Control": "no-store"},
+    form = {key: values[0] for key, values in parse_qs(raw.decode("latin-1")).items()}
+    scopes = _split([form.get("scope", "")])
+    kind = form.get("grant_type")
+    if kind == "refresh_token":
+        return _answer(context.authenticator.refresh(form.get("refresh_token", ""), scopes))
+    if kind != "password":
+        raise Unsupported("grant_type must be password or refresh_token")
+    pair = f"{form.get('username', '')}:{form.get('password', '')}"
+    grant = await context.authenticator.grant(
+        f"Basic {b64encode(pair.encode()).decode()}",
+        scopes,
+        request.client,
+        offline=form.get("access_type") == "offline",
     )
+    return _answer(grant)
+
+
+def _split(scopes: list[str]) -> list[str]:
+    """Return single scopes: clients repeat the field, or put several into one."""
+    return [scope for text in scopes for scope in text.split()]
+
+
+def _answer(grant: Grant) -> Response:
+    token = grant.token
+    tree = {
+        "token": token.token,
+        "access_token": token.token,
+        "expires_in": token.expires_in,
+        "issued_at": token.issued_at,
+    }
+    if grant.refresh_token is not None:
+        tree["refresh_token"] = grant.refresh_token
+    return json_response(tree, headers={"Cache-Control": "no-store"})

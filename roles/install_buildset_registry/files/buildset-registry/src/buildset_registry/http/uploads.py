@@ -24,9 +24,9 @@ async def start(request: Request, context: Context) -> Response:
     if "mount" in request.query:
         digest = Digest.parse(request.query["mount"])
         source = request.source("from")
-        if ("from" not in request.query or source is not None) and await context.registry.mount(
-            request.name, digest, source
-        ):
+        named = "from" not in request.query or source is not None
+        allowed = named and context.policy.may_mount(request.identity, source)
+        if allowed and await context.registry.mount(request.name, digest, source):
             return _created(request, digest)
     upload = await context.registry.start_upload(request.name)
     if "digest" in request.query:

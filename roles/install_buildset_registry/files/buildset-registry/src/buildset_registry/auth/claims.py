@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From the claims of a verified token to who asks and what the token grants.
+
+Source: distribution's "Docker Registry v2 Bearer token specification", claim ``access``.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+from buildset_registry.auth.access import Identity
+from buildset_registry.auth.rights import ACTIONS, EVERY
+from buildset_registry.errors import NameInvalid, Unauthorized
+from buildset_registry.oci.names import RepositoryName
+
+_REMEMBERED = 4096
+
+Claims = Mapping[str, object]
+
+
+class TokenVerifier(Protocol):
+    """Whoever knows which tokens are good."""
+
+    @property
+    def service(self) -> str:
+        """The name of this registry, as its tokens' audience."""
+
+    @property
+    def realm(self) -> str | None:
+        """Where tokens are issued; None means by this registry itself."""
+
+    def verify(self, token: str) -> Identity:
+        """Return what a token grants; ``Unauthorized`` for one that is not good here and now."""
+
+
+class Verified:
+    """Tokens that were verified before, until they expire."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._known: OrderedDict[str, tuple[float, Identity]] = OrderedDict()
+
+    def find(self, token: str) -> Identity | None:
+        known = self._known.get(token)
+        return known[1] if known is not None and known[0] > self._clock() else None
+
+    def add(self, token: str, claims: Claims, leeway: float = 0) -> Identity:
+        """Remember a token whose signature, issuer and audience are good, if it is valid now."""
+        now = self._clock()
+        begin, end = _number(claims.get("nbf", 0)), _number(claims.get("exp"))
+        if not begin - leeway <= now < end + leeway:
+            raise Unauthorized("the token has expired or is not yet valid; log in again")
+        identity = _identity(claims)
+        self._known[token] = (end + leeway, identity)
+        while len(self._known) > _REMEMBERED:
+            self._known.popitem(last=False)
+        return identity
+
+
+def _number(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise Unauthorized("the token does not say when it expires; log in again")
+    return float(value)
+
+
+def _identity(claims: Claims) -> Identity:
+    scopes: dict[RepositoryName, frozenset[str]] = {}
+    catalog = False
+    access = claims.get("access")
+    for entry in access if isinstance(access, list) else []:
+        name, actions = _grant(entry)
+        if name is not None:
+            scopes[name] = scopes.get(name, frozenset()) | actions
+        elif EVERY in actions:
+            catalog = True
+    return Identity(str(claims.get("sub") or "") or None, scopes, catalog)
+
+
+def _grant(entry: object) -> tuple[RepositoryName | None, frozenset[str]]:
+    """Return the repository, or None for the catalog, and the actions; none for what is unknown."""
+    nothing = None, frozenset[str]()
+    if not isinstance(entry, dict) or not isinstance(entry.get("actions"), list):
+        return nothing
+    actions = frozenset(action for action in entry["actions"] if isinstance(action, str))
+    if (entry.get("type"), entry.get("name")) == ("registry", "catalog"):
+        return None, actions
+    if entry.get("type") != "repository":
+        return nothing
+    try:
+        name = RepositoryName.resolve(str(entry.get("name")))
+    except NameInvalid:
+        return nothing
+    return name, ACTIONS if EVERY in actions else actions

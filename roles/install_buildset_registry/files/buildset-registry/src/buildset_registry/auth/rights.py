@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What each user may do in which repositories: the rules of ``auth.rules``; no I/O.
+
+A rule only ever gives; what no rule gives is refused. Without rules every user may do everything.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from buildset_registry.oci.names import RepositoryName
+
+ACTIONS = frozenset({"pull", "push", "delete"})
+#: Every user, in a rule's ``users``; every action, in its ``actions``.
+EVERY = "*"
+_EVERYWHERE = "**"
+_NOTHING: frozenset[str] = frozenset()
+#: Decisions that are remembered; past this many, all are forgotten.
+_REMEMBERED = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """Give ``users`` the ``actions`` on the repositories whose names match one of the patterns.
+
+    In a pattern ``*`` is any part of one component of a name, ``**`` is any number of components:
+    ``org/*`` is ``org/app``, ``org/**`` is ``org/team/app`` as well, ``**`` is every repository.
+    """
+
+    users: frozenset[str]
+    patterns: Sequence[str]
+    actions: frozenset[str]
+
+    def is_for(self, user: str) -> bool:
+        return EVERY in self.users or user in self.users
+
+
+class Rights:
+    """The rules, ready to be asked."""
+
+    def __init__(self, rules: Sequence[Rule] = ()) -> None:
+        self._rules = [
+            (rule, re.compile("|".join(map(_expression, rule.patterns)))) for rule in rules
+        ]
+        self._known: dict[tuple[str, RepositoryName], frozenset[str]] = {}
+
+    def allow(self, user: str, action: str, repository: RepositoryName) -> bool:
+        """Tell whether a user may do something in a repository."""
+        if not self._rules:
+            return True
+        key = (user, repository)
+        actions = self._known.get(key)
+        if actions is None:
+            if len(self._known) >= _REMEMBERED:
+                self._known.clear()
+            actions = self._known[key] = self._actions(user, repository)
+        return action in actions
+
+    def pull_everything(self, user: str) -> bool:
+        """Tell whether a user may see every repository, those included that do not exist yet."""
+        return not self._rules or any(
+            rule.is_for(user) and "pull" in rule.actions and _EVERYWHERE in rule.patterns
+            for rule, _pattern in self._rules
+        )
+
+    def _actions(self, user: str, repository: RepositoryName) -> frozenset[str]:
+        """Add up what the rules give, for each of the names that the image has."""
+        given = [
+            rule.actions
+            for rule, pattern in self._rules
+            if rule.is_for(user) and any(map(pattern.fullmatch, repository.names))
+        ]
+        return _NOTHING.union(*given)
+
+
+def _expression(pattern: str) -> str:
+    """Return the regular expression of a pattern; Docker Hub's names are stored without host."""
+    parts = re.split(r"(\*\*|\*)", pattern.removeprefix("docker.io/"))
+    wild = {"**": ".+", "*": "[^/]+"}
+    return "".join(wild.get(part) or re.escape(part) for part in parts)

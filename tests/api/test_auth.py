@@ -1,0 +1,309 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Logging in: by password and by token, as the container tools do it; and who is refused."""
+
+import json
+import os
+import time
+
+import bcrypt
+import jwt
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from tests.api.harness import PASSWORD, USER, digest_of
+
+KEY = b"k" * 64
+CONTENT = b"content"
+DIGEST = digest_of(CONTENT)
+UPLOADS = "/v2/org/app/blobs/uploads/"
+ONE_POST = f"{UPLOADS}?digest={DIGEST}"
+PUSH = "repository:org/app:pull,push"
+
+
+def code(answer):
+    return answer.json()["errors"][0]["code"]
+
+
+def bearer(token):
+    return {"Authorization": f"Bearer {token}"}
+
+
+def get_token(client, scope, auth=None, **query):
+    """Get a token as docker does."""
+    answer = client.get(
+        "/token", params={"service": "buildset-registry", "scope": scope, **query}, auth=auth
+    )
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def post_form(client, **form):
+    """Ask for a token as containerd does."""
+    return client.post("/token", data={"service": "buildset-registry", "client_id": "test", **form})
+
+
+@pytest.fixture
+def single(harness):
+    """A registry on one port, whose tokens outlive it."""
+    (harness.folder / "token.key").write_bytes(KEY)
+    return harness.start(single=True, auth={"token_key": "token.key"})
+
+
+def test_one_port_asks_for_a_token(single):
+    """Anonymous pulls and pushes by password on one port take the token protocol."""
+    single.push_blob("org/app", CONTENT)
+    challenge = single.anonymous.get("/v2/").headers["www-authenticate"]
+    host = f"https://127.0.0.1:{single.pull.base_url.port}"
+    assert challenge == f'Bearer realm="{host}/token",service="buildset-registry"'
+    refused = single.anonymous.post(UPLOADS)
+    assert refused.status_code == 401
+    assert 'scope="repository:org/app:pull,push"' in refused.headers["www-authenticate"]
+    nobody = get_token(single.anonymous, "repository:org/app:pull")
+    pulled = single.anonymous.get(f"/v2/org/app/blobs/{DIGEST}", headers=bearer(nobody["token"]))
+    assert pulled.content == CONTENT
+    assert single.anonymous.get("/v2/", headers=bearer(nobody["token"])).status_code == 200
+
+
+def test_a_token_by_get_pushes(single):
+    """What docker, podman and skopeo do; its life is in the answer."""
+    grant = get_token(single.anonymous, PUSH, (USER, PASSWORD))
+    assert grant["token"] == grant["access_token"]
+    assert grant["expires_in"] == 300
+    assert "refresh_token" not in grant
+    pushed = single.anonymous.post(ONE_POST, content=CONTENT, headers=bearer(grant["token"]))
+    assert pushed.status_code == 201
+
+
+def test_a_token_for_less_asks_for_more(single):
+    """A pull token does not push, delete, or open another repository; the scope says what would."""
+    token = get_token(single.anonymous, "repository:org/app:pull", (USER, PASSWORD))["token"]
+    for method, path, scope in [
+        ("POST", UPLOADS, "repository:org/app:pull,push"),
+        ("DELETE", f"/v2/org/app/blobs/{DIGEST}", "repository:org/app:delete"),
+        ("GET", "/v2/org/other/tags/list", "repository:org/other:pull"),
+        ("GET", "/v2/_catalog", "registry:catalog:*"),
+    ]:
+        answer = single.anonymous.request(method, path, headers=bearer(token))
+        assert (answer.status_code, code(answer)) == (401, "UNAUTHORIZED"), path
+        challenge = answer.headers["www-authenticate"]
+        assert f'scope="{scope}"' in challenge
+        assert 'error="insufficient_scope"' in challenge
+
+
+def test_a_refresh_token_instead_of_the_password(single):
+    """docker keeps what ``offline_token=true`` got it, and asks with that from then on."""
+    kept = get_token(single.anonymous, [], (USER, PASSWORD), offline_token="true")["refresh_token"]
+    answer = post_form(single.anonymous, grant_type="refresh_token", refresh_token=kept, scope=PUSH)
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["refresh_token"] == kept
+    headers = bearer(answer.json()["access_token"])
+    assert single.anonymous.post(ONE_POST, content=CONTENT, headers=headers).status_code == 201
+    assert single.anonymous.get("/v2/", headers=bearer(kept)).status_code == 401
+
+
+def test_a_token_by_post(single):
+    """What containerd and buildkit do."""
+    login = {"grant_type": "password", "username": USER, "password": PASSWORD, "scope": PUSH}
+    grant = post_form(single.anonymous, **login, access_type="offline").json()
+    assert grant["refresh_token"]
+    headers = bearer(grant["access_token"])
+    assert single.anonymous.post(ONE_POST, content=CONTENT, headers=headers).status_code == 201
+    assert "refresh_token" not in post_form(single.anonymous, **login).json()
+    wrong = post_form(single.anonymous, **{**login, "password": "wrong"})
+    assert (wrong.status_code, code(wrong)) == (401, "UNAUTHORIZED")
+    other = post_form(single.anonymous, grant_type="authorization_code", code="x")
+    assert (other.status_code, code(other)) == (405, "UNSUPPORTED")
+
+
+def test_a_refresh_token_ends_with_its_password(single, harness):
+    """A changed file takes effect, for passwords and for what was got by them."""
+    kept = get_token(single.anonymous, [], (USER, PASSWORD), offline_token="true")["refresh_token"]
+    change_password(harness, "changed")
+    deadline = time.monotonic() + 10
+    while single.push.post(UPLOADS).status_code != 401:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    assert single.anonymous.post(UPLOADS, auth=(USER, "changed")).status_code == 202
+    answer = post_form(single.anonymous, grant_type="refresh_token", refresh_token=kept)
+    assert (answer.status_code, code(answer)) == (401, "UNAUTHORIZED")
+
+
+def change_password(harness, password):
+    file = harness.folder / "htpasswd"
+    hashed = bcrypt.hashpw(password.encode(), bcrypt.gensalt(4)).decode()
+    file.write_text(f"{USER}:{hashed}\n")
+    later = file.stat().st_mtime_ns + 1_000_000_000
+    os.utime(file, ns=(later, later))
+
+
+def test_no_refresh_token_without_a_key_that_lasts(harness):
+    """A client would be locked out by a restart of the server."""
+    registry = harness.start(single=True)
+    assert "refresh_token" not in get_token(
+        registry.anonymous, [], (USER, PASSWORD), offline_token="true"
+    )
+
+
+def forged(key, algorithm="HS256", **changes):
+    now = int(time.time())
+    claims = {
+        "iss": "buildset-registry",
+        "aud": "buildset-registry",
+        "sub": USER,
+        "nbf": now,
+        "exp": now + 60,
+        "access": [{"type": "repository", "name": "org/app", "actions": ["pull", "push"]}],
+    }
+    return jwt.encode({**claims, **changes}, key, algorithm)
+
+
+@pytest.mark.parametrize(
+    "token",
+    [
+        forged(b"x" * 64),
+        forged(None, "none"),
+        forged(KEY, exp=int(time.time()) - 1),
+        forged(KEY, aud="another registry"),
+        forged(KEY, "HS512"),
+        "nonsense",
+    ],
+    ids=["key", "none", "expired", "audience", "algorithm", "nonsense"],
+)
+def test_a_forged_token_is_refused(single, token):
+    """Everywhere, also where nobody needs one."""
+    for method, path in [("POST", UPLOADS), ("GET", "/v2/"), ("GET", "/v2/org/app/tags/list")]:
+        answer = single.anonymous.request(method, path, headers=bearer(token))
+        assert (answer.status_code, code(answer)) == (401, "UNAUTHORIZED")
+
+
+def test_the_forgeries_are_good_otherwise(single):
+    """So that each is refused for its own reason."""
+    headers = bearer(forged(KEY))
+    assert single.anonymous.post(ONE_POST, content=CONTENT, headers=headers).status_code == 201
+
+
+def test_a_token_of_another_registry_is_refused(harness, single):
+    """Of the same program, with the same users, and a key of its own."""
+    other = harness.start("other", single=True)
+    token = get_token(other.anonymous, PUSH, (USER, PASSWORD))["token"]
+    assert single.anonymous.post(UPLOADS, headers=bearer(token)).status_code == 401
+
+
+RULES = [
+    {"repositories": ["**"], "actions": ["pull"]},
+    {"users": [USER], "repositories": ["org/app", "tmp/**"], "actions": ["push"]},
+    {"users": [USER], "repositories": ["tmp/**"], "actions": ["*"]},
+]
+
+
+def test_rules_hold_users_to_their_repositories(harness):
+    """What no rule gives is 403, and says who may not do what where."""
+    registry = harness.start(auth={"rules": RULES})
+    registry.push_blob("org/app", CONTENT)
+    registry.push_blob("tmp/a/b", CONTENT)
+    assert registry.push.delete(f"/v2/tmp/a/b/blobs/{DIGEST}").status_code == 202
+    for method, path, message in [
+        ("POST", "/v2/org/other/blobs/uploads/", "buildset may not push org/other"),
+        ("DELETE", f"/v2/org/app/blobs/{DIGEST}", "buildset may not delete org/app"),
+    ]:
+        answer = registry.push.request(method, path)
+        assert (answer.status_code, code(answer)) == (403, "DENIED")
+        assert message in answer.text
+
+
+def test_a_blob_that_may_not_be_pulled_cannot_be_mounted(harness):
+    """Not from its repository, nor from whichever has it: an upload begins instead."""
+    both = [{"repositories": ["open/**", "closed/**"], "actions": ["*"]}]
+    registry = harness.start(auth={"anonymous_pull": False, "rules": both})
+    registry.push_blob("closed/app", CONTENT)
+    registry.stop()
+    one = [{"repositories": ["open/**"], "actions": ["*"]}]
+    registry = harness.start(auth={"anonymous_pull": False, "rules": one})
+    for query in ({"mount": DIGEST, "from": "closed/app"}, {"mount": DIGEST}):
+        assert registry.push.post("/v2/open/app/blobs/uploads/", params=query).status_code == 202
+    assert registry.push.get(f"/v2/open/app/blobs/{DIGEST}").status_code == 404
+
+
+def test_clients_of_other_networks_are_refused(harness):
+    """Whoever they say they are."""
+    registry = harness.start(auth={"allowed_networks": ["192.0.2.0/24"]})
+    answer = registry.push.get("/v2/")
+    assert (answer.status_code, code(answer)) == (403, "DENIED")
+    assert "127.0.0.1" in answer.text
+
+
+def test_closed_pulls_need_a_login(harness):
+    """With ``anonymous_pull: false`` foreign credentials do not help, either."""
+    registry = harness.start(auth={"anonymous_pull": False})
+    registry.push_blob("org/app", CONTENT)
+    path = f"/v2/org/app/blobs/{DIGEST}"
+    assert registry.pull.get(path).headers["www-authenticate"].startswith("Basic ")
+    assert registry.pull.get(path, auth=("hub", "x")).status_code == 401
+    assert registry.pull.get(path, auth=(USER, PASSWORD)).content == CONTENT
+
+
+def test_foreign_credentials_pull(harness):
+    """docker sends a mirror those of Docker Hub; a known user's wrong password is refused."""
+    registry = harness.start()
+    registry.push_blob("org/app", CONTENT)
+    path = f"/v2/org/app/blobs/{DIGEST}"
+    assert registry.pull.get(path, auth=("hub", "x")).content == CONTENT
+    assert registry.pull.get(path, auth=(USER, "wrong")).status_code == 401
+
+
+def test_a_private_upstream_needs_a_login(harness):
+    """Our credentials there may see more than the public: nobody is served with them unknown."""
+    upstream = {
+        "name": "quay.io",
+        "url": "https://127.0.0.1:1",
+        "username": "robot",
+        "password": "secret",
+    }
+    registry = harness.start(upstreams=[upstream])
+    refused = registry.pull.get("/v2/quay.io/org/app/manifests/v1")
+    assert refused.status_code == 401
+    assert 'scope="repository:quay.io/org/app:pull"' in refused.headers["www-authenticate"]
+    by_namespace = registry.pull.get("/v2/org/app/manifests/v1", params={"ns": "quay.io"})
+    assert 'scope="repository:quay.io/org/app:pull"' in by_namespace.headers["www-authenticate"]
+    known = registry.pull.get("/v2/quay.io/org/app/manifests/v1", auth=(USER, PASSWORD))
+    assert known.status_code == 502
+    assert registry.pull.get("/v2/org/app/manifests/v1").status_code == 404
+
+
+@pytest.fixture
+def issued(harness):
+    """A registry whose tokens come from elsewhere, and a function that issues one."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    entry = jwt.algorithms.ECAlgorithm.to_jwk(key.public_key(), as_dict=True)
+    (harness.folder / "jwks.json").write_text(json.dumps({"keys": [entry]}))
+    server = {
+        "realm": "https://tokens.example/token",
+        "service": "ci registry",
+        "issuer": "tokens",
+        "jwks": "jwks.json",
+    }
+    registry = harness.start(auth={"token": server, "anonymous_pull": False})
+
+    def issue(actions):
+        access = [{"type": "repository", "name": "org/app", "actions": actions}]
+        now = int(time.time())
+        claims = {"iss": "tokens", "aud": "ci registry", "exp": now + 60, "access": access}
+        return bearer(jwt.encode(claims, key, "ES256"))
+
+    return registry, issue
+
+
+def test_tokens_of_another_server(issued):
+    """As distribution's ``auth: token``: the challenge names that server, its key decides."""
+    registry, issue = issued
+    challenge = registry.anonymous.get("/v2/").headers["www-authenticate"]
+    assert challenge == 'Bearer realm="https://tokens.example/token",service="ci registry"'
+    write, read = issue(["pull", "push"]), issue(["pull"])
+    assert registry.anonymous.post(ONE_POST, content=CONTENT, headers=write).status_code == 201
+    path = f"/v2/org/app/blobs/{DIGEST}"
+    assert registry.pull.get(path, headers=read).content == CONTENT
+    assert registry.anonymous.post(UPLOADS, headers=read).status_code == 401
+    assert registry.pull.get(path).status_code == 401
+    own = registry.anonymous.get("/token", auth=(USER, PASSWORD))
+    assert own.status_code == 401
+    assert "ask there" in own.text

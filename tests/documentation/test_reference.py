@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The reference leaves nothing out, and names nothing that is not there."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import types
+import typing
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from buildset_registry.config import Config
+
+REFERENCE = Path(__file__).resolve().parents[2] / "docs" / "reference"
+#: Documented once for all listeners.
+SHARED = {"endpoints.pull": "", "endpoints.push": "", "endpoints.single": ""}
+
+
+def page(name: str) -> str:
+    """Return the text of a page of the reference."""
+    return (REFERENCE / f"{name}.rst").read_text()
+
+
+def terms(text: str) -> set[str]:
+    """Return what the tables of a page define: the literals of their first columns."""
+    lines = [line for line in text.splitlines() if line.startswith("   * - ``")]
+    return {term for line in lines for term in re.findall("``(.+?)``", line)}
+
+
+def section_of(hint: Any) -> tuple[type | None, str]:
+    """Return the dataclass inside an annotation, and how the page writes a list of it."""
+    if isinstance(hint, type) and dataclasses.is_dataclass(hint):
+        return hint, ""
+    origin = typing.get_origin(hint)
+    if origin is tuple:
+        found, _ = section_of(typing.get_args(hint)[0])
+        return found, "[]"
+    if origin in (types.UnionType, typing.Union):
+        return section_of(typing.get_args(hint)[0])
+    return None, ""
+
+
+def settings(section: type, where: str = "") -> Iterator[str]:
+    """Yield the keys of the configuration file as the page writes them."""
+    hints = typing.get_type_hints(section)
+    for item in dataclasses.fields(section):
+        key = f"{where}{item.name}"
+        yield key
+        inner, suffix = section_of(hints[item.name])
+        if inner is not None:
+            prefix = SHARED.get(key, f"{key}{suffix}.")
+            yield from settings(inner, prefix)
+
+
+SETTINGS = sorted(set(settings(Config)))
+
+
+@pytest.mark.parametrize("key", SETTINGS)
+def test_every_setting_is_documented(key: str) -> None:
+    """In the first column of a table of the page on the configuration."""
+    assert key in terms(page("configuration"))
+
+
+def test_no_setting_is_documented_that_is_not_there() -> None:
+    """A page that names what was removed sends its reader astray."""
+    assert terms(page("configuration")) - set(SETTINGS) == set()
