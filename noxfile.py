@@ -115,6 +115,14 @@ def conformance(session: nox.Session) -> None:
 
 
 @nox.session(python=PYTHON)
+def soak(session: nox.Session) -> None:
+    """Run the tests whose figures take long, and print what they measured."""
+    install(session, "test")
+    install_wheel(session)
+    pytest(session, "tests/soak", "-rP")
+
+
+@nox.session(python=PYTHON)
 def documentation(session: nox.Session) -> None:
     """Build the documentation, and check that it leaves nothing out."""
     install(session, "docs", payload=True)

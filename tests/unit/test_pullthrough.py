@@ -28,6 +28,7 @@ from tests.unit.upstream.lab import (
     blob,
     breaking,
     by_method,
+    eventually,
     gated,
     halting,
     manifest,
@@ -69,14 +70,6 @@ async def read(found, start=0, end=None):
         return found.path.read_bytes()
     pieces = found.chunks(start, found.size if end is None else end)
     return b"".join([piece async for piece in pieces])
-
-
-async def eventually(condition):
-    for _ in range(1000):
-        if condition():
-            return
-        await asyncio.sleep(0.01)
-    raise AssertionError("it never came to that")
 
 
 def open_blobs():

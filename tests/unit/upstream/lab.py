@@ -74,6 +74,15 @@ async def serving(context=None, host="127.0.0.1"):
         await runner.cleanup()
 
 
+async def eventually(condition):
+    """Wait until ``condition()`` holds."""
+    for _ in range(1000):
+        if condition():
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError("it never came to that")
+
+
 def reply(status=200, body=b"", **headers):
     """Answer always the same; ``Content_Type`` stands for ``Content-Type``."""
 

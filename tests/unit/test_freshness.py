@@ -1,0 +1,301 @@
+# SPDX-License-Identifier: Apache-2.0
+"""For how long a tag holds, and what is served when upstream cannot be asked."""
+
+import asyncio
+import logging
+import time
+
+import pytest
+from buildset_registry import pullthrough
+from buildset_registry.errors import ManifestUnknown, UpstreamBusy, UpstreamFailed
+from buildset_registry.oci.descriptor import OCI_INDEX
+from buildset_registry.oci.digest import Digest
+from buildset_registry.pullthrough import PullThrough
+from buildset_registry.registry import Registry
+from buildset_registry.store.filesystem import FilesystemStore
+from buildset_registry.upstream.timeouts import Timeouts
+
+from tests.unit.upstream.lab import (
+    BLOB_DIGEST,
+    BLOB_PATH,
+    MANIFEST,
+    NAME,
+    V1,
+    V1_PATH,
+    blob,
+    by_method,
+    eventually,
+    gated,
+    hanging_up,
+    manifest,
+    reply,
+    slow,
+)
+
+DIGEST = Digest.of(MANIFEST)
+NEWER = b'{"schemaVersion": 2, "manifests": [], "annotations": {"newer": "yes"}}'
+PUSHED = b'{"schemaVersion": 2, "manifests": [], "annotations": {"by": "job"}}'
+#: Longer than a host name may be: it is refused before anybody is asked.
+NO_HOST = "https://" + ".".join(["a" * 60] * 5)
+
+
+class Clock:
+    """Time as the test sets it, from now on."""
+
+    def __init__(self):
+        self.passed = 0.0
+
+    def __call__(self):
+        return time.time() + self.passed
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def store(tmp_path):
+    made = FilesystemStore(tmp_path)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+async def pulling(store, quay, connect, clock):
+    """Make a pull-through; arguments as for ``PullThrough``, ``connect`` for the client."""
+    made = []
+
+    def make(client=None, tag_seconds=60):
+        one = PullThrough(store, client or connect(), tag_seconds=tag_seconds, clock=clock)
+        made.append(one)
+        return one
+
+    quay.on(V1_PATH, manifest(Docker_Content_Digest=str(DIGEST)))
+    yield make
+    for one in made:
+        await one.close()
+
+
+def methods(quay):
+    return [asked.method for asked in quay.asked]
+
+
+async def test_a_tag_holds_for_ever_by_default(store, quay, connect):
+    """A buildset sees one image for its whole life, after a restart, too."""
+    quay.on(V1_PATH, manifest())
+    pull_through = PullThrough(store, connect(), clock=lambda: time.time() + 1e9)
+    await pull_through.manifest(NAME, V1)
+    quay.on(V1_PATH, manifest(NEWER))
+    assert (await pull_through.manifest(NAME, V1)).raw == MANIFEST
+    again = PullThrough(store, connect())
+    assert (await again.manifest(NAME, V1)).raw == MANIFEST
+    assert methods(quay) == ["GET"]
+    assert again.counters.hits == {"manifest": 1}
+
+
+async def test_a_tag_that_is_due_is_compared_by_head(pulling, quay, clock):
+    """Nothing is fetched while it is the same, and it holds anew."""
+    pull_through = pulling()
+    await pull_through.manifest(NAME, V1)
+    clock.passed = 59
+    await pull_through.manifest(NAME, V1)
+    assert methods(quay) == ["GET"]
+    clock.passed = 61
+    found = await asyncio.gather(*(pull_through.manifest(NAME, V1) for _ in range(20)))
+    assert {one.raw for one in found} == {MANIFEST}
+    assert methods(quay) == ["GET", "HEAD"]
+    clock.passed = 0
+    await pull_through.manifest(NAME, V1)
+    assert methods(quay) == ["GET", "HEAD"]
+
+
+async def test_a_tag_that_has_changed_is_fetched(pulling, quay, clock):
+    """The old image stays by its digest."""
+    pull_through = pulling()
+    await pull_through.manifest(NAME, V1)
+    quay.on(V1_PATH, manifest(NEWER, Docker_Content_Digest=str(Digest.of(NEWER))))
+    clock.passed = 61
+    assert (await pull_through.manifest(NAME, V1)).raw == NEWER
+    assert (await pull_through.manifest(NAME, DIGEST)).raw == MANIFEST
+    assert methods(quay) == ["GET", "HEAD", "GET"]
+
+
+async def test_no_tag_holds_where_the_clock_was_set_back(pulling, quay, clock):
+    """Otherwise it would hold until the clock has caught up."""
+    pull_through = pulling()
+    await pull_through.manifest(NAME, V1)
+    clock.passed = -3600
+    await pull_through.manifest(NAME, V1)
+    assert methods(quay) == ["GET", "HEAD"]
+
+
+async def test_zero_asks_each_time(pulling, quay):
+    """And a digest never changes."""
+    pull_through = pulling(tag_seconds=0)
+    for _ in range(3):
+        await pull_through.manifest(NAME, V1)
+        await pull_through.manifest(NAME, DIGEST)
+    assert methods(quay) == ["GET", "HEAD", "HEAD"]
+
+
+async def test_a_tag_that_upstream_deleted_is_gone(pulling, quay, clock):
+    """Its manifest stays by digest, for images that refer to it."""
+    pull_through = pulling()
+    await pull_through.manifest(NAME, V1)
+    quay.on(V1_PATH, reply(404))
+    clock.passed = 61
+    with pytest.raises(ManifestUnknown):
+        await pull_through.manifest(NAME, V1)
+    clock.passed = 0
+    with pytest.raises(ManifestUnknown):
+        await pull_through.manifest(NAME, V1)
+    assert (await pull_through.manifest(NAME, DIGEST)).raw == MANIFEST
+
+
+async def test_a_push_wins_over_what_is_stale(pulling, store, quay, clock):
+    """Also when it comes while upstream is being asked in vain."""
+    pull_through = pulling()
+    await pull_through.manifest(NAME, V1)
+    clock.passed = 61
+    gate = asyncio.Event()
+    quay.on(V1_PATH, gated(gate, reply(429)))
+    waiting = asyncio.create_task(pull_through.manifest(NAME, V1))
+    await eventually(lambda: len(quay.asked) == 2)
+    await Registry(store).push_manifest(NAME, [V1], PUSHED, OCI_INDEX)
+    gate.set()
+    assert (await waiting).raw == PUSHED
+
+
+FAILURES = {
+    "rate limit": (reply(429, Retry_After="77"), UpstreamBusy, "quay.io limits the rate", "77"),
+    "busy": (reply(503, Retry_After="77"), UpstreamFailed, "quay.io .*answers 503", "77"),
+    "busy until a date": (
+        reply(503, Retry_After="Fri, 31 Dec 2027 23:59:59 GMT"),
+        UpstreamFailed,
+        "quay.io .*answers 503",
+        "Fri, 31 Dec 2027 23:59:59 GMT",
+    ),
+    "error": (reply(500), UpstreamFailed, "quay.io .*answers 500", None),
+    "nonsense in Retry-After": (
+        reply(429, Retry_After='"><script>'),
+        UpstreamBusy,
+        "quay.io limits the rate",
+        None,
+    ),
+    "time-out": (slow(5), UpstreamFailed, "quay.io .*no data for 0.3 s", None),
+    "broken connection": (hanging_up(), UpstreamFailed, "quay.io .*the connection broke", None),
+    "a web page": (
+        manifest(b"<html>", "text/html"),
+        UpstreamFailed,
+        "quay.io .*answers with a web page",
+        None,
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", FAILURES)
+async def test_what_is_cached_is_served_when_upstream_fails(
+    pulling, quay, connect, clock, caplog, kind
+):
+    """And logged as stale, with the reason; a blob needs upstream no more."""
+    answer, *_ = FAILURES[kind]
+    quay.on(BLOB_PATH, blob())
+    pull_through = pulling(connect(timeouts=Timeouts(read=0.3)))
+    await pull_through.manifest(NAME, V1)
+    await (await pull_through.blob(NAME, BLOB_DIGEST)).complete()
+    clock.passed = 61
+    quay.on(V1_PATH, by_method(GET=answer, HEAD=answer))
+    quay.on(BLOB_PATH, answer)
+    with caplog.at_level(logging.WARNING):
+        assert (await pull_through.manifest(NAME, V1)).raw == MANIFEST
+    assert pull_through.counters.stale == 1
+    (line,) = [one.getMessage() for one in caplog.records if "is stale" in one.getMessage()]
+    assert line.startswith("quay.io/org/app:v1 is stale, served from the store: upstream quay.io")
+    assert (await pull_through.blob(NAME, BLOB_DIGEST)).size > 0
+
+
+@pytest.mark.parametrize("kind", FAILURES)
+async def test_with_nothing_cached_the_failure_names_upstream_and_reason(
+    pulling, quay, connect, kind
+):
+    """With Retry-After where upstream sent one; and it is asked again at the next request."""
+    answer, error, reason, retry_after = FAILURES[kind]
+    pull_through = pulling(connect(timeouts=Timeouts(read=0.3)))
+    quay.on(V1_PATH, answer)
+    quay.on(BLOB_PATH, answer if kind != "a web page" else reply(500))
+    with pytest.raises(error, match=reason) as caught:
+        await pull_through.manifest(NAME, V1)
+    assert caught.value.headers.get("Retry-After") == retry_after
+    with pytest.raises(error, match=r"upstream quay\.io") as caught:
+        await pull_through.blob(NAME, BLOB_DIGEST)
+    assert caught.value.headers.get("Retry-After") == retry_after
+    quay.on(V1_PATH, manifest())
+    assert (await pull_through.manifest(NAME, V1)).raw == MANIFEST
+
+
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [(NO_HOST, "cannot be resolved"), ("https://127.0.0.1:1", "connection refused")],
+)
+async def test_a_registry_that_cannot_be_reached(pulling, connect, clock, url, reason):
+    """No address, no listener: what is cached is served, else the reason is told."""
+    await pulling().manifest(NAME, V1)
+    pull_through = pulling(connect(url=url))
+    clock.passed = 61
+    assert (await pull_through.manifest(NAME, V1)).raw == MANIFEST
+    with pytest.raises(UpstreamFailed, match=rf"upstream quay\.io .*{reason}"):
+        await pull_through.blob(NAME, BLOB_DIGEST)
+
+
+async def test_a_rate_limit_for_get_alone(pulling, quay, clock):
+    """Docker Hub limits GET and not HEAD; that the tag has changed is known then."""
+    pull_through = pulling()
+    await pull_through.manifest(NAME, V1)
+    clock.passed = 61
+    changed = manifest(NEWER, Docker_Content_Digest=str(Digest.of(NEWER)))
+    quay.on(V1_PATH, by_method(HEAD=changed, GET=reply(429)))
+    assert (await pull_through.manifest(NAME, V1)).raw == MANIFEST
+    assert pull_through.counters.stale == 1
+
+
+async def test_an_upstream_that_fails_rests(pulling, quay, clock, monkeypatch):
+    """Its time-outs are not added to every pull; later it is asked again."""
+    pull_through = pulling()
+    await pull_through.manifest(NAME, V1)
+    clock.passed = 61
+    quay.on(V1_PATH, reply(429))
+    for _ in range(5):
+        assert (await pull_through.manifest(NAME, V1)).raw == MANIFEST
+    assert methods(quay) == ["GET", "HEAD"]
+    assert pull_through.counters.stale == 5
+    monkeypatch.setattr(pullthrough, "_REST", -1)
+    another = pulling()
+    for _ in range(2):
+        await another.manifest(NAME, V1)
+    assert methods(quay) == ["GET", "HEAD", "HEAD", "HEAD"]
+
+
+async def test_an_image_that_upstream_no_longer_shows_us(pulling, quay, clock):
+    """Credentials run out: the cached image is served, and upstream does not rest."""
+    pull_through = pulling()
+    await pull_through.manifest(NAME, V1)
+    clock.passed = 61
+    quay.on(V1_PATH, reply(403))
+    for _ in range(2):
+        assert (await pull_through.manifest(NAME, V1)).raw == MANIFEST
+    assert methods(quay) == ["GET", "HEAD", "HEAD"]
+    assert pull_through.counters.stale == 2
+
+
+async def test_requests_are_counted_by_upstream_method_and_status(pulling, quay, clock):
+    """What an operator sees of an upstream."""
+    pull_through = pulling()
+    await pull_through.manifest(NAME, V1)
+    clock.passed = 61
+    quay.on(V1_PATH, hanging_up())
+    await pull_through.manifest(NAME, V1)
+    assert pull_through.counters.requests == {
+        ("quay.io", "GET", "200"): 1,
+        ("quay.io", "HEAD", "failed"): 3,
+    }
