@@ -360,9 +360,9 @@ async def test_a_size_is_told_without_a_fetch(registry, quay):
     assert await registry.blob_size(NAME, BLOB_DIGEST) == len(BLOB)
     assert [asked.method for asked in quay.asked] == ["HEAD"]
     with pytest.raises(BlobUnknown):
-        await registry.blob_size(NAME, BLOB_DIGEST, ask_upstream=False)
+        await registry.promised_size(NAME, BLOB_DIGEST)
     await (await registry.blob(NAME, BLOB_DIGEST)).complete()
-    assert await registry.blob_size(NAME, BLOB_DIGEST, ask_upstream=False) == len(BLOB)
+    assert await registry.promised_size(NAME, BLOB_DIGEST) == len(BLOB)
 
 
 async def test_a_size_while_a_transfer_begins(registry, quay):

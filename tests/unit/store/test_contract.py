@@ -2,6 +2,8 @@
 """One contract, one suite, every store."""
 
 import contextlib
+import time
+from dataclasses import replace
 
 import pytest
 from buildset_registry.errors import BlobUploadUnknown, DigestInvalid
@@ -194,3 +196,98 @@ async def test_repositories_are_listed_in_lexical_order(store):
     assert await store.pushed(RepositoryName("a")).exists()
     assert not await store.pushed(RepositoryName("c")).exists()
     assert await store.cached(RepositoryName("c")).exists()
+
+
+async def states(store):
+    return {state.digest: state async for batch in store.blobs.walk() for state in batch}
+
+
+async def test_a_blob_is_swept_when_nobody_wants_it(store):
+    """Both times have to be past; what is swept is gone, and can be pushed again."""
+    await store.blobs.put(ONE, b"one")
+    await store.blobs.put(TWO, b"two")
+    state = (await states(store))[ONE]
+    assert (state.size, state.wanted > 0, state.changed > 0) == (3, True, True)
+    later = time.time() + 10
+    assert not await store.blobs.sweep(ONE, state.wanted, later)
+    assert not await store.blobs.sweep(ONE, later, state.changed)
+    assert await store.blobs.sweep(ONE, later, later)
+    assert not await store.blobs.sweep(ONE, later, later)
+    assert await store.blobs.keep(ONE) is None
+    assert list(await states(store)) == [TWO]
+    await store.blobs.put(ONE, b"one")
+    assert await store.blobs.read(ONE) == b"one"
+
+
+async def test_what_upstream_gave_is_wanted_once_a_pusher_asks(store):
+    """Until then only its links hold it."""
+    upload = await store.blobs.ingest()
+    await upload.append(pieces(b"one"))
+    await upload.commit(ONE)
+    assert (await states(store))[ONE].wanted == 0
+    assert await store.blobs.keep(ONE) == 3
+    assert (await states(store))[ONE].wanted > 0
+
+
+async def test_a_push_of_what_is_there_makes_it_wanted(store):
+    """The collector spares it, as if it were new."""
+    upload = await store.blobs.ingest()
+    await upload.append(pieces(b"one"))
+    await upload.commit(ONE)
+    upload = await store.uploads.create(NAME)
+    await upload.append(pieces(b"one"))
+    await upload.commit(ONE)
+    assert not await store.blobs.sweep(ONE, 1, time.time() + 10)
+
+
+async def test_a_link_expires_when_nobody_used_it(store):
+    """Making it again counts as use."""
+    manifests = store.pushed(NAME).manifests
+    assert not await manifests.use(ONE)
+    assert not await manifests.expire(ONE, time.time() + 10)
+    await manifests.add(ONE)
+    (state,) = await manifests.all()
+    assert state.digest == ONE
+    assert not await manifests.expire(ONE, state.used)
+    assert await manifests.use(ONE)
+    await manifests.add(ONE)
+    assert not await manifests.expire(ONE, state.used)
+    assert await manifests.expire(ONE, time.time() + 10)
+    assert await manifests.all() == []
+
+
+async def test_a_link_to_nothing_is_pruned(store):
+    """One to content that is there stays, under whatever digest it is stored."""
+    layers = store.pushed(NAME).layers
+    await store.blobs.put(ONE, b"one")
+    alias = Digest.of(b"one", "sha512")
+    for digest, target in ((ONE, None), (alias, ONE), (TWO, None)):
+        await layers.add(digest, target)
+    assert await layers.target(alias) == ONE
+    for digest in (ONE, alias):
+        assert not await layers.prune(digest)
+    assert await layers.prune(TWO)
+    assert not await layers.prune(TWO)
+    assert {state.digest for state in await layers.all()} == {ONE, alias}
+
+
+async def test_uploads_expire_unless_they_go_on(store):
+    """Also not while a request writes."""
+    upload = await store.uploads.create(NAME)
+    (before,) = await store.uploads.all()
+    assert (before.name, before.id, before.size) == (NAME, upload.id, 0)
+
+    async def slow():
+        yield b"on"
+        assert not await store.uploads.expire(replace(before, changed=time.time() + 10))
+        yield b"e"
+
+    await upload.append(slow())
+    (after,) = await store.uploads.all()
+    assert after.size == 3
+    assert not await store.uploads.expire(replace(after, changed=0))
+    assert await store.uploads.expire(after)
+    assert not await store.uploads.expire(after)
+    assert await store.uploads.all() == []
+    with pytest.raises(BlobUploadUnknown):
+        await store.uploads.resume(NAME, upload.id)

@@ -89,6 +89,15 @@ class Holdings:
             waiting.extend(child.digest for child in manifest.manifests)
         return False
 
+    async def stored(self, name: RepositoryName, digest: Digest) -> Digest | None:
+        """Return the digest under which content of the repository is stored, mostly its own."""
+        for index in self.all(name):
+            if await index.layers.has(digest) or await index.manifests.has(digest):
+                if await self._store.blobs.size(digest) is not None:
+                    return digest
+                return await index.layers.target(digest)
+        return None
+
     async def exists(self, name: RepositoryName) -> bool:
         for index in self.all(name):
             if await index.exists():

@@ -80,16 +80,26 @@ class Registry:
             raise BlobUnknown(f"{name} has no blob {digest}")
         return found
 
-    async def blob_size(
-        self, name: RepositoryName, digest: Digest, *, ask_upstream: bool = True
-    ) -> int:
+    async def blob_size(self, name: RepositoryName, digest: Digest) -> int:
         """Return the size of a blob in bytes without fetching it."""
         found = await self._holdings.blob(name, digest)
         if found is not None:
             return found.size
-        if ask_upstream and self._pull_through is not None and self._pull_through.serves(name):
+        if self._pull_through is not None and self._pull_through.serves(name):
             return await self._pull_through.blob_size(name, digest)
         raise BlobUnknown(f"{name} has no blob {digest}")
+
+    async def promised_size(self, name: RepositoryName, digest: Digest) -> int:
+        """Return the size of a blob to a client that pushes, and leaves out what is here.
+
+        A blob that only upstream gave becomes part of what was pushed, out of eviction's reach.
+        """
+        stored, size = await self._promise(name, digest)
+        for index in self._holdings.pushed(name):
+            if await index.layers.has(digest) or await index.manifests.has(digest):
+                return size
+        await self._store.pushed(name).layers.add(digest, stored)
+        return size
 
     # -- discover
 
@@ -128,12 +138,10 @@ class Registry:
         self, name: RepositoryName, digest: Digest, source: RepositoryName | None
     ) -> bool:
         """Link a blob that another repository has; without ``source``, any one may have it."""
-        if source is None:
-            if await self._store.blobs.size(digest) is None:
-                return False
-        elif await self._holdings.blob(source, digest) is None:
+        stored = digest if source is None else await self._holdings.stored(source, digest)
+        if stored is None or await self._store.blobs.keep(stored) is None:
             return False
-        await self._store.pushed(name).layers.add(digest)
+        await self._store.pushed(name).layers.add(digest, stored)
         return True
 
     async def push_manifest(
@@ -156,6 +164,8 @@ class Registry:
         index = self._store.pushed(name)
         for blob in manifest.blobs:
             await self._require(index, name, blob.digest)
+        for listed in manifest.manifests:
+            await index.manifests.use(listed.digest)
         await self._store.blobs.put(manifest.digest, raw)
         await link_manifest(index, manifest)
         for tag in references:
@@ -190,15 +200,14 @@ class Registry:
             raise BlobUnknown(f"{name} has no blob {digest}")
 
     async def _require(self, index: RepositoryIndex, name: RepositoryName, digest: Digest) -> None:
-        """Make sure that a pushed manifest's blob is here, linked as pushed itself.
-
-        A client leaves out a layer that the registry told it has; where that was upstream's, it
-        becomes part of what was pushed, so that no eviction can break the image.
-        """
-        if await index.layers.has(digest) and await self._store.blobs.size(digest) is not None:
+        """Make sure that a pushed manifest's blob is here and stays, linked as pushed itself."""
+        if await index.layers.has(digest) and await self._store.blobs.keep(digest) is not None:
             return
         try:
             blob = await self.blob(name, digest)
+            if isinstance(blob, BlobStream):
+                await blob.complete()
+            stored = (await self._promise(name, digest))[0]
         except BlobUnknown:
             if self._sparse:
                 return
@@ -206,9 +215,15 @@ class Registry:
                 f"{name} has no blob {digest}; push the blob before the manifest",
                 detail={"digest": str(digest)},
             ) from None
-        if isinstance(blob, BlobStream):
-            await blob.complete()
-        await index.layers.add(digest)
+        await index.layers.add(digest, stored)
+
+    async def _promise(self, name: RepositoryName, digest: Digest) -> tuple[Digest, int]:
+        """Keep a blob of the repository; return under which digest it is stored, and its size."""
+        stored = await self._holdings.stored(name, digest)
+        size = await self._store.blobs.keep(stored) if stored else None
+        if stored is None or size is None:
+            raise BlobUnknown(f"{name} has no blob {digest}")
+        return stored, size
 
 
 async def _untag(index: RepositoryIndex, digest: Digest) -> None:

@@ -45,12 +45,14 @@ async def get(request: Request, context: Context) -> Response:
 async def head(request: Request, context: Context) -> Response:
     """Tell whether a blob is here and how large it is.
 
-    Where one port serves pulls and pushes, a client that logged in asks in order to push: it
-    is told of the store only, so that a push does not wait for an upstream.
+    At the push endpoint a client asks in order to push, and so does one that logged in where one
+    port serves both: it is told of the store only, so that a push does not wait for an upstream.
     """
     digest = Digest.parse(request.path["digest"])
-    pushing = context.policy.endpoint is Role.SINGLE and request.identity.name is not None
-    size = await context.registry.blob_size(request.name, digest, ask_upstream=not pushing)
+    role, logged_in = context.policy.endpoint, request.identity.name is not None
+    pushing = role is Role.PUSH or (role is Role.SINGLE and logged_in)
+    ask = context.registry.promised_size if pushing else context.registry.blob_size
+    size = await ask(request.name, digest)
     if not_modified(request.headers, digest):
         return Response(304, _headers(digest))
     return Response(200, {**_headers(digest), "Content-Length": str(size)})

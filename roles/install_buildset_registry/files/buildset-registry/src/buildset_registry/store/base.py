@@ -38,6 +38,37 @@ class TagTarget:
     checked: float
 
 
+@dataclass(frozen=True, slots=True)
+class BlobState:
+    """A blob, and what decides whether the collector may remove it; seconds since the epoch."""
+
+    digest: Digest
+    size: int
+    wanted: float
+    """When a client that pushes was last told that it is here; 0 if only upstream gave it."""
+
+    changed: float
+    """When it became visible or was last wanted."""
+
+
+@dataclass(frozen=True, slots=True)
+class LinkState:
+    """A link, and when it was made or last used (seconds since the epoch)."""
+
+    digest: Digest
+    used: float
+
+
+@dataclass(frozen=True, slots=True)
+class UploadState:
+    """An upload session, and when something last arrived (seconds since the epoch)."""
+
+    name: RepositoryName
+    id: UploadId
+    size: int
+    changed: float
+
+
 class Reader(Protocol):
     """Read content that may still be growing."""
 
@@ -77,6 +108,12 @@ class Uploads(Protocol):
     async def resume(self, name: RepositoryName, upload_id: UploadId) -> Upload:
         """Find a session by its identifier, or raise ``BlobUploadUnknown``."""
 
+    async def all(self) -> list[UploadState]:
+        """Return all sessions."""
+
+    async def expire(self, state: UploadState) -> bool:
+        """Forget a session unless something arrived, or a request uses it, since ``state``."""
+
 
 class Blobs(Protocol):
     """Content by digest."""
@@ -93,12 +130,26 @@ class Blobs(Protocol):
     async def put(self, digest: Digest, content: bytes) -> None:
         """Store a small blob (a manifest) whose digest the caller computed."""
 
+    async def keep(self, digest: Digest) -> int | None:
+        """Promise a client that pushes that a blob stays; return its size, None if it is not here.
+
+        The promise holds for as long as the collector's grace period, also over a restart. What
+        is linked or put in a manifest has to be promised first: then the collector, which asks
+        again before it removes, cannot come in between.
+        """
+
     async def ingest(self) -> Upload:
         """Start an upload that belongs to no session: pull-through's. It ends with the process."""
 
+    def walk(self) -> AsyncIterator[list[BlobState]]:
+        """Yield all blobs, some at a time."""
+
+    async def sweep(self, digest: Digest, wanted_before: float, changed_before: float) -> bool:
+        """Remove a blob unless it was wanted or changed at or after these times."""
+
 
 class Links(Protocol):
-    """Which digests belong to a repository."""
+    """Which digests belong to a repository; asking for one of upstream's counts as using it."""
 
     async def has(self, digest: Digest) -> bool:
         """Tell whether the digest is linked."""
@@ -109,11 +160,23 @@ class Links(Protocol):
         It is another one where distribution was given a blob by sha512: it stores it by sha256.
         """
 
-    async def add(self, digest: Digest) -> None:
-        """Link a digest."""
+    async def add(self, digest: Digest, target: Digest | None = None) -> None:
+        """Link content, stored as ``target`` if not as ``digest``; a link that is there is used."""
+
+    async def use(self, digest: Digest) -> bool:
+        """Note that a link is in use; False where there is none."""
 
     async def remove(self, digest: Digest) -> bool:
         """Unlink a digest, and tell whether it was linked."""
+
+    async def all(self) -> list[LinkState]:
+        """Return all links, in no order."""
+
+    async def expire(self, digest: Digest, used_before: float) -> bool:
+        """Remove a link unless it was used at or after a time."""
+
+    async def prune(self, digest: Digest) -> bool:
+        """Remove a link to content that is not there any more."""
 
 
 class Manifests(Links, Protocol):

@@ -11,6 +11,7 @@ import errno
 import fcntl
 import os
 import shutil
+import threading
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -29,9 +30,10 @@ class Disk:
     """One storage folder, used by this process alone."""
 
     def __init__(self, storage: Path) -> None:
-        self._storage = storage
+        self.storage = storage
         self._temporary = layout.temporary(storage)
         self._durable: set[Path] = set()
+        self._removing = threading.Lock()
         self._lock = _prepare(storage)
 
     def close(self) -> None:
@@ -56,12 +58,45 @@ class Disk:
     def publish(self, source: Path, target: Path) -> None:
         """Sync a finished file and rename it to where it becomes visible."""
         sync(source)
-        self._in_folder(target.parent, lambda: source.replace(target))
 
-    def settle(self, path: Path) -> None:
-        """Make sure that a file which is there already (by another request) is durable too."""
+        def appear() -> None:
+            with self._removing:
+                source.replace(target)
+
+        self._in_folder(target.parent, appear)
+
+    def settle(self, path: Path) -> bool:
+        """Make a file that is there already durable, and new to the collector; False if none is."""
+        if not self.touch(path):
+            return False
         sync(path)
         self._in_folder(path.parent, lambda: None)
+        return True
+
+    def touch(self, path: Path) -> bool:
+        """Let a file's time be now; False where there is none."""
+        with self._removing:
+            try:
+                os.utime(path)
+            except FileNotFoundError:
+                return False
+            return True
+
+    def remove_if(self, folder: Path, unwanted: Callable[[], bool]) -> bool:
+        """Remove a folder if nothing came in between that makes it wanted.
+
+        Between the question and the removal no file is published and none is touched.
+        """
+        doomed = self.temporary()
+        with self._removing:
+            if not unwanted():
+                return False
+            try:
+                folder.replace(doomed)
+            except FileNotFoundError:
+                return False
+        self._forget(folder, doomed)
+        return True
 
     def remove_file(self, path: Path) -> bool:
         """Remove a file durably; False where there was none."""
@@ -79,10 +114,15 @@ class Disk:
             folder.replace(doomed)
         except FileNotFoundError:
             return False
-        self._durable = {known for known in self._durable if not known.is_relative_to(folder)}
         sync(folder.parent)
-        shutil.rmtree(doomed, ignore_errors=True)
+        self._forget(folder, doomed)
         return True
+
+    def _forget(self, folder: Path, doomed: Path) -> None:
+        """Delete what was ``folder`` and is ``doomed`` now."""
+        for found, *_others in os.walk(doomed):
+            self._durable.discard(folder / Path(found).relative_to(doomed))
+        shutil.rmtree(doomed, ignore_errors=True)
 
     def _in_folder(self, folder: Path, change: Callable[[], object]) -> None:
         """Do ``change`` inside a folder that is made where missing, then sync the folder.
@@ -96,13 +136,13 @@ class Disk:
                 sync(folder)
                 return
             except FileNotFoundError:
-                if attempt == 4 or folder.exists():
+                if attempt == 4:
                     raise
                 self._durable.clear()
 
     def _make(self, folder: Path) -> None:
         missing = []
-        while folder not in self._durable and folder != self._storage:
+        while folder not in self._durable and folder != self.storage:
             missing.append(folder)
             folder = folder.parent
         for folder in reversed(missing):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The store in a local folder, in distribution's layout: blobs, uploads, and the whole.
+"""The store in a local folder, in distribution's layout: blobs, and the whole.
 
 Reading a small file or asking whether one is there takes microseconds from the page cache and
 is done at once; whatever waits for the disk (fsync, big reads, walks) runs in a thread.
@@ -9,27 +9,23 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
-import shutil
-import uuid
-from collections import OrderedDict
-from collections.abc import AsyncIterator, Iterator, Sequence
-from datetime import datetime, timezone
+import time
+from collections.abc import AsyncIterator, Sequence
 from functools import partial
 from pathlib import Path
 
-from buildset_registry.errors import BlobUploadInvalid, BlobUploadUnknown, DigestInvalid
-from buildset_registry.oci.digest import Digest, Hasher, hasher
-from buildset_registry.oci.names import RepositoryName, Tag, UploadId
+from buildset_registry.errors import DigestInvalid
+from buildset_registry.oci.digest import ALGORITHMS, Digest
+from buildset_registry.oci.names import RepositoryName, Tag
 from buildset_registry.store import layout
-from buildset_registry.store.base import BlobFile
+from buildset_registry.store.base import BlobFile, BlobState
 from buildset_registry.store.disk import Disk
-from buildset_registry.store.links import FileRepository, is_repository, walk_repositories
+from buildset_registry.store.links import FileRepository, Shelf, is_repository, walk_repositories
 from buildset_registry.store.listings import Listings
+from buildset_registry.store.uploads import FileUpload, FileUploads, new_id
 
-#: Uploads whose hash state is kept in memory; others are read again when they go on.
-_KEPT_SESSIONS = 1024
-_PIECE = 1024 * 1024
+#: A promise is noted when the last one noted is older than this.
+_KEPT_SECONDS = 30
 
 
 class FilesystemStore:
@@ -44,13 +40,15 @@ class FilesystemStore:
         self.uploads = FileUploads(storage, self._disk)
 
     def pushed(self, name: RepositoryName) -> FileRepository:
-        return self._repository(name, layout.repository(self._storage, name))
+        return self._repository(name, layout.repository(self._storage, name), tracked=False)
 
     def cached(self, name: RepositoryName) -> FileRepository:
-        return self._repository(name, layout.upstream(layout.repository(self._storage, name)))
+        folder = layout.upstream(layout.repository(self._storage, name))
+        return self._repository(name, folder, tracked=True)
 
-    def _repository(self, name: RepositoryName, folder: Path) -> FileRepository:
-        return FileRepository(folder, self._disk, self._tags, partial(self._listed, name))
+    def _repository(self, name: RepositoryName, folder: Path, tracked: bool) -> FileRepository:
+        shelf = Shelf(self._disk, partial(self._listed, name), tracked)
+        return FileRepository(folder, shelf, self._tags)
 
     async def repositories(self) -> Sequence[RepositoryName]:
         root = layout.repositories(self._storage)
@@ -70,7 +68,7 @@ class FilesystemStore:
 
 
 class FileBlobs:
-    """``blobs/<algorithm>/<2 hex>/<hex>/data``."""
+    """``blobs/<algorithm>/<2 hex>/<hex>/data``; its time is when a pusher last wanted it."""
 
     def __init__(self, storage: Path, disk: Disk) -> None:
         self._storage = storage
@@ -93,175 +91,58 @@ class FileBlobs:
             return None
 
     async def put(self, digest: Digest, content: bytes) -> None:
+        await asyncio.to_thread(self._put, layout.blob(self._storage, digest), content)
+
+    async def keep(self, digest: Digest) -> int | None:
         path = layout.blob(self._storage, digest)
-        if await self.size(digest) == len(content):
-            await asyncio.to_thread(self._disk.settle, path)
-        else:
-            await asyncio.to_thread(self._disk.write, path, content)
+        try:
+            state = path.stat()
+        except FileNotFoundError:
+            return None
+        # Without this, a busy registry would write on each HEAD. The grace period is longer.
+        if time.time() - state.st_mtime > _KEPT_SECONDS and not self._disk.touch(path):
+            return None
+        return state.st_size
 
     async def ingest(self) -> FileUpload:
-        return FileUpload.create(self._disk.temporary(), _new_id(), self._storage, self._disk)
+        return FileUpload.create(self._disk.temporary(), new_id(), self._disk, wanted=False)
 
+    async def walk(self) -> AsyncIterator[list[BlobState]]:
+        root = layout.blobs(self._storage)
+        for folder in await asyncio.to_thread(_blob_folders, root):
+            yield await asyncio.to_thread(_blobs_in, folder)
 
-class FileUploads:
-    """``repositories/<name>/_uploads/<uuid>``, with the state of hashes that are under way."""
-
-    def __init__(self, storage: Path, disk: Disk) -> None:
-        self._storage = storage
-        self._disk = disk
-        self._known: OrderedDict[Path, FileUpload] = OrderedDict()
-
-    async def create(self, name: RepositoryName) -> FileUpload:
-        upload_id = _new_id()
-        folder = layout.upload(layout.repository(self._storage, name), upload_id)
-        return self._remember(FileUpload.create(folder, upload_id, self._storage, self._disk))
-
-    async def resume(self, name: RepositoryName, upload_id: UploadId) -> FileUpload:
-        folder = layout.upload(layout.repository(self._storage, name), upload_id)
-        upload = self._known.get(folder)
-        try:
-            size = (folder / "data").stat().st_size
-        except FileNotFoundError:
-            self._known.pop(folder, None)
-            raise BlobUploadUnknown from None
-        if upload is None:
-            upload = FileUpload(folder, upload_id, size, None, self._storage, self._disk)
-        return self._remember(upload)
-
-    def _remember(self, upload: FileUpload) -> FileUpload:
-        self._known[upload.folder] = upload
-        self._known.move_to_end(upload.folder)
-        while len(self._known) > _KEPT_SESSIONS:
-            self._known.popitem(last=False)
-        return upload
-
-
-class FileUpload:
-    """A folder with ``data`` and ``startedat``, as distribution keeps an upload."""
-
-    def __init__(
-        self,
-        folder: Path,
-        upload_id: UploadId,
-        size: int,
-        sha256: Hasher | None,
-        storage: Path,
-        disk: Disk,
-    ) -> None:
-        self.folder = folder
-        self._data = folder / "data"
-        self.id = upload_id
-        self.size = size
-        self._sha256 = sha256
-        self._storage = storage
-        self._disk = disk
-        self._busy = False
-
-    @classmethod
-    def create(cls, folder: Path, upload_id: UploadId, storage: Path, disk: Disk) -> FileUpload:
-        """Make an empty upload; not synced, since nothing is promised before commit."""
-        folder.mkdir(parents=True)
-        started = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
-        (folder / "startedat").write_text(started)
-        (folder / "data").touch()
-        return cls(folder, upload_id, 0, hasher("sha256"), storage, disk)
-
-    async def append(self, chunks: AsyncIterator[bytes]) -> None:
-        with self._exclusive():
-            sha256 = await self._hash_state()
-            descriptor = os.open(self._data, os.O_WRONLY)
-            try:
-                async for chunk in chunks:
-                    _write_all(descriptor, chunk, self.size)
-                    sha256.update(chunk)
-                    self.size += len(chunk)
-            except OSError:
-                self._sha256 = None
-                raise
-            finally:
-                os.close(descriptor)
-
-    async def commit(self, digest: Digest) -> None:
-        with self._exclusive():
-            if digest.algorithm == "sha256":
-                actual = (await self._hash_state()).hexdigest()
-            else:
-                actual = (
-                    await asyncio.to_thread(_hash_file, self._data, digest.algorithm)
-                ).hexdigest()
-            if actual == digest.hex:
-                await asyncio.to_thread(self._publish, digest)
-            await asyncio.to_thread(shutil.rmtree, self.folder, True)
-        if actual != digest.hex:
-            raise DigestInvalid(
-                f"content is {digest.algorithm}:{actual}, not {digest}; push it again"
-            )
-
-    async def cancel(self) -> None:
-        with self._exclusive():
-            await asyncio.to_thread(shutil.rmtree, self.folder, True)
-
-    def reader(self) -> FileReader:
-        return FileReader(self._data)
-
-    def _publish(self, digest: Digest) -> None:
+    async def sweep(self, digest: Digest, wanted_before: float, changed_before: float) -> bool:
         path = layout.blob(self._storage, digest)
+
+        def unwanted() -> bool:
+            try:
+                state = path.stat()
+            except FileNotFoundError:
+                return False
+            return state.st_mtime < wanted_before and state.st_ctime < changed_before
+
+        return await asyncio.to_thread(self._disk.remove_if, path.parent, unwanted)
+
+    def _put(self, path: Path, content: bytes) -> None:
         try:
-            present = path.stat().st_size == self.size
+            present = path.read_bytes() == content
         except FileNotFoundError:
             present = False
-        if present:
-            self._disk.settle(path)
-        else:
-            self._disk.publish(self._data, path)
-        self._data = path
-
-    async def _hash_state(self) -> Hasher:
-        """Return the running hash; after a restart it is computed again from the file."""
-        if self._sha256 is None:
-            self._sha256 = await asyncio.to_thread(_hash_file, self._data, "sha256")
-            self.size = self._data.stat().st_size
-        return self._sha256
-
-    @contextlib.contextmanager
-    def _exclusive(self) -> Iterator[None]:
-        if self._busy:
-            raise BlobUploadInvalid("another request is writing to this upload; wait for it to end")
-        self._busy = True
-        try:
-            yield
-        finally:
-            self._busy = False
+        if not (present and self._disk.settle(path)):
+            self._disk.write(path, content)
 
 
-class FileReader:
-    """Read a file that another request may still be writing, and that may be renamed meanwhile."""
-
-    def __init__(self, path: Path) -> None:
-        self._descriptor = os.open(path, os.O_RDONLY)
-
-    async def read(self, offset: int, length: int) -> bytes:
-        return os.pread(self._descriptor, length, offset)
-
-    def close(self) -> None:
-        os.close(self._descriptor)
+def _blob_folders(root: Path) -> list[Path]:
+    """Return ``<algorithm>/<2 hex>`` of all blobs."""
+    return [folder for algorithm in ALGORITHMS for folder in (root / algorithm).glob("??")]
 
 
-def _new_id() -> UploadId:
-    return UploadId(uuid.uuid4())
-
-
-def _write_all(descriptor: int, chunk: bytes, offset: int) -> None:
-    view = memoryview(chunk)
-    while view:
-        written = os.pwrite(descriptor, view, offset)
-        view = view[written:]
-        offset += written
-
-
-def _hash_file(path: Path, algorithm: str) -> Hasher:
-    state = hasher(algorithm)
-    with path.open("rb", buffering=0) as file:
-        while piece := file.read(_PIECE):
-            state.update(piece)
-    return state
+def _blobs_in(folder: Path) -> list[BlobState]:
+    found = []
+    for entry in folder.iterdir():
+        with contextlib.suppress(FileNotFoundError, DigestInvalid):
+            digest = Digest.parse(f"{folder.parent.name}:{entry.name}")
+            state = (entry / "data").stat()
+            found.append(BlobState(digest, state.st_size, state.st_mtime, state.st_ctime))
+    return found

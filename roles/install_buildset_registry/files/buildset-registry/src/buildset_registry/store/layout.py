@@ -36,6 +36,7 @@ from buildset_registry.oci.names import RepositoryName, Tag, UploadId
 UPSTREAM = "_upstream"
 MANIFESTS = "_manifests"
 LAYERS = "_layers"
+UPLOADS = "_uploads"
 
 
 def lock(storage: Path) -> Path:
@@ -62,12 +63,16 @@ def upstream(repository: Path) -> Path:
     return repository / UPSTREAM
 
 
+def blobs(storage: Path) -> Path:
+    return top(storage) / "blobs"
+
+
 def blob(storage: Path, digest: Digest) -> Path:
-    return top(storage) / "blobs" / digest.algorithm / digest.hex[:2] / digest.hex / "data"
+    return blobs(storage) / digest.algorithm / digest.hex[:2] / digest.hex / "data"
 
 
 def upload(repository: Path, upload_id: UploadId) -> Path:
-    return repository / "_uploads" / upload_id
+    return repository / UPLOADS / upload_id
 
 
 def layers(repository: Path) -> Path:

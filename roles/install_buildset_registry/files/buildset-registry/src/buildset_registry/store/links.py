@@ -6,48 +6,110 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from buildset_registry.errors import NameInvalid, RegistryError, TagInvalid
+from buildset_registry.errors import DigestInvalid, NameInvalid, RegistryError, TagInvalid
 from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.names import RepositoryName, Tag
 from buildset_registry.store import layout
-from buildset_registry.store.base import TagTarget
-from buildset_registry.store.disk import Disk
+from buildset_registry.store.base import LinkState, TagTarget
+from buildset_registry.store.disk import Disk, sync
 from buildset_registry.store.listings import Listings
 
 _PARTS = frozenset({layout.MANIFESTS, layout.LAYERS, layout.UPSTREAM})
+#: A use of a link is noted when the last one noted is older than this.
+_NOTED_SECONDS = 60
 
 
-def _unlisted() -> None:
-    """Tell nobody of a new link."""
+@dataclass(frozen=True, slots=True)
+class Shelf:
+    """What the links of one repository have in common."""
+
+    disk: Disk
+    listed: Callable[[], None]
+    """Called after a link was made: the repository may be a new one."""
+
+    tracked: bool
+    """Whether asking for a link counts as using it."""
 
 
 class FileLinks:
-    """``<folder>/<algorithm>/<hex>/link``."""
+    """``<folder>/<algorithm>/<hex>/link``; its time is when it was last used."""
 
-    def __init__(self, folder: Path, disk: Disk, listed: Callable[[], None] = _unlisted) -> None:
+    def __init__(self, folder: Path, shelf: Shelf) -> None:
         self._folder = folder
-        self._disk = disk
-        self._listed = listed
+        self._shelf = shelf
+        self._disk = shelf.disk
 
     async def has(self, digest: Digest) -> bool:
-        return _present(layout.link(self._folder, digest))
+        path = layout.link(self._folder, digest)
+        try:
+            used = path.stat().st_mtime
+        except FileNotFoundError:
+            return False
+        if self._shelf.tracked and time.time() - used > _NOTED_SECONDS:
+            self._disk.touch(path)
+        return True
 
     async def target(self, digest: Digest) -> Digest | None:
         return read_link(layout.link(self._folder, digest))
 
-    async def add(self, digest: Digest) -> None:
-        await asyncio.to_thread(self._add, digest)
+    async def add(self, digest: Digest, target: Digest | None = None) -> None:
+        await asyncio.to_thread(self._add, digest, target)
 
-    def _add(self, digest: Digest) -> None:
-        write_link(self._disk, self._folder, digest)
-        self._listed()
+    async def use(self, digest: Digest) -> bool:
+        return self._disk.touch(layout.link(self._folder, digest))
 
     async def remove(self, digest: Digest) -> bool:
         folder = layout.link(self._folder, digest).parent
         return await asyncio.to_thread(self._disk.remove_tree, folder)
+
+    async def all(self) -> list[LinkState]:
+        return await asyncio.to_thread(self._all)
+
+    async def expire(self, digest: Digest, used_before: float) -> bool:
+        return await asyncio.to_thread(self._expire, digest, used_before)
+
+    async def prune(self, digest: Digest) -> bool:
+        return await asyncio.to_thread(self._prune, digest)
+
+    def _add(self, digest: Digest, target: Digest | None) -> None:
+        write_link(self._disk, layout.link(self._folder, digest), target or digest)
+        self._shelf.listed()
+
+    def _all(self) -> list[LinkState]:
+        found = []
+        for algorithm in _entries(self._folder):
+            for entry in _entries(self._folder / algorithm.name):
+                with contextlib.suppress(FileNotFoundError, DigestInvalid):
+                    digest = Digest.parse(f"{algorithm.name}:{entry.name}")
+                    used = layout.link(self._folder, digest).stat().st_mtime
+                    found.append(LinkState(digest, used))
+        return found
+
+    def _expire(self, digest: Digest, used_before: float) -> bool:
+        path = layout.link(self._folder, digest)
+
+        def unused() -> bool:
+            return path.exists() and path.stat().st_mtime < used_before
+
+        if not self._disk.remove_if(path.parent, unused):
+            return False
+        # Before a blob that it names is removed, or a crash could bring the link back alone.
+        sync(path.parent.parent)
+        return True
+
+    def _prune(self, digest: Digest) -> bool:
+        path = layout.link(self._folder, digest)
+
+        def dangling() -> bool:
+            target = read_link(path)
+            return target is None or not layout.blob(self._disk.storage, target).exists()
+
+        return self._disk.remove_if(path.parent, dangling)
 
 
 class FileManifests(FileLinks):
@@ -94,7 +156,7 @@ class FileTags:
         return await asyncio.to_thread(self._lists.read, folder, self._scan)
 
     def _set(self, tag: Tag, digest: Digest) -> None:
-        write_link(self._disk, layout.tag_index(self._repository, tag), digest)
+        write_link(self._disk, layout.link(layout.tag_index(self._repository, tag), digest), digest)
         path = layout.tag_link(self._repository, tag)
         self._disk.write(path, str(digest).encode())
         self._lists.changed(layout.tags(self._repository), tag, path.exists)
@@ -117,12 +179,12 @@ class FileTags:
 class FileReferrers:
     """``_referrers/<subject>/<referrer>/link``."""
 
-    def __init__(self, repository: Path, disk: Disk) -> None:
+    def __init__(self, repository: Path, shelf: Shelf) -> None:
         self._repository = repository
-        self._disk = disk
+        self._shelf = shelf
 
     def _links(self, subject: Digest) -> FileLinks:
-        return FileLinks(layout.referrers(self._repository, subject), self._disk)
+        return FileLinks(layout.referrers(self._repository, subject), self._shelf)
 
     async def add(self, subject: Digest, digest: Digest) -> None:
         await self._links(subject).add(digest)
@@ -146,14 +208,12 @@ class FileReferrers:
 class FileRepository:
     """One repository's links, below its own folder or below its ``_upstream``."""
 
-    def __init__(
-        self, folder: Path, disk: Disk, lists: Listings[Tag], listed: Callable[[], None]
-    ) -> None:
+    def __init__(self, folder: Path, shelf: Shelf, tags: Listings[Tag]) -> None:
         self._folder = folder
-        self.layers = FileLinks(layout.layers(folder), disk, listed)
-        self.manifests = FileManifests(layout.revisions(folder), disk, listed)
-        self.tags = FileTags(folder, disk, lists)
-        self.referrers = FileReferrers(folder, disk)
+        self.layers = FileLinks(layout.layers(folder), shelf)
+        self.manifests = FileManifests(layout.revisions(folder), shelf)
+        self.tags = FileTags(folder, shelf.disk, tags)
+        self.referrers = FileReferrers(folder, shelf)
 
     async def exists(self) -> bool:
         return any(_present(self._folder / part) for part in (layout.MANIFESTS, layout.LAYERS))
@@ -171,13 +231,10 @@ def read_link(path: Path) -> Digest | None:
         return None
 
 
-def write_link(disk: Disk, folder: Path, digest: Digest) -> None:
-    """Make a link; one that is there already is made durable."""
-    path = layout.link(folder, digest)
-    if path.exists():
-        disk.settle(path)
-    else:
-        disk.write(path, str(digest).encode())
+def write_link(disk: Disk, path: Path, target: Digest) -> None:
+    """Make a link; one that is there already is made durable, and new to the collector."""
+    if not disk.settle(path):
+        disk.write(path, str(target).encode())
 
 
 def is_repository(folder: Path) -> bool:
@@ -185,15 +242,22 @@ def is_repository(folder: Path) -> bool:
     return any(_present(folder / part) for part in _PARTS)
 
 
-def walk_repositories(folder: Path, name: str = "") -> Iterator[RepositoryName]:
+def walk_repositories(root: Path) -> Iterator[RepositoryName]:
     """Find every folder that holds a repository's links, the ones inside others too."""
-    children = [entry.name for entry in _entries(folder) if entry.is_dir()]
-    if name and not _PARTS.isdisjoint(children):
+    for name, children in walk(root):
+        if not _PARTS.isdisjoint(children):
+            yield name
+
+
+def walk(folder: Path, name: str = "") -> Iterator[tuple[RepositoryName, set[str]]]:
+    """Find every folder that could be a repository's, and the names of the folders in it."""
+    children = {entry.name for entry in _entries(folder) if entry.is_dir()}
+    if name:
         with contextlib.suppress(NameInvalid):
-            yield RepositoryName.parse(name)
+            yield RepositoryName.parse(name), children
     for child in children:
         if not child.startswith("_"):
-            yield from walk_repositories(folder / child, f"{name}/{child}" if name else child)
+            yield from walk(folder / child, f"{name}/{child}" if name else child)
 
 
 def _entries(folder: Path) -> list[os.DirEntry[str]]:

@@ -14,8 +14,9 @@ from pathlib import Path
 
 from buildset_registry.errors import BlobUploadUnknown, DigestInvalid
 from buildset_registry.oci.digest import Digest
-from buildset_registry.oci.names import RepositoryName, Tag, UploadId
-from buildset_registry.store.base import BlobFile, TagTarget
+from buildset_registry.oci.names import RepositoryName, UploadId
+from buildset_registry.store.base import BlobFile, BlobState, UploadState
+from buildset_registry.store.memorylinks import MemoryRepository
 
 
 class MemoryStore:
@@ -28,10 +29,10 @@ class MemoryStore:
         self._cached: dict[RepositoryName, MemoryRepository] = {}
 
     def pushed(self, name: RepositoryName) -> MemoryRepository:
-        return self._pushed.setdefault(name, MemoryRepository())
+        return self._pushed.setdefault(name, MemoryRepository(self.blobs, tracked=False))
 
     def cached(self, name: RepositoryName) -> MemoryRepository:
-        return self._cached.setdefault(name, MemoryRepository())
+        return self._cached.setdefault(name, MemoryRepository(self.blobs, tracked=True))
 
     async def repositories(self) -> Sequence[RepositoryName]:
         both = [*self._pushed.items(), *self._cached.items()]
@@ -47,6 +48,9 @@ class MemoryBlobs:
 
     def __init__(self) -> None:
         self._files: dict[Digest, int] = {}
+        self._wanted: dict[Digest, float] = {}
+        self._changed: dict[Digest, float] = {}
+        self._swept: list[int] = []
 
     async def size(self, digest: Digest) -> int | None:
         descriptor = self._files.get(digest)
@@ -63,23 +67,51 @@ class MemoryBlobs:
         return None if size is None else os.pread(self._files[digest], size, 0)
 
     async def put(self, digest: Digest, content: bytes) -> None:
-        self.keep(digest, content)
+        self.store(digest, content)
+
+    async def keep(self, digest: Digest) -> int | None:
+        if digest in self._files:
+            self._wanted[digest] = self._changed[digest] = time.time()
+        return await self.size(digest)
 
     async def ingest(self) -> MemoryUpload:
-        return MemoryUpload(self)
+        return MemoryUpload(self, wanted=False)
 
-    def keep(self, digest: Digest, content: bytes) -> None:
+    async def walk(self) -> AsyncIterator[list[BlobState]]:
+        yield [
+            BlobState(one, os.fstat(file).st_size, self._wanted[one], self._changed[one])
+            for one, file in self._files.items()
+        ]
+
+    async def sweep(self, digest: Digest, wanted_before: float, changed_before: float) -> bool:
+        if (
+            digest not in self._files
+            or self._wanted[digest] >= wanted_before
+            or self._changed[digest] >= changed_before
+        ):
+            return False
+        # Not closed: a client may be reading it by the number of the descriptor.
+        os.ftruncate(self._files[digest], 0)
+        self._swept.append(self._files.pop(digest))
+        return True
+
+    def store(self, digest: Digest, content: bytes, *, wanted: bool = True) -> None:
         """Store ``content`` unless it is there."""
         if digest not in self._files:
             descriptor = os.memfd_create(digest.hex[:12])
             with os.fdopen(descriptor, "wb", closefd=False) as file:
                 file.write(content)
             self._files[digest] = descriptor
+            self._wanted[digest] = 0
+        self._changed[digest] = time.time()
+        if wanted:
+            self._wanted[digest] = self._changed[digest]
 
     def close(self) -> None:
-        for descriptor in self._files.values():
+        for descriptor in (*self._files.values(), *self._swept):
             os.close(descriptor)
         self._files.clear()
+        self._swept.clear()
 
 
 class MemoryUploads:
@@ -101,21 +133,43 @@ class MemoryUploads:
             raise BlobUploadUnknown
         return upload
 
+    async def all(self) -> list[UploadState]:
+        return [
+            UploadState(name, upload_id, upload.size, upload.changed)
+            for (name, upload_id), upload in self._sessions.items()
+            if not upload.ended
+        ]
+
+    async def expire(self, state: UploadState) -> bool:
+        upload = self._sessions.get((state.name, state.id))
+        if upload is None or upload.ended or upload.busy or upload.changed > state.changed:
+            return False
+        del self._sessions[state.name, state.id]
+        return True
+
 
 class MemoryUpload:
     """Content on its way in."""
 
-    def __init__(self, blobs: MemoryBlobs) -> None:
+    def __init__(self, blobs: MemoryBlobs, *, wanted: bool = True) -> None:
         self.id = UploadId(uuid.uuid4())
         self.size = 0
+        self.changed = time.time()
+        self.busy = False
         self.ended = False
+        self._wanted = wanted
         self._blobs = blobs
         self._content = bytearray()
 
     async def append(self, chunks: AsyncIterator[bytes]) -> None:
-        async for chunk in chunks:
-            self._content += chunk
-            self.size += len(chunk)
+        self.busy = True
+        try:
+            async for chunk in chunks:
+                self._content += chunk
+                self.size += len(chunk)
+        finally:
+            self.busy = False
+            self.changed = time.time()
 
     async def commit(self, digest: Digest) -> None:
         self.ended = True
@@ -123,7 +177,7 @@ class MemoryUpload:
         actual = Digest.of(content, digest.algorithm)
         if actual != digest:
             raise DigestInvalid(f"content is {actual}, not {digest}; push it again")
-        self._blobs.keep(digest, content)
+        self._blobs.store(digest, content, wanted=self._wanted)
 
     async def cancel(self) -> None:
         self.ended = True
@@ -143,92 +197,3 @@ class MemoryReader:
 
     def close(self) -> None:
         self._content = bytearray()
-
-
-class MemoryLinks:
-    """A set of digests."""
-
-    def __init__(self) -> None:
-        self._digests: set[Digest] = set()
-
-    @property
-    def empty(self) -> bool:
-        return not self._digests
-
-    async def has(self, digest: Digest) -> bool:
-        return digest in self._digests
-
-    async def target(self, digest: Digest) -> Digest | None:
-        return digest if digest in self._digests else None
-
-    async def add(self, digest: Digest) -> None:
-        self._digests.add(digest)
-
-    async def remove(self, digest: Digest) -> bool:
-        present = digest in self._digests
-        self._digests.discard(digest)
-        return present
-
-
-class MemoryManifests(MemoryLinks):
-    """Links to manifests, and the media types that their bytes do not tell."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._media_types: dict[Digest, str] = {}
-
-    async def media_type(self, digest: Digest) -> str | None:
-        return self._media_types.get(digest)
-
-    async def set_media_type(self, digest: Digest, media_type: str) -> None:
-        self._media_types[digest] = media_type
-
-
-class MemoryTags:
-    """Targets by tag."""
-
-    def __init__(self) -> None:
-        self._targets: dict[Tag, TagTarget] = {}
-
-    async def get(self, tag: Tag) -> TagTarget | None:
-        return self._targets.get(tag)
-
-    async def set(self, tag: Tag, digest: Digest) -> None:
-        self._targets[tag] = TagTarget(digest, time.time())
-
-    async def remove(self, tag: Tag) -> bool:
-        return self._targets.pop(tag, None) is not None
-
-    async def all(self) -> Sequence[Tag]:
-        return sorted(self._targets)
-
-
-class MemoryReferrers:
-    """Pairs of subject and referrer."""
-
-    def __init__(self) -> None:
-        self._pairs: set[tuple[Digest, Digest]] = set()
-
-    async def add(self, subject: Digest, digest: Digest) -> None:
-        self._pairs.add((subject, digest))
-
-    async def remove(self, subject: Digest, digest: Digest) -> bool:
-        present = (subject, digest) in self._pairs
-        self._pairs.discard((subject, digest))
-        return present
-
-    async def of(self, subject: Digest) -> list[Digest]:
-        return sorted((one for about, one in self._pairs if about == subject), key=str)
-
-
-class MemoryRepository:
-    """One repository's links."""
-
-    def __init__(self) -> None:
-        self.layers = MemoryLinks()
-        self.manifests = MemoryManifests()
-        self.tags = MemoryTags()
-        self.referrers = MemoryReferrers()
-
-    async def exists(self) -> bool:
-        return not (self.layers.empty and self.manifests.empty)
