@@ -184,3 +184,10 @@ def sanity(session: nox.Session, ansible: str) -> None:
     """Let ansible-test check the collection, for a version of ansible-core."""
     install(session, "venv" if ansible == "newest" else f"ansible-{ansible}")
     session.run("python", "tools/sanity.py", str(CACHE / "ansible-test" / ansible))
+
+
+@nox.session(python=PYTHON)
+def roles(session: nox.Session) -> None:
+    """Run the roles by each version of Ansible, at a desk and as Zuul does."""
+    install(session, "test", payload=True)
+    pytest(session, "tests/roles")

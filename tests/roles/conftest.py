@@ -49,10 +49,14 @@ def make_desk(program: Path) -> Iterator[MakeDesk]:
                 # What root has in the cache or a work tree, others may not be able to read.
                 shutil.copytree(desk.environment, Path(name, "ansible"), symlinks=True)
                 shutil.copytree(harness.ROLES, Path(name, "roles"))
+                shutil.copytree(harness.wheelhouse(), Path(name, harness.wheelhouse().name))
                 desk.environment, desk.roles = Path(name, "ansible"), Path(name, "roles")
                 shutil.chown(folder, user, user)
                 shutil.chown(desk.home, user, user)
             desk.variables = settings(folder, program)
+            if user:
+                house = Path(name, harness.wheelhouse().name)
+                desk.variables["buildset_registry_package"] = str(house)
             desks.append(desk)
             return desk
 

@@ -78,12 +78,14 @@ def environment_with(*requirements: str) -> Path:
 
 
 def ansible_environment(version: str) -> Path:
-    """Make the environment of one version of ansible-core; Zuul's plugins want voluptuous."""
+    """Make the environment of one version of ansible-core, with what Zuul's plugins import."""
     number = ANSIBLE[version]
     ask = [base_python(), "-c", "import sys; sys.exit(sys.version_info < (3, 12))"]
     if version == "newest" and subprocess.run(ask).returncode == 0:
         number = ANSIBLE_ON_PYTHON_3_12
-    return environment_with(f"ansible-core=={number}", "voluptuous==0.15.2")
+    return environment_with(
+        f"ansible-core=={number}", "voluptuous==0.15.2", "google-re2==1.1.20251105"
+    )
 
 
 def zuul_plugins() -> Path:
