@@ -46,6 +46,7 @@ def make_desk(program: Path) -> Iterator[MakeDesk]:
             desk = Desk(folder, harness.ansible_environment(version), user)
             desk.home.mkdir(parents=True)
             if user:
+                subprocess.run(["usermod", "--home", desk.home, user], check=True)
                 # What root has in the cache or a work tree, others may not be able to read.
                 shutil.copytree(desk.environment, Path(name, "ansible"), symlinks=True)
                 shutil.copytree(harness.ROLES, Path(name, "roles"))

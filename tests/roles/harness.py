@@ -71,7 +71,7 @@ def environment_with(*requirements: str) -> Path:
         if not (folder / "complete").exists():
             shutil.rmtree(folder, ignore_errors=True)
             subprocess.run([base_python(), "-m", "venv", folder], check=True)
-            pip = [folder / "bin" / "python", "-m", "pip", "install", "--quiet"]
+            pip = [str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet"]
             subprocess.run([*pip, *requirements], check=True)
             (folder / "complete").touch()
     return folder
@@ -80,7 +80,7 @@ def environment_with(*requirements: str) -> Path:
 def ansible_environment(version: str) -> Path:
     """Make the environment of one version of ansible-core, with what Zuul's plugins import."""
     number = ANSIBLE[version]
-    ask = [base_python(), "-c", "import sys; sys.exit(sys.version_info < (3, 12))"]
+    ask = [str(base_python()), "-c", "import sys; sys.exit(sys.version_info < (3, 12))"]
     if version == "newest" and subprocess.run(ask).returncode == 0:
         number = ANSIBLE_ON_PYTHON_3_12
     return environment_with(
@@ -95,7 +95,7 @@ def zuul_plugins() -> Path:
     with locked(folder.name):
         if not (folder / "complete").exists():
             shutil.rmtree(folder, ignore_errors=True)
-            options = ["--quiet", "--no-deps", "--target", folder]
+            options = ["--quiet", "--no-deps", "--target", str(folder)]
             subprocess.run([pip, "install", *options, "zuul==14.3.0"], check=True)
             (folder / "complete").touch()
     return folder
@@ -115,7 +115,7 @@ def wheelhouse() -> Path:
     with locked(folder.name):
         if not (folder / "complete").exists():
             shutil.rmtree(folder, ignore_errors=True)
-            options = ["--quiet", "--only-binary", ":all:", "--dest", folder]
+            options = ["--quiet", "--only-binary", ":all:", "--dest", str(folder)]
             subprocess.run([pip, "download", *options, *dependencies], check=True)
             (folder / "complete").touch()
     return folder
@@ -183,7 +183,8 @@ class Desk:
         """Run a program as the desk's user."""
         words = [str(word) for word in argv]
         if self.user:
-            words = ["setpriv", "--reuid", self.user, "--regid", self.user, "--init-groups", *words]
+            program = str(shutil.which("setpriv", path=SYSTEM_PATH))
+            words = [program, "--reuid", self.user, "--regid", self.user, "--init-groups", *words]
         return subprocess.run(
             words,
             cwd=self.folder,

@@ -3,12 +3,12 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.roles import harness
 from tests.roles.harness import Desk, Run, free_port
 
 ROLE = "install_buildset_registry"
@@ -115,6 +115,16 @@ def test_package_that_is_none(desk: Desk, package: str) -> None:
     assert package in run.message
 
 
+def test_package_that_may_not_be_read(ordinary_desk: Desk) -> None:
+    """A package that the user has no right to read is named."""
+    closed = ordinary_desk.folder / "closed"
+    closed.mkdir(mode=0)
+    run = install(ordinary_desk, buildset_registry_package=str(closed / "house"))
+    assert run.code != 0
+    assert run.message.startswith("buildset_registry_package: ")
+    assert str(closed / "house") in run.message
+
+
 def test_folder_that_cannot_be_written(desk: Desk) -> None:
     """A place that cannot be written is named, with what to set."""
     (desk.folder / "file").touch()
@@ -144,5 +154,5 @@ def test_ordinary_user(ordinary_desk: Desk) -> None:
     run = install(ordinary_desk, buildset_registry_venv="")
     assert run.code == 0, run.output
     expected = ordinary_desk.home / ".local" / "lib" / "buildset-registry"
-    if harness.os.getuid() == 0:
+    if os.getuid() == 0:
         assert works(expected)

@@ -90,7 +90,16 @@ def test_wheel_is_what_the_build_backend_makes(
 ) -> None:
     """Files, requirements and entry points are those of the wheel that is released."""
     python = environment_with("hatchling==1.33.0") / "bin" / "python"
-    build = [python, "-m", "hatchling", "build", "-t", "wheel", "-d", tmp_path / "released"]
+    build = [
+        str(python),
+        "-m",
+        "hatchling",
+        "build",
+        "-t",
+        "wheel",
+        "-d",
+        str(tmp_path / "released"),
+    ]
     subprocess.run(build, cwd=payload, check=True, capture_output=True)
     (released,) = (tmp_path / "released").glob("*.whl")
     assert parts(wheel.build(tmp_path, payload)) == parts(released)

@@ -79,6 +79,7 @@ def test_dependent_job_uses_the_registry(make_desk: MakeDesk, clone: Path, versi
     child = Job(make_desk(version), clone, version)
     run = child.run(RUN, **parent.returned["secret_data"])
     assert run.code == 0, run.output
+    assert run.facts
     assert run.facts == parent.returned["secret_data"]["buildset_registry"]
     assert get(run.facts) == 200
     assert not Path(child.desk.variables["buildset_registry_root"]).exists()

@@ -108,8 +108,12 @@ def main() -> None:
     options = parser.parse_args()
     if options.command == "pack":
         pack(options.target, options.package, options.remote)
-    else:
-        sys.stdout.write(json.dumps(describe(options.package, options.remote)) + "\n")
+        return
+    try:
+        told = describe(options.package, options.remote)
+    except OSError as error:
+        told = {"error": f"cannot read {error.filename}: {error.strerror}"}
+    sys.stdout.write(json.dumps(told) + "\n")
 
 
 if __name__ == "__main__":
