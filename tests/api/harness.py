@@ -132,18 +132,20 @@ class Harness:
         }
         log = self.folder / f"{name}.log"
         stop, alive = self._stack.enter_context(_serving(parse(config, name, self.folder), log))
-        pull, push = (self.client(port) for port in (ports[0], ports[0] if single else ports[1]))
+        scheme = "https" if config["tls"] else "http"
+        pull = self.client(ports[0], scheme)
+        push = self.client(ports[0] if single else ports[1], scheme)
         push.auth = httpx.BasicAuth(USER, PASSWORD)
-        anonymous = self.client(ports[0] if single else ports[1])
+        anonymous = self.client(ports[0] if single else ports[1], scheme)
         _wait(pull, alive)
         _wait(anonymous, alive)
         return Registry(pull, push, anonymous, self.folder / f"{name}-data", log, stop)
 
-    def client(self, port):
+    def client(self, port, scheme="https"):
         """Return a client of a port of this machine that trusts the authority."""
         context = ssl.create_default_context()
         self.authority.configure_trust(context)
-        client = httpx.Client(base_url=f"https://127.0.0.1:{port}", verify=context, timeout=30)
+        client = httpx.Client(base_url=f"{scheme}://127.0.0.1:{port}", verify=context, timeout=30)
         return self._stack.enter_context(client)
 
 

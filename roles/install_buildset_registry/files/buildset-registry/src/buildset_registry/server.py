@@ -124,7 +124,9 @@ def _listeners(
         through = None if role is Role.PUSH else pull_through
         registry = Registry(store, through, sparse=config.sparse_images)
         push_port = push.port if push else 0
-        context = Context(registry, guard.policy, guard.authenticator, push_port)
+        context = Context(
+            registry, guard.policy, guard.authenticator, push_port, config.absolute_urls
+        )
         listeners.append(_Listener(role, endpoint, App(context, access_log)))
     return listeners
 

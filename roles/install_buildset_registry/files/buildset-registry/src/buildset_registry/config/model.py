@@ -179,6 +179,9 @@ class Config:
     """Whether an image may be pushed before its layers, or without some: the specification leaves
     that to the registry. Refusing shows a broken push when it happens, not when it is pulled."""
 
+    absolute_urls: bool = False
+    """Whether ``Location`` is a whole URL, for clients that cannot follow a path."""
+
     tls: Tls | None = None
     """Without it the registry speaks plain HTTP: behind a proxy that ends TLS."""
 

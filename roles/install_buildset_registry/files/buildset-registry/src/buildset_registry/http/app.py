@@ -12,6 +12,7 @@ from buildset_registry.http import routes
 from buildset_registry.http.accesslog import AccessLog
 from buildset_registry.http.asgi import ClientLeft, Receive, Scope, Send
 from buildset_registry.http.context import Context
+from buildset_registry.http.forwarded import Outside
 from buildset_registry.http.request import Request
 from buildset_registry.http.response import Response, error_response, send_response
 
@@ -67,9 +68,18 @@ class App:
         except Exception:
             _log.exception("%s %s failed", request.method, request.url)
             response = error_response(RegistryError("internal error; the registry's log says more"))
-        return Response(
-            response.status, {_API_VERSION: "registry/2.0", **response.headers}, response.body
-        )
+        headers = {_API_VERSION: "registry/2.0", **response.headers}
+        self._turn_outwards(headers, request.outside)
+        return Response(response.status, headers, response.body)
+
+    def _turn_outwards(self, headers: dict[str, str], outside: Outside) -> None:
+        """Make the URLs of an answer those that clients use; handlers give the paths."""
+        base = outside.origin if self._context.absolute_urls else ""
+        base += outside.prefix
+        if base and "Location" in headers:
+            headers["Location"] = base + headers["Location"]
+        if base and "Link" in headers:
+            headers["Link"] = headers["Link"].replace("<", f"<{base}", 1)
 
     async def _handle(self, request: Request) -> Response:
         policy = self._context.policy
@@ -111,4 +121,5 @@ class App:
             scope = f"repository:{request.name}:{_ACTIONS[access]}"
         if request.identity.scopes is not None:
             error = "insufficient_scope"
-        return self._context.authenticator.challenge(request.origin, scope, error)
+        base = request.outside.origin + request.outside.prefix
+        return self._context.authenticator.challenge(base, scope, error)

@@ -19,3 +19,6 @@ class Context:
     authenticator: Authenticator
     push_port: int
     """Where writing is possible, for the message of a read-only endpoint."""
+
+    absolute_urls: bool = False
+    """Whether ``Location`` and ``Link`` are whole URLs."""

@@ -10,6 +10,7 @@ from urllib.parse import parse_qs
 from buildset_registry.auth.access import Identity
 from buildset_registry.errors import NameInvalid, SizeInvalid
 from buildset_registry.http.asgi import ClientLeft, Receive, Scope
+from buildset_registry.http.forwarded import Outside, outside
 from buildset_registry.oci.names import RepositoryName
 
 
@@ -62,10 +63,10 @@ class Request:
         """The URL's path as the client wrote it."""
         return str(self._scope["path"])
 
-    @property
-    def origin(self) -> str:
-        """Scheme and host as the client used them."""
-        return f"{self._scope['scheme']}://{self.headers.get('host', 'localhost')}"
+    @cached_property
+    def outside(self) -> Outside:
+        """Where the client sees the registry."""
+        return outside(self.headers, self._scope["scheme"])
 
     @cached_property
     def name(self) -> RepositoryName:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Upload sessions: start (end-4a, 4b, 11), append (end-5), finish (end-6), status (end-13), cancel.
 
-Locations are relative, so that they hold behind any proxy, and name the repository as the
-client did.
+Locations are paths, which hold behind any proxy, and name the repository as the client did; ``app``
+makes whole URLs of them where that is configured.
 """
 
 from __future__ import annotations

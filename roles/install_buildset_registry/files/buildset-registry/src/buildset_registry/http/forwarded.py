@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where clients see the registry: behind a proxy that ends TLS, not where the request arrives.
+
+Proxies tell it by ``Forwarded`` (RFC 7239) or, more often, by ``X-Forwarded-Proto``, ``-Host``,
+``-Port`` and ``-Prefix``. Of a chain of proxies the first one counts, which clients speak to. No
+trust is needed: all that follows is what URLs look like in the answer to the one who sent it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+#: A pair of the first element, with what ends it (RFC 7239, section 4).
+_PAIR = re.compile(r'\s*([a-z]+)=(?:"([^"]*)"|([^",;\s]*))\s*(;|,|$)', re.IGNORECASE)
+_SCHEME = re.compile(r"https?", re.IGNORECASE)
+_HOST = re.compile(r"(?:\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::\d{1,5})?", re.IGNORECASE)
+_PORT = re.compile(r"\d{1,5}", re.ASCII)
+_PREFIX = re.compile(r"(?:/[a-z0-9._~-]+)+", re.IGNORECASE)
+_DEFAULT_PORTS = {"https": "443", "http": "80"}
+
+
+@dataclass(frozen=True, slots=True)
+class Outside:
+    """The registry's address as clients use it."""
+
+    origin: str
+    """Scheme, host and port."""
+
+    prefix: str
+    """What the proxy takes off the front of each path: ``/registry``; mostly nothing."""
+
+
+def outside(headers: Mapping[str, str], scheme: str) -> Outside:
+    """Return the address that a request was sent to; what is malformed counts as absent."""
+    said = _forwarded(headers.get("forwarded", ""))
+    proto = _valid(_SCHEME, said.get("proto"), _first(headers, "x-forwarded-proto")) or scheme
+    host = _valid(_HOST, said.get("host"), _first(headers, "x-forwarded-host"), headers.get("host"))
+    port = _valid(_PORT, _first(headers, "x-forwarded-port"))
+    proto, host = proto.lower(), host or "localhost"
+    if port and port != _DEFAULT_PORTS.get(proto) and not re.search(r":\d+$", host):
+        host = f"{host}:{port}"
+    prefix = _first(headers, "x-forwarded-prefix").rstrip("/")
+    return Outside(f"{proto}://{host}", _valid(_PREFIX, prefix))
+
+
+def _forwarded(text: str) -> dict[str, str]:
+    """Return the pairs of the first element of a Forwarded header."""
+    pairs: dict[str, str] = {}
+    position, end = 0, ";"
+    while end == ";":
+        match = _PAIR.match(text, position)
+        if match is None:
+            break
+        pairs[match[1].lower()] = match[2] if match[2] is not None else match[3]
+        position, end = match.end(), match[4]
+    return pairs
+
+
+def _first(headers: Mapping[str, str], name: str) -> str:
+    return headers.get(name, "").partition(",")[0].strip()
+
+
+def _valid(pattern: re.Pattern[str], *candidates: str | None) -> str:
+    """Return the first candidate of the right form, or an empty text."""
+    return next((one for one in candidates if one and pattern.fullmatch(one)), "")
