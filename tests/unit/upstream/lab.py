@@ -52,7 +52,9 @@ class Server:
 
     async def handle(self, request):
         headers = dict(request.headers)
-        self.asked.append(Asked(request.method, request.path, request.query_string, headers))
+        self.asked.append(
+            Asked(request.method, request.path, request.rel_url.raw_query_string, headers)
+        )
         answers = self._table.get(request.path, [reply(404)])
         answer = answers[0] if len(answers) == 1 else answers.pop(0)
         return await answer(request)

@@ -31,6 +31,7 @@ def test_an_upstream_may_send_on(source, target, url):
     [
         ("http://b.example/y", "sends on to http://b.example/y, which is without TLS"),
         ("ftp://b.example/y", "'ftp://b.example/y', which is not an https:// URL"),
+        ("https://:8/y", "which is not an https:// URL"),
         ("https:///y", "'https:///y', which is not an https:// URL"),
         ("https://[::1/y", "'https://[::1/y', which is not an https:// URL"),
         ("https://b.example:port/y", "which is not an https:// URL"),

@@ -59,7 +59,9 @@ def _not_connected(error: aiohttp.ClientConnectorError) -> Failure:
         return Failure(f"TLS failed ({cause.reason})")
     if isinstance(cause, socket.gaierror):
         return Failure(f"its host name {error.host} cannot be resolved ({cause.strerror})")
-    reason = os.strerror(cause.errno).lower() if cause.errno else str(cause)
+    # A server that hangs up during TLS leaves an error without any word.
+    words = str(cause) or "the server ends the connection before it answers"
+    reason = os.strerror(cause.errno).lower() if cause.errno else words
     if isinstance(error, aiohttp.ClientProxyConnectionError):
         return Failure(f"the proxy {error.host}:{error.port}: {reason}", passing=True)
     return Failure(reason, passing=True)

@@ -1,0 +1,164 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Logging in at other registries, and trying again where that helps."""
+
+import asyncio
+import base64
+import json
+import logging
+
+import pytest
+from buildset_registry.errors import ManifestHidden, UpstreamBusy, UpstreamFailed
+
+from tests.unit.upstream.lab import (
+    BLOB,
+    BLOB_DIGEST,
+    BLOB_PATH,
+    MANIFEST,
+    NAME,
+    V1,
+    V1_PATH,
+    blob,
+    guarded,
+    hanging_up,
+    manifest,
+    redirect,
+    reply,
+    serving,
+)
+
+BASIC = "Basic " + base64.b64encode(b"ci:secret").decode()
+LOGIN = {"username": "ci", "password": "secret"}
+
+
+def token(value="good", **more):
+    return reply(200, json.dumps({"token": value, **more}).encode())
+
+
+def bearer(server, path="/token", service="quay"):
+    return f'Bearer realm="{server.url}{path}",service="{service}"'
+
+
+@pytest.fixture
+async def tokens(tls):
+    """A token server on a host of its own."""
+    async with serving(tls, "127.0.0.3") as server:
+        server.on("/token", token())
+        yield server
+
+
+async def test_a_token_is_fetched_once_and_used_again(quay, tokens, connect):
+    """Anonymously, for the repository, for whatever is asked of it."""
+    for path, answer in ((V1_PATH, manifest()), (BLOB_PATH, blob())):
+        quay.on(path, guarded(answer, "Bearer good", challenge=bearer(tokens)))
+    client = connect()
+    assert (await client.manifest(NAME, V1)).raw == MANIFEST
+    assert await client.blob_size(NAME, BLOB_DIGEST) == len(BLOB)
+    (asked,) = tokens.asked
+    assert asked.query == "service=quay&scope=repository:org/app:pull"
+    assert asked.authorization is None
+    assert [one.authorization for one in quay.asked] == [None, "Bearer good", "Bearer good"]
+
+
+async def test_credentials_go_to_the_token_server(quay, tokens, connect):
+    """And nowhere else."""
+    quay.on(V1_PATH, guarded(manifest(), "Bearer good", challenge=bearer(tokens)))
+    await connect(**LOGIN).manifest(NAME, V1)
+    assert [one.authorization for one in tokens.asked] == [BASIC]
+    assert [one.authorization for one in quay.asked] == [None, "Bearer good"]
+
+
+async def test_many_requests_share_one_login(quay, tokens, connect):
+    """Fifty requests at once fetch one token."""
+    quay.on(BLOB_PATH, guarded(blob(), "Bearer good", challenge=bearer(tokens)))
+    client = connect()
+    sizes = await asyncio.gather(*(client.blob_size(NAME, BLOB_DIGEST) for _ in range(50)))
+    assert set(sizes) == {len(BLOB)}
+    assert len(tokens.asked) == 1
+
+
+async def test_a_token_that_is_refused_is_replaced(quay, tokens, connect):
+    """A registry may forget its tokens before they run out."""
+    quay.on(V1_PATH, guarded(manifest(), "Bearer good", challenge=bearer(tokens)))
+    client = connect()
+    await client.manifest(NAME, V1)
+    quay.on(V1_PATH, guarded(manifest(), "Bearer new", challenge=bearer(tokens)))
+    tokens.on("/token", token("new"))
+    await client.manifest(NAME, V1)
+    assert len(tokens.asked) == 2
+
+
+async def test_basic_login(quay, connect):
+    """Where a registry asks for it and credentials are configured."""
+    quay.on(V1_PATH, guarded(manifest(), BASIC, challenge='Basic realm="quay"'))
+    client = connect(**LOGIN)
+    for _ in range(2):
+        assert (await client.manifest(NAME, V1)).raw == MANIFEST
+    assert [one.authorization for one in quay.asked] == [None, BASIC, BASIC]
+    with pytest.raises(ManifestHidden, match="denies access to org/app; give it credentials"):
+        await connect().manifest(NAME, V1)
+
+
+async def test_credentials_that_are_refused(quay, tokens, connect, caplog):
+    """What everybody gets is tried then, and the log says that they are wrong."""
+    tokens.on("/token", reply(401), token())
+    quay.on(V1_PATH, guarded(manifest(), "Bearer good", challenge=bearer(tokens)))
+    with caplog.at_level(logging.WARNING):
+        assert (await connect(**LOGIN).manifest(NAME, V1)).raw == MANIFEST
+    assert "upstream quay.io refuses its credentials" in caplog.text
+    assert "secret" not in caplog.text
+    assert [one.authorization for one in tokens.asked] == [BASIC, None]
+
+
+async def test_a_registry_that_takes_no_token(quay, tokens, connect):
+    """It is not asked for ever."""
+    quay.on(V1_PATH, guarded(manifest(), "Bearer other", challenge=bearer(tokens)))
+    with pytest.raises(ManifestHidden, match="denies access to org/app; check its credentials"):
+        await connect(**LOGIN).manifest(NAME, V1)
+    assert len(quay.asked) == 2
+
+
+@pytest.mark.parametrize(
+    ("answer", "error", "message"),
+    [
+        (reply(503), UpstreamFailed, "its token server 127.0.0.3 answers 503"),
+        (hanging_up(), UpstreamFailed, "its token server 127.0.0.3: the connection broke"),
+        (reply(200, b"hello"), UpstreamFailed, "its token server answers without a token"),
+        (reply(429, Retry_After="9"), UpstreamBusy, "limits the rate of requests"),
+        (reply(404), ManifestHidden, "denies access"),
+    ],
+    ids=["busy", "broken", "no token", "rate limit", "refused"],
+)
+async def test_a_token_server_that_fails(quay, tokens, connect, answer, error, message):
+    """It is named, since it is not the registry that fails."""
+    tokens.on("/token", answer)
+    quay.on(V1_PATH, guarded(manifest(), "Bearer good", challenge=bearer(tokens)))
+    with pytest.raises(error, match=rf"upstream quay\.io .*{message}"):
+        await connect().manifest(NAME, V1)
+
+
+async def test_a_failure_that_passes_is_tried_again(quay, connect):
+    """A server that is busy for a moment, a connection that breaks."""
+    quay.on(V1_PATH, reply(502), hanging_up(), manifest())
+    assert (await connect().manifest(NAME, V1)).raw == MANIFEST
+    assert len(quay.asked) == 3
+
+
+async def test_a_server_that_says_when_to_come_again_is_left_alone(quay, connect):
+    """Whoever asks hears it."""
+    quay.on(V1_PATH, reply(503, Retry_After="30"), manifest())
+    with pytest.raises(UpstreamFailed) as caught:
+        await connect().manifest(NAME, V1)
+    assert caught.value.headers == {"Retry-After": "30"}
+    assert len(quay.asked) == 1
+
+
+async def test_storage_gets_no_login(quay, storage, tokens, connect):
+    """Neither our token nor our credentials, though it asks for them."""
+    quay.on(
+        BLOB_PATH, guarded(redirect(f"{storage.url}/b"), "Bearer good", challenge=bearer(tokens))
+    )
+    storage.on("/b", guarded(blob(), "Bearer good", challenge=bearer(tokens)))
+    with pytest.raises(UpstreamFailed, match=r"upstream quay\.io .*127\.0\.0\.2 answers 401"):
+        await connect(**LOGIN).blob_size(NAME, BLOB_DIGEST)
+    assert [one.authorization for one in storage.asked] == [None]
+    assert len(tokens.asked) == 1

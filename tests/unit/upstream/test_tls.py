@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which certificates are trusted where."""
+
+import ssl
+
+import pytest
+from buildset_registry.upstream.failure import Failure
+from buildset_registry.upstream.tls import Trust
+
+
+def test_a_context_is_made_once(ca):
+    """Reading the system's certificates takes time."""
+    trust = Trust()
+    assert trust.context(ca, alone=True) is trust.context(ca, alone=True)
+    assert trust.context(None, alone=True) is trust.context(None, alone=False)
+
+
+def test_a_ca_stands_alone_at_its_own_server_and_beside_the_systems_elsewhere(ca):
+    """Storage that an upstream redirects to may have a certificate of the public."""
+    trust = Trust()
+    assert len(trust.context(ca, alone=True).get_ca_certs()) == 1
+    system = ssl.create_default_context().cert_store_stats()["x509"]
+    beside = trust.context(ca, alone=False).cert_store_stats()["x509"]
+    assert beside == system + 1
+
+
+def test_every_context_verifies_names_and_certificates(ca):
+    """There is no switch for less."""
+    for one in (None, ca):
+        context = Trust().context(one, alone=True)
+        assert (context.verify_mode, context.check_hostname) == (ssl.CERT_REQUIRED, True)
+
+
+def test_a_ca_file_that_holds_none(tmp_path):
+    """The file is named, and what to do."""
+    (tmp_path / "ca.pem").write_text("hello")
+    for alone in (True, False):
+        with pytest.raises(Failure, match=r"its ca .*ca\.pem holds no certificate; name a PEM"):
+            Trust().context(tmp_path / "ca.pem", alone=alone)
+
+
+def test_a_ca_file_that_is_not_there(tmp_path):
+    """The file is named, and why."""
+    for alone in (True, False):
+        with pytest.raises(Failure, match=r"its ca .*none cannot be read \(No such file"):
+            Trust().context(tmp_path / "none", alone=alone)

@@ -1,0 +1,310 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Requests over the network: redirects, proxies, certificates, and what is never asked."""
+
+import asyncio
+import base64
+import contextlib
+import datetime
+import logging
+import socket
+import ssl
+
+import pytest
+import trustme
+from buildset_registry.errors import UpstreamFailed
+from buildset_registry.upstream.failure import Failure
+from buildset_registry.upstream.sites import Request
+from buildset_registry.upstream.timeouts import Timeouts
+from buildset_registry.upstream.transport import Transport
+
+from tests.unit.upstream.lab import (
+    BLOB,
+    BLOB_DIGEST,
+    BLOB_PATH,
+    MANIFEST,
+    NAME,
+    V1,
+    V1_PATH,
+    ConnectProxy,
+    blob,
+    guarded,
+    manifest,
+    redirect,
+    reply,
+    serving,
+    slow,
+)
+
+LOGIN = {"username": "ci", "password": "secret"}
+CHALLENGE = 'Basic realm="quay"'
+BASIC = "Basic " + base64.b64encode(b"ci:secret").decode()
+
+
+@pytest.fixture
+async def transport():
+    made = Transport("tests", Timeouts(connect=5, read=5), {})
+    yield made
+    await made.close()
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+async def test_a_redirect_within_the_registry_keeps_the_login(quay, connect, status):
+    """As clients do: it is the same server."""
+    quay.on(BLOB_PATH, redirect("/elsewhere?x=%2F", status))
+    quay.on("/elsewhere", guarded(blob(), BASIC, challenge=CHALLENGE))
+    assert await connect(**LOGIN).blob_size(NAME, BLOB_DIGEST) == len(BLOB)
+    assert [one.query for one in quay.at("/elsewhere")] == ["x=%2F"] * 2
+
+
+async def test_a_redirect_elsewhere_leaves_the_login_behind(quay, storage, connect):
+    """Storage is asked by the signed URL alone, exactly as it was signed."""
+    quay.on(BLOB_PATH, guarded(redirect(f"{storage.url}/b?sig=a%2Bb"), BASIC, challenge=CHALLENGE))
+    storage.on("/b", redirect(f"{storage.url}/c?sig=a%2Bb"))
+    storage.on("/c", blob())
+    assert await connect(**LOGIN).blob_size(NAME, BLOB_DIGEST) == len(BLOB)
+    assert [(one.query, one.authorization) for one in storage.asked] == [("sig=a%2Bb", None)] * 2
+
+
+async def test_a_signature_is_not_logged(quay, storage, connect, caplog):
+    """Whoever reads the log could fetch with it."""
+    quay.on(BLOB_PATH, redirect(f"{storage.url}/b?sig=secret"))
+    storage.on("/b", blob())
+    with caplog.at_level(logging.INFO):
+        await connect().blob_size(NAME, BLOB_DIGEST)
+    ours = [one.getMessage() for one in caplog.records if one.name == "buildset_registry.upstream"]
+    assert any(line.startswith(f"HEAD {storage.url}/b 200 ") for line in ours)
+    assert "secret" not in "".join(ours)
+
+
+async def test_redirects_end(quay, connect):
+    """A circle is an error."""
+    quay.on(V1_PATH, redirect(V1_PATH))
+    with pytest.raises(UpstreamFailed, match="redirects more than 5 times"):
+        await connect().manifest(NAME, V1)
+
+
+async def test_a_redirect_that_says_nowhere(quay, connect):
+    """It is an answer like any other that does not help."""
+    quay.on(V1_PATH, reply(302))
+    with pytest.raises(UpstreamFailed, match="answers 302"):
+        await connect().manifest(NAME, V1)
+
+
+async def test_a_redirect_out_of_tls_is_refused(quay, connect):
+    """Content could be read on its way."""
+    async with serving() as plain:
+        quay.on(V1_PATH, redirect(f"{plain.url}/x"))
+        with pytest.raises(UpstreamFailed, match="which is without TLS; this is refused"):
+            await connect().manifest(NAME, V1)
+        assert plain.asked == []
+
+
+async def test_storage_that_cannot_be_reached_is_named(quay, connect):
+    """It is not the registry that fails."""
+    quay.on(V1_PATH, redirect("https://127.0.0.2:1/x"))
+    with pytest.raises(UpstreamFailed, match=r"upstream quay\.io .*127\.0\.0\.2: connection refus"):
+        await connect().manifest(NAME, V1)
+
+
+async def test_a_name_of_a_link_local_address_is_refused(quay, connect, monkeypatch):
+    """A redirect by name leads to a cloud's metadata no more than one by address."""
+
+    def resolve(host, port, *args, **kwargs):
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("169.254.169.254", port))]
+
+    client = connect()
+    quay.on(V1_PATH, redirect("https://metadata.example/x"))
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    with pytest.raises(UpstreamFailed, match="is a link-local address; this is refused"):
+        await client.manifest(NAME, V1)
+
+
+async def test_a_host_name_that_is_none(connect):
+    """One line says so."""
+    with pytest.raises(UpstreamFailed, match="its URL has no valid host name"):
+        await connect(url=f"https://{'a' * 64}.example").manifest(NAME, V1)
+
+
+async def test_a_proxy(quay, connect):
+    """HTTPS_PROXY leads to the registry; its credentials are for the proxy."""
+    quay.on(V1_PATH, manifest())
+    proxy = ConnectProxy()
+    async with proxy.serving() as address:
+        url = f"https://registry.example:{quay.port}"
+        client = connect({"HTTPS_PROXY": f"http://me:word@{address}"}, url=url)
+        assert (await client.manifest(NAME, V1)).raw == MANIFEST
+        await client.close()
+    (head,) = proxy.asked
+    assert head[0] == f"CONNECT registry.example:{quay.port} HTTP/1.1"
+    credentials = base64.b64encode(b"me:word").decode()
+    assert f"Proxy-Authorization: Basic {credentials}" in head
+    assert all("Proxy-Authorization" not in asked.headers for asked in quay.asked)
+
+
+async def test_a_host_that_the_proxy_is_not_for(quay, connect):
+    """NO_PROXY leads there directly."""
+    quay.on(V1_PATH, manifest())
+    proxy = ConnectProxy()
+    async with proxy.serving() as address:
+        environment = {"HTTPS_PROXY": f"http://{address}", "NO_PROXY": "localhost"}
+        client = connect(environment, url=f"https://localhost:{quay.port}")
+        assert (await client.manifest(NAME, V1)).raw == MANIFEST
+        await client.close()
+    assert proxy.asked == []
+
+
+async def test_a_proxy_that_refuses(quay, connect):
+    """It is named as what refuses."""
+    proxy = ConnectProxy()
+    proxy.refusal = b"HTTP/1.1 407 Who are you\r\nContent-Length: 0\r\n\r\n"
+    async with proxy.serving() as address:
+        client = connect({"HTTPS_PROXY": f"http://{address}"}, url="https://registry.example")
+        with pytest.raises(UpstreamFailed, match="the proxy refuses to connect: 407 Who are you"):
+            await client.manifest(NAME, V1)
+        await client.close()
+
+
+async def test_a_proxy_that_is_not_there(connect):
+    """It is named, not the registry."""
+    client = connect({"HTTPS_PROXY": "http://127.0.0.1:1"}, url="https://registry.example")
+    with pytest.raises(UpstreamFailed, match=r"the proxy 127\.0\.0\.1:1: connection refused"):
+        await client.manifest(NAME, V1)
+
+
+async def test_a_server_that_does_not_speak_tls(connect):
+    """The cure is told."""
+    async with serving() as plain:
+        url = plain.url.replace("http:", "https:")
+        with pytest.raises(UpstreamFailed, match="does not speak TLS; if that is right, set its"):
+            await connect(url=url).manifest(NAME, V1)
+
+
+async def test_a_server_that_wants_a_certificate_of_ours(authority, connect):
+    """It ends the connection without a word, as far as a client sees; that is told."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    async with serving(context) as server:
+        with pytest.raises(UpstreamFailed, match="ends the connection before it answers"):
+            await connect(url=server.url).manifest(NAME, V1)
+
+
+@contextlib.asynccontextmanager
+async def saying(words):
+    """Answer whatever comes by ``words``; yields the port."""
+
+    async def talk(reader, writer):
+        await reader.read(10)
+        writer.write(words)
+        writer.close()
+
+    server = await asyncio.start_server(talk, "127.0.0.1", 0)
+    yield server.sockets[0].getsockname()[1]
+    server.close()
+
+
+async def test_a_server_with_no_cipher_in_common(connect):
+    """OpenSSL's own word for what is wrong is told."""
+    # A record of the type alert, 2 bytes: fatal, handshake_failure (RFC 5246, 7.2).
+    async with saying(b"\x15\x03\x03\x00\x02\x02\x28") as port:
+        with pytest.raises(UpstreamFailed, match=r"TLS failed \(.*HANDSHAKE_FAILURE\)"):
+            await connect(url=f"https://127.0.0.1:{port}").manifest(NAME, V1)
+
+
+async def test_a_server_that_does_not_speak_http(connect):
+    """One line says so."""
+    async with saying(b"SSH-2.0-hello\r\n\r\n") as port:
+        with pytest.raises(UpstreamFailed, match="answers with something that is not HTTP"):
+            await connect(url=f"http://127.0.0.1:{port}", ca=None).manifest(NAME, V1)
+
+
+async def test_a_server_that_takes_no_connection(connect):
+    """The time for a connection, TLS included, is limited."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"https://127.0.0.1:{silent.getsockname()[1]}"
+        client = connect(url=url, timeouts=Timeouts(connect=0.2))
+        with pytest.raises(UpstreamFailed, match=r"no connection within 0\.2 s"):
+            await client.manifest(NAME, V1)
+
+
+async def test_a_certificate_of_an_unknown_authority(quay, connect):
+    """The cure is told; nothing is sent before."""
+    with pytest.raises(UpstreamFailed, match="certificate is not trusted; set its ca"):
+        await connect(ca=None).manifest(NAME, V1)
+    assert quay.asked == []
+
+
+async def test_a_certificate_for_another_name(authority, connect):
+    """By name and by address."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("other.example").configure_cert(context)
+    async with serving(context) as server:
+        for host, message in (("127.0.0.1", "another address"), ("localhost", "another host name")):
+            client = connect(url=f"https://{host}:{server.port}")
+            with pytest.raises(UpstreamFailed, match=f"certificate is for {message}"):
+                await client.manifest(NAME, V1)
+
+
+async def test_a_certificate_that_has_expired(authority, connect):
+    """The cure is told."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    past = datetime.datetime(2020, 1, 1, tzinfo=datetime.timezone.utc)
+    authority.issue_cert("127.0.0.1", not_after=past).configure_cert(context)
+    async with serving(context) as server:
+        with pytest.raises(UpstreamFailed, match="certificate has expired"):
+            await connect(url=server.url).manifest(NAME, V1)
+
+
+async def test_the_ca_of_an_upstream_is_for_that_upstream_alone(quay, storage, connect, ca):
+    """At the upstream it stands instead of the system's, elsewhere beside them."""
+    other = trustme.CA()
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    other.issue_cert("127.0.0.1", "127.0.0.2").configure_cert(context)
+    quay.on(V1_PATH, redirect(f"{storage.url}/m"))
+    storage.on("/m", manifest())
+    assert (await connect().manifest(NAME, V1)).raw == MANIFEST
+    async with serving(context) as foreign:
+        with pytest.raises(UpstreamFailed, match="certificate is not trusted"):
+            await connect(url=foreign.url).manifest(NAME, V1)
+
+
+async def test_an_answer_that_takes_too_long(quay, connect):
+    """The time for the next bytes is limited."""
+    quay.on(V1_PATH, slow(5))
+    with pytest.raises(UpstreamFailed, match=r"no data for 0\.2 s"):
+        await connect(timeouts=Timeouts(read=0.2)).manifest(NAME, V1)
+
+
+async def test_a_body_of_no_interest_keeps_the_connection(quay, transport, ca):
+    """Unless it is large: then another connection costs less."""
+    quay.on("/small", reply(200, b"x"))
+    quay.on("/large", reply(200, b"x" * 1024 * 1024))
+    for path in ("/small", "/large", "/small"):
+        response = await transport.send(Request("GET", f"{quay.url}{path}", {}, ca))
+        await response.discard()
+    assert len(quay.asked) == 3
+
+
+async def test_no_cookie_is_kept(quay, transport, ca):
+    """A registry learns nothing of earlier requests."""
+    quay.on("/x", reply(200, b"x", Set_Cookie="me=1; Path=/"))
+    for _ in range(2):
+        await (await transport.send(Request("GET", f"{quay.url}/x", {}, ca))).discard()
+    assert all("Cookie" not in asked.headers for asked in quay.asked)
+
+
+async def test_content_is_not_decompressed(quay, transport, ca):
+    """It is what its digest says."""
+    quay.on("/x", reply(200, b"\x1f\x8b not gzip", Content_Encoding="gzip"))
+    response = await transport.send(Request("GET", f"{quay.url}/x", {}, ca))
+    assert await response.read(100) == b"\x1f\x8b not gzip"
+
+
+async def test_a_body_is_read_up_to_a_limit(quay, transport, ca):
+    """More is refused without being read."""
+    quay.on("/x", reply(200, b"x" * 5000))
+    response = await transport.send(Request("GET", f"{quay.url}/x", {}, ca))
+    with pytest.raises(Failure, match="sends more than 4 KiB"):
+        await response.read(4096)
+    response.close()
