@@ -4,11 +4,13 @@
 import email
 import hashlib
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from email.policy import HTTP
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import httpx
 import pytest
+from buildset_registry.oci.descriptor import OCI_MANIFEST
 
 from tests.api.harness import digest_of
 
@@ -148,6 +150,50 @@ def test_a_request_under_a_condition(registry, kind, headers, status):
         assert got.headers["etag"] == head.headers["etag"] == f'"{digest}"'
     if status == 412:
         assert got.json()["errors"][0]["code"] == "PRECONDITION_FAILED"
+
+
+def test_a_tag_that_nobody_overwrites(registry):
+    """``If-None-Match: *`` pushes a new tag, and leaves one that is there as it is."""
+    first, second = registry.image("org/app", b"1"), registry.image("org/app", b"2")
+    path = "/v2/org/app/manifests/v1"
+    headers = {"If-None-Match": "*", "Content-Type": OCI_MANIFEST}
+    assert registry.push.put(path, content=first, headers=headers).status_code == 201
+    assert registry.push.put(path, content=second, headers=headers).status_code == 412
+    assert registry.push.delete(path, headers=headers).status_code == 412
+    assert registry.pull.get(path).content == first
+
+
+def test_a_tag_that_moves_from_what_the_client_saw(registry):
+    """``If-Match`` changes or deletes a tag only while it points there."""
+    first, second = registry.image("org/app", b"1"), registry.image("org/app", b"2")
+    path = "/v2/org/app/manifests/v1"
+
+    def change(method, seen, **body):
+        headers = {"If-Match": f'"{digest_of(seen)}"', "Content-Type": OCI_MANIFEST}
+        return registry.push.request(method, path, headers=headers, **body).status_code
+
+    assert change("PUT", first, content=first) == 412
+    assert change("DELETE", first) == 404
+    registry.put_manifest("org/app", "v1", first)
+    assert change("PUT", first, content=second) == 201
+    assert change("PUT", first, content=first) == 412
+    assert change("DELETE", first) == 412
+    assert registry.pull.get(path).content == second
+    assert change("DELETE", second) == 202
+
+
+def test_one_of_many_creates_a_tag(registry):
+    """Of pushes at the same time that all want to be the first, one is."""
+    images = [registry.image("org/app", b"%d" % number) for number in range(8)]
+    path = "/v2/org/app/manifests/v1"
+    headers = {"If-None-Match": "*", "Content-Type": OCI_MANIFEST}
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(
+            pool.map(lambda raw: registry.push.put(path, content=raw, headers=headers), images)
+        )
+    assert sorted(answer.status_code for answer in answers) == [201] + 7 * [412]
+    (won,) = [raw for raw, answer in zip(images, answers, strict=True) if answer.is_success]
+    assert registry.pull.get(path).content == won
 
 
 @pytest.mark.parametrize("name", ["If-Match", "If-None-Match"])

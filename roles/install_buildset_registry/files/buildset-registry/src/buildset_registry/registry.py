@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from weakref import WeakValueDictionary
 
 from buildset_registry.download import BlobStream
 from buildset_registry.errors import (
@@ -22,6 +24,9 @@ from buildset_registry.oci.manifest import Manifest
 from buildset_registry.oci.names import Reference, RepositoryName, Tag, UploadId
 from buildset_registry.pullthrough import PullThrough
 from buildset_registry.store.base import BlobFile, RepositoryIndex, Store, Upload
+
+#: Raise unless a reference may change that points there now.
+Admit = Callable[[Digest | None], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +66,7 @@ class Registry:
         self._holdings = Holdings(store)
         self._pull_through = pull_through
         self._sparse = sparse
+        self._turns: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
 
     # -- pull
 
@@ -150,8 +156,12 @@ class Registry:
         references: Sequence[Reference],
         raw: bytes,
         content_type: str = "",
+        *,
+        admit: Admit | None = None,
     ) -> Manifest:
         """Store a manifest whose blobs are all here, then let the tags point to it.
+
+        ``admit`` decides on the first reference.
 
         What an index lists may be missing: an index of more platforms than somebody mirrors is
         sparse, and buildkit's caches list layers as if they were manifests.
@@ -161,6 +171,8 @@ class Registry:
         manifest = Manifest.parse(raw, content_type, algorithm)
         if any(digest != manifest.digest for digest in wanted):
             raise DigestInvalid(f"manifest is {manifest.digest}, not {wanted[0]}")
+        if admit is not None:
+            admit(await self._target(name, references[0]))
         index = self._store.pushed(name)
         for blob in manifest.blobs:
             await self._require(index, name, blob.digest)
@@ -170,34 +182,64 @@ class Registry:
         await link_manifest(index, manifest)
         for tag in references:
             if isinstance(tag, Tag):
-                await index.tags.set(tag, manifest.digest)
+                async with self._turn(name, tag):
+                    if admit is not None and tag is references[0]:
+                        admit(await self._target(name, tag))
+                    await index.tags.set(tag, manifest.digest)
         return manifest
 
     # -- delete
 
-    async def delete_manifest(self, name: RepositoryName, digest: Digest) -> None:
+    async def delete_manifest(
+        self, name: RepositoryName, digest: Digest, *, admit: Admit | None = None
+    ) -> None:
         """Forget a manifest and the tags that point to it."""
         stored = await self._holdings.manifest(name, digest)
         if stored is None:
             raise ManifestUnknown(f"{name} has no manifest {digest}")
+        if admit is not None:
+            admit(digest)
         subject = Manifest.parse(stored.raw, stored.media_type, digest.algorithm).subject
         for index in self._holdings.all(name):
-            await _untag(index, digest)
+            await self._untag(name, index, digest)
             if subject is not None:
                 await index.referrers.remove(subject.digest, digest)
             await index.manifests.remove(digest)
 
-    async def delete_tag(self, name: RepositoryName, tag: Tag) -> None:
+    async def delete_tag(
+        self, name: RepositoryName, tag: Tag, *, admit: Admit | None = None
+    ) -> None:
         """Remove the tag that is seen; one of upstream's below it is seen again afterwards."""
-        for index in self._holdings.all(name):
-            if await index.tags.remove(tag):
-                return
+        async with self._turn(name, tag):
+            current = await self._target(name, tag)
+            if admit is not None and current is not None:
+                admit(current)
+            for index in self._holdings.all(name):
+                if await index.tags.remove(tag):
+                    return
         raise ManifestUnknown(f"{name} has no tag {tag}")
 
     async def delete_blob(self, name: RepositoryName, digest: Digest) -> None:
         removed = [await index.layers.remove(digest) for index in self._holdings.all(name)]
         if not any(removed):
             raise BlobUnknown(f"{name} has no blob {digest}")
+
+    def _turn(self, name: RepositoryName, tag: Tag) -> asyncio.Lock:
+        """Return what lets one request at a time look at a tag and change it."""
+        return self._turns.setdefault((name, tag), asyncio.Lock())
+
+    async def _target(self, name: RepositoryName, reference: Reference) -> Digest | None:
+        """Return what clients see at a reference now."""
+        found = await self._holdings.manifest(name, reference)
+        return found.digest if found else None
+
+    async def _untag(self, name: RepositoryName, index: RepositoryIndex, digest: Digest) -> None:
+        """Remove the tags that point to a manifest, and none that a push has just moved."""
+        for tag in await index.tags.all():
+            async with self._turn(name, tag):
+                target = await index.tags.get(tag)
+                if target is not None and target.digest == digest:
+                    await index.tags.remove(tag)
 
     async def _require(self, index: RepositoryIndex, name: RepositoryName, digest: Digest) -> None:
         """Make sure that a pushed manifest's blob is here and stays, linked as pushed itself."""
@@ -224,10 +266,3 @@ class Registry:
         if stored is None or size is None:
             raise BlobUnknown(f"{name} has no blob {digest}")
         return stored, size
-
-
-async def _untag(index: RepositoryIndex, digest: Digest) -> None:
-    for tag in await index.tags.all():
-        target = await index.tags.get(tag)
-        if target is not None and target.digest == digest:
-            await index.tags.remove(tag)

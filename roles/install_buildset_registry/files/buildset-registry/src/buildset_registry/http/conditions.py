@@ -17,7 +17,7 @@ def entity_tag(digest: Digest) -> str:
 
 
 def conditional(headers: Mapping[str, str]) -> bool:
-    """Tell whether ``not_modified`` has anything to look at."""
+    """Tell whether there is a condition."""
     return "if-match" in headers or "if-none-match" in headers
 
 
@@ -33,14 +33,30 @@ def not_modified(headers: Mapping[str, str], digest: Digest) -> bool:
     return known is not None and _lists(known, digest, weakly=True)
 
 
+def check_change(headers: Mapping[str, str], current: Digest | None) -> None:
+    """Refuse a PUT or a DELETE of what is ``current`` by ``PreconditionFailed``.
+
+    ``If-None-Match: *`` makes a tag that nobody overwrites, ``If-Match`` moves it from the content
+    that the client saw and from no other.
+    """
+    wanted, unwanted = headers.get("if-match"), headers.get("if-none-match")
+    here = f"there is {current or 'nothing'} now"
+    if wanted is not None and not _lists(wanted, current, weakly=False):
+        raise PreconditionFailed(f"{here}, not what If-Match names")
+    if unwanted is not None and _lists(unwanted, current, weakly=True):
+        raise PreconditionFailed(f"{here}, which If-None-Match rules out")
+
+
 def range_applies(headers: Mapping[str, str], digest: Digest) -> bool:
     """Tell whether ``Range`` counts: not where ``If-Range`` names other content, or a date."""
     known = headers.get("if-range")
     return known is None or (known.strip() != "*" and _lists(known, digest, weakly=False))
 
 
-def _lists(tags: str, digest: Digest, *, weakly: bool) -> bool:
+def _lists(tags: str, digest: Digest | None, *, weakly: bool) -> bool:
     """Tell whether a list of entity tags has the digest's; some clients leave the quotes out."""
+    if digest is None:
+        return False
     for tag in map(str.strip, tags.split(",")):
         opaque = tag.removeprefix("W/") if weakly else tag
         if tag == "*" or opaque in (entity_tag(digest), str(digest)):

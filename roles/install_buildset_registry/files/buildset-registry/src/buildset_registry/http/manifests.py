@@ -3,14 +3,17 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from buildset_registry.errors import ManifestTooLarge
-from buildset_registry.http.conditions import entity_tag, not_modified
+from buildset_registry.http.conditions import check_change, conditional, entity_tag, not_modified
 from buildset_registry.http.context import Context
 from buildset_registry.http.request import Request
 from buildset_registry.http.response import Bytes, Response
 from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.manifest import MAX_MANIFEST
 from buildset_registry.oci.names import Tag, parse_reference
+from buildset_registry.registry import Admit
 
 
 async def get(request: Request, context: Context) -> Response:
@@ -36,7 +39,9 @@ async def put(request: Request, context: Context) -> Response:
     if raw is None:
         raise ManifestTooLarge
     content_type = request.headers.get("content-type", "")
-    manifest = await context.registry.push_manifest(request.name, references, raw, content_type)
+    manifest = await context.registry.push_manifest(
+        request.name, references, raw, content_type, admit=_admit(request)
+    )
     headers = {
         "Location": f"/v2/{request.path['name']}/manifests/{manifest.digest}",
         "Docker-Content-Digest": str(manifest.digest),
@@ -52,7 +57,12 @@ async def delete(request: Request, context: Context) -> Response:
     """Remove a tag, or a manifest with all its tags."""
     reference = parse_reference(request.path["reference"])
     if isinstance(reference, Digest):
-        await context.registry.delete_manifest(request.name, reference)
+        await context.registry.delete_manifest(request.name, reference, admit=_admit(request))
     else:
-        await context.registry.delete_tag(request.name, reference)
+        await context.registry.delete_tag(request.name, reference, admit=_admit(request))
     return Response(202)
+
+
+def _admit(request: Request) -> Admit | None:
+    """Return what checks the conditions of a change, if it has any."""
+    return partial(check_change, request.headers) if conditional(request.headers) else None
