@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 from buildset_registry.config import Config
+from buildset_registry.errors import RegistryError
+from buildset_registry.http.routes import ROUTES, Route
 
 REFERENCE = Path(__file__).resolve().parents[2] / "docs" / "reference"
 #: Documented once for all listeners.
@@ -67,3 +69,31 @@ def test_every_setting_is_documented(key: str) -> None:
 def test_no_setting_is_documented_that_is_not_there() -> None:
     """A page that names what was removed sends its reader astray."""
     assert terms(page("configuration")) - set(SETTINGS) == set()
+
+
+@pytest.mark.parametrize("route", ROUTES, ids=lambda route: str(route.id))
+def test_every_route_is_documented(route: Route) -> None:
+    """Method and path stand in the first column of a table of the page on the API."""
+    assert f"{route.method} {route.path}" in terms(page("api"))
+
+
+def errors(base: type[RegistryError]) -> Iterator[type[RegistryError]]:
+    """Yield every kind of refusal."""
+    yield base
+    for kind in base.__subclasses__():
+        yield from errors(kind)
+
+
+@pytest.mark.parametrize("error", sorted(set(errors(RegistryError)), key=str))
+def test_every_error_is_documented(error: type[RegistryError]) -> None:
+    """Its code and its status stand in one row."""
+    row = page("api").partition(f"   * - ``{error.code}``\n")[2].partition("   * - ")[0]
+    assert str(error.status) in row.splitlines()[0]
+
+
+def test_no_route_and_no_error_is_documented_that_is_not_there() -> None:
+    """The page on the API names what there is."""
+    known = {f"{route.method} {route.path}" for route in ROUTES}
+    known |= {error.code for error in errors(RegistryError)}
+    known |= {"If-None-Match", "If-Match", "If-Range"}
+    assert terms(page("api")) - known == set()
