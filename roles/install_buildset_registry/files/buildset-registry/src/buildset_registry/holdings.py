@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from buildset_registry.errors import RegistryError
 from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.manifest import Manifest, stored_media_type
-from buildset_registry.oci.names import Reference, RepositoryName, Tag
+from buildset_registry.oci.names import Reference, RepositoryName, Tag, referrers_tag
 from buildset_registry.store.base import BlobFile, RepositoryIndex, Store
 
 
@@ -122,10 +122,9 @@ class Holdings:
     async def _listed_referrers(self, index: RepositoryIndex, subject: Digest) -> list[Digest]:
         """Return what clients of a registry without the referrers API listed under a tag.
 
-        Such content is to be found by the API as well ("Enabling the Referrers API"). The tag is
-        made as "Referrers Tag Schema" says.
+        Such content is to be found by the API as well ("Enabling the Referrers API").
         """
-        target = await index.tags.get(Tag(f"{subject.algorithm}-{subject.hex[:64]}"))
+        target = await index.tags.get(referrers_tag(subject))
         listed = await self._parsed(index, target.digest) if target else None
         return [one.digest for one in listed.manifests] if listed else []
 

@@ -23,9 +23,10 @@ from buildset_registry.errors import (
 )
 from buildset_registry.flights import Flights
 from buildset_registry.holdings import Holdings, StoredManifest, link_manifest
+from buildset_registry.oci.descriptor import Descriptor
 from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.manifest import Manifest
-from buildset_registry.oci.names import Reference, RepositoryName, Tag
+from buildset_registry.oci.names import Reference, RepositoryName, Tag, referrers_tag
 from buildset_registry.store.base import BlobFile, Store
 from buildset_registry.upstream.client import RemoteManifest, UpstreamClient
 
@@ -58,6 +59,7 @@ class PullThrough:
         self._clock = clock
         self._resting: dict[str, float] = {}
         self._manifests = Flights[tuple[RepositoryName, Reference], StoredManifest]()
+        self._referrers = Flights[tuple[RepositoryName, Digest], list[Descriptor] | None]()
         self._sizes = Flights[tuple[RepositoryName, Digest], int]()
         self._transfers = Flights[tuple[RepositoryName, Digest], None]()
         self._downloads: dict[tuple[RepositoryName, Digest], Download] = {}
@@ -79,6 +81,29 @@ class PullThrough:
         found = await self._current(name, reference, cached)
         # A job may have pushed the tag while upstream was being asked: its push wins.
         return await self._holdings.pushed_manifest(name, reference) or found
+
+    async def referrers(self, name: RepositoryName, subject: Digest) -> list[Descriptor]:
+        """Return what upstream lists as referring to a manifest, by its API or by a tag.
+
+        Where upstream fails, the store's own list has to do for a manifest that the store has.
+        """
+        ask = partial(self._client.referrers, name.canonical, subject)
+        try:
+            listed = await self._referrers.join((name.canonical, subject), ask)
+            if listed is None:
+                stored = await self.manifest(name, referrers_tag(subject))
+                listed = [*_parsed(name, stored).manifests]
+        except ManifestUnknown:
+            return []
+        except (UpstreamFailed, UpstreamBusy) as error:
+            if await self._holdings.manifest(name, subject) is None:
+                raise
+            self.counters.stale += 1
+            _log.warning(
+                "referrers of %s@%s are stale, those of the store: %s", name, subject, error.message
+            )
+            return []
+        return listed
 
     async def blob(self, name: RepositoryName, digest: Digest) -> BlobFile | BlobStream:
         """Return a stored blob, or a stream of one that is arriving."""
@@ -104,7 +129,7 @@ class PullThrough:
 
     async def close(self) -> None:
         """Stop transfers that are under way."""
-        for flights in (self._manifests, self._sizes, self._transfers):
+        for flights in (self._manifests, self._referrers, self._sizes, self._transfers):
             await flights.close()
         await self._client.close()
 
@@ -212,7 +237,7 @@ class PullThrough:
             del self._downloads[key]
 
 
-def _parsed(name: RepositoryName, remote: RemoteManifest) -> Manifest:
+def _parsed(name: RepositoryName, remote: RemoteManifest | StoredManifest) -> Manifest:
     try:
         return Manifest.parse(remote.raw, remote.media_type, remote.digest.algorithm)
     except ManifestInvalid as error:

@@ -121,11 +121,16 @@ class Registry:
     async def referrers(
         self, name: RepositoryName, subject: Digest, artifact_type: str | None
     ) -> list[Descriptor]:
+        """List what names a manifest as its subject, here and at upstream."""
         manifests = await self._holdings.referrers(name, subject)
+        found = {str(one.digest): one.descriptor for one in manifests}
+        if self._pull_through is not None and self._pull_through.serves(name):
+            for descriptor in await self._pull_through.referrers(name, subject):
+                found.setdefault(str(descriptor.digest), descriptor)
         return [
-            manifest.descriptor
-            for manifest in manifests
-            if artifact_type is None or manifest.artifact_type == artifact_type
+            found[key]
+            for key in sorted(found)
+            if artifact_type is None or found[key].artifact_type == artifact_type
         ]
 
     # -- push

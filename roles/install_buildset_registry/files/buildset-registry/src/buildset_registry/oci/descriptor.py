@@ -64,10 +64,12 @@ class Descriptor:
             raise ManifestInvalid(f"{where}.size must be a number of bytes")
         urls = tree.get("urls")
         artifact_type = tree.get("artifactType")
+        annotations = tree.get("annotations")
         return cls(
             media_type,
             Digest.parse(digest),
             size,
+            annotations if isinstance(annotations, dict) else None,
             artifact_type=artifact_type if isinstance(artifact_type, str) else None,
             urls=tuple(map(str, urls)) if isinstance(urls, list) else (),
         )

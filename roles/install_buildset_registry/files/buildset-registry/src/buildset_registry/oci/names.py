@@ -120,6 +120,14 @@ class Tag(str):
 Reference = Tag | Digest
 
 
+def referrers_tag(subject: Digest) -> Tag:
+    """Return the tag under which clients list referrers where a registry does not itself.
+
+    The distribution specification, section "Referrers Tag Schema".
+    """
+    return Tag(f"{subject.algorithm}-{subject.hex[:64]}")
+
+
 def parse_reference(text: str) -> Reference:
     """Parse the last part of a manifest's URL: a digest if it has a colon, else a tag."""
     return Digest.parse(text) if ":" in text else Tag.parse(text)

@@ -29,10 +29,11 @@ from buildset_registry.oci.descriptor import (
 from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.manifest import MAX_MANIFEST
 from buildset_registry.oci.names import Reference, RepositoryName
-from buildset_registry.upstream import ranges
+from buildset_registry.upstream import ranges, referrers
 from buildset_registry.upstream.counters import Counters
 from buildset_registry.upstream.exchange import Exchange
 from buildset_registry.upstream.failure import Failure
+from buildset_registry.upstream.referrers import Page
 from buildset_registry.upstream.rules import Rules
 from buildset_registry.upstream.sites import Site, Wanted, sites
 from buildset_registry.upstream.timeouts import Timeouts
@@ -41,6 +42,8 @@ if TYPE_CHECKING:
     from buildset_registry.upstream.transport import Response, Transport
 
 _ACCEPT = {"Accept": ", ".join((*sorted(INDEXES | IMAGES), "*/*"))}
+#: Pages of a list of referrers that are read.
+_MOST_PAGES = 50
 
 _log = logging.getLogger("buildset_registry.upstream")
 _Result = TypeVar("_Result")
@@ -118,6 +121,29 @@ class UpstreamClient:
         _site, manifest = await self._first(name, wanted, use)
         return manifest
 
+    async def referrers(self, name: RepositoryName, subject: Digest) -> list[Descriptor] | None:
+        """Return what names a manifest as its subject; None at a registry that lists no such."""
+
+        async def use(response: Response) -> Page | None:
+            return Page.read(await response.read(MAX_MANIFEST), response.headers)
+
+        asked = referrers.first(subject)
+        found: list[Descriptor] = []
+        try:
+            site, page = await self._first(name, asked, use)
+            for left in reversed(range(_MOST_PAGES)):
+                if page is None:
+                    return None
+                found += page.items
+                following = referrers.following(site.url, asked, page)
+                if following is None or not left:
+                    break
+                asked = following
+                page = await (await self._open()).ask(site, asked, use)
+        except ManifestUnknown:
+            return None
+        return found
+
     async def blob_size(self, name: RepositoryName, digest: Digest) -> int:
         """Return a blob's size in bytes without fetching it."""
         wanted = Wanted(f"blobs/{digest}", BlobUnknown, BlobUnknown, method="HEAD")
@@ -166,7 +192,7 @@ class UpstreamClient:
         *mirrors, home = sites(self._rules, name) or (None,)
         if home is None:
             raise wanted.missing(f"no upstream is configured for {name.host}")
-        exchange = self._exchange or await self._open()
+        exchange = await self._open()
         for site in filter(None, mirrors):
             try:
                 return site, await exchange.ask(site, wanted, use)
@@ -175,6 +201,8 @@ class UpstreamClient:
         return home, await exchange.ask(home, wanted, use)
 
     async def _open(self) -> Exchange:
+        if self._exchange is not None:
+            return self._exchange
         async with self._opening:
             if self._exchange is None:
                 transport = await asyncio.to_thread(_transport)
