@@ -100,6 +100,12 @@ class TooManyRequests(RegistryError):
     code, status, default = "TOOMANYREQUESTS", 429, "too many requests"
 
 
+class RequestTimeout(RegistryError):
+    """Give up on a client that stopped sending; distribution has no code for it."""
+
+    code, status, default = "UNKNOWN", 408, "the request did not arrive in time"
+
+
 class TagInvalid(RegistryError):
     """Refuse a tag outside the grammar (a code of distribution, still used by its clients)."""
 

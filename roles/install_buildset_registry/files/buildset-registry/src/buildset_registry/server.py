@@ -9,30 +9,34 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
+import resource
 import signal
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Literal, TextIO
+from typing import TextIO
 
 import uvloop
 from granian.constants import HTTPModes, Interfaces, SSLProtocols
+from granian.http import HTTP1Settings
 from granian.server.embed import Server
 
 from buildset_registry import __version__
 from buildset_registry.assembly import Guards
 from buildset_registry.auth.access import Role
-from buildset_registry.config import Config, Endpoint, Tls
-from buildset_registry.errors import ConfigError
+from buildset_registry.config import Config, Tls
 from buildset_registry.http.accesslog import AccessLog
 from buildset_registry.http.app import App
-from buildset_registry.http.context import Context
+from buildset_registry.http.asgi import Application
+from buildset_registry.http.context import Context, RequestLimits
+from buildset_registry.http.journal import Journal
+from buildset_registry.http.operations import Operations, Sources
+from buildset_registry.http.traffic import Traffic
+from buildset_registry.http.transfers import Transfers
 from buildset_registry.listening import check_free, checked_pair, every_address
+from buildset_registry.logs import configure, open_output
 from buildset_registry.pullthrough import PullThrough
 from buildset_registry.registry import Registry
-from buildset_registry.store.base import Store
 from buildset_registry.store.filesystem import FilesystemStore
 from buildset_registry.store.memory import MemoryStore
 from buildset_registry.upstream.client import UpstreamClient
@@ -41,13 +45,16 @@ from buildset_registry.upstream.rules import Rules
 #: Connections that may wait to be accepted, and that may be served at once.
 _BACKLOG = 1024
 _CONNECTIONS = 4096
+#: Seconds for the head of a request, so that a client that trickles it does not keep its place.
+_HEAD_SECONDS = 30
 
 _log = logging.getLogger("buildset_registry")
 
 
 def run(config: Config) -> None:
     """Serve until SIGTERM or SIGINT; ``ConfigError`` says why it cannot start."""
-    with _log_output(config.log.file) as output:
+    _raise_file_limit()
+    with open_output(config.log) as output:
         uvloop.run(_serve_until_signal(config, output))
 
 
@@ -60,42 +67,46 @@ async def _serve_until_signal(config: Config, output: TextIO) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Listener:
-    role: Role
-    endpoint: Endpoint
-    app: App
+    name: str
+    address: str | None
+    port: int
+    app: Application
+    tls: Tls | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Shared:
+    """What the endpoints share."""
+
+    guards: Guards
+    store: FilesystemStore | MemoryStore
+    pull_through: PullThrough
+    access_log: AccessLog
+    transfers: Transfers
 
 
 async def serve(config: Config, output: TextIO, stop: asyncio.Event) -> None:
-    """Serve until ``stop`` is set; then running requests end first."""
-    guards = Guards(config)
-    store = _open_store(config.storage)
-    access_log = AccessLog(output)
-    pull_through = PullThrough(
-        store,
-        UpstreamClient(Rules(config.upstreams)),
-        tag_seconds=config.pull_through.tag_seconds,
-    )
+    """Serve until ``stop`` is set; then running requests end first, for a while."""
+    shared = _shared(config, output)
     private = TemporaryDirectory(prefix="buildset-registry-")
     try:
-        listeners = _listeners(config, guards, store, pull_through, access_log)
         tls = checked_pair(config.tls, Path(private.name)) if config.tls else None
-        servers = [_server(listener, tls) for listener in listeners]
-        _configure_logging(output)
-        await _until_stopped(servers, listeners, stop)
+        listeners = _listeners(config, shared, tls)
+        servers = [_server(listener) for listener in listeners]
+        configure(output, config.log)
+        ports = ", ".join(f"{item.name} on port {item.port}" for item in listeners)
+        _log.info("buildset-registry %s serves: %s", __version__, ports)
+        await _until_stopped(servers, stop, config.limits.shutdown_seconds)
     finally:
-        await pull_through.close()
-        guards.close()
-        access_log.flush()
+        await shared.pull_through.close()
+        shared.guards.close()
+        shared.access_log.flush()
         private.cleanup()
-        store.close()
+        shared.store.close()
 
 
-async def _until_stopped(
-    servers: list[Server], listeners: list[_Listener], stop: asyncio.Event
-) -> None:
+async def _until_stopped(servers: list[Server], stop: asyncio.Event, patience: int) -> None:
     serving = [asyncio.ensure_future(server.serve()) for server in servers]
-    ports = ", ".join(f"{item.role.value} on port {item.endpoint.port}" for item in listeners)
-    _log.info("buildset-registry %s serves: %s", __version__, ports)
     stopped = asyncio.ensure_future(stop.wait())
     await asyncio.wait([stopped, *serving], return_when=asyncio.FIRST_COMPLETED)
     if stopped.done():
@@ -103,48 +114,78 @@ async def _until_stopped(
     stopped.cancel()
     for server in servers:
         server.stop()  # type: ignore[no-untyped-call]  # Granian leaves it unannotated
-    await asyncio.gather(*serving)
+    running = (await asyncio.wait(serving, timeout=patience or None))[1]
+    if running:
+        _log.warning("requests still run after %d seconds; they are broken off", patience)
+        for task in running:
+            task.cancel()
+    await asyncio.gather(*serving, return_exceptions=bool(running))
 
 
-def _listeners(
-    config: Config,
-    guards: Guards,
-    store: Store,
-    pull_through: PullThrough,
-    access_log: AccessLog,
-) -> list[_Listener]:
+def _shared(config: Config, output: TextIO) -> _Shared:
+    guards = Guards(config)
+    client = UpstreamClient(Rules(config.upstreams))
+    store = _open_store(config)
+    return _Shared(
+        guards,
+        store,
+        PullThrough(store, client, tag_seconds=config.pull_through.tag_seconds),
+        AccessLog(output, config.log.format),
+        Transfers(config.limits.uploads),
+    )
+
+
+def _listeners(config: Config, shared: _Shared, tls: Tls | None) -> list[_Listener]:
     ends = config.endpoints
     chosen = [(Role.PULL, ends.pull), (Role.PUSH, ends.push), (Role.SINGLE, ends.single)]
-    push = ends.push or ends.single
-    listeners = []
+    listeners, all_traffic = [], []
     for role, endpoint in chosen:
         if endpoint is None:
             continue
-        guard = guards.guard(role)
-        through = None if role is Role.PUSH else pull_through
-        registry = Registry(store, through, sparse=config.sparse_images)
-        push_port = push.port if push else 0
-        context = Context(
-            registry, guard.policy, guard.authenticator, push_port, config.absolute_urls
-        )
-        listeners.append(_Listener(role, endpoint, App(context, access_log)))
+        traffic = Traffic(role.value)
+        all_traffic.append(traffic)
+        app = App(_context(config, shared, role), Journal(shared.access_log, traffic))
+        listeners.append(_Listener(role.value, endpoint.address, endpoint.port, app, tls))
+    if config.metrics is not None:
+        counters, space = shared.pull_through.counters, shared.store.space
+        operations = Operations(Sources(all_traffic, shared.transfers, counters, space))
+        address, port = config.metrics.address, config.metrics.port
+        listeners.append(_Listener("metrics", address, port, operations, None))
     return listeners
 
 
-def _open_store(storage: Path | Literal["memory"]) -> FilesystemStore | MemoryStore:
-    return FilesystemStore(storage) if isinstance(storage, Path) else MemoryStore()
+def _context(config: Config, shared: _Shared, role: Role) -> Context:
+    guard = shared.guards.guard(role)
+    through = None if role is Role.PUSH else shared.pull_through
+    push = config.endpoints.push or config.endpoints.single
+    return Context(
+        Registry(shared.store, through, sparse=config.sparse_images),
+        guard.policy,
+        guard.authenticator,
+        push.port if push else 0,
+        shared.store.space,
+        shared.transfers,
+        RequestLimits(config.read_only, config.limits.body_seconds),
+        config.absolute_urls,
+    )
 
 
-def _server(listener: _Listener, tls: Tls | None) -> Server:
-    address = listener.endpoint.address or every_address()
-    port = listener.endpoint.port
-    check_free(address, port, listener.role.value)
+def _open_store(config: Config) -> FilesystemStore | MemoryStore:
+    if isinstance(config.storage, Path):
+        return FilesystemStore(config.storage, config.limits.free_bytes)
+    return MemoryStore()
+
+
+def _server(listener: _Listener) -> Server:
+    address, tls = listener.address or every_address(), listener.tls
+    check_free(address, listener.port, listener.name)
     return Server(
         listener.app,
         address,
-        port,
+        listener.port,
         interface=Interfaces.ASGINL,
         http=HTTPModes.http1,
+        http1_settings=HTTP1Settings(header_read_timeout=_HEAD_SECONDS * 1000),
         websockets=False,
         runtime_threads=1,
         backlog=_BACKLOG,
@@ -156,21 +197,8 @@ def _server(listener: _Listener, tls: Tls | None) -> Server:
     )
 
 
-def _log_output(path: Path | None) -> TextIO:
-    if path is None:
-        return os.fdopen(os.dup(sys.stderr.fileno()), "w", encoding="utf-8")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return path.open("a", encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(f"cannot write the log {path}: {error.strerror}; set log.file") from None
-
-
-def _configure_logging(output: TextIO) -> None:
-    """Send messages where the access log goes; after Granian, which configures logging itself."""
-    handler = logging.StreamHandler(output)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    logger = logging.getLogger("buildset_registry")
-    logger.handlers[:] = [handler]
-    logger.setLevel(logging.INFO)
-    logger.propagate = False
+def _raise_file_limit() -> None:
+    """Allow as many open files as this user may have: each connection is one."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -165,6 +165,38 @@ class Log:
     file: Path | None = None
     """Where it goes; by default standard error."""
 
+    format: Literal["text", "json"] = "text"
+    """A line of text each, or a line of JSON."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Metrics:
+    """The listener for operators: metrics and health, in plain HTTP, without a login."""
+
+    port: int
+    """TCP port."""
+
+    address: str = "127.0.0.1"
+    """Address to listen on."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What the registry does not let happen; 0 is no limit."""
+
+    uploads: int = 256
+    """Requests that may send a blob at once; another one gets 429."""
+
+    body_seconds: int = 60
+    """For how long a client may send nothing of a body before it gets 408."""
+
+    free_bytes: int | None = None
+    """Bytes of the disk that stay free, 507 before; by default 256 MiB, or a twentieth of a disk
+    that is smaller than 5 GiB."""
+
+    shutdown_seconds: int = 30
+    """For how long running requests may go on after SIGTERM."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
@@ -189,3 +221,7 @@ class Config:
     upstreams: tuple[Upstream, ...] = ()
     pull_through: PullThrough = field(default_factory=PullThrough)
     log: Log = field(default_factory=Log)
+    metrics: Metrics | None = None
+    limits: Limits = field(default_factory=Limits)
+    read_only: bool = False
+    """Whether pushes and deletes are refused; what is pulled through is stored all the same."""

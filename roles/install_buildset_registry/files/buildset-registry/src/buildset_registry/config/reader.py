@@ -134,8 +134,9 @@ class _Reader:
             raise self._error(where, names[kind], value)
         if where.endswith(".port") and not 0 < typing.cast("int", value) < 65536:
             raise self._error(where, "a port from 1 to 65535", value)
-        if where.endswith("_seconds") and typing.cast("int", value) < 0:
-            raise self._error(where, "a number of seconds from 0 on", value)
+        if kind is int and typing.cast("int", value) < 0:
+            unit = " of seconds" if where.endswith("_seconds") else ""
+            raise self._error(where, f"a number{unit} from 0 on", value)
         return value
 
     def _choice(self, value: object, choices: tuple[object, ...], where: str) -> object:

@@ -1,16 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """The access log: one line for each request, written in batches to save system calls.
 
-A line: client, user, time, request line, status, bytes of the answer's body, seconds, user agent.
+As text: client, user, time, request line, status, bytes of the answer's body, seconds, user agent.
+As JSON: the same by name, and the route.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
 import time
-from typing import TextIO
+from collections.abc import Callable
+from typing import Literal, TextIO
 
 from buildset_registry.http.request import Request
+
+Format = Literal["text", "json"]
 
 #: Seconds that a line may wait; what a killed process can lose.
 _DELAY = 0.2
@@ -19,23 +24,17 @@ _DELAY = 0.2
 class AccessLog:
     """Collect lines and write them soon; ``flush`` at the end."""
 
-    def __init__(self, output: TextIO) -> None:
+    def __init__(self, output: TextIO, form: Format = "text") -> None:
         self._output = output
+        self._line: Callable[[str, Request, int, int, float], str] = _FORMATS[form]
         self._lines: list[str] = []
         self._second = 0
         self._stamp = ""
 
     def add(self, request: Request, status: int, size: int, seconds: float) -> None:
-        user = request.identity.name or "-"
-        agent = _printable(request.headers.get("user-agent", "-"))
-        asked = f"{request.method} {_printable(request.url)}"
-        line = (
-            f"{request.client or '-'} {user} [{self._now()}] "
-            f'"{asked}" {status} {size} {seconds:.4f} "{agent}"\n'
-        )
         if not self._lines:
             asyncio.get_running_loop().call_later(_DELAY, self.flush)
-        self._lines.append(line)
+        self._lines.append(self._line(self._now(), request, status, size, seconds))
 
     def flush(self) -> None:
         """Write what is waiting."""
@@ -50,6 +49,39 @@ class AccessLog:
             self._second = now
             self._stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now))
         return self._stamp
+
+
+def _text(now: str, request: Request, status: int, size: int, seconds: float) -> str:
+    user = _printable(request.identity.name or "-")
+    agent = _printable(request.headers.get("user-agent", "-"))
+    asked = f"{request.method} {_printable(request.url)}"
+    return (
+        f"{request.client or '-'} {user} [{now}] "
+        f'"{asked}" {status} {size} {seconds:.4f} "{agent}"\n'
+    )
+
+
+def _json(now: str, request: Request, status: int, size: int, seconds: float) -> str:
+    tree = {
+        "time": now,
+        "client": request.client or None,
+        "user": request.identity.name,
+        "method": request.method,
+        "path": request.url,
+        "route": request.route or None,
+        "status": status,
+        "received": request.received,
+        "sent": size,
+        "seconds": round(seconds, 4),
+        "agent": request.headers.get("user-agent"),
+    }
+    return json.dumps(tree, separators=(",", ":")) + "\n"
+
+
+_FORMATS: dict[Format, Callable[[str, Request, int, int, float], str]] = {
+    "text": _text,
+    "json": _json,
+}
 
 
 def _printable(text: str) -> str:

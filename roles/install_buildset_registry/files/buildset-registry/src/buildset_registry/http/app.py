@@ -9,10 +9,10 @@ import time
 from buildset_registry.auth.access import Access, Role, Verdict
 from buildset_registry.errors import Denied, RegistryError, Unauthorized, Unsupported, storage_error
 from buildset_registry.http import routes
-from buildset_registry.http.accesslog import AccessLog
 from buildset_registry.http.asgi import ClientLeft, Receive, Scope, Send
 from buildset_registry.http.context import Context
 from buildset_registry.http.forwarded import Outside
+from buildset_registry.http.journal import Journal
 from buildset_registry.http.request import Request
 from buildset_registry.http.response import Response, error_response, send_response
 
@@ -27,16 +27,17 @@ _ACTIONS = {Access.PULL: "pull", Access.PUSH: "pull,push", Access.DELETE: "delet
 class App:
     """One endpoint's application."""
 
-    def __init__(self, context: Context, access_log: AccessLog) -> None:
+    def __init__(self, context: Context, journal: Journal) -> None:
         self._context = context
-        self._access_log = access_log
+        self._journal = journal
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return
         began = time.perf_counter()
-        request = Request(scope, receive)
+        request = Request(scope, receive, self._context.limits.body_seconds)
         status, size = _CLIENT_LEFT, 0
+        self._journal.traffic.running += 1
         try:
             response = await self._respond(request)
             status = response.status
@@ -47,7 +48,8 @@ class App:
             # The answer has begun: ending short of its length tells the client that it is broken.
             _log.error("%s %s broke off: %s", request.method, request.url, error)
         finally:
-            self._access_log.add(request, status, size, time.perf_counter() - began)
+            self._journal.traffic.running -= 1
+            self._journal.add(request, status, size, time.perf_counter() - began)
 
     async def _respond(self, request: Request) -> Response:
         try:
@@ -88,16 +90,15 @@ class App:
                 f"clients from {request.client} may not use this registry (allowed_networks)"
             )
         route, request.path = routes.match(request.method, request.url)
+        request.route = route.id
         if route.access is not None:
             await self._authorize(request, route.access)
         return await route.handler(request, self._context)
 
     async def _authorize(self, request: Request, access: Access) -> None:
         context = self._context
-        if context.policy.endpoint is Role.PULL and access in (Access.PUSH, Access.DELETE):
-            raise Unsupported(
-                f"this endpoint is read-only; push to port {context.push_port} of this registry"
-            )
+        if access is Access.PUSH or access is Access.DELETE:
+            self._refuse_writing()
         header = request.headers.get("authorization")
         if header is not None:
             request.identity = await context.authenticator.authenticate(
@@ -110,6 +111,17 @@ class App:
         if verdict is Verdict.DENY:
             target = repository or "the list of repositories"
             raise Denied(f"{request.identity.name} may not {access.value} {target} (auth.rules)")
+
+    def _refuse_writing(self) -> None:
+        """Raise ``Unsupported`` where this endpoint, or the registry for now, is read-only."""
+        if self._context.policy.endpoint is Role.PULL:
+            port = self._context.push_port
+            raise Unsupported(f"this endpoint is read-only; push to port {port} of this registry")
+        if self._context.limits.read_only:
+            raise Unsupported(
+                "this registry is read-only for now (read_only in its configuration); "
+                "pushing and deleting are possible later"
+            )
 
     def _challenge(self, request: Request, access: Access | None = None) -> str:
         """Return the challenge, with the scope that a token needs for what was asked."""

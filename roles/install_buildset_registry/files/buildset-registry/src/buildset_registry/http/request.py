@@ -11,19 +11,25 @@ from buildset_registry.auth.access import Identity
 from buildset_registry.errors import NameInvalid, SizeInvalid
 from buildset_registry.http.asgi import ClientLeft, Receive, Scope
 from buildset_registry.http.forwarded import Outside, outside
+from buildset_registry.http.patience import Patience
 from buildset_registry.oci.names import RepositoryName
 
 
 class Request:
     """One request.
 
-    ``path`` holds what the route's pattern found, by name; ``identity`` who asks, once known.
+    ``route`` is the identifier of what takes it, ``path`` holds what the route's pattern found, by
+    name; ``identity`` is who asks, once known; ``received`` counts the bytes of the body.
+    ``patience`` is for how many seconds nothing may come of the body; 0 is for ever.
     """
 
-    def __init__(self, scope: Scope, receive: Receive) -> None:
+    def __init__(self, scope: Scope, receive: Receive, patience: float = 0) -> None:
         self._scope = scope
         self._receive = receive
+        self._patience = patience
         self.method: str = scope["method"]
+        self.route = ""
+        self.received = 0
         self.path: dict[str, str] = {}
         self.identity = Identity(None)
 
@@ -95,10 +101,12 @@ class Request:
         """Yield the body in pieces as they arrive; ``ClientLeft`` if the client goes before."""
         more = True
         while more:
-            message = await self._receive()
+            with Patience(self._patience):
+                message = await self._receive()
             if message["type"] == "http.disconnect":
                 raise ClientLeft
             if chunk := message.get("body"):
+                self.received += len(chunk)
                 yield chunk
             more = message.get("more_body", False)
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from buildset_registry.auth.access import Access
 from buildset_registry.errors import RegistryError, Unsupported
-from buildset_registry.http import blobs, listings, manifests, tokens, uploads
+from buildset_registry.http import blobs, health, listings, manifests, tokens, uploads
 from buildset_registry.http.context import Context
 from buildset_registry.http.request import Request
 from buildset_registry.http.response import Response
@@ -33,6 +33,8 @@ ROUTES = (
     Route("catalog", "GET", "/v2/_catalog", Access.CATALOG, listings.catalog),
     Route("token", "GET", "/token", None, tokens.get),
     Route("token-oauth2", "POST", "/token", None, tokens.post),
+    Route("healthz", "GET", "/healthz", None, health.live),
+    Route("readyz", "GET", "/readyz", None, health.ready),
     Route("end-2", "GET", "/v2/{name}/blobs/{digest}", Access.PULL, blobs.get),
     Route("end-2-head", "HEAD", "/v2/{name}/blobs/{digest}", Access.PULL, blobs.head),
     Route("end-3", "GET", "/v2/{name}/manifests/{reference}", Access.PULL, manifests.get),

@@ -38,7 +38,8 @@ async def append(request: Request, context: Context) -> Response:
     """Take a chunk, or everything as one stream."""
     upload = await _find(request, context)
     _check_chunk(request, upload)
-    await upload.append(request.body())
+    with context.transfers.one():
+        await upload.append(request.body())
     return _accepted(request, upload)
 
 
@@ -70,7 +71,8 @@ async def _finish(request: Request, context: Context, upload: Upload) -> Respons
     if not request.query.get("digest"):
         raise DigestInvalid("the digest of the upload is missing; give ?digest=")
     digest = Digest.parse(request.query["digest"])
-    await upload.append(request.body())
+    with context.transfers.one():
+        await upload.append(request.body())
     await context.registry.finish_upload(request.name, upload, digest)
     return _created(request, digest)
 

@@ -19,6 +19,7 @@ from typing import TypeVar
 
 from buildset_registry.errors import ConfigError
 from buildset_registry.store import layout
+from buildset_registry.store.space import Space
 
 Result = TypeVar("Result")
 
@@ -29,12 +30,13 @@ _REMEMBERED = 100_000
 class Disk:
     """One storage folder, used by this process alone."""
 
-    def __init__(self, storage: Path) -> None:
+    def __init__(self, storage: Path, floor: int | None = None) -> None:
         self.storage = storage
         self._temporary = layout.temporary(storage)
         self._durable: set[Path] = set()
         self._removing = threading.Lock()
         self._lock = _prepare(storage)
+        self.space = Space(storage, floor)
 
     def close(self) -> None:
         """Let another process have the folder."""

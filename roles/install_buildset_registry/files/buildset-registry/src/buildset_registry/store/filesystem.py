@@ -31,9 +31,10 @@ _KEPT_SECONDS = 30
 class FilesystemStore:
     """Everything below one folder; ``close`` lets another process use it."""
 
-    def __init__(self, storage: Path) -> None:
+    def __init__(self, storage: Path, floor: int | None = None) -> None:
         self._storage = storage
-        self._disk = Disk(storage)
+        self._disk = Disk(storage, floor)
+        self.space = self._disk.space
         self._names: Listings[RepositoryName] = Listings()
         self._tags: Listings[Tag] = Listings()
         self.blobs = FileBlobs(storage, self._disk)

@@ -17,6 +17,7 @@ from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.names import RepositoryName, UploadId
 from buildset_registry.store.base import BlobFile, BlobState, UploadState
 from buildset_registry.store.memorylinks import MemoryRepository
+from buildset_registry.store.space import Memory
 
 
 class MemoryStore:
@@ -25,6 +26,7 @@ class MemoryStore:
     def __init__(self) -> None:
         self.blobs = MemoryBlobs()
         self.uploads = MemoryUploads(self.blobs)
+        self.space = Memory()
         self._pushed: dict[RepositoryName, MemoryRepository] = {}
         self._cached: dict[RepositoryName, MemoryRepository] = {}
 

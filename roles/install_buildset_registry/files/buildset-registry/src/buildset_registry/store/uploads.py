@@ -104,6 +104,7 @@ class FileUpload:
         cls, folder: Path, upload_id: UploadId, disk: Disk, *, wanted: bool = True
     ) -> FileUpload:
         """Make an empty upload; not synced, since nothing is promised before commit."""
+        disk.space.require()
         folder.mkdir(parents=True)
         started = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
         (folder / "startedat").write_text(started)
@@ -118,6 +119,7 @@ class FileUpload:
             descriptor = os.open(self._data, os.O_WRONLY)
             try:
                 async for chunk in chunks:
+                    self._disk.space.require()
                     _write_all(descriptor, chunk, self.size)
                     sha256.update(chunk)
                     self.size += len(chunk)

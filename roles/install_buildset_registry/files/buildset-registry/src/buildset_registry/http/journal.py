@@ -1,0 +1,23 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is noted of each request when it has ended: a line of the log, and numbers."""
+
+from __future__ import annotations
+
+from buildset_registry.http.accesslog import AccessLog
+from buildset_registry.http.request import Request
+from buildset_registry.http.traffic import Traffic
+
+
+class Journal:
+    """Takes note of the requests of one endpoint."""
+
+    def __init__(self, access_log: AccessLog, traffic: Traffic) -> None:
+        self._access_log = access_log
+        self.traffic = traffic
+
+    def add(self, request: Request, status: int, size: int, seconds: float) -> None:
+        """Note a request that was answered with ``size`` bytes in so many seconds."""
+        self._access_log.add(request, status, size, seconds)
+        route = request.route
+        key = (route, request.method, status) if route else ("none", "other", status)
+        self.traffic.add(key, size, request.received, seconds)

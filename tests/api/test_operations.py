@@ -1,0 +1,272 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Operating a registry: metrics, health, logs, limits, read-only, and the end of the process."""
+
+import contextlib
+import json
+import re
+import socket
+import ssl
+import threading
+import time
+
+import httpx
+import pytest
+from buildset_registry.errors import ConfigError
+
+from tests.api.harness import USER, digest_of, free_port
+
+CONTENT = b"content" * 100
+DIGEST = digest_of(CONTENT)
+BLOB = f"/v2/org/app/blobs/{DIGEST}"
+UPLOADS = "/v2/org/app/blobs/uploads/"
+SAMPLE = re.compile(r'buildset_registry_\w+(\{(\w+="[^"]*"(,\w+="[^"]*")*)\})? -?[0-9.e+]+')
+
+
+def code(answer):
+    return answer.json()["errors"][0]["code"]
+
+
+@contextlib.contextmanager
+def raw(client):
+    """A TLS connection on which a test can be as slow as it likes."""
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    address = (client.base_url.host, client.base_url.port)
+    with socket.create_connection(address, 30) as plain, context.wrap_socket(plain) as made:
+        made.settimeout(30)
+        yield made
+
+
+def begin_upload(connection, registry, sent, length):
+    """Announce ``length`` bytes of an upload and send the first of them; return its address."""
+    location = registry.push.post(UPLOADS).headers["location"]
+    login = registry.push.auth._auth_header
+    head = (
+        f"PATCH {location} HTTP/1.1\r\nHost: localhost\r\nAuthorization: {login}\r\n"
+        f"Content-Length: {length}\r\n\r\n"
+    )
+    connection.sendall(head.encode() + sent)
+    return location
+
+
+def wait_until(condition, seconds=10):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_metrics(harness):
+    """Prometheus' text: what was served, by endpoint, route, method and status; and the store."""
+    port = free_port()
+    registry = harness.start(metrics={"port": port})
+    registry.push_image("org/app", "v1")
+    assert registry.pull.get("/v2/org/app/manifests/v1").is_success
+    assert registry.pull.request("BREW", "/coffee").status_code == 404
+    answer = httpx.get(f"http://127.0.0.1:{port}/metrics")
+    assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
+    lines = answer.text.splitlines()
+    samples = [line for line in lines if not line.startswith("#")]
+    assert [line for line in samples if not SAMPLE.fullmatch(line)] == []
+    for expected in (
+        'requests_total{endpoint="pull",route="end-3",method="GET",status="200"} 1',
+        'requests_total{endpoint="pull",route="none",method="other",status="404"} 1',
+        'requests_total{endpoint="push",route="end-7",method="PUT",status="201"} 1',
+        'request_seconds_count{endpoint="push",route="end-6",method="PUT"} 2',
+        'request_seconds_bucket{endpoint="push",route="end-6",method="PUT",le="+Inf"} 2',
+        'cache_hits_total{kind="blob"} 0',
+        "uploads_running 0",
+        'info{version="',
+        "storage_free_bytes ",
+        "process_resident_bytes ",
+    ):
+        assert any(line.startswith(f"buildset_registry_{expected}") for line in samples), expected
+    (used,) = [line for line in samples if line.startswith("buildset_registry_storage_used_bytes")]
+    stored = sum(path.stat().st_size for path in registry.storage.rglob("blobs/**/data"))
+    assert used.endswith(f" {stored}")
+    described = {line.split()[2] for line in lines if line.startswith("# TYPE")}
+    named = {re.split(r"[ {]", line)[0] for line in samples}
+    bare = {re.sub("_(bucket|sum|count)$", "", name) for name in named}
+    assert bare <= described
+
+
+def test_the_listener_for_operators_serves_nothing_else(harness):
+    """No images; it is on the loopback address where nothing else is said."""
+    port = free_port()
+    harness.start(metrics={"port": port})
+    assert httpx.get(f"http://127.0.0.1:{port}/v2/").status_code == 404
+    for path in ("/healthz", "/readyz"):
+        assert httpx.get(f"http://127.0.0.1:{port}{path}").json() == {"status": "ok"}
+
+
+def test_health(registry):
+    """Every endpoint tells, without a login, whether it lives and whether it can store."""
+    for client in (registry.pull, registry.anonymous):
+        assert client.get("/healthz").json() == {"status": "ok"}
+        assert client.get("/readyz").json() == {"status": "ok"}
+    (registry.storage / "tmp").rename(registry.storage / "away")
+    answer = registry.anonymous.get("/readyz")
+    assert answer.status_code == 503
+    assert answer.json()["status"].startswith("the storage cannot be written")
+    assert registry.anonymous.get("/healthz").status_code == 200
+    (registry.storage / "away").rename(registry.storage / "tmp")
+    assert registry.anonymous.get("/readyz").status_code == 200
+
+
+def test_the_log_as_json(harness):
+    """Requests and messages, an object a line."""
+    registry = harness.start(log={"format": "json"})
+    registry.push_blob("org/app", CONTENT)
+    registry.pull.get(BLOB, headers={"User-Agent": 'a "quoted" agent'})
+    registry.stop()
+    lines = [json.loads(line) for line in registry.log.read_text().splitlines()]
+    (got,) = [line for line in lines if line.get("path") == BLOB and line["method"] == "GET"]
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", got.pop("time"))
+    assert got.pop("seconds") > 0
+    assert got == {
+        "client": "127.0.0.1",
+        "user": None,
+        "method": "GET",
+        "path": BLOB,
+        "route": "end-2",
+        "status": 200,
+        "received": 0,
+        "sent": len(CONTENT),
+        "agent": 'a "quoted" agent',
+    }
+    put = next(line for line in lines if line.get("route") == "end-6")
+    assert (put["user"], put["received"]) == (USER, len(CONTENT))
+    assert any(line.get("message", "").startswith("buildset-registry ") for line in lines)
+
+
+def test_read_only(harness):
+    """What is there is served; every write is refused with one clear line, and nothing is lost."""
+    registry = harness.start()
+    digest = registry.push_image("org/app", "v1")
+    location = registry.push.post(UPLOADS).headers["location"]
+    registry.stop()
+    registry = harness.start(read_only=True)
+    assert registry.pull.get("/v2/org/app/manifests/v1").is_success
+    for method, path in [
+        ("POST", UPLOADS),
+        ("PATCH", location),
+        ("PUT", "/v2/org/app/manifests/v2"),
+        ("DELETE", f"/v2/org/app/manifests/{digest}"),
+    ]:
+        answer = registry.push.request(method, path, content=b"")
+        assert (answer.status_code, code(answer)) == (405, "UNSUPPORTED")
+        assert "read-only for now (read_only" in answer.text
+
+
+def test_too_many_uploads_at_once(harness):
+    """429 with Retry-After for one more; a place is free when another one ends."""
+    registry = harness.start(limits={"uploads": 1})
+    with raw(registry.push) as slow:
+        begin_upload(slow, registry, b"x" * 10, 20)
+
+        def push():
+            return registry.push.post(f"{UPLOADS}?digest={DIGEST}", content=CONTENT)
+
+        wait_until(lambda: push().status_code == 429)
+        refused = push()
+        assert (code(refused), refused.headers["retry-after"]) == ("TOOMANYREQUESTS", "1")
+        assert "limits.uploads" in refused.text
+        assert registry.pull.get("/v2/").status_code == 200
+        slow.sendall(b"x" * 10)
+        assert slow.recv(1000).startswith(b"HTTP/1.1 202")
+    assert push().status_code == 201
+
+
+def test_a_client_that_sends_nothing_is_cut(harness):
+    """408; the upload goes on from where it was."""
+    registry = harness.start(limits={"body_seconds": 1})
+    with raw(registry.push) as slow:
+        location = begin_upload(slow, registry, CONTENT[:10], len(CONTENT))
+        answer = slow.recv(4000)
+        assert answer.startswith(b"HTTP/1.1 408")
+        assert b"limits.body_seconds" in answer
+    assert registry.push.get(location).headers["range"] == "0-9"
+    done = registry.push.put(f"{location}?digest={DIGEST}", content=CONTENT[10:])
+    assert done.status_code == 201
+
+
+def test_a_client_that_is_slow_but_sends_is_not_cut(harness):
+    """The limit is on silence, not on the whole."""
+    registry = harness.start(limits={"body_seconds": 2})
+    with raw(registry.push) as slow:
+        begin_upload(slow, registry, b"x", 6)
+        for _ in range(5):
+            time.sleep(0.6)
+            slow.sendall(b"x")
+        assert slow.recv(1000).startswith(b"HTTP/1.1 202")
+
+
+def test_clients_that_trickle_do_not_stop_others(registry):
+    """A hundred half heads, half bodies and connections that say nothing at all."""
+    with contextlib.ExitStack() as stack:
+        for number in range(100):
+            connection = stack.enter_context(raw(registry.push))
+            if number % 3 == 0:
+                connection.sendall(b"GET /v2/ HTTP/1.1\r\nHost: loc")
+            elif number % 3 == 1:
+                begin_upload(connection, registry, b"x", 1000)
+        assert registry.push_blob("org/app", CONTENT) == DIGEST
+        assert registry.pull.get(BLOB).content == CONTENT
+
+
+def test_the_disk_is_not_filled(harness):
+    """507 before it is full, in words that say what to do; what is there is served."""
+    registry = harness.start()
+    registry.push_blob("org/app", CONTENT)
+    registry.stop()
+    registry = harness.start(limits={"free_bytes": 10**18})
+    answer = registry.push.post(UPLOADS)
+    assert (answer.status_code, code(answer)) == (507, "UNKNOWN")
+    assert "limits.free_bytes" in answer.text
+    assert registry.pull.get(BLOB).content == CONTENT
+    assert registry.pull.get("/readyz").json() == {"status": "the disk is full"}
+
+
+def test_the_disk_is_not_filled_by_an_upload_that_runs(harness):
+    """The floor counts for each piece of a body, too."""
+    registry = harness.start()
+    upload = registry.push.post(UPLOADS).headers["location"]
+    registry.stop()
+    registry = harness.start(limits={"free_bytes": 10**18})
+    answer = registry.push.patch(upload, content=CONTENT)
+    assert (answer.status_code, code(answer)) == (507, "UNKNOWN")
+
+
+def test_running_requests_end_before_the_process(harness):
+    """A pull that is under way when SIGTERM comes arrives whole."""
+    registry = harness.start()
+    content = bytes(range(256)) * 4096 * 32
+    path = f"/v2/org/app/blobs/{registry.push_blob('org/app', content)}"
+    with registry.pull.stream("GET", path, headers={"Range": "bytes=0-"}) as answer:
+        pieces = answer.iter_raw(65536)
+        got = [next(pieces)]
+        ending = threading.Thread(target=registry.stop)
+        ending.start()
+        registry.wait_for_log("running requests are finished first")
+        got += pieces
+    ending.join()
+    assert b"".join(got) == content
+    with pytest.raises(httpx.ConnectError):
+        harness.client(registry.pull.base_url.port).get("/v2/")
+
+
+def test_the_end_waits_for_a_bounded_time(harness):
+    """A client that never ends its upload does not keep the process."""
+    registry = harness.start(limits={"shutdown_seconds": 1, "body_seconds": 0})
+    with raw(registry.push) as slow:
+        begin_upload(slow, registry, b"x", 1000)
+        time.sleep(0.2)
+        registry.stop()
+        assert "requests still run after 1 seconds" in registry.log.read_text()
+
+
+def test_a_mistake_in_the_limits_is_one_line(harness):
+    """No limit is below zero."""
+    with pytest.raises(ConfigError, match=r"limits\.uploads must be a number from 0 on, not -1"):
+        harness.start(limits={"uploads": -1})
