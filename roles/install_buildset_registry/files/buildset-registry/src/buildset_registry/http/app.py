@@ -71,16 +71,17 @@ class App:
             _log.exception("%s %s failed", request.method, request.url)
             response = error_response(RegistryError("internal error; the registry's log says more"))
         headers = {_API_VERSION: "registry/2.0", **response.headers}
-        self._turn_outwards(headers, request.outside)
+        if "Location" in headers or "Link" in headers:
+            self._turn_outwards(headers, request.outside)
         return Response(response.status, headers, response.body)
 
     def _turn_outwards(self, headers: dict[str, str], outside: Outside) -> None:
         """Make the URLs of an answer those that clients use; handlers give the paths."""
         base = outside.origin if self._context.absolute_urls else ""
         base += outside.prefix
-        if base and "Location" in headers:
+        if "Location" in headers:
             headers["Location"] = base + headers["Location"]
-        if base and "Link" in headers:
+        if "Link" in headers:
             headers["Link"] = headers["Link"].replace("<", f"<{base}", 1)
 
     async def _handle(self, request: Request) -> Response:
