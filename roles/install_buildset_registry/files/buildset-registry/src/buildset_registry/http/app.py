@@ -11,7 +11,6 @@ from buildset_registry.errors import Denied, RegistryError, Unauthorized, Unsupp
 from buildset_registry.http import routes
 from buildset_registry.http.asgi import ClientLeft, Receive, Scope, Send
 from buildset_registry.http.context import Context
-from buildset_registry.http.forwarded import Outside
 from buildset_registry.http.journal import Journal
 from buildset_registry.http.request import Request
 from buildset_registry.http.response import Response, error_response, send_response
@@ -71,14 +70,15 @@ class App:
             _log.exception("%s %s failed", request.method, request.url)
             response = error_response(RegistryError("internal error; the registry's log says more"))
         headers = {_API_VERSION: "registry/2.0", **response.headers}
-        if "Location" in headers or "Link" in headers:
-            self._turn_outwards(headers, request.outside)
+        self._turn_outwards(headers, request)
         return Response(response.status, headers, response.body)
 
-    def _turn_outwards(self, headers: dict[str, str], outside: Outside) -> None:
+    def _turn_outwards(self, headers: dict[str, str], request: Request) -> None:
         """Make the URLs of an answer those that clients use; handlers give the paths."""
-        base = outside.origin if self._context.absolute_urls else ""
-        base += outside.prefix
+        if "Location" not in headers and "Link" not in headers:
+            return
+        base = request.outside.origin if self._context.absolute_urls else ""
+        base += request.outside.prefix
         if "Location" in headers:
             headers["Location"] = base + headers["Location"]
         if "Link" in headers:
