@@ -174,3 +174,16 @@ async def link_manifest(index: RepositoryIndex, manifest: Manifest) -> None:
     await index.manifests.add(manifest.digest)
     if manifest.subject is not None:
         await index.referrers.add(manifest.subject.digest, manifest.digest)
+
+
+async def unlink_manifest(
+    index: RepositoryIndex, digest: Digest, subject: Digest | None, used_before: float
+) -> bool:
+    """Undo ``link_manifest`` unless the manifest was used at or after a time."""
+    if not await index.manifests.expire(digest, used_before):
+        return False
+    if subject is not None:
+        await index.referrers.remove(subject, digest)
+        if await index.manifests.has(digest):  # it was pushed again meanwhile
+            await index.referrers.add(subject, digest)
+    return True

@@ -190,6 +190,7 @@ class Registry:
                 async with self._turn(name, tag):
                     if admit is not None and tag is references[0]:
                         admit(await self._target(name, tag))
+                    await _retire(index, tag)
                     await index.tags.set(tag, manifest.digest)
         return manifest
 
@@ -220,6 +221,7 @@ class Registry:
             if admit is not None and current is not None:
                 admit(current)
             for index in self._holdings.all(name):
+                await _retire(index, tag)
                 if await index.tags.remove(tag):
                     return
         raise ManifestUnknown(f"{name} has no tag {tag}")
@@ -271,3 +273,10 @@ class Registry:
         if stored is None or size is None:
             raise BlobUnknown(f"{name} has no blob {digest}")
         return stored, size
+
+
+async def _retire(index: RepositoryIndex, tag: Tag) -> None:
+    """Let the time of a manifest without a tag begin when it loses the tag."""
+    target = await index.tags.get(tag)
+    if target is not None:
+        await index.manifests.use(target.digest)

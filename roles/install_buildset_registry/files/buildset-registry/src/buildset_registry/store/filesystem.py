@@ -24,20 +24,27 @@ from buildset_registry.store.links import FileRepository, Shelf, is_repository, 
 from buildset_registry.store.listings import Listings
 from buildset_registry.store.uploads import FileUpload, FileUploads, new_id
 
-#: A promise is noted when the last one noted is older than this.
-_KEPT_SECONDS = 30
+#: A promise is noted when the last one noted is older than this, or a busy registry would write
+#: on each HEAD. The grace period is longer.
+_PROMISE_SECONDS = 30.0
 
 
 class FilesystemStore:
     """Everything below one folder; ``close`` lets another process use it."""
 
-    def __init__(self, storage: Path, floor: int | None = None) -> None:
+    def __init__(
+        self,
+        storage: Path,
+        floor: int | None = None,
+        *,
+        promise_seconds: float = _PROMISE_SECONDS,
+    ) -> None:
         self._storage = storage
         self._disk = Disk(storage, floor)
         self.space = self._disk.space
         self._names: Listings[RepositoryName] = Listings()
         self._tags: Listings[Tag] = Listings()
-        self.blobs = FileBlobs(storage, self._disk)
+        self.blobs = FileBlobs(storage, self._disk, promise_seconds)
         self.uploads = FileUploads(storage, self._disk)
 
     def pushed(self, name: RepositoryName) -> FileRepository:
@@ -71,9 +78,10 @@ class FilesystemStore:
 class FileBlobs:
     """``blobs/<algorithm>/<2 hex>/<hex>/data``; its time is when a pusher last wanted it."""
 
-    def __init__(self, storage: Path, disk: Disk) -> None:
+    def __init__(self, storage: Path, disk: Disk, promise_seconds: float) -> None:
         self._storage = storage
         self._disk = disk
+        self._promise_seconds = promise_seconds
 
     async def size(self, digest: Digest) -> int | None:
         try:
@@ -100,8 +108,8 @@ class FileBlobs:
             state = path.stat()
         except FileNotFoundError:
             return None
-        # Without this, a busy registry would write on each HEAD. The grace period is longer.
-        if time.time() - state.st_mtime > _KEPT_SECONDS and not self._disk.touch(path):
+        noted = time.time() - state.st_mtime < self._promise_seconds
+        if not noted and not self._disk.touch(path):
             return None
         return state.st_size
 

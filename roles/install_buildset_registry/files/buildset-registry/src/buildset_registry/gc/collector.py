@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Run the passes: once, or from time to time while the registry serves."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from contextlib import suppress
+
+from buildset_registry.gc.evicting import mark_cached
+from buildset_registry.gc.passes import expire_uploads, mark_pushed, prune_links, sweep_blobs
+from buildset_registry.gc.report import Report, Watcher
+from buildset_registry.gc.run import Rules, Run
+from buildset_registry.store.base import Store
+
+PASSES = (expire_uploads, mark_pushed, mark_cached, sweep_blobs, prune_links)
+
+_log = logging.getLogger("buildset_registry.gc")
+
+
+async def collect(store: Store, rules: Rules, watch: Watcher, *, dry_run: bool) -> Report:
+    """Remove what nobody wants, or tell what that would be."""
+    began = time.monotonic()
+    run = Run(store, rules, Report(dry_run), watch)
+    for one in PASSES:
+        await one(run)
+    run.report.seconds = round(time.monotonic() - began, 3)
+    return run.report
+
+
+class Collector:
+    """Collect every ``interval`` seconds (0: never) and when asked; close it before the store."""
+
+    def __init__(self, store: Store, rules: Rules, interval: float) -> None:
+        self._store = store
+        self._rules = rules
+        self._one_at_a_time = asyncio.Lock()
+        self._task = asyncio.create_task(self._periodically(interval)) if interval else None
+
+    async def run(self, watch: Watcher, *, dry_run: bool) -> Report:
+        """Collect now, after a collection that is under way."""
+        async with self._one_at_a_time:
+            report = await collect(self._store, self._rules, watch, dry_run=dry_run)
+        _tell(report)
+        return report
+
+    async def close(self) -> None:
+        """Stop; what is half done is done the next time."""
+        if self._task is not None:
+            self._task.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._task
+
+    async def _periodically(self, interval: float) -> None:
+        while True:
+            await asyncio.sleep(interval)
+            try:
+                await self.run(lambda progress: None, dry_run=False)
+            except OSError as error:
+                _log.error("collection broke off: %s; it is tried again", error)
+
+
+def _tell(report: Report) -> None:
+    for problem in report.problems:
+        _log.error("%s; no blob is removed: run buildset-registry verify", problem)
+    if report.removed or report.blobs:
+        _log.info(
+            "%s %d uploads, %d manifests, %d cached images, %d blobs of %d bytes in %.1f s",
+            "would remove" if report.dry_run else "removed",
+            *(report.count(kind) for kind in ("upload", "manifest", "cached")),
+            report.blobs,
+            report.freed_bytes,
+            report.seconds,
+        )

@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a collection did, or would do, as a value."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a pass has come; ``total`` is 0 where that is not known."""
+
+    stage: str
+    done: int
+    total: int = 0
+
+
+#: Called from time to time, on the event loop.
+Watcher = Callable[[Progress], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Removed:
+    """Something that a user could have named, and why it went."""
+
+    kind: str
+    name: str
+    reason: str
+
+
+@dataclass(slots=True)
+class Report:
+    """The outcome; of a dry run, what it would be."""
+
+    dry_run: bool
+    removed: list[Removed] = field(default_factory=list)
+    """Uploads, manifests and cached images."""
+
+    blobs: int = 0
+    """Blobs removed, and how many bytes that freed."""
+
+    freed_bytes: int = 0
+    links: int = 0
+    """Links to removed blobs that were removed as well."""
+
+    kept_blobs: int = 0
+    kept_bytes: int = 0
+    problems: list[str] = field(default_factory=list)
+    """What is broken; then no blob is removed, since what it referred to is not known."""
+
+    seconds: float = 0.0
+
+    def count(self, kind: str) -> int:
+        """Return how many of a kind were removed."""
+        return sum(one.kind == kind for one in self.removed)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, tree: Mapping[str, Any]) -> Report:
+        """Return what ``to_json`` was made of."""
+        return cls(**{**tree, "removed": [Removed(**one) for one in tree["removed"]]})
