@@ -52,7 +52,8 @@ def lint(session: nox.Session) -> None:
     session.run("ruff", "format", "--check", "--diff", ".")
     session.run("ruff", "check", ".")
     session.run("yamllint", "--strict", ".")
-    session.run("ansible-lint", "--offline")
+    environment = {"ANSIBLE_COLLECTIONS_PATH": str(link_collection())}
+    session.run("ansible-lint", "--offline", env=environment)
     session.run("codespell")
     session.run("doc8", "--quiet", "README.rst", "CONTRIBUTING.rst", "docs", "registry/README.rst")
     session.run("validate-pyproject", "registry/pyproject.toml", "pyproject.toml")
@@ -123,6 +124,33 @@ def soak(session: nox.Session) -> None:
 
 
 @nox.session(python=PYTHON)
+def molecule(session: nox.Session) -> None:
+    """Use the roles and real clients on several hosts, which end with this process."""
+    install(session, "test")
+    if not session.posargs:
+        pytest(session, "tests/lab")
+    wheels = "from tests.roles import harness; print(harness.wheelhouse(), harness.base_python())"
+    folder, python = str(session.run("python", "-c", wheels, silent=True)).split()
+    environment = {
+        "ANSIBLE_COLLECTIONS_PATH": str(link_collection()),
+        "LAB_OWNER": "" if session.posargs else str(os.getpid()),
+        "LAB_PYTHON": python,
+        "LAB_WHEELS": folder,
+    }
+    session.run("molecule", *(session.posargs or ["test", "--all"]), env=environment)
+
+
+def link_collection() -> Path:
+    """Make a place where Ansible finds this checkout as a collection."""
+    namespace = Path("build", "checkout", "ansible_collections", "buildset").resolve()
+    namespace.mkdir(parents=True, exist_ok=True)
+    collection = namespace / "registry"
+    if not collection.is_symlink():
+        collection.symlink_to(Path.cwd())
+    return namespace.parent.parent
+
+
+@nox.session(python=PYTHON)
 def documentation(session: nox.Session) -> None:
     """Build the documentation, and check that it leaves nothing out."""
     install(session, "docs", payload=True)
@@ -134,14 +162,9 @@ def documentation(session: nox.Session) -> None:
 
 def document_modules(session: nox.Session) -> None:
     """Write docs/modules from what the modules say of themselves."""
-    namespace = Path(session.create_tmp(), "ansible_collections", "buildset")
-    namespace.mkdir(parents=True, exist_ok=True)
-    collection = namespace / "registry"
-    if not collection.is_symlink():
-        collection.symlink_to(Path.cwd())
     pages = Path("docs", "modules")
     pages.mkdir(exist_ok=True)
-    environment = {"ANSIBLE_COLLECTIONS_PATH": str(namespace.parent.parent)}
+    environment = {"ANSIBLE_COLLECTIONS_PATH": str(link_collection())}
     build = [
         "antsibull-docs",
         "collection",
