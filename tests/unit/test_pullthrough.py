@@ -327,6 +327,53 @@ async def test_a_blob_of_another_repository_is_not_fetched_again(registry, quay,
     assert pull_through.counters.hits == {"blob": 10}
 
 
+async def test_a_blob_that_two_repositories_share_is_fetched_once(registry, quay, store):
+    """Also when both are asked at the same time; upstream tells that the second has it, too."""
+    gate = asyncio.Event()
+    quay.on(BLOB_PATH, halting(gate, BLOB, 1000))
+    quay.on(OTHER_PATH, blob())
+    names = (NAME, OTHER, OTHER)
+    found = [await registry.blob(name, BLOB_DIGEST) for name in names]
+    assert await registry.blob_size(OTHER, BLOB_DIGEST) == len(BLOB)
+    gate.set()
+    assert [await read(one) for one in found] == [BLOB] * 3
+    methods = [(asked.method, asked.path) for asked in quay.asked]
+    assert methods == [("GET", BLOB_PATH), ("HEAD", OTHER_PATH)]
+    for name in names:
+        assert await store.cached(name).layers.has(BLOB_DIGEST)
+
+
+async def test_a_shared_blob_that_the_first_repository_lacks(registry, quay):
+    """Who asks in the second one is served."""
+    gate = asyncio.Event()
+    quay.on(BLOB_PATH, gated(gate, reply(404)))
+    quay.on(OTHER_PATH, blob())
+    lacking = asyncio.create_task(registry.blob(NAME, BLOB_DIGEST))
+    await eventually(lambda: quay.asked)
+    having = asyncio.create_task(registry.blob(OTHER, BLOB_DIGEST))
+    await eventually(lambda: len(quay.asked) == 2)
+    await asyncio.sleep(0.05)
+    gate.set()
+    with pytest.raises(BlobUnknown, match="org/app"):
+        await lacking
+    assert await read(await having) == BLOB
+
+
+async def test_a_shared_blob_that_arrives_before_upstream_tells(registry, quay):
+    """It is served from the store then."""
+    gates = asyncio.Event(), asyncio.Event()
+    quay.on(BLOB_PATH, halting(gates[0], BLOB, 1000))
+    quay.on(OTHER_PATH, gated(gates[1], blob()))
+    first = await registry.blob(NAME, BLOB_DIGEST)
+    second = asyncio.create_task(registry.blob(OTHER, BLOB_DIGEST))
+    await eventually(lambda: len(quay.asked) == 2)
+    gates[0].set()
+    await first.complete()
+    gates[1].set()
+    assert await read(await second) == BLOB
+    assert [asked.method for asked in quay.asked].count("GET") == 1
+
+
 async def test_a_blob_of_another_repository_while_upstream_is_down(registry, quay):
     """It is served where an image that came from this repository refers to it, else it is not."""
     child = json.dumps(

@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 
 from buildset_registry.download import BlobStream, Download
@@ -18,6 +19,7 @@ from buildset_registry.errors import (
     ManifestHidden,
     ManifestInvalid,
     ManifestUnknown,
+    RegistryError,
     UpstreamBusy,
     UpstreamFailed,
 )
@@ -35,6 +37,15 @@ from buildset_registry.upstream.client import RemoteManifest, UpstreamClient
 _REST = 30.0
 
 _log = logging.getLogger("buildset_registry.upstream")
+
+
+@dataclass(frozen=True, slots=True)
+class _Transfer:
+    """A download, the repository it is asked for in, and all whose clients wait for it."""
+
+    download: Download
+    home: RepositoryName
+    names: set[RepositoryName]
 
 
 class PullThrough:
@@ -61,8 +72,8 @@ class PullThrough:
         self._manifests = Flights[tuple[RepositoryName, Reference], StoredManifest]()
         self._referrers = Flights[tuple[RepositoryName, Digest], list[Descriptor] | None]()
         self._sizes = Flights[tuple[RepositoryName, Digest], int]()
-        self._transfers = Flights[tuple[RepositoryName, Digest], None]()
-        self._downloads: dict[tuple[RepositoryName, Digest], Download] = {}
+        self._running = Flights[tuple[str, Digest], None]()
+        self._transfers: dict[tuple[str, Digest], _Transfer] = {}
 
     def serves(self, name: RepositoryName) -> bool:
         """Tell whether an upstream is configured for the repository."""
@@ -111,25 +122,28 @@ class PullThrough:
         if pushed is not None:
             return pushed
         name = name.canonical
-        key = (name, digest)
-        if key not in self._downloads:
-            held = await self._held_blob(name, digest)
-            if held is not None:
-                self.counters.hits["blob"] += 1
-                return held
-        download = self._downloads.get(key) or self._start(key)
-        return await download.stream()
+        while True:
+            transfer = self._transfers.get((name.host, digest))
+            if transfer is None:
+                held = await self._held_blob(name, digest)
+                if held is not None:
+                    self.counters.hits["blob"] += 1
+                    return held
+                transfer = self._transfers.get((name.host, digest)) or self._start(name, digest)
+            stream = await self._follow(transfer, name, digest)
+            if stream is not None:
+                return stream
 
     async def blob_size(self, name: RepositoryName, digest: Digest) -> int:
         """Return the size of a blob that is not held; upstream says it, or a transfer does."""
         name = name.canonical
-        download = self._downloads.get((name, digest))
-        known = download.size if download is not None else None
+        transfer = self._transfers.get((name.host, digest))
+        known = transfer.download.size if transfer and name in transfer.names else None
         return await self._upstream_size(name, digest) if known is None else known
 
     async def close(self) -> None:
         """Stop transfers that are under way."""
-        for flights in (self._manifests, self._referrers, self._sizes, self._transfers):
+        for flights in (self._manifests, self._referrers, self._sizes, self._running):
             await flights.close()
         await self._client.close()
 
@@ -216,25 +230,48 @@ class PullThrough:
             _log.warning("%s of %s is served from the store: %s", digest, name, error.message)
             return size
 
-    def _start(self, key: tuple[RepositoryName, Digest]) -> Download:
-        name, digest = key
-        download = self._downloads[key] = Download(
-            digest, partial(self._client.blob, name, digest), name.host, self.counters
-        )
-        self._transfers.begin(key, partial(self._run, key, download))
-        return download
+    def _start(self, name: RepositoryName, digest: Digest) -> _Transfer:
+        key = (name.host, digest)
+        source = partial(self._client.blob, name, digest)
+        download = Download(digest, source, name.host, self.counters)
+        transfer = self._transfers[key] = _Transfer(download, name, {name})
+        self._running.begin(key, partial(self._run, key, transfer))
+        return transfer
 
-    async def _run(self, key: tuple[RepositoryName, Digest], download: Download) -> None:
+    async def _follow(
+        self, transfer: _Transfer, name: RepositoryName, digest: Digest
+    ) -> BlobStream | None:
+        """Attach a client; None where it has to look again, since the transfer is no more."""
+        if name not in transfer.names:
+            # It is on its way for another repository; whether this one has it, upstream tells.
+            await self._upstream_size(name, digest)
+            if self._transfers.get((name.host, digest)) is not transfer:
+                return None
+            transfer.names.add(name)
+        try:
+            return await transfer.download.stream()
+        except RegistryError:
+            if transfer.home == name:
+                raise
+            return None
+
+    async def _run(self, key: tuple[str, Digest], transfer: _Transfer) -> None:
         """Run a download; once it has failed, the next client starts another."""
-        name, digest = key
         self.counters.misses["blob"] += 1
         self.counters.downloads += 1
+
+        async def link() -> None:
+            linked: set[RepositoryName] = set()
+            while rest := transfer.names - linked:
+                name = rest.pop()
+                await self._store.cached(name).layers.add(key[1])
+                linked.add(name)
+
         try:
-            link = partial(self._store.cached(name).layers.add, digest)
-            await download.run(self._store.blobs, link)
+            await transfer.download.run(self._store.blobs, link)
         finally:
             self.counters.downloads -= 1
-            del self._downloads[key]
+            del self._transfers[key]
 
 
 def _parsed(name: RepositoryName, remote: RemoteManifest | StoredManifest) -> Manifest:

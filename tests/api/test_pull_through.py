@@ -1,0 +1,222 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Pull-through as clients see it: two registries over TLS, status, headers and lists."""
+
+import asyncio
+import base64
+import contextlib
+import ssl
+import threading
+
+import httpx
+import pytest
+from buildset_registry.oci.descriptor import OCI_INDEX
+
+from tests.api.harness import digest_of
+from tests.unit.upstream.lab import (
+    BLOB,
+    BLOB_DIGEST,
+    BLOB_PATH,
+    MANIFEST,
+    V1_PATH,
+    blob,
+    breaking,
+    guarded,
+    manifest,
+    redirect,
+    reply,
+    serving,
+)
+
+TAG = "/v2/quay.io/org/app/manifests/v1"
+LAYER = f"/v2/quay.io/org/app/blobs/{BLOB_DIGEST}"
+PUSHED = b'{"schemaVersion":2,"manifests":[],"annotations":{"by":"job"}}'
+BASIC = "Basic " + base64.b64encode(b"ci:secret").decode()
+
+
+@contextlib.contextmanager
+def in_a_thread(context):
+    """Run the lab's server in a loop of its own."""
+    loop, stop, made = asyncio.new_event_loop(), asyncio.Event(), []
+    started = threading.Event()
+
+    async def serve():
+        async with serving(context) as server:
+            made.append(server)
+            started.set()
+            await stop.wait()
+        # Connections that the other side has closed are let go of in the loop's next rounds.
+        await asyncio.sleep(0.05)
+
+    thread = threading.Thread(target=loop.run_until_complete, args=(serve(),))
+    thread.start()
+    started.wait()
+    try:
+        yield made[0]
+    finally:
+        loop.call_soon_threadsafe(stop.set)
+        thread.join()
+        loop.close()
+
+
+@pytest.fixture
+def quay(authority):
+    """An upstream, which the tests configure as quay.io."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    with in_a_thread(context) as server:
+        server.on(V1_PATH, manifest())
+        server.on(BLOB_PATH, blob())
+        yield server
+
+
+@pytest.fixture
+def start(quay, harness, authority):
+    """Start a registry in front of that upstream; arguments change the upstream's settings."""
+    authority.cert_pem.write_to_path(harness.folder / "ca.pem")
+
+    def make(tag_seconds=None, **upstream):
+        settings = {"name": "quay.io", "url": quay.url, "ca": "ca.pem", **upstream}
+        return harness.start(upstreams=[settings], pull_through={"tag_seconds": tag_seconds})
+
+    return make
+
+
+def message(answer):
+    return answer.json()["errors"][0]["message"]
+
+
+def test_an_image_that_nobody_pushed(start, quay):
+    """By path and by namespace; the second pull needs no upstream, and both endpoints list it."""
+    registry = start()
+    answer = registry.pull.get("/v2/org/app/manifests/v1", params={"ns": "quay.io"})
+    assert (answer.status_code, answer.content) == (200, MANIFEST)
+    assert answer.headers["docker-content-digest"] == digest_of(MANIFEST)
+    assert registry.pull.get(LAYER).content == BLOB
+    asked = len(quay.asked)
+    assert registry.pull.get(TAG).content == MANIFEST
+    assert registry.pull.get(LAYER, headers={"Range": "bytes=5-9"}).content == BLOB[5:10]
+    assert registry.pull.head(LAYER).headers["content-length"] == str(len(BLOB))
+    assert len(quay.asked) == asked == 2
+    for endpoint in (registry.pull, registry.push):
+        assert endpoint.get("/v2/quay.io/org/app/tags/list").json()["tags"] == ["v1"]
+
+
+def test_parts_of_an_image_whose_manifest_nobody_asked_for(start, quay):
+    """HEAD and a range of a blob come first with some clients."""
+    registry = start()
+    head = registry.pull.head(LAYER)
+    assert (head.status_code, head.headers["content-length"]) == (200, str(len(BLOB)))
+    assert [asked.method for asked in quay.asked] == ["HEAD"]
+    part = registry.pull.get(LAYER, headers={"Range": "bytes=100-199"})
+    assert (part.status_code, part.content) == (206, BLOB[100:200])
+    assert registry.pull.head(TAG).headers["content-length"] == str(len(MANIFEST))
+
+
+def test_the_push_endpoint_asks_nobody(start, quay):
+    """What it does not have is not there."""
+    registry = start()
+    for path in (TAG, LAYER):
+        assert registry.push.get(path).status_code == 404
+    assert quay.asked == []
+
+
+def test_a_rate_limit_is_passed_on(start, quay):
+    """As 429 with Retry-After; other failures as 502; each names the upstream and the reason."""
+    registry = start()
+    quay.on(V1_PATH, reply(429, Retry_After="120"))
+    answer = registry.pull.get(TAG)
+    assert (answer.status_code, answer.headers["retry-after"]) == (429, "120")
+    assert answer.json()["errors"][0]["code"] == "TOOMANYREQUESTS"
+    assert message(answer).startswith("upstream quay.io limits the rate of requests")
+    quay.on(BLOB_PATH, reply(503, Retry_After="60"))
+    answer = registry.pull.get(LAYER)
+    assert (answer.status_code, answer.headers["retry-after"]) == (502, "60")
+    assert message(answer) == f"upstream quay.io ({quay.url}): answers 503"
+
+
+def test_what_is_cached_is_served_when_upstream_limits(start, quay):
+    """And logged as stale."""
+    registry = start(tag_seconds=0)
+    assert registry.pull.get(TAG).content == MANIFEST
+    quay.on(V1_PATH, reply(429))
+    assert registry.pull.get(TAG).content == MANIFEST
+    registry.wait_for_log("quay.io/org/app:v1 is stale, served from the store: upstream quay.io")
+
+
+def test_a_push_wins_and_its_deletion_uncovers_upstreams(start):
+    """By tag, whichever came first."""
+    registry = start()
+    assert registry.pull.get(TAG).content == MANIFEST
+    pushed = registry.push.put(TAG, content=PUSHED, headers={"Content-Type": OCI_INDEX})
+    assert pushed.status_code == 201
+    assert registry.pull.get(TAG).content == PUSHED
+    assert registry.push.delete(TAG).status_code == 202
+    assert registry.pull.get(TAG).content == MANIFEST
+
+
+def test_clients_credentials_are_never_sent_upstream(start, quay):
+    """Upstream sees its own, if it has any."""
+    mine = {"Authorization": "Basic " + base64.b64encode(b"me:mine").decode()}
+    registry = start()
+    for path in (TAG, LAYER):
+        assert registry.pull.get(path, headers=mine).status_code == 200
+    assert [asked.authorization for asked in quay.asked] == [None, None]
+
+
+def test_an_upstream_with_credentials(start, quay):
+    """They are its own; where everybody may see what they see, that has to be said."""
+    quay.on(V1_PATH, guarded(manifest(), BASIC, challenge='Basic realm="quay"'))
+    login = {"username": "ci", "password": "secret"}
+    registry = start(**login, public=True)
+    assert registry.pull.get(TAG).content == MANIFEST
+    assert [asked.authorization for asked in quay.asked] == [None, BASIC]
+    assert "secret" not in registry.log.read_text()
+
+
+@pytest.mark.parametrize("namespace", ["127.0.0.1:{port}", "localhost:{port}", "169.254.169.254"])
+def test_a_registry_of_the_callers_choice_is_not_asked(start, quay, namespace):
+    """Only what the configuration lists."""
+    registry = start()
+    namespace = namespace.format(port=quay.port)
+    for path in ("/v2/org/app/manifests/v1", f"/v2/org/app/blobs/{BLOB_DIGEST}"):
+        assert registry.pull.get(path, params={"ns": namespace}).status_code == 404
+    assert quay.asked == []
+
+
+def test_a_redirect_to_what_only_the_registry_can_reach(start, quay):
+    """It is refused, and said why."""
+    quay.on(V1_PATH, redirect("https://169.254.169.254/latest/meta-data"))
+    answer = start().pull.get(TAG)
+    assert answer.status_code == 502
+    assert "sends on to the link-local address 169.254.169.254" in message(answer)
+
+
+def test_a_transfer_that_breaks_is_resumed_unseen(start, quay):
+    """The client gets the whole blob."""
+    quay.on(BLOB_PATH, breaking(BLOB, 3000), blob())
+    assert start().pull.get(LAYER).content == BLOB
+    assert [asked.headers.get("Range") for asked in quay.asked] == [None, "bytes=3000-"]
+
+
+def test_wrong_content_breaks_the_clients_transfer(start, quay):
+    """It never has the whole of it, and nothing of it stays."""
+    quay.on(BLOB_PATH, blob(b"x" * len(BLOB)))
+    registry = start()
+    with pytest.raises(httpx.RemoteProtocolError):
+        registry.pull.get(LAYER)
+    registry.wait_for_log("what it sends has another digest")
+    assert not [*registry.storage.rglob(BLOB_DIGEST.hex)]
+    assert not [*registry.storage.glob("tmp/*")]
+
+
+def test_what_refers_to_an_image(start, quay):
+    """Upstream's list is passed on."""
+    digest = digest_of(MANIFEST)
+    entry = f'{{"mediaType":"{OCI_INDEX}","digest":"{digest}","size":1,"artifactType":"a/b"}}'
+    listed = f'{{"schemaVersion":2,"manifests":[{entry}]}}'.encode()
+    quay.on(f"/v2/org/app/referrers/{digest}", manifest(listed))
+    path = f"/v2/quay.io/org/app/referrers/{digest}"
+    registry = start()
+    (found,) = registry.pull.get(path).json()["manifests"]
+    assert found["artifactType"] == "a/b"
+    assert registry.push.get(path).json()["manifests"] == []
