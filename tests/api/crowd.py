@@ -16,10 +16,16 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from http.client import HTTPSConnection
 from pathlib import Path
+from subprocess import Popen
+from threading import Barrier
+from typing import Any
 
 import yaml
+from trustme import CA
 
 from tests.api.harness import digest_of, free_port
 
@@ -50,7 +56,7 @@ class Image:
     layer: str = ""
     config: str = ""
 
-    def make(self, mib):
+    def make(self, mib: int) -> None:
         """Write an image with one layer of so many MiB, no two of which are alike."""
         blobs = self.folder / "content/v2/org/app/blobs"
         blobs.mkdir(parents=True)
@@ -100,7 +106,7 @@ class Client:
     error: Exception | None = None
     leave: threading.Event = field(default_factory=threading.Event)
 
-    def pull(self, together):
+    def pull(self, together: Barrier) -> None:
         try:
             connection = http.client.HTTPSConnection(
                 "127.0.0.1", self.port, context=self.context, timeout=300
@@ -119,7 +125,7 @@ class Client:
         except Exception as error:
             self.error = error
 
-    def _pull_layer(self, connection):
+    def _pull_layer(self, connection: HTTPSConnection) -> None:
         connection.request("GET", BLOB.format("quay.io/", self.image.layer))
         answer = connection.getresponse()
         assert answer.status == 200
@@ -142,21 +148,21 @@ class Outcome:
     """What came of it."""
 
     image: Image
-    fast: list
+    fast: list[Any]
     slow: Client
-    upstream_log: list
+    upstream_log: list[Any]
     began: float
     memory_mib: float
     open_blobs: int
-    again: tuple
+    again: tuple[Any, ...]
 
     @property
-    def requests(self):
+    def requests(self) -> list[dict[str, float | str | None]]:
         """What upstream was asked, by its own log."""
         return [line for line in self.upstream_log if line["what"] == "begin"]
 
     @property
-    def upstream_ended(self):
+    def upstream_ended(self) -> Any:
         (line,) = [
             line
             for line in self.upstream_log
@@ -165,7 +171,7 @@ class Outcome:
         return line["at"]
 
     @property
-    def figures(self):
+    def figures(self) -> Any:
         """The figures in a line."""
         sending = self.upstream_ended - self.began
         firsts = [client.first_byte - self.began for client in self.fast]
@@ -180,7 +186,7 @@ class Outcome:
         )
 
 
-def run(folder, authority, scale):
+def run(folder: Path, authority: CA, scale: Scale) -> Outcome:
     """Let the crowd pull, and return what came of it."""
     image = Image(folder / "upstream")
     image.make(scale.mib)
@@ -195,7 +201,7 @@ def run(folder, authority, scale):
         return _pull(folder, image, pid, port, authority, scale)
 
 
-def _pull(folder, image, pid, port, authority, scale):
+def _pull(folder: Path, image: Image, pid: int, port: int, authority: CA, scale: Scale) -> Outcome:
     context = ssl.create_default_context()
     authority.configure_trust(context)
     fast = [Client(port, context, image) for _ in range(scale.clients - 1)]
@@ -227,7 +233,7 @@ def _pull(folder, image, pid, port, authority, scale):
 
 
 @contextlib.contextmanager
-def _upstream(folder, rate):
+def _upstream(folder: Path, rate: float) -> Iterator[None]:
     with _program(
         "tests.api.slow_upstream", str(folder), str(rate), log=folder / "output.log"
     ) as process:
@@ -236,7 +242,7 @@ def _upstream(folder, rate):
 
 
 @contextlib.contextmanager
-def _registry(folder):
+def _registry(folder: Any) -> Iterator[tuple[int, int]]:
     port = free_port()
     config = {
         "endpoints": {
@@ -262,7 +268,7 @@ def _registry(folder):
 
 
 @contextlib.contextmanager
-def _program(module, *arguments, log):
+def _program(module: str, *arguments: Any, log: Path) -> Iterator[Popen[bytes]]:
     with log.open("wb") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", module, *arguments],
@@ -277,7 +283,7 @@ def _program(module, *arguments, log):
         process.wait(60)
 
 
-def _wait(process, condition, log):
+def _wait(process: Popen[bytes], condition: Callable[..., Any], log: Path) -> None:
     deadline = time.monotonic() + 30
     while not condition():
         assert process.poll() is None, log.read_text()
@@ -285,18 +291,18 @@ def _wait(process, condition, log):
         time.sleep(0.05)
 
 
-def _peak_memory(pid):
+def _peak_memory(pid: int) -> float:
     status = Path(f"/proc/{pid}/status").read_text()
     (line,) = [line for line in status.splitlines() if line.startswith("VmHWM")]
     return int(line.split()[1]) / 1024
 
 
-def _open_blobs(pid):
+def _open_blobs(pid: int) -> int:
     links = Path(f"/proc/{pid}/fd").iterdir()
     return len([link for link in links if link.is_symlink() and link.readlink().name == "data"])
 
 
-def check(outcome):
+def check(outcome: Outcome) -> None:
     """Check what the specification of pull-through promises, whatever the scale."""
     assert [str(client.error) for client in (*outcome.fast, outcome.slow) if client.error] == []
     assert {client.digest for client in outcome.fast} == {outcome.image.layer}

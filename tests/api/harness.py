@@ -9,8 +9,10 @@ import socket
 import ssl
 import threading
 import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import bcrypt
 import httpx
@@ -22,13 +24,13 @@ USER, PASSWORD = "buildset", "correct horse"
 _HASH = bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(4)).decode()
 
 
-def free_port():
+def free_port() -> Any:
     """Return a port that nobody listens on."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         return probe.getsockname()[1]
 
 
-def digest_of(content, algorithm="sha256"):
+def digest_of(content: Any, algorithm: str = "sha256") -> Any:
     """Return the digest of bytes as text."""
     return f"{algorithm}:{hashlib.new(algorithm, content).hexdigest()}"
 
@@ -42,9 +44,9 @@ class Registry:
     anonymous: httpx.Client
     storage: Path
     log: Path
-    stop: object
+    stop: Callable[[], object]
 
-    def push_blob(self, name, content, algorithm="sha256"):
+    def push_blob(self, name: Any, content: Any, algorithm: str = "sha256") -> Any:
         """Push a blob in one request and return its digest."""
         digest = digest_of(content, algorithm)
         started = self.push.post(f"/v2/{name}/blobs/uploads/")
@@ -54,7 +56,7 @@ class Registry:
         assert done.status_code == 201, done.text
         return digest
 
-    def image(self, name, seed=b"seed"):
+    def image(self, name: Any, seed: bytes = b"seed") -> Any:
         """Push the blobs of a small image and return its manifest's bytes."""
         config, layer = b'{"seed": "%s"}' % seed.hex().encode(), seed * 10
         return json.dumps(
@@ -68,27 +70,29 @@ class Registry:
             }
         ).encode()
 
-    def push_image(self, name, tag, seed=b"seed"):
+    def push_image(self, name: Any, tag: Any, seed: bytes = b"seed") -> Any:
         """Push a small image and return its digest."""
         raw = self.image(name, seed)
         answer = self.put_manifest(name, tag, raw)
         assert answer.status_code == 201, answer.text
         return digest_of(raw)
 
-    def put_manifest(self, name, reference, raw, media_type=OCI_MANIFEST):
+    def put_manifest(
+        self, name: Any, reference: Any, raw: Any, media_type: Any = OCI_MANIFEST
+    ) -> Any:
         """Put a manifest and return the answer."""
         return self.push.put(
             f"/v2/{name}/manifests/{reference}", content=raw, headers={"Content-Type": media_type}
         )
 
-    def wait_for_log(self, text, seconds=5):
+    def wait_for_log(self, text: Any, seconds: int = 5) -> None:
         """Wait until the log holds ``text``."""
         deadline = time.monotonic() + seconds
         while text not in self.log.read_text():
             assert time.monotonic() < deadline, f"{text} is not in {self.log.read_text()}"
             time.sleep(0.05)
 
-    def _descriptor(self, name, content, media_type):
+    def _descriptor(self, name: Any, content: Any, media_type: Any) -> Any:
         digest = self.push_blob(name, content)
         return {"mediaType": media_type, "digest": digest, "size": len(content)}
 
@@ -96,14 +100,14 @@ class Registry:
 class Harness:
     """Starts registries below one folder and stops them at the end."""
 
-    def __init__(self, folder, authority):
+    def __init__(self, folder: Any, authority: Any) -> None:
         self.folder = folder
         self.authority = authority
         self._stack = contextlib.ExitStack()
         self._certificate = folder / "server.pem"
         self._key = folder / "server.key"
 
-    def __enter__(self):
+    def __enter__(self) -> Any:
         leaf = self.authority.issue_cert("127.0.0.1", "localhost")
         self._certificate.write_bytes(b"".join(pem.bytes() for pem in leaf.cert_chain_pems))
         # trustme writes PKCS#1 or SEC 1, as users' own keys are: the server takes these, too.
@@ -111,10 +115,18 @@ class Harness:
         (self.folder / "htpasswd").write_text(f"{USER}:{_HASH}\n")
         return self
 
-    def __exit__(self, *exc):
+    def __exit__(self, *exc: Any) -> None:
         self._stack.close()
 
-    def start(self, name="registry", *, single=False, auth=None, upstreams=(), **settings):
+    def start(
+        self,
+        name: str = "registry",
+        *,
+        single: bool = False,
+        auth: Any = None,
+        upstreams: Any = (),
+        **settings: Any,
+    ) -> Any:
         """Start a registry, with what else the configuration may say, and wait until it answers."""
         ports = [free_port(), free_port()]
         config = {
@@ -141,7 +153,7 @@ class Harness:
         _wait(anonymous, alive)
         return Registry(pull, push, anonymous, self.folder / f"{name}-data", log, stop)
 
-    def client(self, port, scheme="https"):
+    def client(self, port: Any, scheme: str = "https") -> Any:
         """Return a client of a port of this machine that trusts the authority."""
         context = ssl.create_default_context()
         self.authority.configure_trust(context)
@@ -150,11 +162,11 @@ class Harness:
 
 
 @contextlib.contextmanager
-def _serving(config, log):
+def _serving(config: Any, log: Any) -> Iterator[Any]:
     """Serve in a thread; yields a function that ends it, and one that tells whether it lives."""
     loop, stop, failure = asyncio.new_event_loop(), asyncio.Event(), []
 
-    def work():
+    def work() -> None:
         asyncio.set_event_loop(loop)
         try:
             with log.open("w") as output:
@@ -167,7 +179,7 @@ def _serving(config, log):
     thread = threading.Thread(target=work)
     thread.start()
 
-    def end():
+    def end() -> None:
         if thread.is_alive():
             loop.call_soon_threadsafe(stop.set)
             thread.join(20)
@@ -181,7 +193,7 @@ def _serving(config, log):
         end()
 
 
-def _wait(client, alive):
+def _wait(client: Any, alive: Any) -> None:
     deadline = time.monotonic() + 10
     while alive():
         try:

@@ -12,6 +12,7 @@ import ssl
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 from aiohttp import web
 
@@ -21,12 +22,12 @@ _PIECE = 128 * 1024
 class Upstream:
     """Sends files slowly."""
 
-    def __init__(self, folder, rate):
+    def __init__(self, folder: Any, rate: Any) -> None:
         self._folder = folder
         self._rate = rate
         self._log = (folder / "requests.log").open("a", buffering=1)
 
-    async def handle(self, request):
+    async def handle(self, request: Any) -> Any:
         self._note("begin", request)
         path = self._folder / "content" / request.path.lstrip("/")
         if not path.is_file():
@@ -41,7 +42,7 @@ class Upstream:
         self._note("end", request)
         return response
 
-    async def _send(self, path, response):
+    async def _send(self, path: Any, response: Any) -> None:
         began, sent = time.monotonic(), 0
         with path.open("rb") as file:
             while piece := file.read(_PIECE):
@@ -49,7 +50,7 @@ class Upstream:
                 sent += len(piece)
                 await asyncio.sleep(began + sent / self._rate - time.monotonic())
 
-    def _note(self, what, request):
+    def _note(self, what: Any, request: Any) -> None:
         line = {
             "what": what,
             "method": request.method,
@@ -61,7 +62,7 @@ class Upstream:
         self._log.write(json.dumps(line) + "\n")
 
 
-async def main(folder, rate):
+async def main(folder: Any, rate: Any) -> None:
     upstream = Upstream(folder, rate)
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(folder / "server.pem", folder / "server.key")

@@ -4,13 +4,16 @@
 import json
 import os
 import time
+from collections.abc import Callable
+from typing import Any
 
 import bcrypt
 import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
+from httpx import Client, Response
 
-from tests.api.harness import PASSWORD, USER, digest_of
+from tests.api.harness import PASSWORD, USER, Harness, Registry, digest_of
 
 KEY = b"k" * 64
 CONTENT = b"content"
@@ -20,15 +23,17 @@ ONE_POST = f"{UPLOADS}?digest={DIGEST}"
 PUSH = "repository:org/app:pull,push"
 
 
-def code(answer):
+def code(answer: Response) -> Any:
     return answer.json()["errors"][0]["code"]
 
 
-def bearer(token):
+def bearer(token: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {token}"}
 
 
-def get_token(client, scope, auth=None, **query):
+def get_token(
+    client: Client, scope: list[Any] | str, auth: tuple[str, str] | None = None, **query: Any
+) -> Any:
     """Get a token as docker does."""
     answer = client.get(
         "/token", params={"service": "buildset-registry", "scope": scope, **query}, auth=auth
@@ -37,19 +42,19 @@ def get_token(client, scope, auth=None, **query):
     return answer.json()
 
 
-def post_form(client, **form):
+def post_form(client: Client, **form: Any) -> Response:
     """Ask for a token as containerd does."""
     return client.post("/token", data={"service": "buildset-registry", "client_id": "test", **form})
 
 
 @pytest.fixture
-def single(harness):
+def single(harness: Harness) -> Any:
     """A registry on one port, whose tokens outlive it."""
     (harness.folder / "token.key").write_bytes(KEY)
     return harness.start(single=True, auth={"token_key": "token.key"})
 
 
-def test_one_port_asks_for_a_token(single):
+def test_one_port_asks_for_a_token(single: Registry) -> None:
     """Anonymous pulls and pushes by password on one port take the token protocol."""
     single.push_blob("org/app", CONTENT)
     challenge = single.anonymous.get("/v2/").headers["www-authenticate"]
@@ -64,7 +69,7 @@ def test_one_port_asks_for_a_token(single):
     assert single.anonymous.get("/v2/", headers=bearer(nobody["token"])).status_code == 200
 
 
-def test_a_token_by_get_pushes(single):
+def test_a_token_by_get_pushes(single: Registry) -> None:
     """What docker, podman and skopeo do; its life is in the answer."""
     grant = get_token(single.anonymous, PUSH, (USER, PASSWORD))
     assert grant["token"] == grant["access_token"]
@@ -74,7 +79,7 @@ def test_a_token_by_get_pushes(single):
     assert pushed.status_code == 201
 
 
-def test_a_token_for_less_asks_for_more(single):
+def test_a_token_for_less_asks_for_more(single: Registry) -> None:
     """A pull token does not push, delete, or open another repository; the scope says what would."""
     token = get_token(single.anonymous, "repository:org/app:pull", (USER, PASSWORD))["token"]
     for method, path, scope in [
@@ -90,7 +95,7 @@ def test_a_token_for_less_asks_for_more(single):
         assert 'error="insufficient_scope"' in challenge
 
 
-def test_a_refresh_token_instead_of_the_password(single):
+def test_a_refresh_token_instead_of_the_password(single: Registry) -> None:
     """docker keeps what ``offline_token=true`` got it, and asks with that from then on."""
     kept = get_token(single.anonymous, [], (USER, PASSWORD), offline_token="true")["refresh_token"]
     answer = post_form(single.anonymous, grant_type="refresh_token", refresh_token=kept, scope=PUSH)
@@ -101,7 +106,7 @@ def test_a_refresh_token_instead_of_the_password(single):
     assert single.anonymous.get("/v2/", headers=bearer(kept)).status_code == 401
 
 
-def test_a_token_by_post(single):
+def test_a_token_by_post(single: Registry) -> None:
     """What containerd and buildkit do."""
     login = {"grant_type": "password", "username": USER, "password": PASSWORD, "scope": PUSH}
     grant = post_form(single.anonymous, **login, access_type="offline").json()
@@ -115,7 +120,7 @@ def test_a_token_by_post(single):
     assert (other.status_code, code(other)) == (405, "UNSUPPORTED")
 
 
-def test_a_refresh_token_ends_with_its_password(single, harness):
+def test_a_refresh_token_ends_with_its_password(single: Registry, harness: Harness) -> None:
     """A changed file takes effect, for passwords and for what was got by them."""
     kept = get_token(single.anonymous, [], (USER, PASSWORD), offline_token="true")["refresh_token"]
     change_password(harness, "changed")
@@ -128,7 +133,7 @@ def test_a_refresh_token_ends_with_its_password(single, harness):
     assert (answer.status_code, code(answer)) == (401, "UNAUTHORIZED")
 
 
-def change_password(harness, password):
+def change_password(harness: Harness, password: str) -> None:
     file = harness.folder / "htpasswd"
     hashed = bcrypt.hashpw(password.encode(), bcrypt.gensalt(4)).decode()
     file.write_text(f"{USER}:{hashed}\n")
@@ -136,7 +141,7 @@ def change_password(harness, password):
     os.utime(file, ns=(later, later))
 
 
-def test_no_refresh_token_without_a_key_that_lasts(harness):
+def test_no_refresh_token_without_a_key_that_lasts(harness: Harness) -> None:
     """A client would be locked out by a restart of the server."""
     registry = harness.start(single=True)
     assert "refresh_token" not in get_token(
@@ -144,7 +149,7 @@ def test_no_refresh_token_without_a_key_that_lasts(harness):
     )
 
 
-def forged(key, algorithm="HS256", **changes):
+def forged(key: Any, algorithm: str = "HS256", **changes: Any) -> str:
     now = int(time.time())
     claims = {
         "iss": "buildset-registry",
@@ -169,20 +174,20 @@ def forged(key, algorithm="HS256", **changes):
     ],
     ids=["key", "none", "expired", "audience", "algorithm", "nonsense"],
 )
-def test_a_forged_token_is_refused(single, token):
+def test_a_forged_token_is_refused(single: Registry, token: str) -> None:
     """Everywhere, also where nobody needs one."""
     for method, path in [("POST", UPLOADS), ("GET", "/v2/"), ("GET", "/v2/org/app/tags/list")]:
         answer = single.anonymous.request(method, path, headers=bearer(token))
         assert (answer.status_code, code(answer)) == (401, "UNAUTHORIZED")
 
 
-def test_the_forgeries_are_good_otherwise(single):
+def test_the_forgeries_are_good_otherwise(single: Registry) -> None:
     """So that each is refused for its own reason."""
     headers = bearer(forged(KEY))
     assert single.anonymous.post(ONE_POST, content=CONTENT, headers=headers).status_code == 201
 
 
-def test_a_token_of_another_registry_is_refused(harness, single):
+def test_a_token_of_another_registry_is_refused(harness: Harness, single: Registry) -> None:
     """Of the same program, with the same users, and a key of its own."""
     other = harness.start("other", single=True)
     token = get_token(other.anonymous, PUSH, (USER, PASSWORD))["token"]
@@ -196,7 +201,7 @@ RULES = [
 ]
 
 
-def test_rules_hold_users_to_their_repositories(harness):
+def test_rules_hold_users_to_their_repositories(harness: Harness) -> None:
     """What no rule gives is 403, and says who may not do what where."""
     registry = harness.start(auth={"rules": RULES})
     registry.push_blob("org/app", CONTENT)
@@ -211,7 +216,7 @@ def test_rules_hold_users_to_their_repositories(harness):
         assert message in answer.text
 
 
-def test_a_blob_that_may_not_be_pulled_cannot_be_mounted(harness):
+def test_a_blob_that_may_not_be_pulled_cannot_be_mounted(harness: Harness) -> None:
     """Not from its repository, nor from whichever has it: an upload begins instead."""
     both = [{"repositories": ["open/**", "closed/**"], "actions": ["*"]}]
     registry = harness.start(auth={"anonymous_pull": False, "rules": both})
@@ -224,7 +229,7 @@ def test_a_blob_that_may_not_be_pulled_cannot_be_mounted(harness):
     assert registry.push.get(f"/v2/open/app/blobs/{DIGEST}").status_code == 404
 
 
-def test_clients_of_other_networks_are_refused(harness):
+def test_clients_of_other_networks_are_refused(harness: Harness) -> None:
     """Whoever they say they are."""
     registry = harness.start(auth={"allowed_networks": ["192.0.2.0/24"]})
     answer = registry.push.get("/v2/")
@@ -232,7 +237,7 @@ def test_clients_of_other_networks_are_refused(harness):
     assert "127.0.0.1" in answer.text
 
 
-def test_closed_pulls_need_a_login(harness):
+def test_closed_pulls_need_a_login(harness: Harness) -> None:
     """With ``anonymous_pull: false`` foreign credentials do not help, either."""
     registry = harness.start(auth={"anonymous_pull": False})
     registry.push_blob("org/app", CONTENT)
@@ -242,7 +247,7 @@ def test_closed_pulls_need_a_login(harness):
     assert registry.pull.get(path, auth=(USER, PASSWORD)).content == CONTENT
 
 
-def test_foreign_credentials_pull(harness):
+def test_foreign_credentials_pull(harness: Harness) -> None:
     """docker sends a mirror those of Docker Hub; a known user's wrong password is refused."""
     registry = harness.start()
     registry.push_blob("org/app", CONTENT)
@@ -251,7 +256,7 @@ def test_foreign_credentials_pull(harness):
     assert registry.pull.get(path, auth=(USER, "wrong")).status_code == 401
 
 
-def test_a_private_upstream_needs_a_login(harness):
+def test_a_private_upstream_needs_a_login(harness: Harness) -> None:
     """Our credentials there may see more than the public: nobody is served with them unknown."""
     upstream = {
         "name": "quay.io",
@@ -271,7 +276,7 @@ def test_a_private_upstream_needs_a_login(harness):
 
 
 @pytest.fixture
-def issued(harness):
+def issued(harness: Harness) -> tuple[Registry, Callable[..., Any]]:
     """A registry whose tokens come from elsewhere, and a function that issues one."""
     key = ec.generate_private_key(ec.SECP256R1())
     entry = jwt.algorithms.ECAlgorithm.to_jwk(key.public_key(), as_dict=True)
@@ -284,7 +289,7 @@ def issued(harness):
     }
     registry = harness.start(auth={"token": server, "anonymous_pull": False})
 
-    def issue(actions):
+    def issue(actions: list[str]) -> dict[str, str]:
         access = [{"type": "repository", "name": "org/app", "actions": actions}]
         now = int(time.time())
         claims = {"iss": "tokens", "aud": "ci registry", "exp": now + 60, "access": access}
@@ -293,7 +298,7 @@ def issued(harness):
     return registry, issue
 
 
-def test_tokens_of_another_server(issued):
+def test_tokens_of_another_server(issued: tuple[Registry, Callable[..., Any]]) -> None:
     """As distribution's ``auth: token``: the challenge names that server, its key decides."""
     registry, issue = issued
     challenge = registry.anonymous.get("/v2/").headers["www-authenticate"]

@@ -1,17 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """HEAD works wherever GET does, and tells the same."""
 
+from typing import Any
+
 import pytest
 from buildset_registry.http.routes import ROUTES
 
-from tests.api.harness import digest_of
+from tests.api.harness import Registry, digest_of
 
 CHANGING = {"date", "issued_at"}
 GETS = sorted({route.path for route in ROUTES if route.method == "GET"})
 
 
 @pytest.mark.parametrize("path", GETS)
-def test_head_tells_what_get_would(registry, path):
+def test_head_tells_what_get_would(registry: Registry, path: str) -> None:
     """The same status and headers, and no body; for what is there and for what is not."""
     digest = registry.push_image("org/app", "v1")
     started = registry.push.post("/v2/org/app/blobs/uploads/")
@@ -31,6 +33,6 @@ def test_head_tells_what_get_would(registry, path):
         assert headers(head) == headers(got)
 
 
-def headers(answer):
+def headers(answer: Any) -> Any:
     """Return the headers that do not change by themselves."""
     return {name: value for name, value in answer.headers.items() if name not in CHANGING}

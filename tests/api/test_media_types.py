@@ -2,6 +2,7 @@
 """Older and odd manifests: what each is taken as, and what is refused with a reason."""
 
 import json
+from typing import Any
 
 import pytest
 from buildset_registry.oci.descriptor import (
@@ -12,13 +13,13 @@ from buildset_registry.oci.descriptor import (
     OCI_MANIFEST,
 )
 
-from tests.api.harness import digest_of
+from tests.api.harness import Registry, digest_of
 
 EMPTY = "application/vnd.oci.empty.v1+json"
 LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
 
 
-def descriptor(media_type, content, **more):
+def descriptor(media_type: Any, content: Any, **more: Any) -> Any:
     return {
         "mediaType": media_type,
         "digest": digest_of(content),
@@ -27,19 +28,19 @@ def descriptor(media_type, content, **more):
     }
 
 
-def put(registry, reference, tree, media_type):
+def put(registry: Any, reference: Any, tree: Any, media_type: Any) -> Any:
     raw = json.dumps(tree).encode()
     return raw, registry.put_manifest("org/app", reference, raw, media_type)
 
 
-def assert_kept(registry, reference, raw, media_type):
+def assert_kept(registry: Any, reference: Any, raw: Any, media_type: Any) -> None:
     """Make sure that a manifest comes back as it was pushed, by tag and by digest."""
     for one in (reference, digest_of(raw)):
         answer = registry.pull.get(f"/v2/org/app/manifests/{one}")
         assert (answer.content, answer.headers["content-type"]) == (raw, media_type)
 
 
-def test_a_docker_image_and_a_list_of_them(registry):
+def test_a_docker_image_and_a_list_of_them(registry: Registry) -> None:
     """Schema 2 and manifest lists, as docker before OCI pushes them."""
     registry.push_blob("org/app", b"config")
     registry.push_blob("org/app", b"layer")
@@ -64,7 +65,7 @@ def test_a_docker_image_and_a_list_of_them(registry):
 
 
 @pytest.mark.parametrize("media_type", sorted(DOCKER_SCHEMA1))
-def test_docker_schema_1_is_refused_with_what_to_do(registry, media_type):
+def test_docker_schema_1_is_refused_with_what_to_do(registry: Registry, media_type: str) -> None:
     """By its type, and by its content where the type hides it."""
     tree = {"schemaVersion": 1, "name": "org/app", "tag": "v1", "fsLayers": [], "history": []}
     for stated in (media_type, "application/json", OCI_MANIFEST):
@@ -85,7 +86,7 @@ def test_docker_schema_1_is_refused_with_what_to_do(registry, media_type):
         (LAYER, {"urls": ["https://elsewhere.example/layer"]}),
     ],
 )
-def test_a_foreign_layer_need_not_be_here(registry, media_type, more):
+def test_a_foreign_layer_need_not_be_here(registry: Registry, media_type: str, more: Any) -> None:
     """Windows base layers stand at their vendor; a client fetches them from there."""
     registry.push_blob("org/app", b"config")
     image = {
@@ -99,7 +100,7 @@ def test_a_foreign_layer_need_not_be_here(registry, media_type, more):
     assert_kept(registry, "v1", raw, OCI_MANIFEST)
 
 
-def test_an_index_that_lists_layers(registry):
+def test_an_index_that_lists_layers(registry: Registry) -> None:
     """buildkit's cache (``--cache-to type=registry``) is an index whose manifests are blobs."""
     config = "application/vnd.buildkit.cacheconfig.v0"
     registry.push_blob("org/app", b"layer")
@@ -114,7 +115,7 @@ def test_an_index_that_lists_layers(registry):
     assert_kept(registry, "cache", raw, OCI_INDEX)
 
 
-def test_an_index_of_images_that_are_not_here(registry):
+def test_an_index_of_images_that_are_not_here(registry: Registry) -> None:
     """A sparse index: somebody mirrors one platform of many."""
     tree = {"schemaVersion": 2, "mediaType": OCI_INDEX}
     tree["manifests"] = [descriptor(OCI_MANIFEST, b"not here")]
@@ -133,7 +134,9 @@ def test_an_index_of_images_that_are_not_here(registry):
         (None, "application/vnd.example.Mixed-Case+yaml", "text/plain; charset=utf-8"),
     ],
 )
-def test_an_artifact_of_any_type(registry, artifact_type, config, blob):
+def test_an_artifact_of_any_type(
+    registry: Registry, artifact_type: Any, config: Any, blob: Any
+) -> None:
     """Helm charts, signatures, bills of materials, and what nobody has thought of."""
     registry.push_blob("org/app", b"{}")
     registry.push_blob("org/app", b"blob")

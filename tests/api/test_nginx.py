@@ -5,11 +5,13 @@ import re
 import socket
 import subprocess
 import time
+from collections.abc import Iterator
+from typing import Any
 
 import httpx
 import pytest
 
-from tests.api.harness import PASSWORD, USER, digest_of, free_port
+from tests.api.harness import PASSWORD, USER, Harness, digest_of, free_port
 
 CONTENT = b"content" * 500_000
 DIGEST = digest_of(CONTENT)
@@ -66,11 +68,11 @@ PROXIES = {
 
 
 @pytest.fixture
-def nginx(harness):
+def nginx(harness: Any) -> Iterator[Any]:
     """Start nginx in front of a registry's port; it ends with the test."""
     started = []
 
-    def start(backend, location, headers):
+    def start(backend: Any, location: Any, headers: Any) -> Any:
         port = free_port()
         configuration = harness.folder / "nginx.conf"
         text = NGINX.format(
@@ -96,7 +98,7 @@ def nginx(harness):
         process.wait(10)
 
 
-def wait_for(port, process):
+def wait_for(port: Any, process: Any) -> Any:
     """Wait until somebody listens."""
     deadline = time.monotonic() + 10
     while True:
@@ -107,7 +109,7 @@ def wait_for(port, process):
             time.sleep(0.02)
 
 
-def log_in(client, challenge):
+def log_in(client: Any, challenge: Any) -> Any:
     """Fetch a token from where the challenge says, as docker does."""
     said = dict(re.findall(r'(\w+)="([^"]*)"', challenge))
     query = {"service": said["service"], "scope": said["scope"]}
@@ -117,7 +119,9 @@ def log_in(client, challenge):
 
 @pytest.mark.parametrize("absolute", [False, True], ids=["relative", "absolute"])
 @pytest.mark.parametrize("proxy", PROXIES)
-def test_a_push_and_a_pull_through_nginx(harness, nginx, proxy, absolute):
+def test_a_push_and_a_pull_through_nginx(
+    harness: Harness, nginx: Any, proxy: str, absolute: Any
+) -> None:
     """The realm and the locations are those of the outside, whole or as paths."""
     registry = harness.start(single=True, tls=None, absolute_urls=absolute)
     location, headers = PROXIES[proxy]
@@ -154,7 +158,7 @@ def test_a_push_and_a_pull_through_nginx(harness, nginx, proxy, absolute):
     assert client.get(following).json()["tags"] == ["b"]
 
 
-def parts_of(client, url):
+def parts_of(client: Any, url: Any) -> Any:
     """Return the first and the last ten bytes, asked for in one request."""
     answer = client.get(url, headers={"Range": "bytes=0-9,-10"})
     assert answer.status_code == 206

@@ -6,11 +6,12 @@ import os
 import socket
 import ssl
 from base64 import b64encode
+from typing import Any
 from urllib.parse import quote
 
 import pytest
 
-from tests.api.harness import PASSWORD, USER, digest_of
+from tests.api.harness import PASSWORD, USER, Harness, Registry, digest_of
 
 LOGIN = b"Authorization: Basic " + b64encode(f"{USER}:{PASSWORD}".encode())
 DIGEST = digest_of(b"content")
@@ -73,12 +74,12 @@ PLACES = [
 class Raw:
     """A connection on which lines can be written that no client library would write."""
 
-    def __init__(self, harness, client):
+    def __init__(self, harness: Any, client: Any) -> None:
         self._context = ssl.create_default_context()
         harness.authority.configure_trust(self._context)
         self._port = client.base_url.port
 
-    def __call__(self, method, target, *lines, body=b""):
+    def __call__(self, method: Any, target: Any, *lines: Any, body: bytes = b"") -> Any:
         """Send a request and return status, headers and body; None where the server hung up."""
         head = [f"{method} {target} HTTP/1.1".encode("latin-1"), b"Host: localhost", LOGIN]
         head += [b"Connection: close", b"Content-Length: %d" % len(body), *lines, b"", body]
@@ -95,7 +96,7 @@ class Raw:
             return answer.status, answer.headers, answer.read()
 
 
-def outside(harness, registry):
+def outside(harness: Any, registry: Any) -> Any:
     """Return every file that is not the store's own, with its content."""
     return {
         path: path.read_bytes()
@@ -105,7 +106,9 @@ def outside(harness, registry):
 
 
 @pytest.mark.parametrize(("method", "place"), PLACES)
-def test_a_path_leads_nowhere(harness, registry, method, place):
+def test_a_path_leads_nowhere(
+    harness: Harness, registry: Registry, method: str, place: Any
+) -> None:
     """Each trick in each place is refused, without a trace of what lies outside."""
     (harness.folder / "secret").write_text("of nobody's concern")
     before = outside(harness, registry)
@@ -124,7 +127,7 @@ def test_a_path_leads_nowhere(harness, registry, method, place):
     assert "Traceback" not in registry.log.read_text()
 
 
-def test_a_name_may_be_percent_encoded(harness, registry):
+def test_a_name_may_be_percent_encoded(harness: Harness, registry: Registry) -> None:
     """``org%2Fapp`` is ``org/app``, as some clients write it."""
     digest = registry.push_image("org/app", "v1")
     status, headers, _ = Raw(harness, registry.push)("GET", "/v2/org%2Fapp/manifests/v1")
@@ -144,7 +147,7 @@ def test_a_name_may_be_percent_encoded(harness, registry):
         "/v2/" + quote("a" * 70_000),
     ],
 )
-def test_odd_request_targets(harness, registry, target):
+def test_odd_request_targets(harness: Harness, registry: Registry, target: str) -> None:
     """Whatever stands in the request line, the next client is served."""
     answer = Raw(harness, registry.push)("GET", target)
     assert answer is None or 200 <= answer[0] < 500
@@ -152,7 +155,7 @@ def test_odd_request_targets(harness, registry, target):
     assert "Traceback" not in registry.log.read_text()
 
 
-def test_names_as_long_as_they_may_be(registry):
+def test_names_as_long_as_they_may_be(registry: Registry) -> None:
     """255 characters of name and 128 of tag fit into a file system's names."""
     name = "/".join(["n" * 84] * 3)
     assert len(name) == 254
@@ -164,7 +167,7 @@ def test_names_as_long_as_they_may_be(registry):
     assert answer.status_code == 202, answer.text
 
 
-def test_a_header_that_is_not_text(harness, registry):
+def test_a_header_that_is_not_text(harness: Harness, registry: Registry) -> None:
     """Bytes of any kind in a header are no reason to fail."""
     line = b"User-Agent: \xff\xfe" + os.urandom(20).replace(b"\r", b"").replace(b"\n", b"")
     answer = Raw(harness, registry.push)("GET", "/v2/", line)

@@ -3,23 +3,25 @@
 
 import json
 import os
+from typing import Any
 
 import httpx
 import pytest
 from buildset_registry.oci.descriptor import OCI_INDEX, OCI_MANIFEST
+from httpx import Client, Response
 
-from tests.api.harness import digest_of
+from tests.api.harness import Registry, digest_of
 
 CONTENT = bytes(range(256)) * 4
 DIGEST = digest_of(CONTENT)
 BLOB = f"/v2/org/app/blobs/{DIGEST}"
 
 
-def code(answer):
+def code(answer: Response) -> Any:
     return answer.json()["errors"][0]["code"]
 
 
-def test_a_blob_with_its_headers(registry):
+def test_a_blob_with_its_headers(registry: Registry) -> None:
     """GET and HEAD tell the same; the digest is the entity tag."""
     registry.push_blob("org/app", CONTENT)
     got, head = registry.pull.get(BLOB), registry.pull.head(BLOB)
@@ -47,7 +49,7 @@ def test_a_blob_with_its_headers(registry):
         ("bytes=-9999", CONTENT),
     ],
 )
-def test_a_range_of_a_blob(registry, header, part):
+def test_a_range_of_a_blob(registry: Registry, header: str, part: bytes) -> None:
     """One range is 206 with its place in the whole."""
     registry.push_blob("org/app", CONTENT)
     answer = registry.pull.get(BLOB, headers={"Range": header})
@@ -57,7 +59,7 @@ def test_a_range_of_a_blob(registry, header, part):
         assert answer.headers["content-range"] == f"bytes {start}-1023/1024"
 
 
-def test_a_range_outside_is_416_and_nonsense_is_ignored(registry):
+def test_a_range_outside_is_416_and_nonsense_is_ignored(registry: Registry) -> None:
     """A client that asks past the end hears how long the blob is."""
     registry.push_blob("org/app", CONTENT)
     answer = registry.pull.get(BLOB, headers={"Range": "bytes=1024-"})
@@ -66,7 +68,7 @@ def test_a_range_outside_is_416_and_nonsense_is_ignored(registry):
         assert registry.pull.get(BLOB, headers={"Range": header}).status_code == 200
 
 
-def test_an_empty_blob(registry):
+def test_an_empty_blob(registry: Registry) -> None:
     """Nothing is content, too."""
     digest = registry.push_blob("org/app", b"")
     answer = registry.pull.get(f"/v2/org/app/blobs/{digest}")
@@ -91,13 +93,15 @@ def test_an_empty_blob(registry):
         ("/", 404, "UNSUPPORTED"),
     ],
 )
-def test_what_is_not_there_or_not_valid(registry, path, status, expected):
+def test_what_is_not_there_or_not_valid(
+    registry: Registry, path: str, status: int, expected: str
+) -> None:
     """Each with the specification's error body."""
     answer = registry.pull.get(path)
     assert (answer.status_code, code(answer)) == (status, expected)
 
 
-def test_one_image_by_all_its_names(registry):
+def test_one_image_by_all_its_names(registry: Registry) -> None:
     """Docker Hub's names are one; a push by one is pulled by each."""
     digest = registry.push_image("app", "v1", b"app")
     for name in ("app", "library/app", "docker.io/library/app", "docker.io/app"):
@@ -107,7 +111,7 @@ def test_one_image_by_all_its_names(registry):
     assert registry.pull.get("/v2/app/manifests/v1", params={"ns": "quay.io"}).status_code == 404
 
 
-def test_a_repository_of_another_registry_by_path_and_by_namespace(registry):
+def test_a_repository_of_another_registry_by_path_and_by_namespace(registry: Registry) -> None:
     """``quay.io/org/app`` and ``org/app?ns=quay.io`` are one."""
     digest = registry.push_image("quay.io/org/app", "v1", b"quay")
     answer = registry.pull.get("/v2/org/app/manifests/v1", params={"ns": "quay.io"})
@@ -115,7 +119,7 @@ def test_a_repository_of_another_registry_by_path_and_by_namespace(registry):
     assert registry.pull.get("/v2/org/app/manifests/v1").status_code == 404
 
 
-def test_both_names_of_an_official_image_keep_their_own_tags(registry):
+def test_both_names_of_an_official_image_keep_their_own_tags(registry: Registry) -> None:
     """Where each was pushed by itself, each is found by the name it was pushed by."""
     one = registry.push_image("app", "v1", b"1")
     two = registry.push_image("library/app", "v1", b"2")
@@ -124,16 +128,16 @@ def test_both_names_of_an_official_image_keep_their_own_tags(registry):
         assert answer.headers["docker-content-digest"] == digest
 
 
-def pages(client, path, key):
+def pages(client: Client, path: str, key: str) -> list[list[str]]:
     found = []
     while path:
         answer = client.get(path)
         found.append(answer.json()[key])
-        path = answer.links.get("next", {}).get("url")
+        path = answer.links.get("next", {}).get("url") or ""
     return found
 
 
-def test_tags_in_pages(registry):
+def test_tags_in_pages(registry: Registry) -> None:
     """In lexical order, with a link to what follows; the last page has none."""
     raw = registry.image("org/app")
     for tag in ("b", "a", "C", "d", "e"):
@@ -147,7 +151,7 @@ def test_tags_in_pages(registry):
     assert registry.pull.get("/v2/org/app/tags/list?n=0").json()["tags"] == []
 
 
-def test_the_catalog_in_pages(registry):
+def test_the_catalog_in_pages(registry: Registry) -> None:
     """Every repository once, on both endpoints."""
     for name in ("c", "a/b", "quay.io/x", "a"):
         registry.push_blob(name, CONTENT)
@@ -163,7 +167,7 @@ def test_the_catalog_in_pages(registry):
     ]
 
 
-def test_deleting_a_tag_leaves_the_manifest(registry):
+def test_deleting_a_tag_leaves_the_manifest(registry: Registry) -> None:
     """The tag is gone at once; deleting it again is 404."""
     digest = registry.push_image("org/app", "v1")
     assert registry.push.delete("/v2/org/app/manifests/v1").status_code == 202
@@ -172,7 +176,7 @@ def test_deleting_a_tag_leaves_the_manifest(registry):
     assert registry.push.delete("/v2/org/app/manifests/v1").status_code == 404
 
 
-def test_deleting_a_manifest_takes_its_tags(registry):
+def test_deleting_a_manifest_takes_its_tags(registry: Registry) -> None:
     """No tag is left that points to nothing."""
     digest = registry.push_image("org/app", "v1")
     other = registry.push_image("org/app", "v2", b"other")
@@ -183,7 +187,7 @@ def test_deleting_a_manifest_takes_its_tags(registry):
     assert registry.push.delete(f"/v2/org/app/manifests/{digest}").status_code == 404
 
 
-def test_deleting_a_blob(registry):
+def test_deleting_a_blob(registry: Registry) -> None:
     """It is gone from this repository only."""
     registry.push_blob("org/app", CONTENT)
     registry.push_blob("org/other", CONTENT)
@@ -193,7 +197,7 @@ def test_deleting_a_blob(registry):
     assert registry.push.delete(BLOB).status_code == 404
 
 
-def test_referrers_of_a_manifest(registry):
+def test_referrers_of_a_manifest(registry: Registry) -> None:
     """Artifacts are listed by their subject, also one that comes later, and can be filtered."""
     raw = registry.image("org/app")
     subject = {"mediaType": OCI_MANIFEST, "digest": digest_of(raw), "size": len(raw)}
@@ -224,13 +228,13 @@ def test_referrers_of_a_manifest(registry):
     assert len(registry.pull.get(path).json()["manifests"]) == 1
 
 
-def test_a_method_that_is_not_possible_names_those_that_are(registry):
+def test_a_method_that_is_not_possible_names_those_that_are(registry: Registry) -> None:
     """405 with Allow."""
     answer = registry.push.post("/v2/org/app/tags/list")
     assert (answer.status_code, answer.headers["allow"]) == (405, "GET, HEAD")
 
 
-def test_every_request_is_a_line_of_the_log(registry):
+def test_every_request_is_a_line_of_the_log(registry: Registry) -> None:
     """Client, user, time, request, status, bytes, seconds, agent; no line can be forged."""
     registry.push_blob("org/app", CONTENT)
     registry.pull.get(BLOB, headers={"User-Agent": 'evil" 200'})
@@ -243,7 +247,7 @@ def test_every_request_is_a_line_of_the_log(registry):
     assert any(line.startswith("127.0.0.1 buildset [") and " 201 " in line for line in lines)
 
 
-def test_a_client_that_leaves_ends_its_own_transfer_only(registry):
+def test_a_client_that_leaves_ends_its_own_transfer_only(registry: Registry) -> None:
     """The rest of a large answer is not read from the disk for nobody."""
     content = bytes(64 * 1024 * 1024)
     path = f"/v2/org/app/blobs/{registry.push_blob('org/app', content)}"
@@ -253,7 +257,7 @@ def test_a_client_that_leaves_ends_its_own_transfer_only(registry):
     registry.wait_for_log(f'"GET {path}" 499 0 ')
 
 
-def test_a_damaged_blob_ends_short(registry):
+def test_a_damaged_blob_ends_short(registry: Registry) -> None:
     """The client sees a broken transfer, never a shorter blob that looks whole."""
     digest = registry.push_blob("org/app", bytes(64 * 1024 * 1024))
     (data,) = registry.storage.rglob(f"{digest[7:]}/data")

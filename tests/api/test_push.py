@@ -2,11 +2,13 @@
 """Pushing: uploads in every way, manifests, mounts; and what is refused."""
 
 import json
+from typing import Any
 
 import pytest
 from buildset_registry.oci.descriptor import OCI_INDEX, OCI_MANIFEST
+from httpx import Response
 
-from tests.api.harness import digest_of
+from tests.api.harness import Harness, Registry, digest_of
 
 CONTENT = b"some content" * 1000
 DIGEST = digest_of(CONTENT)
@@ -14,7 +16,7 @@ BLOB = f"/v2/org/app/blobs/{DIGEST}"
 UPLOADS = "/v2/org/app/blobs/uploads/"
 
 
-def start(registry):
+def start(registry: Registry) -> str:
     answer = registry.push.post(UPLOADS)
     assert answer.status_code == 202
     assert answer.headers["range"] == "0-0"
@@ -22,16 +24,16 @@ def start(registry):
     return answer.headers["location"]
 
 
-def code(answer):
+def code(answer: Response) -> Any:
     return answer.json()["errors"][0]["code"]
 
 
-def is_there(registry):
+def is_there(registry: Registry) -> bool:
     answer = registry.pull.get(BLOB)
     return answer.status_code == 200 and answer.content == CONTENT
 
 
-def test_a_blob_by_post_and_put(registry):
+def test_a_blob_by_post_and_put(registry: Registry) -> None:
     """The monolithic upload of two requests."""
     answer = registry.push.put(start(registry), params={"digest": DIGEST}, content=CONTENT)
     assert answer.status_code == 201
@@ -40,21 +42,21 @@ def test_a_blob_by_post_and_put(registry):
     assert is_there(registry)
 
 
-def test_a_blob_by_one_post(registry):
+def test_a_blob_by_one_post(registry: Registry) -> None:
     """The monolithic upload of one request."""
     answer = registry.push.post(UPLOADS, params={"digest": DIGEST}, content=CONTENT)
     assert answer.status_code == 201
     assert is_there(registry)
 
 
-def test_a_blob_in_one_stream(registry):
+def test_a_blob_in_one_stream(registry: Registry) -> None:
     """What docker does: PATCH without a length, then PUT without a body."""
     location = registry.push.patch(start(registry), content=iter([CONTENT])).headers["location"]
     assert registry.push.put(location, params={"digest": DIGEST}).status_code == 201
     assert is_there(registry)
 
 
-def test_a_blob_in_chunks_the_last_one_with_put(registry):
+def test_a_blob_in_chunks_the_last_one_with_put(registry: Registry) -> None:
     """Chunks in order; the server tells at each how far it is."""
     location, half = start(registry), len(CONTENT) // 2
     answer = registry.push.patch(
@@ -73,7 +75,7 @@ def test_a_blob_in_chunks_the_last_one_with_put(registry):
     assert is_there(registry)
 
 
-def test_a_chunk_out_of_order_is_refused_and_the_upload_goes_on(registry):
+def test_a_chunk_out_of_order_is_refused_and_the_upload_goes_on(registry: Registry) -> None:
     """416 with the place to go on from; nothing of the chunk is taken."""
     location = start(registry)
     answer = registry.push.patch(
@@ -86,13 +88,13 @@ def test_a_chunk_out_of_order_is_refused_and_the_upload_goes_on(registry):
 
 
 @pytest.mark.parametrize("value", ["x", "5-1", "0-9"])
-def test_a_chunk_with_a_wrong_range_is_refused(registry, value):
+def test_a_chunk_with_a_wrong_range_is_refused(registry: Registry, value: str) -> None:
     """Neither nonsense nor another length than the body's."""
     answer = registry.push.patch(start(registry), content=CONTENT, headers={"Content-Range": value})
     assert answer.status_code == 400
 
 
-def test_a_cancelled_upload_is_unknown(registry):
+def test_a_cancelled_upload_is_unknown(registry: Registry) -> None:
     """After DELETE every request to it is 404."""
     location = start(registry)
     assert registry.push.delete(location).status_code == 204
@@ -101,14 +103,14 @@ def test_a_cancelled_upload_is_unknown(registry):
 
 
 @pytest.mark.parametrize("digest", [digest_of(b"other"), "sha256:1", ""])
-def test_a_wrong_digest_is_refused(registry, digest):
+def test_a_wrong_digest_is_refused(registry: Registry, digest: str) -> None:
     """Nothing is stored under either name."""
     answer = registry.push.put(start(registry), params={"digest": digest}, content=CONTENT)
     assert (answer.status_code, code(answer)) == (400, "DIGEST_INVALID")
     assert registry.pull.get(BLOB).status_code == 404
 
 
-def test_a_blob_by_sha512(registry):
+def test_a_blob_by_sha512(registry: Registry) -> None:
     """The other registered algorithm, for blobs and manifests."""
     digest = registry.push_blob("org/app", CONTENT, "sha512")
     assert registry.pull.get(f"/v2/org/app/blobs/{digest}").content == CONTENT
@@ -119,7 +121,7 @@ def test_a_blob_by_sha512(registry):
     assert answer.headers["docker-content-digest"] == reference
 
 
-def test_a_mount_saves_the_upload(registry):
+def test_a_mount_saves_the_upload(registry: Registry) -> None:
     """From a named repository, or from whichever has it; else an upload begins."""
     registry.push_blob("org/app", CONTENT)
     mounted = registry.push.post(
@@ -137,7 +139,7 @@ def test_a_mount_saves_the_upload(registry):
         assert answer.status_code == 202
 
 
-def test_a_manifest_by_tag_and_by_digest(registry):
+def test_a_manifest_by_tag_and_by_digest(registry: Registry) -> None:
     """Both lead to the same bytes, with the type they were pushed by."""
     raw = registry.image("org/app")
     digest = digest_of(raw)
@@ -152,7 +154,7 @@ def test_a_manifest_by_tag_and_by_digest(registry):
         assert answer.headers["docker-content-digest"] == digest
 
 
-def test_a_manifest_with_several_tags_at_once(registry):
+def test_a_manifest_with_several_tags_at_once(registry: Registry) -> None:
     """Pushed by digest, it gets every tag of the query, and the answer names them."""
     raw = registry.image("org/app")
     answer = registry.put_manifest("org/app", f"{digest_of(raw, 'sha512')}?tag=a&tag=b", raw)
@@ -163,7 +165,7 @@ def test_a_manifest_with_several_tags_at_once(registry):
     assert registry.put_manifest("org/app", "c?tag=.bad", raw).status_code == 400
 
 
-def test_a_manifest_without_its_blobs_is_refused(registry):
+def test_a_manifest_without_its_blobs_is_refused(registry: Registry) -> None:
     """The missing blob is named, and no tag appears."""
     raw = registry.image("org/app")
     answer = registry.put_manifest("org/other", "v1", raw)
@@ -172,7 +174,7 @@ def test_a_manifest_without_its_blobs_is_refused(registry):
     assert registry.pull.get("/v2/org/other/manifests/v1").status_code == 404
 
 
-def test_a_manifest_before_its_blobs_where_that_is_allowed(harness):
+def test_a_manifest_before_its_blobs_where_that_is_allowed(harness: Harness) -> None:
     """``sparse_images`` lets the layers come later."""
     registry = harness.start(sparse_images=True)
     raw = registry.image("org/app")
@@ -195,13 +197,15 @@ def test_a_manifest_before_its_blobs_where_that_is_allowed(harness):
         ("-bad", b'{"manifests":[]}', OCI_INDEX, 400, "TAG_INVALID"),
     ],
 )
-def test_a_bad_manifest_is_refused(registry, reference, content, media_type, status, expected):
+def test_a_bad_manifest_is_refused(
+    registry: Registry, reference: str, content: bytes, media_type: str, status: int, expected: str
+) -> None:
     """Each with the specification's code."""
     answer = registry.put_manifest("org/app", reference, content, media_type)
     assert (answer.status_code, code(answer)) == (status, expected)
 
 
-def test_any_media_type_is_kept(registry):
+def test_any_media_type_is_kept(registry: Registry) -> None:
     """A custom manifest comes back with the type that only its push told."""
     raw = json.dumps({"anything": 1}).encode()
     answer = registry.put_manifest("org/app", "odd", raw, "application/vnd.example+json")
@@ -210,7 +214,7 @@ def test_any_media_type_is_kept(registry):
     assert answer.headers["content-type"] == "application/vnd.example+json"
 
 
-def test_a_tag_moves(registry):
+def test_a_tag_moves(registry: Registry) -> None:
     """The last push wins; the older manifest stays by digest."""
     first = registry.push_image("org/app", "v1", b"1")
     second = registry.push_image("org/app", "v1", b"2")
@@ -219,7 +223,7 @@ def test_a_tag_moves(registry):
     assert registry.pull.head(f"/v2/org/app/manifests/{first}").status_code == 200
 
 
-def test_a_push_with_a_namespace_is_that_registrys(registry):
+def test_a_push_with_a_namespace_is_that_registrys(registry: Registry) -> None:
     """``?ns=`` names the registry for pushes, too, and stays in the locations."""
     answer = registry.push.post(UPLOADS, params={"ns": "localhost:5000"})
     location = answer.headers["location"]
@@ -230,7 +234,7 @@ def test_a_push_with_a_namespace_is_that_registrys(registry):
     assert registry.pull.get(BLOB, params={"ns": "localhost:5000"}).content == CONTENT
 
 
-def test_the_pull_endpoint_is_read_only(registry):
+def test_the_pull_endpoint_is_read_only(registry: Registry) -> None:
     """Every write is 405 and names where to push."""
     for method, path in [
         ("POST", UPLOADS),
@@ -243,7 +247,7 @@ def test_the_pull_endpoint_is_read_only(registry):
         assert "push to port" in answer.text
 
 
-def test_writing_needs_credentials(registry):
+def test_writing_needs_credentials(registry: Registry) -> None:
     """The push endpoint asks for them at once, and nothing is written without."""
     answer = registry.anonymous.get("/v2/")
     assert (answer.status_code, code(answer)) == (401, "UNAUTHORIZED")

@@ -12,13 +12,16 @@ import subprocess
 import sys
 import time
 from base64 import b64encode
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from subprocess import CompletedProcess
+from typing import Any
 
 import pytest
 
 
-def free_port():
+def free_port() -> Any:
     """Return a port that nobody listens on."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         return probe.getsockname()[1]
@@ -29,9 +32,9 @@ class Desk:
     """One root folder, and the command that works on it."""
 
     root: Path
-    ports: tuple
+    ports: tuple[Any, Any]
 
-    def run(self, *words, environment=None, stdin=""):
+    def run(self, *words: Any, environment: Any = None, stdin: str = "") -> CompletedProcess[str]:
         """Run a command on the folder."""
         name, *rest = map(str, words)
         argv = [sys.executable, "-m", "buildset_registry", name, "--root", str(self.root), *rest]
@@ -44,7 +47,7 @@ class Desk:
             timeout=100,
         )
 
-    def up(self, *words, **options):
+    def up(self, *words: Any, **options: Any) -> Any:
         """Start the registry on loopback and return its facts and what was changed."""
         fixed = ["--host", "127.0.0.1", "--supervisor", "process"]
         if not {"--port", "--push-port", "--single-port"} & set(words):
@@ -53,7 +56,7 @@ class Desk:
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)
 
-    def refused(self, *words, **options):
+    def refused(self, *words: Any, **options: Any) -> str:
         """Run a command that has to fail, and return its one line."""
         done = self.run(*words, **options)
         assert done.returncode == 2, done
@@ -62,13 +65,13 @@ class Desk:
         assert done.stderr.count("\n") == 1
         return done.stderr
 
-    def status(self):
+    def status(self) -> Any:
         """Return what ``status`` says as JSON."""
         done = self.run("status", "--json")
         assert done.returncode in (0, 3), done.stderr
         return json.loads(done.stdout)
 
-    def processes(self):
+    def processes(self) -> list[int]:
         """Return the numbers of the processes that work on the folder: supervisor, server."""
         found = []
         for entry in Path("/proc").glob("[0-9]*/cmdline"):
@@ -78,7 +81,7 @@ class Desk:
                     found.append(int(entry.parent.name))
         return sorted(found)
 
-    def kill(self, *pids):
+    def kill(self, *pids: Any) -> None:
         """End processes as a crash would, and wait until they are gone."""
         for pid in pids:
             os.kill(pid, signal.SIGKILL)
@@ -87,7 +90,16 @@ class Desk:
             assert time.monotonic() < deadline
             time.sleep(0.02)
 
-    def ask(self, facts, path="/v2/", method="GET", body=None, *, which="", login=False):
+    def ask(
+        self,
+        facts: dict[str, Any],
+        path: str = "/v2/",
+        method: str = "GET",
+        body: bytes | None = None,
+        *,
+        which: str = "",
+        login: bool = False,
+    ) -> Any:
         """Send a request as a client that trusts the facts' certificate only."""
         context = ssl.create_default_context(cadata=facts["cert"])
         host, port = facts[f"{which}host"], facts[f"{which}port"]
@@ -96,7 +108,7 @@ class Desk:
         headers = {"Authorization": f"Basic {b64encode(pair).decode()}"} if login else {}
         try:
             connection.request(method, path, body=body, headers=headers)
-            answer = connection.getresponse()
+            answer: Any = connection.getresponse()
             answer.content = answer.read()
             return answer
         finally:
@@ -104,7 +116,7 @@ class Desk:
 
 
 @pytest.fixture
-def desk(tmp_path):
+def desk(tmp_path: Path) -> Iterator[Desk]:
     """A folder for a registry, which ends with the test."""
     made = Desk(tmp_path / "root", (free_port(), free_port()))
     yield made

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What goes wrong: each mistake is one line, and the next ``up`` does not trip over it."""
 
+from __future__ import annotations
+
 import hashlib
 import os
 import signal
@@ -8,22 +10,24 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
-from tests.instance.conftest import free_port
+from tests.instance.conftest import Desk, free_port
 
 
 @pytest.fixture
-def taken():
+def taken() -> Iterator[int]:
     """A port that something else listens on."""
     with socket.create_server(("0.0.0.0", 0)) as other:  # noqa: S104  # as a server would
         yield other.getsockname()[1]
 
 
-def test_a_taken_port_is_named(desk, taken):
+def test_a_taken_port_is_named(desk: Desk, taken: int) -> None:
     """The next ``up``, on free ports, works."""
     ports = ["--port", taken, "--push-port", desk.ports[1]]
     told = desk.refused("up", "--host", "127.0.0.1", "--supervisor", "process", *ports)
@@ -33,7 +37,7 @@ def test_a_taken_port_is_named(desk, taken):
     desk.up()
 
 
-def test_a_change_that_fails_leaves_the_registry_as_it_was(desk, taken):
+def test_a_change_that_fails_leaves_the_registry_as_it_was(desk: Desk, taken: int) -> None:
     """A registry that ran goes on with the settings that worked."""
     facts = desk.up()["facts"]
     before = (desk.root / "config.yaml").read_text()
@@ -45,13 +49,13 @@ def test_a_change_that_fails_leaves_the_registry_as_it_was(desk, taken):
     assert desk.ask(facts).status == 200
 
 
-def test_one_port_cannot_be_two(desk):
+def test_one_port_cannot_be_two(desk: Desk) -> None:
     """The message says which option makes one endpoint of two."""
     port = free_port()
     assert "--single-port" in desk.refused("up", "--port", port, "--push-port", port)
 
 
-def test_a_root_that_cannot_be_written(desk):
+def test_a_root_that_cannot_be_written(desk: Desk) -> None:
     """The folder is named, and nothing is made."""
     desk.root.write_text("a file")
     told = desk.refused("up")
@@ -73,7 +77,7 @@ def test_a_root_that_cannot_be_written(desk):
         ({"storage": "config.yaml"}, "as storage"),
     ],
 )
-def test_a_wrong_configuration_is_one_line(desk, change, said):
+def test_a_wrong_configuration_is_one_line(desk: Desk, change: dict[str, Any], said: str) -> None:
     """``serve`` says what is wrong and ends with 2; so does ``up``."""
     desk.up()
     desk.run("down")
@@ -91,7 +95,7 @@ def test_a_wrong_configuration_is_one_line(desk, change, said):
     desk.up()
 
 
-def test_words_that_make_no_command(desk):
+def test_words_that_make_no_command(desk: Desk) -> None:
     """A mistake on the command line says where help is."""
     assert "see buildset-registry up --help" in desk.refused("up", "--port", "many")
     assert "neither a host name nor an address" in desk.refused("up", "--host", "a b")
@@ -100,7 +104,7 @@ def test_words_that_make_no_command(desk):
     assert "--supervisor systemd needs root" in desk.refused("up", "--supervisor", "systemd")
 
 
-def test_purge_refuses_what_is_no_registry(desk):
+def test_purge_refuses_what_is_no_registry(desk: Desk) -> None:
     """A wrong ``--root`` does not cost anybody a folder."""
     desk.root.mkdir()
     (desk.root / "precious").touch()
@@ -108,7 +112,7 @@ def test_purge_refuses_what_is_no_registry(desk):
     assert (desk.root / "precious").exists()
 
 
-def test_a_server_that_is_killed_is_started_again(desk):
+def test_a_server_that_is_killed_is_started_again(desk: Desk) -> None:
     """The supervisor sees to it; what was acknowledged is there."""
     facts = desk.up()["facts"]
     digest = push_blob(desk, facts, b"acknowledged")
@@ -122,7 +126,7 @@ def test_a_server_that_is_killed_is_started_again(desk):
     assert desk.ask(facts, f"/v2/app/blobs/{digest}").content == b"acknowledged"
 
 
-def test_everything_killed_in_mid_push(desk):
+def test_everything_killed_in_mid_push(desk: Desk) -> None:
     """``up`` again: what was acknowledged is there, and the push can be repeated."""
     facts = desk.up()["facts"]
     digest = push_blob(desk, facts, b"acknowledged")
@@ -138,7 +142,7 @@ def test_everything_killed_in_mid_push(desk):
     push_blob(desk, facts, b"half of it")
 
 
-def test_a_server_whose_supervisor_was_killed_can_be_ended(desk):
+def test_a_server_whose_supervisor_was_killed_can_be_ended(desk: Desk) -> None:
     """The server holds the lock itself, so it is seen, and ended with its group."""
     facts = desk.up()["facts"]
     supervisor, _ = desk.processes()
@@ -150,7 +154,7 @@ def test_a_server_whose_supervisor_was_killed_can_be_ended(desk):
     assert desk.processes() == []
 
 
-def test_running_requests_are_finished(desk):
+def test_running_requests_are_finished(desk: Desk) -> None:
     """SIGTERM lets a push that is under way end with its 201."""
     facts = desk.up()["facts"]
     content = os.urandom(1 << 20)
@@ -167,7 +171,7 @@ def test_running_requests_are_finished(desk):
     assert desk.ask(facts, f"/v2/app/blobs/{digest}").content == content
 
 
-def test_no_password_among_the_processes(desk):
+def test_no_password_among_the_processes(desk: Desk) -> None:
     """What every user of the machine can list holds no secret."""
     secret = "upstream-secret"
     upstreams = (
@@ -181,7 +185,7 @@ def test_no_password_among_the_processes(desk):
             assert secret.encode() not in content
 
 
-def push_blob(desk, facts, content):
+def push_blob(desk: Desk, facts: dict[str, Any], content: bytes) -> str:
     """Push a blob in one request and return its digest."""
     digest = f"sha256:{hashlib.sha256(content).hexdigest()}"
     path = f"/v2/app/blobs/uploads/?digest={digest}"
@@ -193,7 +197,7 @@ def push_blob(desk, facts, content):
 class SlowPush:
     """A push of which the first half has been sent."""
 
-    def __init__(self, desk, facts, content):
+    def __init__(self, desk: Desk, facts: dict[str, Any], content: bytes) -> None:
         import http.client
         import ssl
         from base64 import b64encode
@@ -210,19 +214,19 @@ class SlowPush:
         self._connection.putheader("Content-Length", str(len(content)))
         self._connection.endheaders(content[: len(content) // 2])
 
-    def __enter__(self):
+    def __enter__(self) -> SlowPush:
         return self
 
-    def __exit__(self, *exc):
+    def __exit__(self, *exc: Any) -> None:
         self._connection.close()
 
-    def finish(self):
+    def finish(self) -> int:
         """Send the rest and return the status of the answer."""
         self._connection.send(self._content[len(self._content) // 2 :])
         return self._connection.getresponse().status
 
 
-def test_a_terminal_that_closes_does_not_end_the_registry(desk):
+def test_a_terminal_that_closes_does_not_end_the_registry(desk: Desk) -> None:
     """The process belongs to a session of its own."""
     desk.up()
     supervisor, _ = desk.processes()

@@ -6,6 +6,7 @@
 import re
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 from buildset_registry.instance.place import Place, default_root
@@ -14,7 +15,7 @@ from buildset_registry.instance.systemd import unit_name, unit_text
 DEFAULT = Path("/var/lib/buildset-registry")
 
 
-def analyze(command, unit, *options):
+def analyze(command: str, unit: Path, *options: Any) -> str:
     """Run systemd-analyze on a unit file and return what it says."""
     argv = ["systemd-analyze", command, *options, str(unit)]
     done = subprocess.run(argv, capture_output=True, text=True, timeout=60)
@@ -30,18 +31,26 @@ def analyze(command, unit, *options):
         (Path("/srv/with a space/100%"), (5000,), None),
     ],
 )
-def test_systemd_accepts_the_unit(tmp_path, monkeypatch, root, ports, log):
+def test_systemd_accepts_the_unit(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    root: Path,
+    ports: tuple[Any, ...],
+    log: Path | None,
+) -> None:
     """No warning, and an exposure that systemd calls OK."""
     monkeypatch.setenv("HTTPS_PROXY", 'http://user:100%"@proxy.example:3128')
     unit = tmp_path / "buildset-registry.service"
     unit.write_text(unit_text(Place(root), ports, log))
     assert analyze("verify", unit) == ""
     verdict = analyze("security", unit, "--offline=true")
-    level = float(re.search(r"Overall exposure level for \S+: ([\d.]+)", verdict)[1])
+    found = re.search(r"Overall exposure level for \S+: ([\d.]+)", verdict)
+    assert found
+    level = float(found[1])
     assert level < 3, verdict
 
 
-def test_rights_are_only_those_that_are_needed():
+def test_rights_are_only_those_that_are_needed() -> None:
     """A low port takes one right, a log in a user's folder another; without, there is none."""
     plain = unit_text(Place(DEFAULT), (5000, 5001), DEFAULT / "log" / "registry.log")
     assert "CapabilityBoundingSet=\n" in plain
@@ -53,14 +62,14 @@ def test_rights_are_only_those_that_are_needed():
     assert "ReadWritePaths=/var/lib/buildset-registry /home/zuul/logs\n" in job
 
 
-def test_each_folder_has_a_unit_of_its_own():
+def test_each_folder_has_a_unit_of_its_own() -> None:
     """Two registries on one host do not share a name."""
     assert unit_name(Place(default_root())) == "buildset-registry.service"
     other = unit_name(Place(Path("/srv/registry")))
     assert re.fullmatch(r"buildset-registry-[0-9a-f]{8}\.service", other)
 
 
-def test_system_calls_are_within_the_filter(tmp_path):
+def test_system_calls_are_within_the_filter(tmp_path: Path) -> None:
     """Every group that the unit lets through exists in this systemd."""
     text = unit_text(Place(DEFAULT), (5000,), None)
     for name in re.findall(r"SystemCallFilter=~?(.*)", text):

@@ -8,12 +8,12 @@ import time
 import pytest
 import yaml
 
-from tests.instance.conftest import free_port
+from tests.instance.conftest import Desk, free_port
 
 KEYS = {"host", "port", "push_host", "push_port", "username", "password", "cert"}
 
 
-def test_up_makes_a_registry_that_its_facts_describe(desk):
+def test_up_makes_a_registry_that_its_facts_describe(desk: Desk) -> None:
     """From nothing to two endpoints that answer, in seconds."""
     begun = time.monotonic()
     report = desk.up()
@@ -26,7 +26,7 @@ def test_up_makes_a_registry_that_its_facts_describe(desk):
     assert desk.ask(facts, which="push_", login=True).status == 200
 
 
-def test_a_second_up_changes_nothing(desk):
+def test_a_second_up_changes_nothing(desk: Desk) -> None:
     """The files stay as they are, and so do the processes."""
     desk.up()
     files = {path: path.read_bytes() for path in desk.root.glob("*.*")}
@@ -40,7 +40,7 @@ def test_a_second_up_changes_nothing(desk):
     assert json.loads(plain.stdout) == again["facts"]
 
 
-def test_the_summary_says_how_to_use_it_and_not_the_password(desk):
+def test_the_summary_says_how_to_use_it_and_not_the_password(desk: Desk) -> None:
     """What a person sees can be copied; the password stays in its file."""
     facts = desk.up()["facts"]
     said = desk.run("up").stdout
@@ -52,11 +52,11 @@ def test_the_summary_says_how_to_use_it_and_not_the_password(desk):
     assert facts["password"] not in desk.run("status").stdout
 
 
-def test_the_certificate_is_good_for_every_name(desk):
+def test_the_certificate_is_good_for_every_name(desk: Desk) -> None:
     """The host, the alias, localhost and loopback addresses, and another host after a change."""
     from cryptography import x509
 
-    def names():
+    def names() -> set[str]:
         leaf = x509.load_pem_x509_certificates((desk.root / "server.pem").read_bytes())[0]
         found = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
         return {str(name.value) for name in found}
@@ -71,7 +71,7 @@ def test_the_certificate_is_good_for_every_name(desk):
     assert (desk.root / "password").read_text() == kept
 
 
-def test_one_port_for_both(desk):
+def test_one_port_for_both(desk: Desk) -> None:
     """Tools that know one port push and pull there; back to two ports it goes as well."""
     port = desk.ports[0]
     single = desk.up("--single-port", "--port", port)["facts"]
@@ -83,7 +83,7 @@ def test_one_port_for_both(desk):
     ]
 
 
-def test_what_a_user_wrote_into_the_configuration_stays(desk):
+def test_what_a_user_wrote_into_the_configuration_stays(desk: Desk) -> None:
     """An edited file is used from the next ``up`` on, and options change only what they name."""
     desk.up()
     path = desk.root / "config.yaml"
@@ -96,7 +96,7 @@ def test_what_a_user_wrote_into_the_configuration_stays(desk):
     assert yaml.safe_load(path.read_text())["auth"]["token_seconds"] == 77
 
 
-def test_users_that_were_added_stay(desk):
+def test_users_that_were_added_stay(desk: Desk) -> None:
     """A lost password is made anew without touching the other users."""
     desk.up()
     htpasswd = desk.root / "htpasswd"
@@ -106,7 +106,7 @@ def test_users_that_were_added_stay(desk):
     assert "other:$2b$05$x\n" in htpasswd.read_text()
 
 
-def test_upstreams_come_from_standard_input(desk):
+def test_upstreams_come_from_standard_input(desk: Desk) -> None:
     """What is secret is on no command line."""
     upstreams = [{"name": "quay.io", "url": "https://quay.example", "username": "u"}]
     upstreams[0]["password"] = "upstream-secret"
@@ -115,7 +115,7 @@ def test_upstreams_come_from_standard_input(desk):
     assert desk.up()["changed"] is False
 
 
-def test_check_tells_and_changes_nothing(desk):
+def test_check_tells_and_changes_nothing(desk: Desk) -> None:
     """``--check`` foresees what ``up`` would do."""
     foreseen = desk.up("--check")
     assert foreseen["changes"] == ["certificate", "credentials", "configuration", "started"]
@@ -126,7 +126,7 @@ def test_check_tells_and_changes_nothing(desk):
     assert desk.up("--check", "--no-anonymous-pull")["changes"] == ["configuration", "restarted"]
 
 
-def test_status_and_down(desk):
+def test_status_and_down(desk: Desk) -> None:
     """Asking and ending can be repeated; ending keeps everything, purging nothing."""
     assert desk.run("status").returncode == 3
     assert desk.status()["facts"] is None
@@ -147,13 +147,13 @@ def test_status_and_down(desk):
 
 
 @pytest.mark.parametrize("name", ["password", "htpasswd", "server.key", "token.key", "config.yaml"])
-def test_secrets_are_for_their_owner(desk, name):
+def test_secrets_are_for_their_owner(desk: Desk, name: str) -> None:
     """No other user of the machine reads them."""
     desk.up()
     assert stat.S_IMODE((desk.root / name).stat().st_mode) == 0o600
 
 
-def test_nobody_else_reads_images(desk):
+def test_nobody_else_reads_images(desk: Desk) -> None:
     """The data is below a folder that its owner alone may enter."""
     desk.up()
     assert stat.S_IMODE((desk.root / "data").stat().st_mode) == 0o700

@@ -4,6 +4,7 @@
 import hashlib
 import json
 from dataclasses import dataclass, field
+from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
@@ -16,7 +17,7 @@ DOCKER_IMAGE = f"{DOCKER}.distribution.manifest.v2+json"
 DOCKER_LIST = f"{DOCKER}.distribution.manifest.list.v2+json"
 
 
-def digest_of(content, algorithm="sha256"):
+def digest_of(content: Any, algorithm: str = "sha256") -> Any:
     """Return the digest of bytes as text."""
     return f"{algorithm}:{hashlib.new(algorithm, content).hexdigest()}"
 
@@ -25,16 +26,16 @@ def digest_of(content, algorithm="sha256"):
 class Content:
     """What a client pushed, to be found again."""
 
-    blobs: dict = field(default_factory=dict)
+    blobs: dict[Any, Any] = field(default_factory=dict)
     """Bytes by repository and digest."""
 
-    manifests: dict = field(default_factory=dict)
+    manifests: dict[Any, Any] = field(default_factory=dict)
     """Bytes and media type by repository and digest."""
 
-    tags: dict = field(default_factory=dict)
+    tags: dict[Any, Any] = field(default_factory=dict)
     """Digest by tag, by repository."""
 
-    def descriptor(self, name, digest):
+    def descriptor(self, name: Any, digest: Any) -> Any:
         """Return the descriptor of a manifest that was pushed."""
         raw, media_type = self.manifests[name, digest]
         return {"mediaType": media_type, "digest": digest, "size": len(raw)}
@@ -43,11 +44,11 @@ class Content:
 class Pusher:
     """A client that pushes, and remembers what."""
 
-    def __init__(self, client):
+    def __init__(self, client: Any) -> None:
         self._client = client
         self.content = Content()
 
-    def blob(self, name, content, algorithm="sha256"):
+    def blob(self, name: Any, content: Any, algorithm: str = "sha256") -> Any:
         """Push a blob in two chunks and return its digest."""
         digest = digest_of(content, algorithm)
         started = self._client.post(f"/v2/{name}/blobs/uploads/")
@@ -61,14 +62,14 @@ class Pusher:
         self.content.blobs[name, digest] = content
         return digest
 
-    def mount(self, name, digest, source):
+    def mount(self, name: Any, digest: Any, source: Any) -> None:
         """Take a blob over from another repository."""
         query = {"mount": digest, "from": source}
         done = self._client.post(f"/v2/{name}/blobs/uploads/", params=query)
         assert done.status_code == 201, done.text
         self.content.blobs[name, digest] = self.content.blobs[source, digest]
 
-    def manifest(self, name, tree, *tags, media_type=None):
+    def manifest(self, name: Any, tree: Any, *tags: Any, media_type: Any = None) -> Any:
         """Push a manifest under tags, or by its digest where there are none."""
         raw = json.dumps(tree).encode()
         digest = digest_of(raw)
@@ -84,7 +85,9 @@ class Pusher:
         self.content.tags.setdefault(name, {}).update(dict.fromkeys(tags, digest))
         return digest
 
-    def image(self, name, seed, *tags, media_type=IMAGE, say_type=True):
+    def image(
+        self, name: Any, seed: Any, *tags: Any, media_type: Any = IMAGE, say_type: bool = True
+    ) -> Any:
         """Push a small image of a family of media types."""
         family = OCI if media_type == IMAGE else DOCKER
         config_type = (
@@ -93,14 +96,14 @@ class Pusher:
         layer_type = (
             f"{family}.layer.v1.tar" if family == OCI else f"{DOCKER}.image.rootfs.diff.tar.gzip"
         )
-        tree = {"schemaVersion": 2}
+        tree: dict[str, Any] = {"schemaVersion": 2}
         if say_type:
             tree["mediaType"] = media_type
         tree["config"] = self._descriptor(name, b'{"seed":"%s"}' % seed, config_type)
         tree["layers"] = [self._descriptor(name, seed * 1000, layer_type)]
         return self.manifest(name, tree, *tags, media_type=media_type)
 
-    def index(self, name, media_type, children, *tags):
+    def index(self, name: Any, media_type: Any, children: Any, *tags: Any) -> Any:
         """Push an index of manifests that were pushed before."""
         platforms = ({"os": "linux", "architecture": one} for one in ("amd64", "arm64"))
         listed = [
@@ -110,7 +113,7 @@ class Pusher:
         tree = {"schemaVersion": 2, "mediaType": media_type, "manifests": listed}
         return self.manifest(name, tree, *tags)
 
-    def artifact(self, name, subject, *tags):
+    def artifact(self, name: Any, subject: Any, *tags: Any) -> Any:
         """Push an artifact that refers to a manifest, with the empty config."""
         tree = {
             "schemaVersion": 2,
@@ -121,7 +124,7 @@ class Pusher:
         }
         return self.manifest(name, tree, *tags)
 
-    def _descriptor(self, name, content, media_type):
+    def _descriptor(self, name: Any, content: Any, media_type: Any) -> Any:
         return {
             "mediaType": media_type,
             "digest": self.blob(name, content),
@@ -129,7 +132,7 @@ class Pusher:
         }
 
 
-def push_one_of_each(client):
+def push_one_of_each(client: Any) -> Any:
     """Push images, indexes and artifacts of every kind that all three registries take."""
     pusher = Pusher(client)
     app = "org/app"
@@ -148,7 +151,7 @@ def push_one_of_each(client):
     return pusher
 
 
-def check(client, content):
+def check(client: Any, content: Any) -> None:
     """Find everything again, byte for byte and by every way of asking."""
     for (name, digest), expected in content.blobs.items():
         check_blob(client, name, digest, expected)
@@ -165,7 +168,7 @@ def check(client, content):
     assert names <= set(pages(client, "/v2/_catalog?n=3", "repositories"))
 
 
-def check_blob(client, name, digest, expected):
+def check_blob(client: Any, name: Any, digest: Any, expected: Any) -> None:
     """Find a blob, its size, and a range of it."""
     url = f"/v2/{name}/blobs/{digest}"
     whole, size = client.get(url), client.head(url)
@@ -176,7 +179,7 @@ def check_blob(client, name, digest, expected):
         assert (part.status_code, part.content) == (206, expected[1:4])
 
 
-def check_manifest(client, name, reference, raw, media_type):
+def check_manifest(client: Any, name: Any, reference: Any, raw: Any, media_type: Any) -> Any:
     """Find a manifest as it was pushed, and return the answer."""
     answer = client.get(
         f"/v2/{name}/manifests/{reference}", headers={"Accept": f"{media_type}, */*"}
@@ -186,9 +189,9 @@ def check_manifest(client, name, reference, raw, media_type):
     return answer
 
 
-def pages(client, url, key):
+def pages(client: Any, url: Any, key: Any) -> Any:
     """Follow a list to its end as clients do, by the Link header alone."""
-    found = []
+    found: list[Any] = []
     while url:
         answer = client.get(url)
         assert answer.status_code == 200, answer.text

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Three registries over one kind of data directory, each started as its users start it."""
 
+from __future__ import annotations
+
 import contextlib
 import json
 import signal
@@ -9,11 +11,14 @@ import ssl
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import bcrypt
 import httpx
+from trustme import CA
 
 USER, PASSWORD = "pusher", "correct horse"
 _START_SECONDS = 30
@@ -25,16 +30,16 @@ class Program:
 
     name: str
     command: tuple[str, ...]
-    config: object
+    config: Callable[[Path, int, Any], dict[str, Any]]
 
     @contextlib.contextmanager
-    def serving(self, storage: Path, identity: "Identity"):
+    def serving(self, storage: Path, identity: Identity) -> Iterator[Any]:
         """Serve ``storage`` over TLS; yields a client that may do everything."""
         with self.running(storage, identity) as (client, _):
             yield client
 
     @contextlib.contextmanager
-    def running(self, storage: Path, identity: "Identity"):
+    def running(self, storage: Path, identity: Identity) -> Iterator[Any]:
         """Serve ``storage`` over TLS; yields a client that may do everything, and the process."""
         folder = identity.folder
         with socket.create_server(("127.0.0.1", 0)) as probe:
@@ -72,7 +77,7 @@ class Identity:
     trust: ssl.SSLContext
 
     @classmethod
-    def make(cls, folder, authority):
+    def make(cls, folder: Path, authority: CA) -> Identity:
         """Write certificate, key and users into ``folder``."""
         leaf = authority.issue_cert("127.0.0.1")
         certificate, key = folder / "tls.pem", folder / "tls.key"
@@ -85,18 +90,18 @@ class Identity:
         return cls(folder, certificate, key, trust)
 
 
-def ours():
+def ours() -> Program:
     """Return this project's registry."""
     command = (sys.executable, "-m", "buildset_registry", "serve", "--config")
     return Program("ours", command, _our_config)
 
 
-def distribution(name, binary):
+def distribution(name: str, binary: str) -> Program:
     """Return a version of distribution."""
     return Program(name, (str(binary), "serve"), _distribution_config)
 
 
-def _our_config(storage, port, identity):
+def _our_config(storage: Any, port: Any, identity: Any) -> Any:
     return {
         "endpoints": {"single": {"port": port, "address": "127.0.0.1"}},
         "storage": str(storage),
@@ -105,7 +110,7 @@ def _our_config(storage, port, identity):
     }
 
 
-def _distribution_config(storage, port, identity):
+def _distribution_config(storage: Path, port: int, identity: Identity) -> dict[str, Any]:
     return {
         "version": 0.1,
         "log": {"level": "warn"},
@@ -121,7 +126,7 @@ def _distribution_config(storage, port, identity):
     }
 
 
-def _wait(client, process, log):
+def _wait(client: Any, process: Any, log: Any) -> None:
     deadline = time.monotonic() + _START_SECONDS
     while True:
         try:

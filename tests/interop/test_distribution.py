@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """One data directory, served by distribution and by us in turn."""
 
+from pathlib import Path
+
 from tests.interop.content import (
     INDEX,
     Pusher,
@@ -9,9 +11,12 @@ from tests.interop.content import (
     digest_of,
     push_one_of_each,
 )
+from tests.interop.registries import Identity, Program
 
 
-def test_we_serve_what_distribution_wrote(tmp_path, identity, registry, other):
+def test_we_serve_what_distribution_wrote(
+    tmp_path: Path, identity: Identity, registry: Program, other: Program
+) -> None:
     """Its directory is served as it is, and goes on being its own after we have written to it."""
     storage = tmp_path / "data"
     with other.serving(storage, identity) as client:
@@ -27,7 +32,9 @@ def test_we_serve_what_distribution_wrote(tmp_path, identity, registry, other):
         check(client, content)
 
 
-def test_distribution_serves_what_we_wrote(tmp_path, identity, registry, other):
+def test_distribution_serves_what_we_wrote(
+    tmp_path: Path, identity: Identity, registry: Program, other: Program
+) -> None:
     """Our directory is one of its own, and so it is after it has written to it."""
     storage = tmp_path / "data"
     with registry.serving(storage, identity) as client:
@@ -42,7 +49,9 @@ def test_distribution_serves_what_we_wrote(tmp_path, identity, registry, other):
         assert "new/repository" in client.get("/v2/_catalog").json()["repositories"]
 
 
-def test_a_blob_pushed_to_distribution_by_sha512(tmp_path, identity, registry, other):
+def test_a_blob_pushed_to_distribution_by_sha512(
+    tmp_path: Path, identity: Identity, registry: Program, other: Program
+) -> None:
     """It stores the blob under another digest and links to it; we find it by both."""
     storage, content = tmp_path / "data", b"content" * 100
     with other.serving(storage, identity) as client:
@@ -53,7 +62,9 @@ def test_a_blob_pushed_to_distribution_by_sha512(tmp_path, identity, registry, o
         check_blob(client, "org/app", digest_of(content), content)
 
 
-def test_a_blob_pushed_to_us_by_sha512(tmp_path, identity, registry, other):
+def test_a_blob_pushed_to_us_by_sha512(
+    tmp_path: Path, identity: Identity, registry: Program, other: Program
+) -> None:
     """It is stored under the digest it was pushed by, which distribution looks up the same way."""
     storage, content = tmp_path / "data", b"content" * 100
     with registry.serving(storage, identity) as client:
@@ -65,7 +76,9 @@ def test_a_blob_pushed_to_us_by_sha512(tmp_path, identity, registry, other):
         check(client, pusher.content)
 
 
-def test_referrers_that_clients_listed_under_a_tag(tmp_path, identity, registry, other):
+def test_referrers_that_clients_listed_under_a_tag(
+    tmp_path: Path, identity: Identity, registry: Program, other: Program
+) -> None:
     """Where distribution had no referrers API, clients kept a list; our API answers with it."""
     storage = tmp_path / "data"
     with other.serving(storage, identity) as client:

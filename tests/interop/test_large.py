@@ -3,10 +3,12 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.interop.content import digest_of, pages
+from tests.interop.registries import Identity, Program
 
 NAMES = 10_000
 PAGE = 1_000
@@ -19,7 +21,7 @@ LISTS = {
 
 
 @pytest.fixture(scope="module")
-def storage(tmp_path_factory):
+def storage(tmp_path_factory: Any) -> Any:
     """A directory in distribution's layout: a repository with many tags, and many repositories."""
     digest = digest_of(b"{}")
     hexadecimal = digest.partition(":")[2]
@@ -35,13 +37,13 @@ def storage(tmp_path_factory):
     return data
 
 
-def _link(folder, digest):
+def _link(folder: Any, digest: Any) -> None:
     folder.mkdir(parents=True)
     (folder / "link").write_text(digest)
 
 
 @pytest.mark.parametrize("url", LISTS)
-def test_ten_thousand_names(storage, identity, registry, url):
+def test_ten_thousand_names(storage: Path, identity: Identity, registry: Program, url: str) -> None:
     """Every page is there, in order, and none costs more than a small list's."""
     key, names = LISTS[url]
     with registry.running(storage, identity) as (client, process):
@@ -55,7 +57,7 @@ def test_ten_thousand_names(storage, identity, registry, url):
         assert (_cpu_seconds(process) - before) / 100 < CPU_SECONDS_A_PAGE
 
 
-def _cpu_seconds(process):
+def _cpu_seconds(process: Any) -> Any:
     """Return what a process has used of the CPU (proc(5): utime and stime)."""
     fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

@@ -2,23 +2,29 @@
 """What the tests of the client share: a CA, a registry that it signed for, clients."""
 
 import ssl
+from collections.abc import AsyncIterator
+from pathlib import Path
+from ssl import SSLContext
+from typing import Any
 
 import pytest
 import trustme
 from buildset_registry.config import Upstream
-from buildset_registry.upstream.client import Timeouts, UpstreamClient
+from buildset_registry.upstream.client import UpstreamClient
 from buildset_registry.upstream.rules import Rules
+from buildset_registry.upstream.timeouts import Timeouts
+from trustme import CA
 
 from tests.unit.upstream.lab import serving
 
 
 @pytest.fixture(scope="session")
-def authority():
+def authority() -> CA:
     return trustme.CA()
 
 
 @pytest.fixture(scope="session")
-def ca(authority, tmp_path_factory):
+def ca(authority: CA, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The path of the CA's certificate."""
     path = tmp_path_factory.mktemp("ca") / "ca.pem"
     authority.cert_pem.write_to_path(path)
@@ -26,7 +32,7 @@ def ca(authority, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def tls(authority):
+def tls(authority: CA) -> SSLContext:
     """What servers need to speak TLS under every name the tests use."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     names = ("127.0.0.1", "127.0.0.2", "127.0.0.3", "localhost", "registry.example")
@@ -35,25 +41,27 @@ def tls(authority):
 
 
 @pytest.fixture
-async def quay(tls):
+async def quay(tls: SSLContext) -> AsyncIterator[Any]:
     """The registry that the tests configure as quay.io."""
     async with serving(tls) as server:
         yield server
 
 
 @pytest.fixture
-async def storage(tls):
+async def storage(tls: SSLContext) -> AsyncIterator[Any]:
     """Another host, to which a registry may redirect."""
     async with serving(tls, "127.0.0.2") as server:
         yield server
 
 
 @pytest.fixture
-async def connect(quay, ca):
+async def connect(quay: Any, ca: Any) -> AsyncIterator[Any]:
     """Make a client of quay.io; arguments change the upstream, ``environment`` the proxies."""
     clients = []
 
-    def make(environment=None, timeouts=None, **settings):
+    def make(
+        environment: dict[str, str] | None = None, timeouts: Timeouts | None = None, **settings: Any
+    ) -> UpstreamClient:
         upstream = Upstream(**{"name": "quay.io", "url": quay.url, "ca": ca, **settings})
         client = UpstreamClient(
             Rules((upstream,)), timeouts=timeouts or Timeouts(), environment=environment or {}

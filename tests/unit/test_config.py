@@ -3,19 +3,21 @@
 
 from ipaddress import ip_network
 from pathlib import Path
+from typing import Any
 
 import pytest
 from buildset_registry.config import load, parse
+from buildset_registry.config.model import Config
 from buildset_registry.errors import ConfigError
 
 MINIMAL = {"endpoints": {"single": {"port": 5000}}, "storage": "data"}
 
 
-def parsed(**changes):
+def parsed(**changes: Any) -> Config:
     return parse(MINIMAL | changes, "config.yaml", Path("/etc/registry"))
 
 
-def test_paths_are_relative_to_the_file(tmp_path):
+def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
     """A registry's folder can be moved as a whole."""
     file = tmp_path / "config.yaml"
     file.write_text("endpoints: {single: {port: 5000}}\nstorage: data\n")
@@ -25,13 +27,13 @@ def test_paths_are_relative_to_the_file(tmp_path):
     assert config.auth.anonymous_pull
 
 
-def test_the_word_memory_is_no_folder():
+def test_the_word_memory_is_no_folder() -> None:
     """Everything else is a path."""
     assert parsed(storage="memory").storage == "memory"
     assert parsed(storage="./memory").storage == Path("/etc/registry/memory")
 
 
-def test_every_kind_of_value_is_read():
+def test_every_kind_of_value_is_read() -> None:
     """Sections, lists, numbers, flags, paths and networks."""
     config = parsed(
         auth={"allowed_networks": ["10.0.0.0/8", "::1"], "token_seconds": 60, "htpasswd": None},
@@ -80,7 +82,7 @@ def test_every_kind_of_value_is_read():
         ({"upstreams": [{"name": "a", "url": "https://a"}] * 2}, "upstream a is listed twice"),
     ],
 )
-def test_a_mistake_is_one_line_that_names_the_key(changes, message):
+def test_a_mistake_is_one_line_that_names_the_key(changes: dict[str, Any], message: str) -> None:
     """File, key, what is wrong, and what would be right."""
     with pytest.raises(ConfigError) as caught:
         parsed(**changes)
@@ -90,7 +92,7 @@ def test_a_mistake_is_one_line_that_names_the_key(changes, message):
     assert "\n" not in text
 
 
-def test_a_password_is_in_no_message():
+def test_a_password_is_in_no_message() -> None:
     """Even a wrong one."""
     with pytest.raises(ConfigError) as caught:
         parsed(upstreams=[{"name": "a", "url": "https://a", "username": "u", "password": 12345}])
@@ -98,7 +100,7 @@ def test_a_password_is_in_no_message():
 
 
 @pytest.mark.parametrize("content", ["[1", "- a list", "just text"])
-def test_a_file_that_is_no_mapping_is_one_line(tmp_path, content):
+def test_a_file_that_is_no_mapping_is_one_line(tmp_path: Path, content: str) -> None:
     """The file is named, and the place in it where YAML tells."""
     file = tmp_path / "config.yaml"
     file.write_text(content)
@@ -108,7 +110,7 @@ def test_a_file_that_is_no_mapping_is_one_line(tmp_path, content):
     assert "\n" not in str(caught.value)
 
 
-def test_a_missing_file_says_which_option_names_it(tmp_path):
+def test_a_missing_file_says_which_option_names_it(tmp_path: Path) -> None:
     """``--config`` it is."""
     with pytest.raises(ConfigError, match="name the file with --config"):
         load(tmp_path / "none.yaml")

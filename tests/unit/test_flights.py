@@ -3,6 +3,8 @@
 
 import asyncio
 import gc
+from _asyncio import Task
+from typing import Any
 
 import pytest
 from buildset_registry.flights import Flights
@@ -11,12 +13,12 @@ from buildset_registry.flights import Flights
 class Work:
     """Counts how often it is started; ends when told."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.started = 0
         self.gate = asyncio.Event()
-        self.error = None
+        self.error: Exception | None = None
 
-    async def __call__(self):
+    async def __call__(self) -> int:
         self.started += 1
         await self.gate.wait()
         if self.error:
@@ -24,25 +26,25 @@ class Work:
         return self.started
 
 
-async def waiting(flights, work, number):
+async def waiting(flights: Any, work: Any, number: Any) -> list[Task[Any]]:
     tasks = [asyncio.create_task(flights.join("key", work)) for _ in range(number)]
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     return tasks
 
 
-async def test_all_who_wait_share_one_answer():
+async def test_all_who_wait_share_one_answer() -> None:
     """And who comes afterwards starts anew."""
-    flights, work = Flights(), Work()
+    flights, work = Flights[str, Any](), Work()
     tasks = await waiting(flights, work, 10)
     work.gate.set()
     assert await asyncio.gather(*tasks) == [1] * 10
     assert await flights.join("key", work) == 2
 
 
-async def test_all_who_wait_share_one_failure():
+async def test_all_who_wait_share_one_failure() -> None:
     """A failure is not kept: who comes afterwards starts anew."""
-    flights, work = Flights(), Work()
+    flights, work = Flights[str, Any](), Work()
     work.error = OSError("no")
     tasks = await waiting(flights, work, 3)
     work.gate.set()
@@ -52,11 +54,11 @@ async def test_all_who_wait_share_one_failure():
     assert work.started == 2
 
 
-async def test_who_leaves_takes_nobody_along():
+async def test_who_leaves_takes_nobody_along() -> None:
     """The work goes on; its failure after all have left is nobody's, and no noise."""
     noise = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: noise.append(context))
-    flights, work = Flights(), Work()
+    flights, work = Flights[str, Any](), Work()
     first, second = await waiting(flights, work, 2)
     first.cancel()
     await asyncio.sleep(0)
@@ -71,9 +73,9 @@ async def test_who_leaves_takes_nobody_along():
     assert noise == []
 
 
-async def test_work_that_ends_later_than_its_successor_began():
+async def test_work_that_ends_later_than_its_successor_began() -> None:
     """What has ended is forgotten without what has begun since."""
-    flights, old, new = Flights(), Work(), Work()
+    flights, old, new = Flights[str, Any](), Work(), Work()
     old.gate.set()
     ended = flights.begin("key", old)
     await asyncio.sleep(0)
@@ -85,9 +87,9 @@ async def test_work_that_ends_later_than_its_successor_began():
     assert (await joined, await begun, old.started) == (1, 1, 1)
 
 
-async def test_closing_stops_what_is_under_way():
+async def test_closing_stops_what_is_under_way() -> None:
     """Nothing runs afterwards."""
-    flights, work = Flights(), Work()
+    flights, work = Flights[str, Any](), Work()
     (task,) = await waiting(flights, work, 1)
     await flights.close()
     with pytest.raises(asyncio.CancelledError):

@@ -4,6 +4,9 @@
 import asyncio
 import logging
 import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 from buildset_registry import pullthrough
@@ -13,6 +16,7 @@ from buildset_registry.oci.digest import Digest
 from buildset_registry.pullthrough import PullThrough
 from buildset_registry.registry import Registry
 from buildset_registry.store.filesystem import FilesystemStore
+from buildset_registry.upstream.client import UpstreamClient
 from buildset_registry.upstream.timeouts import Timeouts
 
 from tests.unit.upstream.lab import (
@@ -22,6 +26,7 @@ from tests.unit.upstream.lab import (
     NAME,
     V1,
     V1_PATH,
+    Server,
     blob,
     by_method,
     eventually,
@@ -42,31 +47,31 @@ NO_HOST = "https://" + ".".join(["a" * 60] * 5)
 class Clock:
     """Time as the test sets it, from now on."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.passed = 0.0
 
-    def __call__(self):
+    def __call__(self) -> float:
         return time.time() + self.passed
 
 
 @pytest.fixture
-def clock():
+def clock() -> Clock:
     return Clock()
 
 
 @pytest.fixture
-def store(tmp_path):
+def store(tmp_path: Path) -> Iterator[FilesystemStore]:
     made = FilesystemStore(tmp_path)
     yield made
     made.close()
 
 
 @pytest.fixture
-async def pulling(store, quay, connect, clock):
+async def pulling(store: Any, quay: Any, connect: Any, clock: Any) -> AsyncIterator[Any]:
     """Make a pull-through; arguments as for ``PullThrough``, ``connect`` for the client."""
     made = []
 
-    def make(client=None, tag_seconds=60):
+    def make(client: UpstreamClient | None = None, tag_seconds: int = 60) -> PullThrough:
         one = PullThrough(store, client or connect(), tag_seconds=tag_seconds, clock=clock)
         made.append(one)
         return one
@@ -77,11 +82,13 @@ async def pulling(store, quay, connect, clock):
         await one.close()
 
 
-def methods(quay):
+def methods(quay: Server) -> list[str]:
     return [asked.method for asked in quay.asked]
 
 
-async def test_a_tag_holds_for_ever_by_default(store, quay, connect):
+async def test_a_tag_holds_for_ever_by_default(
+    store: FilesystemStore, quay: Server, connect: Callable[..., Any]
+) -> None:
     """A buildset sees one image for its whole life, after a restart, too."""
     quay.on(V1_PATH, manifest())
     pull_through = PullThrough(store, connect(), clock=lambda: time.time() + 1e9)
@@ -94,7 +101,9 @@ async def test_a_tag_holds_for_ever_by_default(store, quay, connect):
     assert again.counters.hits == {"manifest": 1}
 
 
-async def test_a_tag_that_is_due_is_compared_by_head(pulling, quay, clock):
+async def test_a_tag_that_is_due_is_compared_by_head(
+    pulling: Callable[..., Any], quay: Server, clock: Clock
+) -> None:
     """Nothing is fetched while it is the same, and it holds anew."""
     pull_through = pulling()
     await pull_through.manifest(NAME, V1)
@@ -110,7 +119,9 @@ async def test_a_tag_that_is_due_is_compared_by_head(pulling, quay, clock):
     assert methods(quay) == ["GET", "HEAD"]
 
 
-async def test_a_tag_that_has_changed_is_fetched(pulling, quay, clock):
+async def test_a_tag_that_has_changed_is_fetched(
+    pulling: Callable[..., Any], quay: Server, clock: Clock
+) -> None:
     """The old image stays by its digest."""
     pull_through = pulling()
     await pull_through.manifest(NAME, V1)
@@ -121,7 +132,9 @@ async def test_a_tag_that_has_changed_is_fetched(pulling, quay, clock):
     assert methods(quay) == ["GET", "HEAD", "GET"]
 
 
-async def test_no_tag_holds_where_the_clock_was_set_back(pulling, quay, clock):
+async def test_no_tag_holds_where_the_clock_was_set_back(
+    pulling: Callable[..., Any], quay: Server, clock: Clock
+) -> None:
     """Otherwise it would hold until the clock has caught up."""
     pull_through = pulling()
     await pull_through.manifest(NAME, V1)
@@ -130,7 +143,7 @@ async def test_no_tag_holds_where_the_clock_was_set_back(pulling, quay, clock):
     assert methods(quay) == ["GET", "HEAD"]
 
 
-async def test_zero_asks_each_time(pulling, quay):
+async def test_zero_asks_each_time(pulling: Callable[..., Any], quay: Server) -> None:
     """And a digest never changes."""
     pull_through = pulling(tag_seconds=0)
     for _ in range(3):
@@ -139,7 +152,9 @@ async def test_zero_asks_each_time(pulling, quay):
     assert methods(quay) == ["GET", "HEAD", "HEAD"]
 
 
-async def test_a_tag_that_upstream_deleted_is_gone(pulling, quay, clock):
+async def test_a_tag_that_upstream_deleted_is_gone(
+    pulling: Callable[..., Any], quay: Server, clock: Clock
+) -> None:
     """Its manifest stays by digest, for images that refer to it."""
     pull_through = pulling()
     await pull_through.manifest(NAME, V1)
@@ -153,7 +168,9 @@ async def test_a_tag_that_upstream_deleted_is_gone(pulling, quay, clock):
     assert (await pull_through.manifest(NAME, DIGEST)).raw == MANIFEST
 
 
-async def test_a_push_wins_over_what_is_stale(pulling, store, quay, clock):
+async def test_a_push_wins_over_what_is_stale(
+    pulling: Callable[..., Any], store: FilesystemStore, quay: Server, clock: Clock
+) -> None:
     """Also when it comes while upstream is being asked in vain."""
     pull_through = pulling()
     await pull_through.manifest(NAME, V1)
@@ -196,8 +213,13 @@ FAILURES = {
 
 @pytest.mark.parametrize("kind", FAILURES)
 async def test_what_is_cached_is_served_when_upstream_fails(
-    pulling, quay, connect, clock, caplog, kind
-):
+    pulling: Callable[..., Any],
+    quay: Server,
+    connect: Callable[..., Any],
+    clock: Clock,
+    caplog: pytest.LogCaptureFixture,
+    kind: str,
+) -> None:
     """And logged as stale, with the reason; a blob needs upstream no more."""
     answer, *_ = FAILURES[kind]
     quay.on(BLOB_PATH, blob())
@@ -217,8 +239,8 @@ async def test_what_is_cached_is_served_when_upstream_fails(
 
 @pytest.mark.parametrize("kind", FAILURES)
 async def test_with_nothing_cached_the_failure_names_upstream_and_reason(
-    pulling, quay, connect, kind
-):
+    pulling: Callable[..., Any], quay: Server, connect: Callable[..., Any], kind: str
+) -> None:
     """With Retry-After where upstream sent one; and it is asked again at the next request."""
     answer, error, reason, retry_after = FAILURES[kind]
     pull_through = pulling(connect(timeouts=Timeouts(read=0.3)))
@@ -238,7 +260,9 @@ async def test_with_nothing_cached_the_failure_names_upstream_and_reason(
     ("url", "reason"),
     [(NO_HOST, "cannot be resolved"), ("https://127.0.0.1:1", "connection refused")],
 )
-async def test_a_registry_that_cannot_be_reached(pulling, connect, clock, url, reason):
+async def test_a_registry_that_cannot_be_reached(
+    pulling: Callable[..., Any], connect: Callable[..., Any], clock: Clock, url: str, reason: str
+) -> None:
     """No address, no listener: what is cached is served, else the reason is told."""
     await pulling().manifest(NAME, V1)
     pull_through = pulling(connect(url=url))
@@ -248,7 +272,9 @@ async def test_a_registry_that_cannot_be_reached(pulling, connect, clock, url, r
         await pull_through.blob(NAME, BLOB_DIGEST)
 
 
-async def test_a_rate_limit_for_get_alone(pulling, quay, clock):
+async def test_a_rate_limit_for_get_alone(
+    pulling: Callable[..., Any], quay: Server, clock: Clock
+) -> None:
     """Docker Hub limits GET and not HEAD; that the tag has changed is known then."""
     pull_through = pulling()
     await pull_through.manifest(NAME, V1)
@@ -259,7 +285,9 @@ async def test_a_rate_limit_for_get_alone(pulling, quay, clock):
     assert pull_through.counters.stale == 1
 
 
-async def test_an_upstream_that_fails_rests(pulling, quay, clock, monkeypatch):
+async def test_an_upstream_that_fails_rests(
+    pulling: Callable[..., Any], quay: Server, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Its time-outs are not added to every pull; later it is asked again."""
     pull_through = pulling()
     await pull_through.manifest(NAME, V1)
@@ -276,7 +304,9 @@ async def test_an_upstream_that_fails_rests(pulling, quay, clock, monkeypatch):
     assert methods(quay) == ["GET", "HEAD", "HEAD", "HEAD"]
 
 
-async def test_an_image_that_upstream_no_longer_shows_us(pulling, quay, clock):
+async def test_an_image_that_upstream_no_longer_shows_us(
+    pulling: Callable[..., Any], quay: Server, clock: Clock
+) -> None:
     """Credentials run out: the cached image is served, and upstream does not rest."""
     pull_through = pulling()
     await pull_through.manifest(NAME, V1)
@@ -288,7 +318,9 @@ async def test_an_image_that_upstream_no_longer_shows_us(pulling, quay, clock):
     assert pull_through.counters.stale == 2
 
 
-async def test_requests_are_counted_by_upstream_method_and_status(pulling, quay, clock):
+async def test_requests_are_counted_by_upstream_method_and_status(
+    pulling: Callable[..., Any], quay: Server, clock: Clock
+) -> None:
     """What an operator sees of an upstream."""
     pull_through = pulling()
     await pull_through.manifest(NAME, V1)

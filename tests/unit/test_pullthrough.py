@@ -5,9 +5,12 @@ import asyncio
 import gc
 import json
 import os
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from aiohttp.web_request import BaseRequest
 from buildset_registry import download
 from buildset_registry.errors import BlobUnknown, ManifestUnknown, UpstreamBusy, UpstreamFailed
 from buildset_registry.oci.descriptor import OCI_INDEX
@@ -25,6 +28,7 @@ from tests.unit.upstream.lab import (
     NAME,
     V1,
     V1_PATH,
+    Server,
     blob,
     breaking,
     by_method,
@@ -44,14 +48,19 @@ PUSHED = b'{"schemaVersion":2,"manifests":[],"annotations":{"by":"job"}}'
 
 
 @pytest.fixture
-def store(tmp_path):
+def store(tmp_path: Path) -> Iterator[FilesystemStore]:
     made = FilesystemStore(tmp_path)
     yield made
     made.close()
 
 
 @pytest.fixture
-async def pull_through(store, quay, connect, monkeypatch):
+async def pull_through(
+    store: FilesystemStore,
+    quay: Server,
+    connect: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> AsyncIterator[Any]:
     monkeypatch.setattr(download, "_PAUSE", 0)
     quay.on(V1_PATH, manifest())
     quay.on(BLOB_PATH, blob())
@@ -61,24 +70,32 @@ async def pull_through(store, quay, connect, monkeypatch):
 
 
 @pytest.fixture
-def registry(store, pull_through):
+def registry(store: FilesystemStore, pull_through: PullThrough) -> Registry:
     return Registry(store, pull_through)
 
 
-async def read(found, start=0, end=None):
+async def read(found: Any, start: int = 0, end: int | None = None) -> Any:
     if not hasattr(found, "chunks"):
         return found.path.read_bytes()
     pieces = found.chunks(start, found.size if end is None else end)
     return b"".join([piece async for piece in pieces])
 
 
-def open_blobs():
+def only(folder: Path, pattern: str) -> Path:
+    """Find the one file of that name below a folder."""
+    (found,) = folder.rglob(pattern)
+    return found
+
+
+def open_blobs() -> list[Path]:
     """Return the files of blobs and uploads that this process has open."""
     links = [link for link in Path("/proc/self/fd").iterdir() if link.is_symlink()]
     return [link for link in links if link.readlink().name == "data"]
 
 
-async def test_fifty_clients_make_one_request(registry, quay, pull_through):
+async def test_fifty_clients_make_one_request(
+    registry: Registry, quay: Server, pull_through: PullThrough
+) -> None:
     """However many wait for a manifest or a blob, upstream is asked once."""
     gate = asyncio.Event()
     quay.on(V1_PATH, gated(gate, manifest()))
@@ -94,25 +111,29 @@ async def test_fifty_clients_make_one_request(registry, quay, pull_through):
     assert pull_through.counters.received == len(BLOB)
 
 
-async def test_docker_hubs_two_names_of_an_image_make_one_request(store, quay, connect):
+async def test_docker_hubs_two_names_of_an_image_make_one_request(
+    store: FilesystemStore, quay: Server, connect: Callable[..., Any]
+) -> None:
     """``app`` and ``library/app`` are one image."""
     quay.on(f"/v2/library/app/blobs/{BLOB_DIGEST}", blob())
     quay.on("/v2/library/app/manifests/v1", manifest())
     pull_through = PullThrough(store, connect(name="docker.io"))
     names = [RepositoryName("app"), RepositoryName("library/app")]
-    found = await asyncio.gather(*(pull_through.manifest(name, V1) for name in names))
-    assert [one.raw for one in found] == [MANIFEST] * 2
+    told = await asyncio.gather(*(pull_through.manifest(name, V1) for name in names))
+    assert [one.raw for one in told] == [MANIFEST] * 2
     found = await asyncio.gather(*(pull_through.blob(name, BLOB_DIGEST) for name in names))
     assert [await read(one) for one in found] == [BLOB] * 2
     assert len(quay.asked) == 2
     await pull_through.close()
 
 
-async def test_the_first_bytes_come_before_the_last_arrive(registry, quay):
+async def test_the_first_bytes_come_before_the_last_arrive(
+    registry: Registry, quay: Server
+) -> None:
     """A client reads while upstream still sends; a range waits for its own bytes only."""
     gate = asyncio.Event()
     quay.on(BLOB_PATH, halting(gate, BLOB, 1000))
-    found = await registry.blob(NAME, BLOB_DIGEST)
+    found: Any = await registry.blob(NAME, BLOB_DIGEST)
     assert found.size == len(BLOB)
     assert await registry.blob_size(NAME, BLOB_DIGEST) == len(BLOB)
     assert await read(found, 10, 20) == BLOB[10:20]
@@ -125,11 +146,13 @@ async def test_the_first_bytes_come_before_the_last_arrive(registry, quay):
     assert len(quay.asked) == 1
 
 
-async def test_a_client_that_leaves_spoils_nothing(registry, quay, store):
+async def test_a_client_that_leaves_spoils_nothing(
+    registry: Registry, quay: Server, store: FilesystemStore
+) -> None:
     """The transfer goes on and the blob is stored."""
     gate = asyncio.Event()
     quay.on(BLOB_PATH, halting(gate, BLOB, 1000))
-    found = await registry.blob(NAME, BLOB_DIGEST)
+    found: Any = await registry.blob(NAME, BLOB_DIGEST)
     leaving = asyncio.create_task(read(found))
     await asyncio.sleep(0.05)
     leaving.cancel()
@@ -140,11 +163,13 @@ async def test_a_client_that_leaves_spoils_nothing(registry, quay, store):
     assert len(quay.asked) == 1
 
 
-async def test_clients_share_one_open_file_and_none_is_left_open(registry, quay):
+async def test_clients_share_one_open_file_and_none_is_left_open(
+    registry: Registry, quay: Server
+) -> None:
     """Whether they read to the end, leave in between, or come when it is over."""
     gate = asyncio.Event()
     quay.on(BLOB_PATH, halting(gate, BLOB, 5000))
-    found = [await registry.blob(NAME, BLOB_DIGEST) for _ in range(20)]
+    found: list[Any] = [await registry.blob(NAME, BLOB_DIGEST) for _ in range(20)]
     pieces = [one.chunks(0, one.size) for one in found]
     assert all([await anext(one) for one in pieces])
     # The one that writes, and the one that all read from.
@@ -160,7 +185,7 @@ async def test_clients_share_one_open_file_and_none_is_left_open(registry, quay)
     assert open_blobs() == []
 
 
-async def test_a_broken_transfer_goes_on_where_it_stopped(registry, quay):
+async def test_a_broken_transfer_goes_on_where_it_stopped(registry: Registry, quay: Server) -> None:
     """By a range, several times; the client sees none of it."""
     quay.on(BLOB_PATH, breaking(BLOB, 3000), breaking(BLOB, 7000), blob())
     assert await read(await registry.blob(NAME, BLOB_DIGEST)) == BLOB
@@ -168,10 +193,10 @@ async def test_a_broken_transfer_goes_on_where_it_stopped(registry, quay):
     assert ranges == [None, "bytes=3000-", "bytes=7000-"]
 
 
-async def test_a_rate_limit_in_the_middle_is_waited_for(registry, quay):
+async def test_a_rate_limit_in_the_middle_is_waited_for(registry: Registry, quay: Server) -> None:
     """It does not spoil what has arrived; that the blob is gone does."""
     quay.on(BLOB_PATH, breaking(BLOB, 3000), reply(429), blob())
-    found = await registry.blob(NAME, BLOB_DIGEST)
+    found: Any = await registry.blob(NAME, BLOB_DIGEST)
     assert await read(found) == BLOB
     other = Digest.of(BLOB[1:])
     quay.on(f"/v2/org/app/blobs/{other}", breaking(BLOB[1:], 3000), reply(404))
@@ -179,11 +204,12 @@ async def test_a_rate_limit_in_the_middle_is_waited_for(registry, quay):
         await read(await registry.blob(NAME, other))
 
 
-async def test_a_transfer_of_unknown_length_goes_on_too(registry, quay):
+async def test_a_transfer_of_unknown_length_goes_on_too(registry: Registry, quay: Server) -> None:
     """As long as something has come."""
 
-    async def breaking_stream(request):
+    async def breaking_stream(request: BaseRequest) -> Any:
         answer = await streamed(BLOB[:3000])(request)
+        assert request.transport
         request.transport.abort()
         return answer
 
@@ -191,10 +217,12 @@ async def test_a_transfer_of_unknown_length_goes_on_too(registry, quay):
     assert await read(await registry.blob(NAME, BLOB_DIGEST)) == BLOB
 
 
-async def test_a_transfer_that_never_ends_well_is_an_error(registry, quay, store, tmp_path):
+async def test_a_transfer_that_never_ends_well_is_an_error(
+    registry: Registry, quay: Server, store: FilesystemStore, tmp_path: Path
+) -> None:
     """The client's transfer breaks, nothing is stored, the next request starts anew."""
     quay.on(BLOB_PATH, breaking(BLOB, 3000), *[breaking(BLOB, 3000)] * 20)
-    found = await registry.blob(NAME, BLOB_DIGEST)
+    found: Any = await registry.blob(NAME, BLOB_DIGEST)
     with pytest.raises(UpstreamFailed, match=r"upstream quay\.io .*connection broke"):
         await read(found)
     assert await store.blobs.size(BLOB_DIGEST) is None
@@ -203,10 +231,12 @@ async def test_a_transfer_that_never_ends_well_is_an_error(registry, quay, store
     assert await read(await registry.blob(NAME, BLOB_DIGEST)) == BLOB
 
 
-async def test_wrong_content_never_arrives_whole(registry, quay, store, tmp_path):
+async def test_wrong_content_never_arrives_whole(
+    registry: Registry, quay: Server, store: FilesystemStore, tmp_path: Path
+) -> None:
     """The last byte is held back until the digest is verified."""
     quay.on(BLOB_PATH, blob(b"x" * len(BLOB)))
-    found = await registry.blob(NAME, BLOB_DIGEST)
+    found: Any = await registry.blob(NAME, BLOB_DIGEST)
     received = []
     with pytest.raises(UpstreamFailed, match=r"upstream quay\.io: .* has another digest"):
         received.extend([piece async for piece in found.chunks(0, found.size)])
@@ -215,40 +245,46 @@ async def test_wrong_content_never_arrives_whole(registry, quay, store, tmp_path
     assert list((tmp_path / "tmp").iterdir()) == []
 
 
-async def test_a_length_that_changes_in_the_middle_is_an_error(registry, quay, store):
+async def test_a_length_that_changes_in_the_middle_is_an_error(
+    registry: Registry, quay: Server, store: FilesystemStore
+) -> None:
     """A client was promised another one; it must not believe that it has the whole."""
     quay.on(BLOB_PATH, breaking(BLOB, 3000, promised=len(BLOB) + 5), blob())
-    found = await registry.blob(NAME, BLOB_DIGEST)
+    found: Any = await registry.blob(NAME, BLOB_DIGEST)
     with pytest.raises(UpstreamFailed, match="it promised 10245 bytes and sent 10240"):
         await read(found)
     assert await store.blobs.size(BLOB_DIGEST) is None
 
 
-async def test_a_size_that_upstream_does_not_tell(registry, quay):
+async def test_a_size_that_upstream_does_not_tell(registry: Registry, quay: Server) -> None:
     """Then clients wait for the end."""
     quay.on(BLOB_PATH, streamed(BLOB[:100], BLOB[100:]))
     assert await read(await registry.blob(NAME, BLOB_DIGEST)) == BLOB
 
 
-async def test_an_empty_blob_from_upstream(registry, quay):
+async def test_an_empty_blob_from_upstream(registry: Registry, quay: Server) -> None:
     """There is no last byte to hold back."""
     empty = Digest.of(b"")
     quay.on(f"/v2/org/app/blobs/{empty}", blob(b""))
     assert await read(await registry.blob(NAME, empty)) == b""
 
 
-async def test_content_that_is_cut_off_under_a_reader_is_an_error(registry, quay, store, tmp_path):
+async def test_content_that_is_cut_off_under_a_reader_is_an_error(
+    registry: Registry, quay: Server, store: FilesystemStore, tmp_path: Path
+) -> None:
     """A damaged disk makes no client wait for ever."""
-    found = await registry.blob(NAME, BLOB_DIGEST)
+    found: Any = await registry.blob(NAME, BLOB_DIGEST)
     pieces = found.chunks(0, found.size)
     await found.complete()
-    (data,) = tmp_path.rglob(f"{BLOB_DIGEST.hex}/data")
+    data = only(tmp_path, f"{BLOB_DIGEST.hex}/data")
     os.truncate(data, 100)
     with pytest.raises(EOFError, match="a blob ended at 100 of 10240 bytes"):
         [piece async for piece in pieces]
 
 
-async def test_a_full_disk_is_an_error_of_its_own(registry, store, tmp_path):
+async def test_a_full_disk_is_an_error_of_its_own(
+    registry: Registry, store: FilesystemStore, tmp_path: Path
+) -> None:
     """Whoever waits hears of the disk, not of upstream."""
     (tmp_path / "tmp").rmdir()
     (tmp_path / "tmp").touch()
@@ -256,7 +292,7 @@ async def test_a_full_disk_is_an_error_of_its_own(registry, store, tmp_path):
         await registry.blob(NAME, BLOB_DIGEST)
 
 
-async def test_what_upstream_lacks_is_unknown(registry, quay):
+async def test_what_upstream_lacks_is_unknown(registry: Registry, quay: Server) -> None:
     """And asked for again the next time."""
     quay.on(BLOB_PATH, reply(404))
     for _ in range(2):
@@ -270,7 +306,9 @@ async def test_what_upstream_lacks_is_unknown(registry, quay):
     assert await read(await registry.blob(NAME, BLOB_DIGEST)) == BLOB
 
 
-async def test_a_manifest_that_is_none_is_upstreams_failure(registry, quay):
+async def test_a_manifest_that_is_none_is_upstreams_failure(
+    registry: Registry, quay: Server
+) -> None:
     """It is not stored, and the client is not told that its request was wrong."""
     quay.on(V1_PATH, manifest(b"hello"))
     with pytest.raises(UpstreamFailed, match=r"quay\.io sends a manifest that is not valid"):
@@ -280,7 +318,9 @@ async def test_a_manifest_that_is_none_is_upstreams_failure(registry, quay):
         await registry.manifest(NAME, V1)
 
 
-async def test_a_push_while_upstream_is_asked_wins(registry, quay, store):
+async def test_a_push_while_upstream_is_asked_wins(
+    registry: Registry, quay: Server, store: FilesystemStore
+) -> None:
     """The request that waited gets the pushed image, and so does every later one."""
     gate = asyncio.Event()
     quay.on(V1_PATH, gated(gate, manifest()))
@@ -292,7 +332,9 @@ async def test_a_push_while_upstream_is_asked_wins(registry, quay, store):
     assert (await registry.manifest(NAME, V1)).raw == PUSHED
 
 
-async def test_deleting_the_pushed_tag_uncovers_upstreams(registry, store):
+async def test_deleting_the_pushed_tag_uncovers_upstreams(
+    registry: Registry, store: FilesystemStore
+) -> None:
     """Upstream's image of that tag is seen again."""
     assert (await registry.manifest(NAME, V1)).raw == MANIFEST
     await Registry(store).push_manifest(NAME, [V1], PUSHED, OCI_INDEX)
@@ -301,11 +343,13 @@ async def test_deleting_the_pushed_tag_uncovers_upstreams(registry, store):
     assert (await registry.manifest(NAME, V1)).raw == MANIFEST
 
 
-async def test_a_pushed_blob_is_served_without_upstream(registry, store, quay):
+async def test_a_pushed_blob_is_served_without_upstream(
+    registry: Registry, store: FilesystemStore, quay: Server
+) -> None:
     """It is the buildset's own."""
     upload = await Registry(store).start_upload(NAME)
 
-    async def body():
+    async def body() -> AsyncIterator[Any]:
         yield BLOB
 
     await upload.append(body())
@@ -314,9 +358,12 @@ async def test_a_pushed_blob_is_served_without_upstream(registry, store, quay):
     assert quay.asked == []
 
 
-async def test_a_blob_of_another_repository_is_not_fetched_again(registry, quay, pull_through):
+async def test_a_blob_of_another_repository_is_not_fetched_again(
+    registry: Registry, quay: Server, pull_through: PullThrough
+) -> None:
     """Upstream is asked whether this repository has it, and the stored copy is served."""
-    await (await registry.blob(NAME, BLOB_DIGEST)).complete()
+    pulled: Any = await registry.blob(NAME, BLOB_DIGEST)
+    await pulled.complete()
     with pytest.raises(BlobUnknown):
         await registry.blob(OTHER, BLOB_DIGEST)
     quay.on(OTHER_PATH, blob())
@@ -327,7 +374,9 @@ async def test_a_blob_of_another_repository_is_not_fetched_again(registry, quay,
     assert pull_through.counters.hits == {"blob": 10}
 
 
-async def test_a_blob_that_two_repositories_share_is_fetched_once(registry, quay, store):
+async def test_a_blob_that_two_repositories_share_is_fetched_once(
+    registry: Registry, quay: Server, store: FilesystemStore
+) -> None:
     """Also when both are asked at the same time; upstream tells that the second has it, too."""
     gate = asyncio.Event()
     quay.on(BLOB_PATH, halting(gate, BLOB, 1000))
@@ -343,7 +392,9 @@ async def test_a_blob_that_two_repositories_share_is_fetched_once(registry, quay
         assert await store.cached(name).layers.has(BLOB_DIGEST)
 
 
-async def test_a_shared_blob_that_the_first_repository_lacks(registry, quay):
+async def test_a_shared_blob_that_the_first_repository_lacks(
+    registry: Registry, quay: Server
+) -> None:
     """Who asks in the second one is served."""
     gate = asyncio.Event()
     quay.on(BLOB_PATH, gated(gate, reply(404)))
@@ -359,7 +410,9 @@ async def test_a_shared_blob_that_the_first_repository_lacks(registry, quay):
     assert await read(await having) == BLOB
 
 
-async def test_a_shared_blob_that_arrives_before_upstream_tells(registry, quay):
+async def test_a_shared_blob_that_arrives_before_upstream_tells(
+    registry: Registry, quay: Server
+) -> None:
     """It is served from the store then."""
     gates = asyncio.Event(), asyncio.Event()
     quay.on(BLOB_PATH, halting(gates[0], BLOB, 1000))
@@ -374,7 +427,9 @@ async def test_a_shared_blob_that_arrives_before_upstream_tells(registry, quay):
     assert [asked.method for asked in quay.asked].count("GET") == 1
 
 
-async def test_a_blob_of_another_repository_while_upstream_is_down(registry, quay):
+async def test_a_blob_of_another_repository_while_upstream_is_down(
+    registry: Registry, quay: Server
+) -> None:
     """It is served where an image that came from this repository refers to it, else it is not."""
     child = json.dumps(
         {
@@ -391,8 +446,9 @@ async def test_a_blob_of_another_repository_while_upstream_is_down(registry, qua
     }
     index = json.dumps({"schemaVersion": 2, "manifests": [entry, lost]}).encode()
     quay.on("/v2/org/other/manifests/v1", manifest(index))
-    quay.on(f"/v2/org/other/manifests/{Digest.of(child)}", manifest(child, entry["mediaType"]))
-    await (await registry.blob(NAME, BLOB_DIGEST)).complete()
+    quay.on(f"/v2/org/other/manifests/{Digest.of(child)}", manifest(child, str(entry["mediaType"])))
+    pulled: Any = await registry.blob(NAME, BLOB_DIGEST)
+    await pulled.complete()
     await registry.manifest(OTHER, V1)
     quay.on(OTHER_PATH, reply(503))
     with pytest.raises(UpstreamFailed):
@@ -402,17 +458,18 @@ async def test_a_blob_of_another_repository_while_upstream_is_down(registry, qua
     assert await read(await registry.blob(OTHER, BLOB_DIGEST)) == BLOB
 
 
-async def test_a_size_is_told_without_a_fetch(registry, quay):
+async def test_a_size_is_told_without_a_fetch(registry: Registry, quay: Server) -> None:
     """HEAD of what is not here is answered by upstream's HEAD."""
     assert await registry.blob_size(NAME, BLOB_DIGEST) == len(BLOB)
     assert [asked.method for asked in quay.asked] == ["HEAD"]
     with pytest.raises(BlobUnknown):
         await registry.promised_size(NAME, BLOB_DIGEST)
-    await (await registry.blob(NAME, BLOB_DIGEST)).complete()
+    pulled: Any = await registry.blob(NAME, BLOB_DIGEST)
+    await pulled.complete()
     assert await registry.promised_size(NAME, BLOB_DIGEST) == len(BLOB)
 
 
-async def test_a_size_while_a_transfer_begins(registry, quay):
+async def test_a_size_while_a_transfer_begins(registry: Registry, quay: Server) -> None:
     """Before upstream answered the transfer, it is asked; afterwards the size is known."""
     gate = asyncio.Event()
     quay.on(BLOB_PATH, by_method(GET=gated(gate, blob()), HEAD=blob()))
@@ -420,11 +477,14 @@ async def test_a_size_while_a_transfer_begins(registry, quay):
     await eventually(lambda: quay.asked)
     assert await registry.blob_size(NAME, BLOB_DIGEST) == len(BLOB)
     gate.set()
-    await (await waiting).complete()
+    pulled: Any = await waiting
+    await pulled.complete()
     assert [asked.method for asked in quay.asked] == ["GET", "HEAD"]
 
 
-async def test_a_pushed_image_may_use_upstreams_layers(registry, store):
+async def test_a_pushed_image_may_use_upstreams_layers(
+    registry: Registry, store: FilesystemStore
+) -> None:
     """A layer that the client left out because upstream has it becomes a pushed one."""
     image = json.dumps(
         {
@@ -438,7 +498,7 @@ async def test_a_pushed_image_may_use_upstreams_layers(registry, store):
     assert await store.blobs.size(BLOB_DIGEST) == len(BLOB)
 
 
-async def test_other_repositories_never_reach_upstream(registry, quay):
+async def test_other_repositories_never_reach_upstream(registry: Registry, quay: Server) -> None:
     """Only configured registries are asked."""
     other = RepositoryName("example.com/app")
     with pytest.raises(ManifestUnknown):
@@ -448,7 +508,7 @@ async def test_other_repositories_never_reach_upstream(registry, quay):
     assert quay.asked == []
 
 
-async def test_a_blob_behind_a_redirect(registry, quay, storage):
+async def test_a_blob_behind_a_redirect(registry: Registry, quay: Server, storage: Server) -> None:
     """Registries send clients on to storage; what is there is verified like anything else."""
     quay.on(BLOB_PATH, redirect(f"{storage.url}/signed?key=1"))
     storage.on("/signed", blob())
@@ -456,7 +516,9 @@ async def test_a_blob_behind_a_redirect(registry, quay, storage):
 
 
 @pytest.mark.parametrize("target", ["http://169.254.169.254/x", "https://[fe80::1]/x"])
-async def test_a_redirect_to_the_host_itself_is_refused(registry, quay, target):
+async def test_a_redirect_to_the_host_itself_is_refused(
+    registry: Registry, quay: Server, target: str
+) -> None:
     """A registry cannot make this one read what clouds tell their machines."""
     quay.on(BLOB_PATH, redirect(target))
     quay.on(V1_PATH, redirect(target))
@@ -466,7 +528,9 @@ async def test_a_redirect_to_the_host_itself_is_refused(registry, quay, target):
         await registry.manifest(NAME, V1)
 
 
-async def test_closing_stops_transfers_and_tells_who_waits(store, quay, connect, tmp_path):
+async def test_closing_stops_transfers_and_tells_who_waits(
+    store: FilesystemStore, quay: Server, connect: Callable[..., Any], tmp_path: Path
+) -> None:
     """Nothing is left half-written."""
     gate = asyncio.Event()
     quay.on(BLOB_PATH, halting(gate, BLOB, 1000))
@@ -482,7 +546,9 @@ async def test_closing_stops_transfers_and_tells_who_waits(store, quay, connect,
     gate.set()
 
 
-async def test_a_failure_that_nobody_waits_for_is_no_noise(registry, quay):
+async def test_a_failure_that_nobody_waits_for_is_no_noise(
+    registry: Registry, quay: Server
+) -> None:
     """Clients that left are not missed."""
     noise = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: noise.append(context))

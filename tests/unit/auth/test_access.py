@@ -2,6 +2,7 @@
 """The policy of an endpoint, as a table: who, what, where, and the verdict."""
 
 from ipaddress import ip_network
+from typing import Any
 
 import pytest
 from buildset_registry.auth.access import ANONYMOUS, Access, Identity, Policy, Role, Scheme, Verdict
@@ -52,13 +53,20 @@ HALF = {"private_hosts": frozenset({"quay.io"})}
         (Role.SINGLE, CLOSED, WRITES_APP, Access.DELETE, OTHER, Verdict.LOGIN),
     ],
 )
-def test_who_may_do_what(role, settings, who, access, repository, verdict):
+def test_who_may_do_what(
+    role: Role,
+    settings: dict[str, Any],
+    who: Identity,
+    access: Access,
+    repository: RepositoryName | None,
+    verdict: Verdict,
+) -> None:
     """A token's scopes count instead of its holder's rights."""
     assert Policy(endpoint=role, **settings).decide(who, access, repository) is verdict
 
 
 ORG_READER = Rights([Rule(frozenset({"ci"}), ["org/app"], frozenset({"pull"}))])
-RULED = {"anonymous_pull": False, "rights": ORG_READER}
+RULED: dict[str, Any] = {"anonymous_pull": False, "rights": ORG_READER}
 
 
 @pytest.mark.parametrize(
@@ -72,7 +80,9 @@ RULED = {"anonymous_pull": False, "rights": ORG_READER}
         (Access.CATALOG, None, Verdict.DENY),
     ],
 )
-def test_a_user_is_held_to_the_rules(access, repository, verdict):
+def test_a_user_is_held_to_the_rules(
+    access: Access, repository: RepositoryName | None, verdict: Verdict
+) -> None:
     """Who is known and may not hears 403: no other login of this user helps."""
     assert Policy(endpoint=Role.SINGLE, **RULED).decide(USER, access, repository) is verdict
 
@@ -94,7 +104,9 @@ def test_a_user_is_held_to_the_rules(access, repository, verdict):
         ({**CLOSED, "external": True}, WRITES_APP, None, False),
     ],
 )
-def test_what_may_be_mounted(settings, who, source, allowed):
+def test_what_may_be_mounted(
+    settings: dict[str, Any], who: Identity, source: RepositoryName | None, allowed: bool
+) -> None:
     """A mount shows the content, so what cannot be pulled cannot be mounted."""
     assert Policy(endpoint=Role.SINGLE, **settings).may_mount(who, source) is allowed
 
@@ -113,7 +125,9 @@ def test_what_may_be_mounted(settings, who, source, allowed):
         (Role.PULL, {"external": True, **CLOSED}, Scheme.BEARER),
     ],
 )
-def test_how_an_endpoint_asks_for_credentials(role, settings, scheme):
+def test_how_an_endpoint_asks_for_credentials(
+    role: Role, settings: dict[str, Any], scheme: Scheme
+) -> None:
     """By the token protocol where some need a login and others do not."""
     assert Policy(endpoint=role, **settings).challenge_scheme is scheme
 
@@ -131,7 +145,7 @@ def test_how_an_endpoint_asks_for_credentials(role, settings, scheme):
         (["10.0.0.0/8"], "", False),
     ],
 )
-def test_where_clients_may_come_from(networks, address, allowed):
+def test_where_clients_may_come_from(networks: list[str], address: str, allowed: bool) -> None:
     """An IPv4 client of a dual-stack listener counts by its IPv4 address; unknown is refused."""
     policy = Policy(endpoint=Role.PULL, allowed_networks=tuple(map(ip_network, networks)))
     assert policy.network_allowed(address) is allowed

@@ -2,6 +2,8 @@
 """From an Authorization header to who asks, and from that to a token."""
 
 from base64 import b64encode
+from collections.abc import Callable
+from typing import Any
 
 import bcrypt
 import pytest
@@ -13,22 +15,22 @@ from buildset_registry.auth.tokens import Signing, Tokens
 from buildset_registry.errors import Unauthorized
 
 
-def basic(user, password):
+def basic(user: str, password: str) -> str:
     return "Basic " + b64encode(f"{user}:{password}".encode()).decode()
 
 
 @pytest.fixture(scope="module")
-def htpasswd(tmp_path_factory):
+def htpasswd(tmp_path_factory: pytest.TempPathFactory) -> Htpasswd:
     file = tmp_path_factory.mktemp("auth") / "htpasswd"
     file.write_text(f"ci:{bcrypt.hashpw(b'secret', bcrypt.gensalt(4)).decode()}\n")
     return Htpasswd(file)
 
 
 @pytest.fixture
-def make(htpasswd):
+def make(htpasswd: Htpasswd) -> Callable[..., Any]:
     """Make an authenticator of an endpoint; settings are the policy's."""
 
-    def authenticator(endpoint=Role.SINGLE, **settings):
+    def authenticator(endpoint: Role = Role.SINGLE, **settings: Any) -> Authenticator:
         policy = Policy(endpoint=endpoint, **settings)
         return Authenticator(htpasswd, Tokens(Signing(b"k" * 32, "registry", 300, 3000)), policy)
 
@@ -36,13 +38,15 @@ def make(htpasswd):
 
 
 @pytest.mark.parametrize("access", Access)
-async def test_the_right_password_says_who_asks(make, access):
+async def test_the_right_password_says_who_asks(make: Callable[..., Any], access: Access) -> None:
     """Whatever is asked for."""
     assert (await make().authenticate(basic("ci", "secret"), access)).name == "ci"
 
 
 @pytest.mark.parametrize("access", Access)
-async def test_a_known_user_with_a_wrong_password_is_refused(make, access):
+async def test_a_known_user_with_a_wrong_password_is_refused(
+    make: Callable[..., Any], access: Access
+) -> None:
     """Never taken for nobody, so that a typing error is noticed."""
     with pytest.raises(Unauthorized):
         await make().authenticate(basic("ci", "wrong"), access)
@@ -58,7 +62,9 @@ async def test_a_known_user_with_a_wrong_password_is_refused(make, access):
         (False, Access.PULL, False),
     ],
 )
-async def test_foreign_credentials_pull_as_nobody(make, anonymous_pull, access, welcome):
+async def test_foreign_credentials_pull_as_nobody(
+    make: Callable[..., Any], anonymous_pull: bool, access: Access, welcome: bool
+) -> None:
     """docker sends a mirror its credentials of Docker Hub."""
     authenticator = make(anonymous_pull=anonymous_pull)
     if welcome:
@@ -79,7 +85,9 @@ async def test_foreign_credentials_pull_as_nobody(make, anonymous_pull, access, 
         (None, "push", set()),
     ],
 )
-async def test_a_token_for_what_the_caller_may_do(make, who, asked, granted):
+async def test_a_token_for_what_the_caller_may_do(
+    make: Callable[..., Any], who: str | None, asked: str, granted: set[str]
+) -> None:
     """Less than was asked for, where the caller may not do it all."""
     authenticator = make()
     grant = await authenticator.grant(who, [f"repository:org/app:{asked}", "nonsense"])
@@ -87,7 +95,7 @@ async def test_a_token_for_what_the_caller_may_do(make, who, asked, granted):
     assert identity.scopes == {"org/app": granted}
 
 
-async def test_a_wrong_password_gets_no_token(make):
+async def test_a_wrong_password_gets_no_token(make: Callable[..., Any]) -> None:
     """Nor does a token get another one."""
     authenticator = make()
     with pytest.raises(Unauthorized):
@@ -97,13 +105,13 @@ async def test_a_wrong_password_gets_no_token(make):
         await authenticator.grant(f"Bearer {grant.token.token}", [])
 
 
-async def test_a_login_fails_for_a_name_that_is_not_known(make):
+async def test_a_login_fails_for_a_name_that_is_not_known(make: Callable[..., Any]) -> None:
     """A login asks for no scope; a pull with foreign credentials does."""
     with pytest.raises(Unauthorized):
         await make().grant(basic("hub", "x"), [])
 
 
-async def test_a_refresh_token_gets_tokens_without_the_password(make):
+async def test_a_refresh_token_gets_tokens_without_the_password(make: Callable[..., Any]) -> None:
     """For those who asked for one, and said who they are."""
     authenticator = make()
     assert (await authenticator.grant(basic("ci", "secret"), [])).refresh_token is None
@@ -117,7 +125,7 @@ async def test_a_refresh_token_gets_tokens_without_the_password(make):
             authenticator.refresh(wrong, [])
 
 
-async def test_a_token_holds_what_the_rules_give(make):
+async def test_a_token_holds_what_the_rules_give(make: Callable[..., Any]) -> None:
     """No more than its user may do where."""
     rights = Rights([Rule(frozenset({"ci"}), ["org/*"], frozenset({"pull", "push"}))])
     authenticator = make(anonymous_pull=False, rights=rights)
@@ -128,7 +136,7 @@ async def test_a_token_holds_what_the_rules_give(make):
     assert not identity.catalog
 
 
-def test_the_challenge_says_how_to_log_in(make):
+def test_the_challenge_says_how_to_log_in(make: Callable[..., Any]) -> None:
     """Bearer with the scope that is missing, or Basic."""
     bearer = make().challenge("https://r:5000", "repository:a:pull", "invalid_token")
     assert bearer == (
@@ -138,12 +146,12 @@ def test_the_challenge_says_how_to_log_in(make):
     assert make(Role.PUSH).challenge("https://r:5000") == 'Basic realm="buildset-registry"'
 
 
-def test_a_challenge_holds_nothing_that_ends_it(make):
+def test_a_challenge_holds_nothing_that_ends_it(make: Callable[..., Any]) -> None:
     """The Host header is the client's."""
     assert '"' not in make().challenge('https://r"\r\nX: "').split("=", 1)[1].split(",")[0][1:-1]
 
 
-async def test_a_registry_without_users_lets_nobody_write(make):
+async def test_a_registry_without_users_lets_nobody_write(make: Callable[..., Any]) -> None:
     """Reading stays as the policy says."""
     tokens = Tokens(Signing(b"k" * 32, "registry", 300, 3000))
     authenticator = Authenticator(None, tokens, Policy(endpoint=Role.PULL))

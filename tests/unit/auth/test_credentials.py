@@ -8,7 +8,7 @@ from buildset_registry.auth.credentials import Basic, Bearer, parse_authorizatio
 from buildset_registry.errors import Unauthorized
 
 
-def basic(pair):
+def basic(pair: str) -> str:
     return "Basic " + b64encode(pair.encode()).decode()
 
 
@@ -27,18 +27,18 @@ def basic(pair):
         ("bearer  abc ", Bearer("abc")),
     ],
 )
-def test_what_a_header_holds(header, credentials):
+def test_what_a_header_holds(header: str | None, credentials: Basic | Bearer | None) -> None:
     """The scheme's case does not count; docker's empty pair is nobody."""
     assert parse_authorization(header) == credentials
 
 
 @pytest.mark.parametrize("header", ["Digest x", "Basic !", basic("no-colon"), "Basic /w==", "x"])
-def test_a_malformed_header_is_refused(header):
+def test_a_malformed_header_is_refused(header: str) -> None:
     """Never taken for nobody: the client meant to say who it is."""
     with pytest.raises(Unauthorized):
         parse_authorization(header)
 
 
-def test_secrets_are_in_no_repr():
+def test_secrets_are_in_no_repr() -> None:
     """A traceback or a log line cannot give them away."""
     assert "secret" not in repr(Basic("ci", "secret")) + repr(Bearer("secret"))

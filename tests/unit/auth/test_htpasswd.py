@@ -5,6 +5,7 @@ import asyncio
 import logging
 import os
 import time
+from pathlib import Path
 
 import bcrypt
 import pytest
@@ -15,37 +16,37 @@ from buildset_registry.errors import ConfigError, TooManyRequests
 class Clock:
     """A clock that the test sets."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.now = 1000.0
 
-    def __call__(self):
+    def __call__(self) -> float:
         return self.now
 
 
-def hashed(password, cost=4, prefix=b"2b"):
+def hashed(password: str, cost: int = 4, prefix: bytes = b"2b") -> str:
     return bcrypt.hashpw(password.encode(), bcrypt.gensalt(cost, prefix)).decode()
 
 
 @pytest.fixture
-def clock():
+def clock() -> Clock:
     return Clock()
 
 
 @pytest.fixture
-def file(tmp_path):
+def file(tmp_path: Path) -> Path:
     path = tmp_path / "htpasswd"
     path.write_text(f"ci:{hashed('secret')}\n")
     return path
 
 
-def rewrite(file, text):
+def rewrite(file: Path, text: str) -> None:
     """Replace the file, in a way that stat shows however fast the test is."""
     file.write_text(text)
     later = file.stat().st_mtime_ns + 1_000_000_000
     os.utime(file, ns=(later, later))
 
 
-async def test_a_password_is_checked(file, clock):
+async def test_a_password_is_checked(file: Path, clock: Clock) -> None:
     """The right one of a known user, and no other."""
     users = Htpasswd(file, clock)
     assert await users.verify("ci", "secret")
@@ -55,14 +56,14 @@ async def test_a_password_is_checked(file, clock):
 
 
 @pytest.mark.parametrize("prefix", ["$2a$", "$2b$", "$2y$"])
-async def test_every_bcrypt_of_htpasswd_is_read(tmp_path, prefix):
+async def test_every_bcrypt_of_htpasswd_is_read(tmp_path: Path, prefix: str) -> None:
     """Apache's htpasswd writes 2y, others 2a and 2b."""
     file = tmp_path / "htpasswd"
     file.write_text(f"ci:{prefix}{hashed('secret')[4:]}\n")
     assert await Htpasswd(file).verify("ci", "secret")
 
 
-async def test_a_verified_pair_is_remembered(tmp_path):
+async def test_a_verified_pair_is_remembered(tmp_path: Path) -> None:
     """A thousand times faster than bcrypt, and the figures are of one run."""
     file = tmp_path / "htpasswd"
     file.write_text(f"ci:{hashed('secret', cost=10)}\n")
@@ -78,7 +79,7 @@ async def test_a_verified_pair_is_remembered(tmp_path):
     assert remembered < checked / 100
 
 
-async def test_what_is_remembered_ends(file, clock):
+async def test_what_is_remembered_ends(file: Path, clock: Clock) -> None:
     """After a while the password is checked again."""
     users = Htpasswd(file, clock)
     assert await users.verify("ci", "secret")
@@ -88,7 +89,7 @@ async def test_what_is_remembered_ends(file, clock):
     assert not users.cached("ci", "secret")
 
 
-async def test_a_changed_file_takes_effect(file, clock):
+async def test_a_changed_file_takes_effect(file: Path, clock: Clock) -> None:
     """A new user gets in, a changed password counts at once, a removed user stays out."""
     users = Htpasswd(file, clock)
     assert await users.verify("ci", "secret")
@@ -103,16 +104,23 @@ async def test_a_changed_file_takes_effect(file, clock):
     assert not await users.verify("ci", "changed")
 
 
-async def test_a_file_that_breaks_leaves_the_users(file, clock, caplog):
+def remove(file: Path) -> None:
+    """Remove the file while the users are in use."""
+    file.unlink()
+
+
+async def test_a_file_that_breaks_leaves_the_users(
+    file: Path, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
     """An editor's half-written file locks nobody out; the log says so."""
     users = Htpasswd(file, clock)
-    file.unlink()
+    remove(file)
     clock.now += 2
     assert await users.verify("ci", "secret")
     assert "the users stay as they were" in caplog.text
 
 
-async def test_requests_at_once_share_one_check(file):
+async def test_requests_at_once_share_one_check(file: Path) -> None:
     """Fifty clients of one user cost one bcrypt; one that leaves spoils it for none."""
     users = Htpasswd(file)
     waiting = [asyncio.create_task(users.verify("ci", "secret")) for _ in range(50)]
@@ -123,7 +131,7 @@ async def test_requests_at_once_share_one_check(file):
     assert results[1:] == [True] * 49
 
 
-async def test_a_long_password_counts_by_what_bcrypt_reads(tmp_path):
+async def test_a_long_password_counts_by_what_bcrypt_reads(tmp_path: Path) -> None:
     """htpasswd -B hashes 72 bytes, so whoever set a longer one logs in with it."""
     file = tmp_path / "htpasswd"
     password = "ä" * 36
@@ -133,7 +141,7 @@ async def test_a_long_password_counts_by_what_bcrypt_reads(tmp_path):
     assert not await users.verify("ci", password[:-1])
 
 
-async def test_a_flood_of_wrong_passwords_does_not_hold_others_up(tmp_path):
+async def test_a_flood_of_wrong_passwords_does_not_hold_others_up(tmp_path: Path) -> None:
     """Who waits has a turn after one of the flood's, not after all; too many are told to wait."""
     file = tmp_path / "htpasswd"
     file.write_text(f"ci:{hashed('secret', cost=8)}\n")
@@ -151,7 +159,7 @@ async def test_a_flood_of_wrong_passwords_does_not_hold_others_up(tmp_path):
     users.close()
 
 
-async def test_a_wrong_password_that_is_repeated_costs_one_check(file, clock):
+async def test_a_wrong_password_that_is_repeated_costs_one_check(file: Path, clock: Clock) -> None:
     """A client with a stale password sends it with every request; changing it counts at once."""
     users = Htpasswd(file, clock)
     assert not await users.verify("ci", "wrong")
@@ -162,7 +170,7 @@ async def test_a_wrong_password_that_is_repeated_costs_one_check(file, clock):
         await users.verify("ci", "wrong")
 
 
-async def test_an_unknown_user_costs_as_much_as_a_known_one(tmp_path):
+async def test_an_unknown_user_costs_as_much_as_a_known_one(tmp_path: Path) -> None:
     """So that the time does not tell which users there are."""
     file = tmp_path / "htpasswd"
     file.write_text(f"ci:{hashed('secret', cost=9)}\n")
@@ -176,7 +184,7 @@ async def test_an_unknown_user_costs_as_much_as_a_known_one(tmp_path):
     assert 0.2 < times[0] / times[1] < 5
 
 
-def test_what_a_file_may_hold(caplog):
+def test_what_a_file_may_hold(caplog: pytest.LogCaptureFixture) -> None:
     """Comments and empty lines are left out; another hash than bcrypt locks its user out."""
     caplog.set_level(logging.WARNING)
     good = hashed("x")
@@ -186,14 +194,14 @@ def test_what_a_file_may_hold(caplog):
 
 
 @pytest.mark.parametrize("text", ["no colon\n", ":hash\n"])
-def test_a_malformed_line_is_named(text):
+def test_a_malformed_line_is_named(text: str) -> None:
     """By its number, and without what it holds."""
     with pytest.raises(ConfigError, match="htpasswd, line 1: not user:hash"):
         parse(text, "htpasswd")
 
 
 @pytest.mark.parametrize("content", [None, b"\xff\xfe"])
-def test_a_file_that_cannot_be_read_is_one_line(tmp_path, content):
+def test_a_file_that_cannot_be_read_is_one_line(tmp_path: Path, content: bytes | None) -> None:
     """Missing, or no text."""
     file = tmp_path / "htpasswd"
     if content is not None:
@@ -202,7 +210,7 @@ def test_a_file_that_cannot_be_read_is_one_line(tmp_path, content):
         Htpasswd(file)
 
 
-async def test_a_hash_that_is_broken_lets_nobody_in(tmp_path):
+async def test_a_hash_that_is_broken_lets_nobody_in(tmp_path: Path) -> None:
     """bcrypt refuses it; so do we."""
     file = tmp_path / "htpasswd"
     file.write_text("ci:$2b$99$nonsense\n")

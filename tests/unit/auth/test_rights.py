@@ -6,7 +6,11 @@ from buildset_registry.auth.rights import Rights, Rule
 from buildset_registry.oci.names import RepositoryName
 
 
-def rule(patterns, actions=("pull",), users=("*",)):
+def rule(
+    patterns: list[str],
+    actions: list[str] | tuple[str] = ("pull",),
+    users: list[str] | tuple[str] = ("*",),
+) -> Rule:
     return Rule(frozenset(users), patterns, frozenset(actions))
 
 
@@ -33,12 +37,12 @@ def rule(patterns, actions=("pull",), users=("*",)):
         ("app", "library/app", True),
     ],
 )
-def test_what_a_pattern_matches(pattern, name, matches):
+def test_what_a_pattern_matches(pattern: str, name: str, matches: bool) -> None:
     """Names as they are stored; both names of an official image of Docker Hub count."""
     assert Rights([rule([pattern])]).allow("ci", "pull", RepositoryName(name)) is matches
 
 
-def test_rules_add_up():
+def test_rules_add_up() -> None:
     """Each gives; none takes away what another one gave."""
     rights = Rights(
         [
@@ -56,13 +60,13 @@ def test_rules_add_up():
     assert not rights.allow("ci", "push", RepositoryName("other"))
 
 
-def test_without_rules_every_user_may_do_everything():
+def test_without_rules_every_user_may_do_everything() -> None:
     """As a buildset's registry has it."""
     assert Rights().allow("ci", "delete", RepositoryName("any/thing"))
     assert Rights().pull_everything("ci")
 
 
-def test_who_may_see_every_repository():
+def test_who_may_see_every_repository() -> None:
     """Who may pull ``**``; patterns that happen to cover what is there do not count."""
     rights = Rights([rule(["**"], ["pull"], ["all"]), rule(["*", "*/**"]), rule(["**"], ["push"])])
     assert rights.pull_everything("all")

@@ -4,6 +4,7 @@
 import base64
 import json
 import time
+from typing import Any
 
 import jwt
 import pytest
@@ -18,30 +19,30 @@ APP = RepositoryName("org/app")
 class Clock:
     """A clock that the test sets."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.now = time.time()
 
-    def __call__(self):
+    def __call__(self) -> float:
         return self.now
 
 
 @pytest.fixture
-def clock():
+def clock() -> Clock:
     return Clock()
 
 
 @pytest.fixture
-def tokens(clock):
+def tokens(clock: Clock) -> Tokens:
     return Tokens(Signing(KEY, "registry", 300, refresh_seconds=3000), clock)
 
 
-def scope(text):
+def scope(text: str) -> Scope:
     found = parse_scope(text)
     assert found is not None
     return found
 
 
-def claims(clock, **changes):
+def claims(clock: Clock, **changes: Any) -> dict[str, Any]:
     now = int(clock())
     valid = {
         "iss": "registry",
@@ -73,23 +74,23 @@ def claims(clock, **changes):
         ("", None),
     ],
 )
-def test_what_a_scope_asks_for(text, parsed):
+def test_what_a_scope_asks_for(text: str, parsed: Scope | None) -> None:
     """What is not understood is left out, as the token protocol has it."""
     assert parse_scope(text) == parsed
 
 
-def test_a_token_grants_what_it_was_issued_for(tokens):
+def test_a_token_grants_what_it_was_issued_for(tokens: Tokens) -> None:
     """Its holder's name, actions by repository, and the catalog if it says so."""
     issued = tokens.issue("ci", [scope("repository:docker.io/org/app:pull,push")])
     identity = tokens.verify(issued.token)
     assert identity.name == "ci"
-    assert identity.scopes == {APP: {"pull", "push"}}
+    assert identity.scopes == {APP: frozenset({"pull", "push"})}
     assert not identity.catalog
     assert tokens.verify(tokens.issue(None, [scope("registry:catalog:*")]).token).catalog
     assert tokens.verify(tokens.issue(None, []).token).name is None
 
 
-def test_a_token_ends(tokens, clock):
+def test_a_token_ends(tokens: Tokens, clock: Clock) -> None:
     """Also one that was verified before."""
     issued = tokens.issue("ci", [])
     tokens.verify(issued.token)
@@ -115,19 +116,23 @@ def test_a_token_ends(tokens, clock):
     ],
 )
 @pytest.mark.filterwarnings("ignore::jwt.warnings.InsecureKeyLengthWarning")
-def test_a_forged_or_foreign_token_is_refused(tokens, clock, changes, key, algorithm):
+def test_a_forged_or_foreign_token_is_refused(
+    tokens: Tokens, clock: Clock, changes: dict[str, Any], key: Any, algorithm: str
+) -> None:
     """Another key, algorithm, issuer, audience, no algorithm at all, expired or not yet valid."""
     token = jwt.encode(claims(clock, **changes), key, algorithm)
     with pytest.raises(Unauthorized):
         tokens.verify(token)
 
 
-def test_the_claims_of_the_forgeries_are_good_otherwise(tokens, clock):
+def test_the_claims_of_the_forgeries_are_good_otherwise(tokens: Tokens, clock: Clock) -> None:
     """So that each row above fails for its own reason."""
-    assert tokens.verify(jwt.encode(claims(clock), KEY, "HS256")).scopes == {APP: {"pull"}}
+    assert tokens.verify(jwt.encode(claims(clock), KEY, "HS256")).scopes == {
+        APP: frozenset({"pull"})
+    }
 
 
-def test_a_token_with_other_claims_and_the_old_signature_is_refused(tokens):
+def test_a_token_with_other_claims_and_the_old_signature_is_refused(tokens: Tokens) -> None:
     """The signature covers what is granted."""
     head, _, signature = tokens.issue("ci", []).token.split(".")
     forged = base64.urlsafe_b64encode(json.dumps({"sub": "root"}).encode()).decode().rstrip("=")
@@ -136,7 +141,7 @@ def test_a_token_with_other_claims_and_the_old_signature_is_refused(tokens):
 
 
 @pytest.mark.parametrize("token", ["", "a", "a.b", "a.b.c", "ä.b.c", "." * 10_000])
-def test_nonsense_is_refused(tokens, token):
+def test_nonsense_is_refused(tokens: Tokens, token: str) -> None:
     """With the same answer as a forgery."""
     with pytest.raises(Unauthorized):
         tokens.verify(token)
@@ -155,16 +160,19 @@ def test_nonsense_is_refused(tokens, token):
         [{"type": "registry", "name": "catalog", "actions": []}],
     ],
 )
-def test_access_that_is_not_understood_grants_nothing(tokens, clock, access):
+def test_access_that_is_not_understood_grants_nothing(
+    tokens: Tokens, clock: Clock, access: list[Any] | str | None
+) -> None:
     """Nor does it break the server."""
     identity = tokens.verify(jwt.encode(claims(clock, access=access), KEY, "HS256"))
     assert (identity.scopes, identity.catalog) == ({}, False)
 
 
-def test_a_refresh_token_stands_for_its_user(tokens, clock):
+def test_a_refresh_token_stands_for_its_user(tokens: Tokens, clock: Clock) -> None:
     """Until it expires, or the password is another one, or the user is gone."""
     stamps = {"ci": "hash"}
     token = tokens.issue_refresh("ci", "hash")
+    assert token
     assert tokens.refresh_user(token, stamps.get) == "ci"
     for changed in ({"ci": "another"}, {}):
         with pytest.raises(Unauthorized):
@@ -174,14 +182,16 @@ def test_a_refresh_token_stands_for_its_user(tokens, clock):
         tokens.refresh_user(token, stamps.get)
 
 
-def test_a_refresh_token_opens_nothing_and_an_access_token_refreshes_nothing(tokens):
+def test_a_refresh_token_opens_nothing_and_an_access_token_refreshes_nothing(
+    tokens: Tokens,
+) -> None:
     """Each is for its own use."""
     with pytest.raises(Unauthorized):
-        tokens.verify(tokens.issue_refresh("ci", "hash"))
+        tokens.verify(str(tokens.issue_refresh("ci", "hash")))
     with pytest.raises(Unauthorized):
         tokens.refresh_user(tokens.issue("ci", []).token, {"ci": "hash"}.get)
 
 
-def test_no_refresh_token_where_none_are_wanted():
+def test_no_refresh_token_where_none_are_wanted() -> None:
     """Where the key ends with the process, a client would be locked out after a restart."""
     assert Tokens(Signing(KEY, "registry", 300)).issue_refresh("ci", "hash") is None

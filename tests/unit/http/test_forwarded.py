@@ -34,7 +34,7 @@ HOST = {"host": "10.0.0.1:5000"}
         ({"forwarded": 'for="_a,b";host=r'}, "http://r"),
     ],
 )
-def test_the_first_proxy_says_it(headers, origin):
+def test_the_first_proxy_says_it(headers: dict[str, str], origin: str) -> None:
     """Host and scheme are what clients wrote, with the port where it is told apart."""
     assert outside(HOST | headers, "http") == Outside(origin, "")
 
@@ -53,11 +53,11 @@ def test_the_first_proxy_says_it(headers, origin):
         {"forwarded": '"' * 5000},
     ],
 )
-def test_what_is_malformed_counts_as_absent(headers):
+def test_what_is_malformed_counts_as_absent(headers: dict[str, str]) -> None:
     """No header can put anything but an address into an answer."""
     assert outside(HOST | headers, "http") == Outside("http://10.0.0.1:5000", "")
 
 
-def test_a_prefix_and_no_host():
+def test_a_prefix_and_no_host() -> None:
     """HTTP/1.0 knows no Host."""
     assert outside({"x-forwarded-prefix": "/a/b/"}, "https") == Outside("https://localhost", "/a/b")

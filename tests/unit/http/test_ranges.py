@@ -22,7 +22,9 @@ from hypothesis import strategies as st
         ("bytes=1-2,20-30", [(1, 3)]),
     ],
 )
-def test_ranges_are_spans_in_the_order_asked_for(header, expected):
+def test_ranges_are_spans_in_the_order_asked_for(
+    header: str, expected: list[tuple[int, int]]
+) -> None:
     """Empty elements of the list are allowed; what lies outside is left out."""
     assert parse_ranges(header, 10) == expected
 
@@ -42,7 +44,7 @@ def test_ranges_are_spans_in_the_order_asked_for(header, expected):
         "bytes=" + ",".join("1-1" for _ in range(1025)),
     ],
 )
-def test_what_is_not_understood_or_excessive_means_the_whole(header):
+def test_what_is_not_understood_or_excessive_means_the_whole(header: str | None) -> None:
     """RFC 9110 lets a server ignore it; ranges that overlap would send more than there is."""
     assert parse_ranges(header, 10) == []
 
@@ -51,7 +53,7 @@ def test_what_is_not_understood_or_excessive_means_the_whole(header):
     "header",
     ["bytes=10-", "bytes=99-100", "bytes=-0", "bytes=10-,20-", "bytes=4-2", "bytes=1-2,5-0"],
 )
-def test_a_range_outside_or_backwards_tells_the_size(header):
+def test_a_range_outside_or_backwards_tells_the_size(header: str) -> None:
     """The client learns how much there is."""
     with pytest.raises(RangeNotSatisfiable) as caught:
         parse_ranges(header, 10)
@@ -62,7 +64,7 @@ def test_a_range_outside_or_backwards_tells_the_size(header):
     st.lists(st.tuples(st.integers(0, 100), st.integers(0, 100)), min_size=1, max_size=5),
     st.integers(1, 100),
 )
-def test_ranges_never_leave_the_content(ranges, size):
+def test_ranges_never_leave_the_content(ranges: list[tuple[int, int]], size: int) -> None:
     """Whatever is asked, what is sent lies inside, is not empty and not more than the whole."""
     header = "bytes=" + ",".join(f"{first}-{last}" for first, last in ranges)
     try:
@@ -76,24 +78,24 @@ def test_ranges_never_leave_the_content(ranges, size):
     assert len(spans) == 1 or sum(end - start for start, end in spans) <= size
 
 
-def test_the_range_of_an_answer_includes_its_end():
+def test_the_range_of_an_answer_includes_its_end() -> None:
     """HTTP counts the last byte, we count what follows it."""
     assert content_range(2, 5, 10) == "bytes 2-4/10"
 
 
-def test_the_range_of_an_upload():
+def test_the_range_of_an_upload() -> None:
     """Nothing and one byte look the same, by the specification."""
     assert [upload_range(size) for size in (0, 1, 10)] == ["0-0", "0-0", "0-9"]
 
 
 @pytest.mark.parametrize("header", ["3-7", "bytes 3-7/*", "bytes=3-7/10", " 3-7 "])
-def test_a_chunk_is_its_start_and_its_length(header):
+def test_a_chunk_is_its_start_and_its_length(header: str) -> None:
     """Some clients write the unit and the whole size, as downloads do."""
     assert parse_chunk(header) == (3, 5)
 
 
 @pytest.mark.parametrize("header", ["", "7-3", "x", "3-", "-3", "1-" + "9" * 99])
-def test_a_chunk_that_is_no_range_is_refused(header):
+def test_a_chunk_that_is_no_range_is_refused(header: str) -> None:
     """The message shows what was sent."""
     with pytest.raises(BlobUploadInvalid, match="Content-Range"):
         parse_chunk(header)

@@ -2,6 +2,7 @@
 """Manifests: what is checked, what is kept, what they link to."""
 
 import json
+from typing import Any
 
 import pytest
 from buildset_registry.errors import ManifestInvalid, ManifestTooLarge
@@ -16,7 +17,9 @@ from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.manifest import MAX_MANIFEST, Manifest, stored_media_type
 
 
-def descriptor(content=b"x", media_type="application/x", **more):
+def descriptor(
+    content: bytes = b"x", media_type: str = "application/x", **more: Any
+) -> dict[str, Any]:
     return {
         "mediaType": media_type,
         "digest": str(Digest.of(content)),
@@ -25,11 +28,11 @@ def descriptor(content=b"x", media_type="application/x", **more):
     }
 
 
-def dump(**tree):
+def dump(**tree: Any) -> bytes:
     return json.dumps({"schemaVersion": 2, **tree}).encode()
 
 
-def test_an_image_links_its_config_and_its_layers():
+def test_an_image_links_its_config_and_its_layers() -> None:
     """Foreign layers need not be here, so they are no links."""
     raw = dump(
         mediaType=OCI_MANIFEST,
@@ -54,7 +57,7 @@ def test_an_image_links_its_config_and_its_layers():
     }
 
 
-def test_an_index_links_manifests_and_an_artifact_its_subject():
+def test_an_index_links_manifests_and_an_artifact_its_subject() -> None:
     """Links are told by kind, for pushes and for the collection of garbage."""
     raw = dump(manifests=[descriptor(b"m")], subject=descriptor(b"s"), artifactType="text/x")
     manifest = Manifest.parse(raw, OCI_INDEX, "sha512")
@@ -79,7 +82,9 @@ def test_an_index_links_manifests_and_an_artifact_its_subject():
         (dump(layers=3), "application/vnd.custom+json", "application/vnd.custom+json"),
     ],
 )
-def test_the_media_type_is_the_contents_own_or_the_headers(raw, content_type, media_type):
+def test_the_media_type_is_the_contents_own_or_the_headers(
+    raw: bytes, content_type: str, media_type: str
+) -> None:
     """Unknown types are kept as they are."""
     assert Manifest.parse(raw, content_type).media_type == media_type
 
@@ -101,13 +106,13 @@ def test_the_media_type_is_the_contents_own_or_the_headers(raw, content_type, me
         (b"{}", "application/vnd.docker.distribution.manifest.v1+prettyjws"),
     ],
 )
-def test_a_broken_manifest_of_a_known_type_is_refused(raw, content_type):
+def test_a_broken_manifest_of_a_known_type_is_refused(raw: bytes, content_type: str) -> None:
     """What clients would trip over later is refused at the push."""
     with pytest.raises(ManifestInvalid):
         Manifest.parse(raw, content_type)
 
 
-def test_a_manifest_has_at_most_4_mib():
+def test_a_manifest_has_at_most_4_mib() -> None:
     """One byte more is refused with a status of its own."""
     assert Manifest.parse(b" " * MAX_MANIFEST, "application/x").media_type == "application/x"
     with pytest.raises(ManifestTooLarge) as caught:
@@ -115,7 +120,7 @@ def test_a_manifest_has_at_most_4_mib():
     assert caught.value.status == 413
 
 
-def test_the_stored_media_type_is_what_the_bytes_tell():
+def test_the_stored_media_type_is_what_the_bytes_tell() -> None:
     """Content that tells nothing is plain octets."""
     assert stored_media_type(dump(manifests=[])) == OCI_INDEX
     assert stored_media_type(b"not json") == OCTETS

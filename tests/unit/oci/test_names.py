@@ -30,13 +30,15 @@ from hypothesis import strategies as st
         ("docker.io/app", "quay.io", "quay.io/docker.io/app", "quay.io", "docker.io/app"),
     ],
 )
-def test_a_name_says_which_registry_it_belongs_to(path, namespace, stored, host, remote):
+def test_a_name_says_which_registry_it_belongs_to(
+    path: str, namespace: str | None, stored: str, host: str, remote: str
+) -> None:
     """Docker Hub's names carry no host, others do, and ``?ns=`` always decides."""
     name = RepositoryName.resolve(path, namespace)
     assert (name, name.host, name.remote) == (stored, host, remote)
 
 
-def test_an_official_image_has_two_names_and_the_asked_one_comes_first():
+def test_an_official_image_has_two_names_and_the_asked_one_comes_first() -> None:
     """``app`` and ``library/app`` are one image; each is looked up under its own name first."""
     assert RepositoryName.parse("app").names == ("app", "library/app")
     assert RepositoryName.parse("library/app").names == ("library/app", "app")
@@ -66,14 +68,14 @@ def test_an_official_image_has_two_names_and_the_asked_one_comes_first():
         "a" * 256,
     ],
 )
-def test_a_bad_name_is_refused(bad):
+def test_a_bad_name_is_refused(bad: str) -> None:
     """Nothing outside the grammar passes, so no path can hide in a name."""
     with pytest.raises(NameInvalid):
         RepositoryName.parse(bad)
 
 
 @given(st.text(max_size=300))
-def test_no_accepted_name_leaves_its_folder(text):
+def test_no_accepted_name_leaves_its_folder(text: str) -> None:
     """Whatever the input, a name that passes has no dot-folder and no empty part."""
     try:
         name = RepositoryName.parse(text)
@@ -83,13 +85,13 @@ def test_no_accepted_name_leaves_its_folder(text):
 
 
 @pytest.mark.parametrize("bad", ["", ".x", "-x", "a" * 129, "a/b", "a b", "a\n"])
-def test_a_bad_tag_is_refused(bad):
+def test_a_bad_tag_is_refused(bad: str) -> None:
     """Tags follow the grammar to the letter."""
     with pytest.raises(TagInvalid):
         Tag.parse(bad)
 
 
-def test_a_reference_with_a_colon_is_a_digest():
+def test_a_reference_with_a_colon_is_a_digest() -> None:
     """Only digests have a colon, so a malformed one is not taken for a tag."""
     digest = Digest.of(b"content")
     assert parse_reference(str(digest)) == digest
@@ -98,7 +100,7 @@ def test_a_reference_with_a_colon_is_a_digest():
         parse_reference("sha256:abc")
 
 
-def test_digests_are_of_the_registered_algorithms_only():
+def test_digests_are_of_the_registered_algorithms_only() -> None:
     """md5 and upper case are refused; sha512 is accepted."""
     assert Digest.parse(f"sha512:{'a' * 128}").algorithm == "sha512"
     assert str(Digest.of(b"", "sha512")).startswith("sha512:cf83e135")
@@ -107,7 +109,7 @@ def test_digests_are_of_the_registered_algorithms_only():
             Digest.parse(bad)
 
 
-def test_an_upload_identifier_is_a_uuid():
+def test_an_upload_identifier_is_a_uuid() -> None:
     """Anything else is an unknown upload, not a path."""
     text = "0f0e0d0c-0b0a-0908-0706-050403020100"
     assert UploadId.parse(text) == text

@@ -3,12 +3,16 @@
 
 import contextlib
 import time
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
 from buildset_registry.errors import BlobUploadUnknown, DigestInvalid
 from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.names import RepositoryName, Tag, UploadId
+from buildset_registry.store.base import BlobState
 from buildset_registry.store.filesystem import FilesystemStore
 from buildset_registry.store.memory import MemoryStore
 
@@ -17,24 +21,28 @@ ONE, TWO = Digest.of(b"one"), Digest.of(b"two")
 
 
 @pytest.fixture(params=["filesystem", "memory"])
-def store(request, tmp_path):
+def store(
+    request: pytest.FixtureRequest, tmp_path: Path
+) -> Iterator[FilesystemStore | MemoryStore]:
     made = FilesystemStore(tmp_path / "store") if request.param == "filesystem" else MemoryStore()
     with contextlib.closing(made):
         yield made
 
 
-async def pieces(*content):
+async def pieces(*content: Any) -> AsyncIterator[Any]:
     for piece in content:
         yield piece
 
 
-async def broken(*content):
+async def broken(*content: Any) -> AsyncIterator[Any]:
     for piece in content:
         yield piece
     raise ConnectionError("the client left")
 
 
-async def test_a_blob_is_there_after_commit_and_not_before(store):
+async def test_a_blob_is_there_after_commit_and_not_before(
+    store: FilesystemStore | MemoryStore,
+) -> None:
     """An upload becomes a blob as a whole or not at all."""
     upload = await store.uploads.create(NAME)
     await upload.append(pieces(b"o", b"", b"n"))
@@ -45,12 +53,15 @@ async def test_a_blob_is_there_after_commit_and_not_before(store):
     assert await store.blobs.size(ONE) == 3
     assert await store.blobs.read(ONE) == b"one"
     blob = await store.blobs.open(ONE)
+    assert blob
     assert (blob.path.read_bytes(), blob.size) == (b"one", 3)
     with pytest.raises(BlobUploadUnknown):
         await store.uploads.resume(NAME, upload.id)
 
 
-async def test_a_wrong_digest_ends_the_upload_and_stores_nothing(store):
+async def test_a_wrong_digest_ends_the_upload_and_stores_nothing(
+    store: FilesystemStore | MemoryStore,
+) -> None:
     """The message names the digest that the content has."""
     upload = await store.uploads.create(NAME)
     await upload.append(pieces(b"one"))
@@ -62,7 +73,9 @@ async def test_a_wrong_digest_ends_the_upload_and_stores_nothing(store):
 
 @pytest.mark.parametrize("algorithm", ["sha256", "sha512"])
 @pytest.mark.parametrize("content", [b"", b"content" * 100_000])
-async def test_both_algorithms_and_any_size(store, algorithm, content):
+async def test_both_algorithms_and_any_size(
+    store: FilesystemStore | MemoryStore, algorithm: str, content: bytes
+) -> None:
     """An empty blob is a blob."""
     upload = await store.uploads.create(NAME)
     await upload.append(pieces(content))
@@ -71,7 +84,9 @@ async def test_both_algorithms_and_any_size(store, algorithm, content):
     assert await store.blobs.read(digest) == content
 
 
-async def test_an_interrupted_upload_goes_on_where_it_stopped(store):
+async def test_an_interrupted_upload_goes_on_where_it_stopped(
+    store: FilesystemStore | MemoryStore,
+) -> None:
     """What arrived before the client left is kept, and its size is told."""
     upload = await store.uploads.create(NAME)
     with pytest.raises(ConnectionError):
@@ -83,7 +98,7 @@ async def test_an_interrupted_upload_goes_on_where_it_stopped(store):
     assert await store.blobs.read(ONE) == b"one"
 
 
-async def test_an_upload_belongs_to_its_repository(store):
+async def test_an_upload_belongs_to_its_repository(store: FilesystemStore | MemoryStore) -> None:
     """Neither another repository nor another identifier finds it; a cancelled one is gone."""
     upload = await store.uploads.create(NAME)
     with pytest.raises(BlobUploadUnknown):
@@ -95,7 +110,9 @@ async def test_an_upload_belongs_to_its_repository(store):
         await store.uploads.resume(NAME, upload.id)
 
 
-async def test_a_reader_follows_growing_content_past_commit(store):
+async def test_a_reader_follows_growing_content_past_commit(
+    store: FilesystemStore | MemoryStore,
+) -> None:
     """Clients that follow a download see no difference between arriving and stored."""
     upload = await store.blobs.ingest()
     await upload.append(pieces(b"on"))
@@ -110,7 +127,9 @@ async def test_a_reader_follows_growing_content_past_commit(store):
     late.close()
 
 
-async def test_committing_the_same_content_twice_is_no_error(store):
+async def test_committing_the_same_content_twice_is_no_error(
+    store: FilesystemStore | MemoryStore,
+) -> None:
     """Two clients may push one blob at once."""
     first, second = await store.uploads.create(NAME), await store.uploads.create(NAME)
     for upload in (first, second):
@@ -121,7 +140,7 @@ async def test_committing_the_same_content_twice_is_no_error(store):
     assert await store.blobs.read(ONE) == b"one"
 
 
-async def test_pushed_and_cached_links_are_apart(store):
+async def test_pushed_and_cached_links_are_apart(store: FilesystemStore | MemoryStore) -> None:
     """What was pulled through is no push, so removing one leaves the other."""
     await store.pushed(NAME).layers.add(ONE)
     await store.cached(NAME).layers.add(TWO)
@@ -133,7 +152,7 @@ async def test_pushed_and_cached_links_are_apart(store):
     assert await store.pushed(NAME).layers.has(ONE)
 
 
-async def test_a_tag_points_to_what_was_set_last(store):
+async def test_a_tag_points_to_what_was_set_last(store: FilesystemStore | MemoryStore) -> None:
     """Setting replaces, removing forgets, and the list is in lexical order."""
     tags = store.pushed(NAME).tags
     assert await tags.all() == []
@@ -143,6 +162,7 @@ async def test_a_tag_points_to_what_was_set_last(store):
     await tags.set(Tag("B"), ONE)
     await tags.set(Tag("a"), ONE)
     target = await tags.get(Tag("v1"))
+    assert target
     assert target.digest == TWO
     assert target.checked > 0
     assert await tags.all() == ["B", "a", "v1"]
@@ -151,7 +171,7 @@ async def test_a_tag_points_to_what_was_set_last(store):
     assert await tags.all() == ["B", "a"]
 
 
-async def test_manifest_links_keep_a_media_type(store):
+async def test_manifest_links_keep_a_media_type(store: FilesystemStore | MemoryStore) -> None:
     """A type that the bytes do not tell is kept beside the link."""
     manifests = store.pushed(NAME).manifests
     assert await manifests.media_type(ONE) is None
@@ -165,7 +185,7 @@ async def test_manifest_links_keep_a_media_type(store):
     assert not await manifests.has(ONE)
 
 
-async def test_a_link_names_what_it_links_to(store):
+async def test_a_link_names_what_it_links_to(store: FilesystemStore | MemoryStore) -> None:
     """Where nothing was linked, nothing is named."""
     layers = store.pushed(NAME).layers
     assert await layers.target(ONE) is None
@@ -173,7 +193,7 @@ async def test_a_link_names_what_it_links_to(store):
     assert await layers.target(ONE) == ONE
 
 
-async def test_referrers_are_found_by_subject(store):
+async def test_referrers_are_found_by_subject(store: FilesystemStore | MemoryStore) -> None:
     """Each subject has its own list, in the order of digests."""
     referrers = store.pushed(NAME).referrers
     assert await referrers.of(ONE) == []
@@ -186,7 +206,9 @@ async def test_referrers_are_found_by_subject(store):
     assert await referrers.of(ONE) == [ONE]
 
 
-async def test_repositories_are_listed_in_lexical_order(store):
+async def test_repositories_are_listed_in_lexical_order(
+    store: FilesystemStore | MemoryStore,
+) -> None:
     """A repository may stand inside another; an upload alone makes none."""
     for name in ("b", "a/b", "a", "quay.io/org/app"):
         await store.pushed(RepositoryName(name)).layers.add(ONE)
@@ -198,11 +220,11 @@ async def test_repositories_are_listed_in_lexical_order(store):
     assert await store.cached(RepositoryName("c")).exists()
 
 
-async def states(store):
+async def states(store: FilesystemStore | MemoryStore) -> dict[Digest, BlobState]:
     return {state.digest: state async for batch in store.blobs.walk() for state in batch}
 
 
-async def test_a_blob_is_swept_when_nobody_wants_it(store):
+async def test_a_blob_is_swept_when_nobody_wants_it(store: FilesystemStore | MemoryStore) -> None:
     """Both times have to be past; what is swept is gone, and can be pushed again."""
     await store.blobs.put(ONE, b"one")
     await store.blobs.put(TWO, b"two")
@@ -219,7 +241,9 @@ async def test_a_blob_is_swept_when_nobody_wants_it(store):
     assert await store.blobs.read(ONE) == b"one"
 
 
-async def test_what_upstream_gave_is_wanted_once_a_pusher_asks(store):
+async def test_what_upstream_gave_is_wanted_once_a_pusher_asks(
+    store: FilesystemStore | MemoryStore,
+) -> None:
     """Until then only its links hold it."""
     upload = await store.blobs.ingest()
     await upload.append(pieces(b"one"))
@@ -229,7 +253,9 @@ async def test_what_upstream_gave_is_wanted_once_a_pusher_asks(store):
     assert (await states(store))[ONE].wanted > 0
 
 
-async def test_a_push_of_what_is_there_makes_it_wanted(store):
+async def test_a_push_of_what_is_there_makes_it_wanted(
+    store: FilesystemStore | MemoryStore,
+) -> None:
     """The collector spares it, as if it were new."""
     upload = await store.blobs.ingest()
     await upload.append(pieces(b"one"))
@@ -240,7 +266,7 @@ async def test_a_push_of_what_is_there_makes_it_wanted(store):
     assert not await store.blobs.sweep(ONE, 1, time.time() + 10)
 
 
-async def test_a_link_expires_when_nobody_used_it(store):
+async def test_a_link_expires_when_nobody_used_it(store: FilesystemStore | MemoryStore) -> None:
     """Making it again counts as use."""
     manifests = store.pushed(NAME).manifests
     assert not await manifests.use(ONE)
@@ -256,7 +282,7 @@ async def test_a_link_expires_when_nobody_used_it(store):
     assert await manifests.all() == []
 
 
-async def test_a_link_to_nothing_is_pruned(store):
+async def test_a_link_to_nothing_is_pruned(store: FilesystemStore | MemoryStore) -> None:
     """One to content that is there stays, under whatever digest it is stored."""
     layers = store.pushed(NAME).layers
     await store.blobs.put(ONE, b"one")
@@ -271,13 +297,13 @@ async def test_a_link_to_nothing_is_pruned(store):
     assert {state.digest for state in await layers.all()} == {ONE, alias}
 
 
-async def test_uploads_expire_unless_they_go_on(store):
+async def test_uploads_expire_unless_they_go_on(store: FilesystemStore | MemoryStore) -> None:
     """Also not while a request writes."""
     upload = await store.uploads.create(NAME)
     (before,) = await store.uploads.all()
     assert (before.name, before.id, before.size) == (NAME, upload.id, 0)
 
-    async def slow():
+    async def slow() -> AsyncIterator[Any]:
         yield b"on"
         assert not await store.uploads.expire(replace(before, changed=time.time() + 10))
         yield b"e"

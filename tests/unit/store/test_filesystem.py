@@ -2,6 +2,9 @@
 """What only the store on disk promises: its layout, restarts, one process at a time."""
 
 import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 from buildset_registry.errors import BlobUploadInvalid, ConfigError
@@ -14,20 +17,20 @@ ONE = Digest.of(b"one")
 
 
 @pytest.fixture
-def folder(tmp_path):
+def folder(tmp_path: Path) -> Path:
     return tmp_path / "store"
 
 
-async def pieces(*content):
+async def pieces(*content: Any) -> AsyncIterator[Any]:
     for piece in content:
         yield piece
 
 
-def tree(folder):
+def tree(folder: Path) -> list[str]:
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
 
 
-async def test_the_layout_is_distributions(folder):
+async def test_the_layout_is_distributions(folder: Path) -> None:
     """registry:2 finds blobs, layers, revisions and tags where it keeps them itself."""
     with contextlib.closing(FilesystemStore(folder)) as store:
         upload = await store.uploads.create(NAME)
@@ -53,7 +56,7 @@ async def test_the_layout_is_distributions(folder):
     assert link.read_text() == str(ONE)
 
 
-async def test_an_upload_outlives_the_process(folder):
+async def test_an_upload_outlives_the_process(folder: Path) -> None:
     """After a restart it goes on from the size on disk, with the right digest."""
     with contextlib.closing(FilesystemStore(folder)) as store:
         upload = await store.uploads.create(NAME)
@@ -66,7 +69,7 @@ async def test_an_upload_outlives_the_process(folder):
         assert await store.blobs.read(ONE) == b"one"
 
 
-async def test_a_restart_forgets_half_written_downloads(folder):
+async def test_a_restart_forgets_half_written_downloads(folder: Path) -> None:
     """What was pulled through half-way is gone; nothing is left in tmp."""
     with contextlib.closing(FilesystemStore(folder)) as store:
         upload = await store.blobs.ingest()
@@ -76,7 +79,7 @@ async def test_a_restart_forgets_half_written_downloads(folder):
         assert not list((folder / "tmp").iterdir())
 
 
-def test_one_process_uses_a_folder(folder):
+def test_one_process_uses_a_folder(folder: Path) -> None:
     """The second is told so, until the first lets it go."""
     with (
         contextlib.closing(FilesystemStore(folder)),
@@ -86,19 +89,19 @@ def test_one_process_uses_a_folder(folder):
     FilesystemStore(folder).close()
 
 
-def test_an_unusable_folder_is_one_line(folder):
+def test_an_unusable_folder_is_one_line(folder: Path) -> None:
     """It names the folder, the reason, and what to do."""
     folder.write_text("a file")
     with pytest.raises(ConfigError, match=r"cannot use .*store as storage: .*; name a folder"):
         FilesystemStore(folder)
 
 
-async def test_two_requests_cannot_write_one_upload(folder):
+async def test_two_requests_cannot_write_one_upload(folder: Path) -> None:
     """The second is refused, and the first is not disturbed."""
     with contextlib.closing(FilesystemStore(folder)) as store:
         upload = await store.uploads.create(NAME)
 
-        async def slow():
+        async def slow() -> AsyncIterator[Any]:
             yield b"on"
             with pytest.raises(BlobUploadInvalid, match="another request"):
                 await upload.append(pieces(b"x"))
@@ -109,11 +112,12 @@ async def test_two_requests_cannot_write_one_upload(folder):
         assert await store.blobs.read(ONE) == b"one"
 
 
-async def test_a_damaged_blob_is_healed_by_a_push(folder):
+async def test_a_damaged_blob_is_healed_by_a_push(folder: Path) -> None:
     """Content of the wrong size under a digest is replaced by what was verified."""
     with contextlib.closing(FilesystemStore(folder)) as store:
         await store.blobs.put(ONE, b"one")
         blob = await store.blobs.open(ONE)
+        assert blob
         blob.path.write_bytes(b"o")
         upload = await store.uploads.create(NAME)
         await upload.append(pieces(b"one"))
@@ -121,7 +125,7 @@ async def test_a_damaged_blob_is_healed_by_a_push(folder):
         assert await store.blobs.read(ONE) == b"one"
 
 
-async def test_a_folder_removed_meanwhile_is_made_again(folder):
+async def test_a_folder_removed_meanwhile_is_made_again(folder: Path) -> None:
     """Deleting a tag and pushing it again at once leaves the push."""
     with contextlib.closing(FilesystemStore(folder)) as store:
         tags = store.pushed(NAME).tags
@@ -129,4 +133,6 @@ async def test_a_folder_removed_meanwhile_is_made_again(folder):
             await tags.set(Tag("v1"), ONE)
             assert await tags.remove(Tag("v1"))
         await tags.set(Tag("v1"), ONE)
-        assert (await tags.get(Tag("v1"))).digest == ONE
+        target = await tags.get(Tag("v1"))
+        assert target
+        assert target.digest == ONE

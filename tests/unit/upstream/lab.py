@@ -3,9 +3,15 @@
 
 import asyncio
 import contextlib
+from asyncio.locks import Event
+from asyncio.streams import StreamReader, StreamWriter
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
+from typing import Any
 
 from aiohttp import web
+from aiohttp.web_request import BaseRequest
+from aiohttp.web_response import Response, StreamResponse
 from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.names import RepositoryName, Tag
 
@@ -27,30 +33,30 @@ class Asked:
     method: str
     path: str
     query: str
-    headers: dict
+    headers: dict[str, str]
 
     @property
-    def authorization(self):
+    def authorization(self) -> str | None:
         return self.headers.get("Authorization")
 
 
 class Server:
     """Answers by a table of paths and remembers what it was asked."""
 
-    def __init__(self, scheme, host, port):
+    def __init__(self, scheme: str, host: str, port: int) -> None:
         self.url = f"{scheme}://{host}:{port}"
         self.port = port
-        self.asked = []
-        self._table = {}
+        self.asked: list[Any] = []
+        self._table: dict[str, Any] = {}
 
-    def on(self, path, *answers):
+    def on(self, path: str, *answers: Any) -> None:
         """Give ``answers`` one after the other, the last one for ever."""
         self._table[path] = list(answers)
 
-    def at(self, path):
+    def at(self, path: str) -> list[Asked]:
         return [asked for asked in self.asked if asked.path == path]
 
-    async def handle(self, request):
+    async def handle(self, request: BaseRequest) -> Any:
         headers = dict(request.headers)
         self.asked.append(
             Asked(request.method, request.path, request.rel_url.raw_query_string, headers)
@@ -61,7 +67,7 @@ class Server:
 
 
 @contextlib.asynccontextmanager
-async def serving(context=None, host="127.0.0.1"):
+async def serving(context: Any = None, host: str = "127.0.0.1") -> AsyncIterator[Any]:
     """Run a server; with ``context``, by TLS."""
     runner = web.ServerRunner(
         web.Server(lambda request: server.handle(request)), shutdown_timeout=0.1
@@ -76,7 +82,7 @@ async def serving(context=None, host="127.0.0.1"):
         await runner.cleanup()
 
 
-async def eventually(condition):
+async def eventually(condition: Callable[..., Any]) -> None:
     """Wait until ``condition()`` holds."""
     for _ in range(1000):
         if condition():
@@ -85,47 +91,49 @@ async def eventually(condition):
     raise AssertionError("it never came to that")
 
 
-def reply(status=200, body=b"", **headers):
+def reply(status: int = 200, body: bytes = b"", **headers: Any) -> Callable[..., Any]:
     """Answer always the same; ``Content_Type`` stands for ``Content-Type``."""
 
-    async def answer(request):
+    async def answer(request: Any) -> Response:
         named = {key.replace("_", "-"): value for key, value in headers.items()}
         return web.Response(status=status, body=body, headers=named)
 
     return answer
 
 
-def gated(gate, answer):
+def gated(gate: Event, answer: Callable[..., Any]) -> Callable[..., Any]:
     """Answer once ``gate`` is set."""
 
-    async def wait(request):
+    async def wait(request: Any) -> Any:
         await gate.wait()
         return await answer(request)
 
     return wait
 
 
-def by_method(**answers):
+def by_method(**answers: Any) -> Callable[..., Any]:
     """Answer GET and HEAD differently."""
 
-    async def choose(request):
+    async def choose(request: Any) -> Any:
         return await answers[request.method](request)
 
     return choose
 
 
-def manifest(body=MANIFEST, media_type=INDEX_TYPE, **headers):
+def manifest(
+    body: bytes = MANIFEST, media_type: str = INDEX_TYPE, **headers: Any
+) -> Callable[..., Any]:
     return reply(200, body, Content_Type=media_type, **headers)
 
 
-def redirect(location, status=307):
+def redirect(location: str, status: int = 307) -> Callable[..., Any]:
     return reply(status, b"elsewhere", Location=location)
 
 
-def blob(content=BLOB):
+def blob(content: bytes = BLOB) -> Callable[..., Any]:
     """Answer as a registry that knows Range."""
 
-    async def answer(request):
+    async def answer(request: Any) -> Response:
         start = request.http_range.start or 0
         if start >= len(content) > 0:
             return web.Response(status=416, headers={"Content-Range": f"bytes */{len(content)}"})
@@ -137,10 +145,10 @@ def blob(content=BLOB):
     return answer
 
 
-def halting(gate, content, after):
+def halting(gate: Event, content: bytes, after: int) -> Callable[..., Any]:
     """Send ``content`` up to ``after``, and the rest once ``gate`` is set."""
 
-    async def answer(request):
+    async def answer(request: Any) -> StreamResponse:
         response = web.StreamResponse(headers={"Content-Length": str(len(content))})
         await response.prepare(request)
         await response.write(content[:after])
@@ -151,10 +159,10 @@ def halting(gate, content, after):
     return answer
 
 
-def breaking(content, after, promised=None):
+def breaking(content: bytes, after: int, promised: int | None = None) -> Callable[..., Any]:
     """Promise all of ``content``, or another length, and end the connection after so many bytes."""
 
-    async def answer(request):
+    async def answer(request: Any) -> StreamResponse:
         start = request.http_range.start or 0
         length = len(content) if promised is None else promised
         headers = {"Content-Length": str(length - start)}
@@ -164,34 +172,36 @@ def breaking(content, after, promised=None):
         await response.prepare(request)
         await response.write(content[start:after])
         await asyncio.sleep(0.05)
+        assert request.transport
         request.transport.abort()
         return response
 
     return answer
 
 
-def hanging_up():
+def hanging_up() -> Callable[..., Any]:
     """End the connection instead of an answer."""
 
-    async def answer(request):
+    async def answer(request: BaseRequest) -> Response:
+        assert request.transport
         request.transport.abort()
         return web.Response()
 
     return answer
 
 
-def slow(seconds, body=b"late"):
-    async def answer(request):
+def slow(seconds: int, body: bytes = b"late") -> Callable[..., Any]:
+    async def answer(request: Any) -> Any:
         await asyncio.sleep(seconds)
         return web.Response(body=body)
 
     return answer
 
 
-def streamed(*pieces):
+def streamed(*pieces: Any) -> Callable[..., Any]:
     """Answer without telling the length."""
 
-    async def answer(request):
+    async def answer(request: Any) -> StreamResponse:
         response = web.StreamResponse()
         await response.prepare(request)
         for piece in pieces:
@@ -201,10 +211,10 @@ def streamed(*pieces):
     return answer
 
 
-def guarded(answer, *accepted, challenge):
+def guarded(answer: Callable[..., Any], *accepted: Any, challenge: str) -> Callable[..., Any]:
     """Answer only to one of the ``Authorization`` headers, otherwise challenge."""
 
-    async def guard(request):
+    async def guard(request: Any) -> Any:
         if request.headers.get("Authorization") in accepted:
             return await answer(request)
         return web.Response(status=401, headers={"WWW-Authenticate": challenge})
@@ -215,12 +225,12 @@ def guarded(answer, *accepted, challenge):
 class ConnectProxy:
     """A proxy that leads every host to this one, and remembers who was asked for."""
 
-    def __init__(self):
-        self.asked = []
-        self.refusal = None
-        self._tasks = set()
+    def __init__(self) -> None:
+        self.asked: list[Any] = []
+        self.refusal: bytes | None = None
+        self._tasks: set[Any] = set()
 
-    async def handle(self, reader, writer):
+    async def handle(self, reader: StreamReader, writer: StreamWriter) -> None:
         self._tasks.add(asyncio.current_task())
         head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
         self.asked.append(head)
@@ -234,7 +244,7 @@ class ConnectProxy:
         writer.close()
 
     @contextlib.asynccontextmanager
-    async def serving(self):
+    async def serving(self) -> AsyncIterator[Any]:
         server = await asyncio.start_server(self.handle, "127.0.0.1", 0)
         try:
             yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
@@ -243,7 +253,7 @@ class ConnectProxy:
             await asyncio.gather(*self._tasks, return_exceptions=True)
 
 
-async def _pump(reader, writer):
+async def _pump(reader: StreamReader, writer: StreamWriter) -> None:
     while data := await reader.read(65536):
         writer.write(data)
     writer.close()

@@ -2,6 +2,8 @@
 """What the client of other registries asks, and what it makes of the answers."""
 
 import asyncio
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 from buildset_registry.errors import (
@@ -13,6 +15,7 @@ from buildset_registry.errors import (
 )
 from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.names import RepositoryName, Tag
+from buildset_registry.upstream.client import UpstreamClient
 
 from tests.unit.upstream.lab import (
     BLOB,
@@ -23,6 +26,7 @@ from tests.unit.upstream.lab import (
     NAME,
     V1,
     V1_PATH,
+    Server,
     blob,
     breaking,
     by_method,
@@ -37,12 +41,12 @@ DIGEST_PATH = f"/v2/org/app/manifests/{DIGEST}"
 MIRRORED = "/proxy/v2/org/app/manifests/v1"
 
 
-async def fetched(client, offset=0):
+async def fetched(client: UpstreamClient, offset: int = 0) -> tuple[Any, ...]:
     async with client.blob(NAME, BLOB_DIGEST, offset) as remote:
         return remote.size, b"".join([piece async for piece in remote.chunks])
 
 
-async def test_a_manifest_and_its_digest(quay, connect):
+async def test_a_manifest_and_its_digest(quay: Server, connect: Callable[..., Any]) -> None:
     """By tag and by digest; every type of image is accepted, nothing else of us is told."""
     quay.on(V1_PATH, manifest(media_type=f"{INDEX_TYPE}; charset=utf-8"))
     quay.on(DIGEST_PATH, manifest())
@@ -58,7 +62,7 @@ async def test_a_manifest_and_its_digest(quay, connect):
     assert set(asked.headers) <= {"Host", "Accept", "Accept-Encoding", "User-Agent"}
 
 
-async def test_a_digest_of_another_algorithm(quay, connect):
+async def test_a_digest_of_another_algorithm(quay: Server, connect: Callable[..., Any]) -> None:
     """What was asked for, or is told, decides how a manifest is verified and named."""
     other = Digest.of(MANIFEST, "sha512")
     quay.on(V1_PATH, manifest(Docker_Content_Digest=str(other)))
@@ -68,7 +72,9 @@ async def test_a_digest_of_another_algorithm(quay, connect):
 
 
 @pytest.mark.parametrize("stated", [None, str(Digest.of(b"other"))])
-async def test_a_manifest_with_another_digest_is_refused(quay, connect, stated):
+async def test_a_manifest_with_another_digest_is_refused(
+    quay: Server, connect: Callable[..., Any], stated: str | None
+) -> None:
     """Whether upstream says so itself, or sends what was not asked for."""
     headers = {"Docker_Content_Digest": stated} if stated else {}
     quay.on(DIGEST_PATH, manifest(b'{"other": 1}', **headers))
@@ -78,14 +84,16 @@ async def test_a_manifest_with_another_digest_is_refused(quay, connect, stated):
             await connect().manifest(NAME, reference)
 
 
-async def test_a_manifest_that_is_too_large_is_not_read(quay, connect):
+async def test_a_manifest_that_is_too_large_is_not_read(
+    quay: Server, connect: Callable[..., Any]
+) -> None:
     """4 MiB are the most."""
     quay.on(V1_PATH, manifest(b"x" * (4 * 1024 * 1024 + 1)))
     with pytest.raises(UpstreamFailed, match="sends more than 4096 KiB"):
         await connect().manifest(NAME, V1)
 
 
-async def test_head_tells_what_a_tag_is_now(quay, connect):
+async def test_head_tells_what_a_tag_is_now(quay: Server, connect: Callable[..., Any]) -> None:
     """Without a fetch where upstream tells the digest and the size."""
     quay.on(V1_PATH, manifest(Docker_Content_Digest=str(DIGEST)))
     found = await connect().head(NAME, V1)
@@ -93,21 +101,25 @@ async def test_head_tells_what_a_tag_is_now(quay, connect):
     assert [asked.method for asked in quay.asked] == ["HEAD"]
 
 
-async def test_head_at_a_registry_that_tells_no_digest(quay, connect):
+async def test_head_at_a_registry_that_tells_no_digest(
+    quay: Server, connect: Callable[..., Any]
+) -> None:
     """Then the manifest is fetched."""
     quay.on(V1_PATH, manifest())
     assert (await connect().head(NAME, V1)).digest == DIGEST
     assert [asked.method for asked in quay.asked] == ["HEAD", "GET"]
 
 
-async def test_head_of_a_digest_that_upstream_answers_with_another(quay, connect):
+async def test_head_of_a_digest_that_upstream_answers_with_another(
+    quay: Server, connect: Callable[..., Any]
+) -> None:
     """It is refused as in a fetch."""
     quay.on(DIGEST_PATH, manifest(Docker_Content_Digest=str(Digest.of(b"other"))))
     with pytest.raises(UpstreamFailed, match=r"where sha256:.* was asked for"):
         await connect().head(NAME, DIGEST)
 
 
-async def test_a_blob_from_an_offset_on(quay, connect):
+async def test_a_blob_from_an_offset_on(quay: Server, connect: Callable[..., Any]) -> None:
     """By Range; the whole size is told each time, also where nothing is left."""
     quay.on(BLOB_PATH, blob())
     client = connect()
@@ -115,7 +127,7 @@ async def test_a_blob_from_an_offset_on(quay, connect):
         assert await fetched(client, offset) == (len(BLOB), BLOB[offset:])
 
 
-async def test_a_registry_that_ignores_range(quay, connect):
+async def test_a_registry_that_ignores_range(quay: Server, connect: Callable[..., Any]) -> None:
     """What came before is left out."""
     large = BLOB * 300
     quay.on(BLOB_PATH, reply(200, large))
@@ -123,14 +135,16 @@ async def test_a_registry_that_ignores_range(quay, connect):
         assert await fetched(connect(), offset) == (len(large), large[offset:])
 
 
-async def test_a_registry_that_answers_another_range_is_refused(quay, connect):
+async def test_a_registry_that_answers_another_range_is_refused(
+    quay: Server, connect: Callable[..., Any]
+) -> None:
     """Nothing is put where it does not belong."""
     quay.on(BLOB_PATH, reply(206, BLOB, Content_Range="bytes 7-9/10"))
     with pytest.raises(UpstreamFailed, match="answers 206 to a request for the bytes from 5 on"):
         await fetched(connect(), 5)
 
 
-async def test_a_blob_whose_size_is_not_told(quay, connect):
+async def test_a_blob_whose_size_is_not_told(quay: Server, connect: Callable[..., Any]) -> None:
     """Its bytes come all the same; a question for the size alone fails."""
     quay.on(BLOB_PATH, by_method(GET=streamed(BLOB), HEAD=streamed()))
     assert await fetched(connect()) == (None, BLOB)
@@ -138,14 +152,16 @@ async def test_a_blob_whose_size_is_not_told(quay, connect):
         await connect().blob_size(NAME, BLOB_DIGEST)
 
 
-async def test_a_size_without_a_fetch(quay, connect):
+async def test_a_size_without_a_fetch(quay: Server, connect: Callable[..., Any]) -> None:
     """By HEAD."""
     quay.on(BLOB_PATH, blob())
     assert await connect().blob_size(NAME, BLOB_DIGEST) == len(BLOB)
     assert [asked.method for asked in quay.asked] == ["HEAD"]
 
 
-async def test_a_transfer_that_breaks_names_upstream(quay, connect):
+async def test_a_transfer_that_breaks_names_upstream(
+    quay: Server, connect: Callable[..., Any]
+) -> None:
     """It is for the caller to go on."""
     quay.on(BLOB_PATH, breaking(BLOB, 5000))
     with pytest.raises(UpstreamFailed, match=r"upstream quay\.io .*the connection broke"):
@@ -163,7 +179,14 @@ async def test_a_transfer_that_breaks_names_upstream(quay, connect):
         (500, UpstreamFailed, UpstreamFailed, "answers 500"),
     ],
 )
-async def test_what_a_status_means(quay, connect, status, of_manifest, of_blob, message):
+async def test_what_a_status_means(
+    quay: Server,
+    connect: Callable[..., Any],
+    status: int,
+    of_manifest: type[ManifestUnknown],
+    of_blob: type[UpstreamFailed],
+    message: str,
+) -> None:
     """Each refusal names the upstream and says what can be done."""
     quay.on(V1_PATH, reply(status))
     quay.on(BLOB_PATH, reply(status))
@@ -178,7 +201,7 @@ async def test_what_a_status_means(quay, connect, status, of_manifest, of_blob, 
         await client.blob_size(NAME, BLOB_DIGEST)
 
 
-async def test_only_what_is_configured_is_asked(quay, connect):
+async def test_only_what_is_configured_is_asked(quay: Server, connect: Callable[..., Any]) -> None:
     """No name leads elsewhere."""
     client = connect()
     other = RepositoryName("example.com/app")
@@ -189,7 +212,9 @@ async def test_only_what_is_configured_is_asked(quay, connect):
     assert quay.asked == []
 
 
-async def test_a_mirror_is_asked_first(quay, storage, connect):
+async def test_a_mirror_is_asked_first(
+    quay: Server, storage: Server, connect: Callable[..., Any]
+) -> None:
     """The upstream is left alone where the mirror has it, and asked where it has not."""
     storage.on(MIRRORED, manifest(), reply(404), reply(429), reply(503))
     quay.on(V1_PATH, manifest())
@@ -200,7 +225,7 @@ async def test_a_mirror_is_asked_first(quay, storage, connect):
     assert all(asked.authorization is None for asked in storage.asked)
 
 
-async def test_a_mirror_that_is_not_there(quay, connect):
+async def test_a_mirror_that_is_not_there(quay: Server, connect: Callable[..., Any]) -> None:
     """It costs one try; what fails at last is told of the upstream itself."""
     quay.on(V1_PATH, manifest())
     client = connect(mirror="https://127.0.0.1:1")
@@ -210,7 +235,7 @@ async def test_a_mirror_that_is_not_there(quay, connect):
         await client.manifest(NAME, V1)
 
 
-async def test_many_first_requests_at_once(quay, connect):
+async def test_many_first_requests_at_once(quay: Server, connect: Callable[..., Any]) -> None:
     """They share one opening of the client."""
     quay.on(V1_PATH, manifest())
     client = connect()
@@ -218,12 +243,12 @@ async def test_many_first_requests_at_once(quay, connect):
     assert {one.raw for one in found} == {MANIFEST}
 
 
-async def test_closing_a_client_that_was_never_used(connect):
+async def test_closing_a_client_that_was_never_used(connect: Callable[..., Any]) -> None:
     """There is nothing to close."""
     await connect().close()
 
 
-async def test_plain_http_where_it_is_said(connect):
+async def test_plain_http_where_it_is_said(connect: Callable[..., Any]) -> None:
     """An upstream without TLS has an ``http://`` URL."""
     async with serving() as plain:
         plain.on(V1_PATH, manifest())
@@ -232,7 +257,7 @@ async def test_plain_http_where_it_is_said(connect):
         await client.close()
 
 
-async def test_docker_hub_is_asked_for_library(quay, connect):
+async def test_docker_hub_is_asked_for_library(quay: Server, connect: Callable[..., Any]) -> None:
     """Its official images are below ``library`` there."""
     quay.on("/v2/library/app/manifests/v1", manifest())
     client = connect(name="docker.io")

@@ -5,6 +5,9 @@ import asyncio
 import base64
 import json
 import logging
+from collections.abc import AsyncIterator, Callable
+from ssl import SSLContext
+from typing import Any
 
 import pytest
 from buildset_registry.errors import ManifestHidden, UpstreamBusy, UpstreamFailed
@@ -17,6 +20,7 @@ from tests.unit.upstream.lab import (
     NAME,
     V1,
     V1_PATH,
+    Server,
     blob,
     guarded,
     hanging_up,
@@ -30,23 +34,25 @@ BASIC = "Basic " + base64.b64encode(b"ci:secret").decode()
 LOGIN = {"username": "ci", "password": "secret"}
 
 
-def token(value="good", **more):
+def token(value: str = "good", **more: Any) -> Callable[..., Any]:
     return reply(200, json.dumps({"token": value, **more}).encode())
 
 
-def bearer(server, path="/token", service="quay"):
+def bearer(server: Server, path: str = "/token", service: str = "quay") -> str:
     return f'Bearer realm="{server.url}{path}",service="{service}"'
 
 
 @pytest.fixture
-async def tokens(tls):
+async def tokens(tls: SSLContext) -> AsyncIterator[Any]:
     """A token server on a host of its own."""
     async with serving(tls, "127.0.0.3") as server:
         server.on("/token", token())
         yield server
 
 
-async def test_a_token_is_fetched_once_and_used_again(quay, tokens, connect):
+async def test_a_token_is_fetched_once_and_used_again(
+    quay: Server, tokens: Server, connect: Callable[..., Any]
+) -> None:
     """Anonymously, for the repository, for whatever is asked of it."""
     for path, answer in ((V1_PATH, manifest()), (BLOB_PATH, blob())):
         quay.on(path, guarded(answer, "Bearer good", challenge=bearer(tokens)))
@@ -59,7 +65,9 @@ async def test_a_token_is_fetched_once_and_used_again(quay, tokens, connect):
     assert [one.authorization for one in quay.asked] == [None, "Bearer good", "Bearer good"]
 
 
-async def test_credentials_go_to_the_token_server(quay, tokens, connect):
+async def test_credentials_go_to_the_token_server(
+    quay: Server, tokens: Server, connect: Callable[..., Any]
+) -> None:
     """And nowhere else."""
     quay.on(V1_PATH, guarded(manifest(), "Bearer good", challenge=bearer(tokens)))
     await connect(**LOGIN).manifest(NAME, V1)
@@ -67,7 +75,9 @@ async def test_credentials_go_to_the_token_server(quay, tokens, connect):
     assert [one.authorization for one in quay.asked] == [None, "Bearer good"]
 
 
-async def test_many_requests_share_one_login(quay, tokens, connect):
+async def test_many_requests_share_one_login(
+    quay: Server, tokens: Server, connect: Callable[..., Any]
+) -> None:
     """Fifty requests at once fetch one token."""
     quay.on(BLOB_PATH, guarded(blob(), "Bearer good", challenge=bearer(tokens)))
     client = connect()
@@ -76,7 +86,9 @@ async def test_many_requests_share_one_login(quay, tokens, connect):
     assert len(tokens.asked) == 1
 
 
-async def test_a_token_that_is_refused_is_replaced(quay, tokens, connect):
+async def test_a_token_that_is_refused_is_replaced(
+    quay: Server, tokens: Server, connect: Callable[..., Any]
+) -> None:
     """A registry may forget its tokens before they run out."""
     quay.on(V1_PATH, guarded(manifest(), "Bearer good", challenge=bearer(tokens)))
     client = connect()
@@ -87,7 +99,7 @@ async def test_a_token_that_is_refused_is_replaced(quay, tokens, connect):
     assert len(tokens.asked) == 2
 
 
-async def test_basic_login(quay, connect):
+async def test_basic_login(quay: Server, connect: Callable[..., Any]) -> None:
     """Where a registry asks for it and credentials are configured."""
     quay.on(V1_PATH, guarded(manifest(), BASIC, challenge='Basic realm="quay"'))
     client = connect(**LOGIN)
@@ -98,7 +110,9 @@ async def test_basic_login(quay, connect):
         await connect().manifest(NAME, V1)
 
 
-async def test_credentials_that_are_refused(quay, tokens, connect, caplog):
+async def test_credentials_that_are_refused(
+    quay: Server, tokens: Server, connect: Callable[..., Any], caplog: pytest.LogCaptureFixture
+) -> None:
     """What everybody gets is tried then, and the log says that they are wrong."""
     tokens.on("/token", reply(401), token())
     quay.on(V1_PATH, guarded(manifest(), "Bearer good", challenge=bearer(tokens)))
@@ -109,7 +123,9 @@ async def test_credentials_that_are_refused(quay, tokens, connect, caplog):
     assert [one.authorization for one in tokens.asked] == [BASIC, None]
 
 
-async def test_a_registry_that_takes_no_token(quay, tokens, connect):
+async def test_a_registry_that_takes_no_token(
+    quay: Server, tokens: Server, connect: Callable[..., Any]
+) -> None:
     """It is not asked for ever."""
     quay.on(V1_PATH, guarded(manifest(), "Bearer other", challenge=bearer(tokens)))
     with pytest.raises(ManifestHidden, match="denies access to org/app; check its credentials"):
@@ -128,7 +144,14 @@ async def test_a_registry_that_takes_no_token(quay, tokens, connect):
     ],
     ids=["busy", "broken", "no token", "rate limit", "refused"],
 )
-async def test_a_token_server_that_fails(quay, tokens, connect, answer, error, message):
+async def test_a_token_server_that_fails(
+    quay: Server,
+    tokens: Server,
+    connect: Callable[..., Any],
+    answer: Callable[..., Any],
+    error: type[ManifestHidden],
+    message: str,
+) -> None:
     """It is named, since it is not the registry that fails."""
     tokens.on("/token", answer)
     quay.on(V1_PATH, guarded(manifest(), "Bearer good", challenge=bearer(tokens)))
@@ -136,14 +159,18 @@ async def test_a_token_server_that_fails(quay, tokens, connect, answer, error, m
         await connect().manifest(NAME, V1)
 
 
-async def test_a_failure_that_passes_is_tried_again(quay, connect):
+async def test_a_failure_that_passes_is_tried_again(
+    quay: Server, connect: Callable[..., Any]
+) -> None:
     """A server that is busy for a moment, a connection that breaks."""
     quay.on(V1_PATH, reply(502), hanging_up(), manifest())
     assert (await connect().manifest(NAME, V1)).raw == MANIFEST
     assert len(quay.asked) == 3
 
 
-async def test_a_server_that_says_when_to_come_again_is_left_alone(quay, connect):
+async def test_a_server_that_says_when_to_come_again_is_left_alone(
+    quay: Server, connect: Callable[..., Any]
+) -> None:
     """Whoever asks hears it."""
     quay.on(V1_PATH, reply(503, Retry_After="30"), manifest())
     with pytest.raises(UpstreamFailed) as caught:
@@ -152,7 +179,9 @@ async def test_a_server_that_says_when_to_come_again_is_left_alone(quay, connect
     assert len(quay.asked) == 1
 
 
-async def test_storage_gets_no_login(quay, storage, tokens, connect):
+async def test_storage_gets_no_login(
+    quay: Server, storage: Server, tokens: Server, connect: Callable[..., Any]
+) -> None:
     """Neither our token nor our credentials, though it asks for them."""
     quay.on(
         BLOB_PATH, guarded(redirect(f"{storage.url}/b"), "Bearer good", challenge=bearer(tokens))

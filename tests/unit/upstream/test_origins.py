@@ -21,7 +21,7 @@ from hypothesis import strategies as st
         ("https://a.example/x", "https://10.0.0.1/y", "https://10.0.0.1/y"),
     ],
 )
-def test_an_upstream_may_send_on(source, target, url):
+def test_an_upstream_may_send_on(source: str, target: str, url: str) -> None:
     """A target is resolved as a browser does it, and its query, which may be signed, is kept."""
     assert onward(source, target) == url
 
@@ -41,7 +41,7 @@ def test_an_upstream_may_send_on(source, target, url):
         ("https://[fd00:ec2::254]/y", "link-local address"),
     ],
 )
-def test_an_upstream_may_not_send_on_to(target, reason):
+def test_an_upstream_may_not_send_on_to(target: str, reason: str) -> None:
     """Out of TLS, to what is no URL of a server, or to what only this host can reach."""
     with pytest.raises(Failure) as refused:
         onward("https://a.example/x", target)
@@ -49,30 +49,30 @@ def test_an_upstream_may_not_send_on_to(target, reason):
 
 
 @pytest.mark.parametrize("address", ["fe80::1%eth0", "169.254.0.1"])
-def test_a_link_local_address_is_forbidden(address):
+def test_a_link_local_address_is_forbidden(address: str) -> None:
     """A zone makes no difference."""
     assert is_forbidden(address)
 
 
 @pytest.mark.parametrize("address", ["10.0.0.1", "::1", "fd00::1", "registry.example", ""])
-def test_other_addresses_and_names_are_not(address):
+def test_other_addresses_and_names_are_not(address: str) -> None:
     """Storage inside the site is usual."""
     assert not is_forbidden(address)
 
 
-def test_an_origin_has_the_port_of_its_scheme():
+def test_an_origin_has_the_port_of_its_scheme() -> None:
     """Writing the usual port makes no other server of it."""
     assert origin("https://A.example/x") == origin("https://a.example:443")
     assert origin("http://a.example") != origin("https://a.example")
 
 
-def test_what_is_logged_has_no_secret():
+def test_what_is_logged_has_no_secret() -> None:
     """Signatures stand in queries, passwords before the host."""
     assert without_query("https://u:p@a.example:1/x?sig=2#3") == "https://a.example:1/x"
 
 
 @given(st.text())
-def test_any_location_is_followed_or_refused(target):
+def test_any_location_is_followed_or_refused(target: str) -> None:
     """No text that an upstream sends causes another error."""
     try:
         url = onward("https://a.example/x", target)

@@ -29,7 +29,9 @@ QUAY = "https://quay.io/v2/"
         ({"HTTPS_PROXY": PROXY}, "https://[::1]:5000/", None),
     ],
 )
-def test_the_environment_names_a_proxy_for_each_scheme(environment, url, proxy):
+def test_the_environment_names_a_proxy_for_each_scheme(
+    environment: dict[str, str], url: str, proxy: str | None
+) -> None:
     """Small letters come first; the host itself is reached directly."""
     assert Proxies(environment).find(url) == proxy
 
@@ -51,7 +53,7 @@ def test_the_environment_names_a_proxy_for_each_scheme(environment, url, proxy):
         ("[fd00:0::1]:5000", "https://[fd00::1]:5000/"),
     ],
 )
-def test_no_proxy_names_hosts_that_are_reached_directly(no_proxy, url):
+def test_no_proxy_names_hosts_that_are_reached_directly(no_proxy: str, url: str) -> None:
     """Names with their subdomains, addresses, networks, ports."""
     assert Proxies({"HTTPS_PROXY": PROXY, "NO_PROXY": no_proxy}).find(url) is None
 
@@ -70,12 +72,12 @@ def test_no_proxy_names_hosts_that_are_reached_directly(no_proxy, url):
         ("[fd00::1]:5000", "https://[fd00::1]/"),
     ],
 )
-def test_no_proxy_names_no_others(no_proxy, url):
+def test_no_proxy_names_no_others(no_proxy: str, url: str) -> None:
     """What is not listed goes by the proxy."""
     assert Proxies({"HTTPS_PROXY": PROXY, "NO_PROXY": no_proxy}).find(url) == PROXY
 
 
-def test_a_proxy_of_an_unknown_kind_is_named_without_its_password():
+def test_a_proxy_of_an_unknown_kind_is_named_without_its_password() -> None:
     """The message says which setting to change."""
     proxies = Proxies({"HTTPS_PROXY": "socks5://user:secret@proxy.example:1080"})
     with pytest.raises(Failure) as refused:
@@ -87,6 +89,6 @@ def test_a_proxy_of_an_unknown_kind_is_named_without_its_password():
 
 
 @given(st.text())
-def test_any_no_proxy_is_read(no_proxy):
+def test_any_no_proxy_is_read(no_proxy: str) -> None:
     """Nonsense in it causes no error."""
     assert Proxies({"HTTPS_PROXY": PROXY, "NO_PROXY": no_proxy}).find(QUAY) in (PROXY, None)

@@ -6,7 +6,7 @@ from buildset_registry.upstream.failure import Failure
 from buildset_registry.upstream.ranges import Part, length, received, requested
 
 
-def test_a_whole_blob_is_asked_for_without_a_range():
+def test_a_whole_blob_is_asked_for_without_a_range() -> None:
     """Caches and signed URLs know the plain request best."""
     assert requested(0) == {}
     assert requested(7) == {"Range": "bytes=7-"}
@@ -22,7 +22,7 @@ def test_a_whole_blob_is_asked_for_without_a_range():
         (416, {"Content-Range": "bytes */5"}, Part(0, 5, empty=True)),
     ],
 )
-def test_an_answer_says_where_it_stands(status, headers, part):
+def test_an_answer_says_where_it_stands(status: int, headers: dict[str, str], part: Part) -> None:
     """The rest, everything although the rest was asked for, or nothing because that was all."""
     assert received(status, headers, 5) == part
 
@@ -38,13 +38,13 @@ def test_an_answer_says_where_it_stands(status, headers, part):
         (416, {"Content-Range": "bytes */4"}),
     ],
 )
-def test_other_bytes_than_those_asked_for_are_refused(status, headers):
+def test_other_bytes_than_those_asked_for_are_refused(status: int, headers: dict[str, str]) -> None:
     """They would be written at the wrong place."""
     with pytest.raises(Failure, match=f"answers {status} to a request for the bytes from 5 on"):
         received(status, headers, 5)
 
 
 @pytest.mark.parametrize(("text", "size"), [("0", 0), ("12", 12), ("-1", None), ("", None)])
-def test_a_length_is_a_number(text, size):
+def test_a_length_is_a_number(text: str, size: int | None) -> None:
     """Anything else is as if it was not told."""
     assert length({"Content-Length": text}) == size

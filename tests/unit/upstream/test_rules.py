@@ -23,13 +23,13 @@ RULES = Rules((HUB, QUAY, PORT))
         ("quay.io.example/app", None),
     ],
 )
-def test_the_host_in_the_name_decides(name, upstream):
+def test_the_host_in_the_name_decides(name: str, upstream: Upstream | None) -> None:
     """A repository belongs to the upstream that its name says, and to no other."""
     assert RULES.find(RepositoryName(name)) == upstream
 
 
 @pytest.mark.parametrize("name", ["docker.io", "index.docker.io", "registry-1.docker.io"])
-def test_docker_hub_may_be_configured_by_any_of_its_names(name):
+def test_docker_hub_may_be_configured_by_any_of_its_names(name: str) -> None:
     """All of them are the registry of names without a host."""
     upstream = Upstream(name=name, url="https://mirror.example")
     assert Rules((upstream,)).find(RepositoryName("org/app")) == upstream
@@ -48,12 +48,12 @@ def test_docker_hub_may_be_configured_by_any_of_its_names(name):
         ("http://[::1]:5000", "a/b", "http://[::1]:5000/v2/a/b"),
     ],
 )
-def test_the_api_is_below_v2(url, name, repository):
+def test_the_api_is_below_v2(url: str, name: str, repository: str) -> None:
     """A configured URL may have a path, end with a slash, or name Docker Hub's web host."""
     assert RULES.urls(Upstream(name="any", url=url), RepositoryName(name)) == (repository,)
 
 
-def test_a_mirror_comes_first():
+def test_a_mirror_comes_first() -> None:
     """The upstream itself is the last that is asked."""
     upstream = Upstream(name="quay.io", url="https://quay.io", mirror="http://mirror.example")
     assert RULES.urls(upstream, RepositoryName("quay.io/org/app")) == (

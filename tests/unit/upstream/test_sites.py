@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The words for what an upstream refuses, and what a site is told."""
 
+from typing import Any
+
 import pytest
 from buildset_registry.config import Upstream
 from buildset_registry.errors import BlobUnknown, ManifestUnknown
@@ -13,17 +15,17 @@ NAME = RepositoryName("quay.io/org/app")
 LOGIN = {"username": "ci", "password": "secret"}
 
 
-def site(**settings):
+def site(**settings: Any) -> tuple[Any, ...]:
     upstream = Upstream(**{"name": "quay.io", "url": "https://quay.io", **settings})
     return sites(Rules((upstream,)), NAME)
 
 
-def test_a_repository_of_nobody_has_no_site():
+def test_a_repository_of_nobody_has_no_site() -> None:
     """Nobody is asked for it."""
     assert sites(Rules(()), NAME) == ()
 
 
-def test_the_upstream_comes_last_and_is_tried_again():
+def test_the_upstream_comes_last_and_is_tried_again() -> None:
     """A mirror gets one try, and no credentials on another host."""
     mirror, home = site(mirror="https://mirror.example/quay", **LOGIN)
     assert mirror.url == "https://mirror.example/quay/v2/org/app"
@@ -33,20 +35,20 @@ def test_the_upstream_comes_last_and_is_tried_again():
     assert home.credentials is not None
 
 
-def test_a_mirror_on_the_same_host_gets_the_credentials():
+def test_a_mirror_on_the_same_host_gets_the_credentials() -> None:
     """It is the same server."""
     mirror, _ = site(mirror="https://quay.io/mirror", **LOGIN)
     assert mirror.credentials is not None
 
 
-def test_what_a_token_is_asked_for():
+def test_what_a_token_is_asked_for() -> None:
     """The repository as it is called there."""
     mirror, home = site(mirror="https://mirror.example/v2/quay")
     assert mirror.scope == "repository:quay/org/app:pull"
     assert home.scope == "repository:org/app:pull"
 
 
-def test_a_failure_names_who_was_asked():
+def test_a_failure_names_who_was_asked() -> None:
     """The registry, and the server, which may be a mirror."""
     mirror, home = site(mirror="https://mirror.example")
     assert mirror.failed(Failure("broke")).message == (
@@ -65,7 +67,7 @@ def test_a_failure_names_who_was_asked():
         ("x" * 41, False),
     ],
 )
-def test_retry_after_is_passed_on_where_it_is_one(value, passed_on):
+def test_retry_after_is_passed_on_where_it_is_one(value: str | None, passed_on: bool) -> None:
     """Nothing that upstream makes up reaches a client's parser."""
     (home,) = site()
     headers = {"Retry-After": value} if passed_on else {}
@@ -74,7 +76,7 @@ def test_retry_after_is_passed_on_where_it_is_one(value, passed_on):
     assert home.failed(Failure("no", retry_after=value)).headers == headers
 
 
-def test_advice_depends_on_the_credentials():
+def test_advice_depends_on_the_credentials() -> None:
     """Those who have some cannot be told to give some."""
     (without,), (having,) = site(), site(**LOGIN)
     wanted = Wanted("blobs/x", BlobUnknown, BlobUnknown)
@@ -84,14 +86,14 @@ def test_advice_depends_on_the_credentials():
     assert having.denies(wanted).message.endswith("; check its credentials")
 
 
-def test_what_is_lacking_is_named():
+def test_what_is_lacking_is_named() -> None:
     """By its kind and by what it was asked by."""
     (home,) = site()
     refusal = home.lacks(Wanted("manifests/v1", ManifestUnknown, ManifestUnknown))
     assert refusal.message == "upstream quay.io has no manifest v1 in org/app"
 
 
-def test_a_password_is_in_no_text():
+def test_a_password_is_in_no_text() -> None:
     """Neither in that of a site, nor in that of a request."""
     (home,) = site(**LOGIN)
     request = home.request("GET", "https://quay.io/x", {"Authorization": "secret"})

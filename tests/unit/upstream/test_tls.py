@@ -2,20 +2,21 @@
 """Which certificates are trusted where."""
 
 import ssl
+from pathlib import Path
 
 import pytest
 from buildset_registry.upstream.failure import Failure
 from buildset_registry.upstream.tls import Trust
 
 
-def test_a_context_is_made_once(ca):
+def test_a_context_is_made_once(ca: Path) -> None:
     """Reading the system's certificates takes time."""
     trust = Trust()
     assert trust.context(ca, alone=True) is trust.context(ca, alone=True)
     assert trust.context(None, alone=True) is trust.context(None, alone=False)
 
 
-def test_a_ca_stands_alone_at_its_own_server_and_beside_the_systems_elsewhere(ca):
+def test_a_ca_stands_alone_at_its_own_server_and_beside_the_systems_elsewhere(ca: Path) -> None:
     """Storage that an upstream redirects to may have a certificate of the public."""
     trust = Trust()
     assert len(trust.context(ca, alone=True).get_ca_certs()) == 1
@@ -24,14 +25,14 @@ def test_a_ca_stands_alone_at_its_own_server_and_beside_the_systems_elsewhere(ca
     assert beside == system + 1
 
 
-def test_every_context_verifies_names_and_certificates(ca):
+def test_every_context_verifies_names_and_certificates(ca: Path) -> None:
     """There is no switch for less."""
     for one in (None, ca):
         context = Trust().context(one, alone=True)
         assert (context.verify_mode, context.check_hostname) == (ssl.CERT_REQUIRED, True)
 
 
-def test_a_ca_file_that_holds_none(tmp_path):
+def test_a_ca_file_that_holds_none(tmp_path: Path) -> None:
     """The file is named, and what to do."""
     (tmp_path / "ca.pem").write_text("hello")
     for alone in (True, False):
@@ -39,7 +40,7 @@ def test_a_ca_file_that_holds_none(tmp_path):
             Trust().context(tmp_path / "ca.pem", alone=alone)
 
 
-def test_a_ca_file_that_is_not_there(tmp_path):
+def test_a_ca_file_that_is_not_there(tmp_path: Path) -> None:
     """The file is named, and why."""
     for alone in (True, False):
         with pytest.raises(Failure, match=r"its ca .*none cannot be read \(No such file"):

@@ -3,6 +3,8 @@
 
 import json
 import math
+from collections.abc import Generator
+from typing import Any
 
 import pytest
 from buildset_registry.upstream.failure import Failure
@@ -26,7 +28,7 @@ SECRET = basic("ci", "secret")
 NOW = 1_700_000_000.0  # 2023-11-14T22:13:20Z
 
 
-def answer_with(flow, *answers):
+def answer_with(flow: Generator[Any, Any, Any], *answers: Any) -> tuple[list[Any], Any]:
     """Drive a login with the token server's answers; return its requests and the result."""
     asked = []
     try:
@@ -38,12 +40,14 @@ def answer_with(flow, *answers):
     raise AssertionError(f"another answer is wanted after {asked}")
 
 
-def log_in(challenge, *answers, credentials=None, url=URL):
+def log_in(
+    challenge: str, *answers: Any, credentials: str | None = None, url: str = URL
+) -> tuple[list[Any], Any]:
     refusal = Refusal(url, challenges([challenge]), SCOPE)
     return answer_with(authorize(refusal, credentials, lambda: NOW), *answers)
 
 
-def granted(**tree):
+def granted(**tree: Any) -> TokenAnswer:
     return TokenAnswer(200, json.dumps({"token": "t0k3n", **tree}).encode())
 
 
@@ -68,7 +72,7 @@ def granted(**tree):
         (["", " , ", '"'], []),
     ],
 )
-def test_challenges_are_parsed(headers, found):
+def test_challenges_are_parsed(headers: list[str], found: list[Any]) -> None:
     """Several in one header or in several, quoted commas, either case."""
     parsed = challenges(headers)
     assert [
@@ -77,12 +81,12 @@ def test_challenges_are_parsed(headers, found):
 
 
 @given(st.lists(st.text()))
-def test_any_header_is_parsed(headers):
+def test_any_header_is_parsed(headers: list[str]) -> None:
     """Nonsense from an upstream causes no error, and takes no time."""
     assert all(isinstance(one, Challenge) for one in challenges(headers))
 
 
-def test_a_token_server_is_asked_for_the_repository():
+def test_a_token_server_is_asked_for_the_repository() -> None:
     """Service and scope go into the query, after what the realm has in its own."""
     asked, login = log_in('Bearer realm="https://auth.example/token?a=b",service="x y"', granted())
     assert asked == [
@@ -91,19 +95,19 @@ def test_a_token_server_is_asked_for_the_repository():
     assert login.header == "Bearer t0k3n"
 
 
-def test_the_challenge_knows_the_scope_best():
+def test_the_challenge_knows_the_scope_best() -> None:
     """Several scopes are several parameters; without a service there is none."""
     asked, _ = log_in('Bearer realm="https://auth.example/token",scope="a:b:c aws"', granted())
     assert asked[0].url == "https://auth.example/token?scope=a:b:c&scope=aws"
 
 
-def test_credentials_go_to_the_token_server():
+def test_credentials_go_to_the_token_server() -> None:
     """It may be on another host."""
     asked, _ = log_in('Bearer realm="https://auth.example/t"', granted(), credentials=SECRET)
     assert [one.authorization for one in asked] == ["Basic Y2k6c2VjcmV0"]
 
 
-def test_where_credentials_are_refused_everybody_s_token_is_taken():
+def test_where_credentials_are_refused_everybody_s_token_is_taken() -> None:
     """A wrong password does not hide public images."""
     asked, login = log_in(
         'Bearer realm="https://auth.example/t"',
@@ -115,7 +119,7 @@ def test_where_credentials_are_refused_everybody_s_token_is_taken():
     assert login.header == "Bearer t0k3n"
 
 
-def test_where_everybody_is_refused_there_is_no_login():
+def test_where_everybody_is_refused_there_is_no_login() -> None:
     """The refusal of the registry stands then."""
     asked, login = log_in('Bearer realm="https://auth.example/t"', TokenAnswer(403, b""))
     assert (len(asked), login) == (1, None)
@@ -130,7 +134,7 @@ def test_where_everybody_is_refused_there_is_no_login():
         ("https://auth.example/token", SECRET),
     ],
 )
-def test_an_upstream_without_tls_gets_credentials_itself_only(realm, sent):
+def test_an_upstream_without_tls_gets_credentials_itself_only(realm: str, sent: str | None) -> None:
     """In the clear they go to the server that the configuration names, and nowhere else."""
     asked, _ = log_in(
         f'Bearer realm="{realm}"',
@@ -141,24 +145,24 @@ def test_an_upstream_without_tls_gets_credentials_itself_only(realm, sent):
     assert asked[0].authorization == sent
 
 
-def test_a_token_server_without_tls_is_refused():
+def test_a_token_server_without_tls_is_refused() -> None:
     """An upstream with TLS does not lead out of it."""
     with pytest.raises(Failure, match="without TLS"):
         log_in('Bearer realm="http://auth.example/token"', granted(), credentials=SECRET)
 
 
-def test_basic_authentication_uses_the_credentials():
+def test_basic_authentication_uses_the_credentials() -> None:
     """Without a token server they are the login, for good."""
     assert log_in('Basic realm="x"', credentials=SECRET) == ([], Authorization(SECRET, math.inf))
 
 
 @pytest.mark.parametrize("challenge", ['Basic realm="x"', "Negotiate", "Bearer", ""])
-def test_without_a_way_in_there_is_no_login(challenge):
+def test_without_a_way_in_there_is_no_login(challenge: str) -> None:
     """Nobody's credentials are asked for."""
     assert log_in(challenge) == ([], None)
 
 
-def test_credentials_are_encoded_as_utf_8():
+def test_credentials_are_encoded_as_utf_8() -> None:
     """RFC 7617 says so for servers of today."""
     assert basic("ü", "p:w") == "Basic w7w6cDp3"
 
@@ -182,13 +186,13 @@ def test_credentials_are_encoded_as_utf_8():
         ({"expires_in": 300, "issued_at": 7}, 290),
     ],
 )
-def test_a_token_is_used_until_shortly_before_its_end(answer, seconds):
+def test_a_token_is_used_until_shortly_before_its_end(answer: dict[str, Any], seconds: int) -> None:
     """By the answer's own words, or a minute."""
     _, login = log_in('Bearer realm="https://auth.example/t"', granted(**answer))
     assert login.expires - NOW == pytest.approx(seconds)
 
 
-def test_a_token_may_have_its_other_name():
+def test_a_token_may_have_its_other_name() -> None:
     """OAuth 2 calls it access_token."""
     answer = TokenAnswer(200, b'{"access_token": "other"}')
     _, login = log_in('Bearer realm="https://auth.example/t"', answer)
@@ -199,13 +203,13 @@ def test_a_token_may_have_its_other_name():
     "body",
     [b"", b"[]", b"<html>", b"{}", b'{"token": 7}', b'{"token": "a\\r\\nb"}', b"[" * 100_000],
 )
-def test_an_answer_without_a_token_is_refused(body):
+def test_an_answer_without_a_token_is_refused(body: bytes) -> None:
     """A header can be made of visible characters only."""
     with pytest.raises(Failure, match="answers without a token"):
         log_in('Bearer realm="https://auth.example/t"', TokenAnswer(200, body))
 
 
-def test_the_cache_keeps_a_login_while_it_is_good():
+def test_the_cache_keeps_a_login_while_it_is_good() -> None:
     """Another scope has its own; what is out of date is forgotten."""
     now = [100.0]
     cache = AuthorizationCache(lambda: now[0])
@@ -220,7 +224,7 @@ def test_the_cache_keeps_a_login_while_it_is_good():
     assert cache.get(("c", "x")) == "Bearer three"
 
 
-def test_secrets_do_not_show():
+def test_secrets_do_not_show() -> None:
     """A value in a traceback or a log line tells none."""
     shown = repr(
         [Authorization("s3cret"), TokenRequest("u", "s3cret"), TokenAnswer(200, b"s3cret")]

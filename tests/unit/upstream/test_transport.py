@@ -8,6 +8,9 @@ import datetime
 import logging
 import socket
 import ssl
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 import trustme
@@ -16,6 +19,7 @@ from buildset_registry.upstream.failure import Failure
 from buildset_registry.upstream.sites import Request
 from buildset_registry.upstream.timeouts import Timeouts
 from buildset_registry.upstream.transport import Transport
+from trustme import CA
 
 from tests.unit.upstream.lab import (
     BLOB,
@@ -26,6 +30,7 @@ from tests.unit.upstream.lab import (
     V1,
     V1_PATH,
     ConnectProxy,
+    Server,
     blob,
     guarded,
     manifest,
@@ -41,14 +46,16 @@ BASIC = "Basic " + base64.b64encode(b"ci:secret").decode()
 
 
 @pytest.fixture
-async def transport():
+async def transport() -> AsyncIterator[Any]:
     made = Transport("tests", Timeouts(connect=5, read=5), {})
     yield made
     await made.close()
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-async def test_a_redirect_within_the_registry_keeps_the_login(quay, connect, status):
+async def test_a_redirect_within_the_registry_keeps_the_login(
+    quay: Server, connect: Callable[..., Any], status: int
+) -> None:
     """As clients do: it is the same server."""
     quay.on(BLOB_PATH, redirect("/elsewhere?x=%2F", status))
     quay.on("/elsewhere", guarded(blob(), BASIC, challenge=CHALLENGE))
@@ -56,7 +63,9 @@ async def test_a_redirect_within_the_registry_keeps_the_login(quay, connect, sta
     assert [one.query for one in quay.at("/elsewhere")] == ["x=%2F"] * 2
 
 
-async def test_a_redirect_elsewhere_leaves_the_login_behind(quay, storage, connect):
+async def test_a_redirect_elsewhere_leaves_the_login_behind(
+    quay: Server, storage: Server, connect: Callable[..., Any]
+) -> None:
     """Storage is asked by the signed URL alone, exactly as it was signed."""
     quay.on(BLOB_PATH, guarded(redirect(f"{storage.url}/b?sig=a%2Bb"), BASIC, challenge=CHALLENGE))
     storage.on("/b", redirect(f"{storage.url}/c?sig=a%2Bb"))
@@ -65,7 +74,9 @@ async def test_a_redirect_elsewhere_leaves_the_login_behind(quay, storage, conne
     assert [(one.query, one.authorization) for one in storage.asked] == [("sig=a%2Bb", None)] * 2
 
 
-async def test_a_signature_is_not_logged(quay, storage, connect, caplog):
+async def test_a_signature_is_not_logged(
+    quay: Server, storage: Server, connect: Callable[..., Any], caplog: pytest.LogCaptureFixture
+) -> None:
     """Whoever reads the log could fetch with it."""
     quay.on(BLOB_PATH, redirect(f"{storage.url}/b?sig=secret"))
     storage.on("/b", blob())
@@ -76,21 +87,21 @@ async def test_a_signature_is_not_logged(quay, storage, connect, caplog):
     assert "secret" not in "".join(ours)
 
 
-async def test_redirects_end(quay, connect):
+async def test_redirects_end(quay: Server, connect: Callable[..., Any]) -> None:
     """A circle is an error."""
     quay.on(V1_PATH, redirect(V1_PATH))
     with pytest.raises(UpstreamFailed, match="redirects more than 5 times"):
         await connect().manifest(NAME, V1)
 
 
-async def test_a_redirect_that_says_nowhere(quay, connect):
+async def test_a_redirect_that_says_nowhere(quay: Server, connect: Callable[..., Any]) -> None:
     """It is an answer like any other that does not help."""
     quay.on(V1_PATH, reply(302))
     with pytest.raises(UpstreamFailed, match="answers 302"):
         await connect().manifest(NAME, V1)
 
 
-async def test_a_redirect_out_of_tls_is_refused(quay, connect):
+async def test_a_redirect_out_of_tls_is_refused(quay: Server, connect: Callable[..., Any]) -> None:
     """Content could be read on its way."""
     async with serving() as plain:
         quay.on(V1_PATH, redirect(f"{plain.url}/x"))
@@ -99,17 +110,21 @@ async def test_a_redirect_out_of_tls_is_refused(quay, connect):
         assert plain.asked == []
 
 
-async def test_storage_that_cannot_be_reached_is_named(quay, connect):
+async def test_storage_that_cannot_be_reached_is_named(
+    quay: Server, connect: Callable[..., Any]
+) -> None:
     """It is not the registry that fails."""
     quay.on(V1_PATH, redirect("https://127.0.0.2:1/x"))
     with pytest.raises(UpstreamFailed, match=r"upstream quay\.io .*127\.0\.0\.2: connection refus"):
         await connect().manifest(NAME, V1)
 
 
-async def test_a_name_of_a_link_local_address_is_refused(quay, connect, monkeypatch):
+async def test_a_name_of_a_link_local_address_is_refused(
+    quay: Server, connect: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A redirect by name leads to a cloud's metadata no more than one by address."""
 
-    def resolve(host, port, *args, **kwargs):
+    def resolve(host: str, port: int, *args: Any, **kwargs: Any) -> list[tuple[Any, ...]]:
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("169.254.169.254", port))]
 
     client = connect()
@@ -119,13 +134,13 @@ async def test_a_name_of_a_link_local_address_is_refused(quay, connect, monkeypa
         await client.manifest(NAME, V1)
 
 
-async def test_a_host_name_that_is_none(connect):
+async def test_a_host_name_that_is_none(connect: Callable[..., Any]) -> None:
     """One line says so."""
     with pytest.raises(UpstreamFailed, match="its URL has no valid host name"):
         await connect(url=f"https://{'a' * 64}.example").manifest(NAME, V1)
 
 
-async def test_a_proxy(quay, connect):
+async def test_a_proxy(quay: Server, connect: Callable[..., Any]) -> None:
     """HTTPS_PROXY leads to the registry; its credentials are for the proxy."""
     quay.on(V1_PATH, manifest())
     proxy = ConnectProxy()
@@ -141,7 +156,7 @@ async def test_a_proxy(quay, connect):
     assert all("Proxy-Authorization" not in asked.headers for asked in quay.asked)
 
 
-async def test_a_host_that_the_proxy_is_not_for(quay, connect):
+async def test_a_host_that_the_proxy_is_not_for(quay: Server, connect: Callable[..., Any]) -> None:
     """NO_PROXY leads there directly."""
     quay.on(V1_PATH, manifest())
     proxy = ConnectProxy()
@@ -153,7 +168,7 @@ async def test_a_host_that_the_proxy_is_not_for(quay, connect):
     assert proxy.asked == []
 
 
-async def test_a_proxy_that_refuses(quay, connect):
+async def test_a_proxy_that_refuses(quay: Server, connect: Callable[..., Any]) -> None:
     """It is named as what refuses."""
     proxy = ConnectProxy()
     proxy.refusal = b"HTTP/1.1 407 Who are you\r\nContent-Length: 0\r\n\r\n"
@@ -164,14 +179,14 @@ async def test_a_proxy_that_refuses(quay, connect):
         await client.close()
 
 
-async def test_a_proxy_that_is_not_there(connect):
+async def test_a_proxy_that_is_not_there(connect: Callable[..., Any]) -> None:
     """It is named, not the registry."""
     client = connect({"HTTPS_PROXY": "http://127.0.0.1:1"}, url="https://registry.example")
     with pytest.raises(UpstreamFailed, match=r"the proxy 127\.0\.0\.1:1: connection refused"):
         await client.manifest(NAME, V1)
 
 
-async def test_a_server_that_does_not_speak_tls(connect):
+async def test_a_server_that_does_not_speak_tls(connect: Callable[..., Any]) -> None:
     """The cure is told."""
     async with serving() as plain:
         url = plain.url.replace("http:", "https:")
@@ -179,7 +194,9 @@ async def test_a_server_that_does_not_speak_tls(connect):
             await connect(url=url).manifest(NAME, V1)
 
 
-async def test_a_server_that_wants_a_certificate_of_ours(authority, connect):
+async def test_a_server_that_wants_a_certificate_of_ours(
+    authority: CA, connect: Callable[..., Any]
+) -> None:
     """It ends the connection without a word, as far as a client sees; that is told."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     authority.issue_cert("127.0.0.1").configure_cert(context)
@@ -191,10 +208,10 @@ async def test_a_server_that_wants_a_certificate_of_ours(authority, connect):
 
 
 @contextlib.asynccontextmanager
-async def saying(words):
+async def saying(words: Any) -> AsyncIterator[Any]:
     """Answer whatever comes by ``words``; yields the port."""
 
-    async def talk(reader, writer):
+    async def talk(reader: Any, writer: Any) -> None:
         await reader.read(10)
         writer.write(words)
         writer.close()
@@ -204,7 +221,7 @@ async def saying(words):
     server.close()
 
 
-async def test_a_server_with_no_cipher_in_common(connect):
+async def test_a_server_with_no_cipher_in_common(connect: Callable[..., Any]) -> None:
     """OpenSSL's own word for what is wrong is told."""
     # A record of the type alert, 2 bytes: fatal, handshake_failure (RFC 5246, 7.2).
     async with saying(b"\x15\x03\x03\x00\x02\x02\x28") as port:
@@ -212,14 +229,14 @@ async def test_a_server_with_no_cipher_in_common(connect):
             await connect(url=f"https://127.0.0.1:{port}").manifest(NAME, V1)
 
 
-async def test_a_server_that_does_not_speak_http(connect):
+async def test_a_server_that_does_not_speak_http(connect: Callable[..., Any]) -> None:
     """One line says so."""
     async with saying(b"SSH-2.0-hello\r\n\r\n") as port:
         with pytest.raises(UpstreamFailed, match="answers with something that is not HTTP"):
             await connect(url=f"http://127.0.0.1:{port}", ca=None).manifest(NAME, V1)
 
 
-async def test_a_server_that_takes_no_connection(connect):
+async def test_a_server_that_takes_no_connection(connect: Callable[..., Any]) -> None:
     """The time for a connection, TLS included, is limited."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"https://127.0.0.1:{silent.getsockname()[1]}"
@@ -228,14 +245,16 @@ async def test_a_server_that_takes_no_connection(connect):
             await client.manifest(NAME, V1)
 
 
-async def test_a_certificate_of_an_unknown_authority(quay, connect):
+async def test_a_certificate_of_an_unknown_authority(
+    quay: Server, connect: Callable[..., Any]
+) -> None:
     """The cure is told; nothing is sent before."""
     with pytest.raises(UpstreamFailed, match="certificate is not trusted; set its ca"):
         await connect(ca=None).manifest(NAME, V1)
     assert quay.asked == []
 
 
-async def test_a_certificate_for_another_name(authority, connect):
+async def test_a_certificate_for_another_name(authority: CA, connect: Callable[..., Any]) -> None:
     """By name and by address."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     authority.issue_cert("other.example").configure_cert(context)
@@ -246,7 +265,7 @@ async def test_a_certificate_for_another_name(authority, connect):
                 await client.manifest(NAME, V1)
 
 
-async def test_a_certificate_that_has_expired(authority, connect):
+async def test_a_certificate_that_has_expired(authority: CA, connect: Callable[..., Any]) -> None:
     """The cure is told."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     past = datetime.datetime(2020, 1, 1, tzinfo=datetime.timezone.utc)
@@ -256,7 +275,9 @@ async def test_a_certificate_that_has_expired(authority, connect):
             await connect(url=server.url).manifest(NAME, V1)
 
 
-async def test_the_ca_of_an_upstream_is_for_that_upstream_alone(quay, storage, connect, ca):
+async def test_the_ca_of_an_upstream_is_for_that_upstream_alone(
+    quay: Server, storage: Server, connect: Callable[..., Any], ca: Path
+) -> None:
     """At the upstream it stands instead of the system's, elsewhere beside them."""
     other = trustme.CA()
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
@@ -269,14 +290,16 @@ async def test_the_ca_of_an_upstream_is_for_that_upstream_alone(quay, storage, c
             await connect(url=foreign.url).manifest(NAME, V1)
 
 
-async def test_an_answer_that_takes_too_long(quay, connect):
+async def test_an_answer_that_takes_too_long(quay: Server, connect: Callable[..., Any]) -> None:
     """The time for the next bytes is limited."""
     quay.on(V1_PATH, slow(5))
     with pytest.raises(UpstreamFailed, match=r"no data for 0\.2 s"):
         await connect(timeouts=Timeouts(read=0.2)).manifest(NAME, V1)
 
 
-async def test_a_body_of_no_interest_keeps_the_connection(quay, transport, ca):
+async def test_a_body_of_no_interest_keeps_the_connection(
+    quay: Server, transport: Transport, ca: Path
+) -> None:
     """Unless it is large: then another connection costs less."""
     quay.on("/small", reply(200, b"x"))
     quay.on("/large", reply(200, b"x" * 1024 * 1024))
@@ -286,7 +309,7 @@ async def test_a_body_of_no_interest_keeps_the_connection(quay, transport, ca):
     assert len(quay.asked) == 3
 
 
-async def test_no_cookie_is_kept(quay, transport, ca):
+async def test_no_cookie_is_kept(quay: Server, transport: Transport, ca: Path) -> None:
     """A registry learns nothing of earlier requests."""
     quay.on("/x", reply(200, b"x", Set_Cookie="me=1; Path=/"))
     for _ in range(2):
@@ -294,14 +317,14 @@ async def test_no_cookie_is_kept(quay, transport, ca):
     assert all("Cookie" not in asked.headers for asked in quay.asked)
 
 
-async def test_content_is_not_decompressed(quay, transport, ca):
+async def test_content_is_not_decompressed(quay: Server, transport: Transport, ca: Path) -> None:
     """It is what its digest says."""
     quay.on("/x", reply(200, b"\x1f\x8b not gzip", Content_Encoding="gzip"))
     response = await transport.send(Request("GET", f"{quay.url}/x", {}, ca))
     assert await response.read(100) == b"\x1f\x8b not gzip"
 
 
-async def test_a_body_is_read_up_to_a_limit(quay, transport, ca):
+async def test_a_body_is_read_up_to_a_limit(quay: Server, transport: Transport, ca: Path) -> None:
     """More is refused without being read."""
     quay.on("/x", reply(200, b"x" * 5000))
     response = await transport.send(Request("GET", f"{quay.url}/x", {}, ca))
