@@ -73,8 +73,8 @@ def test_no_setting_is_documented_that_is_not_there() -> None:
 
 @pytest.mark.parametrize("route", ROUTES, ids=lambda route: str(route.id))
 def test_every_route_is_documented(route: Route) -> None:
-    """Method and path stand in the first column of a table of the page on the API."""
-    assert f"{route.method} {route.path}" in terms(page("api"))
+    """Method, path and identifier stand in one row of the page on the API."""
+    assert f"   * - ``{route.method} {route.path}``\n     - {route.id}\n" in page("api")
 
 
 def errors(base: type[RegistryError]) -> Iterator[type[RegistryError]]:

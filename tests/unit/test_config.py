@@ -69,6 +69,18 @@ def test_every_kind_of_value_is_read() -> None:
             {"auth": {"rules": [{"repositories": ["**"], "actions": ["fly"]}]}},
             "auth.rules[0].actions[0] must be one of pull, push, delete, *, not 'fly'",
         ),
+        (
+            {"notifications": [{"name": "a", "url": "ftp://a"}]},
+            "notifications: a: 'ftp://a' is not an https:// or http:// URL",
+        ),
+        (
+            {"notifications": [{"name": "a", "url": "https://a", "headers": {"X": 1234}}]},
+            "notifications[0].headers.X must be a string, not (hidden)",
+        ),
+        (
+            {"notifications": [{"name": "a", "url": "https://a", "headers": "X: 1"}]},
+            "notifications[0].headers must be a mapping, not (hidden)",
+        ),
         ({"auth": {"rules": [{"actions": ["pull"]}]}}, "rules[0].repositories is missing"),
         (
             {"auth": {"token": {"realm": "https://t", "service": "s", "issuer": "i"}}},

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From the configuration to what guards each endpoint: users, tokens, policy."""
+"""From the configuration to what guards each endpoint, and who is notified."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from buildset_registry.auth.htpasswd import Htpasswd
 from buildset_registry.auth.issuer import IssuedTokens, Issuer, load_keys
 from buildset_registry.auth.rights import ACTIONS, EVERY, Rights, Rule
 from buildset_registry.auth.tokens import Signing, Tokens
-from buildset_registry.config import Auth, Config, TokenServer
+from buildset_registry.config import Auth, Config, TokenServer, Webhook
 from buildset_registry.errors import ConfigError
+from buildset_registry.notifications.webhook import Receiver
 
 _SERVICE = "buildset-registry"
 _KEY_BYTES = 32
@@ -58,6 +59,21 @@ class Guards:
     def close(self) -> None:
         if self._htpasswd is not None:
             self._htpasswd.close()
+
+
+def receiver(webhook: Webhook) -> Receiver:
+    """Return a receiver of notifications."""
+    return Receiver(
+        name=webhook.name,
+        url=webhook.url,
+        headers=webhook.headers,
+        ca=webhook.ca,
+        timeout=webhook.timeout_seconds,
+        wait=webhook.retry_seconds,
+        room=max(1, webhook.queue),
+        ignored_actions=frozenset(webhook.ignore_actions),
+        ignored_media_types=frozenset(webhook.ignore_media_types),
+    )
 
 
 def _rule(users: tuple[str, ...], patterns: tuple[str, ...], actions: tuple[str, ...]) -> Rule:

@@ -22,7 +22,7 @@ from granian.http import HTTP1Settings
 from granian.server.embed import Server
 
 from buildset_registry import __version__
-from buildset_registry.assembly import Guards
+from buildset_registry.assembly import Guards, receiver
 from buildset_registry.auth.access import Role
 from buildset_registry.config import Config, Tls
 from buildset_registry.http.accesslog import AccessLog
@@ -30,11 +30,14 @@ from buildset_registry.http.app import App
 from buildset_registry.http.asgi import Application
 from buildset_registry.http.context import Context, RequestLimits
 from buildset_registry.http.journal import Journal
+from buildset_registry.http.notices import Notices
 from buildset_registry.http.operations import Operations, Sources
 from buildset_registry.http.traffic import Traffic
 from buildset_registry.http.transfers import Transfers
 from buildset_registry.listening import check_free, checked_pair, every_address
 from buildset_registry.logs import configure, open_output
+from buildset_registry.notifications.events import Source
+from buildset_registry.notifications.webhook import Webhook
 from buildset_registry.pullthrough import PullThrough
 from buildset_registry.registry import Registry
 from buildset_registry.store.filesystem import FilesystemStore
@@ -83,6 +86,7 @@ class _Shared:
     pull_through: PullThrough
     access_log: AccessLog
     transfers: Transfers
+    webhooks: list[Webhook]
 
 
 async def serve(config: Config, output: TextIO, stop: asyncio.Event) -> None:
@@ -98,6 +102,7 @@ async def serve(config: Config, output: TextIO, stop: asyncio.Event) -> None:
         _log.info("buildset-registry %s serves: %s", __version__, ports)
         await _until_stopped(servers, stop, config.limits.shutdown_seconds)
     finally:
+        await asyncio.gather(*(webhook.close() for webhook in shared.webhooks))
         await shared.pull_through.close()
         shared.guards.close()
         shared.access_log.flush()
@@ -126,12 +131,16 @@ def _shared(config: Config, output: TextIO) -> _Shared:
     guards = Guards(config)
     client = UpstreamClient(Rules(config.upstreams))
     store = _open_store(config)
+    ends = config.endpoints
+    first = ends.push or ends.single or ends.pull
+    source = Source(first.port if first else 0)
     return _Shared(
         guards,
         store,
         PullThrough(store, client, tag_seconds=config.pull_through.tag_seconds),
         AccessLog(output, config.log.format),
         Transfers(config.limits.uploads),
+        [Webhook(receiver(webhook), source) for webhook in config.notifications],
     )
 
 
@@ -144,11 +153,15 @@ def _listeners(config: Config, shared: _Shared, tls: Tls | None) -> list[_Listen
             continue
         traffic = Traffic(role.value)
         all_traffic.append(traffic)
-        app = App(_context(config, shared, role), Journal(shared.access_log, traffic))
+        context = _context(config, shared, role)
+        notices = Notices([*shared.webhooks], context) if shared.webhooks else None
+        app = App(context, Journal(shared.access_log, traffic), notices)
         listeners.append(_Listener(role.value, endpoint.address, endpoint.port, app, tls))
     if config.metrics is not None:
         counters, space = shared.pull_through.counters, shared.store.space
-        operations = Operations(Sources(all_traffic, shared.transfers, counters, space))
+        operations = Operations(
+            Sources(all_traffic, shared.transfers, counters, space, shared.webhooks)
+        )
         address, port = config.metrics.address, config.metrics.port
         listeners.append(_Listener("metrics", address, port, operations, None))
     return listeners

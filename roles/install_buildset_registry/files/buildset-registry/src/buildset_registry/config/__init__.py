@@ -20,6 +20,7 @@ from buildset_registry.config.model import (
     Tls,
     TokenServer,
     Upstream,
+    Webhook,
 )
 from buildset_registry.config.reader import load, parse
 
@@ -37,6 +38,7 @@ __all__ = [
     "Tls",
     "TokenServer",
     "Upstream",
+    "Webhook",
     "load",
     "parse",
 ]

@@ -181,6 +181,38 @@ class Metrics:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Webhook:
+    """A receiver of notifications, in distribution's envelope."""
+
+    name: str
+    """What the log and the metrics call it."""
+
+    url: str
+    """Where events are posted to."""
+
+    headers: dict[str, str] = field(default_factory=dict, repr=False)
+    """Further headers, such as ``Authorization``."""
+
+    ca: Path | None = None
+    """PEM file to verify it with, instead of the system's certificates."""
+
+    timeout_seconds: int = 5
+    """For how long it may take to answer."""
+
+    retry_seconds: int = 1
+    """Seconds before the first new attempt; each further one doubles it, up to a minute."""
+
+    queue: int = 10_000
+    """Events that may wait in memory; then the oldest is lost."""
+
+    ignore_actions: tuple[Literal["push", "pull", "mount", "delete"], ...] = ()
+    """Actions that it is not told of."""
+
+    ignore_media_types: tuple[str, ...] = ()
+    """Media types that it is not told of."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
     """What the registry does not let happen; 0 is no limit."""
 
@@ -222,6 +254,7 @@ class Config:
     pull_through: PullThrough = field(default_factory=PullThrough)
     log: Log = field(default_factory=Log)
     metrics: Metrics | None = None
+    notifications: tuple[Webhook, ...] = ()
     limits: Limits = field(default_factory=Limits)
     read_only: bool = False
     """Whether pushes and deletes are refused; what is pulled through is stored all the same."""

@@ -43,6 +43,12 @@ def parse(tree: object, source: str, folder: Path) -> Config:
         )
     _check_upstreams(config.upstreams, source)
     _check_token_server(config.auth.token, source)
+    for webhook in config.notifications:
+        if urlsplit(webhook.url).scheme not in ("https", "http"):
+            raise ConfigError(
+                f"{source}: notifications: {webhook.name}: {webhook.url!r} is not an https:// or "
+                "http:// URL"
+            )
     return config
 
 
@@ -104,24 +110,33 @@ class _Reader:
         return cls(**values)
 
     def _value(self, value: object, hint: object, where: str) -> object:
-        if typing.get_origin(hint) is tuple:
-            if not isinstance(value, list):
-                raise self._error(where, "a list", value)
-            item = typing.get_args(hint)[0]
-            return tuple(self._value(one, item, f"{where}[{i}]") for i, one in enumerate(value))
         if hint == Network:
             return self._network(value, where)
-        if typing.get_origin(hint) is typing.Literal:
-            return self._choice(value, typing.get_args(hint), where)
-        if typing.get_origin(hint) in (types.UnionType, typing.Union):
-            first, *others = typing.get_args(hint)
-            words = [word for other in others for word in typing.get_args(other)]
-            if value is None or value in words:
-                return value
-            return self._value(value, first, where)
         if isinstance(hint, type) and dataclasses.is_dataclass(hint):
             return self.section(value, hint, where)
+        readers = {
+            tuple: self._list,
+            dict: self._words,
+            typing.Literal: self._choice,
+            types.UnionType: self._either,
+            typing.Union: self._either,
+        }
+        reader = readers.get(typing.get_origin(hint))
+        if reader is not None:
+            return reader(value, typing.get_args(hint), where)
         return self._scalar(value, hint, where)
+
+    def _list(self, value: object, kinds: tuple[object, ...], where: str) -> object:
+        if not isinstance(value, list):
+            raise self._error(where, "a list", value)
+        return tuple(self._value(one, kinds[0], f"{where}[{i}]") for i, one in enumerate(value))
+
+    def _either(self, value: object, kinds: tuple[object, ...], where: str) -> object:
+        """Read a value of the first kind, or one of the words that the others allow, or nothing."""
+        words = [word for other in kinds[1:] for word in typing.get_args(other)]
+        if value is None or value in words:
+            return value
+        return self._value(value, kinds[0], where)
 
     def _scalar(self, value: object, hint: object, where: str) -> object:
         if hint is Path:
@@ -139,6 +154,15 @@ class _Reader:
             raise self._error(where, f"a number{unit} from 0 on", value)
         return value
 
+    def _words(self, value: object, kinds: tuple[object, ...], where: str) -> object:
+        """Read a mapping of strings; its values may be secrets."""
+        if not isinstance(value, dict):
+            raise self._error(where, "a mapping", value)
+        for name, content in value.items():
+            if not isinstance(name, str) or not isinstance(content, str):
+                raise self._error(f"{where}.{name}", "a string", content)
+        return dict(value)
+
     def _choice(self, value: object, choices: tuple[object, ...], where: str) -> object:
         if value not in choices:
             raise self._error(where, f"one of {', '.join(map(str, choices))}", value)
@@ -153,7 +177,7 @@ class _Reader:
             ) from None
 
     def _error(self, where: str, wanted: str, value: object) -> ConfigError:
-        shown = "(hidden)" if "password" in where else repr(value)
+        shown = "(hidden)" if "password" in where or "headers" in where else repr(value)
         return ConfigError(f"{self._source}: {where} must be {wanted}, not {shown}")
 
 

@@ -12,6 +12,7 @@ from buildset_registry.http import routes
 from buildset_registry.http.asgi import ClientLeft, Receive, Scope, Send
 from buildset_registry.http.context import Context
 from buildset_registry.http.journal import Journal
+from buildset_registry.http.notices import Notices
 from buildset_registry.http.request import Request
 from buildset_registry.http.response import Response, error_response, send_response
 
@@ -26,9 +27,10 @@ _ACTIONS = {Access.PULL: "pull", Access.PUSH: "pull,push", Access.DELETE: "delet
 class App:
     """One endpoint's application."""
 
-    def __init__(self, context: Context, journal: Journal) -> None:
+    def __init__(self, context: Context, journal: Journal, notices: Notices | None = None) -> None:
         self._context = context
         self._journal = journal
+        self._notices = notices
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -41,6 +43,8 @@ class App:
             response = await self._respond(request)
             status = response.status
             size = await send_response(response, receive, send, head=request.method == "HEAD")
+            if self._notices is not None:
+                await self._notices.add(request, response)
         except ClientLeft:
             status = _CLIENT_LEFT
         except (RegistryError, OSError, EOFError) as error:

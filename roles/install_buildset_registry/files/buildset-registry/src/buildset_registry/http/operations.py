@@ -7,7 +7,7 @@ import asyncio
 import os
 import resource
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from buildset_registry.http.health import liveness, readiness
 from buildset_registry.http.response import Bytes, Response, json_response, send_response
 from buildset_registry.http.traffic import Traffic
 from buildset_registry.http.transfers import Transfers
+from buildset_registry.notifications.webhook import Webhook
 from buildset_registry.store.space import Storage
 from buildset_registry.upstream.counters import Counters
 
@@ -42,6 +43,7 @@ class Sources:
     transfers: Transfers
     upstream: Counters
     storage: Storage
+    webhooks: Sequence[Webhook] = ()
 
 
 class Operations:
@@ -94,6 +96,7 @@ class Operations:
         yield gauge("uploads_running", "Requests that are sending a blob.", running)
         yield from _upstream_metrics(self._sources.upstream)
         yield from self._storage_metrics()
+        yield from _webhook_metrics(self._sources.webhooks)
         yield from _process_metrics(self._started)
 
     def _storage_metrics(self) -> Iterator[Metric]:
@@ -122,6 +125,17 @@ def _upstream_metrics(counters: Counters) -> Iterator[Metric]:
     received = "Bytes of blobs from upstreams."
     yield counter("upstream_received_bytes_total", received, [({}, counters.received)])
     yield gauge("downloads_running", "Blobs that are on their way.", counters.downloads)
+
+
+def _webhook_metrics(webhooks: Sequence[Webhook]) -> Iterator[Metric]:
+    for name, kind, text, field in (
+        ("notifications_sent_total", "counter", "Events that receivers took.", "sent"),
+        ("notifications_failed_total", "counter", "Attempts that failed.", "failed"),
+        ("notifications_lost_total", "counter", "Events that no receiver took.", "lost"),
+        ("notifications_waiting", "gauge", "Events that wait.", "waiting"),
+    ):
+        rows = [({"receiver": one.receiver.name}, getattr(one, field)) for one in webhooks]
+        yield Metric(name, kind, text, rows)
 
 
 def _process_metrics(started: float) -> Iterator[Metric]:

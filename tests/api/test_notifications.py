@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a receiver of notifications hears of pushes, pulls, mounts and deletes."""
+
+import contextlib
+import json
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import httpx
+import pytest
+from buildset_registry.oci.descriptor import OCI_MANIFEST
+
+from tests.api.harness import USER, digest_of, free_port
+
+CONTENT = b"content"
+DIGEST = digest_of(CONTENT)
+
+
+@contextlib.contextmanager
+def receiving(status=200):
+    """Serve a receiver; yields its URL and the list of the events that it got."""
+    events = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self):
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            if status < 400:
+                events.extend(body["events"])
+            self.send_response(status)
+            self.end_headers()
+
+        def log_message(self, *words):
+            """Say nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/events", events
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+@pytest.fixture
+def told(harness):
+    """A registry that notifies, and the events."""
+    with receiving() as (url, events):
+        yield harness.start(notifications=[{"name": "ci", "url": url}]), events
+
+
+def wait_for(events, number):
+    deadline = time.monotonic() + 10
+    while len(events) < number:
+        assert time.monotonic() < deadline, events
+        time.sleep(0.02)
+    assert len(events) == number
+    return events[-1]
+
+
+def test_a_push_of_an_image(told):
+    """The blobs, then the manifest with its tag."""
+    registry, events = told
+    digest = registry.push_image("org/app", "v1")
+    manifest = wait_for(events, 3)
+    assert manifest["action"] == "push"
+    assert manifest["actor"] == {"name": USER}
+    target = manifest["target"]
+    assert target["mediaType"] == OCI_MANIFEST
+    assert (target["repository"], target["tag"], target["digest"]) == ("org/app", "v1", digest)
+    seen = f"https://127.0.0.1:{registry.push.base_url.port}"
+    assert target["url"] == f"{seen}/v2/org/app/manifests/{digest}"
+    assert target["size"] == target["length"] > 100
+    blob = events[0]["target"]
+    assert blob["mediaType"] == "application/octet-stream"
+    assert blob["size"] > 0
+    assert "tag" not in blob
+
+
+def test_pulls(told):
+    """Of manifests and of blobs; asking whether they are there is none."""
+    registry, events = told
+    registry.push_blob("org/app", CONTENT)
+    registry.pull.head(f"/v2/org/app/blobs/{DIGEST}")
+    registry.pull.get("/v2/org/app/manifests/none")
+    registry.pull.get(f"/v2/org/app/blobs/{DIGEST}", headers={"User-Agent": "a tool"})
+    pulled = wait_for(events, 2)
+    assert pulled["action"] == "pull"
+    assert (pulled["target"]["digest"], pulled["target"]["size"]) == (DIGEST, len(CONTENT))
+    assert pulled["actor"] == {}
+    assert pulled["request"]["method"] == "GET"
+    assert pulled["request"]["useragent"] == "a tool"
+    assert pulled["request"]["addr"] == "127.0.0.1"
+
+
+def test_mounts_and_deletes(told):
+    """A mount says from where, a delete says what."""
+    registry, events = told
+    digest = registry.push_image("org/app", "v1")
+    wait_for(events, 3)
+    registry.push_blob("org/app", CONTENT)
+    wait_for(events, 4)
+    mounted = registry.push.post(
+        "/v2/org/other/blobs/uploads/", params={"mount": DIGEST, "from": "org/app"}
+    )
+    assert mounted.status_code == 201
+    event = wait_for(events, 5)
+    assert event["action"] == "mount"
+    assert event["target"]["fromRepository"] == "org/app"
+    assert (event["target"]["repository"], event["target"]["size"]) == ("org/other", len(CONTENT))
+    registry.push.delete("/v2/org/app/manifests/v1")
+    assert wait_for(events, 6)["target"] == {"repository": "org/app", "tag": "v1"}
+    registry.push.delete(f"/v2/org/app/manifests/{digest}")
+    assert wait_for(events, 7)["target"] == {"repository": "org/app", "digest": digest}
+    registry.push.delete(f"/v2/org/app/blobs/{DIGEST}")
+    assert wait_for(events, 8)["action"] == "delete"
+
+
+def test_a_receiver_that_fails_keeps_no_push_waiting(harness):
+    """The push is acknowledged as if there were no receiver; the metrics tell."""
+    port = free_port()
+    with receiving(status=500) as (url, _events):
+        webhook = {"name": "ci", "url": url, "retry_seconds": 60, "headers": {"X-Key": "secret"}}
+        registry = harness.start(notifications=[webhook], metrics={"port": port})
+        registry.push_image("org/app", "v1")
+        registry.wait_for_log("notification to ci failed: it answers 500; again in 60 s")
+        text = httpx.get(f"http://127.0.0.1:{port}/metrics").text
+        assert 'buildset_registry_notifications_failed_total{receiver="ci"} 1' in text
+        assert 'buildset_registry_notifications_waiting{receiver="ci"} 3' in text
+        registry.stop()
+    log = registry.log.read_text()
+    assert "3 notifications to ci are lost" in log
+    assert "secret" not in log
+
+
+def test_what_is_ignored(harness):
+    """Per receiver."""
+    with receiving() as (url, events):
+        registry = harness.start(
+            notifications=[
+                {
+                    "name": "ci",
+                    "url": url,
+                    "ignore_actions": ["pull"],
+                    "ignore_media_types": ["application/octet-stream"],
+                }
+            ]
+        )
+        registry.push_image("org/app", "v1")
+        registry.pull.get("/v2/org/app/manifests/v1")
+        registry.push.delete("/v2/org/app/manifests/v1")
+        wait_for(events, 2)
+    assert [event["action"] for event in events] == ["push", "delete"]
