@@ -8,12 +8,16 @@ import socket
 import ssl
 import threading
 import time
+from collections.abc import Callable, Iterator
+from ssl import SSLSocket
+from typing import Any
 
 import httpx
 import pytest
 from buildset_registry.errors import ConfigError
+from httpx import Client, Response
 
-from tests.api.harness import USER, digest_of, free_port
+from tests.api.harness import USER, Harness, Registry, digest_of, free_port
 
 CONTENT = b"content" * 100
 DIGEST = digest_of(CONTENT)
@@ -22,26 +26,27 @@ UPLOADS = "/v2/org/app/blobs/uploads/"
 SAMPLE = re.compile(r'buildset_registry_\w+(\{(\w+="[^"]*"(,\w+="[^"]*")*)\})? -?[0-9.e+]+')
 
 
-def code(answer):
-    return answer.json()["errors"][0]["code"]
+def code(answer: Response) -> str:
+    return str(answer.json()["errors"][0]["code"])
 
 
 @contextlib.contextmanager
-def raw(client):
+def raw(client: Client) -> Iterator[SSLSocket]:
     """A TLS connection on which a test can be as slow as it likes."""
     context = ssl.create_default_context()
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
-    address = (client.base_url.host, client.base_url.port)
+    address = (client.base_url.host, client.base_url.port or 443)
     with socket.create_connection(address, 30) as plain, context.wrap_socket(plain) as made:
         made.settimeout(30)
         yield made
 
 
-def begin_upload(connection, registry, sent, length):
+def begin_upload(connection: SSLSocket, registry: Registry, sent: bytes, length: int) -> str:
     """Announce ``length`` bytes of an upload and send the first of them; return its address."""
     location = registry.push.post(UPLOADS).headers["location"]
-    login = registry.push.auth._auth_header
+    auth: Any = registry.push.auth
+    login = auth._auth_header
     head = (
         f"PATCH {location} HTTP/1.1\r\nHost: localhost\r\nAuthorization: {login}\r\n"
         f"Content-Length: {length}\r\n\r\n"
@@ -50,14 +55,14 @@ def begin_upload(connection, registry, sent, length):
     return location
 
 
-def wait_until(condition, seconds=10):
+def wait_until(condition: Callable[..., Any], seconds: int = 10) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.05)
 
 
-def test_metrics(harness):
+def test_metrics(harness: Harness) -> None:
     """Prometheus' text: what was served, by endpoint, route, method and status; and the store."""
     port = free_port()
     registry = harness.start(metrics={"port": port})
@@ -91,7 +96,7 @@ def test_metrics(harness):
     assert bare <= described
 
 
-def test_the_listener_for_operators_serves_nothing_else(harness):
+def test_the_listener_for_operators_serves_nothing_else(harness: Harness) -> None:
     """No images; it is on the loopback address where nothing else is said."""
     port = free_port()
     harness.start(metrics={"port": port})
@@ -100,7 +105,7 @@ def test_the_listener_for_operators_serves_nothing_else(harness):
         assert httpx.get(f"http://127.0.0.1:{port}{path}").json() == {"status": "ok"}
 
 
-def test_health(registry):
+def test_health(registry: Registry) -> None:
     """Every endpoint tells, without a login, whether it lives and whether it can store."""
     for client in (registry.pull, registry.anonymous):
         assert client.get("/healthz").json() == {"status": "ok"}
@@ -114,7 +119,7 @@ def test_health(registry):
     assert registry.anonymous.get("/readyz").status_code == 200
 
 
-def test_the_log_as_json(harness):
+def test_the_log_as_json(harness: Harness) -> None:
     """Requests and messages, an object a line."""
     registry = harness.start(log={"format": "json"})
     registry.push_blob("org/app", CONTENT)
@@ -140,7 +145,7 @@ def test_the_log_as_json(harness):
     assert any(line.get("message", "").startswith("buildset-registry ") for line in lines)
 
 
-def test_read_only(harness):
+def test_read_only(harness: Harness) -> None:
     """What is there is served; every write is refused with one clear line, and nothing is lost."""
     registry = harness.start()
     digest = registry.push_image("org/app", "v1")
@@ -159,13 +164,13 @@ def test_read_only(harness):
         assert "read-only for now (read_only" in answer.text
 
 
-def test_too_many_uploads_at_once(harness):
+def test_too_many_uploads_at_once(harness: Harness) -> None:
     """429 with Retry-After for one more; a place is free when another one ends."""
     registry = harness.start(limits={"uploads": 1})
     with raw(registry.push) as slow:
         begin_upload(slow, registry, b"x" * 10, 20)
 
-        def push():
+        def push() -> Any:
             return registry.push.post(f"{UPLOADS}?digest={DIGEST}", content=CONTENT)
 
         wait_until(lambda: push().status_code == 429)
@@ -178,7 +183,7 @@ def test_too_many_uploads_at_once(harness):
     assert push().status_code == 201
 
 
-def test_a_client_that_sends_nothing_is_cut(harness):
+def test_a_client_that_sends_nothing_is_cut(harness: Harness) -> None:
     """408; the upload goes on from where it was."""
     registry = harness.start(limits={"body_seconds": 1})
     with raw(registry.push) as slow:
@@ -191,7 +196,7 @@ def test_a_client_that_sends_nothing_is_cut(harness):
     assert done.status_code == 201
 
 
-def test_a_client_that_is_slow_but_sends_is_not_cut(harness):
+def test_a_client_that_is_slow_but_sends_is_not_cut(harness: Harness) -> None:
     """The limit is on silence, not on the whole."""
     registry = harness.start(limits={"body_seconds": 2})
     with raw(registry.push) as slow:
@@ -202,7 +207,7 @@ def test_a_client_that_is_slow_but_sends_is_not_cut(harness):
         assert slow.recv(1000).startswith(b"HTTP/1.1 202")
 
 
-def test_clients_that_trickle_do_not_stop_others(registry):
+def test_clients_that_trickle_do_not_stop_others(registry: Registry) -> None:
     """A hundred half heads, half bodies and connections that say nothing at all."""
     with contextlib.ExitStack() as stack:
         for number in range(100):
@@ -215,7 +220,7 @@ def test_clients_that_trickle_do_not_stop_others(registry):
         assert registry.pull.get(BLOB).content == CONTENT
 
 
-def test_the_disk_is_not_filled(harness):
+def test_the_disk_is_not_filled(harness: Harness) -> None:
     """507 before it is full, in words that say what to do; what is there is served."""
     registry = harness.start()
     registry.push_blob("org/app", CONTENT)
@@ -228,7 +233,7 @@ def test_the_disk_is_not_filled(harness):
     assert registry.pull.get("/readyz").json() == {"status": "the disk is full"}
 
 
-def test_the_disk_is_not_filled_by_an_upload_that_runs(harness):
+def test_the_disk_is_not_filled_by_an_upload_that_runs(harness: Harness) -> None:
     """The floor counts for each piece of a body, too."""
     registry = harness.start()
     upload = registry.push.post(UPLOADS).headers["location"]
@@ -238,7 +243,7 @@ def test_the_disk_is_not_filled_by_an_upload_that_runs(harness):
     assert (answer.status_code, code(answer)) == (507, "UNKNOWN")
 
 
-def test_running_requests_end_before_the_process(harness):
+def test_running_requests_end_before_the_process(harness: Harness) -> None:
     """A pull that is under way when SIGTERM comes arrives whole."""
     registry = harness.start()
     content = bytes(range(256)) * 4096 * 32
@@ -256,7 +261,7 @@ def test_running_requests_end_before_the_process(harness):
         harness.client(registry.pull.base_url.port).get("/v2/")
 
 
-def test_the_end_waits_for_a_bounded_time(harness):
+def test_the_end_waits_for_a_bounded_time(harness: Harness) -> None:
     """A client that never ends its upload does not keep the process."""
     registry = harness.start(limits={"shutdown_seconds": 1, "body_seconds": 0})
     with raw(registry.push) as slow:
@@ -266,7 +271,7 @@ def test_the_end_waits_for_a_bounded_time(harness):
         assert "requests still run after 1 seconds" in registry.log.read_text()
 
 
-def test_a_mistake_in_the_limits_is_one_line(harness):
+def test_a_mistake_in_the_limits_is_one_line(harness: Harness) -> None:
     """No limit is below zero."""
     with pytest.raises(ConfigError, match=r"limits\.uploads must be a number from 0 on, not -1"):
         harness.start(limits={"uploads": -1})

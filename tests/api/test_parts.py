@@ -4,15 +4,18 @@
 import email
 import hashlib
 import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from email.policy import HTTP
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 import httpx
 import pytest
 from buildset_registry.oci.descriptor import OCI_MANIFEST
+from httpx import Response
 
-from tests.api.harness import digest_of
+from tests.api.harness import Harness, Registry, digest_of
 
 CONTENT = hashlib.shake_256(b"content").digest(100_000)
 DIGEST = digest_of(CONTENT)
@@ -21,7 +24,7 @@ OTHER = f'"{digest_of(b"other")}"'
 BLOB = f"/v2/org/app/blobs/{DIGEST}"
 
 
-def parts(answer):
+def parts(answer: Response) -> list[tuple[Any, Any]]:
     """Return the Content-Range and the content of each part of a multipart answer."""
     assert answer.status_code == 206
     assert len(answer.content) == int(answer.headers["content-length"])
@@ -34,7 +37,7 @@ def parts(answer):
     return [(part["Content-Range"], part.get_payload(decode=True)) for part in message.iter_parts()]
 
 
-def spans(header):
+def spans(header: str) -> list[tuple[str, bytes]]:
     """Return what ``parts`` should give for a Range that lies inside."""
     asked = [one.split("-") for one in header.removeprefix("bytes=").split(",")]
     ends = [(int(first), int(last) + 1) for first, last in asked]
@@ -49,13 +52,13 @@ def spans(header):
         "bytes=" + ",".join(f"{start}-{start + 40}" for start in range(0, 98_000, 100)),
     ],
 )
-def test_several_ranges_are_as_many_parts(registry, header):
+def test_several_ranges_are_as_many_parts(registry: Registry, header: str) -> None:
     """In the order of the request, adjacent ones too: clients of zstd:chunked count them."""
     registry.push_blob("org/app", CONTENT)
     assert parts(registry.pull.get(BLOB, headers={"Range": header})) == spans(header)
 
 
-def test_one_of_several_ranges_that_lies_inside_is_a_plain_answer(registry):
+def test_one_of_several_ranges_that_lies_inside_is_a_plain_answer(registry: Registry) -> None:
     """The others are left out."""
     registry.push_blob("org/app", CONTENT)
     answer = registry.pull.get(BLOB, headers={"Range": "bytes=5-9,200000-200001"})
@@ -63,7 +66,7 @@ def test_one_of_several_ranges_that_lies_inside_is_a_plain_answer(registry):
     assert answer.headers["content-range"] == "bytes 5-9/100000"
 
 
-def test_ranges_that_overlap_are_ignored(registry):
+def test_ranges_that_overlap_are_ignored(registry: Registry) -> None:
     """More than the whole is never sent."""
     registry.push_blob("org/app", CONTENT)
     answer = registry.pull.get(BLOB, headers={"Range": "bytes=0-,0-"})
@@ -75,7 +78,7 @@ class SlowUpstream(BaseHTTPRequestHandler):
 
     go_on = threading.Event()
 
-    def do_GET(self):
+    def do_GET(self) -> None:
         found = self.path == BLOB
         self.send_response(200 if found else 404)
         self.send_header("Content-Length", str(len(CONTENT) if found else 0))
@@ -86,12 +89,12 @@ class SlowUpstream(BaseHTTPRequestHandler):
             assert self.go_on.wait(20)
             self.wfile.write(CONTENT[50_000:])
 
-    def log_message(self, *args):
+    def log_message(self, *args: Any) -> None:
         """Say nothing."""
 
 
 @pytest.fixture
-def slow_upstream():
+def slow_upstream() -> Iterator[str]:
     """A slow upstream's URL."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), SlowUpstream)
     SlowUpstream.go_on.clear()
@@ -104,7 +107,9 @@ def slow_upstream():
     server.server_close()
 
 
-def test_several_ranges_of_a_blob_that_is_still_arriving(harness, slow_upstream):
+def test_several_ranges_of_a_blob_that_is_still_arriving(
+    harness: Harness, slow_upstream: str
+) -> None:
     """What is there is sent at once, what follows as it comes."""
     registry = harness.start(upstreams=[{"name": "docker.io", "url": slow_upstream}])
     header = "bytes=100-199,40000-40999,70000-99999"
@@ -137,7 +142,9 @@ def test_several_ranges_of_a_blob_that_is_still_arriving(harness, slow_upstream)
     ],
 )
 @pytest.mark.parametrize("kind", ["blobs", "manifests"])
-def test_a_request_under_a_condition(registry, kind, headers, status):
+def test_a_request_under_a_condition(
+    registry: Registry, kind: str, headers: dict[str, str], status: int
+) -> None:
     """GET and HEAD of blobs and manifests obey RFC 9110, section 13, with the digest as tag."""
     raw = registry.image("org/app")
     digest = digest_of(raw)
@@ -152,7 +159,7 @@ def test_a_request_under_a_condition(registry, kind, headers, status):
         assert got.json()["errors"][0]["code"] == "PRECONDITION_FAILED"
 
 
-def test_a_tag_that_nobody_overwrites(registry):
+def test_a_tag_that_nobody_overwrites(registry: Registry) -> None:
     """``If-None-Match: *`` pushes a new tag, and leaves one that is there as it is."""
     first, second = registry.image("org/app", b"1"), registry.image("org/app", b"2")
     path = "/v2/org/app/manifests/v1"
@@ -163,12 +170,12 @@ def test_a_tag_that_nobody_overwrites(registry):
     assert registry.pull.get(path).content == first
 
 
-def test_a_tag_that_moves_from_what_the_client_saw(registry):
+def test_a_tag_that_moves_from_what_the_client_saw(registry: Registry) -> None:
     """``If-Match`` changes or deletes a tag only while it points there."""
     first, second = registry.image("org/app", b"1"), registry.image("org/app", b"2")
     path = "/v2/org/app/manifests/v1"
 
-    def change(method, seen, **body):
+    def change(method: str, seen: bytes, **body: Any) -> int:
         headers = {"If-Match": f'"{digest_of(seen)}"', "Content-Type": OCI_MANIFEST}
         return registry.push.request(method, path, headers=headers, **body).status_code
 
@@ -182,7 +189,7 @@ def test_a_tag_that_moves_from_what_the_client_saw(registry):
     assert change("DELETE", second) == 202
 
 
-def test_one_of_many_creates_a_tag(registry):
+def test_one_of_many_creates_a_tag(registry: Registry) -> None:
     """Of pushes at the same time that all want to be the first, one is."""
     images = [registry.image("org/app", b"%d" % number) for number in range(8)]
     path = "/v2/org/app/manifests/v1"
@@ -197,7 +204,7 @@ def test_one_of_many_creates_a_tag(registry):
 
 
 @pytest.mark.parametrize("name", ["If-Match", "If-None-Match"])
-def test_what_is_not_there_meets_no_condition(registry, name):
+def test_what_is_not_there_meets_no_condition(registry: Registry, name: str) -> None:
     """404 comes before 304 and 412: "not modified" would promise that it is here."""
     for value in ("*", TAG):
         assert registry.pull.get(BLOB, headers={name: value}).status_code == 404
@@ -207,7 +214,9 @@ def test_what_is_not_there_meets_no_condition(registry, name):
     ("validator", "status"),
     [(TAG, 206), (OTHER, 200), (f"W/{TAG}", 200), ("Tue, 24 Nov 2026 00:00:00 GMT", 200)],
 )
-def test_a_range_of_the_content_that_the_client_has_a_part_of(registry, validator, status):
+def test_a_range_of_the_content_that_the_client_has_a_part_of(
+    registry: Registry, validator: str, status: int
+) -> None:
     """``If-Range`` that names other content, or a date, gets the whole."""
     registry.push_blob("org/app", CONTENT)
     answer = registry.pull.get(BLOB, headers={"Range": "bytes=5-9", "If-Range": validator})

@@ -6,18 +6,23 @@ import base64
 import contextlib
 import ssl
 import threading
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import httpx
 import pytest
 from buildset_registry.oci.descriptor import OCI_INDEX
+from httpx import Response
+from trustme import CA
 
-from tests.api.harness import digest_of
+from tests.api.harness import Harness, digest_of
 from tests.unit.upstream.lab import (
     BLOB,
     BLOB_DIGEST,
     BLOB_PATH,
     MANIFEST,
     V1_PATH,
+    Server,
     blob,
     breaking,
     guarded,
@@ -34,12 +39,12 @@ BASIC = "Basic " + base64.b64encode(b"ci:secret").decode()
 
 
 @contextlib.contextmanager
-def in_a_thread(context):
+def in_a_thread(context: Any) -> Iterator[Server]:
     """Run the lab's server in a loop of its own."""
     loop, stop, made = asyncio.new_event_loop(), asyncio.Event(), []
     started = threading.Event()
 
-    async def serve():
+    async def serve() -> None:
         async with serving(context) as server:
             made.append(server)
             started.set()
@@ -59,7 +64,7 @@ def in_a_thread(context):
 
 
 @pytest.fixture
-def quay(authority):
+def quay(authority: CA) -> Iterator[Server]:
     """An upstream, which the tests configure as quay.io."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     authority.issue_cert("127.0.0.1").configure_cert(context)
@@ -70,22 +75,22 @@ def quay(authority):
 
 
 @pytest.fixture
-def start(quay, harness, authority):
+def start(quay: Server, harness: Harness, authority: CA) -> Callable[..., Any]:
     """Start a registry in front of that upstream; arguments change the upstream's settings."""
     authority.cert_pem.write_to_path(harness.folder / "ca.pem")
 
-    def make(tag_seconds=None, **upstream):
+    def make(tag_seconds: int | None = None, **upstream: Any) -> Any:
         settings = {"name": "quay.io", "url": quay.url, "ca": "ca.pem", **upstream}
         return harness.start(upstreams=[settings], pull_through={"tag_seconds": tag_seconds})
 
     return make
 
 
-def message(answer):
-    return answer.json()["errors"][0]["message"]
+def message(answer: Response) -> str:
+    return str(answer.json()["errors"][0]["message"])
 
 
-def test_an_image_that_nobody_pushed(start, quay):
+def test_an_image_that_nobody_pushed(start: Callable[..., Any], quay: Server) -> None:
     """By path and by namespace; the second pull needs no upstream, and both endpoints list it."""
     registry = start()
     answer = registry.pull.get("/v2/org/app/manifests/v1", params={"ns": "quay.io"})
@@ -101,7 +106,9 @@ def test_an_image_that_nobody_pushed(start, quay):
         assert endpoint.get("/v2/quay.io/org/app/tags/list").json()["tags"] == ["v1"]
 
 
-def test_parts_of_an_image_whose_manifest_nobody_asked_for(start, quay):
+def test_parts_of_an_image_whose_manifest_nobody_asked_for(
+    start: Callable[..., Any], quay: Server
+) -> None:
     """HEAD and a range of a blob come first with some clients."""
     registry = start()
     head = registry.pull.head(LAYER)
@@ -112,7 +119,7 @@ def test_parts_of_an_image_whose_manifest_nobody_asked_for(start, quay):
     assert registry.pull.head(TAG).headers["content-length"] == str(len(MANIFEST))
 
 
-def test_the_push_endpoint_asks_nobody(start, quay):
+def test_the_push_endpoint_asks_nobody(start: Callable[..., Any], quay: Server) -> None:
     """What it does not have is not there."""
     registry = start()
     for path in (TAG, LAYER):
@@ -120,7 +127,7 @@ def test_the_push_endpoint_asks_nobody(start, quay):
     assert quay.asked == []
 
 
-def test_a_rate_limit_is_passed_on(start, quay):
+def test_a_rate_limit_is_passed_on(start: Callable[..., Any], quay: Server) -> None:
     """As 429 with Retry-After; other failures as 502; each names the upstream and the reason."""
     registry = start()
     quay.on(V1_PATH, reply(429, Retry_After="120"))
@@ -134,7 +141,9 @@ def test_a_rate_limit_is_passed_on(start, quay):
     assert message(answer) == f"upstream quay.io ({quay.url}): answers 503"
 
 
-def test_what_is_cached_is_served_when_upstream_limits(start, quay):
+def test_what_is_cached_is_served_when_upstream_limits(
+    start: Callable[..., Any], quay: Server
+) -> None:
     """And logged as stale."""
     registry = start(tag_seconds=0)
     assert registry.pull.get(TAG).content == MANIFEST
@@ -143,7 +152,7 @@ def test_what_is_cached_is_served_when_upstream_limits(start, quay):
     registry.wait_for_log("quay.io/org/app:v1 is stale, served from the store: upstream quay.io")
 
 
-def test_a_push_wins_and_its_deletion_uncovers_upstreams(start):
+def test_a_push_wins_and_its_deletion_uncovers_upstreams(start: Callable[..., Any]) -> None:
     """By tag, whichever came first."""
     registry = start()
     assert registry.pull.get(TAG).content == MANIFEST
@@ -154,7 +163,9 @@ def test_a_push_wins_and_its_deletion_uncovers_upstreams(start):
     assert registry.pull.get(TAG).content == MANIFEST
 
 
-def test_clients_credentials_are_never_sent_upstream(start, quay):
+def test_clients_credentials_are_never_sent_upstream(
+    start: Callable[..., Any], quay: Server
+) -> None:
     """Upstream sees its own, if it has any."""
     mine = {"Authorization": "Basic " + base64.b64encode(b"me:mine").decode()}
     registry = start()
@@ -163,7 +174,7 @@ def test_clients_credentials_are_never_sent_upstream(start, quay):
     assert [asked.authorization for asked in quay.asked] == [None, None]
 
 
-def test_an_upstream_with_credentials(start, quay):
+def test_an_upstream_with_credentials(start: Callable[..., Any], quay: Server) -> None:
     """They are its own; where everybody may see what they see, that has to be said."""
     quay.on(V1_PATH, guarded(manifest(), BASIC, challenge='Basic realm="quay"'))
     login = {"username": "ci", "password": "secret"}
@@ -174,7 +185,9 @@ def test_an_upstream_with_credentials(start, quay):
 
 
 @pytest.mark.parametrize("namespace", ["127.0.0.1:{port}", "localhost:{port}", "169.254.169.254"])
-def test_a_registry_of_the_callers_choice_is_not_asked(start, quay, namespace):
+def test_a_registry_of_the_callers_choice_is_not_asked(
+    start: Callable[..., Any], quay: Server, namespace: str
+) -> None:
     """Only what the configuration lists."""
     registry = start()
     namespace = namespace.format(port=quay.port)
@@ -183,7 +196,9 @@ def test_a_registry_of_the_callers_choice_is_not_asked(start, quay, namespace):
     assert quay.asked == []
 
 
-def test_a_redirect_to_what_only_the_registry_can_reach(start, quay):
+def test_a_redirect_to_what_only_the_registry_can_reach(
+    start: Callable[..., Any], quay: Server
+) -> None:
     """It is refused, and said why."""
     quay.on(V1_PATH, redirect("https://169.254.169.254/latest/meta-data"))
     answer = start().pull.get(TAG)
@@ -191,14 +206,14 @@ def test_a_redirect_to_what_only_the_registry_can_reach(start, quay):
     assert "sends on to the link-local address 169.254.169.254" in message(answer)
 
 
-def test_a_transfer_that_breaks_is_resumed_unseen(start, quay):
+def test_a_transfer_that_breaks_is_resumed_unseen(start: Callable[..., Any], quay: Server) -> None:
     """The client gets the whole blob."""
     quay.on(BLOB_PATH, breaking(BLOB, 3000), blob())
     assert start().pull.get(LAYER).content == BLOB
     assert [asked.headers.get("Range") for asked in quay.asked] == [None, "bytes=3000-"]
 
 
-def test_wrong_content_breaks_the_clients_transfer(start, quay):
+def test_wrong_content_breaks_the_clients_transfer(start: Callable[..., Any], quay: Server) -> None:
     """It never has the whole of it, and nothing of it stays."""
     quay.on(BLOB_PATH, blob(b"x" * len(BLOB)))
     registry = start()
@@ -209,7 +224,7 @@ def test_wrong_content_breaks_the_clients_transfer(start, quay):
     assert not [*registry.storage.glob("tmp/*")]
 
 
-def test_what_refers_to_an_image(start, quay):
+def test_what_refers_to_an_image(start: Callable[..., Any], quay: Server) -> None:
     """Upstream's list is passed on."""
     digest = digest_of(MANIFEST)
     entry = f'{{"mediaType":"{OCI_INDEX}","digest":"{digest}","size":1,"artifactType":"a/b"}}'

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from aiohttp.web_request import BaseRequest
 from buildset_registry import download
+from buildset_registry.download import BlobStream
 from buildset_registry.errors import BlobUnknown, ManifestUnknown, UpstreamBusy, UpstreamFailed
 from buildset_registry.oci.descriptor import OCI_INDEX
 from buildset_registry.oci.digest import Digest
@@ -421,6 +422,7 @@ async def test_a_shared_blob_that_arrives_before_upstream_tells(
     second = asyncio.create_task(registry.blob(OTHER, BLOB_DIGEST))
     await eventually(lambda: len(quay.asked) == 2)
     gates[0].set()
+    assert isinstance(first, BlobStream)
     await first.complete()
     gates[1].set()
     assert await read(await second) == BLOB

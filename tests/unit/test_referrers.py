@@ -3,6 +3,9 @@
 
 import json
 import logging
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 from buildset_registry.errors import UpstreamBusy, UpstreamFailed
@@ -18,6 +21,7 @@ from tests.unit.upstream.lab import (
     NAME,
     V1,
     V1_PATH,
+    Server,
     manifest,
     reply,
 )
@@ -27,14 +31,14 @@ PATH = f"/v2/org/app/referrers/{SUBJECT}"
 TAG_PATH = f"/v2/org/app/manifests/{referrers_tag(SUBJECT)}"
 
 
-def artifact(kind):
+def artifact(kind: str) -> bytes:
     """Return a manifest that refers to the subject."""
     subject = {"mediaType": OCI_INDEX, "digest": str(SUBJECT), "size": len(MANIFEST)}
     tree = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [], "artifactType": kind}
     return json.dumps({**tree, "subject": subject}).encode()
 
 
-def entry(kind, **more):
+def entry(kind: str, **more: Any) -> dict[str, Any]:
     raw = artifact(kind)
     return {
         "mediaType": OCI_INDEX,
@@ -45,31 +49,33 @@ def entry(kind, **more):
     }
 
 
-def listing(*entries, **headers):
+def listing(*entries: Any, **headers: Any) -> Callable[..., Any]:
     tree = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": entries}
     return manifest(json.dumps(tree).encode(), **headers)
 
 
 @pytest.fixture
-def store(tmp_path):
+def store(tmp_path: Path) -> Iterator[FilesystemStore]:
     made = FilesystemStore(tmp_path)
     yield made
     made.close()
 
 
 @pytest.fixture
-async def registry(store, connect):
+async def registry(store: FilesystemStore, connect: Callable[..., Any]) -> AsyncIterator[Any]:
     pull_through = PullThrough(store, connect())
     yield Registry(store, pull_through)
     await pull_through.close()
 
 
-async def kinds(registry, artifact_type=None):
+async def kinds(registry: Registry, artifact_type: str | None = None) -> list[str]:
     found = await registry.referrers(NAME, SUBJECT, artifact_type)
-    return sorted(one.artifact_type for one in found)
+    return sorted(str(one.artifact_type) for one in found)
 
 
-async def test_upstreams_list_and_ours_are_one(registry, store, quay):
+async def test_upstreams_list_and_ours_are_one(
+    registry: Registry, store: FilesystemStore, quay: Server
+) -> None:
     """Each entry once, with its annotations; the filter is for all of them."""
     quay.on(PATH, listing(entry("a/sbom", annotations={"by": "quay"}), entry("a/signature")))
     for kind in ("a/signature", "a/test"):
@@ -81,7 +87,7 @@ async def test_upstreams_list_and_ours_are_one(registry, store, quay):
     assert quay.asked[0].headers["Accept"] == OCI_INDEX
 
 
-async def test_a_list_in_pages(registry, quay):
+async def test_a_list_in_pages(registry: Registry, quay: Server) -> None:
     """All of them are read; a link that leads elsewhere is not followed."""
     answers = [
         listing(entry("a/1"), Link=f'<{PATH}?n=1&last=1>; rel="next"'),
@@ -93,7 +99,7 @@ async def test_a_list_in_pages(registry, quay):
     assert [asked.query for asked in quay.asked] == ["", "n=1&last=1", "n=1&last=2"]
 
 
-async def test_a_list_that_does_not_end(registry, quay):
+async def test_a_list_that_does_not_end(registry: Registry, quay: Server) -> None:
     """It is not read for ever."""
     quay.on(PATH, listing(Link=f"<{PATH}?again>; rel=next"))
     assert await kinds(registry) == []
@@ -111,7 +117,9 @@ async def test_a_list_that_does_not_end(registry, quay):
     ],
     ids=["unknown", "hidden", "a web page", "no list", "a bad list"],
 )
-async def test_a_registry_without_the_api(registry, quay, answer):
+async def test_a_registry_without_the_api(
+    registry: Registry, quay: Server, answer: Callable[..., Any]
+) -> None:
     """Clients keep the list under a tag there; it is fetched once, like any tag."""
     quay.on(PATH, answer)
     quay.on(TAG_PATH, listing(entry("a/signature")))
@@ -120,7 +128,7 @@ async def test_a_registry_without_the_api(registry, quay, answer):
     assert len(quay.at(TAG_PATH)) == 1
 
 
-async def test_what_nothing_refers_to(registry, quay):
+async def test_what_nothing_refers_to(registry: Registry, quay: Server) -> None:
     """The list is empty; that is no error."""
     assert await kinds(registry) == []
     assert len(quay.asked) == 2
@@ -129,7 +137,13 @@ async def test_what_nothing_refers_to(registry, quay):
 @pytest.mark.parametrize(
     ("answer", "error"), [(reply(429), UpstreamBusy), (reply(500), UpstreamFailed)]
 )
-async def test_upstream_fails(registry, quay, caplog, answer, error):
+async def test_upstream_fails(
+    registry: Registry,
+    quay: Server,
+    caplog: pytest.LogCaptureFixture,
+    answer: Callable[..., Any],
+    error: type[UpstreamFailed],
+) -> None:
     """What is known of an image that is here is served, logged as stale; otherwise it fails."""
     quay.on(PATH, answer)
     with pytest.raises(error, match=r"upstream quay\.io"):
@@ -143,7 +157,9 @@ async def test_upstream_fails(registry, quay, caplog, answer, error):
     assert "are stale, those of the store: upstream quay.io" in caplog.text
 
 
-async def test_an_endpoint_without_pull_through_asks_nobody(store, quay):
+async def test_an_endpoint_without_pull_through_asks_nobody(
+    store: FilesystemStore, quay: Server
+) -> None:
     """It lists what the store holds."""
     await Registry(store).push_manifest(NAME, [V1], artifact("a/b"), OCI_INDEX)
     assert await kinds(Registry(store)) == ["a/b"]

@@ -6,11 +6,15 @@ import contextlib
 import json
 import os
 import time
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
 from buildset_registry.errors import BlobUnknown, ManifestBlobUnknown, ManifestUnknown
 from buildset_registry.gc import Collector, Report, Rules, collect
+from buildset_registry.gc.report import Progress
 from buildset_registry.oci.descriptor import OCI_INDEX, OCI_MANIFEST
 from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.names import RepositoryName, Tag
@@ -26,30 +30,34 @@ UNTAGGED = replace(RULES, untagged=OLD)
 
 
 @pytest.fixture(params=["filesystem", "memory"])
-def store(request, tmp_path):
+def store(
+    request: pytest.FixtureRequest, tmp_path: Path
+) -> Iterator[FilesystemStore | MemoryStore]:
     made = FilesystemStore(tmp_path / "store") if request.param == "filesystem" else MemoryStore()
     with contextlib.closing(made):
         yield made
 
 
 @pytest.fixture
-def registry(store):
+def registry(store: FilesystemStore | MemoryStore) -> Registry:
     return Registry(store)
 
 
-def silent(progress):
+def silent(progress: Progress) -> None:
     """Watch a collection without a word."""
 
 
-async def clean(store, rules=RULES, dry_run=False):
+async def clean(
+    store: FilesystemStore | MemoryStore, rules: Rules = RULES, dry_run: bool = False
+) -> Report:
     return await collect(store, rules, silent, dry_run=dry_run)
 
 
-async def chunks(content):
+async def chunks(content: bytes) -> AsyncIterator[Any]:
     yield content
 
 
-async def push_blob(registry, name, content):
+async def push_blob(registry: Registry, name: RepositoryName, content: bytes) -> dict[str, Any]:
     upload = await registry.start_upload(name)
     await upload.append(chunks(content))
     digest = Digest.of(content)
@@ -57,11 +65,15 @@ async def push_blob(registry, name, content):
     return descriptor(digest, len(content))
 
 
-def descriptor(digest, size, media_type="application/octet-stream"):
+def descriptor(
+    digest: Digest, size: int, media_type: str = "application/octet-stream"
+) -> dict[str, Any]:
     return {"mediaType": media_type, "digest": str(digest), "size": size}
 
 
-async def push_image(registry, *tags, name=NAME, layers=(b"layer",), subject=None):
+async def push_image(
+    registry: Any, *tags: Any, name: Any = NAME, layers: Any = (b"layer",), subject: Any = None
+) -> dict[str, Any]:
     """Push an image, under tags or by its digest, and return its descriptor."""
     tree = {
         "schemaVersion": 2,
@@ -74,12 +86,19 @@ async def push_image(registry, *tags, name=NAME, layers=(b"layer",), subject=Non
     return await push(registry, name, tree, tags)
 
 
-async def push_index(registry, *tags, children):
+async def push_index(
+    registry: Registry, *tags: Any, children: list[dict[str, int | str]]
+) -> dict[str, Any]:
     tree = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": children}
     return await push(registry, NAME, tree, tags)
 
 
-async def push(registry, name, tree, tags):
+async def push(
+    registry: Registry,
+    name: RepositoryName,
+    tree: dict[str, Any],
+    tags: list[str] | tuple[Any, ...],
+) -> dict[str, Any]:
     raw = json.dumps(tree).encode()
     await registry.push_manifest(
         name, [Tag(tag) for tag in tags] or [Digest.of(raw)], raw, tree["mediaType"]
@@ -87,28 +106,30 @@ async def push(registry, name, tree, tags):
     return descriptor(Digest.of(raw), len(raw), tree["mediaType"])
 
 
-def digest_of(described):
+def digest_of(described: dict[str, Any]) -> Digest:
     return Digest.parse(described["digest"])
 
 
-async def blobs(store):
+async def blobs(store: FilesystemStore | MemoryStore) -> set[Digest]:
     return {state.digest async for batch in store.blobs.walk() for state in batch}
 
 
-async def is_whole(registry, name, described):
+async def is_whole(registry: Registry, name: RepositoryName, described: dict[str, Any]) -> bool:
     """Tell whether an image can be pulled, with everything in it."""
     try:
         found = await registry.manifest(name, digest_of(described))
         tree = json.loads(found.raw)
         for part in [tree["config"], *tree["layers"]]:
-            blob = await registry.blob(name, digest_of(part))
+            blob: Any = await registry.blob(name, digest_of(part))
             assert Digest.of(blob.path.read_bytes()) == digest_of(part)
     except (ManifestUnknown, BlobUnknown):
         return False
     return True
 
 
-async def test_what_nothing_refers_to_goes(store, registry):
+async def test_what_nothing_refers_to_goes(
+    store: FilesystemStore | MemoryStore, registry: Registry
+) -> None:
     """The blob, and the link to it; an image stays whole, and the blob can be pushed again."""
     image = await push_image(registry, "latest")
     stray = digest_of(await push_blob(registry, NAME, b"stray"))
@@ -123,7 +144,9 @@ async def test_what_nothing_refers_to_goes(store, registry):
     assert await registry.promised_size(NAME, stray) == 5
 
 
-async def test_a_dry_run_tells_the_same_and_removes_nothing(store, registry):
+async def test_a_dry_run_tells_the_same_and_removes_nothing(
+    store: FilesystemStore | MemoryStore, registry: Registry
+) -> None:
     """Then the real one does just that."""
     await push_image(registry)
     await push_blob(registry, NAME, b"stray")
@@ -138,7 +161,7 @@ async def test_a_dry_run_tells_the_same_and_removes_nothing(store, registry):
     assert Report.from_json(json.loads(json.dumps(done.to_json()))) == done
 
 
-async def test_the_young_stay(store, registry):
+async def test_the_young_stay(store: FilesystemStore | MemoryStore, registry: Registry) -> None:
     """A blob within the grace period, or that changed since the collection began."""
     await push_blob(registry, NAME, b"stray")
     assert (await clean(store, replace(RULES, grace=3600))).blobs == 0
@@ -146,7 +169,9 @@ async def test_the_young_stay(store, registry):
     assert (await clean(store, RULES)).blobs == 1
 
 
-async def test_a_deleted_image_goes_but_not_what_others_need(store, registry):
+async def test_a_deleted_image_goes_but_not_what_others_need(
+    store: FilesystemStore | MemoryStore, registry: Registry
+) -> None:
     """Layers are shared between images and repositories."""
     image = await push_image(registry, "one", layers=(b"shared", b"own"))
     other = await push_image(registry, "one", name=OTHER, layers=(b"shared",))
@@ -156,7 +181,9 @@ async def test_a_deleted_image_goes_but_not_what_others_need(store, registry):
     assert await is_whole(registry, OTHER, other)
 
 
-async def test_manifests_without_a_tag_stay_unless_that_is_wanted(store, registry):
+async def test_manifests_without_a_tag_stay_unless_that_is_wanted(
+    store: FilesystemStore | MemoryStore, registry: Registry
+) -> None:
     """An index holds what it lists."""
     child, stray = await push_image(registry), await push_image(registry, layers=(b"stray",))
     await push_index(registry, "multi", children=[child])
@@ -167,7 +194,9 @@ async def test_manifests_without_a_tag_stay_unless_that_is_wanted(store, registr
     assert not await is_whole(registry, NAME, stray)
 
 
-async def test_a_manifest_that_loses_its_tag_has_its_time(store, registry):
+async def test_a_manifest_that_loses_its_tag_has_its_time(
+    store: FilesystemStore | MemoryStore, registry: Registry
+) -> None:
     """It counts from then, however old the push is."""
     await push_image(registry, "latest", layers=(b"old",))
     before = time.time()
@@ -176,7 +205,9 @@ async def test_a_manifest_that_loses_its_tag_has_its_time(store, registry):
     assert all(state.used >= before - 0.1 for state in manifests)
 
 
-async def test_a_referrer_lives_as_long_as_its_subject(store, registry):
+async def test_a_referrer_lives_as_long_as_its_subject(
+    store: FilesystemStore | MemoryStore, registry: Registry
+) -> None:
     """Or as it has a tag; afterwards the API does not list it any more."""
     image = await push_image(registry, "latest")
     signature = await push_image(registry, subject=image, layers=(b"signature",))
@@ -193,7 +224,9 @@ async def test_a_referrer_lives_as_long_as_its_subject(store, registry):
     assert [one.digest for one in listed] == [digest_of(named)]
 
 
-async def test_a_referrer_may_come_before_its_subject(store, registry):
+async def test_a_referrer_may_come_before_its_subject(
+    store: FilesystemStore | MemoryStore, registry: Registry
+) -> None:
     """Within the grace period."""
     later = descriptor(Digest.of(b"later"), 5, OCI_MANIFEST)
     signature = await push_image(registry, subject=later)
@@ -201,7 +234,7 @@ async def test_a_referrer_may_come_before_its_subject(store, registry):
     assert await is_whole(registry, NAME, signature)
 
 
-async def test_uploads_expire(store, registry):
+async def test_uploads_expire(store: FilesystemStore | MemoryStore, registry: Registry) -> None:
     """Those that rested for long, and no others."""
     upload = await registry.start_upload(NAME)
     assert (await clean(store, replace(RULES, uploads=3600))).removed == []
@@ -210,18 +243,23 @@ async def test_uploads_expire(store, registry):
     assert str(upload.id) in report.removed[0].name
 
 
-async def test_a_damaged_manifest_stops_the_removal_of_blobs(store, registry):
+async def test_a_damaged_manifest_stops_the_removal_of_blobs(
+    store: FilesystemStore | MemoryStore, registry: Registry
+) -> None:
     """What it referred to is not known any more, so nothing goes, and the report says why."""
     image = await push_image(registry, "latest")
     await push_blob(registry, NAME, b"stray")
     blob = await store.blobs.open(digest_of(image))
+    assert blob
     blob.path.write_bytes(b"x" * image["size"])
     report = await clean(store)
     assert (report.blobs, len(report.problems)) == (0, 1)
     assert image["digest"] in report.problems[0]
 
 
-async def cache_image(store, name, *layers, tag="latest"):
+async def cache_image(
+    store: FilesystemStore | MemoryStore, name: RepositoryName, *layers: Any, tag: str = "latest"
+) -> dict[str, Any]:
     """Store an image as pull-through does."""
     index = store.cached(name)
     described = []
@@ -239,7 +277,9 @@ async def cache_image(store, name, *layers, tag="latest"):
     return descriptor(Digest.of(raw), len(raw))
 
 
-async def test_the_cache_stays_without_a_limit(store, registry):
+async def test_the_cache_stays_without_a_limit(
+    store: FilesystemStore | MemoryStore, registry: Registry
+) -> None:
     """Whole images, and blobs that somebody fetched alone; however old they are."""
     image = await cache_image(store, NAME, b"{}", b"layer")
     await cache_image(store, OTHER, b"alone")
@@ -252,7 +292,9 @@ async def test_the_cache_stays_without_a_limit(store, registry):
     assert await registry.blob_size(OTHER, Digest.of(b"alone")) == 5
 
 
-async def test_the_cache_is_cut_to_its_size(store, registry):
+async def test_the_cache_is_cut_to_its_size(
+    store: FilesystemStore | MemoryStore, registry: Registry
+) -> None:
     """The longest unused image goes, tag and all; what is used by another stays."""
     old = await cache_image(store, NAME, b"{}", b"old" * 1000, b"base" * 1000)
     await asyncio.sleep(0.02)
@@ -266,7 +308,9 @@ async def test_the_cache_is_cut_to_its_size(store, registry):
     assert (await clean(store, rules)).removed == []
 
 
-async def test_what_is_being_pulled_is_not_evicted(store, registry):
+async def test_what_is_being_pulled_is_not_evicted(
+    store: FilesystemStore | MemoryStore, registry: Registry
+) -> None:
     """The cache is larger than it may be, for a while."""
     image = await cache_image(store, NAME, b"{}", b"layer")
     rules = replace(RULES, cache_size=0, pulling=600)
@@ -274,7 +318,9 @@ async def test_what_is_being_pulled_is_not_evicted(store, registry):
     assert await is_whole(registry, NAME, image)
 
 
-async def test_eviction_never_touches_a_push(store, registry):
+async def test_eviction_never_touches_a_push(
+    store: FilesystemStore | MemoryStore, registry: Registry
+) -> None:
     """Not even content that upstream gave first, and that a push then left out."""
     cached = await cache_image(store, NAME, b"{}", b"layer")
     assert await registry.promised_size(NAME, Digest.of(b"layer")) == 5
@@ -284,7 +330,9 @@ async def test_eviction_never_touches_a_push(store, registry):
     assert await is_whole(registry, NAME, pushed)
 
 
-async def test_a_promised_blob_outlives_the_eviction(store, registry):
+async def test_a_promised_blob_outlives_the_eviction(
+    store: FilesystemStore | MemoryStore, registry: Registry
+) -> None:
     """A client was told that it need not push it, and pushes the manifest later."""
     await cache_image(store, NAME, b"{}", b"layer")
     await registry.promised_size(NAME, Digest.of(b"layer"))
@@ -294,7 +342,9 @@ async def test_a_promised_blob_outlives_the_eviction(store, registry):
     assert await registry.promised_size(OTHER, Digest.of(b"layer")) == 5
 
 
-async def test_the_collector_runs_from_time_to_time(store, registry):
+async def test_the_collector_runs_from_time_to_time(
+    store: FilesystemStore | MemoryStore, registry: Registry
+) -> None:
     """And one at a time when asked."""
     await push_blob(registry, NAME, b"stray")
     collector = Collector(store, RULES, 0.01)
@@ -307,23 +357,24 @@ async def test_the_collector_runs_from_time_to_time(store, registry):
     await collector.close()
 
 
-async def test_a_promise_in_the_middle_of_a_collection(tmp_path):
+async def test_a_promise_in_the_middle_of_a_collection(tmp_path: Path) -> None:
     """After the marking and before the removal a client asks: it keeps what it was told of."""
     with contextlib.closing(FilesystemStore(tmp_path / "store")) as store:
         registry = Registry(store)
         for content in (b"head", b"mount", b"push", b"nobody"):
             await push_blob(registry, NAME, content)
             blob = await store.blobs.open(Digest.of(content))
+            assert blob
             os.utime(blob.path, (0, 0))
 
-        async def meanwhile():
+        async def meanwhile() -> None:
             await registry.promised_size(NAME, Digest.of(b"head"))
             await registry.mount(OTHER, Digest.of(b"mount"), NAME)
             await push_blob(registry, NAME, b"push")
 
-        clients = []
+        clients: list[Any] = []
 
-        def watch(progress):
+        def watch(progress: Progress) -> None:
             if progress.stage == "cache" and not clients:
                 clients.append(asyncio.ensure_future(meanwhile()))
 
@@ -338,12 +389,12 @@ class Crowd:
 
     GRACE = 0.5
 
-    def __init__(self, registry):
+    def __init__(self, registry: Registry) -> None:
         self.registry = registry
-        self.acknowledged = {}
+        self.acknowledged: dict[Any, Any] = {}
         self.refused = 0
 
-    async def work(self, name, rounds):
+    async def work(self, name: Any, rounds: Any) -> None:
         for number in range(rounds):
             layers = [b"layer %d" % (number * 7 % 5 + step) for step in range(3)]
             began = time.monotonic()
@@ -358,7 +409,7 @@ class Crowd:
                 if image is not None:
                     await self.registry.delete_manifest(name, digest_of(image))
 
-    async def _push(self, name, contents):
+    async def _push(self, name: RepositoryName, contents: list[bytes]) -> dict[str, Any]:
         described = []
         for content in contents:
             try:
@@ -370,7 +421,7 @@ class Crowd:
         return await push(self.registry, name, tree | {"mediaType": OCI_MANIFEST}, ["latest"])
 
 
-async def test_pushes_and_collections_at_once(tmp_path):
+async def test_pushes_and_collections_at_once(tmp_path: Path) -> None:
     """However they interleave, every image that was acknowledged is whole at the end."""
     with contextlib.closing(FilesystemStore(tmp_path / "store", promise_seconds=0)) as store:
         registry = Registry(store)

@@ -5,7 +5,7 @@ from buildset_registry.http.exposition import counter, gauge, render, traffic_me
 from buildset_registry.http.traffic import BOUNDS, Traffic
 
 
-def test_a_metric_is_described_once_and_has_a_line_for_each_of_its_values():
+def test_a_metric_is_described_once_and_has_a_line_for_each_of_its_values() -> None:
     """Help, type, then name, labels and value."""
     text = render(
         [
@@ -24,13 +24,13 @@ def test_a_metric_is_described_once_and_has_a_line_for_each_of_its_values():
     )
 
 
-def test_a_label_is_escaped():
+def test_a_label_is_escaped() -> None:
     """What an upstream is called cannot end a line."""
     text = render([gauge("x", "X.", 1, {"upstream": 'a"b\\c\nd'})])
     assert text.splitlines()[-1] == 'buildset_registry_x{upstream="a\\"b\\\\c\\nd"} 1'
 
 
-def test_latencies_of_all_statuses_make_one_histogram():
+def test_latencies_of_all_statuses_make_one_histogram() -> None:
     """Cumulative buckets, their sum and their number, by endpoint, route and method."""
     traffic = Traffic("pull")
     traffic.add(("end-3", "GET", 200), 10, 0, 0.0002)
