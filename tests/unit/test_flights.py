@@ -87,6 +87,18 @@ async def test_work_that_ends_later_than_its_successor_began() -> None:
     assert (await joined, await begun, old.started) == (1, 1, 1)
 
 
+async def test_a_defect_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    """With its traceback, since nobody may be there to hear of it."""
+    flights, work = Flights[str, Any](), Work()
+    work.error = ValueError("a defect")
+    work.gate.set()
+    task = flights.begin("key", work)
+    await asyncio.wait([task])
+    await asyncio.sleep(0)
+    assert "work for key failed" in caplog.text
+    assert "ValueError: a defect" in caplog.text
+
+
 async def test_closing_stops_what_is_under_way() -> None:
     """Nothing runs afterwards."""
     flights, work = Flights[str, Any](), Work()

@@ -20,6 +20,7 @@ from buildset_registry.upstream.client import UpstreamClient
 from buildset_registry.upstream.timeouts import Timeouts
 
 from tests.unit.upstream.lab import (
+    BLOB,
     BLOB_DIGEST,
     BLOB_PATH,
     MANIFEST,
@@ -31,6 +32,7 @@ from tests.unit.upstream.lab import (
     by_method,
     eventually,
     gated,
+    halting,
     hanging_up,
     manifest,
     reply,
@@ -270,6 +272,17 @@ async def test_a_registry_that_cannot_be_reached(
     assert (await pull_through.manifest(NAME, V1)).raw == MANIFEST
     with pytest.raises(UpstreamFailed, match=rf"upstream quay\.io .*{reason}"):
         await pull_through.blob(NAME, BLOB_DIGEST)
+
+
+async def test_a_transfer_that_stalls_goes_on(
+    pulling: Callable[..., Any], quay: Server, connect: Callable[..., Any]
+) -> None:
+    """By another request, from where it stopped."""
+    pull_through = pulling(connect(timeouts=Timeouts(read=0.3)))
+    quay.on(BLOB_PATH, halting(asyncio.Event(), BLOB, 1000), blob())
+    found = await pull_through.blob(NAME, BLOB_DIGEST)
+    assert b"".join([piece async for piece in found.chunks(0, found.size)]) == BLOB
+    assert quay.asked[1].headers["Range"] == "bytes=1000-"
 
 
 async def test_a_rate_limit_for_get_alone(

@@ -156,6 +156,17 @@ async def test_a_proxy(quay: Server, connect: Callable[..., Any]) -> None:
     assert all("Proxy-Authorization" not in asked.headers for asked in quay.asked)
 
 
+async def test_a_proxy_for_plain_http(connect: Callable[..., Any]) -> None:
+    """HTTP_PROXY is asked for the whole URL (RFC 9112, 3.2.2)."""
+    async with serving() as proxy:
+        proxy.on(V1_PATH, manifest())
+        environment = {"http_proxy": proxy.url, "https_proxy": "http://127.0.0.1:1"}
+        client = connect(environment, url="http://registry.example:8080", ca=None)
+        assert (await client.manifest(NAME, V1)).raw == MANIFEST
+        assert [asked.headers["Host"] for asked in proxy.asked] == ["registry.example:8080"]
+        await client.close()
+
+
 async def test_a_host_that_the_proxy_is_not_for(quay: Server, connect: Callable[..., Any]) -> None:
     """NO_PROXY leads there directly."""
     quay.on(V1_PATH, manifest())

@@ -4,10 +4,14 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Coroutine, Hashable
 from functools import partial
 from typing import Any, Generic, TypeVar
 
+from buildset_registry.errors import RegistryError
+
+_log = logging.getLogger("buildset_registry.upstream")
 _Key = TypeVar("_Key", bound=Hashable)
 _Result = TypeVar("_Result")
 
@@ -40,5 +44,7 @@ class Flights(Generic[_Key, _Result]):
     def _land(self, key: _Key, task: asyncio.Task[_Result]) -> None:
         if self._tasks.get(key) is task:
             del self._tasks[key]
-        if not task.cancelled():
-            task.exception()  # seen: those who waited for it may have left
+        # Seen: those who waited for it may have left, and hear of no refusal any more.
+        error = None if task.cancelled() else task.exception()
+        if error is not None and not isinstance(error, RegistryError | OSError):
+            _log.error("work for %s failed", key, exc_info=error)
