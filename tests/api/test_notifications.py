@@ -5,32 +5,35 @@ import contextlib
 import json
 import threading
 import time
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 import httpx
 import pytest
 from buildset_registry.oci.descriptor import OCI_MANIFEST
 
-from tests.api.harness import USER, digest_of, free_port
+from tests.api.harness import USER, Harness, Registry, digest_of, free_port
 
 CONTENT = b"content"
+Told = tuple[Registry, list[Any]]
 DIGEST = digest_of(CONTENT)
 
 
 @contextlib.contextmanager
-def receiving(status=200):
+def receiving(status: int = 200) -> Iterator[tuple[str, list[Any]]]:
     """Serve a receiver; yields its URL and the list of the events that it got."""
     events = []
 
     class Handler(BaseHTTPRequestHandler):
-        def do_POST(self):
+        def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             if status < 400:
                 events.extend(body["events"])
             self.send_response(status)
             self.end_headers()
 
-        def log_message(self, *words):
+        def log_message(self, *words: object) -> None:
             """Say nothing."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
@@ -45,13 +48,13 @@ def receiving(status=200):
 
 
 @pytest.fixture
-def told(harness):
+def told(harness: Harness) -> Iterator[Told]:
     """A registry that notifies, and the events."""
     with receiving() as (url, events):
         yield harness.start(notifications=[{"name": "ci", "url": url}]), events
 
 
-def wait_for(events, number):
+def wait_for(events: list[Any], number: int) -> Any:
     deadline = time.monotonic() + 10
     while len(events) < number:
         assert time.monotonic() < deadline, events
@@ -60,7 +63,7 @@ def wait_for(events, number):
     return events[-1]
 
 
-def test_a_push_of_an_image(told):
+def test_a_push_of_an_image(told: Told) -> None:
     """The blobs, then the manifest with its tag."""
     registry, events = told
     digest = registry.push_image("org/app", "v1")
@@ -79,7 +82,7 @@ def test_a_push_of_an_image(told):
     assert "tag" not in blob
 
 
-def test_pulls(told):
+def test_pulls(told: Told) -> None:
     """Of manifests and of blobs; asking whether they are there is none."""
     registry, events = told
     registry.push_blob("org/app", CONTENT)
@@ -95,7 +98,7 @@ def test_pulls(told):
     assert pulled["request"]["addr"] == "127.0.0.1"
 
 
-def test_mounts_and_deletes(told):
+def test_mounts_and_deletes(told: Told) -> None:
     """A mount says from where, a delete says what."""
     registry, events = told
     digest = registry.push_image("org/app", "v1")
@@ -118,7 +121,7 @@ def test_mounts_and_deletes(told):
     assert wait_for(events, 8)["action"] == "delete"
 
 
-def test_a_receiver_that_fails_keeps_no_push_waiting(harness):
+def test_a_receiver_that_fails_keeps_no_push_waiting(harness: Harness) -> None:
     """The push is acknowledged as if there were no receiver; the metrics tell."""
     port = free_port()
     with receiving(status=500) as (url, _events):
@@ -135,7 +138,7 @@ def test_a_receiver_that_fails_keeps_no_push_waiting(harness):
     assert "secret" not in log
 
 
-def test_what_is_ignored(harness):
+def test_what_is_ignored(harness: Harness) -> None:
     """Per receiver."""
     with receiving() as (url, events):
         registry = harness.start(

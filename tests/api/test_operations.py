@@ -8,16 +8,14 @@ import socket
 import ssl
 import threading
 import time
+from base64 import b64encode
 from collections.abc import Callable, Iterator
-from ssl import SSLSocket
-from typing import Any
 
 import httpx
 import pytest
 from buildset_registry.errors import ConfigError
-from httpx import Client, Response
 
-from tests.api.harness import USER, Harness, Registry, digest_of, free_port
+from tests.api.harness import PASSWORD, USER, Harness, Registry, digest_of, free_port
 
 CONTENT = b"content" * 100
 DIGEST = digest_of(CONTENT)
@@ -26,36 +24,36 @@ UPLOADS = "/v2/org/app/blobs/uploads/"
 SAMPLE = re.compile(r'buildset_registry_\w+(\{(\w+="[^"]*"(,\w+="[^"]*")*)\})? -?[0-9.e+]+')
 
 
-def code(answer: Response) -> str:
+def code(answer: httpx.Response) -> str:
     return str(answer.json()["errors"][0]["code"])
 
 
 @contextlib.contextmanager
-def raw(client: Client) -> Iterator[SSLSocket]:
+def raw(client: httpx.Client) -> Iterator[ssl.SSLSocket]:
     """A TLS connection on which a test can be as slow as it likes."""
     context = ssl.create_default_context()
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
-    address = (client.base_url.host, client.base_url.port or 443)
+    assert client.base_url.port is not None
+    address = (client.base_url.host, client.base_url.port)
     with socket.create_connection(address, 30) as plain, context.wrap_socket(plain) as made:
         made.settimeout(30)
         yield made
 
 
-def begin_upload(connection: SSLSocket, registry: Registry, sent: bytes, length: int) -> str:
+def begin_upload(connection: ssl.SSLSocket, registry: Registry, sent: bytes, length: int) -> str:
     """Announce ``length`` bytes of an upload and send the first of them; return its address."""
     location = registry.push.post(UPLOADS).headers["location"]
-    auth: Any = registry.push.auth
-    login = auth._auth_header
+    login = b64encode(f"{USER}:{PASSWORD}".encode()).decode()
     head = (
-        f"PATCH {location} HTTP/1.1\r\nHost: localhost\r\nAuthorization: {login}\r\n"
+        f"PATCH {location} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Basic {login}\r\n"
         f"Content-Length: {length}\r\n\r\n"
     )
     connection.sendall(head.encode() + sent)
     return location
 
 
-def wait_until(condition: Callable[..., Any], seconds: int = 10) -> None:
+def wait_until(condition: Callable[[], bool], seconds: float = 10) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline
@@ -170,8 +168,11 @@ def test_too_many_uploads_at_once(harness: Harness) -> None:
     with raw(registry.push) as slow:
         begin_upload(slow, registry, b"x" * 10, 20)
 
-        def push() -> Any:
-            return registry.push.post(f"{UPLOADS}?digest={DIGEST}", content=CONTENT)
+        def push() -> httpx.Response:
+            answer: httpx.Response = registry.push.post(
+                f"{UPLOADS}?digest={DIGEST}", content=CONTENT
+            )
+            return answer
 
         wait_until(lambda: push().status_code == 429)
         refused = push()

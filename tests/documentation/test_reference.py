@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from buildset_registry.cli import make_parser
 from buildset_registry.config import Config
 from buildset_registry.errors import RegistryError
 from buildset_registry.http.routes import ROUTES, Route
@@ -97,3 +98,31 @@ def test_no_route_and_no_error_is_documented_that_is_not_there() -> None:
     known |= {error.code for error in errors(RegistryError)}
     known |= {"If-None-Match", "If-Match", "If-Range"}
     assert terms(page("api")) - known == set()
+
+
+def commands() -> dict[str, set[str]]:
+    """Return the commands with their options as argparse has them."""
+    (choices,) = [action.choices for action in make_parser()._actions if action.choices]
+    return {
+        name: {option for action in parser._actions for option in action.option_strings}
+        - {"-h", "--help"}
+        for name, parser in dict(choices).items()
+    }
+
+
+def sections(text: str) -> dict[str, str]:
+    """Return the sections of a page by title."""
+    parts = re.split(r"^(\S.*)\n-+\n", text, flags=re.MULTILINE)[1:]
+    return dict(zip(parts[::2], parts[1::2], strict=True))
+
+
+@pytest.mark.parametrize("name", commands())
+def test_every_command_is_documented_with_its_options(name: str) -> None:
+    """A section for each, a row for each option, and none that is not there."""
+    documented = terms(sections(page("command-line"))[name])
+    assert {term.partition(" ")[0] for term in documented} == commands()[name]
+
+
+def test_no_command_is_documented_that_is_not_there() -> None:
+    """Each section of the page is a command."""
+    assert set(sections(page("command-line"))) == set(commands())

@@ -4,6 +4,9 @@
 import asyncio
 import contextlib
 import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any, Literal
 
 import pytest
 from aiohttp import web
@@ -11,26 +14,28 @@ from buildset_registry.errors import ConfigError
 from buildset_registry.notifications.events import MEDIA_TYPE, Cause, Event, Source, Target
 from buildset_registry.notifications.webhook import Receiver, Webhook
 
+Answer = int | Literal["hang"]
 CAUSE = Cause(client="192.0.2.1", host="r:5000", method="PUT", agent="test", user="ci")
 
 
-def event(tag, action="push", media_type="application/x"):
+def event(tag: str, action: str = "push", media_type: str = "application/x") -> Event:
     return Event(action, Target(repository="org/app", tag=tag, media_type=media_type), CAUSE)
 
 
 class Inbox:
     """A receiver that answers as it is told."""
 
-    def __init__(self, answers):
+    def __init__(self, answers: tuple[Answer, ...]) -> None:
         self._answers = list(answers)
-        self.tags = []
-        self.requests = []
+        self.tags: list[str] = []
+        self.requests: list[web.Request] = []
         self.arrived = asyncio.Event()
 
-    async def handle(self, request):
+    async def handle(self, request: web.Request) -> web.Response:
         status = self._answers.pop(0) if self._answers else 200
         if status == "hang":
             await asyncio.sleep(30)
+            return web.Response()
         self.requests.append(request)
         if status < 400:
             (one,) = (await request.json())["events"]
@@ -38,14 +43,14 @@ class Inbox:
         self.arrived.set()
         return web.Response(status=status)
 
-    async def wait_for(self, number):
+    async def wait_for(self, number: int) -> None:
         while len(self.tags) < number:
             self.arrived.clear()
             await asyncio.wait_for(self.arrived.wait(), 10)
 
 
 @contextlib.asynccontextmanager
-async def inbox(*answers):
+async def inbox(*answers: Answer) -> AsyncIterator[tuple[Inbox, str]]:
     """Serve an inbox; yields it and its URL."""
     made = Inbox(answers)
     runner = web.AppRunner(_application(made), access_log=None, shutdown_timeout=0.1)
@@ -59,14 +64,14 @@ async def inbox(*answers):
         await runner.cleanup()
 
 
-def _application(made):
+def _application(made: Inbox) -> web.Application:
     application = web.Application()
     application.router.add_post("/events", made.handle)
     return application
 
 
 @contextlib.asynccontextmanager
-async def webhook(url, **settings):
+async def webhook(url: str, **settings: Any) -> AsyncIterator[Webhook]:
     made = Webhook(Receiver(name="ci", url=url, **settings), Source(5000))
     try:
         yield made
@@ -74,7 +79,7 @@ async def webhook(url, **settings):
         await made.close()
 
 
-async def test_an_event_is_posted_with_the_headers_of_the_receiver():
+async def test_an_event_is_posted_with_the_headers_of_the_receiver() -> None:
     """In the media type of distribution, whose users know it."""
     async with inbox() as (box, url), webhook(url, headers={"Authorization": "Bearer x"}) as hook:
         hook.put(event("v1"))
@@ -85,7 +90,7 @@ async def test_an_event_is_posted_with_the_headers_of_the_receiver():
     assert (hook.sent, hook.failed, hook.lost, hook.waiting) == (1, 0, 0, 0)
 
 
-async def test_what_fails_is_sent_again_and_in_order():
+async def test_what_fails_is_sent_again_and_in_order() -> None:
     """A receiver that is down for a while misses nothing."""
     async with inbox(500, 503, 429) as (box, url), webhook(url, wait=0.01) as hook:
         for number in range(5):
@@ -95,7 +100,7 @@ async def test_what_fails_is_sent_again_and_in_order():
     assert hook.failed == 3
 
 
-async def test_a_receiver_that_hangs_is_asked_again():
+async def test_a_receiver_that_hangs_is_asked_again() -> None:
     """After the time that it has to answer."""
     async with inbox("hang") as (box, url), webhook(url, wait=0.01, timeout=0.2) as hook:
         hook.put(event("v1"))
@@ -103,7 +108,7 @@ async def test_a_receiver_that_hangs_is_asked_again():
     assert hook.failed == 1
 
 
-async def test_what_a_receiver_refuses_for_good_is_lost(caplog):
+async def test_what_a_receiver_refuses_for_good_is_lost(caplog: pytest.LogCaptureFixture) -> None:
     """It does not hold up what follows."""
     async with inbox(400) as (box, url), webhook(url) as hook:
         hook.put(event("bad"))
@@ -114,7 +119,7 @@ async def test_what_a_receiver_refuses_for_good_is_lost(caplog):
     assert "ci refuses a notification: it answers 400" in caplog.text
 
 
-async def test_a_full_queue_loses_the_oldest(caplog):
+async def test_a_full_queue_loses_the_oldest(caplog: pytest.LogCaptureFixture) -> None:
     """And never keeps whoever puts an event waiting."""
     async with inbox() as (box, url), webhook(url, room=3) as hook:
         for number in range(10):
@@ -125,7 +130,7 @@ async def test_a_full_queue_loses_the_oldest(caplog):
     assert caplog.text.count("its queue is full") == 1
 
 
-async def test_what_a_receiver_does_not_want_is_not_sent():
+async def test_what_a_receiver_does_not_want_is_not_sent() -> None:
     """By action and by media type."""
     ignored = {"ignored_actions": frozenset({"pull"}), "ignored_media_types": frozenset({"b"})}
     async with inbox() as (box, url), webhook(url, **ignored) as hook:
@@ -136,7 +141,7 @@ async def test_what_a_receiver_does_not_want_is_not_sent():
     assert box.tags == ["3"]
 
 
-async def test_the_end_says_what_is_lost(caplog):
+async def test_the_end_says_what_is_lost(caplog: pytest.LogCaptureFixture) -> None:
     """A receiver that is away does not keep the process."""
     hook = Webhook(Receiver(name="ci", url="http://127.0.0.1:1/", wait=0.01), Source(5000))
     hook.put(event("v1"))
@@ -145,7 +150,7 @@ async def test_the_end_says_what_is_lost(caplog):
     assert "notification to ci failed" in caplog.text
 
 
-def test_the_envelope():
+def test_the_envelope() -> None:
     """As distribution writes it: what is empty is left out."""
     told = Event(
         "push",
@@ -182,12 +187,12 @@ def test_the_envelope():
     assert tree["timestamp"].endswith("Z")
 
 
-async def test_a_ca_that_cannot_be_used_is_one_line(tmp_path):
+async def test_a_ca_that_cannot_be_used_is_one_line(tmp_path: Path) -> None:
     """At the start, not at the first event."""
     with pytest.raises(ConfigError, match=r"notifications: the ca .* of ci cannot be used"):
         Webhook(Receiver(name="ci", url="https://r", ca=tmp_path / "none.pem"), Source(1))
 
 
-def test_headers_are_in_no_repr():
+def test_headers_are_in_no_repr() -> None:
     """They hold passwords."""
     assert "secret" not in repr(Receiver(name="a", url="b", headers={"Authorization": "secret"}))
