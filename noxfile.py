@@ -96,6 +96,15 @@ def tests(session: nox.Session) -> None:
     pytest(session, "tests/unit", "tests/api", "tests/instance")
 
 
+@nox.session(python=PYTHON)
+def clients(session: nox.Session) -> None:
+    """Push and pull with the clients that people have, each a real program."""
+    install(session, "test", payload=True)
+    command = ["tests/clients/enclosed", "python", "-m", "pytest"]
+    report = "--junitxml=build/reports/clients/pytest.xml"
+    session.run(*command, report, "tests/clients", *session.posargs, external=True)
+
+
 def install_wheel(session: nox.Session) -> None:
     """Install the registry as the role installs it on a node."""
     wheels = Path(session.create_tmp(), "wheels")
