@@ -5,6 +5,7 @@ import asyncio
 import gc
 import json
 import os
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -184,6 +185,33 @@ async def test_clients_share_one_open_file_and_none_is_left_open(
         await one.aclose()
     assert await read(found[0]) == BLOB
     assert open_blobs() == []
+
+
+async def test_clients_that_come_while_a_blob_moves_to_its_place(
+    registry: Registry, quay: Server
+) -> None:
+    """At whatever moment of its last steps they come, they get the blob, and upstream one GET."""
+
+    async def come(moment: int) -> bytes:
+        await asyncio.sleep(moment / 5000)
+        return bytes(await read(await registry.blob(NAME, BLOB_DIGEST)))
+
+    assert set(await asyncio.gather(*map(come, range(100)))) == {BLOB}
+    assert len(quay.asked) == 1
+
+
+async def test_a_blob_that_is_collected_while_upstream_is_asked(
+    registry: Registry, store: FilesystemStore, quay: Server
+) -> None:
+    """It is fetched then."""
+    assert await read(await registry.blob(NAME, BLOB_DIGEST)) == BLOB
+    gate = asyncio.Event()
+    quay.on(OTHER_PATH, by_method(HEAD=gated(gate, blob()), GET=blob()))
+    waiting = asyncio.create_task(registry.blob(OTHER, BLOB_DIGEST))
+    await eventually(lambda: len(quay.asked) == 2)
+    assert await store.blobs.sweep(BLOB_DIGEST, time.time() + 60, time.time() + 60)
+    gate.set()
+    assert await read(await waiting) == BLOB
 
 
 async def test_a_broken_transfer_goes_on_where_it_stopped(registry: Registry, quay: Server) -> None:

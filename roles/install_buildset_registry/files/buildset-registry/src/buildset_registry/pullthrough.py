@@ -214,8 +214,10 @@ class PullThrough:
         if held is None and await self._store.blobs.size(digest) is not None:
             # Another repository holds it; whether this one has it, upstream tells.
             await self._upstream_size(name, digest)
-            await self._store.cached(name).layers.add(digest)
-            held = await self._store.blobs.open(digest)
+            # Collection may be about to remove it, until it is told that it is wanted.
+            if await self._store.blobs.keep(digest) is not None:
+                await self._store.cached(name).layers.add(digest)
+                held = await self._store.blobs.open(digest)
         return held
 
     async def _upstream_size(self, name: RepositoryName, digest: Digest) -> int:

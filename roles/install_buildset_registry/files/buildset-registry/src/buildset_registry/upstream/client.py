@@ -131,18 +131,17 @@ class UpstreamClient:
         found: list[Descriptor] = []
         try:
             site, page = await self._first(name, asked, use)
-            for left in reversed(range(_MOST_PAGES)):
-                if page is None:
-                    return None
+            pages = 1
+            while page is not None:
                 found += page.items
                 following = referrers.following(site.url, asked, page)
-                if following is None or not left:
-                    break
-                asked = following
+                if following is None or pages == _MOST_PAGES:
+                    return found
+                asked, pages = following, pages + 1
                 page = await (await self._open()).ask(site, asked, use)
         except ManifestUnknown:
-            return None
-        return found
+            pass
+        return None
 
     async def blob_size(self, name: RepositoryName, digest: Digest) -> int:
         """Return a blob's size in bytes without fetching it."""
