@@ -122,7 +122,12 @@ def test_a_path_leads_nowhere(
         assert "X-Injected" not in headers
         assert b"concern" not in content and b"root:" not in content
     assert outside(harness, registry) == before
-    assert {path.name for path in registry.storage.iterdir()} <= {"docker", "lock", "tmp"}
+    assert {path.name for path in registry.storage.iterdir()} <= {
+        "control",
+        "docker",
+        "lock",
+        "tmp",
+    }
     assert registry.push.get("/v2/").status_code == 200
     assert "Traceback" not in registry.log.read_text()
 

@@ -126,3 +126,20 @@ def test_a_missing_file_says_which_option_names_it(tmp_path: Path) -> None:
     """``--config`` it is."""
     with pytest.raises(ConfigError, match="name the file with --config"):
         load(tmp_path / "none.yaml")
+
+
+@pytest.mark.parametrize(
+    ("section", "message"),
+    [
+        ({"grace": 59}, r"gc\.grace must be at least 60, not 59"),
+        ({"uploads": -1}, r"gc\.uploads must be a number from 0 on"),
+        ({"cache_size": "20 GB"}, r"gc\.cache_size must be a number"),
+    ],
+)
+def test_rules_of_the_collector_that_would_lose_content(
+    tmp_path: Path, section: dict[str, Any], message: str
+) -> None:
+    """A grace period that is shorter than a push is refused, and so is what makes no sense."""
+    tree = {"endpoints": {"single": {"port": 5000}}, "storage": "data", "gc": section}
+    with pytest.raises(ConfigError, match=message):
+        parse(tree, "config.yaml", tmp_path)

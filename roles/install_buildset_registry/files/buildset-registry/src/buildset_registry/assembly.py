@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From the configuration to what guards each endpoint, and who is notified."""
+"""From the configuration to what guards each endpoint, who is notified, what is collected."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from buildset_registry.auth.htpasswd import Htpasswd
 from buildset_registry.auth.issuer import IssuedTokens, Issuer, load_keys
 from buildset_registry.auth.rights import ACTIONS, EVERY, Rights, Rule
 from buildset_registry.auth.tokens import Signing, Tokens
-from buildset_registry.config import Auth, Config, TokenServer, Webhook
+from buildset_registry.config import Auth, Config, Gc, TokenServer, Webhook
 from buildset_registry.errors import ConfigError
+from buildset_registry.gc import Rules as CollectionRules
 from buildset_registry.notifications.webhook import Receiver
 
 _SERVICE = "buildset-registry"
@@ -73,6 +74,16 @@ def receiver(webhook: Webhook) -> Receiver:
         room=max(1, webhook.queue),
         ignored_actions=frozenset(webhook.ignore_actions),
         ignored_media_types=frozenset(webhook.ignore_media_types),
+    )
+
+
+def collection_rules(settings: Gc) -> CollectionRules:
+    """Return what the garbage collector goes by."""
+    return CollectionRules(
+        grace=settings.grace,
+        untagged=settings.untagged,
+        uploads=settings.uploads,
+        cache_size=settings.cache_size,
     )
 
 

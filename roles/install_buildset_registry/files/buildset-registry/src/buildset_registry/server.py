@@ -22,9 +22,11 @@ from granian.http import HTTP1Settings
 from granian.server.embed import Server
 
 from buildset_registry import __version__
-from buildset_registry.assembly import Guards, receiver
+from buildset_registry.assembly import Guards, collection_rules, receiver
 from buildset_registry.auth.access import Role
 from buildset_registry.config import Config, Tls
+from buildset_registry.control import Control
+from buildset_registry.gc import Collector
 from buildset_registry.http.accesslog import AccessLog
 from buildset_registry.http.app import App
 from buildset_registry.http.asgi import Application
@@ -92,6 +94,8 @@ class _Shared:
 async def serve(config: Config, output: TextIO, stop: asyncio.Event) -> None:
     """Serve until ``stop`` is set; then running requests end first, for a while."""
     shared = _shared(config, output)
+    collector = Collector(shared.store, collection_rules(config.gc), config.gc.interval)
+    control = Control(collector)
     private = TemporaryDirectory(prefix="buildset-registry-")
     try:
         tls = checked_pair(config.tls, Path(private.name)) if config.tls else None
@@ -100,8 +104,12 @@ async def serve(config: Config, output: TextIO, stop: asyncio.Event) -> None:
         configure(output, config.log)
         ports = ", ".join(f"{item.name} on port {item.port}" for item in listeners)
         _log.info("buildset-registry %s serves: %s", __version__, ports)
+        if isinstance(config.storage, Path):
+            await control.listen(config.storage)
         await _until_stopped(servers, stop, config.limits.shutdown_seconds)
     finally:
+        await control.close()
+        await collector.close()
         await asyncio.gather(*(webhook.close() for webhook in shared.webhooks))
         await shared.pull_through.close()
         shared.guards.close()

@@ -8,9 +8,13 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from buildset_registry.errors import ConfigError
 from buildset_registry.instance.place import default_root
+
+if TYPE_CHECKING:
+    from buildset_registry.config import Config
 
 
 def add_command(
@@ -23,7 +27,7 @@ def add_command(
     return parser
 
 
-def add_root(parser: argparse.ArgumentParser) -> None:
+def add_root(parser: argparse._ActionsContainer) -> None:
     parser.add_argument(
         "--root",
         type=path,
@@ -35,6 +39,33 @@ def add_root(parser: argparse.ArgumentParser) -> None:
 
 def add_json(parser: argparse.ArgumentParser, help_text: str) -> None:
     parser.add_argument("--json", action="store_true", help=help_text)
+
+
+def add_place(parser: argparse.ArgumentParser) -> None:
+    place = parser.add_mutually_exclusive_group()
+    add_root(place)
+    place.add_argument(
+        "--config", type=path, metavar="FILE", help="its configuration, where serve was given one"
+    )
+
+
+def config_of(arguments: argparse.Namespace) -> tuple[Config, Path]:
+    """Return the configuration that ``add_place`` names, and the storage folder in it."""
+    from buildset_registry.config import load
+    from buildset_registry.instance.place import Place
+
+    file = arguments.config or Place(arguments.root).config
+    if not arguments.config and not file.exists():
+        raise ConfigError(
+            f"there is no registry in {arguments.root}; name its folder by --root, "
+            "or its configuration by --config"
+        )
+    config = load(file)
+    if not isinstance(config.storage, Path):
+        raise ConfigError(f"{file}: the registry keeps everything in memory: there is no folder")
+    if not config.storage.is_dir():
+        raise ConfigError(f"there is no {config.storage}; the registry has stored nothing yet")
+    return config, config.storage
 
 
 def path(text: str) -> Path:

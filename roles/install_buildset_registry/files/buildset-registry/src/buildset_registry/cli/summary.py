@@ -65,3 +65,17 @@ def _root_option(root: Path) -> str:
     from buildset_registry.instance.place import default_root
 
     return "" if root == default_root() else f" --root {quote(str(root))}"
+
+
+def number(value: int) -> str:
+    """Return a number that people can read."""
+    return f"{value:,}"
+
+
+def amount(size: float) -> str:
+    """Return a number of bytes that people can read."""
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if size < 1000 or unit == "GB":
+            break
+        size /= 1000
+    return f"{size:,.0f} {unit}" if unit == "bytes" else f"{size:,.1f} {unit}"

@@ -159,6 +159,28 @@ class PullThrough:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Gc:
+    """What is removed, and when; all but ``cache_size`` in seconds."""
+
+    interval: int = 3600
+    """How often garbage is collected while the registry serves; 0 leaves it to the command."""
+
+    grace: int = 24 * 3600
+    """How long a blob stays that nothing refers to, since it was pushed or a client that pushes
+    was told that it is here; at least 60."""
+
+    untagged: int | None = None
+    """How long a pushed manifest stays that has no tag, and that no index lists and no subject
+    holds; by default for ever."""
+
+    uploads: int = 7 * 24 * 3600
+    """How long an upload may rest before it is forgotten."""
+
+    cache_size: int | None = None
+    """Bytes that content of upstreams may take; by default as many as there are."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Log:
     """The access log and the messages."""
 
@@ -252,6 +274,7 @@ class Config:
     auth: Auth = field(default_factory=Auth)
     upstreams: tuple[Upstream, ...] = ()
     pull_through: PullThrough = field(default_factory=PullThrough)
+    gc: Gc = field(default_factory=Gc)
     log: Log = field(default_factory=Log)
     metrics: Metrics | None = None
     notifications: tuple[Webhook, ...] = ()

@@ -12,8 +12,11 @@ from urllib.parse import urlsplit
 
 import yaml
 
-from buildset_registry.config.model import Config, Network, TokenServer, Upstream
+from buildset_registry.config.model import Config, Gc, Network, TokenServer, Upstream
 from buildset_registry.errors import ConfigError
+
+#: Seconds within which a client that was told of a blob surely has pushed its manifest.
+_LEAST_GRACE = 60
 
 
 def load(path: Path) -> Config:
@@ -49,7 +52,15 @@ def parse(tree: object, source: str, folder: Path) -> Config:
                 f"{source}: notifications: {webhook.name}: {webhook.url!r} is not an https:// or "
                 "http:// URL"
             )
+    _check_gc(config.gc, source)
     return config
+
+
+def _check_gc(gc: Gc, source: str) -> None:
+    if gc.grace < _LEAST_GRACE:
+        raise ConfigError(
+            f"{source}: gc.grace must be at least {_LEAST_GRACE}, not {gc.grace}: a push takes time"
+        )
 
 
 def _check_token_server(server: TokenServer | None, source: str) -> None:

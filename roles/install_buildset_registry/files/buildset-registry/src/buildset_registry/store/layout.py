@@ -7,6 +7,7 @@ it, so what its layout lacks stands in ``_referrers`` and ``_upstream``::
 
     <storage>/
     ├── lock                                        held by the server that uses the folder
+    ├── control                                     socket of that server, for other commands
     ├── tmp/                                        writes on their way; emptied at start-up
     └── docker/registry/v2/
         ├── blobs/<algorithm>/<2 hex>/<hex>/data
@@ -41,6 +42,10 @@ UPLOADS = "_uploads"
 
 def lock(storage: Path) -> Path:
     return storage / "lock"
+
+
+def control(storage: Path) -> Path:
+    return storage / "control"
 
 
 def temporary(storage: Path) -> Path:

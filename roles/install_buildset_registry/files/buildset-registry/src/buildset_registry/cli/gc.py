@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``gc``: remove what nobody wants, or tell what that would be."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+from typing import TYPE_CHECKING, Any
+
+from buildset_registry.cli.parts import add_command, add_json, add_place, config_of, say, say_json
+from buildset_registry.cli.progress import Bar
+from buildset_registry.cli.summary import amount, number
+
+if TYPE_CHECKING:
+    from buildset_registry.gc import Report
+
+_SHOWN = 50
+_KINDS = {"upload": "abandoned uploads", "manifest": "manifests", "cached": "cached images"}
+
+
+def add(commands: Any) -> None:
+    """Declare the command."""
+    gc = add_command(commands, "gc", run, "Remove what nothing refers to; the registry may run.")
+    add_place(gc)
+    add_json(gc, "print the report as JSON")
+    gc.add_argument("--dry-run", action="store_true", help="only tell what would be removed")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Collect garbage and print a report; the exit code is 1 where something is damaged."""
+    from buildset_registry.assembly import collection_rules
+    from buildset_registry.control import collect_in
+
+    config, storage = config_of(arguments)
+    with Bar(sys.stderr) as bar:
+        report = asyncio.run(
+            collect_in(storage, collection_rules(config.gc), bar.show, dry_run=arguments.dry_run)
+        )
+    if arguments.json:
+        say_json(report.to_json())
+    else:
+        say("\n".join(_lines(report)))
+    return 1 if report.problems else 0
+
+
+def _lines(report: Report) -> list[str]:
+    """Return the report for people."""
+    shown = report.removed[:_SHOWN]
+    lines = [f"{one.kind} {one.name}: {one.reason}" for one in shown]
+    if len(shown) < len(report.removed):
+        lines.append(f"... and {number(len(report.removed) - len(shown))} more; --json lists all")
+    lines += [f"damaged: {problem}" for problem in report.problems]
+    counts = [f"{number(report.count(kind))} {name}" for kind, name in _KINDS.items()]
+    counts.append(f"{number(report.blobs)} blobs of {amount(report.freed_bytes)}")
+    lines.append(f"{'would remove' if report.dry_run else 'removed'} {', '.join(counts)}")
+    lines.append(f"kept {number(report.kept_blobs)} blobs of {amount(report.kept_bytes)}")
+    if report.problems:
+        lines.append("no blob is removed before that is repaired: run buildset-registry verify")
+    return lines
