@@ -20,7 +20,6 @@ _log = logging.getLogger("buildset_registry.http")
 
 #: nginx's number for a client that closed the connection; only ever logged.
 _CLIENT_LEFT = 499
-_API_VERSION = "Docker-Distribution-API-Version"
 _ACTIONS = {Access.PULL: "pull", Access.PUSH: "pull,push", Access.DELETE: "delete"}
 
 
@@ -57,36 +56,38 @@ class App:
     async def _respond(self, request: Request) -> Response:
         try:
             response = await self._handle(request)
-        except Unauthorized as error:
-            if "WWW-Authenticate" not in error.headers:
-                error.headers["WWW-Authenticate"] = self._challenge(request)
-            response = error_response(error)
-        except RegistryError as error:
-            if error.status >= 500:
-                _log.error("%s %s: %s", request.method, request.url, error.message)
-            response = error_response(error)
-        except OSError as error:
-            _log.error("%s %s: %s", request.method, request.url, error)
-            response = error_response(storage_error(error))
         except ClientLeft:
             raise
-        except Exception:
-            _log.exception("%s %s failed", request.method, request.url)
-            response = error_response(RegistryError("internal error; the registry's log says more"))
-        headers = {_API_VERSION: "registry/2.0", **response.headers}
-        self._turn_outwards(headers, request)
-        return Response(response.status, headers, response.body)
+        except Exception as error:
+            response = self._refuse(request, error)
+        if "Location" in response.headers or "Link" in response.headers:
+            return self._turn_outwards(response, request)
+        return response
 
-    def _turn_outwards(self, headers: dict[str, str], request: Request) -> None:
+    def _refuse(self, request: Request, error: Exception) -> Response:
+        """Return the answer to what went wrong, and log what is not the client's fault."""
+        if isinstance(error, Unauthorized) and "WWW-Authenticate" not in error.headers:
+            error.headers["WWW-Authenticate"] = self._challenge(request)
+        if isinstance(error, RegistryError):
+            if error.status >= 500:
+                _log.error("%s %s: %s", request.method, request.url, error.message)
+            return error_response(error)
+        if isinstance(error, OSError):
+            _log.error("%s %s: %s", request.method, request.url, error)
+            return error_response(storage_error(error))
+        _log.error("%s %s failed", request.method, request.url, exc_info=error)
+        return error_response(RegistryError("internal error; the registry's log says more"))
+
+    def _turn_outwards(self, response: Response, request: Request) -> Response:
         """Make the URLs of an answer those that clients use; handlers give the paths."""
-        if "Location" not in headers and "Link" not in headers:
-            return
+        headers = dict(response.headers)
         base = request.outside.origin if self._context.absolute_urls else ""
         base += request.outside.prefix
         if "Location" in headers:
             headers["Location"] = base + headers["Location"]
         if "Link" in headers:
             headers["Link"] = headers["Link"].replace("<", f"<{base}", 1)
+        return Response(response.status, headers, response.body)
 
     async def _handle(self, request: Request) -> Response:
         policy = self._context.policy

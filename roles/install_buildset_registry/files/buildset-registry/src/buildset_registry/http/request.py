@@ -3,16 +3,25 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from functools import cached_property
 from urllib.parse import parse_qs
 
-from buildset_registry.auth.access import Identity
+from buildset_registry.auth.access import ANONYMOUS, Identity
 from buildset_registry.errors import NameInvalid, SizeInvalid
 from buildset_registry.http.asgi import ClientLeft, Receive, Scope
 from buildset_registry.http.forwarded import Outside, outside
 from buildset_registry.http.patience import Patience
 from buildset_registry.oci.names import RepositoryName
+
+
+def _headers(pairs: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
+    """Return header values by lower-case name, repeated ones joined by commas (RFC 9110, 5.3)."""
+    headers: dict[str, str] = {}
+    for raw_name, raw_value in pairs:
+        name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1")
+        headers[name] = f"{headers[name]}, {value}" if name in headers else value
+    return headers
 
 
 class Request:
@@ -28,19 +37,11 @@ class Request:
         self._receive = receive
         self._patience = patience
         self.method: str = scope["method"]
+        self.headers = _headers(scope["headers"])
         self.route = ""
         self.received = 0
         self.path: dict[str, str] = {}
-        self.identity = Identity(None)
-
-    @cached_property
-    def headers(self) -> dict[str, str]:
-        """Header values by lower-case name; repeated ones joined by commas (RFC 9110, 5.3)."""
-        headers: dict[str, str] = {}
-        for raw_name, raw_value in self._scope["headers"]:
-            name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1")
-            headers[name] = f"{headers[name]}, {value}" if name in headers else value
-        return headers
+        self.identity: Identity = ANONYMOUS
 
     @cached_property
     def query_all(self) -> dict[str, list[str]]:
@@ -56,6 +57,8 @@ class Request:
     @cached_property
     def query(self) -> dict[str, str]:
         """Query values by name; of a repeated one the first."""
+        if not self._scope["query_string"]:
+            return {}
         return {name: values[0] for name, values in self.query_all.items()}
 
     @property

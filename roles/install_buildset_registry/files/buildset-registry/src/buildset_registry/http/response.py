@@ -15,6 +15,8 @@ from buildset_registry.errors import RegistryError
 from buildset_registry.http.asgi import ClientLeft, Receive, Send
 
 _PIECE = 256 * 1024
+#: By this, older clients know a registry.
+_API_VERSION = (b"docker-distribution-api-version", b"registry/2.0")
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,10 +84,9 @@ def error_response(error: RegistryError) -> Response:
 async def send_response(response: Response, receive: Receive, send: Send, *, head: bool) -> int:
     """Send a response, to HEAD without its body; return the number of bytes of the body."""
     body = response.body
-    headers = [
-        (name.lower().encode("latin-1"), value.encode("latin-1"))
-        for name, value in response.headers.items()
-    ]
+    headers = [_API_VERSION]
+    for name, value in response.headers.items():
+        headers.append((name.lower().encode("latin-1"), value.encode("latin-1")))
     if response.status not in (204, 304) and "Content-Length" not in response.headers:
         headers.append((b"content-length", str(body.size).encode()))
     await send({"type": "http.response.start", "status": response.status, "headers": headers})
