@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from buildset_registry.errors import ManifestHidden, UpstreamBusy, UpstreamFailed
+from buildset_registry.oci.digest import Digest
 
 from tests.unit.upstream.lab import (
     BLOB,
@@ -22,6 +23,7 @@ from tests.unit.upstream.lab import (
     V1_PATH,
     Server,
     blob,
+    by_method,
     guarded,
     hanging_up,
     manifest,
@@ -30,6 +32,7 @@ from tests.unit.upstream.lab import (
     serving,
 )
 
+DIGEST = Digest.of(MANIFEST)
 BASIC = "Basic " + base64.b64encode(b"ci:secret").decode()
 LOGIN = {"username": "ci", "password": "secret"}
 
@@ -189,5 +192,22 @@ async def test_storage_gets_no_login(
     storage.on("/b", guarded(blob(), "Bearer good", challenge=bearer(tokens)))
     with pytest.raises(UpstreamFailed, match=r"upstream quay\.io .*127\.0\.0\.2 answers 401"):
         await connect(**LOGIN).blob_size(NAME, BLOB_DIGEST)
-    assert [one.authorization for one in storage.asked] == [None]
+    assert {one.authorization for one in storage.asked} == {None}
     assert len(tokens.asked) == 1
+
+
+async def test_storage_that_answers_get_alone(
+    quay: Server, storage: Server, connect: Callable[..., Any]
+) -> None:
+    """S3 signs an address for one method; a size is read from the head of a GET then."""
+    quay.on(BLOB_PATH, redirect(f"{storage.url}/b"))
+    storage.on("/b", by_method(HEAD=reply(403), GET=blob()))
+    assert await connect().blob_size(NAME, BLOB_DIGEST) == len(BLOB)
+    assert [asked.method for asked in storage.asked] == ["HEAD", "GET"]
+
+
+async def test_a_registry_that_knows_no_head(quay: Server, connect: Callable[..., Any]) -> None:
+    """It is asked by GET."""
+    quay.on(V1_PATH, by_method(HEAD=reply(405), GET=manifest(Docker_Content_Digest=str(DIGEST))))
+    assert (await connect().head(NAME, V1)).digest == DIGEST
+    assert [asked.method for asked in quay.asked] == ["HEAD", "GET"]

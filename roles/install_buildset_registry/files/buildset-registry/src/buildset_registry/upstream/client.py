@@ -93,6 +93,7 @@ class UpstreamClient:
         wanted = _manifest(reference, "HEAD")
 
         async def use(response: Response) -> Descriptor | None:
+            response.close()
             digest = _stated_digest(response.headers)
             size = ranges.length(response.headers)
             if digest is None or size is None:
@@ -148,6 +149,7 @@ class UpstreamClient:
         wanted = Wanted(f"blobs/{digest}", BlobUnknown, BlobUnknown, method="HEAD")
 
         async def use(response: Response) -> int:
+            response.close()
             size = ranges.length(response.headers)
             if size is None:
                 raise Failure(f"does not tell the size of {digest}")
