@@ -100,6 +100,7 @@ def tests(session: nox.Session) -> None:
 def clients(session: nox.Session) -> None:
     """Push and pull with the clients that people have, each a real program."""
     install(session, "test", payload=True)
+    go_tools(session, "crane", "helm", "oras", "regctl")
     command = ["tests/clients/enclosed", "python", "-m", "pytest"]
     report = "--junitxml=build/reports/clients/pytest.xml"
     session.run(*command, report, "tests/clients", *session.posargs, external=True)
