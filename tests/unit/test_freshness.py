@@ -210,6 +210,12 @@ FAILURES = {
         "quay.io .*answers with a web page",
         None,
     ),
+    "schema 1": (
+        manifest(b'{"schemaVersion": 1}', "application/vnd.docker.distribution.manifest.v1+json"),
+        UpstreamFailed,
+        "quay.io .*has this image in Docker's schema 1",
+        None,
+    ),
 }
 
 
@@ -247,7 +253,7 @@ async def test_with_nothing_cached_the_failure_names_upstream_and_reason(
     answer, error, reason, retry_after = FAILURES[kind]
     pull_through = pulling(connect(timeouts=Timeouts(read=0.3)))
     quay.on(V1_PATH, answer)
-    quay.on(BLOB_PATH, answer if kind != "a web page" else reply(500))
+    quay.on(BLOB_PATH, reply(500) if kind in ("a web page", "schema 1") else answer)
     with pytest.raises(error, match=reason) as caught:
         await pull_through.manifest(NAME, V1)
     assert caught.value.headers.get("Retry-After") == retry_after

@@ -22,6 +22,7 @@ from buildset_registry.errors import (
     RegistryError,
 )
 from buildset_registry.oci.descriptor import (
+    DOCKER_SCHEMA1,
     IMAGES,
     INDEXES,
     Descriptor,
@@ -116,6 +117,11 @@ class UpstreamClient:
             media_type = _media_type(response.headers)
             if media_type == "text/html":
                 raise Failure("answers with a web page instead of a manifest; check its url")
+            if media_type in DOCKER_SCHEMA1:
+                raise Failure(
+                    "has this image in Docker's schema 1, which is not supported; "
+                    "it has to be pushed there again with docker 1.10 or newer"
+                )
             raw = await response.read(MAX_MANIFEST)
             return RemoteManifest(raw, media_type, _verified(raw, reference, response.headers))
 
