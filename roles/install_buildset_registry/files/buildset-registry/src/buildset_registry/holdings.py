@@ -16,6 +16,9 @@ from buildset_registry.oci.manifest import Manifest, stored_media_type
 from buildset_registry.oci.names import Reference, RepositoryName, Tag, referrers_tag
 from buildset_registry.store.base import BlobFile, RepositoryIndex, Store
 
+#: Media types that are remembered; past this many, all are forgotten.
+_REMEMBERED = 4096
+
 
 @dataclass(frozen=True, slots=True)
 class StoredManifest:
@@ -31,6 +34,7 @@ class Holdings:
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self._types: dict[Digest, str] = {}
 
     def pushed(self, name: RepositoryName) -> Iterator[RepositoryIndex]:
         """Yield what jobs pushed, under the name asked for and then under its other name."""
@@ -163,8 +167,17 @@ class Holdings:
         raw = await self._store.blobs.read(digest)
         if raw is None:
             return None
-        media_type = await index.manifests.media_type(digest) or stored_media_type(raw)
+        media_type = await index.manifests.media_type(digest) or self._told_type(digest, raw)
         return StoredManifest(raw, media_type, digest)
+
+    def _told_type(self, digest: Digest, raw: bytes) -> str:
+        """Return what the bytes tell; parsed once, since a digest's content never changes."""
+        known = self._types.get(digest)
+        if known is None:
+            if len(self._types) >= _REMEMBERED:
+                self._types.clear()
+            known = self._types[digest] = stored_media_type(raw)
+        return known
 
 
 async def link_manifest(index: RepositoryIndex, manifest: Manifest) -> None:

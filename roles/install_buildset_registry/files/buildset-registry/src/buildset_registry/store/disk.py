@@ -155,6 +155,22 @@ class Disk:
         self._durable.update(missing)
 
 
+def read_file(path: Path) -> tuple[bytes, float] | None:
+    """Return a small file's content and its mtime, or None; a third of what ``Path.open`` costs."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return None
+    try:
+        state = os.fstat(descriptor)
+        content = os.read(descriptor, state.st_size)
+        while len(content) < state.st_size and (more := os.read(descriptor, state.st_size)):
+            content += more
+        return content, state.st_mtime
+    finally:
+        os.close(descriptor)
+
+
 def sync(path: Path) -> None:
     """Wait until a file or a folder is on disk."""
     descriptor = os.open(path, os.O_RDONLY)

@@ -19,7 +19,7 @@ from buildset_registry.oci.digest import ALGORITHMS, Digest
 from buildset_registry.oci.names import RepositoryName, Tag
 from buildset_registry.store import layout
 from buildset_registry.store.base import BlobFile, BlobState
-from buildset_registry.store.disk import Disk
+from buildset_registry.store.disk import Disk, read_file
 from buildset_registry.store.links import FileRepository, Shelf, is_repository, walk_repositories
 from buildset_registry.store.listings import Listings
 from buildset_registry.store.uploads import FileUpload, FileUploads, new_id
@@ -27,6 +27,8 @@ from buildset_registry.store.uploads import FileUpload, FileUploads, new_id
 #: A promise is noted when the last one noted is older than this, or a busy registry would write
 #: on each HEAD. The grace period is longer.
 _PROMISE_SECONDS = 30.0
+#: Repositories whose paths are kept ready; past this many, all are made again when used.
+_KEPT_REPOSITORIES = 1024
 
 
 class FilesystemStore:
@@ -42,21 +44,26 @@ class FilesystemStore:
         self._storage = storage
         self._disk = Disk(storage, floor)
         self.space = self._disk.space
+        self._known: dict[tuple[RepositoryName, bool], FileRepository] = {}
         self._names: Listings[RepositoryName] = Listings()
         self._tags: Listings[Tag] = Listings()
         self.blobs = FileBlobs(storage, self._disk, promise_seconds)
         self.uploads = FileUploads(storage, self._disk)
 
     def pushed(self, name: RepositoryName) -> FileRepository:
-        return self._repository(name, layout.repository(self._storage, name), tracked=False)
+        return self._known.get((name, False)) or self._repository(name, cached=False)
 
     def cached(self, name: RepositoryName) -> FileRepository:
-        folder = layout.upstream(layout.repository(self._storage, name))
-        return self._repository(name, folder, tracked=True)
+        return self._known.get((name, True)) or self._repository(name, cached=True)
 
-    def _repository(self, name: RepositoryName, folder: Path, tracked: bool) -> FileRepository:
-        shelf = Shelf(self._disk, partial(self._listed, name), tracked)
-        return FileRepository(folder, shelf, self._tags)
+    def _repository(self, name: RepositoryName, *, cached: bool) -> FileRepository:
+        """Make what reads and writes a repository; it holds paths and no state, so it is kept."""
+        folder = layout.repository(self._storage, name)
+        shelf = Shelf(self._disk, partial(self._listed, name), tracked=cached)
+        made = FileRepository(layout.upstream(folder) if cached else folder, shelf, self._tags)
+        if len(self._known) >= _KEPT_REPOSITORIES:
+            self._known.clear()
+        return self._known.setdefault((name, cached), made)
 
     async def repositories(self) -> Sequence[RepositoryName]:
         root = layout.repositories(self._storage)
@@ -94,10 +101,8 @@ class FileBlobs:
         return None if size is None else BlobFile(layout.blob(self._storage, digest), size)
 
     async def read(self, digest: Digest) -> bytes | None:
-        try:
-            return layout.blob(self._storage, digest).read_bytes()
-        except FileNotFoundError:
-            return None
+        found = read_file(layout.blob(self._storage, digest))
+        return found[0] if found else None
 
     async def put(self, digest: Digest, content: bytes) -> None:
         await asyncio.to_thread(self._put, layout.blob(self._storage, digest), content)

@@ -16,7 +16,7 @@ from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.names import RepositoryName, Tag
 from buildset_registry.store import layout
 from buildset_registry.store.base import LinkState, TagTarget
-from buildset_registry.store.disk import Disk, sync
+from buildset_registry.store.disk import Disk, read_file, sync
 from buildset_registry.store.listings import Listings
 
 _PARTS = frozenset({layout.MANIFESTS, layout.LAYERS, layout.UPSTREAM})
@@ -116,10 +116,8 @@ class FileManifests(FileLinks):
     """Links to manifests, with ``media-type`` beside a link whose bytes do not tell it."""
 
     async def media_type(self, digest: Digest) -> str | None:
-        try:
-            return layout.media_type(self._folder, digest).read_text()
-        except FileNotFoundError:
-            return None
+        found = read_file(layout.media_type(self._folder, digest))
+        return found[0].decode() if found else None
 
     async def set_media_type(self, digest: Digest, media_type: str) -> None:
         path = layout.media_type(self._folder, digest)
@@ -135,11 +133,12 @@ class FileTags:
         self._lists = lists
 
     async def get(self, tag: Tag) -> TagTarget | None:
-        path = layout.tag_link(self._repository, tag)
+        found = read_file(layout.tag_link(self._repository, tag))
+        if found is None:
+            return None
         try:
-            with path.open() as file:
-                return TagTarget(Digest.parse(file.read()), os.fstat(file.fileno()).st_mtime)
-        except (FileNotFoundError, RegistryError):
+            return TagTarget(Digest.parse(found[0].decode("latin-1")), found[1])
+        except RegistryError:
             return None
 
     async def set(self, tag: Tag, digest: Digest) -> None:
