@@ -91,9 +91,9 @@ class Raw:
             try:
                 connection.sendall(b"\r\n".join(head))
                 answer.begin()
+                return answer.status, answer.headers, answer.read()
             except (http.client.BadStatusLine, ConnectionError, ssl.SSLError):
                 return None
-            return answer.status, answer.headers, answer.read()
 
 
 def outside(harness: Any, registry: Any) -> Any:
@@ -113,11 +113,10 @@ def test_a_path_leads_nowhere(
     (harness.folder / "secret").write_text("of nobody's concern")
     before = outside(harness, registry)
     raw = Raw(harness, registry.push)
-    for trick in TRICKS:
-        answer = raw(method, place.format(trick), body=b"{}")
-        if answer is None:
-            continue
-        status, headers, content = answer
+    answers = {trick: raw(method, place.format(trick), body=b"{}") for trick in TRICKS}
+    answered = {trick: answer for trick, answer in answers.items() if answer is not None}
+    assert len(answered) > len(TRICKS) - 4
+    for trick, (status, headers, content) in answered.items():
         assert 400 <= status < 500 or (status == 202 and method == "POST"), (trick, status)
         assert "X-Injected" not in headers
         assert b"concern" not in content and b"root:" not in content
