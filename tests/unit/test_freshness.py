@@ -323,6 +323,31 @@ async def test_an_upstream_that_fails_rests(
     assert methods(quay) == ["GET", "HEAD", "HEAD", "HEAD"]
 
 
+async def test_an_upstream_that_takes_its_time(
+    pulling: Callable[..., Any], quay: Server, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is at hand is served soon; what upstream says in the end is served from then on."""
+    monkeypatch.setattr(pullthrough, "_PATIENCE", 0.2)
+    monkeypatch.setattr(pullthrough, "_REST", -1)
+    pull_through = pulling()
+    await pull_through.manifest(NAME, V1)
+    clock.passed = 61
+    gate = asyncio.Event()
+    newer = manifest(NEWER, Docker_Content_Digest=str(Digest.of(NEWER)))
+    quay.on(V1_PATH, gated(gate, newer))
+    for _ in range(2):
+        assert (await pull_through.manifest(NAME, V1)).raw == MANIFEST
+    assert pull_through.counters.stale == 2
+    gate.set()
+    clock.passed = 0
+    for _ in range(1000):
+        if (await pull_through.manifest(NAME, V1)).raw == NEWER:
+            break
+        await asyncio.sleep(0.01)
+    assert (await pull_through.manifest(NAME, V1)).raw == NEWER
+    assert methods(quay) == ["GET", "HEAD", "GET"]
+
+
 async def test_an_image_that_upstream_no_longer_shows_us(
     pulling: Callable[..., Any], quay: Server, clock: Clock
 ) -> None:

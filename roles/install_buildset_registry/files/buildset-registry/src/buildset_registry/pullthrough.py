@@ -8,6 +8,7 @@ be asked, what it said before is served, and logged as stale.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Callable
@@ -35,6 +36,8 @@ from buildset_registry.upstream.client import RemoteManifest, UpstreamClient
 #: An upstream that could not be asked is left alone for so many seconds where an answer is at
 #: hand: its time-outs would otherwise be added to every pull.
 _REST = 30.0
+#: Seconds that a client waits for an upstream where an answer is at hand.
+_PATIENCE = 10.0
 
 _log = logging.getLogger("buildset_registry.upstream")
 
@@ -163,15 +166,19 @@ class PullThrough:
         """Ask upstream; where that fails, return what is cached."""
         if cached is not None and time.monotonic() < self._resting.get(name.host, 0.0):
             return self._stale(name, reference, cached, "it could not be asked a moment ago")
-        fetch = partial(self._ask, name, reference, cached)
+        asked = self._manifests.join((name, reference), partial(self._ask, name, reference, cached))
+        if cached is None:
+            return await asked
         try:
-            return await self._manifests.join((name, reference), fetch)
-        except (UpstreamFailed, UpstreamBusy, ManifestHidden) as error:
-            if cached is None:
-                raise
-            if not isinstance(error, ManifestHidden):
-                self._resting[name.host] = time.monotonic() + _REST
+            return await asyncio.wait_for(asked, _PATIENCE)
+        except ManifestHidden as error:
             return self._stale(name, reference, cached, error.message)
+        except (UpstreamFailed, UpstreamBusy) as error:
+            reason = error.message
+        except asyncio.TimeoutError:
+            reason = f"upstream {name.host}: no answer within {_PATIENCE:g} s"
+        self._resting[name.host] = time.monotonic() + _REST
+        return self._stale(name, reference, cached, reason)
 
     def _stale(
         self, name: RepositoryName, reference: Reference, cached: StoredManifest, reason: str
