@@ -85,7 +85,9 @@ class SizeInvalid(RegistryError):
 
 
 class Unauthorized(RegistryError):
-    code, status, default = "UNAUTHORIZED", 401, "authentication required"
+    # Not distribution's "authentication required": clients built on its library show nothing of a
+    # message that equals its own, and docker takes what is left for a fault and tries again.
+    code, status, default = "UNAUTHORIZED", 401, "log in to this registry first"
 
 
 class Denied(RegistryError):
