@@ -137,9 +137,9 @@ def write_file(path: Path, content: bytes | str, mode: int = 0o644) -> None:
             with os.fdopen(descriptor, "wb") as file:
                 file.write(data)
                 os.fchmod(file.fileno(), mode)
-            os.replace(name, path)  # noqa: PTH105  # a name from mkstemp, not a Path
+            Path(name).replace(path)
         except BaseException:
-            os.unlink(name)  # noqa: PTH108
+            Path(name).unlink()
             raise
     except OSError as error:
         raise ConfigError(
