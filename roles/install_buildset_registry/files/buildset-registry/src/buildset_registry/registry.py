@@ -16,6 +16,7 @@ from buildset_registry.errors import (
     ManifestBlobUnknown,
     ManifestUnknown,
     NameUnknown,
+    RegistryError,
 )
 from buildset_registry.holdings import Holdings, StoredManifest, link_manifest
 from buildset_registry.oci.descriptor import Descriptor
@@ -205,7 +206,7 @@ class Registry:
             raise ManifestUnknown(f"{name} has no manifest {digest}")
         if admit is not None:
             admit(digest)
-        subject = Manifest.parse(stored.raw, stored.media_type, digest.algorithm).subject
+        subject = _subject(stored)
         for index in self._holdings.all(name):
             await self._untag(name, index, digest)
             if subject is not None:
@@ -280,3 +281,11 @@ async def _retire(index: RepositoryIndex, tag: Tag) -> None:
     target = await index.tags.get(tag)
     if target is not None:
         await index.manifests.use(target.digest)
+
+
+def _subject(stored: StoredManifest) -> Descriptor | None:
+    """Return a manifest's subject; a damaged one has none, and can be deleted all the same."""
+    try:
+        return Manifest.parse(stored.raw, stored.media_type).subject
+    except RegistryError:
+        return None

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from buildset_registry import __version__
-from buildset_registry.cli import down, gc, serve, status, up
+from buildset_registry.cli import down, gc, serve, status, up, verify
 from buildset_registry.errors import ConfigError
 
 PROGRAM = "buildset-registry"
@@ -51,6 +51,6 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
-    for command in (serve, up, status, down, gc):
+    for command in (serve, up, status, down, gc, verify):
         command.add(commands)
     return parser

@@ -155,6 +155,21 @@ class Disk:
         self._durable.update(missing)
 
 
+class ReadingDisk(Disk):
+    """A storage folder that is only looked at, while another process may use it."""
+
+    def __init__(self, storage: Path) -> None:
+        self.storage = storage
+        self.space = Space(storage)
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+    def touch(self, path: Path) -> bool:
+        """Leave the time of a file; False where there is none."""
+        return path.exists()
+
+
 def read_file(path: Path) -> tuple[bytes, float] | None:
     """Return a small file's content and its mtime, or None; a third of what ``Path.open`` costs."""
     try:

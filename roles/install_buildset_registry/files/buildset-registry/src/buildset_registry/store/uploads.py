@@ -19,11 +19,11 @@ from buildset_registry.oci.names import RepositoryName, UploadId
 from buildset_registry.store import layout
 from buildset_registry.store.base import UploadState
 from buildset_registry.store.disk import Disk
+from buildset_registry.store.hashing import hash_file
 from buildset_registry.store.links import walk
 
 #: Uploads whose hash state is kept in memory; others are read again when they go on.
 _KEPT_SESSIONS = 1024
-_PIECE = 1024 * 1024
 
 
 class FileUploads:
@@ -135,7 +135,7 @@ class FileUpload:
                 actual = (await self._hash_state()).hexdigest()
             else:
                 actual = (
-                    await asyncio.to_thread(_hash_file, self._data, digest.algorithm)
+                    await asyncio.to_thread(hash_file, self._data, digest.algorithm)
                 ).hexdigest()
             if actual == digest.hex:
                 await asyncio.to_thread(self._publish, digest)
@@ -153,21 +153,19 @@ class FileUpload:
         return FileReader(self._data)
 
     def _publish(self, digest: Digest) -> None:
+        """Make the content visible, in place of what may be there: that may have been damaged."""
         path = layout.blob(self._disk.storage, digest)
-        try:
-            present = path.stat().st_size == self.size
-        except FileNotFoundError:
-            present = False
         if not self._wanted:
             os.utime(self._data, (0, 0))
-        if not (present and self._disk.settle(path)):
+        # What upstream sends again replaces nothing: the time of what is there may be a promise.
+        if self._wanted or not self._disk.settle(path):
             self._disk.publish(self._data, path)
         self._data = path
 
     async def _hash_state(self) -> Hasher:
         """Return the running hash; after a restart it is computed again from the file."""
         if self._sha256 is None:
-            self._sha256 = await asyncio.to_thread(_hash_file, self._data, "sha256")
+            self._sha256 = await asyncio.to_thread(hash_file, self._data, "sha256")
             self.size = self._data.stat().st_size
         return self._sha256
 
@@ -205,14 +203,6 @@ def _write_all(descriptor: int, chunk: bytes, offset: int) -> None:
         written = os.pwrite(descriptor, view, offset)
         view = view[written:]
         offset += written
-
-
-def _hash_file(path: Path, algorithm: str) -> Hasher:
-    state = hasher(algorithm)
-    with path.open("rb", buffering=0) as file:
-        while piece := file.read(_PIECE):
-            state.update(piece)
-    return state
 
 
 def _walk_uploads(storage: Path) -> Iterator[UploadState]:

@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``verify``: name what is broken in the store."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import sys
+from typing import TYPE_CHECKING, Any
+
+from buildset_registry.cli.parts import add_command, add_json, add_place, config_of, say, say_json
+from buildset_registry.cli.progress import Bar
+from buildset_registry.cli.summary import amount, number
+
+if TYPE_CHECKING:
+    from buildset_registry.verify import Findings
+
+
+def add(commands: Any) -> None:
+    """Declare the command."""
+    verify = add_command(
+        commands, "verify", run, "Hash everything and name what is broken; the registry may run."
+    )
+    add_place(verify)
+    add_json(verify, "print the findings as JSON")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Look at everything; the exit code is 1 where something is broken."""
+    from buildset_registry.store.disk import ReadingDisk
+    from buildset_registry.store.filesystem import FilesystemStore
+    from buildset_registry.verify import verify
+
+    config, storage = config_of(arguments)
+    store = FilesystemStore(storage, disk=ReadingDisk(storage))
+    with Bar(sys.stderr) as bar, contextlib.closing(store):
+        findings = asyncio.run(verify(store, bar.show, sparse=config.sparse_images))
+    if arguments.json:
+        say_json(findings.to_json())
+    else:
+        say("\n".join(_lines(findings)))
+    return 1 if findings.problems else 0
+
+
+def _lines(findings: Findings) -> list[str]:
+    """Return the findings for people."""
+    lines = [f"{one.kind} {one.name}: {one.reason}" for one in findings.problems]
+    broken = number(len(findings.problems)) if findings.problems else "nothing"
+    lines.append(
+        f"{number(findings.blobs)} blobs of {amount(findings.size)}, "
+        f"{number(findings.manifests)} manifests and {number(findings.tags)} tags "
+        f"in {number(findings.repositories)} repositories: {broken} broken"
+    )
+    return lines

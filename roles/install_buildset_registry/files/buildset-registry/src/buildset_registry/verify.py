@@ -1,0 +1,191 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Find what is broken in a store: content that is not what its digest says, images with holes.
+
+It reads only, and the store may serve meanwhile: what looks broken is looked at again, since
+somebody may have been removing it. Nothing here prints.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from buildset_registry.errors import RegistryError
+from buildset_registry.oci.digest import Digest
+from buildset_registry.oci.manifest import Manifest
+from buildset_registry.oci.names import RepositoryName
+from buildset_registry.store.base import BlobState, RepositoryIndex, Store
+from buildset_registry.store.hashing import hash_file
+
+#: Files that are hashed at once; hashing releases the GIL.
+_HASHING = 2
+#: After so many steps other tasks have their turn.
+_STEPS = 20
+#: Seconds until what looks broken is looked at again.
+_PAUSE = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """How far a stage has come; ``total`` is 0 where that is not known."""
+
+    stage: str
+    done: int
+    total: int = 0
+
+
+Watcher = Callable[[Step], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something that is broken: what it is, its name, and what is wrong with it."""
+
+    kind: str
+    name: str
+    reason: str
+
+
+@dataclass(slots=True)
+class Findings:
+    """What was looked at, and what of it is broken."""
+
+    problems: list[Problem] = field(default_factory=list)
+    blobs: int = 0
+    size: int = 0
+    repositories: int = 0
+    manifests: int = 0
+    tags: int = 0
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values."""
+        return asdict(self)
+
+
+async def verify(store: Store, watch: Watcher, *, sparse: bool, pause: float = _PAUSE) -> Findings:
+    """Hash every blob, and look at every link; ``sparse`` images may lack layers."""
+    findings = Findings()
+    damaged = await _damaged(store, watch, findings)
+    suspects: dict[RepositoryName, set[Problem]] = {}
+    names = await store.repositories()
+    for number, name in enumerate(names):
+        watch(Step("repositories", number, len(names)))
+        findings.repositories += 1
+        found = {problem async for problem in _Look(store, name, findings, sparse).problems()}
+        if found:
+            suspects[name] = found
+    if damaged or suspects:
+        await asyncio.sleep(pause)
+    for digest in damaged:
+        reason = await _damage(store, digest)
+        if reason is not None:
+            findings.problems.append(Problem("blob", str(digest), reason))
+    for name, found in suspects.items():
+        again = {problem async for problem in _Look(store, name, Findings(), sparse).problems()}
+        findings.problems += sorted(found & again, key=lambda one: (one.kind, one.name, one.reason))
+    return findings
+
+
+async def _damaged(store: Store, watch: Watcher, findings: Findings) -> list[Digest]:
+    """Hash all blobs; return those that are not what they should be."""
+    total = 0
+    async for batch in store.blobs.walk():
+        total += sum(state.size for state in batch)
+    damaged = []
+    async for states in _groups(store):
+        reasons = await asyncio.gather(*(_damage(store, state.digest) for state in states))
+        for state, reason in zip(states, reasons, strict=True):
+            findings.blobs += 1
+            findings.size += state.size
+            if reason is not None:
+                damaged.append(state.digest)
+        watch(Step("bytes", findings.size, total))
+    return damaged
+
+
+async def _groups(store: Store) -> AsyncIterator[list[BlobState]]:
+    async for batch in store.blobs.walk():
+        for start in range(0, len(batch), _HASHING):
+            yield batch[start : start + _HASHING]
+
+
+async def _damage(store: Store, digest: Digest) -> str | None:
+    """Return what is wrong with a blob; nothing is with one that is gone."""
+    blob = await store.blobs.open(digest)
+    if blob is None:
+        return None
+    try:
+        actual = (await asyncio.to_thread(hash_file, blob.path, digest.algorithm)).hexdigest()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        return f"it cannot be read: {error.strerror}"
+    if actual == digest.hex:
+        return None
+    return f"its content is {digest.algorithm}:{actual}, {blob.size} bytes; push it again"
+
+
+class _Look:
+    """One look at a repository."""
+
+    def __init__(
+        self, store: Store, name: RepositoryName, findings: Findings, sparse: bool
+    ) -> None:
+        self._store = store
+        self._name = name
+        self._findings = findings
+        self._sparse = sparse
+
+    async def problems(self) -> AsyncIterator[Problem]:
+        """Yield what is broken of what was pushed; the cache heals by itself."""
+        index = self._store.pushed(self._name)
+        for number, state in enumerate(await index.manifests.all()):
+            if number % _STEPS == 0:
+                await asyncio.sleep(0)
+            self._findings.manifests += 1
+            reason = await self._manifest(index, state.digest)
+            if reason is not None:
+                yield Problem("image", f"{self._name}@{state.digest}", reason)
+        for number, tag in enumerate(await index.tags.all()):
+            if number % _STEPS == 0:
+                await asyncio.sleep(0)
+            self._findings.tags += 1
+            target = await index.tags.get(tag)
+            if target is None:
+                yield Problem("tag", f"{self._name}:{tag}", "it points nowhere; push it again")
+            elif not await index.manifests.has(target.digest):
+                reason = f"it points to {target.digest}, which is not here; push it again"
+                yield Problem("tag", f"{self._name}:{tag}", reason)
+
+    async def _manifest(self, index: RepositoryIndex, digest: Digest) -> str | None:
+        if await index.manifests.target(digest) != digest:
+            return "its link is damaged; push it again"
+        raw = await self._store.blobs.read(digest)
+        if raw is None:
+            return "its manifest is missing; push it again or delete it"
+        try:
+            media_type = await index.manifests.media_type(digest) or ""
+            manifest = Manifest.parse(raw, media_type, digest.algorithm)
+        except RegistryError:
+            return None  # damaged, which the blobs say, or older than what we parse
+        missing = [one async for one in self._missing(index, manifest)]
+        return f"it lacks {', '.join(missing)}; push it again or delete it" if missing else None
+
+    async def _missing(self, index: RepositoryIndex, manifest: Manifest) -> AsyncIterator[str]:
+        """Yield the blobs that a client that pulls would not get."""
+        for blob in manifest.blobs:
+            target = await index.layers.target(blob.digest)
+            if target is None and (self._sparse or await self._held(blob.digest)):
+                continue
+            if target is None or await self._store.blobs.size(target) is None:
+                yield str(blob.digest)
+
+    async def _held(self, digest: Digest) -> bool:
+        """Tell whether a blob is there in another way: under the other name, or as a manifest."""
+        for name in self._name.names:
+            for index in (self._store.pushed(name), self._store.cached(name)):
+                if await index.layers.has(digest) or await index.manifests.has(digest):
+                    return await self._store.blobs.size(digest) is not None
+        return False
