@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from buildset_registry import pullthrough
 from buildset_registry.errors import ManifestUnknown, UpstreamBusy, UpstreamFailed
 from buildset_registry.oci.descriptor import OCI_INDEX
 from buildset_registry.oci.digest import Digest
-from buildset_registry.pullthrough import PullThrough
+from buildset_registry.pullthrough import PullThrough, manifests
 from buildset_registry.registry import Registry
 from buildset_registry.store.filesystem import FilesystemStore
 from buildset_registry.upstream.client import UpstreamClient
@@ -316,7 +315,7 @@ async def test_an_upstream_that_fails_rests(
         assert (await pull_through.manifest(NAME, V1)).raw == MANIFEST
     assert methods(quay) == ["GET", "HEAD"]
     assert pull_through.counters.stale == 5
-    monkeypatch.setattr(pullthrough, "_REST", -1)
+    monkeypatch.setattr(manifests, "_REST", -1)
     another = pulling()
     for _ in range(2):
         await another.manifest(NAME, V1)
@@ -327,8 +326,8 @@ async def test_an_upstream_that_takes_its_time(
     pulling: Callable[..., Any], quay: Server, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What is at hand is served soon; what upstream says in the end is served from then on."""
-    monkeypatch.setattr(pullthrough, "_PATIENCE", 0.2)
-    monkeypatch.setattr(pullthrough, "_REST", -1)
+    monkeypatch.setattr(manifests, "_PATIENCE", 0.2)
+    monkeypatch.setattr(manifests, "_REST", -1)
     pull_through = pulling()
     await pull_through.manifest(NAME, V1)
     clock.passed = 61

@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Manifests of upstreams: for how long a tag holds, and what is served when upstream fails.
+
+However many clients wait for a manifest, upstream is asked once. Where it cannot be asked, what it
+said before is served, and logged as stale.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from functools import partial
+
+from buildset_registry.errors import (
+    ManifestHidden,
+    ManifestInvalid,
+    ManifestUnknown,
+    UpstreamBusy,
+    UpstreamFailed,
+)
+from buildset_registry.flights import Flights
+from buildset_registry.holdings import Holdings, StoredManifest, link_manifest
+from buildset_registry.oci.descriptor import Descriptor
+from buildset_registry.oci.digest import Digest
+from buildset_registry.oci.manifest import Manifest
+from buildset_registry.oci.names import Reference, RepositoryName, Tag, referrers_tag
+from buildset_registry.store.base import Store
+from buildset_registry.upstream.client import RemoteManifest, UpstreamClient
+
+#: An upstream that could not be asked is left alone for so many seconds where an answer is at
+#: hand: its time-outs would otherwise be added to every pull.
+_REST = 30.0
+#: Seconds that a client waits for an upstream where an answer is at hand.
+_PATIENCE = 10.0
+
+_log = logging.getLogger("buildset_registry.upstream")
+
+
+class Manifests:
+    """What is pushed, cached, or at upstream, in this order."""
+
+    def __init__(
+        self,
+        store: Store,
+        client: UpstreamClient,
+        tag_seconds: float | None,
+        clock: Callable[[], float],
+    ) -> None:
+        self._store = store
+        self._holdings = Holdings(store)
+        self._client = client
+        self._counters = client.counters
+        self._tag_seconds = tag_seconds
+        self._clock = clock
+        self._resting: dict[str, float] = {}
+        self._flights = Flights[tuple[RepositoryName, Reference], StoredManifest]()
+        self._lists = Flights[tuple[RepositoryName, Digest], list[Descriptor] | None]()
+
+    async def get(self, name: RepositoryName, reference: Reference) -> StoredManifest:
+        """Return what a job pushed, or else what upstream has now or had when it was asked."""
+        pushed = await self._holdings.pushed_manifest(name, reference)
+        if pushed is not None:
+            return pushed
+        name = name.canonical
+        cached = await self._holdings.cached_manifest(name, reference)
+        if cached is not None and await self._holds(name, reference):
+            self._counters.hits["manifest"] += 1
+            return cached
+        found = await self._current(name, reference, cached)
+        # A job may have pushed the tag while upstream was being asked: its push wins.
+        return await self._holdings.pushed_manifest(name, reference) or found
+
+    async def referrers(self, name: RepositoryName, subject: Digest) -> list[Descriptor]:
+        """Return what upstream lists as referring to a manifest, by its API or by a tag.
+
+        Where upstream fails, the store's own list has to do for a manifest that the store has.
+        """
+        ask = partial(self._client.referrers, name.canonical, subject)
+        try:
+            listed = await self._lists.join((name.canonical, subject), ask)
+            if listed is None:
+                stored = await self.get(name, referrers_tag(subject))
+                listed = [*_parsed(name, stored).manifests]
+        except ManifestUnknown:
+            return []
+        except (UpstreamFailed, UpstreamBusy) as error:
+            if await self._holdings.manifest(name, subject) is None:
+                raise
+            self._counters.stale += 1
+            _log.warning(
+                "referrers of %s@%s are stale, those of the store: %s", name, subject, error.message
+            )
+            return []
+        return listed
+
+    async def close(self) -> None:
+        """Stop what is under way."""
+        await self._flights.close()
+        await self._lists.close()
+
+    async def _holds(self, name: RepositoryName, reference: Reference) -> bool:
+        """Tell whether a cached manifest need not be compared with upstream's."""
+        if isinstance(reference, Digest) or self._tag_seconds is None:
+            return True
+        target = await self._store.cached(name).tags.get(reference)
+        # A clock that was set back makes no tag hold for ever.
+        return target is not None and 0 <= self._clock() - target.checked < self._tag_seconds
+
+    async def _current(
+        self, name: RepositoryName, reference: Reference, cached: StoredManifest | None
+    ) -> StoredManifest:
+        """Ask upstream; where that fails, return what is cached."""
+        if cached is not None and time.monotonic() < self._resting.get(name.host, 0.0):
+            return self._stale(name, reference, cached, "it could not be asked a moment ago")
+        asked = self._flights.join((name, reference), partial(self._ask, name, reference, cached))
+        if cached is None:
+            return await asked
+        try:
+            return await asyncio.wait_for(asked, _PATIENCE)
+        except ManifestHidden as error:
+            return self._stale(name, reference, cached, error.message)
+        except (UpstreamFailed, UpstreamBusy) as error:
+            reason = error.message
+        except asyncio.TimeoutError:
+            reason = f"upstream {name.host}: no answer within {_PATIENCE:g} s"
+        self._resting[name.host] = time.monotonic() + _REST
+        return self._stale(name, reference, cached, reason)
+
+    def _stale(
+        self, name: RepositoryName, reference: Reference, cached: StoredManifest, reason: str
+    ) -> StoredManifest:
+        self._counters.stale += 1
+        _log.warning("%s:%s is stale, served from the store: %s", name, reference, reason)
+        return cached
+
+    async def _ask(
+        self, name: RepositoryName, reference: Reference, cached: StoredManifest | None
+    ) -> StoredManifest:
+        """Compare what is cached with upstream's, and fetch what differs."""
+        index = self._store.cached(name)
+        if cached is not None and isinstance(reference, Tag):
+            try:
+                now = await self._client.head(name, reference)
+            except ManifestHidden:
+                raise
+            except ManifestUnknown:
+                await index.tags.remove(reference)
+                raise
+            if now.digest == cached.digest:
+                await index.tags.set(reference, cached.digest)
+                self._counters.hits["manifest"] += 1
+                return cached
+        self._counters.misses["manifest"] += 1
+        remote = await self._client.manifest(name, reference)
+        manifest = _parsed(name, remote)
+        await self._store.blobs.put(manifest.digest, remote.raw)
+        await link_manifest(index, manifest)
+        if isinstance(reference, Tag):
+            await index.tags.set(reference, manifest.digest)
+        return StoredManifest(remote.raw, manifest.media_type, manifest.digest)
+
+
+def _parsed(name: RepositoryName, remote: RemoteManifest | StoredManifest) -> Manifest:
+    try:
+        return Manifest.parse(remote.raw, remote.media_type, remote.digest.algorithm)
+    except ManifestInvalid as error:
+        raise UpstreamFailed(
+            f"upstream {name.host} sends a manifest that is not valid: {error.message}"
+        ) from None
