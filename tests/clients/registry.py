@@ -39,11 +39,16 @@ class Registry:
 
     def kill(self) -> None:
         """End all its processes at once, as a crash of the machine would."""
-        pids = self._processes()
-        assert len(pids) >= 2, "a registry is a server and its supervisor"
-        for pid in pids:
+        processes = self._processes()
+        assert len(processes) >= 2, "a registry is a server and its supervisor"
+        for pid in processes:
             os.kill(pid, signal.SIGKILL)
         wait_until(lambda: not self._processes(), "the processes are gone")
+
+    def crash(self) -> None:
+        """End the server; its supervisor stays."""
+        (server,) = (pid for pid, words in self._processes().items() if "serve" in words)
+        os.kill(server, signal.SIGKILL)
 
     def arriving(self) -> int:
         """Tell how many bytes of unfinished uploads there are."""
@@ -52,14 +57,14 @@ class Registry:
             return sum(path.stat().st_size for path in uploads)
         return 0
 
-    def _processes(self) -> list[int]:
-        """List the processes that name the folder."""
-        found = []
+    def _processes(self) -> dict[int, list[str]]:
+        """Find the processes that name the folder, with their words."""
+        found = {}
         for entry in Path("/proc").glob("[0-9]*/cmdline"):
             with suppress(OSError):
                 words = entry.read_bytes().decode().split("\0")
                 if any(word.startswith(str(self.root)) for word in words):
-                    found.append(int(entry.parent.name))
+                    found[int(entry.parent.name)] = words
         return found
 
     def _command(self, name: str) -> list[str]:

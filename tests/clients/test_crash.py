@@ -61,6 +61,22 @@ def test_killed_in_mid_push(trial: Trial, victim: Registry, large: Source) -> No
     trial.ledger.note("skopeo", "repeated a push after the registry was killed in the middle of it")
 
 
+def test_docker_goes_on_after_a_crash(trial: Trial, victim: Registry, large: Source) -> None:
+    """The supervisor starts a server that has crashed again, and docker's push succeeds."""
+    docker = trial.clients["docker"]
+    reference = f"{victim.push}/by-docker:v1"
+    push = docker.pushing(large, Kind.DOCKER, reference)
+    with subprocess.Popen(push, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as client:
+        wait_until(lambda: victim.arriving() > 0, "the push has begun")
+        victim.crash()
+        output = client.communicate(timeout=90)[0].decode()
+    assert client.returncode == 0, output
+    assert "Retrying" in output
+    digest = "sha256:" + output.rpartition("sha256:")[2].split()[0]
+    assert docker.pull(f"{victim.pull}/by-docker:v1").digest == digest
+    trial.ledger.note("docker", "went on with a push after the server had crashed")
+
+
 def kill_in_mid_push(push: list[str], victim: Registry) -> None:
     """Start a push, stop the client when some of the layer is there, and kill the registry."""
     client = subprocess.Popen(push, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
