@@ -90,6 +90,17 @@ class Identity:
         return cls(folder, certificate, key, trust)
 
 
+def maintain(command: str, storage: Path, identity: Identity) -> dict[str, Any]:
+    """Run one of our commands on a folder that nobody serves; return what it tells."""
+    config = identity.folder / "maintenance.yml"
+    config.write_text(json.dumps(_our_config(storage, 1, identity)))
+    words = [sys.executable, "-m", "buildset_registry", command, "--json", "--config", str(config)]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60)
+    assert done.stderr == ""
+    told: dict[str, Any] = json.loads(done.stdout)
+    return told
+
+
 def ours() -> Program:
     """Return this project's registry."""
     command = (sys.executable, "-m", "buildset_registry", "serve", "--config")

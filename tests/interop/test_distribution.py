@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """One data directory, served by distribution and by us in turn."""
 
+import os
+import time
 from pathlib import Path
 
 from tests.interop.content import (
+    IMAGE,
     INDEX,
     Pusher,
     check,
@@ -11,7 +14,7 @@ from tests.interop.content import (
     digest_of,
     push_one_of_each,
 )
-from tests.interop.registries import Identity, Program
+from tests.interop.registries import Identity, Program, maintain
 
 
 def test_we_serve_what_distribution_wrote(
@@ -94,3 +97,49 @@ def test_referrers_that_clients_listed_under_a_tag(
     with registry.serving(storage, identity) as client:
         answer = client.get(f"/v2/org/app/referrers/{image}")
         assert [one["digest"] for one in answer.json()["manifests"]] == [signature]
+
+
+def test_our_collector_leaves_what_distribution_needs(
+    tmp_path: Path, identity: Identity, registry: Program, other: Program
+) -> None:
+    """Of a directory that it wrote, blobs that no manifest mentions go, and nothing else."""
+    storage, long = tmp_path / "data", b"long digest" * 100
+    with other.serving(storage, identity) as client:
+        pusher = push_one_of_each(client)
+        layer = {"mediaType": "text/plain", "digest": pusher.blob("org/app", long, "sha512")}
+        config = {"mediaType": "text/plain", "digest": pusher.blob("org/app", b"{}"), "size": 2}
+        tree = {"schemaVersion": 2, "mediaType": IMAGE, "config": config}
+        pusher.manifest("org/app", tree | {"layers": [layer | {"size": len(long)}]}, "long")
+        stray = pusher.blob("org/app", b"stray")
+    for path in storage.rglob("*"):
+        os.utime(path, (0, 0))
+    time.sleep(2.2)  # what has just changed is spared
+    assert maintain("verify", storage, identity)["problems"] == []
+    report = maintain("gc", storage, identity)
+    # Nothing refers to the layer that is only mounted, either, but the image that it is from.
+    assert (report["removed"], report["blobs"], report["freed_bytes"]) == ([], 1, 5)
+    assert maintain("verify", storage, identity)["problems"] == []
+    del pusher.content.blobs["org/app", stray]
+    for program in (other, registry):
+        with program.serving(storage, identity) as client:
+            check(client, pusher.content)
+            assert client.get(f"/v2/org/app/blobs/{stray}").status_code == 404
+
+
+def test_distribution_serves_a_manifest_that_we_took_by_sha512(
+    tmp_path: Path, identity: Identity, registry: Program, other: Program
+) -> None:
+    """It is found by the digest that it was pushed by, and by its tag."""
+    storage = tmp_path / "data"
+    with registry.serving(storage, identity) as client:
+        pusher = Pusher(client)
+        image = pusher.image("org/app", b"image", "latest")
+        raw = pusher.content.manifests["org/app", image][0]
+        digest = digest_of(raw, "sha512")
+        answer = client.put(
+            f"/v2/org/app/manifests/{digest}", content=raw, headers={"Content-Type": IMAGE}
+        )
+        assert answer.status_code == 201
+    with other.serving(storage, identity) as client:
+        found = client.get(f"/v2/org/app/manifests/{digest}", headers={"Accept": IMAGE})
+        assert found.content == raw, found.text
