@@ -94,7 +94,8 @@ class _Shared:
 async def serve(config: Config, output: TextIO, stop: asyncio.Event) -> None:
     """Serve until ``stop`` is set; then running requests end first, for a while."""
     shared = _shared(config, output)
-    collector = Collector(shared.store, collection_rules(config.gc), config.gc.interval)
+    interval = 0 if config.read_only else config.gc.interval
+    collector = Collector(shared.store, collection_rules(config.gc), interval)
     control = Control(collector)
     private = TemporaryDirectory(prefix="buildset-registry-")
     try:
