@@ -73,7 +73,7 @@ class IssuedTokens:
 
         try:
             name = jwt.get_unverified_header(token).get("kid")
-        except jwt.InvalidTokenError:
+        except (jwt.InvalidTokenError, RecursionError):
             name = None
         for key in self._candidates(name):
             try:
@@ -90,7 +90,7 @@ class IssuedTokens:
                         "verify_iat": False,
                     },
                 )
-            except jwt.InvalidTokenError:
+            except (jwt.InvalidTokenError, RecursionError):
                 continue
             return claims
         raise Unauthorized(f"the token is none of {self._issuer.name} for {self.service}")

@@ -154,6 +154,6 @@ class Tokens:
                     "verify_iat": False,
                 },
             )
-        except jwt.InvalidTokenError:
+        except (jwt.InvalidTokenError, RecursionError):
             raise Unauthorized("the token is not valid; log in again") from None
         return claims
