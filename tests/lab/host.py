@@ -48,7 +48,7 @@ class Settings:
             process = subprocess.Popen(
                 [*command, str(theirs.fileno())],
                 cwd=REPOSITORY,
-                env=self._environment(),
+                env=self._environment(keeper),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -63,11 +63,12 @@ class Settings:
             ours.send(b"!")
         return first
 
-    def _environment(self) -> dict[str, str]:
+    def _environment(self, keeper: int) -> dict[str, str]:
         """Give the settings where no list of processes shows the host's key."""
         settings = {
             "name": self.name,
             "user": USER,
+            "group": f"{group(keeper)}/{self.name}",
             "host_key": self.host_key,
             "authorized_key": self.authorized_key,
             "names": dict(self.names),
@@ -89,6 +90,11 @@ class Settings:
             raise LabError(f"the host {self.name} does not start: {reason}")
         (_, _, credentials) = ancillary[0]
         return int(struct.unpack("3i", credentials)[0])
+
+
+def group(keeper: int) -> str:
+    """Tell the control group of a lab."""
+    return f"lab-{keeper}"
 
 
 def _namespaces(keeper: int) -> list[str]:

@@ -16,7 +16,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from tests.lab import root
+from tests.lab import cgroup, root
 from tests.lab.command import LabError, run
 
 SSH = Path("/etc/ssh/lab")
@@ -75,7 +75,10 @@ def main(descriptor: int) -> None:
     starter = socket.socket(fileno=descriptor)
     settings = json.loads(os.environ.pop("LAB_HOST"))
     try:
-        root.enter(root.make(map(Path, settings["hidden"])))
+        cgroup.join(settings["group"])
+        made = root.make(map(Path, settings["hidden"]))
+        cgroup.mount(made)
+        root.enter(made)
         os.chdir("/")
         write_settings(settings)
     except (LabError, OSError) as error:

@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from tests.lab import access, host, keeper, network
+from tests.lab import access, cgroup, host, keeper, network
 from tests.lab.command import LabError
 from tests.lab.host import Settings
 
@@ -85,6 +85,7 @@ class Lab:
             if time.monotonic() > deadline:
                 raise LabError(f"the processes of the lab in {self.folder} do not end")
             time.sleep(0.01)
+        cgroup.remove(host.group(self.keeper.number))
         shutil.rmtree(self.folder)
 
 

@@ -101,6 +101,14 @@ def test_a_host_has_no_checkout(two_hosts: Lab) -> None:
     assert ssh(two_hosts, "one", f"ls -A {REPOSITORY}") == ""
 
 
+def test_a_host_has_control_groups(two_hosts: Lab) -> None:
+    """Engines make groups of their own; the machine has them below the lab's."""
+    groups = ssh(two_hosts, "one", "cut -d: -f3 /proc/self/cgroup | sort -u")
+    assert groups.strip() == "/"
+    make = 'for d in $(grep -oE " /sys/fs/cgroup[^ ]* cgroup" /proc/mounts | cut -d" " -f2)'
+    assert ssh(two_hosts, "one", f"{make}; do mkdir $d/made-here || echo $d; done") == ""
+
+
 def test_the_user_may_do_nothing_special(two_hosts: Lab) -> None:
     """The ordinary user has a home, ids for rootless containers, and no rights."""
     assert ssh(two_hosts, "one", "pwd; id -un", user=USER).split() == [f"/home/{USER}", USER]
@@ -127,10 +135,13 @@ def test_down_leaves_nothing(folder: Path) -> None:
     """The machine is as it was."""
     before = traces()
     made = lab.up(folder, ["one"], {})
+    groups = f"lab-{made.keeper.number}"
+    assert [*Path("/sys/fs/cgroup").glob(f"**/{groups}")]
     ssh(made, "one", "sleep 1000 >/dev/null 2>&1 &")
     lab.down(folder)
     assert not folder.exists()
     assert traces() == before
+    assert not [*Path("/sys/fs/cgroup").glob(f"**/{groups}")]
     lab.down(folder)
 
 
