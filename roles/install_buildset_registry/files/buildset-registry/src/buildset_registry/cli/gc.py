@@ -33,9 +33,11 @@ def run(arguments: argparse.Namespace) -> int:
     from buildset_registry.control import collect_in
 
     config, storage = config_of(arguments)
-    with Bar(sys.stderr) as bar:
+    with Bar(sys.stderr) as progress:
         report = asyncio.run(
-            collect_in(storage, collection_rules(config.gc), bar.show, dry_run=arguments.dry_run)
+            collect_in(
+                storage, collection_rules(config.gc), progress.show, dry_run=arguments.dry_run
+            )
         )
     if arguments.json:
         say_json(report.to_json())

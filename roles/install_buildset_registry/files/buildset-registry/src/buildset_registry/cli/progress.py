@@ -63,5 +63,5 @@ def line(step: Step) -> str:
     if not step.total:
         return f"{step.stage} {step.done:,}"
     filled = _WIDTH * min(step.done, step.total) // step.total
-    bar = "#" * filled + "." * (_WIDTH - filled)
-    return f"[{bar}] {step.stage} {step.done:,} of {step.total:,}"
+    drawn = "#" * filled + "." * (_WIDTH - filled)
+    return f"[{drawn}] {step.stage} {step.done:,} of {step.total:,}"

@@ -34,8 +34,8 @@ def run(arguments: argparse.Namespace) -> int:
 
     config, storage = config_of(arguments)
     store = FilesystemStore(storage, disk=ReadingDisk(storage))
-    with Bar(sys.stderr) as bar, contextlib.closing(store):
-        findings = asyncio.run(verify(store, bar.show, sparse=config.sparse_images))
+    with Bar(sys.stderr) as progress, contextlib.closing(store):
+        findings = asyncio.run(verify(store, progress.show, sparse=config.sparse_images))
     if arguments.json:
         say_json(findings.to_json())
     else:
