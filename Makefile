@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Everything a user or a developer runs; what each tier of tests runs stands in noxfile.py.
 
-TIERS = lint types architecture tests conformance interop clients documentation collection importer sanity roles molecule
+TIERS = lint types architecture tests reliability conformance interop clients documentation collection importer sanity roles molecule
 CHECK = .venv/bin/python tools/tiers.py
 PLAYBOOK = ANSIBLE_ROLES_PATH=roles ANSIBLE_LOCALHOST_WARNING=false \
 	ANSIBLE_DISPLAY_SKIPPED_HOSTS=false ANSIBLE_CALLBACK_RESULT_FORMAT=yaml \

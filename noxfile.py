@@ -126,6 +126,13 @@ def conformance(session: nox.Session) -> None:
 
 
 @nox.session(python=PYTHON)
+def reliability(session: nox.Session) -> None:
+    """Kill, fill, flood and mislead a registry, in small; ``soak`` does it in full."""
+    install(session, "test", payload=True)
+    pytest(session, "tests/reliability", "-rP")
+
+
+@nox.session(python=PYTHON)
 def soak(session: nox.Session) -> None:
     """Run the tests whose figures take long, and print what they measured."""
     install(session, "test")

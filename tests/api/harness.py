@@ -24,6 +24,11 @@ USER, PASSWORD = "buildset", "correct horse"
 _HASH = bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(4)).decode()
 
 
+def hash_line() -> str:
+    """Return the line of the user for an htpasswd file."""
+    return f"{USER}:{_HASH}\n"
+
+
 def free_port() -> Any:
     """Return a port that nobody listens on."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
@@ -112,7 +117,7 @@ class Harness:
         self._certificate.write_bytes(b"".join(pem.bytes() for pem in leaf.cert_chain_pems))
         # trustme writes PKCS#1 or SEC 1, as users' own keys are: the server takes these, too.
         self._key.write_bytes(leaf.private_key_pem.bytes())
-        (self.folder / "htpasswd").write_text(f"{USER}:{_HASH}\n")
+        (self.folder / "htpasswd").write_text(hash_line())
         return self
 
     def __exit__(self, *exc: Any) -> None:

@@ -13,6 +13,6 @@ from tests.api import crowd
 def test_fifty_clients_and_a_gibibyte(tmp_path: Path, authority: CA) -> None:
     """As the test of that name in ``tests/api``, in full size; memory stays flat."""
     outcome = crowd.run(tmp_path, authority, crowd.Scale(50, 1024, 100e6 / 2**20, 1))
-    print(outcome.figures)  # noqa: T201  # the figures are the result
+    print(outcome.figures)
     crowd.check(outcome)
     assert outcome.memory_mib < 300

@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A disk that fills up: clear refusals, nothing lost, and work again once there is room."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.reliability.server import MIB, Answer, Client, Server, digest_of, manifest
+
+DISK = 48 * MIB
+BALLAST = 24 * MIB
+CLIENTS = 4
+#: A disk of its own for the storage, in a mount namespace that nobody else is in.
+MOUNT = f'mkdir -p "$0" && mount -t tmpfs -o size={DISK} full "$0" && exec "$@"'
+
+
+@pytest.fixture(params=[None, 0], ids=["floor", "to the last byte"])
+def small(request: pytest.FixtureRequest, serve: Callable[..., Server], tmp_path: Path) -> Server:
+    """A registry on a small disk, half of which something else takes."""
+    user = [] if os.geteuid() == 0 else ["--map-root-user"]
+    storage = str(tmp_path / "registry/data")
+    below = ["unshare", "--mount", *user, "sh", "-c", MOUNT, storage]
+    limits = {} if request.param is None else {"free_bytes": request.param}
+    server = serve(below=below, limits=limits)
+    ballast(server).write_bytes(bytes(BALLAST))
+    return server
+
+
+def ballast(server: Server) -> Path:
+    """Return the path of a file on the registry's disk, as seen from here."""
+    return Path(f"/proc/{server.pid}/root{server.storage}/ballast")
+
+
+class Pusher:
+    """Pushes images until one is refused, and remembers what was acknowledged."""
+
+    def __init__(self, client: Client, name: str) -> None:
+        self.client = client
+        self.name = name
+        self.acknowledged: dict[str, bytes] = {}
+        self.refusals: list[Answer] = []
+
+    def push(self) -> None:
+        number = 0
+        while not self.refusals:
+            self.push_image(f"v{number}")
+            number += 1
+
+    def push_image(self, tag: str) -> None:
+        layer, config = os.urandom(MIB), b'{"tag": "%s-%s"}' % (self.name.encode(), tag.encode())
+        for content in (layer, config):
+            if not self._noted(self.client.push_blob(self.name, content)):
+                return
+            self.acknowledged[f"blobs/{digest_of(content)}"] = content
+        raw = manifest(config, layer)
+        if self._noted(self.client.push_manifest(self.name, tag, raw)):
+            self.acknowledged[f"manifests/{tag}"] = raw
+
+    def _noted(self, answer: Answer) -> bool:
+        if answer.status != 201:
+            self.refusals.append(answer)
+        return answer.status == 201
+
+    def check(self, client: Client) -> None:
+        """Read all that was acknowledged."""
+        for path, content in self.acknowledged.items():
+            answer = client.ask("GET", f"/v2/{self.name}/{path}")
+            assert (answer.status, answer.content == content) == (200, True), path
+
+
+def test_a_full_disk(small: Server) -> None:
+    """Each push that finds no room is told so by 507; all others are there; then it goes on."""
+    pushers = [Pusher(small.client(), f"app{number}") for number in range(CLIENTS)]
+    threads = [threading.Thread(target=pusher.push) for pusher in pushers]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    refusals = [answer for pusher in pushers for answer in pusher.refusals]
+    assert Counter(answer.status for answer in refusals) == {507: CLIENTS}
+    for answer in refusals:
+        assert b"the disk of the registry is full" in answer.content
+    full = Pusher(small.client(), "full")
+    full.push()
+    assert [answer.status for answer in full.refusals] == [507]
+    reader = small.client(pull=True)
+    for pusher in (*pushers, full):
+        pusher.check(reader)
+    assert "Traceback" not in small.log.read_text()
+    check_that_it_goes_on(small, pushers, full)
+
+
+def check_that_it_goes_on(small: Server, pushers: list[Pusher], full: Pusher) -> None:
+    """Make room, push an image more, and find the old ones unchanged."""
+    ballast(small).unlink()
+    late = Pusher(small.client(), "late")
+    late.push_image("v1")
+    assert late.refusals == []
+    reader = small.client(pull=True)
+    for pusher in (*pushers, full, late):
+        pusher.check(reader)
+    number = sum(len(pusher.acknowledged) for pusher in pushers)
+    assert list((ballast(small).parent / "tmp").iterdir()) == []
+    print(f"{number} blobs and manifests acknowledged before the disk was full, all there")
