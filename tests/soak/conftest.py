@@ -1,13 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the long tests share."""
+"""What the long tests share with the short ones."""
 
-from typing import Any
+from tests.reliability.conftest import authority, serve
 
-import pytest
-import trustme
-
-
-@pytest.fixture(scope="session")
-def authority() -> Any:
-    """A certificate authority of the tests' own."""
-    return trustme.CA()
+__all__ = ["authority", "serve"]

@@ -1,0 +1,252 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A registry that is killed again and again while clients push, pull, delete and collect."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import os
+import random
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from buildset_registry.control import ask
+from buildset_registry.errors import ConfigError
+
+from tests.reliability.server import BROKEN, Server, digest_of, files_below, manifest
+
+KINDS = ("push", "pull-through", "delete", "collection")
+#: Bytes of the largest layer that is pushed.
+LARGEST = 256 * 1024
+#: Images looked at after each restart, besides those that are new.
+SAMPLE = 20
+#: Seconds to wait for a request of the kind whose turn it is to be under way.
+PATIENCE = 5.0
+
+
+@dataclass(frozen=True)
+class Image:
+    """What was acknowledged: a tag, its manifest's digest, and the blobs."""
+
+    name: str
+    tag: str
+    digest: str
+    blobs: tuple[str, ...]
+
+
+@dataclass
+class Outcome:
+    """What a run came to."""
+
+    kills: int = 0
+    in_flight: Counter[str] = field(default_factory=Counter)
+    """Requests that were under way at a kill, by kind."""
+    killed_with: Counter[str] = field(default_factory=Counter)
+    """Kills at which a kind had any under way."""
+    acknowledged: int = 0
+    pulled: int = 0
+
+    @property
+    def figures(self) -> str:
+        kinds = ", ".join(
+            f"{kind} {self.in_flight[kind]} (at {self.killed_with[kind]} kills)" for kind in KINDS
+        )
+        return (
+            f"killed {self.kills} times with requests in flight: {kinds}; "
+            f"{self.acknowledged} images acknowledged, all there; {self.pulled} pulled through"
+        )
+
+
+class Storm:
+    """The clients of one registry, and what they know to be there."""
+
+    def __init__(self, server: Server, upstream: dict[str, bytes], chance: random.Random) -> None:
+        self.server = server
+        self.outcome = Outcome()
+        self._upstream = upstream
+        self._chance = chance
+        self._images: list[Image] = []
+        self._new: list[Image] = []
+        self._running: Counter[str] = Counter()
+        self._lock = threading.Lock()
+        self._alive = threading.Event()
+        self._ended = threading.Event()
+        self._failures: list[BaseException] = []
+        self._pulls = iter(list(upstream))
+
+    def run(self, kills: int) -> None:
+        """Let the clients work, and kill the registry that often."""
+        jobs: Sequence[Callable[[int], None]] = (
+            *(self._push, self._push, self._push, self._pull_through, self._pull_through),
+            *(self._delete, self._delete, self._collect),
+        )
+        threads = [
+            threading.Thread(target=self._work, args=(job, number))
+            for number, job in enumerate(jobs)
+        ]
+        for thread in threads:
+            thread.start()
+        try:
+            for number in range(kills):
+                self._round(KINDS[number % len(KINDS)])
+        finally:
+            self._ended.set()
+            self._alive.set()
+            for thread in threads:
+                thread.join()
+        if self._failures:
+            raise self._failures[0]
+        self._check(self._images)
+        self.outcome.acknowledged = len(self._images)
+
+    def _round(self, kind: str) -> None:
+        """Serve for a moment, kill while a request of a kind is under way, and look at what is."""
+        self._alive.set()
+        time.sleep(self._chance.uniform(0.05, 0.5))
+        deadline = time.monotonic() + PATIENCE
+        while not self._running[kind] and time.monotonic() < deadline:
+            time.sleep(0.0005)
+        with self._lock:
+            self._alive.clear()
+            flying = +self._running
+            self.server.kill()
+        self.outcome.kills += 1
+        self.outcome.in_flight += flying
+        self.outcome.killed_with.update(flying.keys())
+        self.server.start()
+        with self._lock:
+            fresh, self._new = self._new, []
+            sample = self._chance.sample(self._images, min(SAMPLE, len(self._images)))
+            self._images += fresh
+        self._check(fresh + sample)
+
+    def _check(self, images: list[Image]) -> None:
+        """Read images back, every byte; what was acknowledged has to be there."""
+        client = self.server.client()
+        for image in images:
+            got = client.ask("GET", f"/v2/{image.name}/manifests/{image.tag}")
+            assert got.status == 200, (image, got.content)
+            assert digest_of(got.content) == image.digest, image
+            for blob in image.blobs:
+                content = client.ask("GET", f"/v2/{image.name}/blobs/{blob}")
+                assert content.status == 200, (image, content.content)
+                assert digest_of(content.content) == blob, image
+        client.close()
+
+    def _work(self, job: Callable[[int], None], number: int) -> None:
+        """Repeat a job; a registry that is killed under it is waited for."""
+        while not self._ended.is_set():
+            self._alive.wait()
+            try:
+                job(number)
+            except (*BROKEN, ConfigError):
+                continue
+            except BaseException as error:
+                self._failures.append(error)
+                return
+
+    @contextmanager
+    def _flying(self, kind: str) -> Iterator[None]:
+        with self._lock:
+            self._running[kind] += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._running[kind] -= 1
+
+    def _push(self, worker: int) -> None:
+        client = self.server.client()
+        name = f"pushed/{worker}"
+        while self._alive.is_set() and not self._ended.is_set():
+            config = json.dumps({"random": os.urandom(8).hex()}).encode()
+            layer = os.urandom(random.randrange(1, LARGEST))
+            raw, tag = manifest(config, layer), f"t{os.urandom(6).hex()}"
+            with self._flying("push"):
+                for content in (config, layer):
+                    assert client.push_blob(name, content).status == 201
+                answer = client.push_manifest(name, tag, raw)
+                assert answer.status == 201, answer.content
+            with self._lock:
+                image = Image(name, tag, digest_of(raw), (digest_of(config), digest_of(layer)))
+                self._new.append(image)
+
+    def _pull_through(self, worker: int) -> None:
+        client = self.server.client(pull=True)
+        for digest in self._pulls:
+            with self._flying("pull-through"):
+                answer = client.ask("GET", f"/v2/quay.io/org/app/blobs/{digest}")
+            if answer.status == 200:
+                assert digest_of(answer.content) == digest
+                self.outcome.pulled += 1
+            if not self._alive.is_set() or self._ended.is_set():
+                return
+        self._pulls = iter(list(self._upstream))
+
+    def _delete(self, worker: int) -> None:
+        client = self.server.client()
+        name, config = f"deleted/{worker}", b"{}"
+        assert client.push_blob(name, config).status == 201
+        while self._alive.is_set() and not self._ended.is_set():
+            raw = manifest(config).replace(b"{", b'{"a":"%s",' % os.urandom(6).hex().encode(), 1)
+            assert client.push_manifest(name, "latest", raw).status == 201
+            with self._flying("delete"):
+                gone = client.ask("DELETE", f"/v2/{name}/manifests/{digest_of(raw)}")
+            assert gone.status == 202, gone.content
+
+    def _collect(self, worker: int) -> None:
+        with self._flying("collection"):
+            asyncio.run(ask(self.server.storage, lambda progress: None, dry_run=False))
+        time.sleep(0.02)
+
+
+def require_tidy(server: Server) -> None:
+    """Check that a registry that was stopped left nothing half-made, and nothing broken."""
+    server.stop()
+    strays = [
+        path
+        for path in files_below(server.storage)
+        if "_uploads" not in path.parts and path.name not in ("data", "link", "media-type", "lock")
+    ]
+    assert strays == []
+    verified = server.command("verify", "--json")
+    assert verified.returncode == 0, verified.stdout + verified.stderr
+    assert json.loads(verified.stdout)["problems"] == []
+
+
+def contents(number: int, size: int) -> dict[str, bytes]:
+    """Return blobs for an upstream, by digest."""
+    made = [os.urandom(size) for _ in range(number)]
+    return {f"sha256:{hashlib.sha256(content).hexdigest()}": content for content in made}
+
+
+def run(serve: Callable[..., Server], kills: int, seed: int, *, blobs: int = 200) -> Outcome:
+    """Run a storm over a registry and its upstream, and check what is left."""
+    upstream = serve("upstream")
+    held = contents(blobs, LARGEST)
+    client = upstream.client()
+    for content in held.values():
+        assert client.push_blob("org/app", content).status == 201
+    through = {
+        "name": "quay.io",
+        "url": f"https://127.0.0.1:{upstream.pull_port}",
+        "ca": str(upstream.folder / "ca.pem"),
+    }
+    settings = {"interval": 0, "grace": 60, "untagged": 1, "cache_size": 8 * LARGEST}
+    server = serve("registry", upstreams=[through], gc=settings)
+    storm = Storm(server, held, random.Random(seed))
+    storm.run(kills)
+    require_tidy(server)
+    return storm.outcome
+
+
+def check(outcome: Outcome, kills: int) -> None:
+    """Require that every kind of request was under way at some kill."""
+    assert outcome.kills == kills
+    assert all(outcome.in_flight[kind] for kind in KINDS), outcome.figures
+    assert outcome.acknowledged and outcome.pulled
