@@ -170,7 +170,7 @@ class ReadingDisk(Disk):
         return path.exists()
 
 
-def read_file(path: Path) -> tuple[bytes, float] | None:
+def read_file(path: Path | str) -> tuple[bytes, float] | None:
     """Return a small file's content and its mtime, or None; a third of what ``Path.open`` costs."""
     try:
         descriptor = os.open(path, os.O_RDONLY)

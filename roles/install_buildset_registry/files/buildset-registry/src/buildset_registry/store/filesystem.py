@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import time
 from collections.abc import AsyncIterator, Sequence
 from functools import partial
@@ -22,6 +23,7 @@ from buildset_registry.store.base import BlobFile, BlobState
 from buildset_registry.store.disk import Disk, read_file
 from buildset_registry.store.links import FileRepository, Shelf, is_repository, walk_repositories
 from buildset_registry.store.listings import Listings
+from buildset_registry.store.recent import Recent
 from buildset_registry.store.uploads import FileUpload, FileUploads, new_id
 
 #: A promise is noted when the last one noted is older than this, or a busy registry would write
@@ -88,12 +90,15 @@ class FileBlobs:
 
     def __init__(self, storage: Path, disk: Disk, promise_seconds: float) -> None:
         self._storage = storage
+        self._name = str(layout.blobs(storage))
         self._disk = disk
         self._promise_seconds = promise_seconds
+        self._recent = Recent()
 
     async def size(self, digest: Digest) -> int | None:
         try:
-            return layout.blob(self._storage, digest).stat().st_size
+            name = layout.blob_name(self._name, digest)
+            return os.stat(name).st_size  # noqa: PTH116  # see layout.blob_name
         except FileNotFoundError:
             return None
 
@@ -102,8 +107,14 @@ class FileBlobs:
         return None if size is None else BlobFile(layout.blob(self._storage, digest), size)
 
     async def read(self, digest: Digest) -> bytes | None:
-        found = read_file(layout.blob(self._storage, digest))
-        return found[0] if found else None
+        known = self._recent.get(digest)
+        if known is not None:
+            return known
+        found = read_file(layout.blob_name(self._name, digest))
+        if found is None:
+            return None
+        self._recent.add(digest, found[0])
+        return found[0]
 
     async def put(self, digest: Digest, content: bytes) -> None:
         await asyncio.to_thread(self._put, layout.blob(self._storage, digest), content)
@@ -137,7 +148,10 @@ class FileBlobs:
                 return False
             return state.st_mtime < wanted_before and state.st_ctime < changed_before
 
-        return await asyncio.to_thread(self._disk.remove_if, path.parent, unwanted)
+        removed = await asyncio.to_thread(self._disk.remove_if, path.parent, unwanted)
+        if removed:
+            self._recent.forget(digest)
+        return removed
 
     def _put(self, path: Path, content: bytes) -> None:
         try:

@@ -76,7 +76,12 @@ def blobs(storage: Path) -> Path:
 
 
 def blob(storage: Path, digest: Digest) -> Path:
-    return storage / f"{_TOP}/blobs/{digest.algorithm}/{digest.hex[:2]}/{digest.hex}/data"
+    return Path(blob_name(str(blobs(storage)), digest))
+
+
+def blob_name(blobs: str, digest: Digest) -> str:
+    """Return a blob's path as text, for requests: making a ``Path`` takes as long as stat(2)."""
+    return f"{blobs}/{digest.algorithm}/{digest.hex[:2]}/{digest.hex}/data"
 
 
 def upload(repository: Path, upload_id: UploadId) -> Path:
@@ -96,7 +101,12 @@ def tags(repository: Path) -> Path:
 
 
 def tag_link(repository: Path, tag: Tag) -> Path:
-    return repository / f"{MANIFESTS}/tags/{tag}/current/link"
+    return Path(tag_link_name(str(tags(repository)), tag))
+
+
+def tag_link_name(tags: str, tag: Tag) -> str:
+    """Return the path of a tag's link as text."""
+    return f"{tags}/{tag}/current/link"
 
 
 def tag_index(repository: Path, tag: Tag) -> Path:
@@ -109,8 +119,18 @@ def referrers(repository: Path, subject: Digest) -> Path:
 
 def link(folder: Path, digest: Digest) -> Path:
     """Return the link file of ``digest`` in one of the folders above that hold links."""
-    return folder / f"{digest.algorithm}/{digest.hex}/link"
+    return Path(link_name(str(folder), digest))
+
+
+def link_name(folder: str, digest: Digest) -> str:
+    """Return the path of a link as text."""
+    return f"{folder}/{digest.algorithm}/{digest.hex}/link"
 
 
 def media_type(folder: Path, digest: Digest) -> Path:
-    return folder / f"{digest.algorithm}/{digest.hex}/media-type"
+    return Path(media_type_name(str(folder), digest))
+
+
+def media_type_name(folder: str, digest: Digest) -> str:
+    """Return the path of a media type as text."""
+    return f"{folder}/{digest.algorithm}/{digest.hex}/media-type"

@@ -41,17 +41,18 @@ class FileLinks:
 
     def __init__(self, folder: Path, shelf: Shelf) -> None:
         self._folder = folder
+        self._name = str(folder)
         self._shelf = shelf
         self._disk = shelf.disk
 
     async def has(self, digest: Digest) -> bool:
-        path = layout.link(self._folder, digest)
+        name = layout.link_name(self._name, digest)
         try:
-            used = path.stat().st_mtime
+            used = os.stat(name).st_mtime  # noqa: PTH116  # see layout.blob_name
         except FileNotFoundError:
             return False
         if self._shelf.tracked and time.time() - used > _NOTED_SECONDS:
-            self._disk.touch(path)
+            self._disk.touch(Path(name))
         return True
 
     async def target(self, digest: Digest) -> Digest | None:
@@ -116,7 +117,7 @@ class FileManifests(FileLinks):
     """Links to manifests, with ``media-type`` beside a link whose bytes do not tell it."""
 
     async def media_type(self, digest: Digest) -> str | None:
-        found = read_file(layout.media_type(self._folder, digest))
+        found = read_file(layout.media_type_name(self._name, digest))
         return found[0].decode() if found else None
 
     async def set_media_type(self, digest: Digest, media_type: str) -> None:
@@ -129,11 +130,12 @@ class FileTags:
 
     def __init__(self, repository: Path, disk: Disk, lists: Listings[Tag]) -> None:
         self._repository = repository
+        self._tags_name = str(layout.tags(repository))
         self._disk = disk
         self._lists = lists
 
     async def get(self, tag: Tag) -> TagTarget | None:
-        found = read_file(layout.tag_link(self._repository, tag))
+        found = read_file(layout.tag_link_name(self._tags_name, tag))
         if found is None:
             return None
         try:
