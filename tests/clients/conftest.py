@@ -117,8 +117,7 @@ def clients(
     """All clients, logged in to the push endpoint and to nothing else."""
     storages = [Storage(name, folder) for name in ("podman", "buildah")]
     made: list[Client] = [Skopeo(folder), *storages, Docker()]
-    settings = {"registry-mirrors": [f"https://{registry.pull}"]}
-    with daemon.running(folder / "dockerd.log", settings):
+    with daemon.running(folder / "dockerd.log", mirror=registry.pull):
         for client in made:
             login(client, registry.push, registry.facts["username"], registry.facts["password"])
             pytestconfig.stash[_LEDGER].introduce(client.name, client.version())

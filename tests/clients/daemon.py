@@ -4,11 +4,9 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from tests.clients.commands import execute, wait_until
@@ -16,55 +14,22 @@ from tests.clients.commands import execute, wait_until
 _OPTIONS = ["--storage-driver=vfs", "--iptables=false", "--bridge=none", "--ip-forward=false"]
 
 
-@dataclass(frozen=True)
-class Place:
-    """Where a daemon keeps what it has; the first is where docker's client looks by itself."""
-
-    folder: Path | None = None
-
-    @property
-    def client(self) -> list[str]:
-        """Return the command of the client."""
-        return ["docker", f"--host=unix://{self.folder}/docker.sock"] if self.folder else ["docker"]
-
-    @property
-    def settings(self) -> Path:
-        """Return the path of daemon.json."""
-        return (self.folder or Path("/etc/docker")) / "daemon.json"
-
-    @property
-    def options(self) -> list[str]:
-        """Return what the daemon is started with, to leave the first one alone."""
-        if not self.folder:
-            return []
-        names = {"data-root": "data", "exec-root": "exec", "pidfile": "pid", "config-file": ""}
-        paths = {name: self.folder / (part or "daemon.json") for name, part in names.items()}
-        return [*self.client[1:], *(f"--{name}={path}" for name, path in paths.items())]
-
-
 @contextmanager
-def running(
-    log: Path,
-    settings: Mapping[str, object],
-    place: Place = Place(),
-    environment: Mapping[str, str] | None = None,
-) -> Iterator[list[str]]:
-    """Run dockerd, which starts containerd, and give the command of its client."""
-    place.settings.parent.mkdir(parents=True, exist_ok=True)
-    place.settings.write_text(json.dumps(settings))
-    command = ["dockerd", *_OPTIONS, *place.options]
+def running(log: Path, mirror: str) -> Iterator[None]:
+    """Run dockerd, which starts containerd, with a mirror of Docker Hub."""
+    settings = Path("/etc/docker/daemon.json")
+    settings.parent.mkdir(parents=True, exist_ok=True)
+    settings.write_text(json.dumps({"registry-mirrors": [f"https://{mirror}"]}))
     with log.open("w") as output:
-        process = subprocess.Popen(
-            command, stdout=output, stderr=output, env={**os.environ, **(environment or {})}
-        )
+        process = subprocess.Popen(["dockerd", *_OPTIONS], stdout=output, stderr=output)
         try:
-            wait_until(lambda: _answers(process, log, place), "docker version")
-            yield place.client
+            wait_until(lambda: _answers(process, log), "docker version")
+            yield
         finally:
             process.terminate()
             process.wait(30)
 
 
-def _answers(process: subprocess.Popen[bytes], log: Path, place: Place) -> bool:
+def _answers(process: subprocess.Popen[bytes], log: Path) -> bool:
     assert process.poll() is None, log.read_text()
-    return execute(*place.client, "version").returncode == 0
+    return execute("docker", "version").returncode == 0

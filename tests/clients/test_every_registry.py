@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.clients import daemon
+from tests.clients import proxied
 from tests.clients.commands import refused, run
 from tests.clients.conftest import Trial
 from tests.clients.images import Kind
+from tests.clients.proxied import NAMES, Docker
 from tests.clients.registry import Registry, running
 from tests.clients.upstream import OTHER, Upstream
 
@@ -58,24 +59,21 @@ def proxy_url(registry: Registry, **changed: str) -> str:
     return url.format(**registry.facts | changed)
 
 
-@pytest.fixture(scope="module")
-def docker(folder: Path, proxying: Registry, trusting: dict[str, str]) -> Iterator[list[str]]:
-    """A dockerd whose proxy is the registry; it alone has that in its environment."""
-    environment = {**trusting, "HTTPS_PROXY": proxy_url(proxying), "NO_PROXY": "192.0.2.1"}
-    settings = {"registry-mirrors": [f"https://{proxying.pull}"]}
-    place = daemon.Place(folder / "proxied-docker")
-    with daemon.running(folder / "proxied-docker.log", settings, place, environment) as client:
-        yield client
-
-
-def pulled(docker: list[str], reference: str) -> str:
-    """Pull an image of which docker has nothing, and tell its digest."""
-    images = run(*docker, "image", "ls", "--all", "--quiet").split()
-    if images:
-        run(*docker, "image", "rm", "--force", *sorted(set(images)))
-    run(*docker, "pull", reference)
-    image = json.loads(run(*docker, "image", "inspect", reference))[0]
-    return str(image["RepoDigests"][0].partition("@")[2])
+@pytest.fixture(scope="module", params=NAMES[:1])
+def docker(
+    folder: Path, proxying: Registry, trusting: dict[str, str], request: pytest.FixtureRequest
+) -> Iterator[Docker]:
+    """A dockerd that is told of the proxy: by its environment, or the current one by a file."""
+    url, direct = proxy_url(proxying), "192.0.2.1"
+    settings: dict[str, object] = {"registry-mirrors": [f"https://{proxying.pull}"]}
+    environment = trusting
+    if request.param == "docker":
+        environment = {**trusting, "HTTPS_PROXY": url, "NO_PROXY": direct}
+    else:
+        settings["proxies"] = {"https-proxy": url, "no-proxy": direct}
+    place = Docker(request.param, folder / f"proxied-{NAMES.index(request.param)}")
+    with proxied.running(place, settings, environment) as made:
+        yield made
 
 
 def publish(trial: Trial, image: str) -> str:
@@ -84,14 +82,14 @@ def publish(trial: Trial, image: str) -> str:
 
 
 def test_the_buildsets_image_by_the_name_of_quay(
-    trial: Trial, public: Upstream, proxying: Registry, docker: list[str]
+    trial: Trial, public: Upstream, proxying: Registry, docker: Docker
 ) -> None:
     """docker gets what was pushed, though quay.io has another image; everybody else gets that."""
     image = "quay.io/org/shadowed:v1"
     theirs = publish(trial, image)
     ours = trial.clients["skopeo"].push(trial.source, Kind.OCI, f"{proxying.push}/{image}")
     assert ours != theirs
-    assert pulled(docker, image) == ours
+    assert docker.pull(image) == ours
     assert json.loads(run("skopeo", "inspect", f"docker://{image}"))["Digest"] == theirs
     assert trial.clients["podman"].pull(image).digest == theirs
     assert (
@@ -99,47 +97,50 @@ def test_the_buildsets_image_by_the_name_of_quay(
         in run("curl", "--silent", "--head", "--cacert", public.ca, "https://quay.io/v2/").lower()
     )
     with public.away():
-        assert pulled(docker, image) == ours
-    trial.ledger.note("docker", "pulled the buildset's image by a name of quay.io (proxy)")
+        assert docker.pull(image) == ours
+    trial.ledger.note(docker.name, "pulled the buildset's image by a name of quay.io (proxy)")
 
 
 def test_an_image_of_quay_comes_through_the_registry(
-    trial: Trial, public: Upstream, proxying: Registry, docker: list[str]
+    trial: Trial, public: Upstream, proxying: Registry, docker: Docker
 ) -> None:
     """What nobody pushed is quay.io's own, and again without quay.io."""
     theirs = publish(trial, "quay.io/org/public:v1")
-    assert pulled(docker, "quay.io/org/public:v1") == theirs
+    assert docker.pull("quay.io/org/public:v1") == theirs
     with public.away():
-        assert pulled(docker, "quay.io/org/public:v1") == theirs
-    assert '"CONNECT quay.io:443" 200 ' in proxying.log
-    refusal = refused(*docker, "pull", "quay.io/org/nowhere:v1")
+        assert docker.pull("quay.io/org/public:v1") == theirs
+    assert "GET /v2/org/public/manifests/" in proxying.log
+    refusal = refused(*docker.command("pull", "quay.io/org/nowhere:v1"))
     assert "not found" in refusal or "manifest unknown" in refusal
-    trial.ledger.note("docker", "pulled an image of quay.io through the registry (proxy)")
+    trial.ledger.note(docker.name, "pulled an image of quay.io through the registry (proxy)")
 
 
 def test_other_registries_are_what_they_were(
-    trial: Trial, proxying: Registry, docker: list[str]
+    trial: Trial, proxying: Registry, docker: Docker
 ) -> None:
     """docker reaches a registry that ours does not know by a tunnel; Docker Hub by its mirror."""
     theirs = publish(trial, f"{OTHER}/org/app:v1")
-    assert pulled(docker, f"{OTHER}/org/app:v1") == theirs
-    assert f'"CONNECT {OTHER}:443" 200 ' in proxying.log
+    assert docker.pull(f"{OTHER}/org/app:v1") == theirs
     hub = publish(trial, "quay.io/library/mirrored:v1")
-    assert pulled(docker, "mirrored:v1") == hub
+    assert docker.pull("mirrored:v1") == hub
+    # A tunnel is logged when it ends, and docker keeps its own for a while.
+    proxying.down()
+    proxying.up()
+    assert f'"CONNECT {OTHER}:443" 200 ' in proxying.log
     assert "CONNECT registry-1.docker.io" not in proxying.log
-    trial.ledger.note("docker", "reached a registry that ours does not know by a tunnel (proxy)")
+    trial.ledger.note(docker.name, "reached a registry that ours does not know by a tunnel (proxy)")
 
 
 def test_a_push_by_the_name_of_quay_is_refused(
-    trial: Trial, proxying: Registry, docker: list[str]
+    trial: Trial, proxying: Registry, docker: Docker
 ) -> None:
     """By a line that says where to push to; so is a registry on a port that is closed."""
     image = "quay.io/org/pushed:v1"
-    run(*docker, "load", "--input", trial.source.archive(image))
-    said = refused(*docker, "push", image)
+    run(*docker.command("load", "--input", trial.source.archive(image)))
+    said = refused(*docker.command("push", image))
     assert f"push to port {proxying.facts['push_port']}" in said
-    assert "proxy.ports" in refused(*docker, "pull", f"{OTHER}:8444/org/app:v1")
-    trial.ledger.note("docker", "was refused to push by a name of quay.io (proxy)")
+    assert "proxy.ports" in refused(*docker.command("pull", f"{OTHER}:8444/org/app:v1"))
+    trial.ledger.note(docker.name, "was refused to push by a name of quay.io (proxy)")
 
 
 def test_a_wrong_password_of_the_proxy_is_told(
@@ -147,7 +148,7 @@ def test_a_wrong_password_of_the_proxy_is_told(
 ) -> None:
     """docker says what is wrong, for every registry."""
     environment = {**trusting, "HTTPS_PROXY": proxy_url(proxying, password="wrong")}
-    place = daemon.Place(folder / "wrong-docker")
-    with daemon.running(folder / "wrong-docker.log", {}, place, environment) as client:
-        assert "user name or password is wrong" in refused(*client, "pull", "quay.io/org/app:v1")
-    trial.ledger.note("docker", "was refused with a wrong password (proxy)")
+    with proxied.running(Docker("docker", folder / "wrong"), {}, environment) as docker:
+        said = refused(*docker.command("pull", "quay.io/org/app:v1"))
+        assert "user name or password is wrong" in said
+    trial.ledger.note(docker.name, "was refused with a wrong password (proxy)")
