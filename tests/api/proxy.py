@@ -33,9 +33,10 @@ class Proxied:
     trusted: ssl.SSLContext
 
     @contextlib.contextmanager
-    def asked(self, target: str, credentials: str | None = None) -> Iterator[Any]:
-        """Ask for a tunnel; yields the answer and the connection."""
-        said = f"Proxy-Authorization: {credentials}\r\n" if credentials else ""
+    def asked(self, target: str, credentials: str | None = None, *more: str) -> Iterator[Any]:
+        """Ask for a tunnel, with more headers; yields the answer and the connection."""
+        lines = [f"Proxy-Authorization: {credentials}"] if credentials else []
+        said = "".join(f"{line}\r\n" for line in (*lines, *more))
         with (
             socket.create_connection(("127.0.0.1", self.port), timeout=20) as plain,
             self.trusted.wrap_socket(plain, server_hostname="127.0.0.1") as secure,
@@ -46,9 +47,9 @@ class Proxied:
             yield answer, secure
             answer.close()
 
-    def refused(self, target: str, credentials: str | None = None) -> tuple[int, str]:
+    def refused(self, target: str, credentials: str | None = None, *more: str) -> tuple[int, str]:
         """Ask for a tunnel that is not to be; returns the status and the line."""
-        with self.asked(target, credentials) as (answer, _connection):
+        with self.asked(target, credentials, *more) as (answer, _connection):
             line = answer.read().decode()
             assert line == f"{answer.reason}\n", "docker shows the reason alone"
             return answer.status, answer.reason

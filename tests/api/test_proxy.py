@@ -148,8 +148,10 @@ class OtherProxy(BaseHTTPRequestHandler):
     """A proxy that writes down what it is asked for."""
 
     asked: ClassVar[list[tuple[str, str | None]]] = []
+    via = ""
 
     def do_CONNECT(self) -> None:
+        type(self).via = self.headers["Via"]
         self.asked.append((self.path, self.headers["Proxy-Authorization"]))
         self.send_response(200 if "good" in self.path else 403)
         self.end_headers()
@@ -163,7 +165,7 @@ class OtherProxy(BaseHTTPRequestHandler):
 def test_tunnels_go_through_the_proxy_of_the_host(
     harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With its credentials; what it refuses is told as its refusal."""
+    """With its credentials; what it refuses is told as its refusal; never around in a circle."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), OtherProxy)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
@@ -178,6 +180,7 @@ def test_tunnels_go_through_the_proxy_of_the_host(
             502,
             "the proxy 127.0.0.1 (HTTPS_PROXY) answers 403 for bad.example:443",
         )
+        assert proxied.refused("good.example:443", basic(), f"Via: {OtherProxy.via}")[0] == 508
         assert OtherProxy.asked == [
             ("good.example:443", basic("me", "p@ss")),
             ("bad.example:443", basic("me", "p@ss")),

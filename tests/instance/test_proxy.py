@@ -25,6 +25,7 @@ def test_it_is_there_when_asked_for_and_gone_when_not(desk: Desk) -> None:
     assert report["changes"] == ["certificate", "configuration", "restarted"]
     assert names(desk) == {"quay.io", "registry.example"}
     connects(port, report["facts"]["cert"])
+    assert f"proxy   https://127.0.0.1:{port}" in desk.run("up").stdout
     assert desk.up()["changes"] == []
     assert desk.status()["facts"]["proxy_port"] == port
     off = desk.up("--no-proxy")

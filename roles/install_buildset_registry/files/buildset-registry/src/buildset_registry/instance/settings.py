@@ -138,6 +138,11 @@ def _set_proxy(tree: Tree, options: Options) -> None:
     own = tree["tls"] is not None and tree["tls"].get("certificate") == "server.pem"
     if own:
         proxy.setdefault("tls", {"certificate": "proxy.pem", "key": "proxy.key"})
+    if "tls" not in proxy:
+        raise ConfigError(
+            "the registry's certificate is not its own, so it can make none for the proxy; set "
+            "proxy.tls in the configuration to one for the names of the other registries"
+        )
     tree["proxy"] = proxy
 
 

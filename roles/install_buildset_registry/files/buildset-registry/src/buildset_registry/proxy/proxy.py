@@ -149,6 +149,8 @@ class Proxy:
         host, port = asked.server()
         credentials = asked.headers.get("proxy-authorization", "")
         request.identity = await self._door.admit(request.client, credentials)
+        if self._reach.came_around(asked.headers.get("via", "")):
+            raise Refusal(508, "this proxy asks itself; take it out of HTTPS_PROXY of the registry")
         if self._tunnels >= self._bounds.tunnels:
             raise Refusal(
                 503,

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 import socket
 import ssl
 from collections.abc import Callable, Mapping
@@ -45,6 +46,11 @@ class Reach:
         self._ports = ports
         self._proxies = Proxies(environment)
         self._forbidden = forbidden
+        self._mark = f"buildset-registry-{secrets.token_hex(8)}"
+
+    def came_around(self, via: str) -> bool:
+        """Tell by a Via header whether we asked ourselves, being our own host's proxy."""
+        return self._mark in via
 
     async def open(self, host: str, port: int) -> Stream:
         """Connect to a server; ``Refusal`` says why not."""
@@ -61,14 +67,15 @@ class Reach:
             raise Refusal(504, f"{host}:{port} does not answer within {_CONNECT:g} s") from None
 
     async def _open(self, host: str, port: int) -> Stream:
+        target = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         try:
-            proxy = self._proxies.find(f"https://{f'[{host}]' if ':' in host else host}:{port}")
+            proxy = self._proxies.find(f"https://{target}")
         except Failure as failure:
             raise Refusal(502, failure.reason) from None
         if proxy is None:
             return await self._directly(host, port)
         self._check(host, host)
-        return await _through(proxy, host, port)
+        return await _through(proxy, target, self._mark)
 
     async def _directly(self, host: str, port: int) -> Stream:
         loop = asyncio.get_running_loop()
@@ -107,7 +114,7 @@ async def _connect(
     return Stream(*await asyncio.wait_for(opening, seconds))
 
 
-async def _through(proxy: str, host: str, port: int) -> Stream:
+async def _through(proxy: str, target: str, mark: str) -> Stream:
     """Have the host's own proxy connect to a server."""
     parts = urlsplit(proxy)
     name, secure = parts.hostname or "", parts.scheme == "https"
@@ -118,16 +125,16 @@ async def _through(proxy: str, host: str, port: int) -> Stream:
         reason = error.strerror or str(error)
         raise Refusal(502, f"cannot reach the proxy {name} (HTTPS_PROXY): {reason}") from None
     try:
-        await _ask(stream, f"[{host}]:{port}" if ":" in host else f"{host}:{port}", proxy)
+        await _ask(stream, target, proxy, mark)
     except BaseException:
         stream.abort()
         raise
     return stream
 
 
-async def _ask(stream: Stream, target: str, proxy: str) -> None:
+async def _ask(stream: Stream, target: str, proxy: str, mark: str) -> None:
     parts = urlsplit(proxy)
-    lines = [f"CONNECT {target} HTTP/1.1", f"Host: {target}"]
+    lines = [f"CONNECT {target} HTTP/1.1", f"Host: {target}", f"Via: 1.1 {mark}"]
     if parts.username is not None:
         pair = basic(unquote(parts.username), unquote(parts.password or ""))
         lines.append(f"Proxy-Authorization: {pair}")
