@@ -20,6 +20,7 @@ nox.options.reuse_venv = "yes"
 #: The tools want 3.11 or newer; the registry itself runs on 3.10, where .venv may be made of it.
 PYTHON = None if sys.version_info >= (3, 11) else "3.11"
 PAYLOAD = "registry/src/buildset_registry"
+CLIENTS = "roles/use_buildset_registry/module_utils/buildset_clients"
 CACHE = Path(
     os.environ.get("BUILDSET_TEST_CACHE", Path.home() / ".cache" / "buildset-registry-tests")
 )
@@ -65,7 +66,7 @@ def lint(session: nox.Session) -> None:
 def types(session: nox.Session) -> None:
     """Check the types of the registry, of its tests and of the workshop's scripts."""
     install(session, "test", payload=True)
-    session.run("mypy", PAYLOAD)
+    session.run("mypy", PAYLOAD, CLIENTS)
     session.run("mypy", "noxfile.py", "tools", "tests")
 
 
@@ -93,7 +94,7 @@ def tests(session: nox.Session) -> None:
     """
     install(session, "test")
     install_wheel(session)
-    pytest(session, "tests/unit", "tests/api", "tests/instance")
+    pytest(session, "tests/unit", "tests/api", "tests/instance", "tests/use")
 
 
 @nox.session(python=PYTHON)

@@ -11,10 +11,12 @@ import pytest
 import yaml
 
 from tests.roles.harness import REPOSITORY, ROLES, Desk, get
+from tests.use.places import FACTS
 
 PLUGINS = REPOSITORY / "plugins" / "modules"
 PROGRAM = ROLES / "install_buildset_registry/files/buildset-registry/src/buildset_registry"
 LIBRARIES = sorted(ROLES.glob("*/library/*.py"))
+USE = "use_buildset_registry"
 
 
 def load(path: Path) -> Any:
@@ -41,6 +43,13 @@ def test_namespaces_are_the_upstreams_of_the_program() -> None:
 
     defaults = load(ROLES / "run_buildset_registry/defaults/main.yml")
     assert dict(defaults["buildset_registry_namespaces"]) == DEFAULT_UPSTREAMS
+
+
+def test_roles_know_the_same_namespaces() -> None:
+    """A node is told of what the registry stands in for."""
+    roles = [ROLES / role / "defaults/main.yml" for role in ("run_buildset_registry", USE)]
+    first, second = (load(path)["buildset_registry_namespaces"] for path in roles)
+    assert first == second
 
 
 @pytest.mark.parametrize("role", sorted(path.name for path in ROLES.iterdir()))
@@ -92,6 +101,13 @@ def test_role_by_its_full_name(collection: Desk) -> None:
     assert run.code == 0, run.output
     assert run.facts
     assert get(run.facts) == 200
+
+
+def test_role_with_working_code_by_its_full_name(collection: Desk) -> None:
+    """The role's own module finds what stands in the role's module_utils."""
+    run = collection.role(f"buildset.registry.{USE}", "--check", buildset_registry=FACTS)
+    assert run.code == 0, run.output
+    assert run.recap["changed"] == 1
 
 
 @pytest.mark.parametrize("tool", ["skopeo", "podman", "requests"])

@@ -30,7 +30,7 @@ class Context:
     registry: Registry
     policy: Policy
     authenticator: Authenticator
-    elsewhere: str
+    push_port: int
     """Where writing is possible, for the message of a read-only endpoint."""
 
     storage: Storage

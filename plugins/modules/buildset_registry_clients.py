@@ -1,0 +1,238 @@
+# Copyright: Contributors to the buildset.registry project
+# GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Make the container tools of a node use a buildset registry, or undo that."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: buildset_registry_clients
+short_description: Make the container tools of a node use a buildset registry
+version_added: 0.1.0
+description:
+  - Configures the container tools of a node so that they pull the images of a buildset by their
+    public names, and has their daemons read the new configuration.
+  - It is what the role P(buildset.registry.use_buildset_registry#role) does its work by.
+author:
+  - The buildset.registry maintainers (@buildset-registry)
+options:
+  state:
+    description:
+      - V(present) configures the clients. V(absent) makes every file what it was before.
+    type: str
+    choices: [present, absent]
+    default: present
+  registry:
+    description:
+      - The facts of a registry, as returned by M(buildset.registry.buildset_registry).
+      - Required where O(state=present).
+    type: dict
+    suboptions:
+      host:
+        description: The name or address of the pull endpoint.
+        type: str
+        required: true
+      port:
+        description: The TCP port of the pull endpoint.
+        type: int
+        required: true
+      push_host:
+        description: The name or address of the push endpoint. The pull endpoint's by default.
+        type: str
+      push_port:
+        description: The TCP port of the push endpoint. The pull endpoint's by default.
+        type: int
+      username:
+        description: The user name for HTTP basic authentication.
+        type: str
+        required: true
+      password:
+        description: The password for HTTP basic authentication.
+        type: str
+        required: true
+      cert:
+        description: The certificate in PEM format that verifies both endpoints.
+        type: str
+        required: true
+  alias:
+    description: The name that stands for an IPv6 literal, which docker and skopeo refuse.
+    type: str
+    default: zuul-jobs.buildset-registry
+  namespaces:
+    description: The registries that it stands in for, each a list of a name and a URL.
+    type: list
+    elements: list
+    default: []
+  unqualified:
+    description: The registries to look for an image in that is named without one.
+    type: list
+    elements: str
+    default: []
+  users:
+    description:
+      - Users who are given the credentials, besides the one who does the work, if that is root.
+      - A user that the node does not have is passed over.
+    type: list
+    elements: str
+    default: []
+  clients:
+    description: The clients to configure. Those that the node has, if empty.
+    type: list
+    elements: str
+    choices:
+      - containers
+      - docker
+      - containerd
+      - buildkit
+      - buildx
+      - k3s
+      - rke2
+      - microk8s
+      - minikube
+      - kind
+    default: []
+  system_trust:
+    description: Whether the system's store of certificates is to trust the registry.
+    type: bool
+    default: true
+  restart_commands:
+    description: The commands that restart daemons that are no services, by client.
+    type: dict
+    default: {}
+attributes:
+  check_mode:
+    description:
+      - Can run in check mode and return changed status prediction without modifying target.
+    support: full
+  diff_mode:
+    description:
+      - Will return details on what has changed (or possibly needs changing in check mode), when in
+        diff mode.
+    support: none
+notes:
+  - What is returned holds no password.
+seealso:
+  - module: buildset.registry.buildset_registry
+"""
+
+EXAMPLES = r"""
+- name: Make the clients of this node use the registry of the buildset
+  buildset.registry.buildset_registry_clients:
+    registry: "{{ buildset_registry }}"
+    namespaces:
+      - [docker.io, "https://registry-1.docker.io"]
+      - [quay.io, "https://quay.io"]
+  no_log: true
+
+- name: Undo it
+  buildset.registry.buildset_registry_clients:
+    state: absent
+"""
+
+RETURN = r"""
+clients:
+  description: The clients that are configured.
+  type: list
+  elements: str
+  returned: success
+  sample: [containers, docker, buildx]
+paths:
+  description: The files that were changed, or would be.
+  type: list
+  elements: str
+  returned: success
+  sample: [/etc/docker/daemon.json]
+difference:
+  description:
+    - What changed in them, in the lines of a unified diff. Of files with credentials only the name
+      is given.
+  type: list
+  elements: str
+  returned: success
+  sample: ["--- (no file)", "+++ /etc/docker/daemon.json"]
+notes:
+  description: What needs a look, such as a daemon that has to be restarted by hand.
+  type: list
+  elements: str
+  returned: success
+  sample: []
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+
+try:  # in a role's own folders
+    from ansible.module_utils.buildset_clients import main
+    from ansible.module_utils.buildset_clients.errors import ClientError
+except ImportError:  # in a collection
+    from ansible_collections.buildset.registry.plugins.module_utils.buildset_clients import main
+    from ansible_collections.buildset.registry.plugins.module_utils.buildset_clients.errors import (
+        ClientError,
+    )
+
+REGISTRY = {
+    "host": {"type": "str", "required": True},
+    "port": {"type": "int", "required": True},
+    "push_host": {"type": "str"},
+    "push_port": {"type": "int"},
+    "username": {"type": "str", "required": True},
+    "password": {"type": "str", "required": True, "no_log": True},
+    "cert": {"type": "str", "required": True},
+}
+ARGUMENTS = {
+    "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+    "registry": {"type": "dict", "options": REGISTRY},
+    "alias": {"type": "str", "default": "zuul-jobs.buildset-registry"},
+    "namespaces": {"type": "list", "elements": "list", "default": []},
+    "unqualified": {"type": "list", "elements": "str", "default": []},
+    "users": {"type": "list", "elements": "str", "default": []},
+    "clients": {
+        "type": "list",
+        "elements": "str",
+        "default": [],
+        "choices": [
+            "containers",
+            "docker",
+            "containerd",
+            "buildkit",
+            "buildx",
+            "k3s",
+            "rke2",
+            "microk8s",
+            "minikube",
+            "kind",
+        ],
+    },
+    "system_trust": {"type": "bool", "default": True},
+    "restart_commands": {"type": "dict", "default": {}},
+}
+
+
+def run_module() -> None:
+    """Do it and tell what changed."""
+    module = AnsibleModule(
+        argument_spec=ARGUMENTS,
+        required_if=[("state", "present", ["registry"])],
+        supports_check_mode=True,
+    )
+    given = module.params
+    order = main.Order(
+        users=given["users"],
+        clients=given["clients"],
+        store=given["system_trust"],
+        commands=given["restart_commands"],
+        dry=module.check_mode,
+    )
+    try:
+        if given["state"] == "absent":
+            result = main.restore(order)
+        else:
+            facts, names = given["registry"], given["namespaces"]
+            wanted = main.wanted(facts, given["alias"], names, given["unqualified"])
+            result = main.use(order, wanted)
+    except ClientError as error:
+        module.fail_json(msg=str(error))
+    module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    run_module()

@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+"""buildkitd and buildx: mirrors and trust in buildkitd.toml.
+
+BuildKit asks a mirror with ``?ns=`` as containerd does. The file in docker's folder is what buildx
+gives the builders that it makes in containers, with the certificates that it names.
+"""
+
+from __future__ import annotations
+
+from . import tomltext
+from .edits import TEXT, Change, Edit, own
+from .node import Node
+from .registry import Wanted
+
+_FILE = "buildset-registry.crt"
+
+
+def daemon(node: Node, wanted: Wanted) -> list[Edit]:
+    """Configure the daemon of the node, or the user's own."""
+    folder = "/etc/buildkit" if node.is_root else f"{node.me.home}/.config/buildkit"
+    certificate = f"{folder}/{_FILE}"
+    change = mirroring(wanted, f"{folder}/buildkitd.toml", certificate)
+    settings = Edit("buildkit", f"{folder}/buildkitd.toml", TEXT, change, action="restart")
+    return [settings, own("buildkit", certificate, wanted.registry.certificate)]
+
+
+def builders(node: Node, wanted: Wanted) -> list[Edit]:
+    """Configure the builders that each user will make with buildx."""
+    made = []
+    for account in node.accounts:
+        folder = f"{account.home}/.docker/buildx"
+        path, certificate = f"{folder}/buildkitd.default.toml", f"{folder}/{_FILE}"
+        change = mirroring(wanted, path, certificate)
+        made.append(Edit("buildx", path, TEXT, change, account=account))
+        made.append(own("buildx", certificate, wanted.registry.certificate, account=account))
+    return made
+
+
+def mirroring(wanted: Wanted, path: str, certificate: str) -> Change:
+    """Return what puts the registry before the mirrors that there are."""
+
+    def change(before: bytes | None) -> bytes:
+        content, tree = before or b"", tomltext.load(before, path)
+        pull = wanted.registry.pull
+        for namespace in wanted.namespaces:
+            table = ["registry", namespace.name]
+            others = [one for one in tomltext.get(tree, table).get("mirrors", []) if one != pull]
+            content = tomltext.put(content, table, "mirrors", [pull, *others], path)
+        for address in wanted.registry.addresses:
+            table = ["registry", address]
+            others = [one for one in tomltext.get(tree, table).get("ca", []) if one != certificate]
+            content = tomltext.put(content, table, "ca", [certificate, *others], path)
+        return content
+
+    return change

@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: Apache-2.0
+"""JSON files that are somebody else's: read with errors that name the line, written as found."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+from .errors import ClientError
+
+_INDENT = re.compile(r"\A\s*\{\s*?\n([ \t]+)\S")
+
+
+def load(content: bytes | None, path: str) -> dict[str, Any]:
+    """Read an object; a file that is missing or empty is one without keys."""
+    text = _decode(content or b"", path)
+    if not text.strip():
+        return {}
+    try:
+        found = json.loads(text)
+    except json.JSONDecodeError as error:
+        what = f"{path}, line {error.lineno}: not JSON ({error.msg.lower()})"
+        raise ClientError(f"{what}; mend the file, nothing was changed") from error
+    if not isinstance(found, dict):
+        raise ClientError(f"{path}, line 1: not a JSON object; mend the file, nothing was changed")
+    return found
+
+
+def dump(value: dict[str, Any], like: bytes | None, indent: str = "  ") -> bytes:
+    """Write an object in the style of what was there."""
+    before = (like or b"").decode("utf-8", "replace")
+    match = _INDENT.match(before)
+    text = json.dumps(value, indent=match.group(1) if match else indent, ensure_ascii=False)
+    return (text + ("" if before and not before.endswith("\n") else "\n")).encode()
+
+
+def part(value: dict[str, Any], key: str, path: str, kind: type = dict) -> Any:
+    """Return what a key has, which has to be of a kind; something empty where it has nothing."""
+    found = value.get(key)
+    if found is None:
+        return kind()
+    if not isinstance(found, kind):
+        wanted = "an object" if kind is dict else "a list"
+        raise ClientError(f"{path}: {key} is not {wanted}; mend the file, nothing was changed")
+    return found
+
+
+def _decode(content: bytes, path: str) -> str:
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        raise ClientError(f"{path}, line {line}: not UTF-8; mend the file") from error

@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: Apache-2.0
+"""TOML files that are somebody else's: text is put in, the rest stays, and the result is read back.
+
+What the new text means is compared with what was wanted. A file whose form is beyond this is left
+alone, with an error that says what to write by hand.
+"""
+
+from __future__ import annotations
+
+import copy
+import importlib
+import json
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from .errors import ClientError
+
+_READERS = ("tomllib", "tomli", "pip._vendor.tomli", "setuptools._vendor.tomli")
+_BARE = re.compile(r"[A-Za-z0-9_-]+")
+_HEADER = re.compile(r"\s*\[(?!\[)")
+_ARRAY = re.compile(r"\s*\[\[")
+
+
+def reader() -> Any:
+    """Find a module that reads TOML: Python's from 3.11 on, or the one that pip brings."""
+    for name in _READERS:
+        try:
+            return importlib.import_module(name)
+        except ImportError:
+            continue
+    hint = "install python3-tomli or python3-pip there, or use a Python >= 3.11"
+    raise ClientError(f"the node's Python has no module that reads TOML; {hint}")
+
+
+def load(content: bytes | None, path: str) -> dict[str, Any]:
+    """Read a file; one that is missing has no keys."""
+    if content is None or not content.strip():
+        return {}
+    module = reader()
+    try:
+        return dict(module.loads(content.decode()))
+    except (module.TOMLDecodeError, UnicodeDecodeError) as error:
+        found = re.search(r"line (\d+)", str(error))
+        line = found.group(1) if found else str(content.count(b"\n") + 1)
+        reason = re.sub(r"\s*\(at .*\)$", "", str(error)).lower()
+        what = f"{path}, line {line}: not TOML ({reason})"
+        raise ClientError(f"{what}; mend the file, nothing was changed") from error
+
+
+def dump(value: object) -> str:
+    """Write a value; what JSON writes of strings, numbers and truth is TOML as well."""
+    if isinstance(value, (list, tuple)):
+        return "[" + ", ".join(dump(item) for item in value) + "]"
+    return json.dumps(value, ensure_ascii=False)
+
+
+def header(table: Sequence[str]) -> str:
+    """Write the header of a table."""
+    return "[" + ".".join(key(name) for name in table) + "]"
+
+
+def key(name: str) -> str:
+    """Write a key, in quotes where it needs them."""
+    return name if _BARE.fullmatch(name) else dump(name)
+
+
+def get(tree: dict[str, Any], table: Sequence[str]) -> Any:
+    """Return the table, empty where there is none."""
+    found: Any = tree
+    for name in table:
+        found = found.get(name) if isinstance(found, dict) else None
+    return found if found is not None else {}
+
+
+def put(content: bytes, table: Sequence[str], name: str, value: object, path: str) -> bytes:
+    """Give a key of a table a value."""
+    expected = copy.deepcopy(load(content, path))
+    inner = expected
+    for step in table:
+        inner = inner.setdefault(step, {})
+        if not isinstance(inner, dict):
+            raise _beyond(path, table, name, value)
+    if inner.get(name) == value:
+        return content
+    inner[name] = value
+    text = _put(content.decode(), list(table), name, value)
+    try:
+        same = load(text.encode(), path) == expected
+    except ClientError:
+        same = False
+    if not same:
+        raise _beyond(path, table, name, value)
+    return text.encode()
+
+
+def _put(text: str, table: list[str], name: str, value: object) -> str:
+    lines = text.splitlines(keepends=True)
+    if lines and not lines[-1].endswith("\n"):
+        lines[-1] += "\n"
+    entry = f"{key(name)} = {dump(value)}\n"
+    start = _start(lines, table)
+    if start is None:
+        return "".join([*lines, "\n" if lines else "", header(table) + "\n", entry])
+    end = next((i for i in range(start, len(lines)) if lines[i].lstrip()[:1] == "["), len(lines))
+    for index in range(start, end):
+        words = re.match(rf"(\s*)(?:{re.escape(name)}|{re.escape(dump(name))})\s*=", lines[index])
+        if words:
+            stop = _stop(lines, index)
+            return "".join([*lines[:index], words.group(1) + entry, *lines[stop:]])
+    return "".join([*lines[:start], entry, *lines[start:]])
+
+
+def _start(lines: list[str], table: list[str]) -> int | None:
+    """Find the line after a table's header; the top of the file is before every header."""
+    if not table:
+        return 0
+    for index, line in enumerate(lines):
+        if _HEADER.match(line) and _named(line) == table:
+            return index + 1
+    return None
+
+
+def _named(line: str) -> list[str]:
+    """Tell which table a header is of."""
+    module = reader()
+    names = []
+    try:
+        inner = module.loads(line)
+    except module.TOMLDecodeError:
+        return []
+    while inner:
+        ((name, inner),) = inner.items()
+        names.append(name)
+    return names
+
+
+def _stop(lines: list[str], index: int) -> int:
+    """Find the line after a value, which may have several lines."""
+    module = reader()
+    for stop in range(index + 1, len(lines) + 1):
+        try:
+            module.loads("".join(lines[index:stop]))
+        except module.TOMLDecodeError:
+            continue
+        return stop
+    return index + 1
+
+
+def first_table(lines: Sequence[str], name: str) -> int:
+    """Find the first header of a table below ``name``, or the end."""
+    for index, line in enumerate(lines):
+        if _HEADER.match(line) and not _ARRAY.match(line) and _named(line)[:1] == [name]:
+            return index
+    return len(lines)
+
+
+def _beyond(path: str, table: Sequence[str], name: str, value: object) -> ClientError:
+    entry = f"{header(table)} {key(name)} = {dump(value)}"
+    return ClientError(f"{path}: its form cannot be edited; write {entry} there by hand")

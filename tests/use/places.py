@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A node that is a folder, and a registry to tell it of."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from buildset_clients import main, tomltext
+from buildset_clients.node import Account, Node
+from buildset_clients.plan import SIGNS
+from buildset_clients.registry import Wanted
+
+FACTS: dict[str, Any] = {
+    "host": "198.51.100.11",
+    "port": 5000,
+    "push_host": "198.51.100.11",
+    "push_port": 5001,
+    "username": "zuul",
+    "password": "not-to-be-seen",
+    "cert": "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n",
+}
+LOGIN = "enV1bDpub3QtdG8tYmUtc2Vlbg=="
+PULL, PUSH = "198.51.100.11:5000", "198.51.100.11:5001"
+NAMESPACES = [
+    ["docker.io", "https://registry-1.docker.io"],
+    ["quay.io", "https://quay.io"],
+    ["registry.example.com:5000", "https://registry.example.com:5000"],
+]
+
+
+def wanted(**facts: Any) -> Wanted:
+    """Tell what a node is to use."""
+    alias = "zuul-jobs.buildset-registry"
+    return main.wanted({**FACTS, **facts}, alias, NAMESPACES, ["docker.io"])
+
+
+def toml(text: str) -> dict[str, Any]:
+    """Read TOML."""
+    return tomltext.load(text.encode(), "text")
+
+
+@dataclass
+class Place:
+    """A folder that stands for the root of a node."""
+
+    root: Path
+    node: Node
+
+    @classmethod
+    def make(cls, root: Path, is_root: bool = True) -> Place:
+        """Make one that has the folders of every system and no client."""
+        home = "/root" if is_root else "/home/someone"
+        for folder in ("etc", "var/lib", home[1:], "usr/local/share/ca-certificates"):
+            (root / folder).mkdir(parents=True)
+        me = Account("someone", os.geteuid(), os.getegid(), home)
+        return cls(root, Node(root, (me,), is_root, path=str(root / "bin")))
+
+    def write(self, name: str, text: str, mode: int = 0o644) -> Path:
+        """Write a file."""
+        path = self.root / name.lstrip("/")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        path.chmod(mode)
+        return path
+
+    def read(self, name: str) -> str:
+        """Read a file."""
+        return (self.root / name.lstrip("/")).read_text()
+
+    def tree(self) -> dict[str, tuple[bytes, int]]:
+        """Return all that there is, files with their modes and folders."""
+        return {
+            str(path.relative_to(self.root)): (
+                path.read_bytes() if path.is_file() else b"",
+                path.stat().st_mode,
+            )
+            for path in sorted(self.root.rglob("*"))
+        }
+
+    def use(self, *clients: str, dry: bool = False, **facts: Any) -> dict[str, Any]:
+        """Configure clients; all that there are, if none is named."""
+        order = main.Order(clients=list(clients or SIGNS), dry=dry)
+        return main.use(order, wanted(**facts), self.node)
+
+    def restore(self) -> dict[str, Any]:
+        """Undo it."""
+        return main.restore(main.Order(), self.node)

@@ -1,0 +1,247 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What each client is given, read back as the client reads it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+import yaml
+from buildset_clients.errors import ClientError
+from buildset_clients.node import Node
+
+from tests.use.places import FACTS, LOGIN, PULL, PUSH, Place, toml
+
+DROP_IN = "registries.conf.d/999-buildset-registry.conf"
+CERTIFICATE = "buildset-registry.crt"
+HOST = {"capabilities": ["pull", "resolve"], "header": {"authorization": f"Basic {LOGIN}"}}
+
+
+def registries(place: Place, folder: str = "/etc/containers") -> dict[str, Any]:
+    """Read the drop-in; the entries by prefix."""
+    found = toml(place.read(f"{folder}/{DROP_IN}"))
+    return {one["prefix"]: one for one in found["registry"]}
+
+
+def test_containers(place: Place) -> None:
+    """A mirror for each registry, short names, and trust."""
+    place.use("containers")
+    found = registries(place)
+    assert found["quay.io"]["mirror"] == [{"location": f"{PULL}/quay.io"}]
+    assert found["registry.example.com:5000"]["mirror"] == [
+        {"location": f"{PULL}/registry.example.com__5000"}
+    ]
+    text = place.read(f"/etc/containers/{DROP_IN}")
+    assert toml(text)["unqualified-search-registries"] == ["docker.io"]
+    for address in (PULL, PUSH):
+        assert place.read(f"/etc/containers/certs.d/{address}/{CERTIFICATE}") == FACTS["cert"]
+
+
+def test_containers_of_a_user(users_place: Place) -> None:
+    """All is in the home, also what the ledger keeps."""
+    users_place.use("containers")
+    assert "docker.io" in registries(users_place, "/home/someone/.config/containers")
+    made = [name for name, (content, _) in users_place.tree().items() if content]
+    assert all(name.startswith("home/someone/") for name in made)
+
+
+def test_containers_keep_what_is_set_for_a_registry(place: Place) -> None:
+    """Another mirror comes after ours; a longer prefix does not pass ours by."""
+    place.write(
+        "/etc/containers/registries.conf",
+        'unqualified-search-registries = ["quay.io"]\n[[registry]]\nlocation = "quay.io"\n'
+        'insecure = false\n[[registry.mirror]]\nlocation = "m"\ninsecure = true\n'
+        '[[registry]]\nprefix = "docker.io/library"\nlocation = "n/library"\n',
+    )
+    place.use("containers")
+    found = registries(place)
+    mirrors = [{"location": f"{PULL}/quay.io"}, {"location": "m", "insecure": True}]
+    entry = {"location": "quay.io", "insecure": False, "mirror": mirrors}
+    assert found["quay.io"] == {"prefix": "quay.io", **entry}
+    library = {"location": f"{PULL}/docker.io/library"}
+    assert found["docker.io/library"]["location"] == "n/library"
+    assert found["docker.io/library"]["mirror"] == [library]
+
+
+def test_credentials(place: Place) -> None:
+    """For both endpoints, in both files, readable by their owner alone."""
+    place.use("containers")
+    for name in ("/root/.docker/config.json", "/root/.config/containers/auth.json"):
+        logins = json.loads(place.read(name))["auths"]
+        assert logins == {PULL: {"auth": LOGIN}, PUSH: {"auth": LOGIN}}
+        assert (place.root / name[1:]).stat().st_mode & 0o077 == 0
+
+
+def test_credentials_beside_a_store(place: Place) -> None:
+    """docker asks its file for the registry, and the store for all others."""
+    place.write("/root/.docker/config.json", '{"credsStore": "pass"}')
+    place.use("docker")
+    found = json.loads(place.read("/root/.docker/config.json"))
+    assert found["credsStore"] == "pass"
+    assert found["credHelpers"] == {PULL: "", PUSH: ""}
+    assert found["auths"][PULL] == {"auth": LOGIN}
+
+
+def test_no_difference_shows_the_password(place: Place) -> None:
+    """Neither it nor its encoded form."""
+    told = json.dumps(place.use())
+    assert FACTS["password"] not in told
+    assert LOGIN not in told
+
+
+def test_docker(place: Place) -> None:
+    """A mirror and trust."""
+    place.use("docker")
+    found = json.loads(place.read("/etc/docker/daemon.json"))
+    assert found == {"registry-mirrors": [f"https://{PULL}"]}
+    assert place.read(f"/etc/docker/certs.d/{PUSH}/{CERTIFICATE}") == FACTS["cert"]
+
+
+CONFIGURATIONS = {
+    "none": (None, ["plugins", "io.containerd.grpc.v1.cri", "registry"]),
+    "1": ('[plugins.cri]\nsandbox_image = "a"\n', ["plugins", "cri", "registry"]),
+    "2": ("version = 2\n", ["plugins", "io.containerd.grpc.v1.cri", "registry"]),
+    "2 with a table": (
+        'version = 2\n[plugins."io.containerd.grpc.v1.cri".registry]\nconfig_path = ""\n',
+        ["plugins", "io.containerd.grpc.v1.cri", "registry"],
+    ),
+    "3": ("version = 3\n", ["plugins", "io.containerd.cri.v1.images", "registry"]),
+    "3, literal": (
+        "version = 3\n[plugins.'io.containerd.cri.v1.images'.registry]\n  config_path = ''\n",
+        ["plugins", "io.containerd.cri.v1.images", "registry"],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CONFIGURATIONS)
+def test_containerd(place: Place, name: str) -> None:
+    """Each version of the file is made to read the folder, the transfer service too."""
+    text, table = CONFIGURATIONS[name]
+    if text is not None:
+        place.write("/etc/containerd/config.toml", text)
+    place.use("containerd")
+    found: Any = toml(place.read("/etc/containerd/config.toml"))
+    inner = found
+    for step in table:
+        inner = inner[step]
+    assert inner == {"config_path": "/etc/containerd/certs.d"}
+    if name.startswith("3"):
+        transfer = found["plugins"]["io.containerd.transfer.v1.local"]
+        assert transfer == {"config_path": "/etc/containerd/certs.d"}
+    hosts = toml(place.read("/etc/containerd/certs.d/docker.io/hosts.toml"))
+    ours = {**HOST, "ca": f"/etc/containerd/certs.d/{CERTIFICATE}"}
+    assert hosts == {"server": "https://registry-1.docker.io", "host": {f"https://{PULL}": ours}}
+    pushing = toml(place.read(f"/etc/containerd/certs.d/{PUSH}/hosts.toml"))
+    assert "push" in pushing["host"][f"https://{PUSH}"]["capabilities"]
+
+
+def test_containerd_reads_a_folder_already(place: Place) -> None:
+    """That folder gets the files, and the configuration stays."""
+    text = (
+        'version = 2\n[plugins."io.containerd.grpc.v1.cri".registry]\nconfig_path = "/srv/c:/d"\n'
+    )
+    place.write("/etc/containerd/config.toml", text)
+    place.use("containerd")
+    assert place.read("/etc/containerd/config.toml") == text
+    assert "https" in place.read("/srv/c/quay.io/hosts.toml")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (
+            'version = 2\n[plugins."io.containerd.grpc.v1.cri".registry.mirrors."docker.io"]\n'
+            'endpoint = ["https://m"]\n',
+            "registry.mirrors",
+        ),
+        ("version = 4\n", "version 4"),
+        ('version = 2\nplugins = {"io.containerd.grpc.v1.cri" = {}}\n', "by hand"),
+    ],
+)
+def test_containerd_that_cannot_be_configured(place: Place, text: str, words: str) -> None:
+    """The error says why and what to do, and the file stays."""
+    place.write("/etc/containerd/config.toml", text)
+    with pytest.raises(ClientError, match=words):
+        place.use("containerd")
+    assert place.read("/etc/containerd/config.toml") == text
+
+
+def test_buildkit(place: Place) -> None:
+    """Mirrors by address, and trust, for the daemon and for builders in containers."""
+    place.use("buildkit", "buildx")
+    for folder, name in {
+        "/etc/buildkit": "buildkitd",
+        "/root/.docker/buildx": "buildkitd.default",
+    }.items():
+        found = toml(place.read(f"{folder}/{name}.toml"))["registry"]
+        assert found["registry.example.com:5000"] == {"mirrors": [PULL]}
+        assert found[PUSH] == {"ca": [f"{folder}/{CERTIFICATE}"]}
+        assert place.read(f"{folder}/{CERTIFICATE}") == FACTS["cert"]
+
+
+@pytest.mark.parametrize("client", ["k3s", "rke2"])
+def test_rancher(place: Place, client: str) -> None:
+    """registries.yaml, beside what there is."""
+    folder = f"/etc/rancher/{client}"
+    place.write(f"{folder}/registries.yaml", "mirrors:\n  quay.io:\n    endpoint: [https://m]\n")
+    place.use(client)
+    found = yaml.safe_load(place.read(f"{folder}/registries.yaml"))
+    assert found["mirrors"]["quay.io"] == {"endpoint": [f"https://{PULL}", "https://m"]}
+    login = {"username": FACTS["username"], "password": FACTS["password"]}
+    assert found["configs"][PULL] == {"auth": login, "tls": {"ca_file": f"{folder}/{CERTIFICATE}"}}
+
+
+FOLDERS = {
+    "microk8s": "/var/snap/microk8s/current/args/certs.d",
+    "minikube": "/root/.minikube/files/etc/containerd/certs.d",
+    "kind": "/root/.config/kind-buildset-registry/certs.d",
+}
+
+
+@pytest.mark.parametrize("client", FOLDERS)
+def test_containerd_in_a_package(place: Place, client: str) -> None:
+    """The folder of hosts.toml files, whose certificate is where containerd sees it."""
+    place.use(client)
+    found = toml(place.read(f"{FOLDERS[client]}/quay.io/hosts.toml"))
+    seen = FOLDERS[client] if client == "microk8s" else "/etc/containerd/certs.d"
+    assert found["host"][f"https://{PULL}"]["ca"] == f"{seen}/{CERTIFICATE}"
+    if client == "kind":
+        cluster = yaml.safe_load(place.read("/root/.config/kind-buildset-registry/cluster.yaml"))
+        (mount,) = cluster["nodes"][0]["extraMounts"]
+        assert mount == {"hostPath": FOLDERS["kind"], "containerPath": seen}
+
+
+def test_ipv6_literal(place: Place) -> None:
+    """The alias stands for it, and another address that the alias had is replaced."""
+    place.write("/etc/hosts", "127.0.0.1 localhost\n192.0.2.9 zuul-jobs.buildset-registry\n")
+    place.use("docker", host="2001:db8::1", push_host="2001:db8::1")
+    found = place.read("/etc/hosts")
+    assert found == "127.0.0.1 localhost\n2001:db8::1 zuul-jobs.buildset-registry\n"
+    daemon = json.loads(place.read("/etc/docker/daemon.json"))
+    assert daemon["registry-mirrors"] == ["https://zuul-jobs.buildset-registry:5000"]
+
+
+def test_ipv6_literal_of_a_user(users_place: Place) -> None:
+    """Who may not write /etc/hosts is told the line to have there."""
+    users_place.write("/etc/hosts", "127.0.0.1 localhost\n")
+    with pytest.raises(ClientError, match=r"'2001:db8::1 zuul-jobs.buildset-registry'"):
+        users_place.use("docker", host="2001:db8::1")
+
+
+@pytest.mark.parametrize(
+    ("folder", "command"),
+    [
+        ("/etc/pki/ca-trust/source/anchors", "update-ca-trust"),
+        ("/etc/pki/trust/anchors", "update-ca-certificates"),
+        ("/usr/local/share/ca-certificates", "update-ca-certificates"),
+    ],
+)
+def test_system_store(place: Place, folder: str, command: str) -> None:
+    """The certificate goes where the distribution has it, and the store is made anew."""
+    (place.root / folder[1:]).mkdir(parents=True, exist_ok=True)
+    place.write(f"/bin/{command}", f"#!/bin/sh\ntouch {place.root}/made-anew\n", 0o755)
+    place.node = Node(place.root, place.node.accounts, True, f"{place.root}/bin:/usr/bin:/bin")
+    place.use("containers")
+    assert place.read(f"{folder}/{CERTIFICATE}") == FACTS["cert"]
+    assert (place.root / "made-anew").exists()

@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the role touches is again what it was, and what is not its own stays."""
+
+from __future__ import annotations
+
+import json
+import stat
+
+import pytest
+from buildset_clients.errors import ClientError
+
+from tests.use.places import PULL, Place, toml
+
+#: What people have, with comments and a style of their own.
+EXISTING = {
+    "/etc/docker/daemon.json": '{\n    "bip": "192.0.2.1/24",\n    "registry-mirrors": ["https://m"]}',
+    "/root/.docker/config.json": '{"auths": {"quay.io": {"auth": "eDp5"}}, "psFormat": "x"}\n',
+    "/root/.config/containers/auth.json": '{"auths": {"quay.io": {"auth": "eDp5"}}}',
+    "/etc/containerd/config.toml": '# mine\nversion = 2\n[plugins]\n  [plugins."x"]\na = 1 # b\n',
+    "/etc/containerd/certs.d/quay.io/hosts.toml": (
+        'server = "https://quay.io"\n# mine\n'
+        '[host."https://mirror.example.com"]\n  skip_verify = true\n'
+    ),
+    "/etc/buildkit/buildkitd.toml": (
+        '[worker.oci]\n  gc = true\n[registry."docker.io"]\n  mirrors = [\n    "m", # mine\n  ]\n'
+    ),
+    "/etc/rancher/k3s/registries.yaml": "# mine\nmirrors:\n  docker.io:\n    endpoint: [https://m]\n",
+    "/etc/hosts": "127.0.0.1 localhost",
+}
+
+
+@pytest.fixture
+def lived_in(place: Place) -> Place:
+    """A node whose clients are configured already."""
+    for name, text in EXISTING.items():
+        place.write(name, text, 0o600 if "auth" in name else 0o640)
+    return place
+
+
+def test_absent_restores_byte_for_byte(lived_in: Place) -> None:
+    """Every file and folder is what it was, and nothing is left."""
+    before = lived_in.tree()
+    assert lived_in.use(host="2001:db8::1")["changed"]
+    assert lived_in.tree() != before
+    assert lived_in.restore()["changed"]
+    assert lived_in.tree() == before
+    assert not lived_in.restore()["changed"]
+
+
+def test_absent_leaves_an_empty_node_empty(place: Place) -> None:
+    """What was made is gone with its folders."""
+    before = place.tree()
+    place.use()
+    place.restore()
+    assert place.tree() == before
+
+
+def test_second_run_changes_nothing(lived_in: Place) -> None:
+    """Neither a file nor its time."""
+    lived_in.use()
+    before = lived_in.tree()
+    times = {path: path.stat().st_mtime_ns for path in lived_in.root.rglob("*")}
+    assert not lived_in.use()["changed"]
+    assert lived_in.tree() == before
+    assert {path: path.stat().st_mtime_ns for path in lived_in.root.rglob("*")} == times
+
+
+def test_check_mode_writes_nothing(lived_in: Place) -> None:
+    """It tells the files that would change."""
+    before = lived_in.tree()
+    told = lived_in.use(dry=True)
+    assert told["changed"]
+    assert "/etc/docker/daemon.json" in told["paths"]
+    assert lived_in.tree() == before
+
+
+def test_what_there_was_is_kept(lived_in: Place) -> None:
+    """Settings, comments and modes of others stay."""
+    lived_in.use()
+    daemon = json.loads(lived_in.read("/etc/docker/daemon.json"))
+    assert daemon == {"bip": "192.0.2.1/24", "registry-mirrors": [f"https://{PULL}", "https://m"]}
+    login = json.loads(lived_in.read("/root/.docker/config.json"))
+    assert login["auths"]["quay.io"] == {"auth": "eDp5"}
+    assert login["psFormat"] == "x"
+    assert EXISTING["/etc/containerd/config.toml"] in lived_in.read("/etc/containerd/config.toml")
+    buildkit = toml(lived_in.read("/etc/buildkit/buildkitd.toml"))
+    assert buildkit["worker"] == {"oci": {"gc": True}}
+    assert buildkit["registry"]["docker.io"]["mirrors"] == [PULL, "m"]
+    hosts = toml(lived_in.read("/etc/containerd/certs.d/quay.io/hosts.toml"))
+    assert list(hosts["host"]) == [f"https://{PULL}", "https://mirror.example.com"]
+    mode = (lived_in.root / "etc/docker/daemon.json").stat().st_mode
+    assert stat.S_IMODE(mode) == 0o640
+
+
+def test_another_registry_replaces_the_first(lived_in: Place) -> None:
+    """Nothing of the first one is left, and what there was before it still comes back."""
+    before = lived_in.tree()
+    lived_in.use()
+    lived_in.use(host="198.51.100.99", push_host="198.51.100.99")
+    found = lived_in.tree()
+    assert not [name for name, (content, _) in found.items() if PULL in name]
+    assert not [name for name, (content, _) in found.items() if PULL.encode() in content]
+    lived_in.restore()
+    assert lived_in.tree() == before
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_what_others_change_meanwhile_stays(lived_in: Place, again: bool) -> None:
+    """Only our part goes, from JSON and from TOML."""
+    lived_in.use()
+    daemon = json.loads(lived_in.read("/etc/docker/daemon.json"))
+    daemon["debug"] = True
+    daemon["registry-mirrors"].append("https://new")
+    lived_in.write("/etc/docker/daemon.json", json.dumps(daemon))
+    settings = lived_in.read("/etc/containerd/config.toml").replace("a = 1 # b", "a = 2 # b")
+    lived_in.write("/etc/containerd/config.toml", settings)
+    if again:
+        lived_in.use()
+        assert f"https://{PULL}" in lived_in.read("/etc/docker/daemon.json")
+    lived_in.restore()
+    left = json.loads(lived_in.read("/etc/docker/daemon.json"))
+    mirrors = ["https://m", "https://new"]
+    assert left == {"bip": "192.0.2.1/24", "registry-mirrors": mirrors, "debug": True}
+    expected = EXISTING["/etc/containerd/config.toml"].replace("a = 1", "a = 2")
+    assert lived_in.read("/etc/containerd/config.toml") == expected
+
+
+def test_our_own_file_changed_by_others_goes(place: Place) -> None:
+    """With a word on it."""
+    place.use("containers")
+    (name,) = [name for name in place.tree() if name.endswith("999-buildset-registry.conf")]
+    place.write(name, "# changed\n")
+    notes = place.restore()["notes"]
+    assert [note for note in notes if "changed by somebody else" in note]
+    assert name not in place.tree()
+
+
+BROKEN = {
+    "/etc/docker/daemon.json": ('{\n  "bip": 1,\n}', "line 3"),
+    "/root/.docker/config.json": ('{"auths": [', "line 1"),
+    "/root/.config/containers/auth.json": ('{"auths":\n\n oops}', "line 3"),
+    "/etc/containerd/config.toml": ("version = 2\n[plugins\n", "line 2"),
+    "/etc/containerd/certs.d/quay.io/hosts.toml": ("a = 1\n\n= 3\n", "line 3"),
+    "/etc/buildkit/buildkitd.toml": ("[registry.]\n", "line 1"),
+    "/etc/rancher/k3s/registries.yaml": ("mirrors:\n  a: [\n", "line"),
+    "/etc/containers/registries.conf": ("[[registry]]\nlocation=\n", "line 2"),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_broken_file_is_named_and_nothing_is_written(lived_in: Place, name: str) -> None:
+    """The error has the file and the line; no other file was written either."""
+    text, line = BROKEN[name]
+    lived_in.write(name, text)
+    before = lived_in.tree()
+    with pytest.raises(ClientError, match=line) as caught:
+        lived_in.use()
+    assert name in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert lived_in.tree() == before
