@@ -49,6 +49,11 @@ options:
       - Whether one endpoint on O(port) serves both. Then writes need the credentials there.
     type: bool
     default: false
+  proxy_port:
+    description:
+      - The TCP port of an HTTPS proxy for docker, through which docker gets the registry's images
+        by the names of all O(upstreams) but Docker Hub. Without it there is no such proxy.
+    type: int
   alias:
     description:
       - Another name that the certificate is valid for; V(zuul-jobs.buildset-registry) by default.
@@ -186,6 +191,11 @@ buildset_registry:
       description: The TCP port of the push endpoint.
       type: int
       sample: 5001
+    proxy_port:
+      description: The TCP port of the HTTPS proxy for docker.
+      type: int
+      returned: when O(proxy_port) is set
+      sample: 5002
     username:
       description: The user name for HTTP basic authentication.
       type: str
@@ -284,6 +294,8 @@ def up_arguments(params: dict) -> list:
             arguments += ["--" + name.replace("_", "-"), str(params[name])]
     for name in ("single_port", "anonymous_pull"):
         arguments.append("--" + ("" if params[name] else "no-") + name.replace("_", "-"))
+    proxy_port = params["proxy_port"]
+    arguments += ["--proxy-port", str(proxy_port)] if proxy_port else ["--no-proxy"]
     if params["allowed_networks"] == []:
         arguments.append("--allow-any-network")
     for network in params["allowed_networks"] or []:
@@ -351,6 +363,7 @@ def main() -> None:
             "port": {"type": "int"},
             "push_port": {"type": "int"},
             "single_port": {"type": "bool", "default": False},
+            "proxy_port": {"type": "int"},
             "alias": {"type": "str"},
             "upstreams": {"type": "list", "elements": "dict", "options": upstream},
             "anonymous_pull": {"type": "bool", "default": True},

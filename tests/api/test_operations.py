@@ -132,6 +132,7 @@ def test_the_log_as_json(harness: Harness) -> None:
         "user": None,
         "method": "GET",
         "path": BLOB,
+        "registry": None,
         "route": "end-2",
         "status": 200,
         "received": 0,

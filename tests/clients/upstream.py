@@ -23,7 +23,9 @@ from tests.clients.commands import run, wait_until
 from tests.clients.registry import trust
 
 ADDRESS = "192.0.2.2"
-NAMES = ("quay.io", "registry-1.docker.io")
+#: A registry that the one under test is not told of.
+OTHER = "other.example.org"
+NAMES = ("quay.io", "registry-1.docker.io", OTHER)
 _AUTH_NAME, _AUTH_PORT = "auth.example.org", 8443
 
 
@@ -93,9 +95,11 @@ def running(folder: Path) -> Iterator[Upstream]:
     with tokens.serving((ADDRESS, _AUTH_PORT), leaf, signer, password):
         upstream.start()
         try:
-            words = ["login", "--username", tokens.USER, "--password-stdin", "quay.io"]
-            with trust("quay.io", authority.cert_pem.bytes().decode()):
-                run("skopeo", *words, stdin=password)
+            words = ["login", "--username", tokens.USER, "--password-stdin"]
+            certificate = authority.cert_pem.bytes().decode()
+            with trust("quay.io", certificate), trust(OTHER, certificate):
+                for name in ("quay.io", OTHER):
+                    run("skopeo", *words, name, stdin=password)
                 yield upstream
         finally:
             upstream.stop()

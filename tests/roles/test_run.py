@@ -97,6 +97,18 @@ def test_one_port(desk: Desk) -> None:
     assert get(run.facts, login=True) == 200
 
 
+def test_proxy_for_docker(desk: Desk) -> None:
+    """The facts have its port as long as it is asked for."""
+    told = {"buildset_registry_proxy_port": free_port()}
+    plain = desk.role(ROLE, **told)
+    assert plain.facts, plain.output
+    assert "proxy_port" not in plain.facts
+    run = desk.role(ROLE, buildset_registry_docker_every_registry=True, **told)
+    assert run.facts, run.output
+    assert run.facts["proxy_port"] == told["buildset_registry_proxy_port"]
+    assert get(run.facts) == 200
+
+
 def test_changed_settings_restart_the_registry(desk: Desk) -> None:
     """Another port takes effect, and the credentials stay."""
     first = desk.role(ROLE)

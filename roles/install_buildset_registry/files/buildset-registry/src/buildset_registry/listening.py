@@ -41,6 +41,39 @@ def check_free(address: str, port: int, role: str) -> None:
             ) from None
 
 
+def open_listener(address: str, port: int) -> socket.socket:
+    """Listen without Granian, on IPv4 too where the address means every one."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    dual = address == str(IPv6Address(0)) and socket.has_dualstack_ipv6()
+    return socket.create_server((address, port), family=family, dualstack_ipv6=dual)
+
+
+class Reserved:
+    """A port of loopback that stays this user's until closed, for a listener that shares it."""
+
+    def __init__(self, address: str) -> None:
+        self._socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        self._socket.bind((address, 0))
+
+    @property
+    def port(self) -> int:
+        """The port's number."""
+        return int(self._socket.getsockname()[1])
+
+    def close(self) -> None:
+        """Give the port back."""
+        self._socket.close()
+
+
+def server_context(tls: Tls) -> ssl.SSLContext:
+    """Return what a listener shows that Granian does not serve: TLS 1.2 and 1.3, as there."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.load_cert_chain(tls.certificate, tls.key)
+    return context
+
+
 def checked_pair(tls: Tls, folder: Path) -> Tls:
     """Refuse what cannot be read or does not belong together; return it as Granian reads it."""
     for path in (tls.certificate, tls.key):
@@ -75,6 +108,7 @@ def _as_pkcs8(key: Path, folder: Path) -> Path:
         serialization.PrivateFormat.PKCS8,
         serialization.NoEncryption(),
     )
+    folder.mkdir(exist_ok=True)
     converted = folder / "server.key"
     converted.write_bytes(content)
     return converted

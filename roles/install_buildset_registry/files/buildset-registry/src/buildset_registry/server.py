@@ -11,7 +11,6 @@ import asyncio
 import logging
 import resource
 import signal
-from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TextIO
@@ -22,30 +21,13 @@ from granian.http import HTTP1Settings
 from granian.server.embed import Server
 
 from buildset_registry import __version__
-from buildset_registry.assembly import Guards, collection_rules, receiver
-from buildset_registry.auth.access import Role
-from buildset_registry.config import Config, Tls
+from buildset_registry.assembly import collection_rules
+from buildset_registry.composition import Listener, Proxying, listeners, proxying, share
+from buildset_registry.config import Config
 from buildset_registry.control import Control
 from buildset_registry.gc import Collector
-from buildset_registry.http.accesslog import AccessLog
-from buildset_registry.http.app import App
-from buildset_registry.http.asgi import Application
-from buildset_registry.http.context import Context, RequestLimits
-from buildset_registry.http.journal import Journal
-from buildset_registry.http.notices import Notices
-from buildset_registry.http.operations import Operations, Sources
-from buildset_registry.http.traffic import Traffic
-from buildset_registry.http.transfers import Transfers
 from buildset_registry.listening import check_free, checked_pair, every_address
 from buildset_registry.logs import configure, open_output
-from buildset_registry.notifications.events import Source
-from buildset_registry.notifications.webhook import Webhook
-from buildset_registry.pullthrough import PullThrough
-from buildset_registry.registry import Registry
-from buildset_registry.store.filesystem import FilesystemStore
-from buildset_registry.store.memory import MemoryStore
-from buildset_registry.upstream.client import UpstreamClient
-from buildset_registry.upstream.rules import Rules
 
 #: Connections that may wait to be accepted, and that may be served at once.
 _BACKLOG = 1024
@@ -70,45 +52,29 @@ async def _serve_until_signal(config: Config, output: TextIO) -> None:
     await serve(config, output, stop)
 
 
-@dataclass(frozen=True, slots=True)
-class _Listener:
-    name: str
-    address: str | None
-    port: int
-    app: Application
-    tls: Tls | None
-
-
-@dataclass(frozen=True, slots=True)
-class _Shared:
-    """What the endpoints share."""
-
-    guards: Guards
-    store: FilesystemStore | MemoryStore
-    pull_through: PullThrough
-    access_log: AccessLog
-    transfers: Transfers
-    webhooks: list[Webhook]
-
-
 async def serve(config: Config, output: TextIO, stop: asyncio.Event) -> None:
     """Serve until ``stop`` is set; then running requests end first, for a while."""
-    shared = _shared(config, output)
+    shared = share(config, output)
     interval = 0 if config.read_only else config.gc.interval
     collector = Collector(shared.store, collection_rules(config.gc), interval)
     control = Control(collector)
     private = TemporaryDirectory(prefix="buildset-registry-")
+    proxy: Proxying | None = None
     try:
         tls = checked_pair(config.tls, Path(private.name)) if config.tls else None
-        listeners = _listeners(config, shared, tls)
-        servers = [_server(listener) for listener in listeners]
+        proxy = proxying(config, shared, Path(private.name, "proxy"))
+        ends = listeners(config, shared, tls, proxy)
+        servers = [_server(listener) for listener in ends]
         configure(output, config.log)
-        ports = ", ".join(f"{item.name} on port {item.port}" for item in listeners)
-        _log.info("buildset-registry %s serves: %s", __version__, ports)
+        if proxy is not None:
+            await proxy.listen(tls)
+        _log.info("buildset-registry %s serves: %s", __version__, _told(ends, proxy))
         if isinstance(config.storage, Path):
             await control.listen(config.storage)
-        await _until_stopped(servers, stop, config.limits.shutdown_seconds)
+        await _until_stopped(servers, stop, config.limits.shutdown_seconds, proxy)
     finally:
+        if proxy is not None:
+            await proxy.close()
         await control.close()
         await collector.close()
         await asyncio.gather(*(webhook.close() for webhook in shared.webhooks))
@@ -119,13 +85,25 @@ async def serve(config: Config, output: TextIO, stop: asyncio.Event) -> None:
         shared.store.close()
 
 
-async def _until_stopped(servers: list[Server], stop: asyncio.Event, patience: int) -> None:
+def _told(ends: list[Listener], proxy: Proxying | None) -> str:
+    """Return what listens where; not what listens for the registry itself."""
+    ports = {end.name: end.port for end in ends if not end.reserved}
+    if proxy is not None:
+        ports["proxy"] = proxy.port
+    return ", ".join(f"{name} on port {port}" for name, port in ports.items())
+
+
+async def _until_stopped(
+    servers: list[Server], stop: asyncio.Event, patience: int, proxy: Proxying | None
+) -> None:
     serving = [asyncio.ensure_future(server.serve()) for server in servers]
     stopped = asyncio.ensure_future(stop.wait())
     await asyncio.wait([stopped, *serving], return_when=asyncio.FIRST_COMPLETED)
     if stopped.done():
         _log.info("stopping: running requests are finished first")
     stopped.cancel()
+    if proxy is not None:
+        proxy.proxy.refuse()
     for server in servers:
         server.stop()  # type: ignore[no-untyped-call]  # Granian leaves it unannotated
     running = (await asyncio.wait(serving, timeout=patience or None))[1]
@@ -136,71 +114,10 @@ async def _until_stopped(servers: list[Server], stop: asyncio.Event, patience: i
     await asyncio.gather(*serving, return_exceptions=bool(running))
 
 
-def _shared(config: Config, output: TextIO) -> _Shared:
-    guards = Guards(config)
-    client = UpstreamClient(Rules(config.upstreams))
-    store = _open_store(config)
-    ends = config.endpoints
-    first = ends.push or ends.single or ends.pull
-    source = Source(first.port if first else 0)
-    return _Shared(
-        guards,
-        store,
-        PullThrough(store, client, tag_seconds=config.pull_through.tag_seconds),
-        AccessLog(output, config.log.format),
-        Transfers(config.limits.uploads),
-        [Webhook(receiver(webhook), source) for webhook in config.notifications],
-    )
-
-
-def _listeners(config: Config, shared: _Shared, tls: Tls | None) -> list[_Listener]:
-    ends = config.endpoints
-    chosen = [(Role.PULL, ends.pull), (Role.PUSH, ends.push), (Role.SINGLE, ends.single)]
-    listeners, all_traffic = [], []
-    for role, endpoint in chosen:
-        if endpoint is None:
-            continue
-        traffic = Traffic(role.value)
-        all_traffic.append(traffic)
-        context = _context(config, shared, role)
-        notices = Notices([*shared.webhooks], context) if shared.webhooks else None
-        app = App(context, Journal(shared.access_log, traffic), notices)
-        listeners.append(_Listener(role.value, endpoint.address, endpoint.port, app, tls))
-    if config.metrics is not None:
-        counters, space = shared.pull_through.counters, shared.store.space
-        operations = Operations(
-            Sources(all_traffic, shared.transfers, counters, space, shared.webhooks)
-        )
-        address, port = config.metrics.address, config.metrics.port
-        listeners.append(_Listener("metrics", address, port, operations, None))
-    return listeners
-
-
-def _context(config: Config, shared: _Shared, role: Role) -> Context:
-    guard = shared.guards.guard(role)
-    through = None if role is Role.PUSH else shared.pull_through
-    push = config.endpoints.push or config.endpoints.single
-    return Context(
-        Registry(shared.store, through, sparse=config.sparse_images),
-        guard.policy,
-        guard.authenticator,
-        push.port if push else 0,
-        shared.store.space,
-        shared.transfers,
-        RequestLimits(config.read_only, config.limits.body_seconds),
-        config.absolute_urls,
-    )
-
-
-def _open_store(config: Config) -> FilesystemStore | MemoryStore:
-    if isinstance(config.storage, Path):
-        return FilesystemStore(config.storage, config.limits.free_bytes)
-    return MemoryStore()
-
-
-def _server(listener: _Listener) -> Server:
+def _server(listener: Listener) -> Server:
     address, tls = listener.address or every_address(), listener.tls
-    check_free(address, listener.port, listener.name)
+    if not listener.reserved:
+        check_free(address, listener.port, listener.name)
     return Server(
         listener.app,
         address,

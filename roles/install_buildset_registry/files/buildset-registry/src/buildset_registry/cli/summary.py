@@ -22,7 +22,7 @@ def usage(root: Path, facts: Facts, *, started: bool) -> str:
 
   pull    https://{pull}    read-only; what nobody pushed comes from upstream
   push    https://{push}    user {user}, password in {root / "password"}
-  cert    {root / "cert.pem"}
+{_proxy(facts)}  cert    {root / "cert.pem"}
   files   {root}
 
 Podman (buildah and skopeo take the same options):
@@ -59,6 +59,14 @@ def state(root: str, pid: int | None, facts: Facts | None, *, answers: bool) -> 
 def _address(facts: Facts, prefix: str) -> str:
     host, port = facts[f"{prefix}host"], facts[f"{prefix}port"]
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _proxy(facts: Facts) -> str:
+    """Return the line on the proxy for docker, where there is one."""
+    if "proxy_port" not in facts:
+        return ""
+    address = _address({"host": facts["host"], "port": facts["proxy_port"]}, "")
+    return f"  proxy   https://{address}    HTTPS proxy for dockerd, with the same user\n"
 
 
 def _root_option(root: Path) -> str:

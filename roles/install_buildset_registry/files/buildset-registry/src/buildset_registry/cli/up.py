@@ -21,6 +21,19 @@ _OPTIONS: tuple[tuple[str, dict[str, Any]], ...] = (
         "--single-port",
         {"action": argparse.BooleanOptionalAction, "help": "serve both endpoints on --port"},
     ),
+    (
+        "--proxy-port",
+        {"type": port, "metavar": "N", "help": "be an HTTPS proxy for docker on this port, too"},
+    ),
+    (
+        "--no-proxy",
+        {
+            "action": "store_const",
+            "const": 0,
+            "dest": "proxy_port",
+            "help": "be no proxy for docker (the default)",
+        },
+    ),
     ("--alias", {"metavar": "NAME", "help": "another name in the certificate"}),
     (
         "--anonymous-pull",
@@ -90,6 +103,7 @@ def run(arguments: argparse.Namespace) -> int:
         port=arguments.port,
         push_port=arguments.push_port,
         single_port=arguments.single_port,
+        proxy_port=arguments.proxy_port,
         alias=arguments.alias,
         upstreams=_read_upstreams(arguments.upstreams_file),
         anonymous_pull=arguments.anonymous_pull,

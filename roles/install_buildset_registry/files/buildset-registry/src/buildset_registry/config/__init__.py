@@ -6,19 +6,16 @@ no default. Relative paths are relative to the file's folder. Everything else in
 package takes values, not this tree; only ``server.py`` and ``instance/`` read it.
 """
 
+from buildset_registry.config.listening import Endpoint, Endpoints, Metrics, Proxy, Tls
 from buildset_registry.config.model import (
     DEFAULT_UPSTREAMS,
     Auth,
     Config,
-    Endpoint,
-    Endpoints,
     Gc,
     Limits,
     Log,
-    Metrics,
     PullThrough,
     Rule,
-    Tls,
     TokenServer,
     Upstream,
     Webhook,
@@ -35,6 +32,7 @@ __all__ = [
     "Limits",
     "Log",
     "Metrics",
+    "Proxy",
     "PullThrough",
     "Rule",
     "Tls",

@@ -8,6 +8,9 @@ from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Literal
 
+from buildset_registry.config.listening import Endpoints, Metrics, Proxy, Tls
+from buildset_registry.oci.names import DOCKER_HUB_NAMES
+
 Network = IPv4Network | IPv6Network
 
 #: Registries that are pulled through where the configuration names none.
@@ -51,37 +54,6 @@ class Upstream:
     def private(self) -> bool:
         """Whether pulling through needs a login: its credentials may see more than the public."""
         return self.username is not None and not self.public
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Endpoint:
-    """One listener."""
-
-    port: int
-    """TCP port."""
-
-    address: str | None = None
-    """Address to listen on; by default every address, IPv6 too where the host has it."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Endpoints:
-    """Where the registry listens: pull (read-only) and push, or one ``single`` port for both."""
-
-    pull: Endpoint | None = None
-    push: Endpoint | None = None
-    single: Endpoint | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tls:
-    """The server's certificate."""
-
-    certificate: Path
-    """PEM file: the certificate and what it was signed by."""
-
-    key: Path
-    """PEM file: its private key (PKCS#8, PKCS#1 or SEC 1), readable by the server only."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -192,17 +164,6 @@ class Log:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Metrics:
-    """The listener for operators: metrics and health, in plain HTTP, without a login."""
-
-    port: int
-    """TCP port."""
-
-    address: str = "127.0.0.1"
-    """Address to listen on."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Webhook:
     """A receiver of notifications, in distribution's envelope."""
 
@@ -277,7 +238,18 @@ class Config:
     gc: Gc = field(default_factory=Gc)
     log: Log = field(default_factory=Log)
     metrics: Metrics | None = None
+    proxy: Proxy | None = None
     notifications: tuple[Webhook, ...] = ()
     limits: Limits = field(default_factory=Limits)
     read_only: bool = False
     """Whether pushes and deletes are refused; what is pulled through is stored all the same."""
+
+    @property
+    def proxied(self) -> tuple[str, ...]:
+        """The registries that the proxy answers for itself."""
+        if self.proxy is None:
+            return ()
+        if self.proxy.registries is not None:
+            return self.proxy.registries
+        names = (upstream.name for upstream in self.upstreams)
+        return tuple(name for name in names if name.lower() not in DOCKER_HUB_NAMES)

@@ -53,7 +53,17 @@ def parse(tree: object, source: str, folder: Path) -> Config:
                 "http:// URL"
             )
     _check_gc(config.gc, source)
+    _check_proxy(config, source)
     return config
+
+
+def _check_proxy(config: Config, source: str) -> None:
+    if config.proxy is None:
+        return
+    if config.auth.htpasswd is None:
+        raise ConfigError(f"{source}: proxy lets users in by password; set auth.htpasswd")
+    if not all(0 < port < 65536 for port in config.proxy.ports):
+        raise ConfigError(f"{source}: proxy.ports must be ports from 1 to 65535")
 
 
 def _check_gc(gc: Gc, source: str) -> None:

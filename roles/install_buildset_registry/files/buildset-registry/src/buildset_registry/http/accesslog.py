@@ -10,10 +10,10 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Callable
-from typing import Literal, TextIO
+from collections.abc import Callable, Mapping
+from typing import Literal, Protocol, TextIO
 
-from buildset_registry.http.request import Request
+from buildset_registry.auth.access import Identity
 
 Format = Literal["text", "json"]
 
@@ -21,17 +21,53 @@ Format = Literal["text", "json"]
 _DELAY = 0.2
 
 
+class Asked(Protocol):
+    """What is logged of a request."""
+
+    @property
+    def method(self) -> str:
+        """The method."""
+
+    @property
+    def url(self) -> str:
+        """What it is for."""
+
+    @property
+    def registry(self) -> str:
+        """The registry that is meant; nothing where its path says it."""
+
+    @property
+    def route(self) -> str:
+        """The identifier of what takes it."""
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """Values by lower-case name."""
+
+    @property
+    def client(self) -> str:
+        """The client's address."""
+
+    @property
+    def identity(self) -> Identity:
+        """Who asks."""
+
+    @property
+    def received(self) -> int:
+        """Bytes of its body."""
+
+
 class AccessLog:
     """Collect lines and write them soon; ``flush`` at the end."""
 
     def __init__(self, output: TextIO, form: Format = "text") -> None:
         self._output = output
-        self._line: Callable[[str, Request, int, int, float], str] = _FORMATS[form]
+        self._line: Callable[[str, Asked, int, int, float], str] = _FORMATS[form]
         self._lines: list[str] = []
         self._second = 0
         self._stamp = ""
 
-    def add(self, request: Request, status: int, size: int, seconds: float) -> None:
+    def add(self, request: Asked, status: int, size: int, seconds: float) -> None:
         if not self._lines:
             asyncio.get_running_loop().call_later(_DELAY, self.flush)
         self._lines.append(self._line(self._now(), request, status, size, seconds))
@@ -51,23 +87,26 @@ class AccessLog:
         return self._stamp
 
 
-def _text(now: str, request: Request, status: int, size: int, seconds: float) -> str:
+def _text(now: str, request: Asked, status: int, size: int, seconds: float) -> str:
     user = _printable(request.identity.name or "-")
     agent = _printable(request.headers.get("user-agent", "-"))
     asked = f"{request.method} {_printable(request.url)}"
+    if registry := request.registry:
+        asked += f"?ns={_printable(registry)}"
     return (
         f"{request.client or '-'} {user} [{now}] "
         f'"{asked}" {status} {size} {seconds:.4f} "{agent}"\n'
     )
 
 
-def _json(now: str, request: Request, status: int, size: int, seconds: float) -> str:
+def _json(now: str, request: Asked, status: int, size: int, seconds: float) -> str:
     tree = {
         "time": now,
         "client": request.client or None,
         "user": request.identity.name,
         "method": request.method,
         "path": request.url,
+        "registry": request.registry or None,
         "route": request.route or None,
         "status": status,
         "received": request.received,
@@ -78,7 +117,7 @@ def _json(now: str, request: Request, status: int, size: int, seconds: float) ->
     return json.dumps(tree, separators=(",", ":")) + "\n"
 
 
-_FORMATS: dict[Format, Callable[[str, Request, int, int, float], str]] = {
+_FORMATS: dict[Format, Callable[[str, Asked, int, int, float], str]] = {
     "text": _text,
     "json": _json,
 }

@@ -121,8 +121,7 @@ class App:
     def _refuse_writing(self) -> None:
         """Raise ``Unsupported`` where this endpoint, or the registry for now, is read-only."""
         if self._context.policy.endpoint is Role.PULL:
-            port = self._context.push_port
-            raise Unsupported(f"this endpoint is read-only; push to port {port} of this registry")
+            raise Unsupported(f"this endpoint is read-only; {self._context.elsewhere}")
         if self._context.limits.read_only:
             raise Unsupported(
                 "this registry is read-only for now (read_only in its configuration); "

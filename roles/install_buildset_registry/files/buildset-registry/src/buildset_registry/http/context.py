@@ -30,7 +30,7 @@ class Context:
     registry: Registry
     policy: Policy
     authenticator: Authenticator
-    push_port: int
+    elsewhere: str
     """Where writing is possible, for the message of a read-only endpoint."""
 
     storage: Storage

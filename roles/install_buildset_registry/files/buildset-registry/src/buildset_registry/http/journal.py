@@ -3,8 +3,7 @@
 
 from __future__ import annotations
 
-from buildset_registry.http.accesslog import AccessLog
-from buildset_registry.http.request import Request
+from buildset_registry.http.accesslog import AccessLog, Asked
 from buildset_registry.http.traffic import Traffic
 
 
@@ -15,7 +14,7 @@ class Journal:
         self._access_log = access_log
         self.traffic = traffic
 
-    def add(self, request: Request, status: int, size: int, seconds: float) -> None:
+    def add(self, request: Asked, status: int, size: int, seconds: float) -> None:
         """Note a request that was answered with ``size`` bytes in so many seconds."""
         self._access_log.add(request, status, size, seconds)
         route = request.route

@@ -72,6 +72,16 @@ class Request:
         """The URL's path as the client wrote it."""
         return str(self._scope["path"])
 
+    @property
+    def registry(self) -> str:
+        """The registry that ``?ns=`` names; nothing where it names none."""
+        if not self._scope["query_string"]:
+            return ""
+        try:
+            return self.query.get("ns", "")
+        except NameInvalid:
+            return ""
+
     @cached_property
     def outside(self) -> Outside:
         """Where the client sees the registry."""

@@ -13,9 +13,12 @@ _SECONDS = 5.0
 
 
 def listeners(config: Config) -> list[Endpoint]:
-    """Return the endpoints that a configuration has."""
+    """Return the endpoints that a configuration has, the proxy among them."""
     ends = config.endpoints
-    return [end for end in (ends.pull, ends.push, ends.single) if end is not None]
+    found = [end for end in (ends.pull, ends.push, ends.single) if end is not None]
+    if config.proxy is not None:
+        found.append(Endpoint(port=config.proxy.port, address=config.proxy.address))
+    return found
 
 
 def answers(endpoint: Endpoint, trusted: Path | None, *, tls: bool) -> bool:
@@ -45,6 +48,7 @@ def _context(trusted: Path | None) -> ssl.SSLContext:
 
 
 def _speaks_http(connection: socket.socket) -> bool:
-    """Any status will do: a network that is not allowed gets 403, a push endpoint says 401."""
+    """Any status will do: a network that is not allowed gets 403, a push endpoint says 401,
+    a proxy 405."""
     connection.sendall(b"GET /v2/ HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
     return connection.recv(16).startswith(b"HTTP/1.")

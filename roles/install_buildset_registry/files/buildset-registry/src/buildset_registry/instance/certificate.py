@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The certificate: an authority that signs once and is forgotten, and the server's own.
+"""The certificate: an authority that signs once and is forgotten, and the servers' own.
 
 OpenSSL, Go and rustls all verify a chain of two; what jobs trust can sign nothing else, since the
 authority's key is never written (docs/decisions/0003). RFC 5280 asks for the extensions, and
@@ -24,25 +24,38 @@ _EARLY = timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True)
-class Pair:
-    """PEM texts: what to trust, what the server shows, and its key."""
+class Leaf:
+    """PEM texts: what a server shows, and its key."""
 
-    authority: bytes
     chain: bytes
     key: bytes = field(repr=False)
 
 
-def make_pair(names: Sequence[str]) -> Pair:
-    """Make an authority and a certificate of it for host names and IP addresses."""
-    authority_key = ec.generate_private_key(ec.SECP256R1())
-    server_key = ec.generate_private_key(ec.SECP256R1())
-    authority = _authority(authority_key)
-    server = _server(names, server_key, authority, authority_key)
-    pem = authority.public_bytes(serialization.Encoding.PEM)
-    return Pair(
-        authority=pem,
-        chain=server.public_bytes(serialization.Encoding.PEM) + pem,
-        key=server_key.private_bytes(
+@dataclass(frozen=True, slots=True)
+class Issued:
+    """What to trust, as PEM, and the servers' certificates in the order of what was asked for."""
+
+    authority: bytes
+    leaves: tuple[Leaf, ...]
+
+
+def issue(*servers: Sequence[str]) -> Issued:
+    """Make an authority, and a certificate of it for each list of host names and IP addresses."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    authority = _authority(key)
+    leaves = [_leaf(names, authority, key) for names in servers]
+    return Issued(authority.public_bytes(serialization.Encoding.PEM), tuple(leaves))
+
+
+def _leaf(
+    names: Sequence[str], authority: x509.Certificate, authority_key: ec.EllipticCurvePrivateKey
+) -> Leaf:
+    key = ec.generate_private_key(ec.SECP256R1())
+    server = _server(names, key, authority, authority_key)
+    certificates = [one.public_bytes(serialization.Encoding.PEM) for one in (server, authority)]
+    return Leaf(
+        chain=b"".join(certificates),
+        key=key.private_bytes(
             serialization.Encoding.PEM,
             serialization.PrivateFormat.PKCS8,
             serialization.NoEncryption(),

@@ -9,6 +9,8 @@
     ├── cert.pem           what clients trust: the certificate authority
     ├── server.pem         the server's certificate, then the authority's
     ├── server.key         0600
+    ├── proxy.pem         the same for the registries that the proxy for docker stands for
+    ├── proxy.key         0600
     ├── htpasswd           0600
     ├── password           0600, for ``--password-stdin``
     ├── token.key          0600
@@ -63,6 +65,14 @@ class Place:
     @property
     def key(self) -> Path:
         return self.root / "server.key"
+
+    @property
+    def proxy_certificate(self) -> Path:
+        return self.root / "proxy.pem"
+
+    @property
+    def proxy_key(self) -> Path:
+        return self.root / "proxy.key"
 
     @property
     def htpasswd(self) -> Path:

@@ -19,6 +19,7 @@ from buildset_registry.config import Config, parse
 from buildset_registry.errors import ConfigError
 from buildset_registry.instance.place import Place, read_file, write_file
 from buildset_registry.instance.settings import Names, Options, Tree, choose_names, configure
+from buildset_registry.proxy import certificate_names
 
 USER = "buildset"
 _BCRYPT_ROUNDS = 10
@@ -33,13 +34,17 @@ class Plan:
     tree: Tree
     config: Config
     changes: tuple[str, ...]
+    proxy_names: list[str]
+    """What the proxy's own certificate has to be good for; once there, it stays."""
+
     before: str | None = field(repr=False)
     """The text of the configuration file as it was."""
 
     def write(self, supervisor: str) -> None:
         """Make what is missing; what is there already stays."""
-        told = {"host": self.names.host, "alias": self.names.alias, "supervisor": supervisor}
-        text = json.dumps(told | {"certificate_names": self.names.all}, indent=1) + "\n"
+        told: Tree = {"host": self.names.host, "alias": self.names.alias, "supervisor": supervisor}
+        told |= {"certificate_names": self.names.all, "proxy_names": self.proxy_names}
+        text = json.dumps(told, indent=1) + "\n"
         if "certificate" in self.changes:
             self._write_certificate()
         if "credentials" in self.changes:
@@ -61,18 +66,22 @@ class Plan:
     def stamp(self) -> str:
         """Return what tells whether a running server is what would be started now."""
         parts = [_program_version().encode()]
-        tls = self.config.tls
-        files = [self.place.config, *((tls.certificate, tls.key) if tls else ())]
+        proxy = self.config.proxy
+        pairs = [pair for pair in (self.config.tls, proxy.tls if proxy else None) if pair]
+        files = [self.place.config, *(path for tls in pairs for path in (tls.certificate, tls.key))]
         parts += [path.read_bytes() for path in files if path.exists()]
         return hashlib.sha256(b"\0".join(parts)).hexdigest()
 
     def _write_certificate(self) -> None:
-        from buildset_registry.instance.certificate import make_pair
+        from buildset_registry.instance.certificate import issue
 
-        pair = make_pair(self.names.all)
-        write_file(self.place.key, pair.key, 0o600)
-        write_file(self.place.certificate, pair.chain)
-        write_file(self.place.authority, pair.authority)
+        place = self.place
+        issued = issue(self.names.all, *([self.proxy_names] if self.proxy_names else []))
+        files = [(place.key, place.certificate), (place.proxy_key, place.proxy_certificate)]
+        for leaf, (key, certificate) in zip(issued.leaves, files, strict=False):
+            write_file(key, leaf.key, 0o600)
+            write_file(certificate, leaf.chain)
+        write_file(place.authority, issued.authority)
 
     def _write_credentials(self) -> None:
         """Make a password and its hash; other users of the file stay."""
@@ -100,8 +109,9 @@ def make_plan(place: Place, options: Options) -> Plan:
     tree = _load(before, place.config)
     wanted = configure(tree, options)
     config = parse(wanted, str(place.config), place.root)
+    proxy_names = _proxy_names(place, config) or known.get("proxy_names", [])
     changes = []
-    if _needs_certificate(place, config, names, known):
+    if _needs_certificate(place, config, names, proxy_names, known):
         changes.append("certificate")
     if not _all_there((place.password, place.htpasswd, place.token_key)):
         changes.append("credentials")
@@ -113,6 +123,7 @@ def make_plan(place: Place, options: Options) -> Plan:
         tree=wanted,
         config=config,
         changes=tuple(changes),
+        proxy_names=proxy_names,
         before=before,
     )
 
@@ -137,6 +148,7 @@ def read_facts(place: Place) -> dict[str, Any] | None:
         "username": USER,
         "password": password.strip(),
         "cert": read_file(trusted),
+        **({"proxy_port": config.proxy.port} if config.proxy else {}),
     }
 
 
@@ -146,12 +158,30 @@ def read_supervisor(place: Place) -> str | None:
     return told if isinstance(told, str) else None
 
 
-def _needs_certificate(place: Place, config: Config, names: Names, known: dict[str, Any]) -> bool:
-    """Tell whether our own certificate is missing, or is for other names; a user's is not ours."""
+def _needs_certificate(
+    place: Place, config: Config, names: Names, proxy_names: list[str], known: dict[str, Any]
+) -> bool:
+    """Tell whether our own certificates are missing, or are for other names; a user's are not ours.
+
+    All are made at once, by an authority that is forgotten then.
+    """
     if config.tls is None or config.tls.certificate != place.certificate:
         return False
-    there = _all_there((place.authority, place.certificate, place.key))
-    return not there or known.get("certificate_names") != names.all
+    files = [place.authority, place.certificate, place.key]
+    if proxy_names:
+        files += [place.proxy_certificate, place.proxy_key]
+    wanted = (names.all, proxy_names)
+    return not _all_there(files) or wanted != (
+        known.get("certificate_names"),
+        known.get("proxy_names", []),
+    )
+
+
+def _proxy_names(place: Place, config: Config) -> list[str]:
+    """Return what our own certificate of the proxy is to be good for; nothing without one."""
+    if config.proxy is None or config.proxy.tls.certificate != place.proxy_certificate:
+        return []
+    return certificate_names(config.proxied)
 
 
 def _all_there(paths: Iterable[Path]) -> bool:

@@ -35,6 +35,9 @@ class Options:
     port: int | None = None
     push_port: int | None = None
     single_port: bool | None = None
+    proxy_port: int | None = None
+    """0: no proxy."""
+
     alias: str | None = None
     upstreams: Sequence[Mapping[str, Any]] | None = None
     anonymous_pull: bool | None = None
@@ -74,6 +77,7 @@ def configure(tree: Mapping[str, Any], options: Options) -> Tree:
     new.setdefault("storage", "data")
     new.setdefault("tls", {"certificate": "server.pem", "key": "server.key"})
     new["auth"] = _auth(new.get("auth") or {}, options)
+    _set_proxy(new, options)
     if options.upstreams is not None:
         new["upstreams"] = [dict(upstream) for upstream in options.upstreams]
     else:
@@ -117,6 +121,29 @@ def _endpoints(known: Mapping[str, Any], options: Options) -> Tree:
             "or --single-port for one endpoint that does both"
         )
     return {"pull": main, "push": push}
+
+
+def _set_proxy(tree: Tree, options: Options) -> None:
+    """Set the proxy for docker up, or remove it."""
+    if options.proxy_port == 0:
+        tree.pop("proxy", None)
+    if not options.proxy_port:
+        return
+    proxy = dict(tree.get("proxy") or {}, port=options.proxy_port)
+    for end in tree["endpoints"].values():
+        if end["port"] == options.proxy_port:
+            raise ConfigError(
+                f"port {options.proxy_port} is an endpoint's already; give another --proxy-port"
+            )
+    own = tree["tls"] is not None and tree["tls"].get("certificate") == "server.pem"
+    if own:
+        proxy.setdefault("tls", {"certificate": "proxy.pem", "key": "proxy.key"})
+    if "tls" not in proxy:
+        raise ConfigError(
+            "the registry's certificate is not its own, so it can make none for the proxy; set "
+            "proxy.tls in the configuration to one for the names of the other registries"
+        )
+    tree["proxy"] = proxy
 
 
 def _auth(known: Mapping[str, Any], options: Options) -> Tree:

@@ -31,7 +31,7 @@ _NAME_LENGTH = 255
 
 DOCKER_HUB = "docker.io"
 #: The names that clients use for Docker Hub: its API host, and its older web host.
-_DOCKER_HUB_NAMES = {DOCKER_HUB, "index.docker.io", "registry-1.docker.io"}
+DOCKER_HUB_NAMES = {DOCKER_HUB, "index.docker.io", "registry-1.docker.io"}
 
 
 class RepositoryName(str):
@@ -58,11 +58,11 @@ class RepositoryName(str):
         name = cls.parse(path)
         if namespace is not None:
             host = namespace.lower()
-            if host in _DOCKER_HUB_NAMES:
+            if host in DOCKER_HUB_NAMES:
                 return name
             return cls.parse(f"{host.replace(':', '__')}/{name}")
         first, _separator, rest = name.partition("/")
-        if rest and first in _DOCKER_HUB_NAMES:
+        if rest and first in DOCKER_HUB_NAMES:
             return cls(rest)
         return name
 
