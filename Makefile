@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 # Everything a user or a developer runs; what each tier of tests runs stands in noxfile.py.
 
-TIERS = lint types architecture tests reliability conformance interop clients documentation collection importer sanity roles molecule
+TIERS = lint types architecture tests reliability conformance interop clients smoke documentation collection importer sanity roles molecule
 CHECK = .venv/bin/python tools/tiers.py
 PLAYBOOK = ANSIBLE_ROLES_PATH=roles ANSIBLE_LOCALHOST_WARNING=false \
 	ANSIBLE_DISPLAY_SKIPPED_HOSTS=false ANSIBLE_CALLBACK_RESULT_FORMAT=yaml \
 	.venv/bin/ansible-playbook --inventory localhost, --connection local
 
-.PHONY: help run stop venv test soak lint docs locks clean
+.PHONY: help run stop venv test bench soak lint docs locks clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile | expand -t 16
@@ -30,6 +30,10 @@ test: venv ## Run every tier of tests, or some: make test TIERS="lint types"
 soak: venv ## Run the tests that take long
 	@tools/ensure-packages test
 	@$(CHECK) soak
+
+bench: venv ## Measure side by side with other registries: make bench ARGS="--size 64MiB"
+	@tools/ensure-packages bench
+	@.venv/bin/nox --session bench -- $(ARGS)
 
 lint: venv ## Check style, types and layers
 	@$(CHECK) lint types architecture

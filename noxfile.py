@@ -67,7 +67,7 @@ def types(session: nox.Session) -> None:
     """Check the types of the registry, of its tests and of the workshop's scripts."""
     install(session, "test", payload=True)
     session.run("mypy", PAYLOAD, CLIENTS)
-    session.run("mypy", "noxfile.py", "tools", "tests")
+    session.run("mypy", "noxfile.py", "tools", "tests", "bench")
 
 
 @nox.session(python=PYTHON)
@@ -139,6 +139,33 @@ def soak(session: nox.Session) -> None:
     install(session, "test")
     install_wheel(session)
     pytest(session, "tests/soak", "-rP")
+
+
+@nox.session(python=PYTHON)
+def bench(session: nox.Session) -> None:
+    """Measure the registry side by side with others; what stands after ``--`` are its options."""
+    prepare_bench(session)
+    session.run("python", "-m", "bench", *session.posargs)
+
+
+@nox.session(python=PYTHON)
+def smoke(session: nox.Session) -> None:
+    """Run the benchmark in small: each measure yields a figure."""
+    prepare_bench(session)
+    pytest(session, "tests/bench")
+
+
+def prepare_bench(session: nox.Session) -> None:
+    """Install this registry as the role does, and the peers that no package of the system has."""
+    install(session, "test")
+    install_wheel(session)
+    go_tools(session, "registry")
+    place = CACHE / "zuul-registry"
+    if not (place / "bin" / "zuul-registry").exists():
+        session.run("python", "-m", "venv", "--clear", str(place))
+        pip = [str(place / "bin" / "python"), "-m", "pip", "install", "--quiet"]
+        session.run(*pip, "--requirement", "requirements/zuul-registry.txt", external=True)
+    session.env["BENCH_ZUUL_REGISTRY"] = str(place / "bin" / "zuul-registry")
 
 
 @nox.session(python=PYTHON)
