@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from tests.roles.conftest import MakeDesk
 from tests.roles.harness import Desk, free_port, get
@@ -107,6 +108,21 @@ def test_proxy_for_docker(desk: Desk) -> None:
     assert run.facts, run.output
     assert run.facts["proxy_port"] == told["buildset_registry_proxy_port"]
     assert get(run.facts) == 200
+
+
+def test_how_long_tags_hold(desk: Desk) -> None:
+    """A number of seconds is asked for, 0 among them; without one a tag holds for ever."""
+    for seconds in (600, 0):
+        run = desk.role(ROLE, buildset_registry_tag_seconds=seconds)
+        assert run.facts, run.output
+        assert configuration(desk)["pull_through"] == {"tag_seconds": seconds}
+    assert desk.role(ROLE).facts
+    assert "pull_through" not in configuration(desk)
+
+
+def configuration(desk: Desk) -> Any:
+    """Read what the registry is configured with."""
+    return yaml.safe_load(Path(desk.variables["buildset_registry_root"], "config.yaml").read_text())
 
 
 def test_changed_settings_restart_the_registry(desk: Desk) -> None:

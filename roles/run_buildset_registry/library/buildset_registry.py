@@ -100,6 +100,12 @@ options:
       - The networks that may use the registry, in CIDR notation. By default every network may.
     type: list
     elements: str
+  tag_seconds:
+    description:
+      - For how many seconds a tag that was pulled through holds before upstream is asked about it
+        again; V(0) asks for each pull, V(forever) never.
+    type: str
+    default: forever
   log_dir:
     description: The folder of the log; C(log) below O(root) by default.
     type: path
@@ -294,6 +300,7 @@ def up_arguments(params: dict) -> list:
             arguments += ["--" + name.replace("_", "-"), str(params[name])]
     for name in ("single_port", "anonymous_pull"):
         arguments.append("--" + ("" if params[name] else "no-") + name.replace("_", "-"))
+    arguments += ["--tag-seconds", params["tag_seconds"]]
     proxy_port = params["proxy_port"]
     arguments += ["--proxy-port", str(proxy_port)] if proxy_port else ["--no-proxy"]
     if params["allowed_networks"] == []:
@@ -368,6 +375,7 @@ def main() -> None:
             "upstreams": {"type": "list", "elements": "dict", "options": upstream},
             "anonymous_pull": {"type": "bool", "default": True},
             "allowed_networks": {"type": "list", "elements": "str"},
+            "tag_seconds": {"type": "str", "default": "forever"},
             "log_dir": {"type": "path"},
             "supervisor": {
                 "type": "str",

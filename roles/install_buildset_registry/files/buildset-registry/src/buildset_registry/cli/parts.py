@@ -78,6 +78,14 @@ def port(text: str) -> int:
     return int(text)
 
 
+def seconds(text: str) -> int | str:
+    if text == "forever":
+        return text
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a number of seconds nor forever")
+    return int(text)
+
+
 def say(text: str) -> None:
     sys.stdout.write(f"{text}\n")
 

@@ -8,7 +8,16 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from buildset_registry.cli.parts import add_command, add_json, add_root, path, port, say, say_json
+from buildset_registry.cli.parts import (
+    add_command,
+    add_json,
+    add_root,
+    path,
+    port,
+    say,
+    say_json,
+    seconds,
+)
 from buildset_registry.cli.summary import usage
 from buildset_registry.errors import ConfigError
 
@@ -64,6 +73,14 @@ _OPTIONS: tuple[tuple[str, dict[str, Any]], ...] = (
             "help": "the registries to pull through from, as YAML or JSON; - reads standard input",
         },
     ),
+    (
+        "--tag-seconds",
+        {
+            "type": seconds,
+            "metavar": "N",
+            "help": "for how long a tag of an upstream holds; forever, which is the default",
+        },
+    ),
     ("--log-dir", {"type": path, "metavar": "DIR", "help": "the folder of the log"}),
     (
         "--supervisor",
@@ -108,6 +125,7 @@ def run(arguments: argparse.Namespace) -> int:
         upstreams=_read_upstreams(arguments.upstreams_file),
         anonymous_pull=arguments.anonymous_pull,
         allowed_networks=arguments.networks,
+        tag_seconds=arguments.tag_seconds,
         log_dir=arguments.log_dir,
         supervisor=arguments.supervisor,
     )

@@ -22,6 +22,7 @@ from buildset_registry.errors import ConfigError
 DEFAULT_ALIAS = "zuul-jobs.buildset-registry"
 PORT = 5000
 PUSH_PORT = 5001
+FOREVER = "forever"
 
 Tree = dict[str, Any]
 _HOST_NAME = re.compile(r"(?!-)[A-Za-z0-9._-]{1,253}")
@@ -42,6 +43,9 @@ class Options:
     upstreams: Sequence[Mapping[str, Any]] | None = None
     anonymous_pull: bool | None = None
     allowed_networks: Sequence[str] | None = None
+    tag_seconds: int | str | None = None
+    """For how many seconds a tag that was pulled through holds, or FOREVER."""
+
     log_dir: Path | None = None
     supervisor: str = "auto"
 
@@ -78,6 +82,7 @@ def configure(tree: Mapping[str, Any], options: Options) -> Tree:
     new.setdefault("tls", {"certificate": "server.pem", "key": "server.key"})
     new["auth"] = _auth(new.get("auth") or {}, options)
     _set_proxy(new, options)
+    _set_tag_seconds(new, options.tag_seconds)
     if options.upstreams is not None:
         new["upstreams"] = [dict(upstream) for upstream in options.upstreams]
     else:
@@ -144,6 +149,18 @@ def _set_proxy(tree: Tree, options: Options) -> None:
             "proxy.tls in the configuration to one for the names of the other registries"
         )
     tree["proxy"] = proxy
+
+
+def _set_tag_seconds(tree: Tree, seconds: int | str | None) -> None:
+    """Set how long tags hold; for ever is what the configuration says by saying nothing."""
+    if seconds is None:
+        return
+    pull_through = dict(tree.pop("pull_through", None) or {})
+    pull_through.pop("tag_seconds", None)
+    if seconds != FOREVER:
+        pull_through["tag_seconds"] = seconds
+    if pull_through:
+        tree["pull_through"] = pull_through
 
 
 def _auth(known: Mapping[str, Any], options: Options) -> Tree:
