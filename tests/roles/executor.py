@@ -115,7 +115,7 @@ class Job:
         return path
 
     def run(self, *tasks: dict[str, Any], **variables: Any) -> Run:
-        """Run a playbook of these tasks, with the job's variables, at the verbosity -vvv."""
+        """Run a playbook of these tasks, and read the facts that they leave."""
         keep = {
             "ansible.builtin.copy": {
                 "content": "{{ buildset_registry | default(none) | to_json }}",
@@ -124,8 +124,12 @@ class Job:
             },
             "no_log": True,
         }
-        inventory = self.inventory({**self.desk.variables, **variables})
         playbook = self.desk.write("job.yml", [{"hosts": "all", "tasks": [*tasks, keep]}])
+        return self.play(playbook, **variables)
+
+    def play(self, playbook: Path, **variables: Any) -> Run:
+        """Run a playbook, with the job's variables, at the verbosity -vvv."""
+        inventory = self.inventory({**self.desk.variables, **variables})
         given, self.desk.variables = self.desk.variables, {}
         try:
             run = self.desk.playbook(playbook, "-i", str(inventory), "-vvv")

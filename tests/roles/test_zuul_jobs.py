@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The jobs of ``zuul.d``, loaded by Zuul's own loader, and their playbooks, run as Zuul does."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.roles.conftest import MakeDesk
+from tests.roles.executor import PLUGINS, Job
+from tests.roles.harness import REPOSITORY, environment_with, get
+
+LOADER = Path(__file__).with_name("zuul_tenant.py")
+NODE = {"nodes": [{"name": "node", "label": "debian-12"}]}
+BASE = [
+    {"pipeline": {"name": "check", "manager": "independent", "trigger": {}}},
+    {"job": {"name": "base", "parent": None, "post-run": "playbooks/logs.yaml", "nodeset": NODE}},
+]
+#: What docs/how-to/zuul.rst shows.
+APP = REPOSITORY / "docs" / "examples" / "zuul.yaml"
+PLAYBOOKS = {
+    "buildset-registry": {"pre_run": "start", "run": "serve", "post_run": "stop"},
+    "buildset-registry-consumer": {"pre_run": "use", "run": "used", "post_run": "restore"},
+}
+
+Load = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture
+def load(tmp_path: Path) -> Load:
+    """Load a tenant whose projects are its configuration, this repository, and an application."""
+    python = environment_with("zuul==14.3.0") / "bin" / "python"
+    shutil.copytree(REPOSITORY / "zuul.d", tmp_path / "buildset" / "registry" / "zuul.d")
+    for project in ("tenant-config", "app"):
+        (tmp_path / project / "zuul.d").mkdir(parents=True)
+    (tmp_path / "tenant-config" / "zuul.d" / "base.yaml").write_text(yaml.safe_dump(BASE))
+    (tmp_path / "app" / "zuul.d" / "app.yaml").write_text(APP.read_text())
+
+    def run(ours: str | None = None) -> dict[str, Any]:
+        if ours is not None:
+            (tmp_path / "buildset" / "registry" / "zuul.d" / "jobs.yaml").write_text(ours)
+        words = [str(python), str(LOADER), str(tmp_path)]
+        done = subprocess.run(words, capture_output=True, text=True, timeout=110)
+        assert done.returncode == 0, done.stderr
+        return dict(json.loads(done.stdout))
+
+    return run
+
+
+def test_a_tenant_loads_and_inherits_them(load: Load) -> None:
+    """Zuul takes them; what inherits keeps the playbooks that it does not replace."""
+    told = load()
+    assert told["errors"] == []
+    built = told["jobs"]["build-images"]
+    assert [play["path"] for play in built["pre_run"]] == ["playbooks/zuul/start.yml"]
+    assert [(play["project"], play["path"]) for play in built["run"]] == [
+        ("app", "playbooks/build.yaml")
+    ]
+    tested = told["jobs"]["test-images"]
+    assert [play["path"] for play in tested["pre_run"]] == ["playbooks/zuul/use.yml"]
+    # The base job's own comes last, which collects the logs.
+    paths = [play["path"] for play in built["post_run"]]
+    assert paths == ["playbooks/zuul/stop.yml", "playbooks/logs.yaml"]
+
+
+@pytest.mark.parametrize("name", PLAYBOOKS)
+def test_playbooks_are_there_and_find_their_roles(load: Load, name: str) -> None:
+    """Each playbook is a file here, and Zuul gives it the roles of this repository."""
+    job = load()["jobs"][name]
+    for phase, expected in PLAYBOOKS[name].items():
+        own = [play for play in job[phase] if play["project"] == "buildset/registry"]
+        assert [play["path"] for play in own] == [f"playbooks/zuul/{expected}.yml"]
+        for play in own:
+            assert (REPOSITORY / play["path"]).is_file()
+            assert "git.example.org/buildset/registry" in play["roles"]
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "said"),
+    [
+        ("pre-run:", "prerun:", "extra keys not allowed"),
+        ("name: buildset-registry\n", "name: another\n", "Job buildset-registry not defined"),
+        ("    post-run: playbooks/zuul/stop.yml", "    post-run: [[stop]]", "post-run"),
+    ],
+)
+def test_zuul_says_what_is_wrong(load: Load, right: str, wrong: str, said: str) -> None:
+    """A slip of the pen does not get past the loader."""
+    ours = (REPOSITORY / "zuul.d" / "jobs.yaml").read_text()
+    assert right in ours
+    errors = load(ours.replace(right, wrong, 1))["errors"]
+    assert any(said in error for error in errors), errors
+
+
+@pytest.fixture
+def checkout(clone: Path) -> Path:
+    """Add what Zuul adds to a part of a checkout: the folder of the playbooks that a job names."""
+    subprocess.run(["git", "-C", clone, "sparse-checkout", "add", "playbooks/zuul"], check=True)
+    return clone
+
+
+@pytest.mark.parametrize("version", PLUGINS)
+def test_registry_from_start_to_end(make_desk: MakeDesk, checkout: Path, version: str) -> None:
+    """It serves between the first playbook and the last, and the job pauses for others."""
+    job = Job(make_desk(version), checkout, version)
+    playbooks = checkout / "playbooks" / "zuul"
+    started = job.play(playbooks / "start.yml")
+    assert started.code == 0, started.output
+    facts = job.returned["secret_data"]["buildset_registry"]
+    assert get(facts) == 200
+    assert job.returned["data"]["zuul"]["pause"] is True
+    served = job.play(playbooks / "serve.yml")
+    assert f"push to {facts['push_host']}:{facts['push_port']}" in served.output
+    assert get(facts, "push_", login=True) == 200
+    stopped = job.play(playbooks / "stop.yml")
+    assert stopped.code == 0, stopped.output
+    assert not Path(job.desk.variables["buildset_registry_root"]).exists()
+    assert (job.desk.home / "zuul-output/logs/buildset-registry/registry.log").read_text()
+    assert facts["password"] not in job.output
+
+
+@pytest.mark.parametrize("version", PLUGINS)
+def test_registry_of_a_parent(make_desk: MakeDesk, checkout: Path, version: str) -> None:
+    """A job below another one uses its registry, starts none, and has nothing to pause for."""
+    parent = Job(make_desk(version), checkout, version)
+    playbooks = checkout / "playbooks" / "zuul"
+    parent.play(playbooks / "start.yml")
+    child = Job(make_desk(version), checkout, version)
+    given = parent.returned["secret_data"]
+    for name in ("start", "serve", "stop"):
+        run = child.play(playbooks / f"{name}.yml", **given)
+        assert run.code == 0, run.output
+    assert not child.results.read_text()
+    assert get(given["buildset_registry"]) == 200
+    assert given["buildset_registry"]["password"] not in child.output
+
+
+@pytest.mark.parametrize("version", PLUGINS)
+def test_what_is_missing_is_named(make_desk: MakeDesk, checkout: Path, version: str) -> None:
+    """A registry wants a node; a consumer wants a registry."""
+    job = Job(make_desk(version), checkout, version, host="localhost")
+    playbooks = checkout / "playbooks" / "zuul"
+    refused = job.play(playbooks / "start.yml")
+    assert refused.code != 0
+    assert "give the job a nodeset" in refused.output
+    refused = job.play(playbooks / "use.yml")
+    assert refused.code != 0
+    assert "name one that inherits from buildset-registry under dependencies" in refused.output
