@@ -181,6 +181,7 @@ def molecule(session: nox.Session) -> None:
         "LAB_OWNER": "" if session.posargs else str(os.getpid()),
         "LAB_PYTHON": python,
         "LAB_WHEELS": folder,
+        "PYTHONPATH": str(Path(CLIENTS).parent.resolve()),
     }
     session.run("molecule", *(session.posargs or ["test", "--all"]), env=environment)
 

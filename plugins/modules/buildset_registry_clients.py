@@ -95,6 +95,15 @@ options:
     description: Whether the system's store of certificates is to trust the registry.
     type: bool
     default: true
+  canary:
+    description:
+      - Whether an image that exists nowhere else is pushed, pulled through every client that the
+        node has, and removed again.
+      - A client that does not get it fails the module, and the error names the layer at fault,
+        which is the name, the network, TLS, the credentials, the configuration, or that the client
+        has asked the public registry.
+    type: bool
+    default: false
   restart_commands:
     description: The commands that restart daemons that are no services, by client.
     type: dict
@@ -136,6 +145,12 @@ clients:
   elements: str
   returned: success
   sample: [containers, docker, buildx]
+tried:
+  description: The programs through which the canary was pulled.
+  type: list
+  elements: str
+  returned: success
+  sample: [podman, skopeo, docker]
 paths:
   description: The files that were changed, or would be.
   type: list
@@ -203,6 +218,7 @@ ARGUMENTS = {
         ],
     },
     "system_trust": {"type": "bool", "default": True},
+    "canary": {"type": "bool", "default": False},
     "restart_commands": {"type": "dict", "default": {}},
 }
 
@@ -220,6 +236,7 @@ def run_module() -> None:
         clients=given["clients"],
         store=given["system_trust"],
         commands=given["restart_commands"],
+        canary=given["canary"],
         dry=module.check_mode,
     )
     try:

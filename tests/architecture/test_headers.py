@@ -31,7 +31,7 @@ def licence(name: str) -> str:
 
 def expected(name: str) -> str:
     """Return the licence a file should have: modules are under the one that ansible-test wants."""
-    is_module = name.startswith("plugins/") or "/library/" in name
+    is_module = name.startswith("plugins/modules/") or "/library/" in name
     return "GPL-3.0-or-later" if is_module else "Apache-2.0"
 
 

@@ -30,6 +30,13 @@ def test_modules_of_roles_are_those_of_the_collection(path: Path) -> None:
     assert path.read_bytes() == (PLUGINS / path.name).read_bytes()
 
 
+def test_collection_has_the_working_code_of_roles() -> None:
+    """Each file of a role's module_utils has a link among the collection's."""
+    files = {path.resolve() for path in ROLES.glob("*/module_utils/**/*.py")}
+    links = (REPOSITORY / "plugins" / "module_utils").rglob("*.py")
+    assert {path.resolve() for path in links if path.is_symlink()} == files
+
+
 def test_collection_and_program_have_one_version() -> None:
     """They are released together."""
     program = re.search(r'__version__ = "(.*)"', (PROGRAM / "__init__.py").read_text())

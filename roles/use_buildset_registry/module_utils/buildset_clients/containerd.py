@@ -40,7 +40,7 @@ def edits(node: Node, wanted: Wanted, major: int) -> list[Edit]:
 def configured_folder(tree: dict[str, Any]) -> str:
     """Tell the folder that a configuration names, the first of several; nothing if none."""
     named = tomltext.get(tree, _images(tree)).get(_PATH) or ""
-    return str(named).split(":")[0]
+    return str(named).partition(":")[0]
 
 
 def _images(tree: dict[str, Any]) -> list[str]:

@@ -44,17 +44,18 @@ def trust(client: str, folder: str, registry: Registry) -> list[Edit]:
 
 def registries(node: Node) -> list[dict[str, Any]]:
     """Return what the node has set for registries, less what is ours; the last wins."""
+    return [one for path, one in entries(node) if path.name != NAME]
+
+
+def entries(node: Node) -> list[tuple[Path, dict[str, Any]]]:
+    """Return what is set for registries, and the file that says it, in the order of reading."""
     paths = [node.real("/etc/containers/registries.conf")]
     homes = [f"{node.me.home}/.config/containers"]
     if not node.is_root and node.exists(f"{homes[0]}/registries.conf"):
         paths = [node.real(f"{homes[0]}/registries.conf")]
     for folder in ["/etc/containers", *([] if node.is_root else homes)]:
         paths += sorted(node.real(f"{folder}/registries.conf.d").glob("*.conf"))
-    found = []
-    for path in paths:
-        if path.name != NAME:
-            found += _registries(path)
-    return found
+    return [(path, one) for path in paths for one in _registries(path)]
 
 
 def _registries(path: Path) -> list[dict[str, Any]]:

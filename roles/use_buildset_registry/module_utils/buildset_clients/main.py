@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from . import ledger, plan
+from . import ledger, plan, proof
 from .applying import Applying, Outcome
 from .daemons import Daemons
 from .errors import ClientError
@@ -29,6 +29,9 @@ class Order:
 
     commands: Mapping[str, str] = field(default_factory=dict)
     """How to restart daemons, by client."""
+
+    canary: bool = False
+    """Whether the clients are tried afterwards."""
 
     dry: bool = False
     """Whether nothing is written."""
@@ -62,7 +65,9 @@ def use(order: Order, what: Wanted, node: Node | None = None) -> dict[str, Any]:
     edits = plan.edits(node, what, clients, daemons, order.store)
     applying = Applying(node, Ledger(ledger.folder(node)))
     outcome = applying.plan(edits)
-    return {"clients": clients, **_carry_out(order, applying, outcome, daemons)}
+    result = {"clients": clients, **_carry_out(order, applying, outcome, daemons)}
+    tried = proof.prove(node, what, clients) if order.canary and not order.dry else []
+    return {**result, "tried": tried}
 
 
 def restore(order: Order, node: Node | None = None) -> dict[str, Any]:
@@ -71,7 +76,7 @@ def restore(order: Order, node: Node | None = None) -> dict[str, Any]:
     applying = Applying(node, Ledger(ledger.folder(node)))
     outcome = applying.plan([])
     daemons = Daemons(node, order.commands)
-    return {"clients": [], **_carry_out(order, applying, outcome, daemons)}
+    return {"clients": [], "tried": [], **_carry_out(order, applying, outcome, daemons)}
 
 
 def _carry_out(

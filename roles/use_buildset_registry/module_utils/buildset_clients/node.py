@@ -59,8 +59,11 @@ class Node:
         return self.root / path.lstrip("/")
 
     def exists(self, path: str) -> bool:
-        """Tell whether the node has a file or folder."""
-        return self.real(path).exists()
+        """Tell whether the node has a file or folder that can be seen."""
+        try:
+            return self.real(path).exists()
+        except PermissionError:
+            return False
 
     def program(self, name: str) -> str | None:
         """Find a program."""

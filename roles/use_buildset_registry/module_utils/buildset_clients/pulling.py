@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Pulling the canary through each client that the node really has, by its public names."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from . import containerd, tomltext
+from .canary import Image, digest_of
+from .node import Node
+from .registry import DOCKER_HUB, Namespace
+
+_SECONDS = 60
+_SPACE = "buildset-registry-canary"
+
+
+class PullError(Exception):
+    """A client that did not get the canary; the words are the client's own."""
+
+
+@dataclass(frozen=True)
+class Client:
+    """A program, and the configuration that it goes by."""
+
+    program: str
+    family: str
+    path: str
+    daemon: bool = False
+    hub_only: bool = False
+
+    def takes(self, namespace: Namespace) -> bool:
+        """Tell whether it can have a mirror for the registry."""
+        return namespace.name == DOCKER_HUB or not self.hub_only
+
+    def run(self, *words: str) -> bytes:
+        """Run it; its last line where it fails."""
+        try:
+            done = subprocess.run(
+                [self.path, *words],
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                timeout=_SECONDS,
+                check=False,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise PullError(f"it takes longer than {_SECONDS} s") from error
+        if done.returncode != 0:
+            raise PullError(done.stderr.decode("utf-8", "replace").strip())
+        return done.stdout
+
+
+def clients(node: Node, configured: Sequence[str]) -> list[Client]:
+    """Tell the clients that can be tried: programs that are there, daemons that answer."""
+    known = [
+        ("podman", "containers", False, False),
+        ("buildah", "containers", False, False),
+        ("skopeo", "containers", False, False),
+        ("docker", "docker", True, True),
+        ("ctr", "containerd", True, False),
+    ]
+    found = []
+    for program, family, daemon, hub_only in known:
+        path = node.program(program)
+        if path and family in configured:
+            client = Client(program, family, path, daemon, hub_only)
+            if not daemon or _answers(client):
+                found.append(client)
+    return found
+
+
+def _answers(client: Client) -> bool:
+    words = ["info"] if client.program == "docker" else ["version"]
+    try:
+        client.run(*words)
+    except PullError:
+        return False
+    return True
+
+
+def pull(client: Client, node: Node, image: Image, namespaces: Sequence[Namespace]) -> None:
+    """Pull the canary by all names, compare it, and forget it; PullError if it is another one."""
+    names = [image.name(namespace) for namespace in namespaces]
+    if client.program == "skopeo":
+        expected = image.digest
+        got = [digest_of(client.run("inspect", "--raw", f"docker://{name}")) for name in names]
+    elif client.program == "docker":
+        expected, got = image.digest, [_docker(client, name) for name in names]
+    elif client.program == "ctr":
+        expected, got = image.digest, _ctr(client, node, names)
+    else:
+        expected, got = image.identity, _storage(client, names)
+    for digest in got:
+        if digest != expected:
+            raise PullError(f"it got {digest or 'nothing'} instead of {expected}")
+
+
+def _storage(client: Client, names: list[str]) -> list[str]:
+    """podman takes several names at once, which buildah does not."""
+    if client.program == "podman":
+        told = client.run("pull", "--quiet", *names).decode().split()
+    else:
+        always = ["pull", "--policy", "always", "--quiet"]
+        told = [client.run(*always, name).decode().strip() for name in names]
+    client.run("rmi", *names)
+    return [f"sha256:{identity}" for identity in told]
+
+
+def _docker(client: Client, name: str) -> str:
+    client.run("pull", "--quiet", name)
+    told = client.run("image", "inspect", "--format", "{{index .RepoDigests 0}}", name)
+    client.run("rmi", name)
+    return told.decode().strip().rpartition("@")[2]
+
+
+def _ctr(client: Client, node: Node, names: list[str]) -> list[str]:
+    """ctr 1 does not read the daemon's configuration: it is told the folder that is named there."""
+    space = ["--namespace", _SPACE]
+    for name in names:
+        client.run(*space, "content", "fetch", "--hosts-dir", hosts_folder(node), name)
+    lines = client.run(*space, "images", "list").decode().splitlines()[1:]
+    client.run(*space, "images", "rm", "--sync", *names)
+    client.run("namespaces", "rm", _SPACE)
+    found = {line.split()[0]: line.split()[2] for line in lines}
+    return [found.get(name, "") for name in names]
+
+
+def hosts_folder(node: Node) -> str:
+    """Tell where containerd has its hosts.toml files."""
+    path = "/etc/containerd/config.toml"
+    content = node.real(path).read_bytes() if node.exists(path) else None
+    return containerd.configured_folder(tomltext.load(content, path)) or "/etc/containerd/certs.d"
+
+
+def machine() -> str:
+    """Tell the node's architecture as images name it."""
+    name = os.uname().machine
+    return {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm"}.get(name, name)

@@ -1,0 +1,197 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which image each client gets by each public name, told by digest.
+
+The names are pushed to the registry of the buildset and to the public one, as other images. The
+facts of the registry come by standard input; the table goes to standard output and to the reports.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from buildset_clients import main as roles
+from buildset_clients.canary import Image, Pushing
+from buildset_clients.registry import Registry
+
+from tests.lab.__main__ import FOLDER
+from tests.lab.keeper import REPOSITORY
+from tests.lab.lab import Lab
+from tests.use.public import ADDRESS, HOST, PUBLIC
+
+TABLE = REPOSITORY / "build" / "reports" / "use.txt"
+NAMES = (
+    "docker.io/library/app",
+    "docker.io/org/app",
+    "quay.io/org/app",
+    "registry.example.com/org/app",
+)
+#: Of every run its own: what was pulled through stays what it was.
+PUSHED, PUBLISHED = (f"{word}-{os.getpid()}" for word in ("pushed", "published"))
+STORAGE = (
+    "{0} pull -q {1} >/dev/null && podman image inspect --format '{{{{.Digest}}}}' {1}; "
+    "{0} rmi -f {1} >/dev/null"
+)
+DOCKER = (
+    "docker pull -q {1} >/dev/null && docker image inspect --format "
+    "'{{{{index .RepoDigests 0}}}}' {1} | cut -d@ -f2; docker rmi -f {1} >/dev/null"
+)
+SKOPEO = (
+    "skopeo inspect --raw docker://{1} >/tmp/$(id -u).raw && "
+    "echo sha256:$(sha256sum </tmp/$(id -u).raw | cut -c-64)"
+)
+CTR = (
+    "ctr images pull --hosts-dir /etc/containerd/certs.d --snapshotter native {1} >/dev/null && "
+    "ctr images ls name=={1} | grep -o sha256:[0-9a-f]*; ctr images rm --sync {1} >/dev/null"
+)
+#: What a client is called, who runs it, and the command that prints the digest of what it gets.
+CLIENTS = {
+    "podman": ("root", STORAGE),
+    "buildah": ("root", STORAGE),
+    "skopeo": ("root", SKOPEO),
+    "docker": ("root", DOCKER),
+    "containerd": ("root", CTR),
+    "podman, user": ("labuser", STORAGE),
+    "buildah, user": ("labuser", STORAGE),
+    "skopeo, user": ("labuser", SKOPEO),
+}
+#: docker has mirrors for docker.io only.
+DOCKER_ASKS_ITSELF = {("docker", name) for name in NAMES if not name.startswith("docker.io/")}
+
+
+@dataclass
+class Images:
+    """The images by name and tag: the buildset's and the public ones."""
+
+    ours: dict[tuple[str, str], Image]
+    public: dict[tuple[str, str], Image]
+
+    def expected(self, client: str, name: str, tag: str, down: bool) -> str:
+        """Tell the digest that a client is to get; nothing if nothing can be had."""
+        if (client, name) in DOCKER_ASKS_ITSELF:
+            return "" if down else self.public[name, tag].digest
+        found = self.ours.get((name, tag)) or self.public[name, tag]
+        return found.digest
+
+    def describe(self, digest: str, name: str, tag: str) -> str:
+        """Tell whose image a digest is."""
+        ours = self.ours.get((name, tag))
+        if ours and ours.digest == digest:
+            return f"buildset {digest[7:15]}"
+        if self.public[name, tag].digest == digest:
+            return f"public   {digest[7:15]}"
+        return "nothing" if not digest else f"other    {digest[7:15]}"
+
+
+def push(registry: Registry, images: dict[tuple[str, str], Image], public: bool) -> None:
+    """Push images by their names; the public registry has them without its own name."""
+    pushing = Pushing(registry)
+    for (name, tag), image in images.items():
+        host, _separator, rest = name.partition("/")
+        path = rest if public or host == "docker.io" else name
+        pushing.push_as(image, path, tag)
+
+
+def make_images(facts: Registry) -> Images:
+    """Make the images and push them to both sides."""
+    tags = [(name, tag) for name in NAMES for tag in (PUSHED, PUBLISHED)]
+    public = {key: Image.make("amd64") for key in tags if not _is_twin(key)}
+    public |= {key: public[_twin(key), key[1]] for key in tags if _is_twin(key)}
+    ours = {(name, PUSHED): Image.make("amd64") for name in NAMES}
+    cert = (PUBLIC / "ca.pem").read_text()
+    upstream = Registry(ADDRESS, 443, ADDRESS, 443, "nobody", "none", cert, "")
+    push(upstream, public, public=True)
+    push(facts, ours, public=False)
+    return Images(ours, public)
+
+
+def _is_twin(key: tuple[str, str]) -> bool:
+    """The lab has one public registry under all names: org/app is one repository there."""
+    return key[0].endswith("/org/app") and not key[0].startswith("docker.io/")
+
+
+def _twin(key: tuple[str, str]) -> str:
+    return "docker.io/org/app" if _is_twin(key) else key[0]
+
+
+def get(client: str, tag: str) -> list[str]:
+    """Return the digests that a client gets by the names."""
+    user, command = CLIENTS[client]
+    program = client.partition(",")[0]
+    lines = [f"echo = $({command.format(program, f'{name}:{tag}')})" for name in NAMES]
+    host = ["ssh", "-F", str(FOLDER / "ssh_config"), f"{user}@node", "; ".join(lines)]
+    done = subprocess.run(host, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    found = [line[1:].strip() for line in done.stdout.splitlines() if line.startswith("=")]
+    assert len(found) == len(NAMES), f"{client}: {done.stdout}{done.stderr}"
+    return found
+
+
+@contextmanager
+def upstream_down() -> Iterator[None]:
+    """Have the public registries refuse connections."""
+    lab = Lab.read(FOLDER)
+    rule = [
+        "INPUT",
+        "--protocol",
+        "tcp",
+        "--dport",
+        "443",
+        "--jump",
+        "REJECT",
+        "--reject-with",
+        "tcp-reset",
+    ]
+    subprocess.run(lab.command(HOST, "iptables", "--insert", *rule), check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(lab.command(HOST, "iptables", "--delete", *rule), check=True)
+
+
+def rows(images: Images, title: str, tag: str, down: bool) -> Iterator[tuple[str, bool]]:
+    """Yield a line for each client, and whether all of it is as it should be."""
+    yield f"\n{title}", True
+    for client in CLIENTS:
+        cells, right = [], True
+        for name, digest in zip(NAMES, get(client, tag), strict=True):
+            good = digest == images.expected(client, name, tag, down)
+            right &= good
+            cells.append(images.describe(digest, name, tag) + ("" if good else " WRONG"))
+        yield f"{client:<15}" + "".join(f"{cell:<26}" for cell in cells), right
+
+
+def main() -> int:
+    """Make the table."""
+    registry = roles.wanted(json.load(sys.stdin), "", [], []).registry
+    images = make_images(registry)
+    lines = [(" " * 15 + "".join(f"{name:<26}" for name in NAMES), True)]
+    lines += rows(images, "pushed by this buildset, and another image upstream", PUSHED, False)
+    lines += rows(images, "only upstream", PUBLISHED, False)
+    with upstream_down():
+        lines += rows(images, "pushed by this buildset, upstream down", PUSHED, True)
+        lines += rows(images, "only upstream, pulled before, upstream down", PUBLISHED, True)
+    table = "\n".join(line for line, _ in lines) + "\n"
+    TABLE.parent.mkdir(parents=True, exist_ok=True)
+    TABLE.write_text(table)
+    sys.stdout.write(table)
+    return 0 if all(right for _, right in lines) else 1
+
+
+def enter() -> None:
+    """Go on in the network of the node, where the registries can be reached."""
+    node = Lab.read(FOLDER).hosts["node"].number
+    network = ["nsenter", f"--net=/proc/{node}/ns/net", "--", sys.executable]
+    environment = {**os.environ, "LAB_NETWORK": "node", "PYTHONPATH": os.pathsep.join(sys.path)}
+    words = [*network, "-m", "tests.use.matrix"]
+    os.execvpe(words[0], words, environment)  # noqa: S606  # the words are ours
+
+
+if __name__ == "__main__":
+    if os.environ.get("LAB_NETWORK") != "node":
+        enter()
+    sys.exit(main())
