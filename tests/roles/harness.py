@@ -88,6 +88,11 @@ def ansible_environment(version: str) -> Path:
     )
 
 
+def ansible_with_collections() -> Path:
+    """Make the environment of Ansible as Zuul has it: the whole package, with all collections."""
+    return environment_with("ansible==11.12.0", "requests==2.32.5")
+
+
 def zuul_plugins() -> Path:
     """Fetch Zuul's own plugins: its package, without what it depends on."""
     folder = cached("zuul-14.3.0")
