@@ -60,8 +60,6 @@ CLIENTS = {
     "buildah, user": ("labuser", STORAGE),
     "skopeo, user": ("labuser", SKOPEO),
 }
-#: docker has mirrors for docker.io only.
-DOCKER_ASKS_ITSELF = {("docker", name) for name in NAMES if not name.startswith("docker.io/")}
 
 
 @dataclass
@@ -71,10 +69,8 @@ class Images:
     ours: dict[tuple[str, str], Image]
     public: dict[tuple[str, str], Image]
 
-    def expected(self, client: str, name: str, tag: str, down: bool) -> str:
-        """Tell the digest that a client is to get; nothing if nothing can be had."""
-        if (client, name) in DOCKER_ASKS_ITSELF:
-            return "" if down else self.public[name, tag].digest
+    def expected(self, name: str, tag: str) -> str:
+        """Tell the digest that every client is to get."""
         found = self.ours.get((name, tag)) or self.public[name, tag]
         return found.digest
 
@@ -153,13 +149,13 @@ def upstream_down() -> Iterator[None]:
         subprocess.run(lab.command(HOST, "iptables", "--delete", *rule), check=True)
 
 
-def rows(images: Images, title: str, tag: str, down: bool) -> Iterator[tuple[str, bool]]:
+def rows(images: Images, title: str, tag: str) -> Iterator[tuple[str, bool]]:
     """Yield a line for each client, and whether all of it is as it should be."""
     yield f"\n{title}", True
     for client in CLIENTS:
         cells, right = [], True
         for name, digest in zip(NAMES, get(client, tag), strict=True):
-            good = digest == images.expected(client, name, tag, down)
+            good = digest == images.expected(name, tag)
             right &= good
             cells.append(images.describe(digest, name, tag) + ("" if good else " WRONG"))
         yield f"{client:<15}" + "".join(f"{cell:<26}" for cell in cells), right
@@ -170,11 +166,11 @@ def main() -> int:
     registry = roles.wanted(json.load(sys.stdin), "", [], []).registry
     images = make_images(registry)
     lines = [(" " * 15 + "".join(f"{name:<26}" for name in NAMES), True)]
-    lines += rows(images, "pushed by this buildset, and another image upstream", PUSHED, False)
-    lines += rows(images, "only upstream", PUBLISHED, False)
+    lines += rows(images, "pushed by this buildset, and another image upstream", PUSHED)
+    lines += rows(images, "only upstream", PUBLISHED)
     with upstream_down():
-        lines += rows(images, "pushed by this buildset, upstream down", PUSHED, True)
-        lines += rows(images, "only upstream, pulled before, upstream down", PUBLISHED, True)
+        lines += rows(images, "pushed by this buildset, upstream down", PUSHED)
+        lines += rows(images, "only upstream, pulled before, upstream down", PUBLISHED)
     table = "\n".join(line for line, _ in lines) + "\n"
     TABLE.parent.mkdir(parents=True, exist_ok=True)
     TABLE.write_text(table)

@@ -245,3 +245,23 @@ def test_system_store(place: Place, folder: str, command: str) -> None:
     place.use("containers")
     assert place.read(f"{folder}/{CERTIFICATE}") == FACTS["cert"]
     assert (place.root / "made-anew").exists()
+
+
+def test_docker_by_a_proxy(place: Place) -> None:
+    """The environment, readable by root alone, and trust for the names that are answered."""
+    place.write("/etc/ssl/certs/any.pem", "")
+    told = place.use("docker", proxy_port=5002)
+    assert FACTS["password"] not in json.dumps(told)
+    path = "/etc/docker/buildset-registry.env"
+    assert place.read(path).splitlines() == [
+        f"HTTPS_PROXY=https://zuul:{FACTS['password']}@198.51.100.11:5002",
+        "NO_PROXY=198.51.100.11",
+        "SSL_CERT_DIR=/etc/ssl/certs:/etc/docker/buildset-registry",
+    ]
+    assert (place.root / path[1:]).stat().st_mode & 0o077 == 0
+    unit = place.read("/etc/systemd/system/docker.service.d/buildset-registry.conf")
+    assert f"EnvironmentFile={path}" in unit
+    assert place.read(f"/etc/docker/certs.d/quay.io/{CERTIFICATE}") == FACTS["cert"]
+    assert not (place.root / "etc/docker/certs.d/docker.io").exists()
+    place.use("docker")
+    assert not (place.root / path[1:]).exists()

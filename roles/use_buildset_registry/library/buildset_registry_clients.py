@@ -54,6 +54,11 @@ options:
         description: The certificate in PEM format that verifies both endpoints.
         type: str
         required: true
+      proxy_port:
+        description:
+          - The TCP port of the proxy for docker. With it, docker gets to every registry through
+            the buildset registry, which takes a restart of its daemon.
+        type: int
   alias:
     description: The name that stands for an IPv6 literal, which docker and skopeo refuse.
     type: str
@@ -192,6 +197,7 @@ REGISTRY = {
     "username": {"type": "str", "required": True},
     "password": {"type": "str", "required": True, "no_log": True},
     "cert": {"type": "str", "required": True},
+    "proxy_port": {"type": "int"},
 }
 ARGUMENTS = {
     "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},

@@ -17,7 +17,7 @@ from typing import Any
 from . import containers, files, tomltext
 from .node import Node
 from .pulling import Client, PullError, hosts_folder
-from .registry import Namespace, Wanted
+from .registry import DOCKER_HUB, Namespace, Wanted
 
 _HELPER = re.compile(r"docker-credential|credential helper|getting (username|credentials)", re.I)
 _DENIED = re.compile(r"\b401\b|unauthorized|authentication required", re.I)
@@ -41,6 +41,8 @@ def _layer(client: Client, node: Node, wanted: Wanted, namespace: Namespace, sai
         return "auth: a credential helper fails; mend it or take it out of the configuration"
     where, mirrors = _mirrors(client, node, namespace)
     ours = wanted.registry.pull
+    if client.family == "docker" and namespace.name != DOCKER_HUB:
+        ours = wanted.registry.proxy
     asked = [mirror.partition("://")[2] or mirror for mirror in mirrors]
     addresses = [mirror.partition("/")[0] for mirror in asked]
     if ours not in addresses:
@@ -58,9 +60,12 @@ def _layer(client: Client, node: Node, wanted: Wanted, namespace: Namespace, sai
 
 def _mirrors(client: Client, node: Node, namespace: Namespace) -> tuple[str, list[str]]:
     """Tell which mirrors are in effect, and where that is said."""
+    if client.family == "docker" and namespace.name != DOCKER_HUB:
+        told = client.run("info", "--format", "{{.HTTPSProxy}}").decode().strip()
+        return "the daemon that runs", [told.rpartition("@")[2]] if told else []
     if client.family == "docker":
-        told = client.run("info", "--format", "{{json .RegistryConfig.Mirrors}}")
-        mirrors = [url.rstrip("/") for url in json.loads(told) or []]
+        listed = client.run("info", "--format", "{{json .RegistryConfig.Mirrors}}")
+        mirrors = [url.rstrip("/") for url in json.loads(listed) or []]
         return "the daemon that runs", mirrors
     if client.family == "containerd":
         path = f"{hosts_folder(node)}/{namespace.name}/hosts.toml"

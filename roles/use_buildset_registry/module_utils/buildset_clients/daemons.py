@@ -40,6 +40,17 @@ class Daemons:
         """Return the command line of a daemon that runs, without its program."""
         return next(iter(self._running(program).values()), [])
 
+    def environment(self, program: str) -> dict[str, str]:
+        """Return the environment of a daemon that runs; nothing where it may not be seen."""
+        for process in self._running(program):
+            try:
+                content = Path(f"/proc/{process}/environ").read_bytes()
+            except OSError:
+                continue
+            pairs = [one.partition("=") for one in content.decode("utf-8", "replace").split("\0")]
+            return {name: value for name, _separator, value in pairs if name}
+        return {}
+
     def major(self, program: str) -> int:
         """Tell the major version of a program; 1 where it cannot be told."""
         path = self.node.program(program)
@@ -55,7 +66,7 @@ class Daemons:
             return self._remake_store()
         if client not in _SERVICES:
             return ""
-        if client in self.commands:
+        if client in self.commands and (action == "restart" or client not in _AT_SIGHUP):
             _run(shlex.split(self.commands[client]), f"the command to restart {client}")
             return ""
         unit, program = _SERVICES[client]
@@ -64,6 +75,8 @@ class Daemons:
 
     def _tell(self, client: str, action: str, unit: str, processes: Iterable[int]) -> str:
         if self._is_unit(unit):
+            if action == "restart":
+                _run(["systemctl", "daemon-reload"], "systemctl daemon-reload")
             _run(["systemctl", action, unit], f"the unit {unit}")
         elif action == "reload" and client in _AT_SIGHUP:
             for process in processes:

@@ -52,6 +52,7 @@ def wanted(
         password=str(facts["password"]),
         cert=str(facts["cert"]),
         alias=alias,
+        proxy_port=int(facts.get("proxy_port") or 0),
     )
     known = tuple(Namespace(str(name), str(url)) for name, url in namespaces)
     return Wanted(registry, known, tuple(unqualified))

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from . import buildkit, containerd, containers, credentials, docker, kubernetes, system
+from . import buildkit, containerd, containers, credentials, docker, dockerproxy, kubernetes, system
 from .daemons import Daemons
 from .edits import Edit
 from .node import Node
@@ -44,7 +44,10 @@ def edits(
     """Return the edits of these clients, and of what all of them share."""
     plans: dict[str, Callable[[], list[Edit]]] = {
         "containers": lambda: containers.edits(node, wanted),
-        "docker": lambda: docker.edits(node, wanted, daemons.arguments("dockerd")),
+        "docker": lambda: [
+            *docker.edits(node, wanted, daemons.arguments("dockerd")),
+            *dockerproxy.edits(node, wanted, daemons.environment("dockerd")),
+        ],
         "containerd": lambda: containerd.edits(node, wanted, daemons.major("containerd")),
         "buildkit": lambda: buildkit.daemon(node, wanted),
         "buildx": lambda: buildkit.builders(node, wanted),

@@ -16,7 +16,10 @@ from .registry import Wanted
 
 def prove(node: Node, wanted: Wanted, configured: Sequence[str]) -> list[str]:
     """Push the canary, pull it through every client, remove it; return the clients."""
-    image, clients = Image.make(pulling.machine()), pulling.clients(node, configured)
+    image, clients = (
+        Image.make(pulling.machine()),
+        pulling.clients(node, configured, bool(wanted.registry.proxy)),
+    )
     pushing = Pushing(wanted.registry)
     try:
         pushing.push(image, wanted)

@@ -52,13 +52,13 @@ class Client:
         return done.stdout
 
 
-def clients(node: Node, configured: Sequence[str]) -> list[Client]:
+def clients(node: Node, configured: Sequence[str], proxied: bool) -> list[Client]:
     """Tell the clients that can be tried: programs that are there, daemons that answer."""
     known = [
         ("podman", "containers", False, False),
         ("buildah", "containers", False, False),
         ("skopeo", "containers", False, False),
-        ("docker", "docker", True, True),
+        ("docker", "docker", True, not proxied),
         ("ctr", "containerd", True, False),
     ]
     found = []

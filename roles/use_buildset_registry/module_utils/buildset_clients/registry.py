@@ -22,6 +22,13 @@ class Registry:
     password: str = field(repr=False)
     cert: str
     alias: str
+    proxy_port: int = 0
+    """Where docker gets to every registry, if there is such an endpoint."""
+
+    @property
+    def proxy(self) -> str:
+        """The proxy for docker as ``host:port``; empty where there is none."""
+        return f"{self._name(self.host)}:{self.proxy_port}" if self.proxy_port else ""
 
     @property
     def pull(self) -> str:
