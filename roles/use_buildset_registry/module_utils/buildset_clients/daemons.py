@@ -60,6 +60,10 @@ class Daemons:
         found = re.search(r"\bv?(\d+)\.\d+", told.stdout)
         return int(found.group(1)) if found else 1
 
+    def runs(self, client: str) -> bool:
+        """Tell whether a client's daemon runs."""
+        return bool(self._running(_SERVICES[client][1]))
+
     def tell(self, client: str, action: str) -> str:
         """Have a client take its new configuration; return a warning where it may not have."""
         if client == "system":

@@ -77,7 +77,11 @@ def restore(order: Order, node: Node | None = None) -> dict[str, Any]:
     applying = Applying(node, Ledger(ledger.folder(node)))
     outcome = applying.plan([])
     daemons = Daemons(node, order.commands)
-    return {"clients": [], "tried": [], **_carry_out(order, applying, outcome, daemons)}
+    result = _carry_out(order, applying, outcome, daemons)
+    if outcome.actions.get("docker") == "reload" and daemons.runs("docker"):
+        # At SIGHUP, dockerd reads what its file sets, and keeps what is no longer there.
+        result["notes"].append("docker asks the registry first until it is restarted")
+    return {"clients": [], "tried": [], **result}
 
 
 def _carry_out(
