@@ -21,6 +21,7 @@ from buildset_registry.store.base import UploadState
 from buildset_registry.store.disk import Disk
 from buildset_registry.store.hashing import hash_file
 from buildset_registry.store.links import walk
+from buildset_registry.store.writing import Writer
 
 #: Uploads whose hash state is kept in memory; others are read again when they go on.
 _KEPT_SESSIONS = 1024
@@ -107,8 +108,8 @@ class FileUpload:
         disk.space.require()
         folder.mkdir(parents=True)
         started = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
-        (folder / "startedat").write_text(started)
-        (folder / "data").touch()
+        _new_file(folder / "startedat", started.encode())
+        _new_file(folder / "data")
         made = cls(folder, upload_id, disk, 0, hasher("sha256"))
         made._wanted = wanted
         return made
@@ -116,18 +117,19 @@ class FileUpload:
     async def append(self, chunks: AsyncIterator[bytes]) -> None:
         with self._exclusive():
             sha256 = await self._hash_state()
-            descriptor = os.open(self._data, os.O_WRONLY)
             try:
-                async for chunk in chunks:
-                    self._disk.space.require()
-                    _write_all(descriptor, chunk, self.size)
-                    sha256.update(chunk)
-                    self.size += len(chunk)
+                writer = Writer(self._data, self.size)
+                try:
+                    async for chunk in chunks:
+                        self._disk.space.require()
+                        writer.write(chunk)
+                        sha256.update(chunk)
+                        self.size += len(chunk)
+                finally:
+                    await writer.close()
             except OSError:
                 self._sha256 = None
                 raise
-            finally:
-                os.close(descriptor)
 
     async def commit(self, digest: Digest) -> None:
         with self._exclusive():
@@ -137,9 +139,7 @@ class FileUpload:
                 actual = (
                     await asyncio.to_thread(hash_file, self._data, digest.algorithm)
                 ).hexdigest()
-            if actual == digest.hex:
-                await asyncio.to_thread(self._publish, digest)
-            await asyncio.to_thread(shutil.rmtree, self.folder, True)
+            await asyncio.to_thread(self._end, digest if actual == digest.hex else None)
         if actual != digest.hex:
             raise DigestInvalid(
                 f"content is {digest.algorithm}:{actual}, not {digest}; push it again"
@@ -147,10 +147,16 @@ class FileUpload:
 
     async def cancel(self) -> None:
         with self._exclusive():
-            await asyncio.to_thread(shutil.rmtree, self.folder, True)
+            await asyncio.to_thread(self._end, None)
 
     def reader(self) -> FileReader:
         return FileReader(self._data)
+
+    def _end(self, digest: Digest | None) -> None:
+        """Keep the content under its digest, if it has one; then forget the upload."""
+        if digest is not None:
+            self._publish(digest)
+        shutil.rmtree(self.folder, ignore_errors=True)
 
     def _publish(self, digest: Digest) -> None:
         """Make the content visible, in place of what may be there: that may have been damaged."""
@@ -197,12 +203,14 @@ def new_id() -> UploadId:
     return UploadId(uuid.uuid4())
 
 
-def _write_all(descriptor: int, chunk: bytes, offset: int) -> None:
-    view = memoryview(chunk)
-    while view:
-        written = os.pwrite(descriptor, view, offset)
-        view = view[written:]
-        offset += written
+def _new_file(path: Path, content: bytes = b"") -> None:
+    """Make a file by two calls fewer than ``Path.write_text`` makes."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+    try:
+        if content:
+            os.write(descriptor, content)
+    finally:
+        os.close(descriptor)
 
 
 def _walk_uploads(storage: Path) -> Iterator[UploadState]:

@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Writing a file as its content arrives, and letting the disk work meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+
+#: Bytes that may wait for the disk. What is promised to be on disk in the end had better be on its
+#: way there while more arrives, or the promise waits for all of it.
+_AHEAD = 8 * 1024 * 1024
+
+
+class Writer:
+    """An open file, written from ``offset`` on; close it at the end."""
+
+    def __init__(self, path: Path, offset: int) -> None:
+        self._descriptor = os.open(path, os.O_WRONLY)
+        self._offset = offset
+        self._handed_over = offset
+        self._syncing: asyncio.Future[None] | None = None
+
+    def write(self, chunk: bytes) -> None:
+        """Write a piece; past some of them, begin to bring them to the disk."""
+        view = memoryview(chunk)
+        while view:
+            written = os.pwrite(self._descriptor, view, self._offset)
+            view = view[written:]
+            self._offset += written
+        if self._offset - self._handed_over >= _AHEAD and self._idle():
+            self._handed_over = self._offset
+            loop = asyncio.get_running_loop()
+            self._syncing = loop.run_in_executor(None, os.fdatasync, self._descriptor)
+
+    async def close(self) -> None:
+        """Close the file; raises ``OSError`` where the disk did not take what was written."""
+        try:
+            if self._syncing is not None:
+                await asyncio.shield(self._syncing)
+        finally:
+            self._close_when_idle()
+
+    def _idle(self) -> bool:
+        """Whether nothing is on its way; raises ``OSError`` where that failed."""
+        if self._syncing is None:
+            return True
+        if not self._syncing.done():
+            return False
+        self._syncing.result()
+        return True
+
+    def _close_when_idle(self) -> None:
+        """Close at once, or when a thread that still uses the descriptor has ended."""
+        if self._syncing is None or self._syncing.done():
+            os.close(self._descriptor)
+        else:
+            self._syncing.add_done_callback(lambda _done: os.close(self._descriptor))
