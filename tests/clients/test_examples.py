@@ -8,6 +8,7 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import tomllib  # type: ignore[import-not-found, unused-ignore]  # the tiers run on 3.11
@@ -15,10 +16,13 @@ import yaml
 
 from tests.clients.commands import run
 from tests.clients.conftest import Trial
+from tests.clients.images import Kind
 from tests.clients.registry import Registry
 from tests.clients.tools import logged_out
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "docs" / "examples"
+
+REGISTRIES = Path("/etc/containers/registries.conf.d")
 
 Play = Callable[..., str]
 
@@ -38,13 +42,14 @@ def play(tmp_path: Path, fresh: Registry, trial: Trial) -> Iterator[Play]:
     """Run an example with the facts, as a user who is logged in nowhere."""
     program = Path(os.environ["EXAMPLES_ANSIBLE"], "bin", "ansible-playbook")
 
-    def run_example(name: str, **more: str) -> str:
+    def run_example(name: str, **more: Any) -> str:
         variables = tmp_path / "variables.json"
         variables.write_text(json.dumps({"buildset_registry": fresh.facts, **more}))
         words = ["-vvv", "-i", "node,", "-c", "local", "-e", f"@{variables}"]
         # The modules run by the Python that has what they import.
         python = f"ansible_python_interpreter={program.parent / 'python'}"
-        said = run(program, *words, "-e", python, EXAMPLES / name)
+        paths = {"ANSIBLE_ROLES_PATH": str(EXAMPLES.parents[1] / "roles")}
+        said = run(program, *words, "-e", python, EXAMPLES / name, environment=paths)
         assert fresh.facts["password"] not in said
         return said
 
@@ -110,3 +115,23 @@ def test_kubernetes(play: Play, fresh: Registry, tmp_path: Path) -> None:
     (host,) = mirror["host"].values()
     assert list(mirror["host"]) == [f"https://{fresh.pull}/v2/quay.io"]
     assert Path(host["ca"]).read_text().strip() == fresh.facts["cert"].strip()
+
+
+def test_jobs_for_tenants(play: Play, trial: Trial, fresh: Registry) -> None:
+    """A consumer's node pulls what was pushed by its public name, and is then as it was."""
+    settings = [Path("/etc/containers/registries.conf"), *REGISTRIES.glob("*")]
+    before = {path: path.read_bytes() for path in settings}
+    # The system's store of certificates has a part below /usr, which is the machine's own.
+    clients = {
+        "ansible_become": False,
+        "buildset_registry_clients": ["containers"],
+        "buildset_registry_system_trust": False,
+    }
+    play("../../playbooks/zuul/use.yml", **clients)
+    digest = trial.clients["podman"].push(trial.source, Kind.OCI, f"{fresh.push}/org/consumed:v1")
+    assert trial.clients["podman"].pull("docker.io/org/consumed:v1").digest == digest
+    play("../../playbooks/zuul/used.yml", **clients)
+    play("../../playbooks/zuul/restore.yml", **clients)
+    settings = [settings[0], *REGISTRIES.glob("*")]
+    assert {path: path.read_bytes() for path in settings} == before
+    trial.ledger.note("podman", "pulled in a job that inherits from buildset-registry-consumer")
