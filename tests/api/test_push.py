@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Pushing: uploads in every way, manifests, mounts; and what is refused."""
 
+import http.client
 import json
+import ssl
 from typing import Any
 
 import pytest
 from buildset_registry.oci.descriptor import OCI_INDEX, OCI_MANIFEST
 from httpx import Response
+from trustme import CA
 
 from tests.api.harness import Harness, Registry, digest_of
 
@@ -256,3 +259,17 @@ def test_writing_needs_credentials(registry: Registry) -> None:
     wrong = registry.anonymous.post(UPLOADS, auth=("buildset", "wrong"))
     assert wrong.status_code == 401
     assert registry.push.get("/v2/").status_code == 200
+
+
+def test_a_client_that_sends_on_gets_its_answer(registry: Registry, authority: CA) -> None:
+    """A refusal comes before the body ends: it is not lost, and the connection goes on."""
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+    url = registry.push.base_url
+    connection = http.client.HTTPSConnection(url.host, url.port, context=context, timeout=60)
+    for method, body in (("PUT", bytes(16 * 1024 * 1024)), ("GET", None)):
+        connection.request(method, f"{UPLOADS}none", body)
+        answer = connection.getresponse()
+        assert answer.status == 401
+        assert json.loads(answer.read())["errors"][0]["code"] == "UNAUTHORIZED"
+    connection.close()

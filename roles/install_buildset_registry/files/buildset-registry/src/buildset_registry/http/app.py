@@ -3,16 +3,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 
 from buildset_registry.auth.access import Access, Role, Verdict
-from buildset_registry.errors import Denied, RegistryError, Unauthorized, Unsupported, storage_error
+from buildset_registry.errors import (
+    Denied,
+    RegistryError,
+    RequestTimeout,
+    Unauthorized,
+    Unsupported,
+    storage_error,
+)
 from buildset_registry.http import routes
 from buildset_registry.http.asgi import ClientLeft, Receive, Scope, Send
 from buildset_registry.http.context import Context
 from buildset_registry.http.journal import Journal
 from buildset_registry.http.notices import Notices
+from buildset_registry.http.patience import Patience
 from buildset_registry.http.request import Request
 from buildset_registry.http.response import Response, error_response, send_response
 
@@ -20,6 +29,10 @@ _log = logging.getLogger("buildset_registry.http")
 
 #: nginx's number for a client that closed the connection; only ever logged.
 _CLIENT_LEFT = 499
+#: Clients that have gone, or send nothing.
+_NOT_AWAITED = (_CLIENT_LEFT, 408)
+#: Seconds for which a client that was answered early may go on sending.
+_LINGER_SECONDS = 10.0
 _ACTIONS = {Access.PULL: "pull", Access.PUSH: "pull,push", Access.DELETE: "delete"}
 
 
@@ -52,6 +65,8 @@ class App:
         finally:
             self._journal.traffic.running -= 1
             self._journal.add(request, status, size, time.perf_counter() - began)
+        if request.unread and status not in _NOT_AWAITED:
+            await _linger(request)
 
     async def _respond(self, request: Request) -> Response:
         try:
@@ -140,3 +155,12 @@ class App:
             error = "insufficient_scope"
         base = request.outside.origin + request.outside.prefix
         return self._context.authenticator.challenge(base, scope, error)
+
+
+async def _linger(request: Request) -> None:
+    """Take what is still sent: to close at once would have a client that sends miss the answer.
+
+    RFC 9112, section 9.6: closing while data arrives resets the connection.
+    """
+    with contextlib.suppress(RequestTimeout), Patience(_LINGER_SECONDS):
+        await request.discard()

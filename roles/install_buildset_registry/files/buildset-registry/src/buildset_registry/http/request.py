@@ -36,6 +36,7 @@ class Request:
         self._scope = scope
         self._receive = receive
         self._patience = patience
+        self._more = True
         self.method: str = scope["method"]
         self.headers = _headers(scope["headers"])
         self.route = ""
@@ -112,16 +113,27 @@ class Request:
 
     async def body(self) -> AsyncIterator[bytes]:
         """Yield the body in pieces as they arrive; ``ClientLeft`` if the client goes before."""
-        more = True
-        while more:
+        while self._more:
             with Patience(self._patience):
                 message = await self._receive()
+            self._more = message.get("more_body", False)
             if message["type"] == "http.disconnect":
                 raise ClientLeft
             if chunk := message.get("body"):
                 self.received += len(chunk)
                 yield chunk
-            more = message.get("more_body", False)
+
+    @property
+    def unread(self) -> bool:
+        """Whether there is a body of which the end has not been read."""
+        return self._more and (
+            "content-length" in self.headers or "transfer-encoding" in self.headers
+        )
+
+    async def discard(self) -> None:
+        """Read what is left of the body and forget it."""
+        while self._more:
+            self._more = (await self._receive()).get("more_body", False)
 
     async def read(self, limit: int) -> bytes | None:
         """Return a body of at most ``limit`` bytes whole, or None where it is larger."""
