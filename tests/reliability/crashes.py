@@ -25,8 +25,8 @@ KINDS = ("push", "pull-through", "delete", "collection")
 LARGEST = 256 * 1024
 #: Images looked at after each restart, besides those that are new.
 SAMPLE = 20
-#: Seconds to wait for a request of the kind whose turn it is to be under way.
-PATIENCE = 5.0
+#: Seconds to wait, on a machine that does much else, for what a kill is to meet.
+PATIENCE = 60.0
 
 
 @dataclass(frozen=True)
@@ -92,6 +92,9 @@ class Storm:
         for thread in threads:
             thread.start()
         try:
+            # Something is to be lost, however slow the machine is.
+            self._alive.set()
+            self._wait_until(lambda: bool(self._new and self.outcome.pulled))
             for number in range(kills):
                 self._round(KINDS[number % len(KINDS)])
         finally:
@@ -108,9 +111,7 @@ class Storm:
         """Serve for a moment, kill while a request of a kind is under way, and look at what is."""
         self._alive.set()
         time.sleep(self._chance.uniform(0.05, 0.5))
-        deadline = time.monotonic() + PATIENCE
-        while not self._running[kind] and time.monotonic() < deadline:
-            time.sleep(0.0005)
+        self._wait_until(lambda: bool(self._running[kind]))
         with self._lock:
             self._alive.clear()
             flying = +self._running
@@ -124,6 +125,12 @@ class Storm:
             sample = self._chance.sample(self._images, min(SAMPLE, len(self._images)))
             self._images += fresh
         self._check(fresh + sample)
+
+    def _wait_until(self, happens: Callable[[], bool]) -> None:
+        """Wait with patience; what never happens is found when the outcome is checked."""
+        deadline = time.monotonic() + PATIENCE
+        while not happens() and not self._failures and time.monotonic() < deadline:
+            time.sleep(0.0005)
 
     def _check(self, images: list[Image]) -> None:
         """Read images back, every byte; what was acknowledged has to be there."""
