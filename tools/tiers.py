@@ -15,13 +15,15 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from xml.etree import ElementTree
 
 BUILD = Path(__file__).resolve().parent.parent / "build"
 LONGEST_SECONDS = 20 * 60
 TAIL_LINES = 60
+WHY_LENGTH = 200
 
 
 @dataclass(frozen=True)
@@ -31,10 +33,14 @@ class Result:
     passed: int
     failed: int
     skipped: int = 0
+    failures: tuple[str, ...] = ()
 
     def __add__(self, other: Result) -> Result:
         return Result(
-            self.passed + other.passed, self.failed + other.failed, self.skipped + other.skipped
+            self.passed + other.passed,
+            self.failed + other.failed,
+            self.skipped + other.skipped,
+            self.failures + other.failures,
         )
 
     def __str__(self) -> str:
@@ -74,10 +80,18 @@ def count(reports: Path, exit_code: int) -> Result:
             }
             failed = number["failures"] + number["errors"]
             passed = number["tests"] - failed - number["skipped"]
-            total += Result(passed, failed, number["skipped"])
+            total += Result(passed, failed, number["skipped"], tuple(failures(suite)))
     if exit_code == 0:
         return total if total.passed else Result(1, 0)
-    return total if total.failed else total + Result(0, 1)
+    return total if total.failed else total + Result(0, 1, failures=("what stands above",))
+
+
+def failures(suite: ElementTree.Element) -> Iterator[str]:
+    """Name the tests of a suite that failed, with the first line of why."""
+    for case in suite.iter("testcase"):
+        for fault in (*case.iter("failure"), *case.iter("error")):
+            why = (fault.get("message") or "").partition("\n")[0][:WHY_LENGTH]
+            yield f"{case.get('classname')}.{case.get('name')}: {why}"
 
 
 def closing_lines(log: Path) -> list[str]:
@@ -115,8 +129,12 @@ def main(tiers: list[str]) -> int:
     started = time.monotonic()
     total = Result(0, 0)
     for tier in tiers:
-        total += run(tier)
+        result = run(tier)
+        # The end of a long output is all that some see of it: what failed is said there again.
+        total += replace(result, failures=tuple(f"{tier}: {line}" for line in result.failures))
     print(f"\nin {time.monotonic() - started:.0f} s:\n{total}")
+    for line in total.failures:
+        print(f"  {line}")
     return 1 if total.failed else 0
 
 
