@@ -44,6 +44,7 @@ def go_tools(session: nox.Session, *tools: str) -> None:
     """Put tools written in Go on the session's PATH; each is built once."""
     session.run("tools/go-tools", *tools, external=True)
     session.env["PATH"] = os.pathsep.join([os.environ["PATH"], str(CACHE / "go" / "bin")])
+    session.env["BUILDSET_TEST_CACHE"] = str(CACHE)
 
 
 @nox.session(python=PYTHON)
@@ -101,7 +102,8 @@ def tests(session: nox.Session) -> None:
 def clients(session: nox.Session) -> None:
     """Push and pull with the clients that people have, each a real program."""
     install(session, "test", payload=True)
-    go_tools(session, "crane", "helm", "oras", "regctl")
+    go_tools(session, "crane", "helm", "oras", "regctl", "buildctl", "buildkitd")
+    go_tools(session, "containerd", "containerd-shim-runc-v2", "ctr", "dockerd")
     # Made here, since the enclosed machine has no network.
     make = "from tests.roles import harness; print(harness.ansible_with_collections())"
     made = str(session.run("python", "-c", make, silent=True)).strip()

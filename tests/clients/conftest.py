@@ -14,7 +14,7 @@ from tests.clients import daemon, upstream
 from tests.clients.images import Kind, Source, make_source
 from tests.clients.ledger import Ledger
 from tests.clients.registry import Registry, running
-from tests.clients.tools import Client, Docker, Pulled, Skopeo, Storage, login
+from tests.clients.tools import Client, CurrentDocker, Docker, Pulled, Skopeo, Storage, login
 from tests.clients.upstream import Upstream
 
 TABLE = Path("build", "reports", "clients.txt")
@@ -116,8 +116,11 @@ def clients(
 ) -> Iterator[dict[str, Client]]:
     """All clients, logged in to the push endpoint and to nothing else."""
     storages = [Storage(name, folder) for name in ("podman", "buildah")]
-    made: list[Client] = [Skopeo(folder), *storages, Docker()]
-    with daemon.running(folder / "dockerd.log", mirror=registry.pull):
+    made: list[Client] = [Skopeo(folder), *storages, Docker(), CurrentDocker()]
+    with (
+        daemon.running(folder / "dockerd.log", mirror=registry.pull),
+        daemon.running_current(folder, mirror=registry.pull),
+    ):
         for client in made:
             login(client, registry.push, registry.facts["username"], registry.facts["password"])
             pytestconfig.stash[_LEDGER].introduce(client.name, client.version())

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""dockerd, started by hand: no service, no bridge, no rule of a firewall."""
+"""dockerd and containerd, started by hand: no service, no bridge, no rule of a firewall."""
 
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,25 +12,90 @@ from pathlib import Path
 
 from tests.clients.commands import execute, wait_until
 
-_OPTIONS = ["--storage-driver=vfs", "--iptables=false", "--bridge=none", "--ip-forward=false"]
+#: Where tools/go-tools puts what the distribution has older versions of.
+CURRENT = Path(os.environ.get("BUILDSET_TEST_CACHE", "")) / "go" / "current"
+#: The state of the current containerd and dockerd, apart from that of the distribution's.
+STATE = Path("/run/current")
+CONTAINERD_SOCKET = STATE / "containerd.sock"
+DOCKER_HOST = f"unix://{STATE}/docker.sock"
+
+_OPTIONS = ["--iptables=false", "--bridge=none", "--ip-forward=false"]
+_CONTAINERD = """
+version = 3
+root = "{state}/containerd"
+state = "{state}/containerd.state"
+disabled_plugins = ["io.containerd.grpc.v1.cri"]
+[grpc]
+address = "{socket}"
+# An overlay on the overlay of the enclosed machine does not work.
+[[plugins."io.containerd.transfer.v1.local".unpack_config]]
+platform = "linux/amd64"
+snapshotter = "native"
+"""
+#: With its images in containerd, docker looks for the CA of a mirror in daemon.json where that of
+#: docker.io itself would be; in containerd's own kind of file a mirror has a CA of its own.
+_HOSTS = """
+server = "https://registry-1.docker.io"
+[host."https://{mirror}"]
+capabilities = ["pull", "resolve"]
+ca = "/etc/docker/certs.d/{mirror}/ca.crt"
+"""
 
 
 @contextmanager
 def running(log: Path, mirror: str) -> Iterator[None]:
-    """Run dockerd, which starts containerd, with a mirror of Docker Hub."""
+    """Run the distribution's dockerd, which starts containerd, with a mirror of Docker Hub."""
     settings = Path("/etc/docker/daemon.json")
     settings.parent.mkdir(parents=True, exist_ok=True)
     settings.write_text(json.dumps({"registry-mirrors": [f"https://{mirror}"]}))
-    with log.open("w") as output:
-        process = subprocess.Popen(["dockerd", *_OPTIONS], stdout=output, stderr=output)
-        try:
-            wait_until(lambda: _answers(process, log), "docker version")
+    with _process(log, "dockerd", "--storage-driver=vfs", *_OPTIONS) as process:
+        wait_until(lambda: _answers(process, log, "docker", "version"), "docker version")
+        yield
+
+
+@contextmanager
+def running_current(folder: Path, mirror: str) -> Iterator[None]:
+    """Run the current dockerd on the current containerd, in which it stores its images."""
+    STATE.mkdir()
+    config, settings = folder / "containerd.toml", folder / "daemon.json"
+    config.write_text(_CONTAINERD.format(state=STATE, socket=CONTAINERD_SOCKET))
+    settings.write_text("{}")
+    hosts = Path("/etc/docker/certs.d/docker.io/hosts.toml")
+    hosts.parent.mkdir(parents=True)
+    hosts.write_text(_HOSTS.format(mirror=mirror))
+    options: list[str | Path] = [
+        *("--config-file", settings, "--containerd", CONTAINERD_SOCKET, "--host", DOCKER_HOST),
+        *("--data-root", STATE / "docker", "--exec-root", STATE / "docker.state"),
+        *("--pidfile", STATE / "docker.pid", "--storage-driver=native", "--ip6tables=false"),
+    ]
+    logs = folder / "containerd.log", folder / "dockerd-current.log"
+    with _process(logs[0], CURRENT / "containerd", "--config", config) as store:
+        ctr: list[str | Path] = [CURRENT / "ctr", "--address", CONTAINERD_SOCKET, "version"]
+        wait_until(lambda: _answers(store, logs[0], *ctr), "ctr version")
+        with _process(logs[1], CURRENT / "dockerd", *options, *_OPTIONS) as process:
+            version = ["docker", "--host", DOCKER_HOST, "version"]
+            wait_until(lambda: _answers(process, logs[1], *version), "docker version")
             yield
+
+
+def built(tool: str) -> str:
+    """Tell which version of a current tool was built."""
+    return (CURRENT / f".{tool}").read_text().strip().rpartition("@")[2]
+
+
+@contextmanager
+def _process(log: Path, *words: str | Path) -> Iterator[subprocess.Popen[bytes]]:
+    path = f"{CURRENT}{os.pathsep}{os.environ['PATH']}" if CURRENT in Path(words[0]).parents else ""
+    environment = os.environ | ({"PATH": path} if path else {})
+    with log.open("w") as output:
+        process = subprocess.Popen(words, stdout=output, stderr=output, env=environment)
+        try:
+            yield process
         finally:
             process.terminate()
             process.wait(30)
 
 
-def _answers(process: subprocess.Popen[bytes], log: Path) -> bool:
+def _answers(process: subprocess.Popen[bytes], log: Path, *words: str | Path) -> bool:
     assert process.poll() is None, log.read_text()
-    return execute("docker", "version").returncode == 0
+    return execute(*words).returncode == 0

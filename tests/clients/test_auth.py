@@ -84,10 +84,11 @@ def test_certificate_is_verified(trial: Trial, name: str) -> None:
     trial.ledger.note(name, "verified TLS")
 
 
-def test_docker_hub_credentials(trial: Trial) -> None:
+@pytest.mark.parametrize("name", ["docker", "docker-current"])
+def test_docker_hub_credentials(trial: Trial, name: str) -> None:
     """docker sends its mirror the credentials of Docker Hub (moby#30880): it pulls all the same."""
-    docker = trial.clients["docker"]
-    pushed = trial.push("docker", Kind.DOCKER, "org/mirrored:v1")
+    docker = trial.clients[name]
+    pushed = trial.push(name, Kind.DOCKER, "org/mirrored:v1")
     pair = base64.b64encode(b"hub-user:hub-password").decode()
     settings = Path.home() / ".docker" / "config.json"
     with logged_out():
@@ -95,7 +96,7 @@ def test_docker_hub_credentials(trial: Trial) -> None:
         pulled = docker.pull("org/mirrored:v1")
         settings.unlink()
     assert pulled.digest == pushed
-    trial.ledger.note("docker", "pulled through its mirror with Docker Hub's credentials")
+    trial.ledger.note(name, "pulled through its mirror with Docker Hub's credentials")
 
 
 @pytest.mark.parametrize("name", EVERY)

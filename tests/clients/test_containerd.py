@@ -4,18 +4,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from tests.clients import daemon
 from tests.clients.commands import execute, run
 from tests.clients.conftest import Trial
 from tests.clients.images import Kind
 from tests.clients.upstream import Upstream
 
-#: dockerd starts one.
-SOCKET = "/run/docker/containerd/containerd.sock"
-CTR = ["ctr", "--address", SOCKET, "--namespace", "tests", "images"]
 #: containerd reads the certificates in docker's folder as well.
 TRUST = ["--hosts-dir", "/etc/docker/certs.d"]
 #: An overlay on the overlay of the enclosed machine does not work.
@@ -28,14 +27,41 @@ ca = "{ca}"
 """
 
 
-@pytest.fixture(autouse=True)
-def nothing_left(trial: Trial) -> Iterator[None]:
-    """Remove containerd's images, and their content, after the test."""
-    trial.ledger.introduce("containerd", run("ctr", "--version").split()[-1])
-    yield
-    images = run(*CTR, "list", "--quiet").split()
+@dataclass(frozen=True)
+class Containerd:
+    """One of the containerds, by its command line."""
+
+    name: str
+    program: str | Path
+    socket: str | Path
+    version: str
+
+    @property
+    def ctr(self) -> list[str | Path]:
+        """What every command begins with."""
+        return [self.program, "--address", self.socket, "--namespace", "tests", "images"]
+
+    def digest_of(self, reference: str) -> str:
+        """Tell the digest of an image that it has."""
+        (line,) = run(*self.ctr, "list", f"name=={reference}").splitlines()[1:]
+        return line.split()[2]
+
+
+@pytest.fixture(params=["1.6", "2"])
+def containerd(trial: Trial, request: pytest.FixtureRequest) -> Iterator[Containerd]:
+    """The containerd that each docker has; its images, and their content, go after the test."""
+    if request.param == "2":
+        # Its ctr has the transfer service pull and push.
+        program, version = daemon.CURRENT / "ctr", daemon.built("ctr")
+        made = Containerd("containerd-current", program, daemon.CONTAINERD_SOCKET, version)
+    else:
+        version = run("ctr", "--version").split()[-1]
+        made = Containerd("containerd", "ctr", "/run/docker/containerd/containerd.sock", version)
+    trial.ledger.introduce(made.name, version)
+    yield made
+    images = run(*made.ctr, "list", "--quiet").split()
     if images:
-        run(*CTR, "rm", "--sync", *images)
+        run(*made.ctr, "rm", "--sync", *images)
 
 
 @pytest.fixture
@@ -50,33 +76,30 @@ def mirrors(trial: Trial, tmp_path: Path) -> Path:
     return tmp_path
 
 
-def digest_of(reference: str) -> str:
-    """Tell the digest of an image that containerd has."""
-    (line,) = run(*CTR, "list", f"name=={reference}").splitlines()[1:]
-    return line.split()[2]
-
-
-def test_push_and_pull(trial: Trial, tmp_path: Path) -> None:
+def test_push_and_pull(trial: Trial, containerd: Containerd, tmp_path: Path) -> None:
     """containerd pushes an index with the credentials, and pulls it without."""
-    pushing, pulling = f"{trial.registry.push}/org/ctr:v1", f"{trial.registry.pull}/org/ctr:v1"
+    name = f"org/{containerd.name}:v1"
+    pushing, pulling = f"{trial.registry.push}/{name}", f"{trial.registry.pull}/{name}"
     archive, facts = tmp_path / "index.tar", trial.registry.facts
     source = trial.source.oci("index")
     run("skopeo", "copy", "--all", "--preserve-digests", source, f"oci-archive:{archive}:v1")
     base = pushing.removesuffix(":v1")
-    run(*CTR, "import", "--all-platforms", "--no-unpack", "--base-name", base, archive)
-    push = [*CTR, "push", *TRUST]
+    run(*containerd.ctr, "import", "--all-platforms", "--no-unpack", "--base-name", base, archive)
+    push = [*containerd.ctr, "push", *TRUST]
     done = execute(*push, "--user", f"{facts['username']}:wrong", pushing)
     assert done.returncode != 0
     assert "401 Unauthorized" in done.stderr, done.stderr
-    trial.ledger.note("containerd", "was refused with a wrong password")
+    trial.ledger.note(containerd.name, "was refused with a wrong password")
     run(*push, "--user", f"{facts['username']}:{facts['password']}", pushing)
-    run(*CTR, "pull", *TRUST, *UNPACK, pulling)
-    assert digest_of(pulling) == digest_of(pushing)
-    assert trial.pull("skopeo", "org/ctr:v1").digest == digest_of(pushing)
-    trial.ledger.note("containerd", "pushed an index, pulled it without a login")
+    run(*containerd.ctr, "pull", *TRUST, *UNPACK, pulling)
+    assert containerd.digest_of(pulling) == containerd.digest_of(pushing)
+    assert trial.pull("skopeo", name).digest == containerd.digest_of(pushing)
+    trial.ledger.note(containerd.name, "pushed an index, pulled it without a login")
 
 
-def test_pull_by_namespace(trial: Trial, public: Upstream, mirrors: Path) -> None:
+def test_pull_by_namespace(
+    trial: Trial, containerd: Containerd, public: Upstream, mirrors: Path
+) -> None:
     """An image keeps its name and comes through the mirror, upstream away or not."""
     pushed = {
         f"{host}/org/by-namespace-{number}:v1": trial.clients["skopeo"].push(
@@ -84,21 +107,29 @@ def test_pull_by_namespace(trial: Trial, public: Upstream, mirrors: Path) -> Non
         )
         for number, host in enumerate(("quay.io", "docker.io"))
     }
-    pull = [*CTR, "pull", "--hosts-dir", str(mirrors), *UNPACK]
+    pull = [*containerd.ctr, "pull", "--hosts-dir", str(mirrors), *UNPACK]
     for reference, digest in pushed.items():
         run(*pull, reference)
-        assert digest_of(reference) == digest
-        run(*CTR, "rm", "--sync", reference)
+        assert containerd.digest_of(reference) == digest
+        run(*containerd.ctr, "rm", "--sync", reference)
     with public.away():
         for reference, digest in pushed.items():
             run(*pull, reference)
-            assert digest_of(reference) == digest
-    trial.ledger.note("containerd", "pulled by a mirror (?ns=), also with upstream stopped")
+            assert containerd.digest_of(reference) == digest
+    trial.ledger.note(containerd.name, "pulled by a mirror (?ns=), also with upstream stopped")
 
 
-def test_pushed_image_by_namespace(trial: Trial, mirrors: Path) -> None:
+def test_pushed_image_by_namespace(trial: Trial, containerd: Containerd, mirrors: Path) -> None:
     """What a job pushed under a name of quay.io is what containerd gets by that name."""
-    digest = trial.push("skopeo", Kind.INDEX, "quay.io/org/by-namespace:pushed")
-    run(*CTR, "pull", "--hosts-dir", str(mirrors), *UNPACK, "quay.io/org/by-namespace:pushed")
-    assert digest_of("quay.io/org/by-namespace:pushed") == digest
-    trial.ledger.note("containerd", "pulled a pushed image by its public name")
+    name = "quay.io/org/by-namespace:pushed"
+    digest = trial.push("skopeo", Kind.INDEX, name)
+    run(
+        *containerd.ctr,
+        "pull",
+        "--hosts-dir",
+        str(mirrors),
+        *UNPACK,
+        name,
+    )
+    assert containerd.digest_of(name) == digest
+    trial.ledger.note(containerd.name, "pulled a pushed image by its public name")

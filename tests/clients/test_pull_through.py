@@ -61,12 +61,15 @@ def test_pulled_through_then_without_upstream(
             trial.ledger.note(client, "pulled through again with that registry stopped")
 
 
-def test_docker_hub_by_mirror(trial: Trial, public: Upstream, published: dict[str, str]) -> None:
+@pytest.mark.parametrize("name", ["docker", "docker-current"])
+def test_docker_hub_by_mirror(
+    trial: Trial, public: Upstream, published: dict[str, str], name: str
+) -> None:
     """docker's short name comes from Docker Hub by the mirror, and again with Docker Hub away."""
-    assert trial.clients["docker"].pull("tool:v1").digest == published["library/tool:v1"]
+    assert trial.clients[name].pull("tool:v1").digest == published["library/tool:v1"]
     with public.away():
-        assert trial.clients["docker"].pull("tool:v1").digest == published["library/tool:v1"]
-    trial.ledger.note("docker", "pulled an image of Docker Hub through its mirror, then without it")
+        assert trial.clients[name].pull("tool:v1").digest == published["library/tool:v1"]
+    trial.ledger.note(name, "pulled an image of Docker Hub through its mirror, then without it")
 
 
 @pytest.mark.usefixtures("mirrored")

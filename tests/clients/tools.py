@@ -10,8 +10,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol, cast
 
+from tests.clients import daemon
 from tests.clients.commands import run
 from tests.clients.images import ARCHITECTURES, Kind, Source
 
@@ -34,6 +35,7 @@ class Client(Protocol):
     """A program that pushes and pulls."""
 
     name: str
+    program: tuple[str, ...]
     pushes: tuple[Kind, ...]
     pulls: tuple[Kind, ...]
 
@@ -55,7 +57,7 @@ class Client(Protocol):
 
 def login_command(client: Client, address: str, user: str) -> list[str]:
     """Return the command that logs in; the password goes to its standard input."""
-    return [client.name, "login", "--username", user, "--password-stdin", address]
+    return [*client.program, "login", "--username", user, "--password-stdin", address]
 
 
 def login(client: Client, address: str, user: str, password: str) -> None:
@@ -81,6 +83,7 @@ class Skopeo:
     """skopeo, which copies between registries and folders."""
 
     name = "skopeo"
+    program: tuple[str, ...] = ("skopeo",)
     pushes: tuple[Kind, ...] = tuple(Kind)
     pulls: tuple[Kind, ...] = tuple(Kind)
 
@@ -135,6 +138,7 @@ class Storage:
 
     def __init__(self, name: str, folder: Path) -> None:
         self.name = name
+        self.program: tuple[str, ...] = (name,)
         self._digest = folder / f"{name}.digest"
 
     def version(self) -> str:
@@ -185,37 +189,72 @@ class Docker:
     """docker's daemon and its command line."""
 
     name = "docker"
+    program: tuple[str, ...] = ("docker",)
     pushes: tuple[Kind, ...] = (Kind.DOCKER, Kind.LIST)
     # Debian's 20.10 takes a zstd layer for a tar archive.
     pulls: tuple[Kind, ...] = (Kind.OCI, Kind.DOCKER, Kind.INDEX, Kind.LIST)
 
     def version(self) -> str:
-        return run("docker", "version", "--format", "{{.Server.Version}}").strip()
+        return run(*self.program, "version", "--format", "{{.Server.Version}}").strip()
 
     def pushing(self, source: Source, kind: Kind, reference: str) -> list[str]:
-        clean_docker()
-        run("docker", "load", "--input", source.archive(reference))
+        self.clean()
+        run(*self.program, "load", "--input", source.archive(reference))
         if kind is Kind.LIST:
             # The list is made of images that are in the registry.
             part = f"{reference}-amd64"
-            run("docker", "tag", reference, part)
-            run("docker", "push", part)
-            run("docker", "manifest", "create", reference, part)
-            return ["docker", "manifest", "push", reference]
-        return ["docker", "push", reference]
+            run(*self.program, "tag", reference, part)
+            run(*self.program, "push", part)
+            run(*self.program, "manifest", "create", reference, part)
+            return [*self.program, "manifest", "push", reference]
+        return [*self.program, "push", reference]
 
     def push(self, source: Source, kind: Kind, reference: str) -> str:
         said = run(*self.pushing(source, kind, reference))
         return "sha256:" + said.rpartition("sha256:")[2].split()[0]
 
     def pulling(self, reference: str) -> list[str]:
-        clean_docker()
-        return ["docker", "pull", reference]
+        self.clean()
+        return [*self.program, "pull", reference]
 
     def pull(self, reference: str) -> Pulled:
         run(*self.pulling(reference))
-        image = json.loads(run("docker", "image", "inspect", reference))[0]
-        return Pulled(image["RepoDigests"][0].partition("@")[2], image["Id"])
+        image = json.loads(run(*self.program, "image", "inspect", reference))[0]
+        return Pulled(image["RepoDigests"][0].partition("@")[2], self.config_of(image))
+
+    def config_of(self, image: dict[str, Any]) -> str:
+        """Tell the digest of the configuration of an image that was inspected."""
+        return str(image["Id"])
+
+    def clean(self) -> None:
+        """Remove every image."""
+        images = run(*self.program, "image", "ls", "--all", "--quiet").split()
+        if images:
+            run(*self.program, "image", "rm", "--force", *sorted(set(images)))
+
+
+class CurrentDocker(Docker):
+    """The current docker, which keeps its images in containerd."""
+
+    name = "docker-current"
+    program: tuple[str, ...] = ("docker", "--host", daemon.DOCKER_HOST)
+    pulls: tuple[Kind, ...] = tuple(Kind)
+
+    def version(self) -> str:
+        return daemon.built("dockerd")
+
+    def config_of(self, image: dict[str, Any]) -> str:
+        """Follow what containerd has: the image's own digest is that of its manifest or index."""
+        tree = self._content(image["Id"])
+        for entry in tree.get("manifests", []):
+            if entry["platform"]["architecture"] == "amd64":
+                tree = self._content(entry["digest"])
+        return str(tree["config"]["digest"])
+
+    def _content(self, digest: str) -> dict[str, Any]:
+        ctr = [str(daemon.CURRENT / "ctr"), "--address", str(daemon.CONTAINERD_SOCKET)]
+        content = run(*ctr, "--namespace", "moby", "content", "get", digest)
+        return cast("dict[str, Any]", json.loads(content))
 
 
 def forget_blobs() -> None:
@@ -232,17 +271,11 @@ def clean_storage() -> None:
     run("podman", "image", "rm", "--all", "--force")
 
 
-def clean_docker() -> None:
-    """Remove every image of docker."""
-    images = run("docker", "image", "ls", "--all", "--quiet").split()
-    if images:
-        run("docker", "image", "rm", "--force", *sorted(set(images)))
-
-
 #: What each client is made to push.
 PUSHES = {
     "skopeo": Skopeo.pushes,
     "podman": Storage.pushes,
     "buildah": Storage.pushes,
     "docker": Docker.pushes,
+    "docker-current": CurrentDocker.pushes,
 }
