@@ -48,8 +48,8 @@ def running(log: Path, mirror: str) -> Iterator[None]:
     settings = Path("/etc/docker/daemon.json")
     settings.parent.mkdir(parents=True, exist_ok=True)
     settings.write_text(json.dumps({"registry-mirrors": [f"https://{mirror}"]}))
-    with _process(log, "dockerd", "--storage-driver=vfs", *_OPTIONS) as process:
-        wait_until(lambda: _answers(process, log, "docker", "version"), "docker version")
+    with process(log, "dockerd", "--storage-driver=vfs", *_OPTIONS) as started:
+        wait_for(started, log, "docker", "version")
         yield
 
 
@@ -69,33 +69,41 @@ def running_current(folder: Path, mirror: str) -> Iterator[None]:
         *("--pidfile", STATE / "docker.pid", "--storage-driver=native", "--ip6tables=false"),
     ]
     logs = folder / "containerd.log", folder / "dockerd-current.log"
-    with _process(logs[0], CURRENT / "containerd", "--config", config) as store:
-        ctr: list[str | Path] = [CURRENT / "ctr", "--address", CONTAINERD_SOCKET, "version"]
-        wait_until(lambda: _answers(store, logs[0], *ctr), "ctr version")
-        with _process(logs[1], CURRENT / "dockerd", *options, *_OPTIONS) as process:
-            version = ["docker", "--host", DOCKER_HOST, "version"]
-            wait_until(lambda: _answers(process, logs[1], *version), "docker version")
+    with process(logs[0], CURRENT / "containerd", "--config", config) as containerd:
+        ctr = CURRENT / "ctr", "--address", CONTAINERD_SOCKET, "version"
+        wait_for(containerd, logs[0], *ctr)
+        with process(logs[1], CURRENT / "dockerd", *options, *_OPTIONS) as docker:
+            wait_for(docker, logs[1], "docker", "--host", DOCKER_HOST, "version")
             yield
 
 
 def built(tool: str) -> str:
-    """Tell which version of a current tool was built."""
-    return (CURRENT / f".{tool}").read_text().strip().rpartition("@")[2]
+    """Tell which version of a tool tools/go-tools has built."""
+    (stamp,) = CURRENT.parent.glob(f"*/.{tool}")
+    return stamp.read_text().strip().rpartition("@")[2]
 
 
 @contextmanager
-def _process(log: Path, *words: str | Path) -> Iterator[subprocess.Popen[bytes]]:
-    path = f"{CURRENT}{os.pathsep}{os.environ['PATH']}" if CURRENT in Path(words[0]).parents else ""
-    environment = os.environ | ({"PATH": path} if path else {})
+def process(log: Path, *words: str | Path) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a daemon, and end it."""
+    environment = dict(os.environ)
+    if CURRENT in Path(words[0]).parents:
+        # Where it finds what it runs itself.
+        environment["PATH"] = f"{CURRENT}{os.pathsep}{environment['PATH']}"
     with log.open("w") as output:
-        process = subprocess.Popen(words, stdout=output, stderr=output, env=environment)
+        started = subprocess.Popen(words, stdout=output, stderr=output, env=environment)
         try:
-            yield process
+            yield started
         finally:
-            process.terminate()
-            process.wait(30)
+            started.terminate()
+            started.wait(30)
 
 
-def _answers(process: subprocess.Popen[bytes], log: Path, *words: str | Path) -> bool:
-    assert process.poll() is None, log.read_text()
-    return execute(*words).returncode == 0
+def wait_for(started: subprocess.Popen[bytes], log: Path, *words: str | Path) -> None:
+    """Wait until a client of a daemon gets an answer."""
+
+    def answers() -> bool:
+        assert started.poll() is None, log.read_text()
+        return execute(*words).returncode == 0
+
+    wait_until(answers, " ".join(map(str, words)))

@@ -12,9 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.clients.commands import execute, run, wait_until
+from tests.clients.daemon import CURRENT
 
-#: Where tools/go-tools puts what the distribution has older versions of.
-CURRENT = Path(os.environ.get("BUILDSET_TEST_CACHE", "")) / "go" / "current"
 #: An overlay on the overlay of the enclosed machine does not work: each has another way around it.
 _OPTIONS = {
     "docker": ["--storage-driver=vfs"],

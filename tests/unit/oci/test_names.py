@@ -27,6 +27,9 @@ from hypothesis import strategies as st
         ("org/app", "QUAY.io", "quay.io/org/app", "quay.io", "org/app"),
         ("org/app", "localhost:5000", "localhost__5000/org/app", "localhost:5000", "org/app"),
         ("app", "host.example:443", "host.example__443/app", "host.example:443", "app"),
+        ("quay.io/org/app", "quay.io", "quay.io/org/app", "quay.io", "org/app"),
+        ("quay.io", "quay.io", "quay.io/quay.io", "quay.io", "quay.io"),
+        ("docker.io/org/app", "docker.io", "org/app", "docker.io", "org/app"),
         ("docker.io/app", "quay.io", "quay.io/docker.io/app", "quay.io", "docker.io/app"),
     ],
 )

@@ -53,15 +53,15 @@ class RepositoryName(str):
         """Return the stored name of the repository that a client asks for.
 
         ``path`` is the name in the URL, ``namespace`` the registry that containerd names by
-        ``?ns=``; a namespace always says which registry is meant.
+        ``?ns=``; a namespace always says which registry is meant. Clients that are configured with
+        a mirror at a path, ``host:port/quay.io``, name that registry in both.
         """
         name = cls.parse(path)
-        if namespace is not None:
-            host = namespace.lower()
-            if host in DOCKER_HUB_NAMES:
-                return name
-            return cls.parse(f"{host.replace(':', '__')}/{name}")
         first, _separator, rest = name.partition("/")
+        if namespace is not None:
+            host = namespace.lower().replace(":", "__")
+            if host not in DOCKER_HUB_NAMES:
+                return name if rest and first == host else cls.parse(f"{host}/{name}")
         if rest and first in DOCKER_HUB_NAMES:
             return cls(rest)
         return name
