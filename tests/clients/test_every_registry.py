@@ -60,7 +60,7 @@ def proxy_url(registry: Registry, **changed: str) -> str:
     return url.format(**registry.facts | changed)
 
 
-@pytest.fixture(scope="module", params=NAMES[:1])
+@pytest.fixture(scope="module", params=NAMES)
 def docker(
     folder: Path, proxying: Registry, trusting: dict[str, str], request: pytest.FixtureRequest
 ) -> Iterator[Docker]:
