@@ -121,7 +121,9 @@ def install_wheel(session: nox.Session) -> None:
     build = f"import sys; sys.path.insert(0, {scripts!r}); import wheel; from pathlib import Path"
     build += f"; print(wheel.build(Path({str(wheels)!r})))"
     built = str(session.run("python", "-c", build, silent=True)).strip()
-    session.install("--quiet", "--no-deps", "--reinstall-package", "buildset-registry", built)
+    # Compiled, as pip does it there.
+    words = ["--quiet", "--no-deps", "--compile-bytecode", "--reinstall-package"]
+    session.install(*words, "buildset-registry", built)
 
 
 @nox.session(python=PYTHON)
