@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import time
 import uuid
@@ -24,6 +25,9 @@ from bench.run import Run
 def main(words: list[str]) -> int:
     """Return 1 where a figure is missing."""
     chosen = options.parse(words)
+    # However the run ends, what it has started ends with it.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda number, _frame: sys.exit(128 + number))
     about = {"date": time.strftime("%Y-%m-%d"), "rounds": chosen.rounds, "size": chosen.size}
     going_on = chosen.resume or chosen.report
     figures = Figures.open(chosen.folder / "figures.json", about, resume=going_on)

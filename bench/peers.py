@@ -79,6 +79,10 @@ def _ours(place: Place) -> dict[str, Any]:
     return settings
 
 
+def _relaxed(place: Place) -> dict[str, Any]:
+    return {**_ours(place), "durable": False}
+
+
 def _closed(place: Place) -> dict[str, Any]:
     settings = _ours(place)
     settings["auth"]["anonymous_pull"] = False
@@ -181,6 +185,14 @@ _OURS, _TWO, _THREE = "buildset-registry", "distribution 2.8", "distribution 3"
 PEERS = [
     Peer("ours", _OURS, _own, _written(_ours), two_ports=True, proxy=True),
     Peer("ours-login", f"{_OURS}, login", _own, _written(_closed), login=True, two_ports=True),
+    Peer(
+        "ours-relaxed",
+        f"{_OURS}, durable: false",
+        _own,
+        _written(_relaxed),
+        two_ports=True,
+        only=frozenset({"push-patch", "push-whole", "image", "manifest-put", "small-blob"}),
+    ),
     Peer("distribution-2.8", _TWO, _serve("docker-registry"), _written(_distribution), proxy=True),
     Peer(
         "distribution-2.8-login",

@@ -168,7 +168,7 @@ def _context(config: Config, shared: Shared, role: Role, elsewhere: str) -> Cont
 
 def _open_store(config: Config) -> FilesystemStore | MemoryStore:
     if isinstance(config.storage, Path):
-        return FilesystemStore(config.storage, config.limits.free_bytes)
+        return FilesystemStore(config.storage, config.limits.free_bytes, durable=config.durable)
     return MemoryStore()
 
 

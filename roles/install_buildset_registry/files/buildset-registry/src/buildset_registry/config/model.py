@@ -222,6 +222,10 @@ class Config:
     """The data directory; ``docker/registry/v2`` is below it, as distribution lays it out. The word
     ``memory`` keeps everything in memory until the process ends: for tests and throw-away."""
 
+    durable: bool = True
+    """Whether what is acknowledged is on disk. False leaves it to the kernel to write it when it
+    likes: faster, and a power cut may break images of the last minutes. A crash does not."""
+
     sparse_images: bool = False
     """Whether an image may be pushed before its layers, or without some: the specification leaves
     that to the registry. Refusing shows a broken push when it happens, not when it is pulled."""

@@ -28,10 +28,11 @@ _REMEMBERED = 10_000
 
 
 class Disk:
-    """One storage folder, used by this process alone."""
+    """One storage folder, used by this process alone; ``durable`` or not: see the setting."""
 
-    def __init__(self, storage: Path, floor: int | None = None) -> None:
+    def __init__(self, storage: Path, floor: int | None = None, *, durable: bool = True) -> None:
         self.storage = storage
+        self.durable = durable
         self._temporary = layout.temporary(storage)
         self._durable: set[Path] = set()
         self._removing = threading.Lock()
@@ -50,7 +51,7 @@ class Disk:
         """Create or replace a file, at once and whole."""
         temporary = self.temporary()
         try:
-            _write_synced(temporary, content)
+            self._create(temporary, content)
             self._appear(temporary, path)
         except BaseException:
             temporary.unlink(missing_ok=True)
@@ -58,8 +59,30 @@ class Disk:
 
     def publish(self, source: Path, target: Path) -> None:
         """Sync a finished file and rename it to where it becomes visible."""
-        sync(source)
+        self.sync(source)
         self._appear(source, target)
+
+    def sync(self, path: Path) -> None:
+        """Wait until a file or a folder is on disk, where that is wanted."""
+        if not self.durable:
+            return
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def _create(self, path: Path, content: bytes) -> None:
+        """Write a new small file and sync it, by one open instead of two."""
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+        try:
+            view = memoryview(content)
+            while view:
+                view = view[os.write(descriptor, view) :]
+            if self.durable:
+                os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
     def _appear(self, source: Path, target: Path) -> None:
         def appear() -> None:
@@ -72,7 +95,7 @@ class Disk:
         """Make a file that is there already durable, and new to the collector; False if none is."""
         if not self.touch(path):
             return False
-        sync(path)
+        self.sync(path)
         self._in_folder(path.parent, lambda: None)
         return True
 
@@ -107,7 +130,7 @@ class Disk:
             path.unlink()
         except FileNotFoundError:
             return False
-        sync(path.parent)
+        self.sync(path.parent)
         return True
 
     def remove_tree(self, folder: Path) -> bool:
@@ -117,7 +140,7 @@ class Disk:
             folder.replace(doomed)
         except FileNotFoundError:
             return False
-        sync(folder.parent)
+        self.sync(folder.parent)
         self._forget(folder, doomed)
         return True
 
@@ -136,7 +159,7 @@ class Disk:
             try:
                 self._make(folder)
                 change()
-                sync(folder)
+                self.sync(folder)
                 return
             except FileNotFoundError:
                 if attempt == 4:
@@ -152,7 +175,7 @@ class Disk:
             return
         for folder in reversed(missing):
             folder.mkdir(exist_ok=True)
-            sync(folder.parent)
+            self.sync(folder.parent)
         if len(self._durable) > _REMEMBERED:
             self._durable.clear()
         self._durable.update(missing)
@@ -185,27 +208,6 @@ def read_file(path: Path | str) -> tuple[bytes, float] | None:
         while len(content) < state.st_size and (more := os.read(descriptor, state.st_size)):
             content += more
         return content, state.st_mtime
-    finally:
-        os.close(descriptor)
-
-
-def sync(path: Path) -> None:
-    """Wait until a file or a folder is on disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _write_synced(path: Path, content: bytes) -> None:
-    """Write a new small file and wait until it is on disk; one open instead of two."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
-    try:
-        view = memoryview(content)
-        while view:
-            view = view[os.write(descriptor, view) :]
-        os.fsync(descriptor)
     finally:
         os.close(descriptor)
 

@@ -42,10 +42,11 @@ class FilesystemStore:
         floor: int | None = None,
         *,
         promise_seconds: float = _PROMISE_SECONDS,
+        durable: bool = True,
         disk: Disk | None = None,
     ) -> None:
         self._storage = storage
-        self._disk = disk or Disk(storage, floor)
+        self._disk = disk or Disk(storage, floor, durable=durable)
         self.space = self._disk.space
         self._known: dict[tuple[RepositoryName, bool], FileRepository] = {}
         self._names: Listings[RepositoryName] = Listings()

@@ -16,7 +16,7 @@ from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.names import RepositoryName, Tag
 from buildset_registry.store import layout
 from buildset_registry.store.base import LinkState, TagTarget
-from buildset_registry.store.disk import Disk, read_file, sync
+from buildset_registry.store.disk import Disk, read_file
 from buildset_registry.store.listings import Listings
 
 _PARTS = frozenset({layout.MANIFESTS, layout.LAYERS, layout.UPSTREAM})
@@ -100,7 +100,7 @@ class FileLinks:
         if not self._disk.remove_if(path.parent, unused):
             return False
         # Before a blob that it names is removed, or a crash could bring the link back alone.
-        sync(path.parent.parent)
+        self._disk.sync(path.parent.parent)
         return True
 
     def _prune(self, digest: Digest) -> bool:

@@ -118,7 +118,7 @@ class FileUpload:
         with self._exclusive():
             sha256 = await self._hash_state()
             try:
-                writer = Writer(self._data, self.size)
+                writer = Writer(self._data, self.size, durable=self._disk.durable)
                 try:
                     async for chunk in chunks:
                         self._disk.space.require()

@@ -13,9 +13,13 @@ _AHEAD = 8 * 1024 * 1024
 
 
 class Writer:
-    """An open file, written from ``offset`` on; close it at the end."""
+    """An open file, written from ``offset`` on; close it at the end.
 
-    def __init__(self, path: Path, offset: int) -> None:
+    Not ``durable``, it leaves the disk to the kernel.
+    """
+
+    def __init__(self, path: Path, offset: int, *, durable: bool = True) -> None:
+        self._durable = durable
         self._descriptor = os.open(path, os.O_WRONLY)
         self._offset = offset
         self._handed_over = offset
@@ -28,7 +32,8 @@ class Writer:
             written = os.pwrite(self._descriptor, view, self._offset)
             view = view[written:]
             self._offset += written
-        if self._offset - self._handed_over >= _AHEAD and self._idle():
+        wanted = self._durable and self._offset - self._handed_over >= _AHEAD
+        if wanted and self._idle():
             self._handed_over = self._offset
             loop = asyncio.get_running_loop()
             self._syncing = loop.run_in_executor(None, os.fdatasync, self._descriptor)
