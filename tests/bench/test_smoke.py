@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from bench.measures import MEASURES
 
 PEERS = ("ours", "distribution-2.8")
@@ -15,6 +17,7 @@ SMALL = ["--size", "2MiB", "--rounds", "1", "--seconds", "1", "--tags", "20"]
 SMALL += ["--repositories", "3", "--crowd", "3"]
 
 
+@pytest.mark.timeout(600)
 def test_every_measure_yields_a_figure(tmp_path: Path) -> None:
     """Each measure has a figure of this registry and of distribution, and no byte came twice."""
     words = [sys.executable, "-m", "bench", *SMALL, "--peers", ",".join(PEERS)]
