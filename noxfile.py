@@ -248,8 +248,10 @@ def collection(session: nox.Session) -> None:
 def importer(session: nox.Session) -> None:
     """Import the collection as Galaxy does."""
     install(session, "importer")
-    (archive,) = Path("build", "dist").glob("*.tar.gz")
-    output = session.run("python", "-m", "galaxy_importer.main", str(archive), silent=True)
+    (archive,) = Path("build", "dist").resolve().glob("*.tar.gz")
+    # It leaves a file where it runs.
+    with session.chdir("build"):
+        output = session.run("python", "-m", "galaxy_importer.main", str(archive), silent=True)
     session.log(output)
     if "WARNING" in str(output) or "completed successfully" not in str(output):
         session.error("the importer has something to say")
