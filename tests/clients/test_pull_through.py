@@ -51,10 +51,12 @@ def test_pulled_through_then_without_upstream(
     expected = {
         f"quay.io/{name}": digest for name, digest in published.items() if name.startswith("org/")
     }
+    # What was asked before now, other registries may have asked for.
+    before = len(public.log)
     for client in trial.clients:
         assert {name: trial.pull(client, name).digest for name in expected} == expected
         trial.ledger.note(client, "pulled through from a registry with token auth")
-    assert_each_blob_once(public.log)
+    assert_each_blob_once(public.log[before:])
     with public.away():
         for client in trial.clients:
             assert {name: trial.pull(client, name).digest for name in expected} == expected
