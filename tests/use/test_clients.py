@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ import yaml
 from buildset_clients.errors import ClientError
 from buildset_clients.node import Node
 
-from tests.use.places import FACTS, LOGIN, PULL, PUSH, Place, toml
+from tests.use.places import FACTS, LOGIN, NAMESPACES, PULL, PUSH, Place, toml
 
 DROP_IN = "registries.conf.d/999-buildset-registry.conf"
 CERTIFICATE = "buildset-registry.crt"
@@ -96,6 +97,18 @@ def test_docker(place: Place) -> None:
     found = json.loads(place.read("/etc/docker/daemon.json"))
     assert found == {"registry-mirrors": [f"https://{PULL}"]}
     assert place.read(f"/etc/docker/certs.d/{PUSH}/{CERTIFICATE}") == FACTS["cert"]
+
+
+@pytest.mark.parametrize("is_root", [True, False])
+def test_docker_with_images_in_containerd(tmp_path: Path, is_root: bool) -> None:
+    """A mirror of each registry, in containerd's kind of file."""
+    used = Place.make(tmp_path / "node", is_root=is_root)
+    used.use("docker")
+    folder = "/etc/docker/certs.d" if is_root else "/home/someone/.config/docker/certs.d"
+    ours = {**HOST, "ca": f"{folder}/{PULL}/{CERTIFICATE}"}
+    for name, server in NAMESPACES:
+        hosts = toml(used.read(f"{folder}/{name}/hosts.toml"))
+        assert hosts == {"server": server, "host": {f"https://{PULL}": ours}}
 
 
 CONFIGURATIONS = {
@@ -262,6 +275,6 @@ def test_docker_by_a_proxy(place: Place) -> None:
     unit = place.read("/etc/systemd/system/docker.service.d/buildset-registry.conf")
     assert f"EnvironmentFile={path}" in unit
     assert place.read(f"/etc/docker/certs.d/quay.io/{CERTIFICATE}") == FACTS["cert"]
-    assert not (place.root / "etc/docker/certs.d/docker.io").exists()
+    assert not (place.root / f"etc/docker/certs.d/docker.io/{CERTIFICATE}").exists()
     place.use("docker")
     assert not (place.root / path[1:]).exists()

@@ -16,7 +16,7 @@ from typing import Any
 
 from . import containers, files, tomltext
 from .node import Node
-from .pulling import Client, PullError, hosts_folder
+from .pulling import Client, PullError
 from .registry import DOCKER_HUB, Namespace, Wanted
 
 _HELPER = re.compile(r"docker-credential|credential helper|getting (username|credentials)", re.I)
@@ -41,7 +41,7 @@ def _layer(client: Client, node: Node, wanted: Wanted, namespace: Namespace, sai
         return "auth: a credential helper fails; mend it or take it out of the configuration"
     where, mirrors = _mirrors(client, node, namespace)
     ours = wanted.registry.pull
-    if client.family == "docker" and namespace.name != DOCKER_HUB:
+    if client.family == "docker" and not client.folder and namespace.name != DOCKER_HUB:
         ours = wanted.registry.proxy
     asked = [mirror.partition("://")[2] or mirror for mirror in mirrors]
     addresses = [mirror.partition("/")[0] for mirror in asked]
@@ -60,6 +60,9 @@ def _layer(client: Client, node: Node, wanted: Wanted, namespace: Namespace, sai
 
 def _mirrors(client: Client, node: Node, namespace: Namespace) -> tuple[str, list[str]]:
     """Tell which mirrors are in effect, and where that is said."""
+    if client.folder:
+        path = f"{client.folder}/{namespace.name}/hosts.toml"
+        return path, list(tomltext.load(files.read(node.real(path)), path).get("host", {}))
     if client.family == "docker" and namespace.name != DOCKER_HUB:
         told = client.run("info", "--format", "{{.HTTPSProxy}}").decode().strip()
         return "the daemon that runs", [told.rpartition("@")[2]] if told else []
@@ -67,9 +70,6 @@ def _mirrors(client: Client, node: Node, namespace: Namespace) -> tuple[str, lis
         listed = client.run("info", "--format", "{{json .RegistryConfig.Mirrors}}")
         mirrors = [url.rstrip("/") for url in json.loads(listed) or []]
         return "the daemon that runs", mirrors
-    if client.family == "containerd":
-        path = f"{hosts_folder(node)}/{namespace.name}/hosts.toml"
-        return path, list(tomltext.load(files.read(node.real(path)), path).get("host", {}))
     return _containers(node, namespace)
 
 
@@ -108,8 +108,8 @@ def _authorities(
     client: Client, node: Node, wanted: Wanted, namespace: Namespace
 ) -> tuple[str, list[Path]]:
     address = wanted.registry.pull
-    if client.family == "containerd":
-        path = f"{hosts_folder(node)}/{namespace.name}/hosts.toml"
+    if client.folder:
+        path = f"{client.folder}/{namespace.name}/hosts.toml"
         host = tomltext.load(files.read(node.real(path)), path)["host"][f"https://{address}"]
         named = host.get("ca", [])
         names = [named] if isinstance(named, str) else list(named)

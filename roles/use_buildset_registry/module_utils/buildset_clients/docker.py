@@ -1,12 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""docker's daemon: a mirror of Docker Hub in daemon.json, and trust in certs.d.
+"""docker's daemon: a mirror of Docker Hub in daemon.json, mirrors of all registries and trust in
+certs.d.
 
-Mirrors are read again at SIGHUP, so that containers go on; certificates at every connection.
+A daemon that has its images in containerd, as a new one has, takes containerd's hosts.toml files
+from certs.d, for every registry, and then no mirror of daemon.json; any other one has no use for
+them. Mirrors of daemon.json are read again at SIGHUP, so that containers go on; certs.d at every
+connection.
 """
 
 from __future__ import annotations
 
-from . import containers
+from . import containers, hoststoml
 from .edits import JSON, Change, Edit
 from .errors import ClientError
 from .jsontext import dump, load, part
@@ -14,20 +18,32 @@ from .node import Node
 from .registry import Wanted
 
 _MIRRORS = "registry-mirrors"
+#: What ``docker info`` has where the images are in containerd: the kind of its storage plugins.
+CONTAINERD = "io.containerd.snapshotter.v1"
 
 
 def edits(node: Node, wanted: Wanted, arguments: list[str]) -> list[Edit]:
     """Configure the daemon; ``arguments`` are those of the one that runs."""
-    system = "/etc/docker"
-    folder = system if node.is_root else f"{node.me.home}/.config/docker"
-    path = settings_file(arguments) or f"{folder}/daemon.json"
+    path = settings_file(arguments) or f"{_folder(node)}/daemon.json"
     for argument in arguments:
         if argument.split("=")[0] == f"--{_MIRRORS[:-1]}":
             hint = f"move that mirror to {path} and restart docker"
             raise ClientError(f"dockerd has {argument} on its command line; {hint}")
     change = _mirroring(path, f"https://{wanted.registry.pull}")
     made = [Edit("docker", path, JSON, change, action="reload")]
-    return made + containers.trust("docker", f"{folder}/certs.d", wanted.registry)
+    certs = certificates(node)
+    made += containers.trust("docker", certs, wanted.registry)
+    certificate = f"{certs}/{wanted.registry.pull}/{containers.CERTIFICATE}"
+    return made + hoststoml.mirrors("docker", certs, wanted, certificate)
+
+
+def certificates(node: Node) -> str:
+    """Tell the folder of certs.d, the system's or the user's own daemon's."""
+    return f"{_folder(node)}/certs.d"
+
+
+def _folder(node: Node) -> str:
+    return "/etc/docker" if node.is_root else f"{node.me.home}/.config/docker"
 
 
 def settings_file(arguments: list[str]) -> str:

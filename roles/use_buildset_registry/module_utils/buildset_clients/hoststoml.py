@@ -23,15 +23,22 @@ def edits(client: str, folder: str, wanted: Wanted, seen: str = "") -> list[Edit
     registry = wanted.registry
     certificate = f"{seen or folder}/{_FILE}"
     made = [own(client, f"{folder}/{_FILE}", registry.certificate)]
-    for namespace in wanted.namespaces:
-        server = f'server = "{_server(namespace)}"\n'
-        table = _host(registry, registry.pull, ["pull", "resolve"], certificate)
-        made.append(_edit(client, f"{folder}/{namespace.name}/hosts.toml", server, table))
+    made += mirrors(client, folder, wanted, certificate)
     for address in registry.addresses:
         rights = ["pull", "resolve", *(["push"] if address == registry.push else [])]
         table = _host(registry, address, rights, certificate)
         path = f"{folder}/{address}/hosts.toml"
         made.append(_edit(client, path, f'server = "https://{address}"\n', table))
+    return made
+
+
+def mirrors(client: str, folder: str, wanted: Wanted, certificate: str) -> list[Edit]:
+    """Write the file of each registry that has the mirror, which is trusted by a certificate."""
+    registry, made = wanted.registry, []
+    for namespace in wanted.namespaces:
+        server = f'server = "{_server(namespace)}"\n'
+        table = _host(registry, registry.pull, ["pull", "resolve"], certificate)
+        made.append(_edit(client, f"{folder}/{namespace.name}/hosts.toml", server, table))
     return made
 
 

@@ -6,9 +6,9 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from . import containerd, tomltext
+from . import containerd, docker, tomltext
 from .canary import Image, digest_of
 from .node import Node
 from .registry import DOCKER_HUB, Namespace
@@ -28,8 +28,9 @@ class Client:
     program: str
     family: str
     path: str
-    daemon: bool = False
     hub_only: bool = False
+    folder: str = ""
+    """Where it reads containerd's hosts.toml files, if it does."""
 
     def takes(self, namespace: Namespace) -> bool:
         """Tell whether it can have a mirror for the registry."""
@@ -54,30 +55,37 @@ class Client:
 
 def clients(node: Node, configured: Sequence[str], proxied: bool) -> list[Client]:
     """Tell the clients that can be tried: programs that are there, daemons that answer."""
-    known = [
-        ("podman", "containers", False, False),
-        ("buildah", "containers", False, False),
-        ("skopeo", "containers", False, False),
-        ("docker", "docker", True, not proxied),
-        ("ctr", "containerd", True, False),
-    ]
+    known = [(program, "containers") for program in ("podman", "buildah", "skopeo")]
     found = []
-    for program, family, daemon, hub_only in known:
+    for program, family in [*known, ("docker", "docker"), ("ctr", "containerd")]:
         path = node.program(program)
         if path and family in configured:
-            client = Client(program, family, path, daemon, hub_only)
-            if not daemon or _answers(client):
-                found.append(client)
+            client: Client | None = Client(program, family, path)
+            if program == "docker":
+                client = _of_docker(Client(program, family, path), node, proxied)
+            elif program == "ctr":
+                client = _of_containerd(Client(program, family, path), node)
+            found += [client] if client else []
     return found
 
 
-def _answers(client: Client) -> bool:
-    words = ["info"] if client.program == "docker" else ["version"]
+def _of_docker(client: Client, node: Node, proxied: bool) -> Client | None:
+    """Learn where the daemon has its images, which says where it has its mirrors."""
     try:
-        client.run(*words)
+        told = client.run("info", "--format", "{{json .DriverStatus}}").decode()
     except PullError:
-        return False
-    return True
+        return None
+    if docker.CONTAINERD in told:
+        return replace(client, folder=docker.certificates(node))
+    return replace(client, hub_only=not proxied)
+
+
+def _of_containerd(client: Client, node: Node) -> Client | None:
+    try:
+        client.run("version")
+    except PullError:
+        return None
+    return replace(client, folder=hosts_folder(node))
 
 
 def pull(client: Client, node: Node, image: Image, namespaces: Sequence[Namespace]) -> None:
@@ -89,7 +97,7 @@ def pull(client: Client, node: Node, image: Image, namespaces: Sequence[Namespac
     elif client.program == "docker":
         expected, got = image.digest, [_docker(client, name) for name in names]
     elif client.program == "ctr":
-        expected, got = image.digest, _ctr(client, node, names)
+        expected, got = image.digest, _ctr(client, names)
     else:
         expected, got = image.identity, _storage(client, names)
     for digest in got:
@@ -115,11 +123,11 @@ def _docker(client: Client, name: str) -> str:
     return told.decode().strip().rpartition("@")[2]
 
 
-def _ctr(client: Client, node: Node, names: list[str]) -> list[str]:
+def _ctr(client: Client, names: list[str]) -> list[str]:
     """ctr 1 does not read the daemon's configuration: it is told the folder that is named there."""
     space = ["--namespace", _SPACE]
     for name in names:
-        client.run(*space, "content", "fetch", "--hosts-dir", hosts_folder(node), name)
+        client.run(*space, "content", "fetch", "--hosts-dir", client.folder, name)
     lines = client.run(*space, "images", "list").decode().splitlines()[1:]
     client.run(*space, "images", "rm", "--sync", *names)
     client.run("namespaces", "rm", _SPACE)
