@@ -23,6 +23,7 @@ def parse(words: list[str]) -> argparse.Namespace:
     up = commands.add_parser("up", help="make hosts; those of an earlier lab end")
     up.add_argument("hosts", nargs="+", metavar="HOST")
     up.add_argument("--alias", action="append", default=[], metavar="NAME=HOST")
+    up.add_argument("--show", action="append", default=[], metavar="PATH=FOLDER")
     up.add_argument("--owner", type=int, help="the process with which the lab ends")
     commands.add_parser("down", help="end the lab")
     run = commands.add_parser("run", help="run a program on a host, as root")
@@ -37,8 +38,10 @@ def main(words: list[str]) -> int:
     folder = given.folder.absolute()
     try:
         if given.command == "up":
-            aliases = dict(alias.split("=", 1) for alias in given.alias)
-            lab.up(folder, given.hosts, aliases, given.owner)
+            aliases, shown = (
+                dict(pair.split("=", 1) for pair in pairs) for pairs in (given.alias, given.show)
+            )
+            lab.up(folder, given.hosts, aliases, given.owner, shown)
             sys.stdout.write(f"ssh -F {folder / 'ssh_config'} {given.hosts[0]}\n")
         elif given.command == "down":
             lab.down(folder)

@@ -31,6 +31,8 @@ class Settings:
     authorized_key: str
     #: Names by address, for its /etc/hosts.
     names: Mapping[str, Sequence[str]]
+    #: Folders of the machine by where the host sees them.
+    shown: Mapping[str, str]
 
     @property
     def address(self) -> str:
@@ -74,6 +76,7 @@ class Settings:
             "names": dict(self.names),
             # A host is another machine than the one with the checkout.
             "hidden": [str(REPOSITORY)],
+            "shown": dict(self.shown),
         }
         path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
         return {"LAB_HOST": json.dumps(settings), "PATH": path, "LANG": "C.UTF-8"}

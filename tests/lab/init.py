@@ -76,7 +76,7 @@ def main(descriptor: int) -> None:
     settings = json.loads(os.environ.pop("LAB_HOST"))
     try:
         cgroup.join(settings["group"])
-        made = root.make(map(Path, settings["hidden"]))
+        made = root.make(map(Path, settings["hidden"]), settings["shown"])
         cgroup.mount(made)
         root.enter(made)
         os.chdir("/")

@@ -96,9 +96,14 @@ def down(folder: Path) -> None:
 
 
 def up(
-    folder: Path, hosts: Sequence[str], aliases: Mapping[str, str], owner: int | None = None
+    folder: Path,
+    hosts: Sequence[str],
+    aliases: Mapping[str, str],
+    owner: int | None = None,
+    shown: Mapping[str, str] | None = None,
 ) -> Lab:
-    """Make a lab; an earlier one of the folder ends. Aliases are further names of hosts."""
+    """Make a lab; an earlier one of the folder ends. Aliases are further names of hosts, and
+    folders of the machine are shown by their paths in the hosts."""
     if os.geteuid() != 0:
         raise LabError("namespaces with networks of their own need root: run it as root")
     down(folder)
@@ -107,7 +112,7 @@ def up(
     lab.write()
     try:
         network.make_switch(lab.keeper.number)
-        for settings in _settings(lab, hosts, aliases):
+        for settings in _settings(lab, hosts, aliases, shown or {}):
             process = Process.of(settings.start(lab.keeper.number, folder / f"{settings.name}.log"))
             lab = Lab(folder, lab.keeper, {**lab.hosts, settings.name: process})
             lab.write()
@@ -117,7 +122,9 @@ def up(
     return lab
 
 
-def _settings(lab: Lab, hosts: Sequence[str], aliases: Mapping[str, str]) -> list[Settings]:
+def _settings(
+    lab: Lab, hosts: Sequence[str], aliases: Mapping[str, str], shown: Mapping[str, str]
+) -> list[Settings]:
     """Give each host a number and a key, and every host the names of all."""
     folder = lab.folder
     authorized = access.make_key(folder / "key")
@@ -133,5 +140,6 @@ def _settings(lab: Lab, hosts: Sequence[str], aliases: Mapping[str, str]) -> lis
     access.write_config(folder, lab.keeper.number, keys)
     private = {name: (folder / f"{name}.key").read_text() for name in numbers}
     return [
-        Settings(name, number, private[name], authorized, names) for name, number in numbers.items()
+        Settings(name, number, private[name], authorized, names, shown)
+        for name, number in numbers.items()
     ]

@@ -4,11 +4,12 @@
 - `/`: an overlay, the machine's root below, a tmpfs above
 - `/dev`, `/proc`, `/sys`: the host's own
 - `/tmp`, `/run`, `/root`, `/home`: empty, and so is what the machine keeps of its container engines
+- folders of the machine that are shown, to be read only, whatever they are called there
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from tests.lab.command import run
@@ -33,8 +34,9 @@ def mount(kind: str, target: Path, options: str = "") -> None:
     run("mount", "-t", kind, *chosen, f"lab-{kind}", str(target))
 
 
-def make(hidden: Iterable[Path]) -> Path:
-    """Build the root in a new mount namespace; hidden folders of the machine are empty in it."""
+def make(hidden: Iterable[Path], shown: Mapping[str, str]) -> Path:
+    """Build the root in a new mount namespace; hidden folders of the machine are empty in it, and
+    others are shown at paths of the host."""
     # Any folder that every machine has will do: the mounts over it are seen in this namespace only.
     memory = Path("/mnt")
     mount("tmpfs", memory, "mode=755")
@@ -42,13 +44,21 @@ def make(hidden: Iterable[Path]) -> Path:
     for folder in (root, upper, work):
         folder.mkdir()
     mount("overlay", root, f"lowerdir=/,upperdir={upper},workdir={work}")
-    for folder in [*map(Path, EMPTY), *hidden]:
-        mount("tmpfs", root / folder.relative_to("/"), "mode=755")
+    for empty in [*map(Path, EMPTY), *hidden]:
+        mount("tmpfs", root / empty.relative_to("/"), "mode=755")
+    for target, source in shown.items():
+        _show(Path(source), root / target.lstrip("/"))
     mount("tmpfs", root / "tmp", "mode=1777")
     mount("proc", root / "proc")
     mount("sysfs", root / "sys", "ro")
     _make_devices(root / "dev")
     return root
+
+
+def _show(folder: Path, target: Path) -> None:
+    target.mkdir(parents=True, exist_ok=True)
+    run("mount", "--bind", str(folder), str(target))
+    run("mount", "-o", "remount,bind,ro", str(target))
 
 
 def _make_devices(folder: Path) -> None:

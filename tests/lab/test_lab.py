@@ -30,9 +30,13 @@ def traces() -> list[str]:
 
 @pytest.fixture(scope="module")
 def two_hosts() -> Iterator[Lab]:
-    """Start two hosts, of which one has a further name."""
+    """Start two hosts, of which one has a further name; both are shown a folder."""
     with tempfile.TemporaryDirectory(prefix="lab-") as name:
-        made = lab.up(Path(name, "lab"), ["one", "two"], {"quay.example": "one"})
+        shown = Path(name, "shown")
+        shown.mkdir()
+        (shown / "file").write_text("to be seen")
+        folder, aliases = Path(name, "lab"), {"quay.example": "one"}
+        made = lab.up(folder, ["one", "two"], aliases, shown={"/opt/shown": str(shown)})
         yield made
         lab.down(made.folder)
 
@@ -58,6 +62,12 @@ def wait_for_end(made: Lab) -> None:
     while any(process.alive for process in [made.keeper, *made.hosts.values()]):
         assert time.monotonic() < deadline, "the lab still runs"
         time.sleep(0.02)
+
+
+def test_a_host_sees_a_folder_and_changes_nothing_there(two_hosts: Lab) -> None:
+    """A folder of the machine is at the host's own path, to be read only."""
+    assert ssh(two_hosts, "two", "cat /opt/shown/file") == "to be seen"
+    assert "Read-only" in ssh(two_hosts, "two", "touch /opt/shown/file")
 
 
 def test_a_host_has_a_name_and_an_address(two_hosts: Lab) -> None:
