@@ -182,6 +182,8 @@ def molecule(session: nox.Session) -> None:
     install(session, "test")
     if not session.posargs:
         pytest(session, "tests/lab")
+    go_tools(session, "containerd", "containerd-shim-runc-v2", "ctr", "dockerd")
+    go_tools(session, "buildctl", "buildkitd", "crictl")
     wheels = "from tests.roles import harness; print(harness.wheelhouse(), harness.base_python())"
     folder, python = str(session.run("python", "-c", wheels, silent=True)).split()
     environment = {

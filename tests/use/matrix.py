@@ -12,6 +12,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -22,6 +23,7 @@ from buildset_clients.registry import Registry
 from tests.lab.__main__ import FOLDER
 from tests.lab.keeper import REPOSITORY
 from tests.lab.lab import Lab
+from tests.use.clients import CLIENTS
 from tests.use.public import ADDRESS, HOST, PUBLIC
 
 TABLE = REPOSITORY / "build" / "reports" / "use.txt"
@@ -31,35 +33,9 @@ NAMES = (
     "quay.io/org/app",
     "registry.example.com/org/app",
 )
+WIDTH = 24
 #: Of every run its own: what was pulled through stays what it was.
 PUSHED, PUBLISHED = (f"{word}-{os.getpid()}" for word in ("pushed", "published"))
-STORAGE = (
-    "{0} pull -q {1} >/dev/null && podman image inspect --format '{{{{.Digest}}}}' {1}; "
-    "{0} rmi -f {1} >/dev/null"
-)
-DOCKER = (
-    "docker pull -q {1} >/dev/null && docker image inspect --format "
-    "'{{{{index .RepoDigests 0}}}}' {1} | cut -d@ -f2; docker rmi -f {1} >/dev/null"
-)
-SKOPEO = (
-    "skopeo inspect --raw docker://{1} >/tmp/$(id -u).raw && "
-    "echo sha256:$(sha256sum </tmp/$(id -u).raw | cut -c-64)"
-)
-CTR = (
-    "ctr images pull --hosts-dir /etc/containerd/certs.d --snapshotter native {1} >/dev/null && "
-    "ctr images ls name=={1} | grep -o sha256:[0-9a-f]*; ctr images rm --sync {1} >/dev/null"
-)
-#: What a client is called, who runs it, and the command that prints the digest of what it gets.
-CLIENTS = {
-    "podman": ("root", STORAGE),
-    "buildah": ("root", STORAGE),
-    "skopeo": ("root", SKOPEO),
-    "docker": ("root", DOCKER),
-    "containerd": ("root", CTR),
-    "podman, user": ("labuser", STORAGE),
-    "buildah, user": ("labuser", STORAGE),
-    "skopeo, user": ("labuser", SKOPEO),
-}
 
 
 @dataclass
@@ -117,14 +93,27 @@ def _twin(key: tuple[str, str]) -> str:
 
 def get(client: str, tag: str) -> list[str]:
     """Return the digests that a client gets by the names."""
-    user, command = CLIENTS[client]
-    program = client.partition(",")[0]
-    lines = [f"echo = $({command.format(program, f'{name}:{tag}')})" for name in NAMES]
-    host = ["ssh", "-F", str(FOLDER / "ssh_config"), f"{user}@node", "; ".join(lines)]
+    one = CLIENTS[client]
+    lines = [f"echo = $({one.command.format(f'{name}:{tag}')})" for name in NAMES]
+    host = ["ssh", "-F", str(FOLDER / "ssh_config"), f"{one.user}@{one.host}", "; ".join(lines)]
     done = subprocess.run(host, capture_output=True, text=True, stdin=subprocess.DEVNULL)
     found = [line[1:].strip() for line in done.stdout.splitlines() if line.startswith("=")]
     assert len(found) == len(NAMES), f"{client}: {done.stdout}{done.stderr}"
+    if "" in found:
+        sys.stderr.write(f"{client}: {done.stderr}")
     return found
+
+
+def get_all(tag: str) -> dict[str, list[str]]:
+    """Ask every client, one after the other on each host."""
+    hosts = {one.host for one in CLIENTS.values()}
+
+    def ask(host: str) -> dict[str, list[str]]:
+        return {name: get(name, tag) for name, one in CLIENTS.items() if one.host == host}
+
+    with ThreadPoolExecutor() as pool:
+        answers = list(pool.map(ask, hosts))
+    return {name: digests for answer in answers for name, digests in answer.items()}
 
 
 @contextmanager
@@ -152,20 +141,21 @@ def upstream_down() -> Iterator[None]:
 def rows(images: Images, title: str, tag: str) -> Iterator[tuple[str, bool]]:
     """Yield a line for each client, and whether all of it is as it should be."""
     yield f"\n{title}", True
+    answers = get_all(tag)
     for client in CLIENTS:
         cells, right = [], True
-        for name, digest in zip(NAMES, get(client, tag), strict=True):
+        for name, digest in zip(NAMES, answers[client], strict=True):
             good = digest == images.expected(name, tag)
             right &= good
             cells.append(images.describe(digest, name, tag) + ("" if good else " WRONG"))
-        yield f"{client:<15}" + "".join(f"{cell:<26}" for cell in cells), right
+        yield f"{client:<{WIDTH}}" + "".join(f"{cell:<26}" for cell in cells), right
 
 
 def main() -> int:
     """Make the table."""
     registry = roles.wanted(json.load(sys.stdin), "", [], []).registry
     images = make_images(registry)
-    lines = [(" " * 15 + "".join(f"{name:<26}" for name in NAMES), True)]
+    lines = [(" " * WIDTH + "".join(f"{name:<26}" for name in NAMES), True)]
     lines += rows(images, "pushed by this buildset, and another image upstream", PUSHED)
     lines += rows(images, "only upstream", PUBLISHED)
     with upstream_down():

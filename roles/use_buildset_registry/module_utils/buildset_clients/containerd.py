@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """containerd 1.6 to 2: the folder of hosts.toml files, and the setting that makes it read them.
 
-ctr and the transfer service of containerd 2 are told by the same setting; hosts.toml files are read
-at every pull, the setting at the start of the daemon only.
+CRI goes by the setting. The transfer service of containerd 2 has one as well, but that of 2.4 reads
+the folder which its client names, as ctr of every version does by --hosts-dir. hosts.toml files are
+read at every pull, the setting at the start of the daemon only.
 """
 
 from __future__ import annotations
