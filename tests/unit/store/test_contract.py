@@ -206,6 +206,33 @@ async def test_referrers_are_found_by_subject(store: FilesystemStore | MemorySto
     assert await referrers.of(ONE) == [ONE]
 
 
+@pytest.mark.parametrize("listed", [False, True], ids=["read anew", "kept in memory"])
+async def test_a_repository_that_holds_nothing_is_not_listed(
+    store: FilesystemStore | MemoryStore, listed: bool
+) -> None:
+    """Removing its last link takes it from the list, and the next push brings it back."""
+    pushed, cached, tag = store.pushed(NAME), store.cached(NAME), Tag("1")
+    inner = store.pushed(RepositoryName(f"{NAME}/inner"))
+    await inner.layers.add(ONE)
+    for _again in range(2):
+        await pushed.layers.add(ONE)
+        await pushed.manifests.add(TWO)
+        await pushed.tags.set(tag, TWO)
+        await cached.manifests.add(TWO)
+        steps = [
+            pushed.tags.remove(tag),
+            pushed.manifests.remove(TWO),
+            pushed.layers.prune(ONE),
+            cached.manifests.expire(TWO, time.time() + 60),
+        ]
+        for step in steps:
+            if listed:
+                assert NAME in await store.repositories()
+            assert await step
+        assert await store.repositories() == [f"{NAME}/inner"]
+        assert not await pushed.exists()
+
+
 async def test_repositories_are_listed_in_lexical_order(
     store: FilesystemStore | MemoryStore,
 ) -> None:

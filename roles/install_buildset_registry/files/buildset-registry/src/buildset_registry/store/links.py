@@ -30,7 +30,7 @@ class Shelf:
 
     disk: Disk
     listed: Callable[[], None]
-    """Called after a link was made: the repository may be a new one."""
+    """Called after a link was made or removed: the repository may be a new one, or hold nothing."""
 
     tracked: bool
     """Whether asking for a link counts as using it."""
@@ -65,8 +65,7 @@ class FileLinks:
         return self._disk.touch(layout.link(self._folder, digest))
 
     async def remove(self, digest: Digest) -> bool:
-        folder = layout.link(self._folder, digest).parent
-        return await asyncio.to_thread(self._disk.remove_tree, folder)
+        return await asyncio.to_thread(self._remove, digest)
 
     async def all(self) -> list[LinkState]:
         return await asyncio.to_thread(self._all)
@@ -80,6 +79,11 @@ class FileLinks:
     def _add(self, digest: Digest, target: Digest | None) -> None:
         write_link(self._disk, layout.link(self._folder, digest), target or digest)
         self._shelf.listed()
+
+    def _remove(self, digest: Digest) -> bool:
+        removed = self._disk.remove_tree(layout.link(self._folder, digest).parent)
+        self._shelf.listed()
+        return removed
 
     def _all(self) -> list[LinkState]:
         found = []
@@ -101,6 +105,7 @@ class FileLinks:
             return False
         # Before a blob that it names is removed, or a crash could bring the link back alone.
         self._disk.sync(path.parent.parent)
+        self._shelf.listed()
         return True
 
     def _prune(self, digest: Digest) -> bool:
@@ -110,7 +115,10 @@ class FileLinks:
             target = read_link(path)
             return target is None or not layout.blob(self._disk.storage, target).exists()
 
-        return self._disk.remove_if(path.parent, dangling)
+        removed = self._disk.remove_if(path.parent, dangling)
+        if removed:
+            self._shelf.listed()
+        return removed
 
 
 class FileManifests(FileLinks):
@@ -128,10 +136,11 @@ class FileManifests(FileLinks):
 class FileTags:
     """``_manifests/tags/<tag>/{current,index}``."""
 
-    def __init__(self, repository: Path, disk: Disk, lists: Listings[Tag]) -> None:
+    def __init__(self, repository: Path, shelf: Shelf, lists: Listings[Tag]) -> None:
         self._repository = repository
         self._tags_name = str(layout.tags(repository))
-        self._disk = disk
+        self._shelf = shelf
+        self._disk = shelf.disk
         self._lists = lists
 
     async def get(self, tag: Tag) -> TagTarget | None:
@@ -161,11 +170,13 @@ class FileTags:
         path = layout.tag_link(self._repository, tag)
         self._disk.write(path, str(digest).encode())
         self._lists.changed(layout.tags(self._repository), tag, path.exists)
+        self._shelf.listed()
 
     def _remove(self, tag: Tag) -> bool:
         folder = layout.tags(self._repository)
         removed = self._disk.remove_tree(folder / tag)
         self._lists.changed(folder, tag, layout.tag_link(self._repository, tag).exists)
+        self._shelf.listed()
         return removed
 
     def _scan(self) -> Iterator[Tag]:
@@ -213,11 +224,11 @@ class FileRepository:
         self._folder = folder
         self.layers = FileLinks(layout.layers(folder), shelf)
         self.manifests = FileManifests(layout.revisions(folder), shelf)
-        self.tags = FileTags(folder, shelf.disk, tags)
+        self.tags = FileTags(folder, shelf, tags)
         self.referrers = FileReferrers(folder, shelf)
 
     async def exists(self) -> bool:
-        return any(_present(self._folder / part) for part in (layout.MANIFESTS, layout.LAYERS))
+        return _holds(self._folder)
 
 
 def _present(path: Path) -> bool:
@@ -239,14 +250,32 @@ def write_link(disk: Disk, path: Path, target: Digest) -> None:
 
 
 def is_repository(folder: Path) -> bool:
-    """Tell whether a folder holds a repository's links."""
-    return any(_present(folder / part) for part in _PARTS)
+    """Tell whether a folder holds a repository's links; empty folders do not count."""
+    return _holds(folder) or _holds(layout.upstream(folder))
+
+
+def _holds(folder: Path) -> bool:
+    """Tell whether there is a link to a layer or a manifest, or a tag."""
+    linked = (layout.layers(folder), layout.revisions(folder))
+    by_digest = (Path(one) for part in linked for one in _entries(part))
+    return any(_has_link(one, "link") for one in by_digest) or _has_link(
+        layout.tags(folder), "current/link"
+    )
+
+
+def _has_link(folder: Path, link: str) -> bool:
+    """Look for a folder inside that has the link, up to the first one."""
+    try:
+        with os.scandir(folder) as entries:
+            return any(_present(Path(f"{entry.path}/{link}")) for entry in entries)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
 
 
 def walk_repositories(root: Path) -> Iterator[RepositoryName]:
     """Find every folder that holds a repository's links, the ones inside others too."""
     for name, children in walk(root):
-        if not _PARTS.isdisjoint(children):
+        if not _PARTS.isdisjoint(children) and is_repository(root / name):
             yield name
 
 

@@ -78,6 +78,10 @@ class MemoryTags:
     def __init__(self) -> None:
         self._targets: dict[Tag, TagTarget] = {}
 
+    @property
+    def empty(self) -> bool:
+        return not self._targets
+
     async def get(self, tag: Tag) -> TagTarget | None:
         return self._targets.get(tag)
 
@@ -119,4 +123,4 @@ class MemoryRepository:
         self.referrers = MemoryReferrers()
 
     async def exists(self) -> bool:
-        return not (self.layers.empty and self.manifests.empty)
+        return not (self.layers.empty and self.manifests.empty and self.tags.empty)
