@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 from .errors import ClientError
 from .registry import DOCKER_HUB, Namespace, Registry, Wanted
 
-#: One repository for all canaries: its name is what a registry may go on listing.
+#: One repository for all canaries, listed while one is tried.
 _REPOSITORY = "buildset-registry/canary"
 _MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 _CONFIG = "application/vnd.docker.container.image.v1+json"
@@ -116,19 +116,22 @@ class Pushing:
                 self._blob(path, content, source)
             self._ask("PUT", f"/v2/{path}/manifests/{tag}", image.manifest, _MANIFEST)
         except (OSError, http.client.HTTPException) as error:
+            # Or the next request would fail by what this one left undone, and hide the reason.
+            self._connection.close()
             raise _failure(self.registry, error) from error
 
     def remove(self, image: Image, wanted: Wanted) -> None:
         """Remove all of it, whatever of it there is."""
         digests = [digest_of(content) for content in (image.config, image.layer)]
-        for namespace in wanted.namespaces:
-            path = image.path(namespace)
-            for where in [f"manifests/{image.digest}", *(f"blobs/{one}" for one in digests)]:
-                try:
-                    self._ask("DELETE", f"/v2/{path}/{where}", allowed=(202, 404))
-                except (OSError, http.client.HTTPException) as error:
-                    raise _failure(self.registry, error) from error
-        self._connection.close()
+        parts = [f"manifests/{image.digest}", *(f"blobs/{one}" for one in digests)]
+        try:
+            for path in map(image.path, wanted.namespaces):
+                for part in parts:
+                    self._ask("DELETE", f"/v2/{path}/{part}", allowed=(202, 404))
+        except (OSError, http.client.HTTPException) as error:
+            raise _failure(self.registry, error) from error
+        finally:
+            self._connection.close()
 
     def _blob(self, path: str, content: bytes, source: str) -> None:
         digest = digest_of(content)

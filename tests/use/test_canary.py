@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The canary comes and goes without a trace, and what is at fault is named."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import trustme
+from buildset_clients.errors import ClientError
+
+from tests.use.places import Place
+from tests.use.receiving import Receiving, prove, receiving
+
+DROP_IN = "/etc/containers/registries.conf.d/999-buildset-registry.conf"
+#: A port of the loopback at which nothing listens.
+DEAD = 9
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> Iterator[Receiving]:
+    """A registry for the canary."""
+    with receiving(tmp_path, trustme.CA()) as made:
+        yield made
+
+
+@pytest.fixture
+def node(place: Place, registry: Receiving) -> Place:
+    """A node with skopeo, which is configured and gets what was pushed."""
+    place.use("containers", **registry.facts)
+    program(place, "skopeo", f"cat {registry.manifest}")
+    return place
+
+
+def program(place: Place, name: str, *lines: str) -> None:
+    """Put a client's program on the node's PATH."""
+    place.write(f"/bin/{name}", "\n".join(["#!/bin/sh", *lines, ""]), 0o755)
+
+
+def said(place: Place, client: str, registry: Receiving, **facts: object) -> str:
+    """Try clients that fail; the one line of the error."""
+    with pytest.raises(ClientError) as caught:
+        prove(place, client, **{**registry.facts, **facts})
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+def test_it_is_pushed_by_every_name_and_nothing_is_left(node: Place, registry: Receiving) -> None:
+    """Two blobs and a manifest for each registry; all are gone afterwards."""
+    assert prove(node, "containers", **registry.facts) == ["skopeo"]
+    prefixes = ["", "quay.io/", "registry.example.com__5000/"]
+    for prefix in prefixes:
+        folder = f"/v2/{prefix}buildset-registry/canary/"
+        assert len([one for one in registry.taken if one.startswith(folder)]) == 3
+    assert registry.held == set()
+
+
+def test_nothing_is_left_where_a_client_fails(node: Place, registry: Receiving) -> None:
+    """It is removed after a failure as well."""
+    program(node, "skopeo", "exit 1")
+    said(node, "containers", registry)
+    assert registry.taken
+    assert registry.held == set()
+
+
+SAYINGS = {
+    "fallback: it asked docker.io itself, though": "echo 'manifest unknown' >&2; exit 1",
+    "client: it fails before it asks a registry": "echo 'no space left on device' >&2; exit 1",
+    "auth: a credential helper fails": "echo 'error getting credentials: exec' >&2; exit 1",
+}
+
+
+@pytest.mark.parametrize("layer", SAYINGS)
+def test_a_client_that_fails(node: Place, registry: Receiving, layer: str) -> None:
+    """What it says tells the layer, and is told too."""
+    program(node, "skopeo", SAYINGS[layer])
+    message = said(node, "containers", registry)
+    assert f"canary: skopeo, docker.io: {layer}" in message
+    assert "[skopeo says: " in message
+
+
+def test_another_image_is_a_fallback(node: Place, registry: Receiving) -> None:
+    """A client that gets the public image has not failed by its own account."""
+    program(node, "skopeo", "echo another image")
+    message = said(node, "containers", registry)
+    assert "fallback: it asked docker.io itself, though" in message
+    assert "instead of sha256:" in message
+
+
+def test_credentials_that_are_refused(node: Place, registry: Receiving) -> None:
+    """The client names the registry in its complaint."""
+    address = f"127.0.0.1:{registry.facts['port']}"
+    program(node, "skopeo", f"echo '{address}: authentication required' >&2; exit 1")
+    assert f"auth: {address} refuses" in said(node, "containers", registry)
+
+
+def test_a_mirror_that_is_not_there(node: Place, registry: Receiving) -> None:
+    """The configuration lacks it."""
+    program(node, "skopeo", "exit 1")
+    (node.root / DROP_IN[1:]).unlink()
+    assert "is not its mirror, registries.conf has none" in said(node, "containers", registry)
+
+
+def test_a_stale_certificate(node: Place, registry: Receiving) -> None:
+    """The folder whose certificate does not do is named."""
+    program(node, "skopeo", "exit 1")
+    folder = f"/etc/containers/certs.d/127.0.0.1:{registry.facts['port']}"
+    other = trustme.CA().cert_pem.bytes().decode()
+    node.write(f"{folder}/buildset-registry.crt", other)
+    assert f"TLS: what is in {folder} does not verify" in said(node, "containers", registry)
+
+
+@pytest.mark.parametrize(
+    ("facts", "layer"),
+    [
+        ({"host": "registry.invalid"}, "name: registry.invalid does not resolve"),
+        ({"port": DEAD}, f"network: 127.0.0.1:{DEAD} cannot be reached"),
+    ],
+)
+def test_a_pull_endpoint_out_of_reach(
+    place: Place, registry: Receiving, facts: dict[str, object], layer: str
+) -> None:
+    """Pushing goes well, and the client cannot pull."""
+    place.use("containers", **{**registry.facts, **facts})
+    program(place, "skopeo", "exit 1")
+    assert f"docker.io: {layer}" in said(place, "containers", registry, **facts)
+
+
+def test_docker_that_has_not_read_its_file(place: Place, registry: Receiving) -> None:
+    """What counts for docker is what the daemon that runs knows."""
+    place.use("docker", **registry.facts)
+    program(place, "docker", '[ "$1" = info ] && echo "[]" && exit', "exit 1")
+    message = said(place, "docker", registry)
+    assert "docker, docker.io: configuration: " in message
+    assert "the daemon that runs has none" in message
+
+
+@pytest.mark.parametrize(
+    ("facts", "layer"),
+    [
+        ({"push_host": "registry.invalid"}, "name: registry.invalid does not resolve"),
+        ({"push_port": DEAD}, f"network: 127.0.0.1:{DEAD} cannot be reached"),
+        (
+            {"cert": trustme.CA().cert_pem.bytes().decode()},
+            "TLS: cert does not verify 127.0.0.1:",
+        ),
+    ],
+)
+def test_a_push_endpoint_that_cannot_be_used(
+    node: Place, registry: Receiving, facts: dict[str, object], layer: str
+) -> None:
+    """No client is blamed for what the facts have wrong."""
+    assert said(node, "containers", registry, **facts).startswith(f"canary: {layer}")
+
+
+@pytest.mark.parametrize(
+    ("status", "layer"),
+    [(401, "auth: 127.0.0.1:"), (403, "auth: 127.0.0.1:"), (500, "127.0.0.1:")],
+)
+def test_a_push_endpoint_that_refuses(
+    node: Place, registry: Receiving, status: int, layer: str
+) -> None:
+    """Its answer is told."""
+    registry.refusal = status
+    message = said(node, "containers", registry)
+    assert message.startswith(f"canary: {layer}")
+    assert str(status) in message
