@@ -278,3 +278,18 @@ def test_docker_by_a_proxy(place: Place) -> None:
     assert not (place.root / f"etc/docker/certs.d/docker.io/{CERTIFICATE}").exists()
     place.use("docker")
     assert not (place.root / path[1:]).exists()
+
+
+@pytest.mark.parametrize("name", ["https-proxy", "no-proxy"])
+def test_docker_that_has_a_proxy_in_its_file(place: Place, name: str) -> None:
+    """It would come before the registry's: the error says so, without the value."""
+    text = json.dumps({"proxies": {name: "https://me:my-own@192.0.2.1:3128", "http-proxy": "p"}})
+    place.write("/etc/docker/daemon.json", text)
+    with pytest.raises(ClientError, match=f"daemon.json has {name} in proxies") as caught:
+        place.use("docker", proxy_port=5002)
+    assert "my-own" not in str(caught.value)
+    assert place.read("/etc/docker/daemon.json") == text
+    place.use("docker")
+    assert (
+        json.loads(place.read("/etc/docker/daemon.json"))["proxies"] == json.loads(text)["proxies"]
+    )

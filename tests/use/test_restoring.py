@@ -144,6 +144,7 @@ BROKEN = {
     "/etc/buildkit/buildkitd.toml": ("[registry.]\n", "line 1"),
     "/etc/rancher/k3s/registries.yaml": ("mirrors:\n  a: [\n", "line"),
     "/etc/containers/registries.conf": ("[[registry]]\nlocation=\n", "line 2"),
+    "/etc/containers/registries.conf.d/1.conf": ("# one\n[registry.x]\na = 1\n", "line 2"),
 }
 
 
@@ -157,4 +158,23 @@ def test_broken_file_is_named_and_nothing_is_written(lived_in: Place, name: str)
         lived_in.use()
     assert name in str(caught.value)
     assert "\n" not in str(caught.value)
+    assert lived_in.tree() == before
+
+
+WRONG_KIND = {
+    "/etc/docker/daemon.json": ('{"registry-mirrors": [1]}', "registry-mirrors is not a list of"),
+    "/root/.docker/config.json": ('{"auths": []}', "auths is not an object"),
+    "/root/.config/containers/auth.json": ("[]", "line 1: not a JSON object"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG_KIND)
+def test_file_of_another_form_is_named(lived_in: Place, name: str) -> None:
+    """What can be read but is not what the client would take names the file and the key."""
+    text, words = WRONG_KIND[name]
+    lived_in.write(name, text)
+    before = lived_in.tree()
+    with pytest.raises(ClientError, match=words) as caught:
+        lived_in.use()
+    assert name in str(caught.value)
     assert lived_in.tree() == before

@@ -14,6 +14,7 @@ from typing import Any
 
 from . import files, tomltext
 from .edits import Edit, own
+from .errors import ClientError
 from .node import Node
 from .registry import Namespace, Registry, Wanted
 
@@ -61,9 +62,15 @@ def entries(node: Node) -> list[tuple[Path, dict[str, Any]]]:
 def _registries(path: Path) -> list[dict[str, Any]]:
     content = files.read(path) or b""
     # Most nodes need no reader of TOML for this: what they have are comments and short names.
-    if not re.search(rb"^\s*(\[\[\s*registry|registry\b)", content, re.MULTILINE):
+    first = re.search(rb"^\s*(\[\[?\s*registry\b|registry\b)", content, re.MULTILINE)
+    if first is None:
         return []
-    return [dict(one) for one in tomltext.load(content, str(path)).get("registry", [])]
+    found = tomltext.load(content, str(path)).get("registry", [])
+    if not isinstance(found, list):
+        line = content[: first.start(1)].count(b"\n") + 1
+        hint = "write [[registry]] there; nothing was changed"
+        raise ClientError(f"{path}, line {line}: registry is no list of tables; {hint}")
+    return [dict(one) for one in found]
 
 
 def drop_in(wanted: Wanted, known: list[dict[str, Any]], unqualified: tuple[str, ...] = ()) -> str:

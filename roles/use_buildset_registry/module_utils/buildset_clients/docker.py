@@ -13,13 +13,15 @@ from __future__ import annotations
 from . import containers, hoststoml
 from .edits import JSON, Change, Edit
 from .errors import ClientError
-from .jsontext import dump, load, part
+from .jsontext import dump, load, part, wrong
 from .node import Node
-from .registry import Wanted
+from .registry import Registry, Wanted
 
 _MIRRORS = "registry-mirrors"
 #: What ``docker info`` has where the images are in containerd: the kind of its storage plugins.
 CONTAINERD = "io.containerd.snapshotter.v1"
+#: What comes before HTTPS_PROXY and NO_PROXY of dockerd's environment, from docker 23 on.
+_PROXIES = ("https-proxy", "no-proxy")
 
 
 def edits(node: Node, wanted: Wanted, arguments: list[str]) -> list[Edit]:
@@ -29,7 +31,11 @@ def edits(node: Node, wanted: Wanted, arguments: list[str]) -> list[Edit]:
         if argument.split("=")[0] == f"--{_MIRRORS[:-1]}":
             hint = f"move that mirror to {path} and restart docker"
             raise ClientError(f"dockerd has {argument} on its command line; {hint}")
-    change = _mirroring(path, f"https://{wanted.registry.pull}")
+    for argument in arguments:
+        name = argument.lstrip("-").partition("=")[0]
+        if wanted.registry.proxy and name in _PROXIES:
+            raise _proxied(f"dockerd has --{name} on its command line")
+    change = _mirroring(path, wanted.registry)
     made = [Edit("docker", path, JSON, change, action="reload")]
     certs = certificates(node)
     made += containers.trust("docker", certs, wanted.registry)
@@ -55,10 +61,27 @@ def settings_file(arguments: list[str]) -> str:
     return ""
 
 
-def _mirroring(path: str, mirror: str) -> Change:
+def _mirroring(path: str, registry: Registry) -> Change:
+    mirror = f"https://{registry.pull}"
+
     def change(before: bytes | None) -> bytes:
         found = load(before, path)
-        others = [url for url in part(found, _MIRRORS, path, list) if url.rstrip("/") != mirror]
+        known = part(found, _MIRRORS, path, list)
+        if not all(isinstance(url, str) for url in known):
+            raise wrong(_MIRRORS, path, "a list of strings")
+        for name in _PROXIES:
+            if registry.proxy and part(found, "proxies", path).get(name):
+                raise _proxied(f"{path} has {name} in proxies")
+        others = [url for url in known if url.rstrip("/") != mirror]
         return dump({**found, _MIRRORS: [mirror, *others]}, before)
 
     return change
+
+
+def _proxied(what: str) -> ClientError:
+    """Refuse a setting that dockerd takes before its environment; its value may hold a password."""
+    hint = "start the registry with that proxy in its environment instead"
+    return ClientError(
+        f"{what}, which comes before the registry's; take it out and {hint}, "
+        "or leave buildset_registry_docker_every_registry off"
+    )

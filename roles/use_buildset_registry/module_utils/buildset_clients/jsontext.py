@@ -41,9 +41,13 @@ def part(value: dict[str, Any], key: str, path: str, kind: type = dict) -> Any:
     if found is None:
         return kind()
     if not isinstance(found, kind):
-        wanted = "an object" if kind is dict else "a list"
-        raise ClientError(f"{path}: {key} is not {wanted}; mend the file, nothing was changed")
+        raise wrong(key, path, "an object" if kind is dict else "a list")
     return found
+
+
+def wrong(key: str, path: str, wanted: str) -> ClientError:
+    """Tell that a key has something of another kind."""
+    return ClientError(f"{path}: {key} is not {wanted}; mend the file, nothing was changed")
 
 
 def _decode(content: bytes, path: str) -> str:
