@@ -7,7 +7,6 @@ what they go by is looked at here: the mirrors that are in effect, and the certi
 
 from __future__ import annotations
 
-import json
 import re
 import socket
 import ssl
@@ -16,7 +15,7 @@ from typing import Any
 
 from . import containers, files, tomltext
 from .node import Node
-from .pulling import Client, PullError
+from .pulling import Client, PullError, mirrors
 from .registry import DOCKER_HUB, Namespace, Wanted
 
 _HELPER = re.compile(r"docker-credential|credential helper|getting (username|credentials)", re.I)
@@ -39,11 +38,11 @@ def explain(
 def _layer(client: Client, node: Node, wanted: Wanted, namespace: Namespace, said: str) -> str:
     if _HELPER.search(said):
         return "auth: a credential helper fails; mend it or take it out of the configuration"
-    where, mirrors = _mirrors(client, node, namespace)
+    where, known = _mirrors(client, node, namespace)
     ours = wanted.registry.pull
     if client.family == "docker" and not client.folder and namespace.name != DOCKER_HUB:
         ours = wanted.registry.proxy
-    asked = [mirror.partition("://")[2] or mirror for mirror in mirrors]
+    asked = [mirror.partition("://")[2] or mirror for mirror in known]
     addresses = [mirror.partition("/")[0] for mirror in asked]
     if ours not in addresses:
         named = f"names {', '.join(asked)} instead" if asked else "has none"
@@ -67,9 +66,7 @@ def _mirrors(client: Client, node: Node, namespace: Namespace) -> tuple[str, lis
         told = client.run("info", "--format", "{{.HTTPSProxy}}").decode().strip()
         return "the daemon that runs", [told.rpartition("@")[2]] if told else []
     if client.family == "docker":
-        listed = client.run("info", "--format", "{{json .RegistryConfig.Mirrors}}")
-        mirrors = [url.rstrip("/") for url in json.loads(listed) or []]
-        return "the daemon that runs", mirrors
+        return "the daemon that runs", mirrors(client)
     return _containers(node, namespace)
 
 

@@ -17,7 +17,7 @@ from .jsontext import dump, load, part, wrong
 from .node import Node
 from .registry import Registry, Wanted
 
-_MIRRORS = "registry-mirrors"
+MIRRORS = "registry-mirrors"
 #: What ``docker info`` has where the images are in containerd: the kind of its storage plugins.
 CONTAINERD = "io.containerd.snapshotter.v1"
 #: What comes before HTTPS_PROXY and NO_PROXY of dockerd's environment, from docker 23 on.
@@ -28,7 +28,7 @@ def edits(node: Node, wanted: Wanted, arguments: list[str]) -> list[Edit]:
     """Configure the daemon; ``arguments`` are those of the one that runs."""
     path = settings_file(arguments) or f"{_folder(node)}/daemon.json"
     for argument in arguments:
-        if argument.split("=")[0] == f"--{_MIRRORS[:-1]}":
+        if argument.split("=")[0] == f"--{MIRRORS[:-1]}":
             hint = f"move that mirror to {path} and restart docker"
             raise ClientError(f"dockerd has {argument} on its command line; {hint}")
     for argument in arguments:
@@ -66,14 +66,14 @@ def _mirroring(path: str, registry: Registry) -> Change:
 
     def change(before: bytes | None) -> bytes:
         found = load(before, path)
-        known = part(found, _MIRRORS, path, list)
+        known = part(found, MIRRORS, path, list)
         if not all(isinstance(url, str) for url in known):
-            raise wrong(_MIRRORS, path, "a list of strings")
+            raise wrong(MIRRORS, path, "a list of strings")
         for name in _PROXIES:
             if registry.proxy and part(found, "proxies", path).get(name):
                 raise _proxied(f"{path} has {name} in proxies")
         others = [url for url in known if url.rstrip("/") != mirror]
-        return dump({**found, _MIRRORS: [mirror, *others]}, before)
+        return dump({**found, MIRRORS: [mirror, *others]}, before)
 
     return change
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from . import ledger, plan, proof
+from . import forgetting, ledger, plan, proof
 from .applying import Applying, Outcome
 from .daemons import Daemons
 from .errors import ClientError
@@ -77,9 +77,9 @@ def restore(order: Order, node: Node | None = None) -> dict[str, Any]:
     applying = Applying(node, Ledger(ledger.folder(node)))
     outcome = applying.plan([])
     daemons = Daemons(node, order.commands)
+    forgotten = order.dry or forgetting.forget(applying, daemons)
     result = _carry_out(order, applying, outcome, daemons)
-    if outcome.actions.get("docker") == "reload" and daemons.runs("docker"):
-        # At SIGHUP, dockerd reads what its file sets, and keeps what is no longer there.
+    if not forgotten:
         result["notes"].append("docker asks the registry first until it is restarted")
     return {"clients": [], "tried": [], **result}
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 from collections.abc import Sequence
@@ -121,6 +122,12 @@ def _docker(client: Client, name: str) -> str:
     told = client.run("image", "inspect", "--format", "{{index .RepoDigests 0}}", name)
     client.run("rmi", name)
     return told.decode().strip().rpartition("@")[2]
+
+
+def mirrors(docker: Client) -> list[str]:
+    """Tell the mirrors of docker.io that the daemon which runs knows."""
+    told = docker.run("info", "--format", "{{json .RegistryConfig.Mirrors}}")
+    return [url.rstrip("/") for url in json.loads(told) or []]
 
 
 def _ctr(client: Client, names: list[str]) -> list[str]:

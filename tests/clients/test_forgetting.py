@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: Apache-2.0
+"""dockerd has no mirror any more once the role has undone its work, and was not restarted."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.clients.commands import run
+from tests.clients.proxied import NAMES
+
+_ROLE = Path("roles/use_buildset_registry/module_utils").resolve()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_docker_forgets_its_mirror_without_a_restart(folder: Path, name: str) -> None:
+    """Its file is what it was, byte for byte. The role signals every dockerd that it sees: one."""
+    alone = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc", "--"]
+    place = folder / f"forgetting-{NAMES.index(name)}"
+    program = [sys.executable, "-m", "tests.clients.forgetting", name, str(place)]
+    path = os.pathsep.join([str(_ROLE), str(Path.cwd())])
+    assert json.loads(run(*alone, *program, environment={"PYTHONPATH": path})) == {
+        "notes": [],
+        "mirrors": [],
+        "settings as before": True,
+        "same process": True,
+    }
