@@ -27,13 +27,12 @@ def storage(tmp_path_factory: Any) -> Any:
     hexadecimal = digest.partition(":")[2]
     data = tmp_path_factory.mktemp("large")
     top = data / "docker" / "registry" / "v2"
-    _link(
-        top / "repositories" / "many" / "_manifests" / "revisions" / "sha256" / hexadecimal, digest
-    )
+    revision = Path("_manifests", "revisions", "sha256", hexadecimal)
+    _link(top / "repositories" / "many" / revision, digest)
     for tag in LISTS["/v2/many/tags/list"][1]:
         _link(top / "repositories" / "many" / "_manifests" / "tags" / tag / "current", digest)
     for name in LISTS["/v2/_catalog"][1]:
-        (top / "repositories" / name / "_manifests").mkdir(parents=True)
+        _link(top / "repositories" / name / revision, digest)
     return data
 
 
