@@ -51,7 +51,7 @@ class Disk:
         """Create or replace a file, at once and whole."""
         temporary = self.temporary()
         try:
-            self._create(temporary, content)
+            create(temporary, content, durable=self.durable)
             self._appear(temporary, path)
         except BaseException:
             temporary.unlink(missing_ok=True)
@@ -69,18 +69,6 @@ class Disk:
         descriptor = os.open(path, os.O_RDONLY)
         try:
             os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-
-    def _create(self, path: Path, content: bytes) -> None:
-        """Write a new small file and sync it, by one open instead of two."""
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
-        try:
-            view = memoryview(content)
-            while view:
-                view = view[os.write(descriptor, view) :]
-            if self.durable:
-                os.fsync(descriptor)
         finally:
             os.close(descriptor)
 
@@ -208,6 +196,19 @@ def read_file(path: Path | str) -> tuple[bytes, float] | None:
         while len(content) < state.st_size and (more := os.read(descriptor, state.st_size)):
             content += more
         return content, state.st_mtime
+    finally:
+        os.close(descriptor)
+
+
+def create(path: Path, content: bytes = b"", *, durable: bool) -> None:
+    """Write a new small file, and sync it where that is wanted, by one open."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+    try:
+        view = memoryview(content)
+        while view:
+            view = view[os.write(descriptor, view) :]
+        if durable:
+            os.fsync(descriptor)
     finally:
         os.close(descriptor)
 

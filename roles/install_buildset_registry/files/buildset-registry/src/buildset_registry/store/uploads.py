@@ -18,7 +18,7 @@ from buildset_registry.oci.digest import Digest, Hasher, hasher
 from buildset_registry.oci.names import RepositoryName, UploadId
 from buildset_registry.store import layout
 from buildset_registry.store.base import UploadState
-from buildset_registry.store.disk import Disk
+from buildset_registry.store.disk import Disk, create
 from buildset_registry.store.hashing import hash_file
 from buildset_registry.store.links import walk
 from buildset_registry.store.writing import Writer
@@ -108,8 +108,8 @@ class FileUpload:
         disk.space.require()
         folder.mkdir(parents=True)
         started = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
-        _new_file(folder / "startedat", started.encode())
-        _new_file(folder / "data")
+        create(folder / "startedat", started.encode(), durable=False)
+        create(folder / "data", durable=False)
         made = cls(folder, upload_id, disk, 0, hasher("sha256"))
         made._wanted = wanted
         return made
@@ -201,16 +201,6 @@ class FileReader:
 
 def new_id() -> UploadId:
     return UploadId(uuid.uuid4())
-
-
-def _new_file(path: Path, content: bytes = b"") -> None:
-    """Make a file by two calls fewer than ``Path.write_text`` makes."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
-    try:
-        if content:
-            os.write(descriptor, content)
-    finally:
-        os.close(descriptor)
 
 
 def _walk_uploads(storage: Path) -> Iterator[UploadState]:
