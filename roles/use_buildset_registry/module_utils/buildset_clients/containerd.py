@@ -32,10 +32,15 @@ _PATH = "config_path"
 
 def edits(node: Node, wanted: Wanted, major: int) -> list[Edit]:
     """Configure the daemon of a major version."""
-    content = node.real(_SETTINGS).read_bytes() if node.exists(_SETTINGS) else None
-    folder = configured_folder(tomltext.load(content, _SETTINGS)) or _FOLDER
+    folder = hosts_folder(node)
     settings = Edit("containerd", _SETTINGS, TEXT, reading(folder, major), action="restart")
     return [settings, *hoststoml.edits("containerd", folder, wanted)]
+
+
+def hosts_folder(node: Node) -> str:
+    """Tell where the daemon has its hosts.toml files, or is to have them."""
+    content = node.real(_SETTINGS).read_bytes() if node.exists(_SETTINGS) else None
+    return configured_folder(tomltext.load(content, _SETTINGS)) or _FOLDER
 
 
 def configured_folder(tree: dict[str, Any]) -> str:

@@ -9,7 +9,7 @@ import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from . import containerd, docker, tomltext
+from . import containerd, docker
 from .canary import Image, digest_of
 from .node import Node
 from .registry import DOCKER_HUB, Namespace
@@ -61,13 +61,15 @@ def clients(node: Node, configured: Sequence[str], proxied: bool) -> list[Client
     for program, family in [*known, ("docker", "docker"), ("ctr", "containerd")]:
         path = node.program(program)
         if path and family in configured:
-            client: Client | None = Client(program, family, path)
-            if program == "docker":
-                client = _of_docker(Client(program, family, path), node, proxied)
-            elif program == "ctr":
-                client = _of_containerd(Client(program, family, path), node)
-            found += [client] if client else []
-    return found
+            found.append(_that_answers(Client(program, family, path), node, proxied))
+    return [client for client in found if client]
+
+
+def _that_answers(client: Client, node: Node, proxied: bool) -> Client | None:
+    """Learn from a client's daemon, if it has one, where it looks for mirrors."""
+    if client.program == "docker":
+        return _of_docker(client, node, proxied)
+    return _of_containerd(client, node) if client.program == "ctr" else client
 
 
 def _of_docker(client: Client, node: Node, proxied: bool) -> Client | None:
@@ -86,7 +88,7 @@ def _of_containerd(client: Client, node: Node) -> Client | None:
         client.run("version")
     except PullError:
         return None
-    return replace(client, folder=hosts_folder(node))
+    return replace(client, folder=containerd.hosts_folder(node))
 
 
 def pull(client: Client, node: Node, image: Image, namespaces: Sequence[Namespace]) -> None:
@@ -140,13 +142,6 @@ def _ctr(client: Client, names: list[str]) -> list[str]:
     client.run("namespaces", "rm", _SPACE)
     found = {line.split()[0]: line.split()[2] for line in lines}
     return [found.get(name, "") for name in names]
-
-
-def hosts_folder(node: Node) -> str:
-    """Tell where containerd has its hosts.toml files."""
-    path = "/etc/containerd/config.toml"
-    content = node.real(path).read_bytes() if node.exists(path) else None
-    return containerd.configured_folder(tomltext.load(content, path)) or "/etc/containerd/certs.d"
 
 
 def machine() -> str:
