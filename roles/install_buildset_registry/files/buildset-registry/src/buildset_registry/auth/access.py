@@ -13,6 +13,7 @@ from enum import Enum
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address
 
 from buildset_registry.auth.rights import Rights
+from buildset_registry.errors import Denied
 from buildset_registry.oci.names import RepositoryName
 
 
@@ -115,6 +116,11 @@ class Policy:
         if isinstance(client, IPv6Address) and client.ipv4_mapped:
             client = client.ipv4_mapped
         return any(client in network for network in self.allowed_networks)
+
+    def check_network(self, address: str) -> None:
+        """Raise ``Denied`` for a client that is in none of the allowed networks."""
+        if not self.network_allowed(address):
+            raise Denied(f"clients from {address} may not use this registry (allowed_networks)")
 
     def may_pull(self, user: str | None, repository: RepositoryName | None) -> bool:
         """Tell whether somebody may read a repository, or with None all of them and their list."""

@@ -19,7 +19,7 @@ from buildset_registry.errors import (
 from buildset_registry.http import routes
 from buildset_registry.http.asgi import ClientLeft, Receive, Scope, Send
 from buildset_registry.http.context import Context
-from buildset_registry.http.journal import Journal
+from buildset_registry.http.journal import CLIENT_LEFT, Journal
 from buildset_registry.http.notices import Notices
 from buildset_registry.http.patience import Patience
 from buildset_registry.http.request import Request
@@ -27,10 +27,8 @@ from buildset_registry.http.response import Response, error_response, send_respo
 
 _log = logging.getLogger("buildset_registry.http")
 
-#: nginx's number for a client that closed the connection; only ever logged.
-_CLIENT_LEFT = 499
 #: Clients that have gone, or send nothing.
-_NOT_AWAITED = (_CLIENT_LEFT, 408)
+_NOT_AWAITED = (CLIENT_LEFT, 408)
 #: Seconds for which a client that was answered early may go on sending.
 _LINGER_SECONDS = 10.0
 _ACTIONS = {Access.PULL: "pull", Access.PUSH: "pull,push", Access.DELETE: "delete"}
@@ -49,7 +47,7 @@ class App:
             return
         began = time.perf_counter()
         request = Request(scope, receive, self._context.limits.body_seconds)
-        status, size = _CLIENT_LEFT, 0
+        status, size = CLIENT_LEFT, 0
         self._journal.traffic.running += 1
         try:
             response = await self._respond(request)
@@ -58,7 +56,7 @@ class App:
             if self._notices is not None:
                 await self._notices.add(request, response)
         except ClientLeft:
-            status = _CLIENT_LEFT
+            status = CLIENT_LEFT
         except (RegistryError, OSError, EOFError) as error:
             # The answer has begun: ending short of its length tells the client that it is broken.
             _log.error("%s %s broke off: %s", request.method, request.url, error)
@@ -105,11 +103,7 @@ class App:
         return Response(response.status, headers, response.body)
 
     async def _handle(self, request: Request) -> Response:
-        policy = self._context.policy
-        if not policy.network_allowed(request.client):
-            raise Denied(
-                f"clients from {request.client} may not use this registry (allowed_networks)"
-            )
+        self._context.policy.check_network(request.client)
         route, request.path = routes.match(request.method, request.url)
         request.route = route.id
         if route.access is not None:

@@ -6,6 +6,9 @@ from __future__ import annotations
 from buildset_registry.http.accesslog import AccessLog, Asked
 from buildset_registry.http.traffic import Traffic
 
+#: nginx's number for a client that closed the connection; only ever logged.
+CLIENT_LEFT = 499
+
 
 class Journal:
     """Takes note of the requests of one endpoint."""

@@ -24,6 +24,11 @@ def _headers(pairs: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
     return headers
 
 
+def plain_address(address: str) -> str:
+    """Return a client's address, an IPv4 one as such on a listener of both kinds."""
+    return address.removeprefix("::ffff:")
+
+
 class Request:
     """One request.
 
@@ -64,9 +69,9 @@ class Request:
 
     @property
     def client(self) -> str:
-        """The client's address, without its port; an IPv4 one plainly on a dual-stack listener."""
+        """The client's address, without its port."""
         client = self._scope.get("client")
-        return client[0].removeprefix("::ffff:") if client else ""
+        return plain_address(client[0]) if client else ""
 
     @property
     def url(self) -> str:

@@ -9,7 +9,7 @@
     ├── cert.pem           what clients trust: the certificate authority
     ├── server.pem         the server's certificate, then the authority's
     ├── server.key         0600
-    ├── proxy.pem         the same for the registries that the proxy for docker stands for
+    ├── proxy.pem          the same for the registries that the proxy for docker stands for
     ├── proxy.key         0600
     ├── htpasswd           0600
     ├── password           0600, for ``--password-stdin``

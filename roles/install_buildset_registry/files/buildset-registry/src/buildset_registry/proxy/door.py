@@ -20,13 +20,11 @@ class Door:
 
     async def admit(self, client: str, credentials: str) -> Identity:
         """Return the user whom the Proxy-Authorization header names; ``Refusal`` says why not."""
-        if not self._policy.network_allowed(client):
-            raise Refusal(
-                403, f"clients from {client} may not use this registry (allowed_networks)"
-            )
-        if not credentials.lower().startswith("basic "):
-            raise Refusal(407, "this proxy wants the registry's user name and password", _CHALLENGE)
         try:
+            self._policy.check_network(client)
+            if not credentials.lower().startswith("basic "):
+                wanted = "this proxy wants the registry's user name and password"
+                raise Refusal(407, wanted, _CHALLENGE)
             # As for a push: no user that is known elsewhere only passes for nobody in particular.
             identity = await self._authenticator.authenticate(credentials, Access.PUSH, client)
         except Unauthorized as error:

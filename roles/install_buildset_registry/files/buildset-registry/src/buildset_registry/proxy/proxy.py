@@ -12,7 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from buildset_registry.auth.access import ANONYMOUS, Identity
-from buildset_registry.http.journal import Journal
+from buildset_registry.http.journal import CLIENT_LEFT, Journal
+from buildset_registry.http.request import plain_address
 from buildset_registry.proxy.door import Door
 from buildset_registry.proxy.head import (
     END,
@@ -35,8 +36,6 @@ _BACKLOG = 1024
 _WAITING = 1024
 #: Where the registry answers the proxy.
 LOOPBACK = "127.0.0.1"
-#: nginx's number for a client that closed the connection; only ever logged.
-_CLIENT_LEFT = 499
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +73,7 @@ class _Request:
     identity: Identity = ANONYMOUS
     received: int = 0
     sent: int = 0
-    status: int = _CLIENT_LEFT
+    status: int = CLIENT_LEFT
 
 
 class Proxy:
@@ -136,7 +135,7 @@ class Proxy:
             with contextlib.suppress(OSError, asyncio.TimeoutError):
                 await asyncio.wait_for(_refuse(stream, refusal), _HEAD_SECONDS)
         except (OSError, asyncio.IncompleteReadError, asyncio.TimeoutError):
-            request.status = _CLIENT_LEFT
+            request.status = CLIENT_LEFT
         finally:
             stream.abort()
             self._journal.traffic.running -= 1
@@ -207,6 +206,5 @@ async def _refuse(stream: Stream, refusal: Refusal) -> None:
 
 
 def _address(stream: Stream) -> str:
-    """Return the client's address, an IPv4 one plainly on a dual-stack listener."""
     peer = stream.writer.get_extra_info("peername")
-    return str(peer[0]).removeprefix("::ffff:") if peer else ""
+    return plain_address(str(peer[0])) if peer else ""
