@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -19,7 +19,11 @@ STATE = Path("/run/current")
 CONTAINERD_SOCKET = STATE / "containerd.sock"
 DOCKER_HOST = f"unix://{STATE}/docker.sock"
 
-_OPTIONS = ["--iptables=false", "--bridge=none", "--ip-forward=false"]
+#: What every dockerd has here.
+OPTIONS = ["--iptables=false", "--bridge=none", "--ip-forward=false"]
+#: An overlay on the overlay of the enclosed machine does not work: each has another way around it.
+STORAGE = ["--storage-driver=vfs"]
+CURRENT_STORAGE = ["--storage-driver=native", "--ip6tables=false"]
 _CONTAINERD = """
 version = 3
 root = "{state}/containerd"
@@ -48,7 +52,7 @@ def running(log: Path, mirror: str) -> Iterator[None]:
     settings = Path("/etc/docker/daemon.json")
     settings.parent.mkdir(parents=True, exist_ok=True)
     settings.write_text(json.dumps({"registry-mirrors": [f"https://{mirror}"]}))
-    with process(log, "dockerd", "--storage-driver=vfs", *_OPTIONS) as started:
+    with process(log, "dockerd", *STORAGE, *OPTIONS) as started:
         wait_for(started, log, "docker", "version")
         yield
 
@@ -66,13 +70,15 @@ def running_current(folder: Path, mirror: str) -> Iterator[None]:
     options: list[str | Path] = [
         *("--config-file", settings, "--containerd", CONTAINERD_SOCKET, "--host", DOCKER_HOST),
         *("--data-root", STATE / "docker", "--exec-root", STATE / "docker.state"),
-        *("--pidfile", STATE / "docker.pid", "--storage-driver=native", "--ip6tables=false"),
+        *("--pidfile", STATE / "docker.pid"),
+        *CURRENT_STORAGE,
+        *OPTIONS,
     ]
     logs = folder / "containerd.log", folder / "dockerd-current.log"
     with process(logs[0], CURRENT / "containerd", "--config", config) as containerd:
         ctr = CURRENT / "ctr", "--address", CONTAINERD_SOCKET, "version"
         wait_for(containerd, logs[0], *ctr)
-        with process(logs[1], CURRENT / "dockerd", *options, *_OPTIONS) as docker:
+        with process(logs[1], CURRENT / "dockerd", *options) as docker:
             wait_for(docker, logs[1], "docker", "--host", DOCKER_HOST, "version")
             yield
 
@@ -84,9 +90,11 @@ def built(tool: str) -> str:
 
 
 @contextmanager
-def process(log: Path, *words: str | Path) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a daemon, and end it."""
-    environment = dict(os.environ)
+def process(
+    log: Path, *words: str | Path, variables: Mapping[str, str] | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a daemon, with further variables in its environment, and end it."""
+    environment = {**os.environ, **(variables or {})}
     if CURRENT in Path(words[0]).parents:
         # Where it finds what it runs itself.
         environment["PATH"] = f"{CURRENT}{os.pathsep}{environment['PATH']}"

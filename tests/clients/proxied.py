@@ -4,23 +4,15 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.clients.commands import execute, run, wait_until
-from tests.clients.daemon import CURRENT
+from tests.clients import daemon, tools
 
-#: An overlay on the overlay of the enclosed machine does not work: each has another way around it.
-_OPTIONS = {
-    "docker": ["--storage-driver=vfs"],
-    "docker (current)": ["--storage-driver=native", "--ip6tables=false"],
-}
-_NO_NETWORK = ["--iptables=false", "--bridge=none", "--ip-forward=false"]
-NAMES = tuple(_OPTIONS)
+_STORAGE = {"docker": daemon.STORAGE, "docker (current)": daemon.CURRENT_STORAGE}
+NAMES = tuple(_STORAGE)
 
 
 @dataclass(frozen=True)
@@ -37,16 +29,15 @@ class Docker:
 
     def command(self, *words: str | Path) -> list[str | Path]:
         """Return a command of its client."""
-        return ["docker", "--host", f"unix://{self.folder}/socket", *words]
+        return [*self._client.program, *words]
 
     def pull(self, reference: str) -> str:
         """Pull an image of which it has nothing, and tell the digest."""
-        images = run(*self.command("image", "ls", "--all", "--quiet")).split()
-        if images:
-            run(*self.command("image", "rm", "--force", *sorted(set(images))))
-        run(*self.command("pull", reference))
-        image = json.loads(run(*self.command("image", "inspect", reference)))[0]
-        return str(image["RepoDigests"][0].partition("@")[2])
+        return self._client.pull(reference).digest
+
+    @property
+    def _client(self) -> tools.Docker:
+        return tools.Docker(f"unix://{self.folder}/socket")
 
 
 @contextmanager
@@ -58,25 +49,9 @@ def running(
     names = {"data-root": "data", "exec-root": "exec", "pidfile": "pid", "config-file": "settings"}
     paths = [f"--{name}={docker.folder / part}" for name, part in names.items()]
     (docker.folder / "settings").write_text(json.dumps(settings))
-    current = docker.name != "docker"
-    program = str(CURRENT / "dockerd") if current else "dockerd"
-    search = {"PATH": os.pathsep.join([str(CURRENT), os.environ["PATH"]])} if current else {}
-    host = f"--host=unix://{docker.folder}/socket"
-    with docker.log.open("w") as output:
-        process = subprocess.Popen(
-            [program, host, *paths, *_OPTIONS[docker.name], *_NO_NETWORK],
-            stdout=output,
-            stderr=output,
-            env={**os.environ, **search, **environment},
-        )
-        try:
-            wait_until(lambda: _answers(process, docker), "docker version")
-            yield docker
-        finally:
-            process.terminate()
-            process.wait(30)
-
-
-def _answers(process: subprocess.Popen[bytes], docker: Docker) -> bool:
-    assert process.poll() is None, docker.log.read_text()
-    return execute(*docker.command("version")).returncode == 0
+    program = "dockerd" if docker.name == "docker" else daemon.CURRENT / "dockerd"
+    words = [f"--host=unix://{docker.folder}/socket", *paths, *_STORAGE[docker.name]]
+    start = [program, *words, *daemon.OPTIONS]
+    with daemon.process(docker.log, *start, variables=environment) as started:
+        daemon.wait_for(started, docker.log, *docker.command("version"))
+        yield docker

@@ -189,10 +189,12 @@ class Docker:
     """docker's daemon and its command line."""
 
     name = "docker"
-    program: tuple[str, ...] = ("docker",)
     pushes: tuple[Kind, ...] = (Kind.DOCKER, Kind.LIST)
     # Debian's 20.10 takes a zstd layer for a tar archive.
     pulls: tuple[Kind, ...] = (Kind.OCI, Kind.DOCKER, Kind.INDEX, Kind.LIST)
+
+    def __init__(self, host: str = "") -> None:
+        self.program: tuple[str, ...] = ("docker", *(["--host", host] if host else []))
 
     def version(self) -> str:
         return run(*self.program, "version", "--format", "{{.Server.Version}}").strip()
@@ -237,8 +239,10 @@ class CurrentDocker(Docker):
     """The current docker, which keeps its images in containerd."""
 
     name = "docker-current"
-    program: tuple[str, ...] = ("docker", "--host", daemon.DOCKER_HOST)
     pulls: tuple[Kind, ...] = tuple(Kind)
+
+    def __init__(self) -> None:
+        super().__init__(daemon.DOCKER_HOST)
 
     def version(self) -> str:
         return daemon.built("dockerd")
