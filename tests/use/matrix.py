@@ -24,7 +24,7 @@ from tests.lab.__main__ import FOLDER
 from tests.lab.keeper import REPOSITORY
 from tests.lab.lab import Lab
 from tests.use.clients import CLIENTS
-from tests.use.public import ADDRESS, HOST, PUBLIC
+from tests.use.public import ADDRESS, HOST, PUBLIC, token
 
 TABLE = REPOSITORY / "build" / "reports" / "use.txt"
 NAMES = (
@@ -60,13 +60,21 @@ class Images:
         return "nothing" if not digest else f"other    {digest[7:15]}"
 
 
-def push(registry: Registry, images: dict[tuple[str, str], Image], public: bool) -> None:
-    """Push images by their names; the public registry has them without its own name."""
+def push(registry: Registry, images: dict[tuple[str, str], Image]) -> None:
+    """Push images by their names."""
     pushing = Pushing(registry)
     for (name, tag), image in images.items():
-        host, _separator, rest = name.partition("/")
-        path = rest if public or host == "docker.io" else name
-        pushing.push_as(image, path, tag)
+        pushing.push_as(image, name.removeprefix("docker.io/"), tag)
+
+
+def publish(images: dict[tuple[str, str], Image]) -> None:
+    """Push images to the public registry, which has them without its own name."""
+    cert = (PUBLIC / "ca.pem").read_text()
+    pushing = Pushing(Registry(ADDRESS, 443, ADDRESS, 443, "", "", cert, ""))
+    paths = {key: key[0].partition("/")[2] for key in images}
+    pushing.authorization = f"Bearer {token(set(paths.values()))}"
+    for key, image in images.items():
+        pushing.push_as(image, paths[key], key[1])
 
 
 def make_images(facts: Registry) -> Images:
@@ -75,10 +83,8 @@ def make_images(facts: Registry) -> Images:
     public = {key: Image.make("amd64") for key in tags if not _is_twin(key)}
     public |= {key: public[_twin(key), key[1]] for key in tags if _is_twin(key)}
     ours = {(name, PUSHED): Image.make("amd64") for name in NAMES}
-    cert = (PUBLIC / "ca.pem").read_text()
-    upstream = Registry(ADDRESS, 443, ADDRESS, 443, "nobody", "none", cert, "")
-    push(upstream, public, public=True)
-    push(facts, ours, public=False)
+    publish(public)
+    push(facts, ours)
     return Images(ours, public)
 
 
@@ -118,19 +124,10 @@ def get_all(tag: str) -> dict[str, list[str]]:
 
 @contextmanager
 def upstream_down() -> Iterator[None]:
-    """Have the public registries refuse connections."""
+    """Have the public registries, and what gives tokens for them, refuse connections."""
     lab = Lab.read(FOLDER)
-    rule = [
-        "INPUT",
-        "--protocol",
-        "tcp",
-        "--dport",
-        "443",
-        "--jump",
-        "REJECT",
-        "--reject-with",
-        "tcp-reset",
-    ]
+    rule = ["INPUT", "--protocol", "tcp", "!", "--dport", "22", "--jump", "REJECT"]
+    rule += ["--reject-with", "tcp-reset"]
     subprocess.run(lab.command(HOST, "iptables", "--insert", *rule), check=True)
     try:
         yield

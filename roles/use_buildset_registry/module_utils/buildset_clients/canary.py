@@ -94,6 +94,7 @@ class Pushing:
 
     def __init__(self, registry: Registry) -> None:
         self.registry = registry
+        self.authorization = f"Basic {registry.login}"
         context = ssl.create_default_context(cadata=registry.cert)
         # Python 3.13 began to refuse certificates that the container tools accept.
         context.verify_flags &= ~ssl.VERIFY_X509_STRICT
@@ -152,7 +153,7 @@ class Pushing:
         media_type: str = "",
         allowed: tuple[int, ...] = (200, 201, 202),
     ) -> tuple[int, str]:
-        headers = {"Authorization": f"Basic {self.registry.login}"}
+        headers = {"Authorization": self.authorization}
         if media_type:
             headers["Content-Type"] = media_type
         self._connection.request(method, path, body, headers)
