@@ -103,7 +103,7 @@ options:
   canary:
     description:
       - Whether an image that exists nowhere else is pushed, pulled through every client that the
-        node has, and removed again.
+        node has, and removed again. BuildKit builds from it.
       - A client that does not get it fails the module, and the error names the layer at fault,
         which is the name, the network, TLS, the credentials, the configuration, or that the client
         has asked the public registry.
@@ -151,7 +151,9 @@ clients:
   returned: success
   sample: [containers, docker, buildx]
 tried:
-  description: The programs through which the canary was pulled.
+  description:
+    - The programs through which the canary was pulled. A client whose daemon does not answer is not
+      tried; that is in RV(notes).
   type: list
   elements: str
   returned: success

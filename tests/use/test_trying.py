@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import pytest
 from buildset_clients import blame, pulling
+from buildset_clients.client import Client, PullError
 from buildset_clients.node import Node
-from buildset_clients.pulling import Client, PullError
 
 from tests.use.places import PULL, Place, wanted
 

@@ -14,8 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from . import containers, files, tomltext
+from .client import Client, PullError
+from .daemons import Daemons
 from .node import Node
-from .pulling import Client, PullError, mirrors
+from .pulling import mirrors
 from .registry import DOCKER_HUB, Namespace, Wanted
 
 _HELPER = re.compile(r"docker-credential|credential helper|getting (username|credentials)", re.I)
@@ -47,7 +49,7 @@ def _layer(client: Client, node: Node, wanted: Wanted, namespace: Namespace, sai
     if ours not in addresses:
         named = f"names {', '.join(asked)} instead" if asked else "has none"
         return f"configuration: {ours} is not its mirror, {where} {named}"
-    fault = _certificate(client, node, wanted, namespace)
+    fault = _unread(client, node) or _certificate(client, node, wanted, namespace)
     if fault:
         return fault
     if _DENIED.search(said) and ours in said:
@@ -57,17 +59,33 @@ def _layer(client: Client, node: Node, wanted: Wanted, namespace: Namespace, sai
     return f"fallback: it asked {namespace.name} itself, though {where} names {ours}"
 
 
+def _unread(client: Client, node: Node) -> str:
+    """Tell of a BuildKit that has not read its file, which it does at its start."""
+    begun = Daemons(node, {}).started("buildkitd") if client.settings else 0
+    if not begun or begun >= node.real(client.settings).stat().st_mtime:
+        return ""
+    hint = "restart it, or say how in buildset_registry_restart_commands.buildkit"
+    return f"configuration: buildkitd was started before {client.settings} was written; {hint}"
+
+
 def _mirrors(client: Client, node: Node, namespace: Namespace) -> tuple[str, list[str]]:
     """Tell which mirrors are in effect, and where that is said."""
+    if client.settings:
+        table = tomltext.get(_read(node, client.settings), ["registry", namespace.name])
+        return client.settings, list(table.get("mirrors", []))
     if client.folder:
         path = f"{client.folder}/{namespace.name}/hosts.toml"
-        return path, list(tomltext.load(files.read(node.real(path)), path).get("host", {}))
+        return path, list(_read(node, path).get("host", {}))
     if client.family == "docker" and namespace.name != DOCKER_HUB:
         told = client.run("info", "--format", "{{.HTTPSProxy}}").decode().strip()
         return "the daemon that runs", [told.rpartition("@")[2]] if told else []
     if client.family == "docker":
         return "the daemon that runs", mirrors(client)
     return _containers(node, namespace)
+
+
+def _read(node: Node, path: str) -> dict[str, Any]:
+    return tomltext.load(files.read(node.real(path)), path)
 
 
 def _containers(node: Node, namespace: Namespace) -> tuple[str, list[str]]:
@@ -84,11 +102,14 @@ def _certificate(client: Client, node: Node, wanted: Wanted, namespace: Namespac
     registry = wanted.registry
     where, paths = _authorities(client, node, wanted, namespace)
     host, _separator, port = registry.pull.rpartition(":")
-    try:
-        context = ssl.create_default_context()
-        context.verify_flags &= ~getattr(ssl, "VERIFY_X509_STRICT", 0)
-        for path in paths:
+    context = ssl.create_default_context()
+    context.verify_flags &= ~getattr(ssl, "VERIFY_X509_STRICT", 0)
+    for path in paths:
+        try:
             context.load_verify_locations(cafile=str(path))
+        except OSError as error:  # as are those of ssl
+            return f"TLS: {path} holds no certificate ({error})"
+    try:
         with socket.create_connection((host, int(port)), _SECONDS) as plain:
             context.wrap_socket(plain, server_hostname=host).close()
     except socket.gaierror:
@@ -105,10 +126,12 @@ def _authorities(
     client: Client, node: Node, wanted: Wanted, namespace: Namespace
 ) -> tuple[str, list[Path]]:
     address = wanted.registry.pull
-    if client.folder:
-        path = f"{client.folder}/{namespace.name}/hosts.toml"
-        host = tomltext.load(files.read(node.real(path)), path)["host"][f"https://{address}"]
-        named = host.get("ca", [])
+    if client.settings or client.folder:
+        path, table = client.settings, ["registry", address]
+        if client.folder:
+            path = f"{client.folder}/{namespace.name}/hosts.toml"
+            table = ["host", f"https://{address}"]
+        named = tomltext.get(_read(node, path), table).get("ca", [])
         names = [named] if isinstance(named, str) else list(named)
         return path, [node.real(name) for name in names]
     folders = [f"{node.me.home}/.config/containers/certs.d", "/etc/containers/certs.d"]

@@ -7,7 +7,10 @@ gives the builders that it makes in containers, with the certificates that it na
 
 from __future__ import annotations
 
-from . import tomltext
+import os
+
+from . import files, tomltext
+from .daemons import option
 from .edits import TEXT, Change, Edit, own
 from .node import Node
 from .registry import Wanted
@@ -15,13 +18,33 @@ from .registry import Wanted
 _FILE = "buildset-registry.crt"
 
 
-def daemon(node: Node, wanted: Wanted) -> list[Edit]:
-    """Configure the daemon of the node, or the user's own."""
-    folder = "/etc/buildkit" if node.is_root else f"{node.me.home}/.config/buildkit"
-    certificate = f"{folder}/{_FILE}"
-    change = mirroring(wanted, f"{folder}/buildkitd.toml", certificate)
-    settings = Edit("buildkit", f"{folder}/buildkitd.toml", TEXT, change, action="restart")
+def daemon(node: Node, wanted: Wanted, arguments: list[str]) -> list[Edit]:
+    """Configure the daemon of the node, or the user's own; the arguments of the one that runs."""
+    path, certificate = settings_file(node, arguments), f"{_folder(node)}/{_FILE}"
+    change = mirroring(wanted, path, certificate)
+    settings = Edit("buildkit", path, TEXT, change, action="restart")
     return [settings, own("buildkit", certificate, wanted.registry.certificate)]
+
+
+def settings_file(node: Node, arguments: list[str]) -> str:
+    """Tell which file the daemon reads."""
+    return option(arguments, "config") or f"{_folder(node)}/buildkitd.toml"
+
+
+def address(node: Node, arguments: list[str]) -> str:
+    """Tell where the daemon answers; systemd's socket is at the usual place."""
+    path = settings_file(node, arguments)
+    content = files.read(node.real(path)) if node.exists(path) else None
+    configured = tomltext.get(tomltext.load(content, path), ["grpc", "address"]) or []
+    for named in [option(arguments, "addr"), *configured]:
+        if named.startswith(("unix://", "tcp://")):
+            return str(named)
+    runtime = os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{node.me.uid}"
+    return f"unix://{'/run' if node.is_root else runtime}/buildkit/buildkitd.sock"
+
+
+def _folder(node: Node) -> str:
+    return "/etc/buildkit" if node.is_root else f"{node.me.home}/.config/buildkit"
 
 
 def builders(node: Node, wanted: Wanted) -> list[Edit]:

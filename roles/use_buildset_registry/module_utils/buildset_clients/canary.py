@@ -28,6 +28,8 @@ _MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 _CONFIG = "application/vnd.docker.container.image.v1+json"
 _LAYER = "application/vnd.docker.image.rootfs.diff.tar.gzip"
 _SECONDS = 20
+#: The one file that is in it.
+FILE = "canary"
 
 
 def digest_of(content: bytes) -> str:
@@ -50,7 +52,7 @@ class Image:
         word = secrets.token_hex(8)
         archive = io.BytesIO()
         with tarfile.open(fileobj=archive, mode="w") as tar:
-            entry = tarfile.TarInfo("canary")
+            entry = tarfile.TarInfo(FILE)
             entry.size = len(word)
             tar.addfile(entry, io.BytesIO(word.encode()))
         layer = gzip.compress(archive.getvalue())

@@ -8,7 +8,9 @@ import re
 import shlex
 import signal
 import subprocess
+import time
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from . import system
@@ -50,6 +52,15 @@ class Daemons:
             pairs = [one.partition("=") for one in content.decode("utf-8", "replace").split("\0")]
             return {name: value for name, _separator, value in pairs if name}
         return {}
+
+    def started(self, program: str) -> float:
+        """Tell when a daemon that runs was started; 0 where none is seen."""
+        for process in self._running(program):
+            with suppress(OSError):
+                fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+                alive = float(Path("/proc/uptime").read_text().split()[0])
+                return time.time() - alive + int(fields[19]) / os.sysconf("SC_CLK_TCK")
+        return 0
 
     def major(self, program: str) -> int:
         """Tell the major version of a program; 1 where it cannot be told."""
@@ -111,12 +122,21 @@ class Daemons:
         for entry in Path("/proc").glob("[0-9]*"):
             try:
                 words = (entry / "cmdline").read_bytes().decode("utf-8", "replace").split("\0")
-                same = (entry / "root").stat() == self.node.root.stat()
+                same = os.path.samestat((entry / "root").stat(), self.node.root.stat())
             except OSError:
                 continue
             if os.path.basename(words[0]) == program and same:  # noqa: PTH119
                 found[int(entry.name)] = words[1:-1]
         return found
+
+
+def option(arguments: list[str], name: str) -> str:
+    """Tell the value of an option on a daemon's command line; nothing where it is not there."""
+    for index, argument in enumerate(arguments):
+        found, separator, value = argument.partition("=")
+        if found in (f"-{name}", f"--{name}"):
+            return value if separator else "".join(arguments[index + 1 : index + 2])
+    return ""
 
 
 def _run(command: list[str], what: str) -> None:

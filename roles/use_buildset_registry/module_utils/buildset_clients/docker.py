@@ -11,6 +11,7 @@ connection.
 from __future__ import annotations
 
 from . import containers, hoststoml
+from .daemons import option
 from .edits import JSON, Change, Edit
 from .errors import ClientError
 from .jsontext import dump, load, part, wrong
@@ -26,7 +27,7 @@ _PROXIES = ("https-proxy", "no-proxy")
 
 def edits(node: Node, wanted: Wanted, arguments: list[str]) -> list[Edit]:
     """Configure the daemon; ``arguments`` are those of the one that runs."""
-    path = settings_file(arguments) or f"{_folder(node)}/daemon.json"
+    path = option(arguments, "config-file") or f"{_folder(node)}/daemon.json"
     for argument in arguments:
         if argument.split("=")[0] == f"--{MIRRORS[:-1]}":
             hint = f"move that mirror to {path} and restart docker"
@@ -50,15 +51,6 @@ def certificates(node: Node) -> str:
 
 def _folder(node: Node) -> str:
     return "/etc/docker" if node.is_root else f"{node.me.home}/.config/docker"
-
-
-def settings_file(arguments: list[str]) -> str:
-    """Tell which file the daemon's command line names."""
-    for index, argument in enumerate(arguments):
-        name, separator, value = argument.partition("=")
-        if name == "--config-file":
-            return value if separator else "".join(arguments[index + 1 : index + 2])
-    return ""
 
 
 def _mirroring(path: str, registry: Registry) -> Change:

@@ -11,11 +11,11 @@ import time
 
 from . import files, pulling
 from .applying import Applying, Step
+from .client import Client, PullError
 from .daemons import Daemons
 from .docker import MIRRORS
 from .edits import JSON
 from .jsontext import dump, load
-from .pulling import Client, PullError
 
 _SECONDS = 20
 

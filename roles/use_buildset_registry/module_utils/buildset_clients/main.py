@@ -67,7 +67,10 @@ def use(order: Order, what: Wanted, node: Node | None = None) -> dict[str, Any]:
     applying = Applying(node, Ledger(ledger.folder(node)))
     outcome = applying.plan(edits)
     result = {"clients": clients, **_carry_out(order, applying, outcome, daemons)}
-    tried = proof.prove(node, what, clients) if order.canary and not order.dry else []
+    tried: list[str] = []
+    if order.canary and not order.dry:
+        tried = proof.prove(node, what, clients)
+        result["notes"] += proof.untried(clients, tried)
     return {**result, "tried": tried}
 
 

@@ -49,7 +49,7 @@ def edits(
             *dockerproxy.edits(node, wanted, daemons.environment("dockerd")),
         ],
         "containerd": lambda: containerd.edits(node, wanted, daemons.major("containerd")),
-        "buildkit": lambda: buildkit.daemon(node, wanted),
+        "buildkit": lambda: buildkit.daemon(node, wanted, daemons.arguments("buildkitd")),
         "buildx": lambda: buildkit.builders(node, wanted),
         "k3s": lambda: kubernetes.rancher("k3s", wanted),
         "rke2": lambda: kubernetes.rancher("rke2", wanted),

@@ -8,9 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 from . import blame, pulling
 from .canary import Image, Pushing
+from .client import Client, PullError
 from .errors import ClientError
 from .node import Node
-from .pulling import Client, PullError
 from .registry import Wanted
 
 
@@ -23,7 +23,7 @@ def prove(node: Node, wanted: Wanted, configured: Sequence[str]) -> list[str]:
     pushing = Pushing(wanted.registry)
     try:
         pushing.push(image, wanted)
-        with ThreadPoolExecutor(max_workers=4) as pool:
+        with ThreadPoolExecutor(max_workers=5) as pool:
             faults = list(pool.map(lambda lane: _try(lane, node, image, wanted), _lanes(clients)))
     finally:
         pushing.remove(image, wanted)
@@ -31,6 +31,15 @@ def prove(node: Node, wanted: Wanted, configured: Sequence[str]) -> list[str]:
     if found:
         raise ClientError("; ".join(found))
     return [client.program for client in clients]
+
+
+def untried(configured: Sequence[str], tried: Sequence[str]) -> list[str]:
+    """Tell which of the clients that are configured could not be tried."""
+    return [
+        f"{family} was not tried: {' or '.join(programs)} is not there, or gets no answer"
+        for family, programs in pulling.PROGRAMS.items()
+        if family in configured and not set(programs) & set(tried)
+    ]
 
 
 def _lanes(clients: list[Client]) -> list[list[Client]]:

@@ -5,60 +5,30 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-from . import containerd, docker
+from . import building, containerd, docker
 from .canary import Image, digest_of
+from .client import Client, PullError
 from .node import Node
-from .registry import DOCKER_HUB, Namespace
+from .registry import Namespace
 
-_SECONDS = 60
+#: What the clients of a family are tried by.
+PROGRAMS = {
+    "containers": ("podman", "buildah", "skopeo"),
+    "docker": ("docker",),
+    "containerd": ("ctr",),
+    "buildkit": ("buildctl",),
+}
 _SPACE = "buildset-registry-canary"
-
-
-class PullError(Exception):
-    """A client that did not get the canary; the words are the client's own."""
-
-
-@dataclass(frozen=True)
-class Client:
-    """A program, and the configuration that it goes by."""
-
-    program: str
-    family: str
-    path: str
-    hub_only: bool = False
-    folder: str = ""
-    """Where it reads containerd's hosts.toml files, if it does."""
-
-    def takes(self, namespace: Namespace) -> bool:
-        """Tell whether it can have a mirror for the registry."""
-        return namespace.name == DOCKER_HUB or not self.hub_only
-
-    def run(self, *words: str) -> bytes:
-        """Run it; its last line where it fails."""
-        try:
-            done = subprocess.run(
-                [self.path, *words],
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                timeout=_SECONDS,
-                check=False,
-            )
-        except subprocess.TimeoutExpired as error:
-            raise PullError(f"it takes longer than {_SECONDS} s") from error
-        if done.returncode != 0:
-            raise PullError(done.stderr.decode("utf-8", "replace").strip())
-        return done.stdout
 
 
 def clients(node: Node, configured: Sequence[str], proxied: bool) -> list[Client]:
     """Tell the clients that can be tried: programs that are there, daemons that answer."""
-    known = [(program, "containers") for program in ("podman", "buildah", "skopeo")]
     found = []
-    for program, family in [*known, ("docker", "docker"), ("ctr", "containerd")]:
+    known = [(one, family) for family, programs in PROGRAMS.items() for one in programs]
+    for program, family in known:
         path = node.program(program)
         if path and family in configured:
             found.append(_that_answers(Client(program, family, path), node, proxied))
@@ -69,6 +39,8 @@ def _that_answers(client: Client, node: Node, proxied: bool) -> Client | None:
     """Learn from a client's daemon, if it has one, where it looks for mirrors."""
     if client.program == "docker":
         return _of_docker(client, node, proxied)
+    if client.program == "buildctl":
+        return building.that_answers(client, node)
     return _of_containerd(client, node) if client.program == "ctr" else client
 
 
@@ -101,6 +73,8 @@ def pull(client: Client, node: Node, image: Image, namespaces: Sequence[Namespac
         expected, got = image.digest, [_docker(client, name) for name in names]
     elif client.program == "ctr":
         expected, got = image.digest, _ctr(client, names)
+    elif client.program == "buildctl":
+        expected, got = image.word, building.build(client, image, names)
     else:
         expected, got = image.identity, _storage(client, names)
     for digest in got:

@@ -1,0 +1,1 @@
+../../../roles/use_buildset_registry/module_utils/buildset_clients/client.py
