@@ -215,13 +215,23 @@ def test_a_transfer_that_breaks_is_resumed_unseen(start: Callable[..., Any], qua
 
 def test_wrong_content_breaks_the_clients_transfer(start: Callable[..., Any], quay: Server) -> None:
     """It never has the whole of it, and nothing of it stays."""
-    quay.on(BLOB_PATH, blob(b"x" * len(BLOB)))
+    quay.on(BLOB_PATH, blob(b"x" * 2**24))
     registry = start()
     with pytest.raises(httpx.RemoteProtocolError):
         registry.pull.get(LAYER)
     registry.wait_for_log("what it sends has another digest")
     assert not [*registry.storage.rglob(BLOB_DIGEST.hex)]
     assert not [*registry.storage.glob("tmp/*")]
+
+
+def test_wrong_content_that_is_known_in_time_is_told(
+    start: Callable[..., Any], quay: Server
+) -> None:
+    """Of a small blob nothing has been sent yet: the client gets the reason."""
+    quay.on(BLOB_PATH, blob(b"x" * len(BLOB)))
+    answer = start().pull.get(LAYER)
+    assert answer.status_code == 502
+    assert "what it sends has another digest" in message(answer)
 
 
 def test_what_refers_to_an_image(start: Callable[..., Any], quay: Server) -> None:

@@ -99,6 +99,8 @@ class Download:
     async def stream(self) -> BlobStream:
         """Wait until upstream answered and return what a client reads from."""
         upload, size = await asyncio.shield(self._begun)
+        if self._ended.done():
+            self._ended.result()
         return BlobStream(size, upload, self)
 
     async def complete(self) -> None:
