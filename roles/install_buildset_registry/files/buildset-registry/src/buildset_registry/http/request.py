@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Mapping
 from functools import cached_property
 from urllib.parse import parse_qs
 
@@ -46,7 +46,7 @@ class Request:
         self.headers = _headers(scope["headers"])
         self.route = ""
         self.received = 0
-        self.path: dict[str, str] = {}
+        self.path: Mapping[str, str] = {}
         self.identity: Identity = ANONYMOUS
 
     @cached_property

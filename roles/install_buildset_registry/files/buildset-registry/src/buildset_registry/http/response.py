@@ -9,6 +9,7 @@ import os
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 
 from buildset_registry.errors import RegistryError
@@ -81,12 +82,17 @@ def error_response(error: RegistryError) -> Response:
     return json_response({"errors": [entry]}, error.status, error.headers)
 
 
+@lru_cache(128)
+def _header_name(name: str) -> bytes:
+    return name.lower().encode("latin-1")
+
+
 async def send_response(response: Response, receive: Receive, send: Send, *, head: bool) -> int:
     """Send a response, to HEAD without its body; return the number of bytes of the body."""
     body = response.body
     headers = [_API_VERSION]
     for name, value in response.headers.items():
-        headers.append((name.lower().encode("latin-1"), value.encode("latin-1")))
+        headers.append((_header_name(name), value.encode("latin-1")))
     if response.status not in (204, 304) and "Content-Length" not in response.headers:
         headers.append((b"content-length", str(body.size).encode()))
     await send({"type": "http.response.start", "status": response.status, "headers": headers})

@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 from buildset_registry.auth.access import Access
 from buildset_registry.errors import RegistryError, Unsupported
@@ -13,6 +14,11 @@ from buildset_registry.http import blobs, health, listings, manifests, tokens, u
 from buildset_registry.http.context import Context
 from buildset_registry.http.request import Request
 from buildset_registry.http.response import Response
+
+#: Paths that were matched a short while ago: many clients ask for the same.
+_REMEMBERED = 1024
+#: Characters past which a path is not worth remembering: no client pulls by such a name.
+_LONG = 500
 
 Handler = Callable[[Request, Context], Awaitable[Response]]
 
@@ -81,8 +87,12 @@ def _resources() -> list[tuple[re.Pattern[str], dict[str, Route]]]:
 _RESOURCES = _resources()
 
 
-def match(method: str, path: str) -> tuple[Route, dict[str, str]]:
+def match(method: str, path: str) -> tuple[Route, Mapping[str, str]]:
     """Return the route and the values in the path, or raise what the specification says instead."""
+    return _matched(method, path) if len(path) <= _LONG else _search(method, path)
+
+
+def _search(method: str, path: str) -> tuple[Route, Mapping[str, str]]:
     for pattern, methods in _RESOURCES:
         found = pattern.fullmatch(path)
         if found is None:
@@ -93,3 +103,6 @@ def match(method: str, path: str) -> tuple[Route, dict[str, str]]:
             raise Unsupported(f"{method} is not possible here", headers={"Allow": allowed})
         return route, found.groupdict()
     raise NoSuchEndpoint
+
+
+_matched = lru_cache(_REMEMBERED)(_search)

@@ -18,6 +18,7 @@ of Docker Hub can be called.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 from buildset_registry.errors import BlobUploadUnknown, NameInvalid, TagInvalid
 from buildset_registry.oci.digest import Digest
@@ -28,6 +29,8 @@ _TAG = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}")
 _HOST_WITH_PORT = re.compile(r"(.+)__(\d{1,5})")
 _UPLOAD = re.compile(r"[a-f0-9]{8}(-[a-f0-9]{4}){3}-[a-f0-9]{12}")
 _NAME_LENGTH = 255
+#: Names and references that were looked at a short while ago: clients ask for the same again.
+_REMEMBERED = 1024
 
 DOCKER_HUB = "docker.io"
 #: The names that clients use for Docker Hub: its API host, and its older web host.
@@ -49,6 +52,7 @@ class RepositoryName(str):
         return cls(text)
 
     @classmethod
+    @lru_cache(_REMEMBERED)
     def resolve(cls, path: str, namespace: str | None = None) -> RepositoryName:
         """Return the stored name of the repository that a client asks for.
 
@@ -69,14 +73,7 @@ class RepositoryName(str):
     @property
     def host(self) -> str:
         """The registry that the name belongs to, as ``host`` or ``host:port``."""
-        first, separator, _rest = self.partition("/")
-        if separator:
-            with_port = _HOST_WITH_PORT.fullmatch(first)
-            if with_port:
-                return f"{with_port[1]}:{with_port[2]}"
-            if "." in first or first == "localhost":
-                return first
-        return DOCKER_HUB
+        return _host(self)
 
     @property
     def remote(self) -> str:
@@ -91,17 +88,34 @@ class RepositoryName(str):
 
         ``app`` and ``library/app`` are one image of Docker Hub; each is stored as it was pushed.
         """
-        if "/" not in self:
-            return self, RepositoryName(f"library/{self}")
-        first, _separator, rest = self.partition("/")
-        if first == "library" and "/" not in rest:
-            return self, RepositoryName(rest)
-        return (self,)
+        return _names(self)
 
     @property
     def canonical(self) -> RepositoryName:
         """The one name under which upstream's content of this repository is stored."""
         return RepositoryName(self.remote) if self.host == DOCKER_HUB else self
+
+
+@lru_cache(_REMEMBERED)
+def _host(name: RepositoryName) -> str:
+    first, separator, _rest = name.partition("/")
+    if separator:
+        with_port = _HOST_WITH_PORT.fullmatch(first)
+        if with_port:
+            return f"{with_port[1]}:{with_port[2]}"
+        if "." in first or first == "localhost":
+            return first
+    return DOCKER_HUB
+
+
+@lru_cache(_REMEMBERED)
+def _names(name: RepositoryName) -> tuple[RepositoryName, ...]:
+    if "/" not in name:
+        return name, RepositoryName(f"library/{name}")
+    first, _separator, rest = name.partition("/")
+    if first == "library" and "/" not in rest:
+        return name, RepositoryName(rest)
+    return (name,)
 
 
 class Tag(str):
@@ -128,6 +142,7 @@ def referrers_tag(subject: Digest) -> Tag:
     return Tag(f"{subject.algorithm}-{subject.hex[:64]}")
 
 
+@lru_cache(_REMEMBERED)
 def parse_reference(text: str) -> Reference:
     """Parse the last part of a manifest's URL: a digest if it has a colon, else a tag."""
     return Digest.parse(text) if ":" in text else Tag.parse(text)
