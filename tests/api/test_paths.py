@@ -125,6 +125,7 @@ def test_a_path_leads_nowhere(
         "control",
         "docker",
         "lock",
+        "log",
         "tmp",
     }
     assert registry.push.get("/v2/").status_code == 200

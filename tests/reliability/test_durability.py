@@ -13,6 +13,7 @@ from tests.reliability.trace import Call, Trace, parse, prefix
 
 CONFIG = b"{}"
 LAYER = b"layer" * 1000
+LARGE = b"large" * 100_000
 TOP = "docker/registry/v2"
 
 
@@ -41,29 +42,56 @@ class Watched:
                 yield call, source, target
 
     def require_durable(self, calls: list[Call]) -> set[str]:
-        """Check that what appeared in the store was synced, and its folders; return its names."""
-        syncs = [call for call in calls[:-1] if call.name == "fsync" and not call.failed]
+        """Check that what appeared in the store, or went, was on disk before; return its names.
+
+        Either a record of it was synced in the log before it appeared; or the file was, and its
+        folder before the answer.
+        """
         answer, top = calls[-1], self.server.storage / TOP
         appeared = set()
-
-        def synced(path: Path, after: int, before: int) -> bool:
-            return any(
-                call.descriptor == str(path) and after < call.began <= call.ended < before
-                for call in syncs
-            )
-
         for call, source, target in self.renames(calls):
             if top in target.parents:
-                assert synced(source, -1, call.began), f"{target} was not synced"
-                assert synced(target.parent, call.ended, answer.began), f"{target}: folder"
+                recorded = self._recorded(calls, target, call.began)
+                assert recorded, f"{target} was not recorded"
+                if source.name == "data":
+                    assert _synced(calls, source, -1, call.began), f"{target} was not synced"
+                    for place, folder in _changed_for(calls, call, target):
+                        assert _synced(calls, folder, place, answer.began), f"{folder} was not"
                 appeared.add(str(target.relative_to(top)))
             if top in source.parents and top not in target.parents:
-                assert synced(source.parent, call.ended, answer.began), f"{source}: folder"
-        for call in calls:
-            made = Path(call.paths[0]) if call.name.startswith("mkdir") else None
-            if made and not call.failed and top in made.parents and "_uploads" not in made.parts:
-                assert synced(made.parent, call.ended, answer.began), f"{made}: its folder"
+                assert self._recorded(calls, source, answer.began), f"{source}: not recorded"
         return appeared
+
+    def _recorded(self, calls: list[Call], path: Path, before: int) -> bool:
+        """Tell whether a path was written to the log, and the log synced."""
+        named = str(path.relative_to(self.server.storage))
+        for call in calls:
+            if call.name == "pwrite64" and named in call.arguments:
+                log = Path(call.descriptor)
+                if log.parent == self.server.storage / "log":
+                    return _synced(calls, log, call.ended, before)
+        return False
+
+
+def _changed_for(calls: list[Call], rename: Call, target: Path) -> Iterator[tuple[int, Path]]:
+    """Yield the folders that a large file made changes in, and when."""
+    yield rename.ended, target.parent
+    for call in calls:
+        if call.name.startswith("mkdir") and not call.failed:
+            made = Path(call.paths[0])
+            if made in target.parents:
+                yield call.ended, made.parent
+
+
+def _synced(calls: list[Call], path: Path, after: int, before: int) -> bool:
+    """Tell whether a file or folder was synced between two places in the order of calls."""
+    return any(
+        call.name in ("fsync", "fdatasync")
+        and not call.failed
+        and call.descriptor == str(path)
+        and after < call.began <= call.ended < before
+        for call in calls
+    )
 
 
 @pytest.fixture
@@ -93,6 +121,7 @@ def test_no_answer_leaves_before_what_it_promises_is_on_disk(watched: Watched) -
     left = push_blob(watched, LAYER)
     assert {blob_path(LAYER), f"repositories/app/_layers/sha256/{hexadecimal}/link"} <= left
     push_blob(watched, CONFIG)
+    assert blob_path(LARGE) in push_blob(watched, LARGE)
     for raw in (manifest(CONFIG, LAYER), manifest(CONFIG)):
         digest = digest_of(raw)
         answer, calls = watched.request("PUT", f"/v2/app/manifests/{digest}", raw)
@@ -112,8 +141,9 @@ def test_no_answer_leaves_before_what_it_promises_is_on_disk(watched: Watched) -
 
 def test_a_blob_that_is_here_already_is_made_durable_again(watched: Watched) -> None:
     """Another client may have pushed it a moment ago, and not have its answer yet."""
-    push_blob(watched, LAYER)
-    assert blob_path(LAYER) in push_blob(watched, LAYER)
+    for content in (LAYER, LARGE):
+        push_blob(watched, content)
+        assert blob_path(content) in push_blob(watched, content)
 
 
 TRACE = """\

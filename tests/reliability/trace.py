@@ -8,10 +8,13 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-CALLS = "fsync,fdatasync,rename,renameat,renameat2,mkdir,mkdirat,write,writev,sendto,sendmsg"
+CALLS = (
+    "fsync,fdatasync,rename,renameat,renameat2,mkdir,mkdirat,pwrite64,write,writev,sendto,sendmsg"
+)
 _LINE = re.compile(r"(?P<pid>\d+) +(?P<rest>.*)")
 _BEGIN = re.compile(r"(?P<call>\w+)\((?P<arguments>.*)")
 _RESUMED = re.compile(r"<\.\.\. (?P<call>\w+) resumed>.*= (?P<result>-?\d+)")
+_SENDING = ("write", "writev", "sendto", "sendmsg")
 _UNFINISHED = " <unfinished ...>"
 
 
@@ -86,7 +89,7 @@ class Trace:
                 file.seek(self._begin)
                 calls = parse(file.read().decode("utf-8", "replace"))
             for place, call in enumerate(calls):
-                if f":{port}]" in call.descriptor and call.name not in ("fsync", "fdatasync"):
+                if f":{port}]" in call.descriptor and call.name in _SENDING:
                     return calls[: place + 1]
             assert time.monotonic() < deadline, calls
             time.sleep(0.02)

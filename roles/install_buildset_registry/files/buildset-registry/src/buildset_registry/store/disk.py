@@ -1,27 +1,31 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Durable changes of a folder tree: synchronous, for worker threads.
+"""Durable changes of a folder tree.
 
-A file appears by fsync, rename, and fsync of its folder; a folder that had to be made is durable
-when its parent is synced as well. ext4 and XFS promise no more than that (rename(2), fsync(2)).
+Small files and removals are durable by a log (``wal.py``). A large file appears by fsync, rename,
+and fsync of its folder; a folder that had to be made for it is durable when its parent is synced
+as well. ext4 and XFS promise no more than that (rename(2), fsync(2)).
 """
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import errno
 import fcntl
+import itertools
 import os
 import shutil
 import threading
-import uuid
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import TypeVar
 
 from buildset_registry.errors import ConfigError
 from buildset_registry.store import layout
+from buildset_registry.store.known import Known
+from buildset_registry.store.records import Kind, replay, sync
 from buildset_registry.store.space import Space
-
-Result = TypeVar("Result")
+from buildset_registry.store.wal import Log
 
 #: Folders remembered as durable; past this many, all are forgotten and synced again when used.
 _REMEMBERED = 10_000
@@ -33,59 +37,56 @@ class Disk:
     def __init__(self, storage: Path, floor: int | None = None, *, durable: bool = True) -> None:
         self.storage = storage
         self.durable = durable
-        self._temporary = layout.temporary(storage)
+        self._temporary = str(layout.temporary(storage))
+        self._numbers = itertools.count(1)
         self._durable: set[Path] = set()
+        self._known = Known()
         self._removing = threading.Lock()
         self._lock = _prepare(storage)
         self.space = Space(storage, floor)
+        log = layout.log(storage)
+        replay(log, self._write_again, self._remove_again)
+        self._log = Log(storage, log, durable=durable)
 
     def close(self) -> None:
         """Let another process have the folder."""
+        self._log.close()
         os.close(self._lock)
 
     def temporary(self) -> Path:
         """Return a new name for a file or folder on the same filesystem; lost at a restart."""
-        return self._temporary / uuid.uuid4().hex
+        return Path(self._new_name())
 
-    def write(self, path: Path, content: bytes) -> None:
-        """Create or replace a file, at once and whole."""
-        temporary = self.temporary()
-        try:
-            create(temporary, content, durable=self.durable)
-            self._appear(temporary, path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
+    def _new_name(self) -> str:
+        return f"{self._temporary}/{next(self._numbers)}"
 
-    def publish(self, source: Path, target: Path) -> None:
-        """Sync a finished file and rename it to where it becomes visible."""
-        self.sync(source)
-        self._appear(source, target)
+    def read(self, name: str) -> tuple[bytes, float] | None:
+        """Return a small file's content and its mtime, or None where there is none."""
+        return self._known.get(name, read_file)
 
-    def sync(self, path: Path) -> None:
-        """Wait until a file or a folder is on disk, where that is wanted."""
-        if not self.durable:
-            return
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+    def size(self, name: str) -> int | None:
+        """Return a file's size, or None where there is none."""
+        return self._known.get(name, _size)
 
-    def _appear(self, source: Path, target: Path) -> None:
-        def appear() -> None:
-            with self._removing:
-                os.replace(source, target)  # noqa: PTH105  # a Path made of its answer costs more
+    async def write(self, path: Path, content: bytes) -> None:
+        """Create or replace a small file, at once and whole."""
+        make = partial(self._write, path, content)
+        await self._log.change(Kind.WRITTEN, path, make, content)
 
-        self._in_folder(target.parent, appear)
-
-    def settle(self, path: Path) -> bool:
-        """Make a file that is there already durable, and new to the collector; False if none is."""
-        if not self.touch(path):
-            return False
-        self.sync(path)
-        self._in_folder(path.parent, lambda: None)
-        return True
+    async def publish(self, source: Path, target: Path) -> None:
+        """Sync a finished file of any size and rename it to where it becomes visible."""
+        await asyncio.to_thread(self._before, source, target.parent)
+        for attempt in range(5):
+            try:
+                make = partial(self._rename, str(source), str(target))
+                await self._log.change(Kind.KEPT, target, make)
+                break
+            except FileNotFoundError:  # another request removed the folder in between
+                if attempt == 4:
+                    raise
+                self._durable.clear()
+                await asyncio.to_thread(self._make, target.parent)
+        await asyncio.to_thread(self._sync, target.parent)
 
     def touch(self, path: Path) -> bool:
         """Let a file's time be now; False where there is none."""
@@ -94,43 +95,67 @@ class Disk:
                 os.utime(path)
             except FileNotFoundError:
                 return False
+            self._known.changed(str(path))
             return True
 
-    def remove_if(self, folder: Path, unwanted: Callable[[], bool]) -> bool:
+    async def remove_if(self, folder: Path, unwanted: Callable[[], bool]) -> bool:
         """Remove a folder if nothing came in between that makes it wanted.
 
         Between the question and the removal no file is published and none is touched.
         """
         doomed = self.temporary()
-        with self._removing:
-            if not unwanted():
-                return False
-            try:
-                folder.replace(doomed)
-            except FileNotFoundError:
-                return False
-        self._forget(folder, doomed)
-        return True
 
-    def remove_file(self, path: Path) -> bool:
-        """Remove a file durably; False where there was none."""
-        try:
-            path.unlink()
-        except FileNotFoundError:
-            return False
-        self.sync(path.parent)
-        return True
+        def remove() -> bool:
+            with self._removing:
+                removed = unwanted() and _move(folder, doomed)
+                if removed:
+                    self._known.removed()
+                return removed
 
-    def remove_tree(self, folder: Path) -> bool:
+        removed = await self._log.change(Kind.REMOVED, folder, remove, decided_late=True)
+        if removed:
+            await asyncio.to_thread(self._forget, folder, doomed)
+        return removed
+
+    async def remove_tree(self, folder: Path) -> bool:
         """Remove a folder and what is in it, at once for readers; False where there was none."""
-        doomed = self.temporary()
+        return await self.remove_if(folder, lambda: True)
+
+    def _before(self, source: Path, folder: Path) -> None:
+        self._sync(source)
+        self._make(folder)
+
+    def _sync(self, path: Path) -> None:
+        """Wait until a file or a folder is on disk, where that is wanted."""
+        if self.durable:
+            sync(path)
+
+    def _write(self, path: Path, content: bytes) -> None:
+        """Make a file whose content a record has: nothing is synced."""
+        temporary, name = self._new_name(), str(path)
         try:
-            folder.replace(doomed)
-        except FileNotFoundError:
-            return False
-        self.sync(folder.parent)
-        self._forget(folder, doomed)
-        return True
+            create(temporary, content)
+            try:
+                self._rename(temporary, name)
+            except FileNotFoundError:
+                _make_folders(name.rpartition("/")[0])
+                self._rename(temporary, name)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+
+    def _rename(self, source: str, target: str) -> None:
+        with self._removing:
+            os.replace(source, target)  # noqa: PTH105  # a Path made of its answer costs more
+            self._known.changed(target)
+
+    def _write_again(self, path: str, content: bytes) -> None:
+        self._write(self.storage / path, content)
+
+    def _remove_again(self, path: str) -> None:
+        doomed = self.temporary()
+        if _move(self.storage / path, doomed):
+            shutil.rmtree(doomed, ignore_errors=True)
 
     def _forget(self, folder: Path, doomed: Path) -> None:
         """Delete what was ``folder`` and is ``doomed`` now."""
@@ -138,23 +163,8 @@ class Disk:
             self._durable.discard(folder / Path(found).relative_to(doomed))
         shutil.rmtree(doomed, ignore_errors=True)
 
-    def _in_folder(self, folder: Path, change: Callable[[], object]) -> None:
-        """Do ``change`` inside a folder that is made where missing, then sync the folder.
-
-        The folder may be removed by another request in between: then it is made again.
-        """
-        for attempt in range(5):
-            try:
-                self._make(folder)
-                change()
-                self.sync(folder)
-                return
-            except FileNotFoundError:
-                if attempt == 4:
-                    raise
-                self._durable.clear()
-
     def _make(self, folder: Path) -> None:
+        """Make a folder, and those above it, by whose own syncs it is durable."""
         missing = []
         while folder not in self._durable and folder != self.storage:
             missing.append(folder)
@@ -163,7 +173,7 @@ class Disk:
             return
         for folder in reversed(missing):
             folder.mkdir(exist_ok=True)
-            self.sync(folder.parent)
+            self._sync(folder.parent)
         if len(self._durable) > _REMEMBERED:
             self._durable.clear()
         self._durable.update(missing)
@@ -175,6 +185,14 @@ class ReadingDisk(Disk):
     def __init__(self, storage: Path) -> None:
         self.storage = storage
         self.space = Space(storage)
+
+    def read(self, name: str) -> tuple[bytes, float] | None:
+        """Look each time."""
+        return read_file(name)
+
+    def size(self, name: str) -> int | None:
+        """Look each time."""
+        return _size(name)
 
     def close(self) -> None:
         """Nothing is held."""
@@ -200,17 +218,41 @@ def read_file(path: Path | str) -> tuple[bytes, float] | None:
         os.close(descriptor)
 
 
-def create(path: Path, content: bytes = b"", *, durable: bool) -> None:
-    """Write a new small file, and sync it where that is wanted, by one open."""
+def _size(name: str) -> int | None:
+    try:
+        return os.stat(name).st_size  # noqa: PTH116  # see layout.blob_name
+    except FileNotFoundError:
+        return None
+
+
+def create(path: Path | str, content: bytes = b"") -> None:
+    """Write a new small file."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
     try:
         view = memoryview(content)
         while view:
             view = view[os.write(descriptor, view) :]
-        if durable:
-            os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _make_folders(name: str) -> None:
+    """Make a folder and those above it; as ``Path.mkdir`` does, which costs twice as much."""
+    with contextlib.suppress(FileExistsError):
+        try:
+            os.mkdir(name)  # noqa: PTH102  # see above
+        except FileNotFoundError:
+            _make_folders(name.rpartition("/")[0])
+            os.mkdir(name)  # noqa: PTH102
+
+
+def _move(folder: Path, doomed: Path) -> bool:
+    """Take a folder out of the way; False where there is none."""
+    try:
+        os.replace(folder, doomed)  # noqa: PTH105  # a Path made of its answer costs more
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def _prepare(storage: Path) -> int:
@@ -236,4 +278,5 @@ def _prepare(storage: Path) -> int:
     temporary = layout.temporary(storage)
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(exist_ok=True)
+    layout.log(storage).mkdir(exist_ok=True)
     return descriptor

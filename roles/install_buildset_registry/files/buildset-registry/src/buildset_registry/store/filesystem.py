@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import time
 from collections.abc import AsyncIterator, Sequence
 from functools import partial
@@ -97,11 +96,7 @@ class FileBlobs:
         self._recent = Recent()
 
     async def size(self, digest: Digest) -> int | None:
-        try:
-            name = layout.blob_name(self._name, digest)
-            return os.stat(name).st_size  # noqa: PTH116  # see layout.blob_name
-        except FileNotFoundError:
-            return None
+        return self._disk.size(layout.blob_name(self._name, digest))
 
     async def open(self, digest: Digest) -> BlobFile | None:
         size = await self.size(digest)
@@ -118,7 +113,11 @@ class FileBlobs:
         return found[0]
 
     async def put(self, digest: Digest, content: bytes) -> None:
-        await asyncio.to_thread(self._put, layout.blob(self._storage, digest), content)
+        path = layout.blob(self._storage, digest)
+        found = read_file(str(path))
+        present = found is not None and found[0] == content
+        if not (present and self._disk.touch(path)):
+            await self._disk.write(path, content)
 
     async def keep(self, digest: Digest) -> int | None:
         path = layout.blob(self._storage, digest)
@@ -149,18 +148,10 @@ class FileBlobs:
                 return False
             return state.st_mtime < wanted_before and state.st_ctime < changed_before
 
-        removed = await asyncio.to_thread(self._disk.remove_if, path.parent, unwanted)
+        removed = await self._disk.remove_if(path.parent, unwanted)
         if removed:
             self._recent.forget(digest)
         return removed
-
-    def _put(self, path: Path, content: bytes) -> None:
-        try:
-            present = path.read_bytes() == content
-        except FileNotFoundError:
-            present = False
-        if not (present and self._disk.settle(path)):
-            self._disk.write(path, content)
 
 
 def _blob_folders(root: Path) -> list[Path]:

@@ -16,7 +16,7 @@ from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.names import RepositoryName, Tag
 from buildset_registry.store import layout
 from buildset_registry.store.base import LinkState, TagTarget
-from buildset_registry.store.disk import Disk, read_file
+from buildset_registry.store.disk import Disk
 from buildset_registry.store.listings import Listings
 
 _PARTS = frozenset({layout.MANIFESTS, layout.LAYERS, layout.UPSTREAM})
@@ -47,11 +47,10 @@ class FileLinks:
 
     async def has(self, digest: Digest) -> bool:
         name = layout.link_name(self._name, digest)
-        try:
-            used = os.stat(name).st_mtime  # noqa: PTH116  # see layout.blob_name
-        except FileNotFoundError:
+        found = self._disk.read(name)
+        if found is None:
             return False
-        if self._shelf.tracked and time.time() - used > _NOTED_SECONDS:
+        if self._shelf.tracked and time.time() - found[1] > _NOTED_SECONDS:
             self._disk.touch(Path(name))
         return True
 
@@ -59,30 +58,41 @@ class FileLinks:
         return read_link(layout.link(self._folder, digest))
 
     async def add(self, digest: Digest, target: Digest | None = None) -> None:
-        await asyncio.to_thread(self._add, digest, target)
+        await write_link(self._disk, layout.link(self._folder, digest), target or digest)
+        self._shelf.listed()
 
     async def use(self, digest: Digest) -> bool:
         return self._disk.touch(layout.link(self._folder, digest))
 
     async def remove(self, digest: Digest) -> bool:
-        return await asyncio.to_thread(self._remove, digest)
+        removed = await self._disk.remove_tree(layout.link(self._folder, digest).parent)
+        self._shelf.listed()
+        return removed
 
     async def all(self) -> list[LinkState]:
         return await asyncio.to_thread(self._all)
 
     async def expire(self, digest: Digest, used_before: float) -> bool:
-        return await asyncio.to_thread(self._expire, digest, used_before)
+        path = layout.link(self._folder, digest)
+
+        def unused() -> bool:
+            return path.exists() and path.stat().st_mtime < used_before
+
+        return await self._remove_if(path, unused)
 
     async def prune(self, digest: Digest) -> bool:
-        return await asyncio.to_thread(self._prune, digest)
+        path = layout.link(self._folder, digest)
 
-    def _add(self, digest: Digest, target: Digest | None) -> None:
-        write_link(self._disk, layout.link(self._folder, digest), target or digest)
-        self._shelf.listed()
+        def dangling() -> bool:
+            target = read_link(path)
+            return target is None or not layout.blob(self._disk.storage, target).exists()
 
-    def _remove(self, digest: Digest) -> bool:
-        removed = self._disk.remove_tree(layout.link(self._folder, digest).parent)
-        self._shelf.listed()
+        return await self._remove_if(path, dangling)
+
+    async def _remove_if(self, link: Path, unwanted: Callable[[], bool]) -> bool:
+        removed = await self._disk.remove_if(link.parent, unwanted)
+        if removed:
+            self._shelf.listed()
         return removed
 
     def _all(self) -> list[LinkState]:
@@ -95,42 +105,16 @@ class FileLinks:
                     found.append(LinkState(digest, used))
         return found
 
-    def _expire(self, digest: Digest, used_before: float) -> bool:
-        path = layout.link(self._folder, digest)
-
-        def unused() -> bool:
-            return path.exists() and path.stat().st_mtime < used_before
-
-        if not self._disk.remove_if(path.parent, unused):
-            return False
-        # Before a blob that it names is removed, or a crash could bring the link back alone.
-        self._disk.sync(path.parent.parent)
-        self._shelf.listed()
-        return True
-
-    def _prune(self, digest: Digest) -> bool:
-        path = layout.link(self._folder, digest)
-
-        def dangling() -> bool:
-            target = read_link(path)
-            return target is None or not layout.blob(self._disk.storage, target).exists()
-
-        removed = self._disk.remove_if(path.parent, dangling)
-        if removed:
-            self._shelf.listed()
-        return removed
-
 
 class FileManifests(FileLinks):
     """Links to manifests, with ``media-type`` beside a link whose bytes do not tell it."""
 
     async def media_type(self, digest: Digest) -> str | None:
-        found = read_file(layout.media_type_name(self._name, digest))
+        found = self._disk.read(layout.media_type_name(self._name, digest))
         return found[0].decode() if found else None
 
     async def set_media_type(self, digest: Digest, media_type: str) -> None:
-        path = layout.media_type(self._folder, digest)
-        await asyncio.to_thread(self._disk.write, path, media_type.encode())
+        await self._disk.write(layout.media_type(self._folder, digest), media_type.encode())
 
 
 class FileTags:
@@ -144,7 +128,7 @@ class FileTags:
         self._lists = lists
 
     async def get(self, tag: Tag) -> TagTarget | None:
-        found = read_file(layout.tag_link_name(self._tags_name, tag))
+        found = self._disk.read(layout.tag_link_name(self._tags_name, tag))
         if found is None:
             return None
         try:
@@ -153,10 +137,18 @@ class FileTags:
             return None
 
     async def set(self, tag: Tag, digest: Digest) -> None:
-        await asyncio.to_thread(self._set, tag, digest)
+        index = layout.link(layout.tag_index(self._repository, tag), digest)
+        path = layout.tag_link(self._repository, tag)
+        await asyncio.gather(
+            write_link(self._disk, index, digest),
+            self._disk.write(path, str(digest).encode()),
+        )
+        self._changed(tag)
 
     async def remove(self, tag: Tag) -> bool:
-        return await asyncio.to_thread(self._remove, tag)
+        removed = await self._disk.remove_tree(layout.tags(self._repository) / tag)
+        self._changed(tag)
+        return removed
 
     async def all(self) -> Sequence[Tag]:
         folder = layout.tags(self._repository)
@@ -165,19 +157,10 @@ class FileTags:
             return known
         return await asyncio.to_thread(self._lists.read, folder, self._scan)
 
-    def _set(self, tag: Tag, digest: Digest) -> None:
-        write_link(self._disk, layout.link(layout.tag_index(self._repository, tag), digest), digest)
-        path = layout.tag_link(self._repository, tag)
-        self._disk.write(path, str(digest).encode())
-        self._lists.changed(layout.tags(self._repository), tag, path.exists)
+    def _changed(self, tag: Tag) -> None:
+        present = layout.tag_link(self._repository, tag).exists
+        self._lists.changed(layout.tags(self._repository), tag, present)
         self._shelf.listed()
-
-    def _remove(self, tag: Tag) -> bool:
-        folder = layout.tags(self._repository)
-        removed = self._disk.remove_tree(folder / tag)
-        self._lists.changed(folder, tag, layout.tag_link(self._repository, tag).exists)
-        self._shelf.listed()
-        return removed
 
     def _scan(self) -> Iterator[Tag]:
         """Find the tags; what is no tag's name was put there by nobody whom we know."""
@@ -243,10 +226,10 @@ def read_link(path: Path) -> Digest | None:
         return None
 
 
-def write_link(disk: Disk, path: Path, target: Digest) -> None:
-    """Make a link; one that is there already is made durable, and new to the collector."""
-    if not disk.settle(path):
-        disk.write(path, str(target).encode())
+async def write_link(disk: Disk, path: Path, target: Digest) -> None:
+    """Make a link; one that is there already is durable, and made new to the collector."""
+    if not disk.touch(path):
+        await disk.write(path, str(target).encode())
 
 
 def is_repository(folder: Path) -> bool:

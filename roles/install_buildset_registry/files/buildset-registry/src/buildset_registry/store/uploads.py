@@ -25,6 +25,8 @@ from buildset_registry.store.writing import Writer
 
 #: Uploads whose hash state is kept in memory; others are read again when they go on.
 _KEPT_SESSIONS = 1024
+#: Bytes up to which a blob goes to the disk by the log: to write it twice costs less than syncs.
+_SMALL = 64 * 1024
 
 
 class FileUploads:
@@ -108,8 +110,8 @@ class FileUpload:
         disk.space.require()
         folder.mkdir(parents=True)
         started = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
-        create(folder / "startedat", started.encode(), durable=False)
-        create(folder / "data", durable=False)
+        create(folder / "startedat", started.encode())
+        create(folder / "data")
         made = cls(folder, upload_id, disk, 0, hasher("sha256"))
         made._wanted = wanted
         return made
@@ -139,7 +141,9 @@ class FileUpload:
                 actual = (
                     await asyncio.to_thread(hash_file, self._data, digest.algorithm)
                 ).hexdigest()
-            await asyncio.to_thread(self._end, digest if actual == digest.hex else None)
+            if actual == digest.hex:
+                await self._publish(digest)
+            await self._forget()
         if actual != digest.hex:
             raise DigestInvalid(
                 f"content is {digest.algorithm}:{actual}, not {digest}; push it again"
@@ -147,26 +151,31 @@ class FileUpload:
 
     async def cancel(self) -> None:
         with self._exclusive():
-            await asyncio.to_thread(self._end, None)
+            await self._forget()
 
     def reader(self) -> FileReader:
         return FileReader(self._data)
 
-    def _end(self, digest: Digest | None) -> None:
-        """Keep the content under its digest, if it has one; then forget the upload."""
-        if digest is not None:
-            self._publish(digest)
-        shutil.rmtree(self.folder, ignore_errors=True)
-
-    def _publish(self, digest: Digest) -> None:
+    async def _publish(self, digest: Digest) -> None:
         """Make the content visible, in place of what may be there: that may have been damaged."""
         path = layout.blob(self._disk.storage, digest)
         if not self._wanted:
             os.utime(self._data, (0, 0))
-        # What upstream sends again replaces nothing: the time of what is there may be a promise.
-        if self._wanted or not self._disk.settle(path):
-            self._disk.publish(self._data, path)
+            # What upstream sends again replaces nothing: the time of what is there may promise it.
+            if not self._disk.touch(path):
+                await self._disk.publish(self._data, path)
+        elif self.size <= _SMALL:
+            await self._disk.write(path, self._data.read_bytes())
+        else:
+            await self._disk.publish(self._data, path)
         self._data = path
+
+    async def _forget(self) -> None:
+        """Remove the session; of a large blob that was refused, the content takes a while."""
+        if self.size <= _SMALL:
+            _remove_session(self.folder)
+        else:
+            await asyncio.to_thread(_remove_session, self.folder)
 
     async def _hash_state(self) -> Hasher:
         """Return the running hash; after a restart it is computed again from the file."""
@@ -201,6 +210,16 @@ class FileReader:
 
 def new_id() -> UploadId:
     return UploadId(uuid.uuid4())
+
+
+def _remove_session(folder: Path) -> None:
+    """Remove a session's folder; what is in it is known mostly, and looking costs more."""
+    with contextlib.suppress(OSError):
+        for name in ("data", "startedat"):
+            (folder / name).unlink(missing_ok=True)
+        folder.rmdir()
+        return
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _walk_uploads(storage: Path) -> Iterator[UploadState]:
