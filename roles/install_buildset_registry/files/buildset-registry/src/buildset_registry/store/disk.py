@@ -73,6 +73,14 @@ class Disk:
         make = partial(self._write, path, content)
         await self._log.change(Kind.WRITTEN, path, make, content)
 
+    async def adopt(self, source: Path, target: Path) -> None:
+        """Rename a small file that was written elsewhere in the storage, its content recorded."""
+        found = read_file(source)
+        if found is None:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(source))
+        make = partial(self._appear, str(source), str(target))
+        await self._log.change(Kind.WRITTEN, target, make, found[0])
+
     async def publish(self, source: Path, target: Path) -> None:
         """Sync a finished file of any size and rename it to where it becomes visible."""
         await asyncio.to_thread(self._before, source, target.parent)
@@ -135,14 +143,17 @@ class Disk:
         temporary, name = self._new_name(), str(path)
         try:
             create(temporary, content)
-            try:
-                self._rename(temporary, name)
-            except FileNotFoundError:
-                _make_folders(name.rpartition("/")[0])
-                self._rename(temporary, name)
+            self._appear(temporary, name)
         except BaseException:
             Path(temporary).unlink(missing_ok=True)
             raise
+
+    def _appear(self, source: str, target: str) -> None:
+        try:
+            self._rename(source, target)
+        except FileNotFoundError:
+            _make_folders(target.rpartition("/")[0])
+            self._rename(source, target)
 
     def _rename(self, source: str, target: str) -> None:
         with self._removing:

@@ -165,7 +165,7 @@ class FileUpload:
             if not self._disk.touch(path):
                 await self._disk.publish(self._data, path)
         elif self.size <= _SMALL:
-            await self._disk.write(path, self._data.read_bytes())
+            await self._disk.adopt(self._data, path)
         else:
             await self._disk.publish(self._data, path)
         self._data = path
