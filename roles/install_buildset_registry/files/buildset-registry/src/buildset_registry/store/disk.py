@@ -66,7 +66,7 @@ class Disk:
 
     def size(self, name: str) -> int | None:
         """Return a file's size, or None where there is none."""
-        return self._known.get(name, _size)
+        return self._known.get(name, file_size)
 
     async def write(self, path: Path, content: bytes) -> None:
         """Create or replace a small file, at once and whole."""
@@ -203,7 +203,7 @@ class ReadingDisk(Disk):
 
     def size(self, name: str) -> int | None:
         """Look each time."""
-        return _size(name)
+        return file_size(name)
 
     def close(self) -> None:
         """Nothing is held."""
@@ -229,7 +229,8 @@ def read_file(path: Path | str) -> tuple[bytes, float] | None:
         os.close(descriptor)
 
 
-def _size(name: str) -> int | None:
+def file_size(name: str) -> int | None:
+    """Return a file's size in bytes, or None where there is none."""
     try:
         return os.stat(name).st_size  # noqa: PTH116  # see layout.blob_name
     except FileNotFoundError:

@@ -19,7 +19,7 @@ from buildset_registry.oci.digest import ALGORITHMS, Digest
 from buildset_registry.oci.names import RepositoryName, Tag
 from buildset_registry.store import layout
 from buildset_registry.store.base import BlobFile, BlobState
-from buildset_registry.store.disk import Disk, read_file
+from buildset_registry.store.disk import Disk, file_size, read_file
 from buildset_registry.store.links import FileRepository, Shelf, is_repository, walk_repositories
 from buildset_registry.store.listings import Listings
 from buildset_registry.store.recent import Recent
@@ -99,7 +99,8 @@ class FileBlobs:
         return self._disk.size(layout.blob_name(self._name, digest))
 
     async def open(self, digest: Digest) -> BlobFile | None:
-        size = await self.size(digest)
+        # Looked for each time: the server is about to open it by its name.
+        size = file_size(layout.blob_name(self._name, digest))
         return None if size is None else BlobFile(layout.blob(self._storage, digest), size)
 
     async def read(self, digest: Digest) -> bytes | None:

@@ -30,6 +30,8 @@ Result = TypeVar("Result")
 _LARGE = 8 * 1024 * 1024
 #: Seconds without a change after which everything is synced.
 _IDLE = 2.0
+#: Seconds that the end waits for the disk, which may have others to serve.
+_PATIENCE = 10.0
 
 
 @dataclass(slots=True)
@@ -87,7 +89,7 @@ class Log:
         return result
 
     def close(self) -> None:
-        """Make what waits, sync everything, and leave no log."""
+        """Make what waits, sync everything, and leave no log; one where the disk is too busy."""
         with self._some:
             self._closed = True
             self._some.notify()
@@ -97,7 +99,7 @@ class Log:
             self._syncing.join()
         self._next()
         if self._syncing is not None:
-            self._syncing.join()
+            self._syncing.join(_PATIENCE)
 
     def _run(self) -> None:
         while True:
