@@ -190,6 +190,13 @@ async def test_a_full_disk_lets_removals_go_on(
     assert list((tmp_path / "log").iterdir()) == []
 
 
+async def test_nobody_waits_for_a_log_that_is_closed(log: Log, tmp_path: Path) -> None:
+    """A request that is still there when the server ends gets an error."""
+    log.close()
+    with pytest.raises(OSError, match="the storage is closed"):
+        await log.change(Kind.WRITTEN, tmp_path / "a", lambda: None)
+
+
 def _records_of(storage: Path) -> list[tuple[int, str, bytes]]:
     (log,) = (storage / "log").iterdir()
     return list(records.records(log.read_bytes()))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import time
 from collections.abc import AsyncIterator, Sequence
 from functools import partial
@@ -121,13 +122,13 @@ class FileBlobs:
             await self._disk.write(path, content)
 
     async def keep(self, digest: Digest) -> int | None:
-        path = layout.blob(self._storage, digest)
+        name = layout.blob_name(self._name, digest)
         try:
-            state = path.stat()
+            state = os.stat(name)  # noqa: PTH116  # see layout.blob_name
         except FileNotFoundError:
             return None
         noted = time.time() - state.st_mtime < self._promise_seconds
-        if not noted and not self._disk.touch(path):
+        if not noted and not self._disk.touch(Path(name)):
             return None
         return state.st_size
 

@@ -80,6 +80,8 @@ class Log:
         waiting = loop.create_future()
         change = Change(kind, path, make, content, decided_late, loop, waiting)
         with self._some:
+            if self._closed:
+                raise OSError(errno.ESHUTDOWN, "the storage is closed")
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="log", daemon=True)
                 self._thread.start()
