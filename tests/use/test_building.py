@@ -6,8 +6,6 @@ from __future__ import annotations
 import os
 import subprocess
 import time
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import trustme
@@ -18,7 +16,7 @@ from buildset_clients.errors import ClientError
 from buildset_clients.node import Node
 
 from tests.use.places import PULL, Place, wanted
-from tests.use.receiving import Receiving, prove, receiving
+from tests.use.receiving import Receiving, prove
 
 SETTINGS = "/etc/buildkit/buildkitd.toml"
 USUAL = "unix:///run/buildkit/buildkitd.sock"
@@ -37,13 +35,6 @@ case "$3" in
 esac
 """
 FAILING = "echo '{}' >&2; exit 1"
-
-
-@pytest.fixture
-def registry(tmp_path: Path) -> Iterator[Receiving]:
-    """A registry for the canary."""
-    with receiving(tmp_path, trustme.CA()) as made:
-        yield made
 
 
 @pytest.fixture

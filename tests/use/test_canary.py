@@ -3,26 +3,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 import trustme
 from buildset_clients.errors import ClientError
 
 from tests.use.places import Place
-from tests.use.receiving import Receiving, prove, receiving
+from tests.use.receiving import Receiving, prove
 
 DROP_IN = "/etc/containers/registries.conf.d/999-buildset-registry.conf"
 #: A port of the loopback at which nothing listens.
 DEAD = 9
-
-
-@pytest.fixture
-def registry(tmp_path: Path) -> Iterator[Receiving]:
-    """A registry for the canary."""
-    with receiving(tmp_path, trustme.CA()) as made:
-        yield made
 
 
 @pytest.fixture
