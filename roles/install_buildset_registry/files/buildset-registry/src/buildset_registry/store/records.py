@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from pathlib import Path
 
+from buildset_registry.store.writing import write_whole
+
 #: A log grows by so many bytes of zeros: to write over them costs half of what appending does.
 _GROWTH = 1024 * 1024
 _FRAME = struct.Struct("<II")
@@ -53,9 +55,9 @@ class LogFile:
         """Write a frame and wait for the disk; where that fails, the next one takes its place."""
         frame = _FRAME.pack(len(records), zlib.crc32(records)) + records
         while self.size + len(frame) > self._room:
-            _write(self._descriptor, bytes(_GROWTH), self._room)
+            write_whole(self._descriptor, bytes(_GROWTH), self._room)
             self._room += _GROWTH
-        _write(self._descriptor, frame, self.size)
+        write_whole(self._descriptor, frame, self.size)
         os.fdatasync(self._descriptor)
         self.size += len(frame)
 
@@ -167,11 +169,3 @@ def _above(path: str) -> Iterator[str]:
 
 def _logs(folder: Path) -> list[Path]:
     return sorted(folder.iterdir(), key=lambda path: int(path.name))
-
-
-def _write(descriptor: int, content: bytes, offset: int) -> None:
-    view = memoryview(content)
-    while view:
-        written = os.pwrite(descriptor, view, offset)
-        view = view[written:]
-        offset += written

@@ -52,7 +52,7 @@ class Change:
 
 
 class Log:
-    """The log of one storage folder; replays what an earlier process left. Close it at the end."""
+    """The log of one storage folder, in which no earlier one is left. Close it at the end."""
 
     def __init__(self, storage: Path, folder: Path, *, durable: bool) -> None:
         self._storage = storage

@@ -12,6 +12,15 @@ from pathlib import Path
 _AHEAD = 8 * 1024 * 1024
 
 
+def write_whole(descriptor: int, content: bytes, offset: int) -> None:
+    """Write all of some content, however often the kernel takes less."""
+    view = memoryview(content)
+    while view:
+        written = os.pwrite(descriptor, view, offset)
+        view = view[written:]
+        offset += written
+
+
 class Writer:
     """An open file, written from ``offset`` on; close it at the end.
 
@@ -27,11 +36,8 @@ class Writer:
 
     def write(self, chunk: bytes) -> None:
         """Write a piece; past some of them, begin to bring them to the disk."""
-        view = memoryview(chunk)
-        while view:
-            written = os.pwrite(self._descriptor, view, self._offset)
-            view = view[written:]
-            self._offset += written
+        write_whole(self._descriptor, chunk, self._offset)
+        self._offset += len(chunk)
         wanted = self._durable and self._offset - self._handed_over >= _AHEAD
         if wanted and self._idle():
             self._handed_over = self._offset
