@@ -9,6 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import bcrypt
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+)
 from trustme import CA
 
 USER, PASSWORD = "bench", "correct horse"
@@ -40,7 +46,9 @@ class Identity:
         )
         ca.cert_pem.write_to_path(str(made.authority))
         made.certificate.write_bytes(b"".join(pem.bytes() for pem in leaf.cert_chain_pems))
-        leaf.private_key_pem.write_to_path(str(made.key))
+        key = load_pem_private_key(leaf.private_key_pem.bytes(), None)
+        # In the form in which ``buildset-registry up`` makes keys.
+        made.key.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
         made.htpasswd.write_text(
             f"{USER}:{bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(12)).decode()}\n"
         )
