@@ -69,6 +69,18 @@ class Holdings:
         """Return a blob that is linked in the repository; manifests are blobs, too."""
         return await self.pushed_blob(name, digest) or await self.cached_blob(name, digest)
 
+    async def blob_size(self, name: RepositoryName, digest: Digest) -> int | None:
+        """Return the size in bytes of what ``blob`` would return; nobody is about to open it."""
+        for index in self.all(name):
+            if await self._linked(index, digest):
+                size = await self._store.blobs.size(digest)
+                if size is not None:
+                    return size
+                alias = await self._alias(index, digest)
+                if alias is not None:
+                    return alias.size
+        return None
+
     async def pushed_blob(self, name: RepositoryName, digest: Digest) -> BlobFile | None:
         for index in self.pushed(name):
             found = await self._blob(index, digest)
@@ -96,7 +108,7 @@ class Holdings:
     async def stored(self, name: RepositoryName, digest: Digest) -> Digest | None:
         """Return the digest under which content of the repository is stored, mostly its own."""
         for index in self.all(name):
-            if await index.layers.has(digest) or await index.manifests.has(digest):
+            if await self._linked(index, digest):
                 if await self._store.blobs.size(digest) is not None:
                     return digest
                 return await index.layers.target(digest)
@@ -142,8 +154,11 @@ class Holdings:
         except RegistryError:
             return None
 
+    async def _linked(self, index: RepositoryIndex, digest: Digest) -> bool:
+        return await index.layers.has(digest) or await index.manifests.has(digest)
+
     async def _blob(self, index: RepositoryIndex, digest: Digest) -> BlobFile | None:
-        if await index.layers.has(digest) or await index.manifests.has(digest):
+        if await self._linked(index, digest):
             return await self._store.blobs.open(digest) or await self._alias(index, digest)
         return None
 

@@ -89,9 +89,9 @@ class Registry:
 
     async def blob_size(self, name: RepositoryName, digest: Digest) -> int:
         """Return the size of a blob in bytes without fetching it."""
-        found = await self._holdings.blob(name, digest)
-        if found is not None:
-            return found.size
+        size = await self._holdings.blob_size(name, digest)
+        if size is not None:
+            return size
         if self._pull_through is not None and self._pull_through.serves(name):
             return await self._pull_through.blob_size(name, digest)
         raise BlobUnknown(f"{name} has no blob {digest}")

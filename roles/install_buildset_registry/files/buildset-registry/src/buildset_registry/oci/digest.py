@@ -6,6 +6,7 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Protocol
 
 from buildset_registry.errors import DigestInvalid
@@ -36,8 +37,9 @@ class Digest:
     def __str__(self) -> str:
         return f"{self.algorithm}:{self.hex}"
 
-    @classmethod
-    def parse(cls, text: str) -> Digest:
+    @staticmethod
+    @lru_cache(4096)
+    def parse(text: str) -> Digest:
         """Parse ``sha256:...`` or ``sha512:...``; ``DigestInvalid`` for anything else."""
         match = _DIGEST.fullmatch(text)
         if match is None:
@@ -45,7 +47,7 @@ class Digest:
                 f"not a digest of a supported algorithm (sha256, sha512): {text[:80]!r}"
             )
         algorithm, value = match[1] or match[3], match[2] or match[4]
-        return cls(algorithm, value)
+        return Digest(algorithm, value)
 
     @classmethod
     def of(cls, content: bytes, algorithm: str = "sha256") -> Digest:
