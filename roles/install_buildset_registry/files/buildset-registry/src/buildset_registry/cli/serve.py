@@ -4,9 +4,14 @@
 from __future__ import annotations
 
 import argparse
+import os
 from typing import Any
 
 from buildset_registry.cli.parts import add_command, path
+
+#: For jemalloc, by which Granian allocates; read when Granian is loaded. By default it spreads over
+#: four arenas a processor and keeps what was freed for ten seconds: 40 MiB more with 150 clients.
+_ALLOCATION = ("_RJEM_MALLOC_CONF", "narenas:1,dirty_decay_ms:1000")
 
 
 def add(commands: Any) -> None:
@@ -19,6 +24,7 @@ def add(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Serve until SIGTERM."""
+    os.environ.setdefault(*_ALLOCATION)
     from buildset_registry.config import load
     from buildset_registry.server import run
 

@@ -25,7 +25,7 @@ from buildset_registry.upstream.timeouts import Timeouts
 from buildset_registry.upstream.tls import Trust
 
 #: At most so much of a body is handed over at once, and so much more is read ahead.
-_PIECE = 1024 * 1024
+_PIECE = 256 * 1024
 #: The longest header: storage services sign URLs of several KiB.
 _HEADER = 64 * 1024
 #: A body up to this is read so that its connection can be used again.
