@@ -15,4 +15,4 @@ def test_fifty_clients_and_a_gibibyte(tmp_path: Path, authority: CA) -> None:
     outcome = crowd.run(tmp_path, authority, crowd.Scale(50, 1024, 100e6 / 2**20, 1))
     print(outcome.figures)
     crowd.check(outcome)
-    assert outcome.memory_mib < 300
+    assert outcome.memory_mib < 150
