@@ -67,8 +67,11 @@ def _measure(chosen: Namespace, figures: Figures) -> int:
                 print(f"{problem}; left out", flush=True)
                 failed += 1
         for run.turn in range(chosen.rounds):
+            # Each round begins with another peer: whoever is first finds content just written.
+            first = run.turn * len(instances) // chosen.rounds
+            order = instances[first:] + instances[:first]
             for measure in measures:
-                failed += sum(not _one(measure, each, run, figures) for each in instances)
+                failed += sum(not _one(measure, each, run, figures) for each in order)
     return failed
 
 
