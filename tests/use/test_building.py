@@ -140,6 +140,10 @@ def test_a_daemon_that_has_not_read_its_file(
     message = said(node, registry)
     assert f"configuration: buildkitd was started before {SETTINGS} was written" in message
     assert "buildset_registry_restart_commands.buildkit" in message
+    # Started a moment after the file was written, by a clock that tells otherwise.
+    monkeypatch.setattr(Daemons, "started", lambda _self, _program: time.time() - 0.2)
+    node.write(SETTINGS, node.read(SETTINGS))
+    assert "was started before" not in said(node, registry)
 
 
 def test_a_daemon_that_does_not_answer(node: Place, registry: Receiving) -> None:

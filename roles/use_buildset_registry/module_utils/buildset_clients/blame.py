@@ -25,6 +25,9 @@ _DENIED = re.compile(r"\b401\b|unauthorized|authentication required", re.I)
 #: What a registry that was asked, or could not be, makes clients say.
 _ANSWER = re.compile(r"manifest|not found|denied|registry|instead of|dial tcp", re.IGNORECASE)
 _SECONDS = 10
+#: What two times may differ by that are told by different clocks: a process has its start in ticks
+#: since the node's own, a file its change by the clock of the day, which may be set meanwhile.
+_CLOCKS_SECONDS = 0.5
 
 
 def explain(
@@ -62,7 +65,7 @@ def _layer(client: Client, node: Node, wanted: Wanted, namespace: Namespace, sai
 def _unread(client: Client, node: Node) -> str:
     """Tell of a BuildKit that has not read its file, which it does at its start."""
     begun = Daemons(node, {}).started("buildkitd") if client.settings else 0
-    if not begun or begun >= node.real(client.settings).stat().st_mtime:
+    if not begun or node.real(client.settings).stat().st_mtime - begun < _CLOCKS_SECONDS:
         return ""
     hint = "restart it, or say how in buildset_registry_restart_commands.buildkit"
     return f"configuration: buildkitd was started before {client.settings} was written; {hint}"
