@@ -72,7 +72,7 @@ class Holdings:
     async def blob_size(self, name: RepositoryName, digest: Digest) -> int | None:
         """Return the size in bytes of what ``blob`` would return; nobody is about to open it."""
         for index in self.all(name):
-            if await self._linked(index, digest):
+            if await is_linked(index, digest):
                 size = await self._store.blobs.size(digest)
                 if size is not None:
                     return size
@@ -108,7 +108,7 @@ class Holdings:
     async def stored(self, name: RepositoryName, digest: Digest) -> Digest | None:
         """Return the digest under which content of the repository is stored, mostly its own."""
         for index in self.all(name):
-            if await self._linked(index, digest):
+            if await is_linked(index, digest):
                 if await self._store.blobs.size(digest) is not None:
                     return digest
                 return await index.layers.target(digest)
@@ -154,11 +154,8 @@ class Holdings:
         except RegistryError:
             return None
 
-    async def _linked(self, index: RepositoryIndex, digest: Digest) -> bool:
-        return await index.layers.has(digest) or await index.manifests.has(digest)
-
     async def _blob(self, index: RepositoryIndex, digest: Digest) -> BlobFile | None:
-        if await self._linked(index, digest):
+        if await is_linked(index, digest):
             return await self._store.blobs.open(digest) or await self._alias(index, digest)
         return None
 
@@ -193,6 +190,11 @@ class Holdings:
                 self._types.clear()
             known = self._types[digest] = stored_media_type(raw)
         return known
+
+
+async def is_linked(index: RepositoryIndex, digest: Digest) -> bool:
+    """Tell whether a repository has a blob, be it a layer or a manifest."""
+    return await index.layers.has(digest) or await index.manifests.has(digest)
 
 
 async def link_manifest(index: RepositoryIndex, manifest: Manifest) -> None:

@@ -18,7 +18,7 @@ from buildset_registry.errors import (
     NameUnknown,
     RegistryError,
 )
-from buildset_registry.holdings import Holdings, StoredManifest, link_manifest
+from buildset_registry.holdings import Holdings, StoredManifest, is_linked, link_manifest
 from buildset_registry.oci.descriptor import Descriptor
 from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.manifest import Manifest
@@ -103,7 +103,7 @@ class Registry:
         """
         stored, size = await self._promise(name, digest)
         for index in self._holdings.pushed(name):
-            if await index.layers.has(digest) or await index.manifests.has(digest):
+            if await is_linked(index, digest):
                 return size
         await self._store.pushed(name).layers.add(digest, stored)
         return size

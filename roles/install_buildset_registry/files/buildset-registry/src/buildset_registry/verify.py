@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from buildset_registry.errors import RegistryError
+from buildset_registry.holdings import is_linked
 from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.manifest import Manifest
 from buildset_registry.oci.names import RepositoryName
@@ -186,6 +187,6 @@ class _Look:
         """Tell whether a blob is there in another way: under the other name, or as a manifest."""
         for name in self._name.names:
             for index in (self._store.pushed(name), self._store.cached(name)):
-                if await index.layers.has(digest) or await index.manifests.has(digest):
+                if await is_linked(index, digest):
                     return await self._store.blobs.size(digest) is not None
         return False

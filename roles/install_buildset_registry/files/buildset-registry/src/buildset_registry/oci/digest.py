@@ -14,6 +14,9 @@ from buildset_registry.errors import DigestInvalid
 #: The registered algorithms and the length of their hexadecimal form.
 ALGORITHMS = {"sha256": 64, "sha512": 128}
 
+#: Digests whose parsing is remembered: those that many clients ask for at once.
+_REMEMBERED = 4096
+
 _DIGEST = re.compile(r"(sha256):([a-f0-9]{64})|(sha512):([a-f0-9]{128})")
 
 
@@ -38,7 +41,7 @@ class Digest:
         return f"{self.algorithm}:{self.hex}"
 
     @staticmethod
-    @lru_cache(4096)
+    @lru_cache(_REMEMBERED)
     def parse(text: str) -> Digest:
         """Parse ``sha256:...`` or ``sha512:...``; ``DigestInvalid`` for anything else."""
         match = _DIGEST.fullmatch(text)

@@ -26,6 +26,7 @@ from buildset_registry.store.known import Known
 from buildset_registry.store.records import Kind, replay, sync
 from buildset_registry.store.space import Space
 from buildset_registry.store.wal import Log
+from buildset_registry.store.writing import write_whole
 
 #: Folders remembered as durable; past this many, all are forgotten and synced again when used.
 _REMEMBERED = 10_000
@@ -241,9 +242,7 @@ def create(path: Path | str, content: bytes = b"") -> None:
     """Write a new small file."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
     try:
-        view = memoryview(content)
-        while view:
-            view = view[os.write(descriptor, view) :]
+        write_whole(descriptor, content, 0)
     finally:
         os.close(descriptor)
 
