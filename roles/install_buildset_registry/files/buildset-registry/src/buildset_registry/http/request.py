@@ -3,13 +3,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Iterable, Mapping
 from functools import cached_property
 from urllib.parse import parse_qs
 
 from buildset_registry.auth.access import ANONYMOUS, Identity
 from buildset_registry.errors import NameInvalid, SizeInvalid
-from buildset_registry.http.asgi import ClientLeft, Receive, Scope
+from buildset_registry.http.asgi import ClientLeft, Message, Receive, Scope
 from buildset_registry.http.forwarded import Outside, outside
 from buildset_registry.http.patience import Patience
 from buildset_registry.oci.names import RepositoryName
@@ -42,6 +42,7 @@ class Request:
         self._receive = receive
         self._patience = patience
         self._more = True
+        self._asked: Awaitable[Message] | None = None
         self.method: str = scope["method"]
         self.headers = _headers(scope["headers"])
         self.route = ""
@@ -120,10 +121,12 @@ class Request:
         """Yield the body in pieces as they arrive; ``ClientLeft`` if the client goes before."""
         while self._more:
             with Patience(self._patience):
-                message = await self._receive()
-            self._more = message.get("more_body", False)
+                message = await self._next()
             if message["type"] == "http.disconnect":
                 raise ClientLeft
+            if self._more:
+                # The server reads and decrypts the next piece while this one is used.
+                self._asked = self._receive()
             if chunk := message.get("body"):
                 self.received += len(chunk)
                 yield chunk
@@ -138,7 +141,14 @@ class Request:
     async def discard(self) -> None:
         """Read what is left of the body and forget it."""
         while self._more:
-            self._more = (await self._receive()).get("more_body", False)
+            await self._next()
+
+    async def _next(self) -> Message:
+        """Return the next message, which may have been asked for before."""
+        asked, self._asked = self._asked or self._receive(), None
+        message = await asked
+        self._more = message.get("more_body", False)
+        return message
 
     async def read(self, limit: int) -> bytes | None:
         """Return a body of at most ``limit`` bytes whole, or None where it is larger."""

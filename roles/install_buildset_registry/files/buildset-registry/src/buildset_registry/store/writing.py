@@ -9,7 +9,7 @@ from pathlib import Path
 
 #: Bytes that may wait for the disk. What is promised to be on disk in the end had better be on its
 #: way there while more arrives, or the promise waits for all of it.
-_AHEAD = 8 * 1024 * 1024
+_AHEAD = 16 * 1024 * 1024
 
 
 def write_whole(descriptor: int, content: bytes, offset: int) -> None:

@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The body of a request: asked for piece by piece, one ahead of what is being used."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from buildset_registry.errors import RequestTimeout
+from buildset_registry.http.asgi import ClientLeft, Message, Scope
+from buildset_registry.http.request import Request
+
+SCOPE: Scope = {"method": "PATCH", "path": "/", "headers": [(b"transfer-encoding", b"chunked")]}
+LEFT: Message = {"type": "http.disconnect"}
+
+
+def piece(content: bytes, *, more: bool = True) -> Message:
+    return {"type": "http.request", "body": content, "more_body": more}
+
+
+class Server:
+    """What a server does: a message is on its way as soon as it is asked for."""
+
+    def __init__(self, *messages: Message) -> None:
+        self._messages = list(messages)
+        self.asked = 0
+
+    def receive(self) -> asyncio.Future[Message]:
+        future: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
+        if self.asked < len(self._messages):
+            future.set_result(self._messages[self.asked])
+        self.asked += 1
+        return future
+
+
+async def test_the_next_piece_is_asked_for_before_one_is_used() -> None:
+    server = Server(piece(b"ab"), piece(b"cd"), piece(b"ef"), piece(b"", more=False))
+    asked = [(chunk, server.asked) async for chunk in Request(SCOPE, server.receive).body()]
+    assert asked == [(b"ab", 2), (b"cd", 3), (b"ef", 4)]
+    assert server.asked == 4
+
+
+async def test_nothing_is_asked_for_after_the_end() -> None:
+    server = Server(piece(b"ab", more=False))
+    request = Request(SCOPE, server.receive)
+    assert await request.read(10) == b"ab"
+    assert (server.asked, request.unread) == (1, False)
+
+
+async def test_what_was_asked_for_is_not_lost_when_the_body_is_given_up() -> None:
+    server = Server(piece(b"ab"), piece(b"cd"), piece(b"ef", more=False))
+    request = Request(SCOPE, server.receive)
+    assert await request.read(1) is None
+    assert request.unread
+    await request.discard()
+    assert (server.asked, request.unread) == (3, False)
+
+
+async def test_the_end_of_a_client_is_told_after_what_it_has_sent() -> None:
+    server = Server(piece(b"ab"), LEFT)
+    chunks = []
+    with pytest.raises(ClientLeft):
+        async for chunk in Request(SCOPE, server.receive).body():
+            chunks.append(chunk)
+    assert chunks == [b"ab"]
+
+
+async def test_a_piece_that_does_not_come_is_waited_for_no_longer_than_patience_allows() -> None:
+    request = Request(SCOPE, Server(piece(b"ab")).receive, patience=0.01)
+    with pytest.raises(RequestTimeout):
+        await request.read(10)
