@@ -34,6 +34,8 @@ _BACKLOG = 1024
 _CONNECTIONS = 4096
 #: Seconds for the head of a request, so that a client that trickles it does not keep its place.
 _HEAD_SECONDS = 30
+#: Bytes of a body that are handed over at once: each hand-over wakes three threads in turn.
+_PIECE = 1024 * 1024
 
 _log = logging.getLogger("buildset_registry")
 
@@ -124,7 +126,9 @@ def _server(listener: Listener) -> Server:
         listener.port,
         interface=Interfaces.ASGINL,
         http=HTTPModes.http1,
-        http1_settings=HTTP1Settings(header_read_timeout=_HEAD_SECONDS * 1000),
+        http1_settings=HTTP1Settings(
+            header_read_timeout=_HEAD_SECONDS * 1000, max_buffer_size=_PIECE
+        ),
         websockets=False,
         runtime_threads=1,
         backlog=_BACKLOG,
