@@ -62,6 +62,9 @@ class Listener:
     reserved: bool = False
     """Whether its port is kept free for it already."""
 
+    pushes: bool = False
+    """Whether it takes large bodies."""
+
 
 @dataclass(frozen=True, slots=True)
 class Proxying:
@@ -135,7 +138,8 @@ def listeners(
         all_traffic.append(traffic)
         context = _context(config, shared, role, f"push to port {push} of this registry")
         app = _app(shared, context, traffic)
-        found.append(Listener(role.value, endpoint.address, endpoint.port, app, tls))
+        pushes = role is not Role.PULL
+        found.append(Listener(role.value, endpoint.address, endpoint.port, app, tls, pushes=pushes))
     if config.metrics is not None:
         counters, space = shared.pull_through.counters, shared.store.space
         operations = Operations(

@@ -34,8 +34,10 @@ _BACKLOG = 1024
 _CONNECTIONS = 4096
 #: Seconds for the head of a request, so that a client that trickles it does not keep its place.
 _HEAD_SECONDS = 30
-#: Bytes of a body that are handed over at once: each hand-over wakes three threads in turn.
-_PIECE = 1024 * 1024
+#: Bytes that Granian takes at once, of a body or of a request's head. Where images are pushed they
+#: are more, since handing over a piece of a body wakes three threads in turn.
+_BUFFER = 408 * 1024
+_PUSH_BUFFER = 1024 * 1024
 
 _log = logging.getLogger("buildset_registry")
 
@@ -127,7 +129,8 @@ def _server(listener: Listener) -> Server:
         interface=Interfaces.ASGINL,
         http=HTTPModes.http1,
         http1_settings=HTTP1Settings(
-            header_read_timeout=_HEAD_SECONDS * 1000, max_buffer_size=_PIECE
+            header_read_timeout=_HEAD_SECONDS * 1000,
+            max_buffer_size=_PUSH_BUFFER if listener.pushes else _BUFFER,
         ),
         websockets=False,
         runtime_threads=1,
