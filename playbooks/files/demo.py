@@ -75,8 +75,9 @@ class Layout:
             "config": self.add(CONFIG, json.dumps(config).encode()),
             "layers": [self.add(LAYER, gzip.compress(archive.getvalue()))],
         }
-        entries = [self.add(MANIFEST, json.dumps(manifest).encode())]
-        index = {"schemaVersion": 2, "mediaType": INDEX, "manifests": entries}
+        entry = self.add(MANIFEST, json.dumps(manifest).encode())
+        entry["annotations"] = {"org.opencontainers.image.ref.name": "image"}
+        index = {"schemaVersion": 2, "mediaType": INDEX, "manifests": [entry]}
         (self.folder / "index.json").write_text(json.dumps(index))
         (self.folder / "oci-layout").write_text('{"imageLayoutVersion": "1.0.0"}')
 
@@ -140,7 +141,11 @@ def by_podman(registry: Registry, layout: Layout, folder: Path) -> tuple[str, st
     certs, auth = registry.write_options(folder)
     storage = ("--root", folder / "root", "--runroot", folder / "run", "--storage-driver", "vfs")
     options = ("--quiet", "--cert-dir", certs, "--authfile", auth)
-    image = run("podman", *storage, "pull", "--quiet", f"oci:{layout.folder}").strip()
+    # Of a folder, podman makes the image's name from the path, and not every path is a name.
+    archive = folder / "image.tar"
+    with tarfile.open(archive, mode="w") as packed:
+        packed.add(layout.folder, ".")
+    image = run("podman", *storage, "pull", "--quiet", f"oci-archive:{archive}").strip()
     written = folder / "digest"
     target = f"docker://{registry.push}/{IMAGE}"
     run("podman", *storage, "push", *options, "--digestfile", written, image, target)
