@@ -63,7 +63,7 @@ class Listener:
     """Whether its port is kept free for it already."""
 
     pushes: bool = False
-    """Whether it takes large bodies."""
+    """Whether images are pushed to it."""
 
 
 @dataclass(frozen=True, slots=True)

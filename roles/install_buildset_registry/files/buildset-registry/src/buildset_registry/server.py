@@ -34,9 +34,8 @@ _BACKLOG = 1024
 _CONNECTIONS = 4096
 #: Seconds for the head of a request, so that a client that trickles it does not keep its place.
 _HEAD_SECONDS = 30
-#: Bytes that Granian takes at once, of a body or of a request's head. Where images are pushed they
-#: are more, since handing over a piece of a body wakes three threads in turn.
-_BUFFER = 408 * 1024
+#: Bytes that Granian takes at once where images are pushed, more than by itself: handing over
+#: a piece of a body wakes three threads in turn.
 _PUSH_BUFFER = 1024 * 1024
 
 _log = logging.getLogger("buildset_registry")
@@ -122,16 +121,16 @@ def _server(listener: Listener) -> Server:
     address, tls = listener.address or every_address(), listener.tls
     if not listener.reserved:
         check_free(address, listener.port, listener.name)
+    settings = HTTP1Settings(header_read_timeout=_HEAD_SECONDS * 1000)
+    if listener.pushes:
+        settings.max_buffer_size = _PUSH_BUFFER
     return Server(
         listener.app,
         address,
         listener.port,
         interface=Interfaces.ASGINL,
         http=HTTPModes.http1,
-        http1_settings=HTTP1Settings(
-            header_read_timeout=_HEAD_SECONDS * 1000,
-            max_buffer_size=_PUSH_BUFFER if listener.pushes else _BUFFER,
-        ),
+        http1_settings=settings,
         websockets=False,
         runtime_threads=1,
         backlog=_BACKLOG,
