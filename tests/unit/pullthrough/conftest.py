@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A registry that pulls through from quay.io."""
+
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from buildset_registry import download
+from buildset_registry.pullthrough import PullThrough
+from buildset_registry.registry import Registry
+from buildset_registry.store.filesystem import FilesystemStore
+
+from tests.unit.upstream.lab import (
+    BLOB_PATH,
+    V1_PATH,
+    Server,
+    blob,
+    manifest,
+)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[FilesystemStore]:
+    made = FilesystemStore(tmp_path)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+async def pull_through(
+    store: FilesystemStore,
+    quay: Server,
+    connect: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> AsyncIterator[Any]:
+    monkeypatch.setattr(download, "_PAUSE", 0)
+    quay.on(V1_PATH, manifest())
+    quay.on(BLOB_PATH, blob())
+    made = PullThrough(store, connect())
+    yield made
+    await made.close()
+
+
+@pytest.fixture
+def registry(store: FilesystemStore, pull_through: PullThrough) -> Registry:
+    return Registry(store, pull_through)

@@ -1,0 +1,20 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the tests of pull-through read, and how."""
+
+from typing import Any
+
+from buildset_registry.oci.names import RepositoryName
+
+from tests.unit.upstream.lab import (
+    BLOB_DIGEST,
+)
+
+OTHER = RepositoryName("quay.io/org/other")
+OTHER_PATH = f"/v2/org/other/blobs/{BLOB_DIGEST}"
+
+
+async def read(found: Any, start: int = 0, end: int | None = None) -> Any:
+    if not hasattr(found, "chunks"):
+        return found.path.read_bytes()
+    pieces = found.chunks(start, found.size if end is None else end)
+    return b"".join([piece async for piece in pieces])

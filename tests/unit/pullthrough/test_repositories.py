@@ -1,0 +1,220 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Repositories that share blobs, and pushes, which win over upstream."""
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from buildset_registry.download import BlobStream
+from buildset_registry.errors import BlobUnknown, ManifestUnknown, UpstreamFailed
+from buildset_registry.oci.descriptor import OCI_INDEX
+from buildset_registry.oci.digest import Digest
+from buildset_registry.oci.names import RepositoryName, Tag
+from buildset_registry.pullthrough import PullThrough
+from buildset_registry.registry import Registry
+from buildset_registry.store.filesystem import FilesystemStore
+
+from tests.unit.pullthrough.reading import OTHER, OTHER_PATH, read
+from tests.unit.upstream.lab import (
+    BLOB,
+    BLOB_DIGEST,
+    BLOB_PATH,
+    MANIFEST,
+    NAME,
+    V1,
+    V1_PATH,
+    Server,
+    blob,
+    by_method,
+    eventually,
+    gated,
+    halting,
+    manifest,
+    reply,
+)
+
+PUSHED = b'{"schemaVersion":2,"manifests":[],"annotations":{"by":"job"}}'
+
+
+async def test_a_blob_that_is_collected_while_upstream_is_asked(
+    registry: Registry, store: FilesystemStore, quay: Server
+) -> None:
+    """It is fetched then."""
+    assert await read(await registry.blob(NAME, BLOB_DIGEST)) == BLOB
+    gate = asyncio.Event()
+    quay.on(OTHER_PATH, by_method(HEAD=gated(gate, blob()), GET=blob()))
+    waiting = asyncio.create_task(registry.blob(OTHER, BLOB_DIGEST))
+    await eventually(lambda: len(quay.asked) == 2)
+    assert await store.blobs.sweep(BLOB_DIGEST, time.time() + 60, time.time() + 60)
+    gate.set()
+    assert await read(await waiting) == BLOB
+
+
+async def test_a_push_while_upstream_is_asked_wins(
+    registry: Registry, quay: Server, store: FilesystemStore
+) -> None:
+    """The request that waited gets the pushed image, and so does every later one."""
+    gate = asyncio.Event()
+    quay.on(V1_PATH, gated(gate, manifest()))
+    waiting = asyncio.create_task(registry.manifest(NAME, V1))
+    await eventually(lambda: quay.asked)
+    await Registry(store).push_manifest(NAME, [V1], PUSHED, OCI_INDEX)
+    gate.set()
+    assert (await waiting).raw == PUSHED
+    assert (await registry.manifest(NAME, V1)).raw == PUSHED
+
+
+async def test_deleting_the_pushed_tag_uncovers_upstreams(
+    registry: Registry, store: FilesystemStore
+) -> None:
+    """Upstream's image of that tag is seen again."""
+    assert (await registry.manifest(NAME, V1)).raw == MANIFEST
+    await Registry(store).push_manifest(NAME, [V1], PUSHED, OCI_INDEX)
+    assert (await registry.manifest(NAME, V1)).raw == PUSHED
+    await Registry(store).delete_tag(NAME, V1)
+    assert (await registry.manifest(NAME, V1)).raw == MANIFEST
+
+
+async def test_a_pushed_blob_is_served_without_upstream(
+    registry: Registry, store: FilesystemStore, quay: Server
+) -> None:
+    """It is the buildset's own."""
+    upload = await Registry(store).start_upload(NAME)
+
+    async def body() -> AsyncIterator[Any]:
+        yield BLOB
+
+    await upload.append(body())
+    await Registry(store).finish_upload(NAME, upload, BLOB_DIGEST)
+    assert await read(await registry.blob(NAME, BLOB_DIGEST)) == BLOB
+    assert quay.asked == []
+
+
+async def test_a_blob_of_another_repository_is_not_fetched_again(
+    registry: Registry, quay: Server, pull_through: PullThrough
+) -> None:
+    """Upstream is asked whether this repository has it, and the stored copy is served."""
+    pulled: Any = await registry.blob(NAME, BLOB_DIGEST)
+    await pulled.complete()
+    with pytest.raises(BlobUnknown):
+        await registry.blob(OTHER, BLOB_DIGEST)
+    quay.on(OTHER_PATH, blob())
+    found = await asyncio.gather(*(registry.blob(OTHER, BLOB_DIGEST) for _ in range(10)))
+    assert {await read(one) for one in found} == {BLOB}
+    methods = [(asked.method, asked.path) for asked in quay.asked]
+    assert methods == [("GET", BLOB_PATH), ("HEAD", OTHER_PATH), ("HEAD", OTHER_PATH)]
+    assert pull_through.counters.hits == {"blob": 10}
+
+
+async def test_a_blob_that_two_repositories_share_is_fetched_once(
+    registry: Registry, quay: Server, store: FilesystemStore
+) -> None:
+    """Also when both are asked at the same time; upstream tells that the second has it, too."""
+    gate = asyncio.Event()
+    quay.on(BLOB_PATH, halting(gate, BLOB, 1000))
+    quay.on(OTHER_PATH, blob())
+    names = (NAME, OTHER, OTHER)
+    found = [await registry.blob(name, BLOB_DIGEST) for name in names]
+    assert await registry.blob_size(OTHER, BLOB_DIGEST) == len(BLOB)
+    gate.set()
+    assert [await read(one) for one in found] == [BLOB] * 3
+    methods = [(asked.method, asked.path) for asked in quay.asked]
+    assert methods == [("GET", BLOB_PATH), ("HEAD", OTHER_PATH)]
+    for name in names:
+        assert await store.cached(name).layers.has(BLOB_DIGEST)
+
+
+async def test_a_shared_blob_that_the_first_repository_lacks(
+    registry: Registry, quay: Server
+) -> None:
+    """Who asks in the second one is served."""
+    gate = asyncio.Event()
+    quay.on(BLOB_PATH, gated(gate, reply(404)))
+    quay.on(OTHER_PATH, blob())
+    lacking = asyncio.create_task(registry.blob(NAME, BLOB_DIGEST))
+    await eventually(lambda: quay.asked)
+    having = asyncio.create_task(registry.blob(OTHER, BLOB_DIGEST))
+    await eventually(lambda: len(quay.asked) == 2)
+    await asyncio.sleep(0.05)
+    gate.set()
+    with pytest.raises(BlobUnknown, match="org/app"):
+        await lacking
+    assert await read(await having) == BLOB
+
+
+async def test_a_shared_blob_that_arrives_before_upstream_tells(
+    registry: Registry, quay: Server
+) -> None:
+    """It is served from the store then."""
+    gates = asyncio.Event(), asyncio.Event()
+    quay.on(BLOB_PATH, halting(gates[0], BLOB, 1000))
+    quay.on(OTHER_PATH, gated(gates[1], blob()))
+    first = await registry.blob(NAME, BLOB_DIGEST)
+    second = asyncio.create_task(registry.blob(OTHER, BLOB_DIGEST))
+    await eventually(lambda: len(quay.asked) == 2)
+    gates[0].set()
+    assert isinstance(first, BlobStream)
+    await first.complete()
+    gates[1].set()
+    assert await read(await second) == BLOB
+    assert [asked.method for asked in quay.asked].count("GET") == 1
+
+
+async def test_a_blob_of_another_repository_while_upstream_is_down(
+    registry: Registry, quay: Server
+) -> None:
+    """It is served where an image that came from this repository refers to it, else it is not."""
+    child = json.dumps(
+        {
+            "schemaVersion": 2,
+            "config": {"mediaType": "a/b", "digest": str(BLOB_DIGEST), "size": len(BLOB)},
+            "layers": [],
+        }
+    ).encode()
+    lost = {"mediaType": OCI_INDEX, "digest": str(Digest.of(b"lost")), "size": 4}
+    entry = {
+        "mediaType": "application/vnd.oci.image.manifest.v1+json",
+        "digest": str(Digest.of(child)),
+        "size": len(child),
+    }
+    index = json.dumps({"schemaVersion": 2, "manifests": [entry, lost]}).encode()
+    quay.on("/v2/org/other/manifests/v1", manifest(index))
+    quay.on(f"/v2/org/other/manifests/{Digest.of(child)}", manifest(child, str(entry["mediaType"])))
+    pulled: Any = await registry.blob(NAME, BLOB_DIGEST)
+    await pulled.complete()
+    await registry.manifest(OTHER, V1)
+    quay.on(OTHER_PATH, reply(503))
+    with pytest.raises(UpstreamFailed):
+        await registry.blob(OTHER, BLOB_DIGEST)
+    await registry.manifest(OTHER, Digest.of(child))
+    assert await registry.blob_size(OTHER, BLOB_DIGEST) == len(BLOB)
+    assert await read(await registry.blob(OTHER, BLOB_DIGEST)) == BLOB
+
+
+async def test_a_pushed_image_may_use_upstreams_layers(
+    registry: Registry, store: FilesystemStore
+) -> None:
+    """A layer that the client left out because upstream has it becomes a pushed one."""
+    image = json.dumps(
+        {
+            "schemaVersion": 2,
+            "config": {"mediaType": "x/y", "digest": str(BLOB_DIGEST), "size": len(BLOB)},
+            "layers": [],
+        }
+    ).encode()
+    await registry.push_manifest(NAME, [Tag("mine")], image)
+    assert await store.pushed(NAME).layers.has(BLOB_DIGEST)
+    assert await store.blobs.size(BLOB_DIGEST) == len(BLOB)
+
+
+async def test_other_repositories_never_reach_upstream(registry: Registry, quay: Server) -> None:
+    """Only configured registries are asked."""
+    other = RepositoryName("example.com/app")
+    with pytest.raises(ManifestUnknown):
+        await registry.manifest(other, V1)
+    with pytest.raises(BlobUnknown):
+        await registry.blob(other, BLOB_DIGEST)
+    assert quay.asked == []
