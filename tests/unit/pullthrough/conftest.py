@@ -11,13 +11,7 @@ from buildset_registry.pullthrough import PullThrough
 from buildset_registry.registry import Registry
 from buildset_registry.store.filesystem import FilesystemStore
 
-from tests.unit.upstream.lab import (
-    BLOB_PATH,
-    V1_PATH,
-    Server,
-    blob,
-    manifest,
-)
+from tests.unit.upstream.lab import BLOB_PATH, V1_PATH, Server, blob, manifest
 
 
 @pytest.fixture

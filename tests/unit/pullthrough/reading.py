@@ -1,16 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the tests of pull-through read, and how."""
+"""What the tests of pull-through push and read, and how."""
 
 from typing import Any
 
 from buildset_registry.oci.names import RepositoryName
 
-from tests.unit.upstream.lab import (
-    BLOB_DIGEST,
-)
+from tests.unit.upstream.lab import BLOB_DIGEST
 
 OTHER = RepositoryName("quay.io/org/other")
 OTHER_PATH = f"/v2/org/other/blobs/{BLOB_DIGEST}"
+PUSHED = b'{"schemaVersion":2,"manifests":[],"annotations":{"by":"job"}}'
 
 
 async def read(found: Any, start: int = 0, end: int | None = None) -> Any:

@@ -17,7 +17,7 @@ from buildset_registry.pullthrough import PullThrough
 from buildset_registry.registry import Registry
 from buildset_registry.store.filesystem import FilesystemStore
 
-from tests.unit.pullthrough.reading import OTHER, OTHER_PATH, read
+from tests.unit.pullthrough.reading import OTHER, OTHER_PATH, PUSHED, read
 from tests.unit.upstream.lab import (
     BLOB,
     BLOB_DIGEST,
@@ -36,7 +36,11 @@ from tests.unit.upstream.lab import (
     reply,
 )
 
-PUSHED = b'{"schemaVersion":2,"manifests":[],"annotations":{"by":"job"}}'
+
+def image(config_type: str) -> bytes:
+    """Return a manifest whose config is the blob."""
+    config = {"mediaType": config_type, "digest": str(BLOB_DIGEST), "size": len(BLOB)}
+    return json.dumps({"schemaVersion": 2, "config": config, "layers": []}).encode()
 
 
 async def test_a_blob_that_is_collected_while_upstream_is_asked(
@@ -167,13 +171,7 @@ async def test_a_blob_of_another_repository_while_upstream_is_down(
     registry: Registry, quay: Server
 ) -> None:
     """It is served where an image that came from this repository refers to it, else it is not."""
-    child = json.dumps(
-        {
-            "schemaVersion": 2,
-            "config": {"mediaType": "a/b", "digest": str(BLOB_DIGEST), "size": len(BLOB)},
-            "layers": [],
-        }
-    ).encode()
+    child = image("a/b")
     lost = {"mediaType": OCI_INDEX, "digest": str(Digest.of(b"lost")), "size": 4}
     entry = {
         "mediaType": "application/vnd.oci.image.manifest.v1+json",
@@ -198,14 +196,7 @@ async def test_a_pushed_image_may_use_upstreams_layers(
     registry: Registry, store: FilesystemStore
 ) -> None:
     """A layer that the client left out because upstream has it becomes a pushed one."""
-    image = json.dumps(
-        {
-            "schemaVersion": 2,
-            "config": {"mediaType": "x/y", "digest": str(BLOB_DIGEST), "size": len(BLOB)},
-            "layers": [],
-        }
-    ).encode()
-    await registry.push_manifest(NAME, [Tag("mine")], image)
+    await registry.push_manifest(NAME, [Tag("mine")], image("x/y"))
     assert await store.pushed(NAME).layers.has(BLOB_DIGEST)
     assert await store.blobs.size(BLOB_DIGEST) == len(BLOB)
 

@@ -4,8 +4,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from pathlib import Path
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
@@ -18,6 +17,7 @@ from buildset_registry.store.filesystem import FilesystemStore
 from buildset_registry.upstream.client import UpstreamClient
 from buildset_registry.upstream.timeouts import Timeouts
 
+from tests.unit.pullthrough.reading import PUSHED
 from tests.unit.upstream.lab import (
     BLOB,
     BLOB_DIGEST,
@@ -40,7 +40,6 @@ from tests.unit.upstream.lab import (
 
 DIGEST = Digest.of(MANIFEST)
 NEWER = b'{"schemaVersion": 2, "manifests": [], "annotations": {"newer": "yes"}}'
-PUSHED = b'{"schemaVersion": 2, "manifests": [], "annotations": {"by": "job"}}'
 #: Longer than a host name may be: it is refused before anybody is asked.
 NO_HOST = "https://" + ".".join(["a" * 60] * 5)
 
@@ -58,13 +57,6 @@ class Clock:
 @pytest.fixture
 def clock() -> Clock:
     return Clock()
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[FilesystemStore]:
-    made = FilesystemStore(tmp_path)
-    yield made
-    made.close()
 
 
 @pytest.fixture

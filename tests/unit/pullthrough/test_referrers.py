@@ -3,8 +3,7 @@
 
 import json
 import logging
-from collections.abc import AsyncIterator, Callable, Iterator
-from pathlib import Path
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
@@ -52,13 +51,6 @@ def entry(kind: str, **more: Any) -> dict[str, Any]:
 def listing(*entries: Any, **headers: Any) -> Callable[..., Any]:
     tree = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": entries}
     return manifest(json.dumps(tree).encode(), **headers)
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[FilesystemStore]:
-    made = FilesystemStore(tmp_path)
-    yield made
-    made.close()
 
 
 @pytest.fixture
