@@ -11,7 +11,7 @@ from buildset_registry.cli.parts import add_command, path
 
 #: For jemalloc, by which Granian allocates; read when Granian is loaded. By default it spreads over
 #: four arenas a processor and keeps what was freed for ten seconds: 40 MiB more with 150 clients.
-#: A second takes 10 MiB more than a tenth and is no faster; keeping nothing takes twice the time.
+#: A second takes 10 MiB more than a tenth and is no faster.
 _ALLOCATION = ("_RJEM_MALLOC_CONF", "narenas:1,dirty_decay_ms:100")
 
 
