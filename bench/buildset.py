@@ -23,6 +23,7 @@ def buildset(instance: Instance, run: Run) -> Figure:
     names = [f"buildset/image{number}" for number in range(len(images))]
     login = instance.pull_login()
     since = time.time()
+    run.settle()
     with watched(instance.pid) as usage:
         with ThreadPoolExecutor(len(images)) as pool:
             pushes = [

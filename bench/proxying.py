@@ -44,6 +44,7 @@ def _cold(instance: Instance, run: Run, clients: int) -> Figure:
         sent = upstream.place.folder / "sent"
         before = _sent(sent)
         with running(instance.peer, folder, run.identity, upstream.pull_url) as fresh:
+            run.settle()
             with watched(fresh.pid) as usage:
                 pulls = _pull(fresh, image, clients)
             unique = image.size + len(image.manifest)

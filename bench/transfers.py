@@ -6,7 +6,7 @@ from __future__ import annotations
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-from bench.client import Blob, Refused
+from bench.client import Refused
 from bench.content import Image
 from bench.figures import GIB, Figure
 from bench.instances import Instance
@@ -21,20 +21,19 @@ _WAYS = 2
 
 def push_patch(instance: Instance, run: Run) -> Figure:
     """Push a blob as docker does."""
-    return _push(
-        instance, run.content.blob("push", run.content.size, run.turn * _WAYS), whole=False
-    )
+    return _push(instance, run, run.turn * _WAYS, whole=False)
 
 
 def push_whole(instance: Instance, run: Run) -> Figure:
     """Push a blob in one request."""
-    blob = run.content.blob("push", run.content.size, run.turn * _WAYS + 1)
-    return _push(instance, blob, whole=True)
+    return _push(instance, run, run.turn * _WAYS + 1, whole=True)
 
 
-def _push(instance: Instance, blob: Blob, *, whole: bool) -> Figure:
+def _push(instance: Instance, run: Run, number: int, *, whole: bool) -> Figure:
+    blob = run.content.blob("push", run.content.size, number)
     since = time.time()
     with instance.pusher() as client:
+        run.settle()
         with watched(instance.pid) as usage:
             client.push_file("bench/push", blob, whole=whole)
         if not client.has_blob("bench/push", blob):
@@ -47,6 +46,7 @@ def image(instance: Instance, run: Run) -> Figure:
     """Push an image: layers three at once, each asked for before, then what names them."""
     made = run.content.image("image", run.turn)
     since = time.time()
+    run.settle()
     with watched(instance.pid) as usage:
         push_image(instance, "bench/pushed", "latest", made)
     instance.forget(since)
@@ -94,6 +94,7 @@ def _pull(instance: Instance, run: Run, clients: int) -> Figure:
     url, login = f"{instance.pull_url}/v2/bench/pull/blobs/{blob.digest}", instance.pull_login()
     trust = instance.place.identity.authority
     pull_all([Curl([url], login, trust)], blob.size)
+    run.settle()
     with watched(instance.pid) as usage:
         pull_all([Curl([url], login, trust) for _ in range(clients)], blob.size * clients)
     size = blob.size * clients
