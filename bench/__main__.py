@@ -19,6 +19,7 @@ from bench.identity import Identity
 from bench.instances import Instance, NotStarted, running
 from bench.measures import MEASURES, Measure
 from bench.peers import PEERS
+from bench.processes import wait_until_idle
 from bench.run import Run
 
 
@@ -71,15 +72,19 @@ def _measure(chosen: Namespace, figures: Figures) -> int:
             first = run.turn * len(instances) // chosen.rounds
             order = instances[first:] + instances[:first]
             for measure in measures:
-                failed += sum(not _one(measure, each, run, figures) for each in order)
+                failed += sum(not _one(measure, each, order, run, figures) for each in order)
     return failed
 
 
-def _one(measure: Measure, instance: Instance, run: Run, figures: Figures) -> bool:
-    """Measure one peer once, where it takes part and it is not known yet."""
+def _one(
+    measure: Measure, instance: Instance, instances: list[Instance], run: Run, figures: Figures
+) -> bool:
+    """Measure one of all peers once, where it takes part and it is not known yet."""
     name, turn = instance.peer.name, run.turn
     if not measure.takes(instance, turn) or figures.has(measure.name, name, turn):
         return True
+    if not wait_until_idle(one.pid for one in instances):
+        print("a registry is still busy with what it was asked before", flush=True)
     print(f"{turn + 1} {measure.name:<14}{name:<24}", end="", flush=True)
     try:
         figure = measure.function(instance, run)
