@@ -94,8 +94,7 @@ class Authenticator:
         self, credentials: Basic, client: str, *, foreign_allowed: bool
     ) -> Identity:
         users, user = self._htpasswd, credentials.user
-        known = users is not None and users.knows(user)
-        if foreign_allowed and self._policy.anonymous_pull and not known:
+        if foreign_allowed and self._policy.anonymous_pull and not (users and users.knows(user)):
             # Before any check: who may pull as nobody need not wait for bcrypt.
             return ANONYMOUS
         if users is not None and await users.verify(user, credentials.password, client):
