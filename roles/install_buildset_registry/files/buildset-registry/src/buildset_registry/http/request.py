@@ -16,10 +16,13 @@ from buildset_registry.oci.names import RepositoryName
 
 
 def _headers(pairs: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
-    """Return header values by lower-case name, repeated ones joined by commas (RFC 9110, 5.3)."""
+    """Return header values by name, which ASGI has in lower case, repeated ones joined by commas.
+
+    RFC 9110, section 5.3.
+    """
     headers: dict[str, str] = {}
     for raw_name, raw_value in pairs:
-        name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1")
+        name, value = raw_name.decode("latin-1"), raw_value.decode("latin-1")
         headers[name] = f"{headers[name]}, {value}" if name in headers else value
     return headers
 
@@ -33,7 +36,8 @@ class Request:
     """One request.
 
     ``route`` is the identifier of what takes it, ``path`` holds what the route's pattern found, by
-    name; ``identity`` is who asks, once known; ``received`` counts the bytes of the body.
+    name; ``client`` is the address it comes from, without a port; ``identity`` is who asks, once
+    known; ``received`` counts the bytes of the body.
     ``patience`` is for how many seconds nothing may come of the body; 0 is for ever.
     """
 
@@ -43,8 +47,11 @@ class Request:
         self._patience = patience
         self._more = True
         self._asked: Awaitable[Message] | None = None
+        self._name: RepositoryName | None = None
         self.method: str = scope["method"]
         self.headers = _headers(scope["headers"])
+        client = scope.get("client")
+        self.client = plain_address(client[0]) if client else ""
         self.route = ""
         self.received = 0
         self.path: Mapping[str, str] = {}
@@ -69,12 +76,6 @@ class Request:
         return {name: values[0] for name, values in self.query_all.items()}
 
     @property
-    def client(self) -> str:
-        """The client's address, without its port."""
-        client = self._scope.get("client")
-        return plain_address(client[0]) if client else ""
-
-    @property
     def url(self) -> str:
         """The URL's path as the client wrote it."""
         return str(self._scope["path"])
@@ -94,10 +95,14 @@ class Request:
         """Where the client sees the registry."""
         return outside(self.headers, self._scope["scheme"])
 
-    @cached_property
+    @property
     def name(self) -> RepositoryName:
         """The stored name of the repository that the URL and ``?ns=`` name."""
-        return RepositoryName.resolve(self.path["name"], self.query.get("ns"))
+        # Not a cached_property: before Python 3.12 that takes a lock, which is longer than this.
+        if self._name is None:
+            registry = self.query.get("ns") if self._scope["query_string"] else None
+            self._name = RepositoryName.resolve(self.path["name"], registry)
+        return self._name
 
     def source(self, query_name: str) -> RepositoryName | None:
         """Return the repository that a query parameter names, or None where it names none."""

@@ -16,6 +16,8 @@ from buildset_registry.errors import RegistryError
 from buildset_registry.http.asgi import ClientLeft, Receive, Send
 
 _PIECE = 256 * 1024
+#: Headers that were sent a short while ago: most answers have the same.
+_REMEMBERED = 1024
 #: By this, older clients know a registry.
 _API_VERSION = (b"docker-distribution-api-version", b"registry/2.0")
 
@@ -82,9 +84,9 @@ def error_response(error: RegistryError) -> Response:
     return json_response({"errors": [entry]}, error.status, error.headers)
 
 
-@lru_cache(128)
-def _header_name(name: str) -> bytes:
-    return name.lower().encode("latin-1")
+@lru_cache(_REMEMBERED)
+def _header(name: str, value: str) -> tuple[bytes, bytes]:
+    return name.lower().encode("latin-1"), value.encode("latin-1")
 
 
 async def send_response(response: Response, receive: Receive, send: Send, *, head: bool) -> int:
@@ -92,7 +94,7 @@ async def send_response(response: Response, receive: Receive, send: Send, *, hea
     body = response.body
     headers = [_API_VERSION]
     for name, value in response.headers.items():
-        headers.append((_header_name(name), value.encode("latin-1")))
+        headers.append(_header(name, value))
     if response.status not in (204, 304) and "Content-Length" not in response.headers:
         headers.append((b"content-length", str(body.size).encode()))
     await send({"type": "http.response.start", "status": response.status, "headers": headers})
