@@ -13,16 +13,11 @@ from __future__ import annotations
 import mmap
 from pathlib import Path
 
+from bench.processes import kib
+
 
 def take_up(size: int) -> None:
     """Use ``size`` bytes of memory, at most half of what is free, and give them back."""
-    size = min(size, _available() // 2)
+    size = min(size, kib(Path("/proc/meminfo"), "MemAvailable:") * 1024 // 2)
     with mmap.mmap(-1, size) as memory:
         memory[:: mmap.PAGESIZE] = bytes(-(-size // mmap.PAGESIZE))
-
-
-def _available() -> int:
-    for line in Path("/proc/meminfo").read_text().splitlines():
-        if line.startswith("MemAvailable:"):
-            return int(line.split()[1]) * 1024
-    raise OSError("/proc/meminfo does not tell what memory is available")

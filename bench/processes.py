@@ -87,10 +87,16 @@ def _ticks(pid: int) -> int:
 
 
 def _memory(root: int, key: str) -> float:
-    kib = 0
+    found = 0
     for pid in tree(root):
         with contextlib.suppress(OSError):
-            for line in (_PROC / str(pid) / "status").read_text().splitlines():
-                if line.startswith(key):
-                    kib += int(line.split()[1])
-    return kib / 1024
+            found += kib(_PROC / str(pid) / "status", key)
+    return found / 1024
+
+
+def kib(file: Path, key: str) -> int:
+    """Return what a file of ``/proc`` tells after a key such as ``VmRSS:``; 0 where it does not."""
+    for line in file.read_text().splitlines():
+        if line.startswith(key):
+            return int(line.split()[1])
+    return 0
