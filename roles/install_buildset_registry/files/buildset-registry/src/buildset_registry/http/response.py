@@ -18,6 +18,8 @@ from buildset_registry.http.asgi import ClientLeft, Receive, Send
 _PIECE = 256 * 1024
 #: Headers that were sent a short while ago: most answers have the same.
 _REMEMBERED = 1024
+#: Characters past which a value is not worth remembering: a client has a say in some, by its Host.
+_LONG = 200
 #: By this, older clients know a registry.
 _API_VERSION = (b"docker-distribution-api-version", b"registry/2.0")
 
@@ -84,9 +86,15 @@ def error_response(error: RegistryError) -> Response:
     return json_response({"errors": [entry]}, error.status, error.headers)
 
 
-@lru_cache(_REMEMBERED)
 def _header(name: str, value: str) -> tuple[bytes, bytes]:
+    return _remembered(name, value) if len(value) <= _LONG else _encoded(name, value)
+
+
+def _encoded(name: str, value: str) -> tuple[bytes, bytes]:
     return name.lower().encode("latin-1"), value.encode("latin-1")
+
+
+_remembered = lru_cache(_REMEMBERED)(_encoded)
 
 
 async def send_response(response: Response, receive: Receive, send: Send, *, head: bool) -> int:
