@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a client was told of stays, whatever a collection does meanwhile."""
+
+import asyncio
+import contextlib
+import os
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from buildset_registry.errors import BlobUnknown, ManifestBlobUnknown
+from buildset_registry.gc import collect
+from buildset_registry.gc.report import Progress
+from buildset_registry.oci.descriptor import OCI_MANIFEST
+from buildset_registry.oci.digest import Digest
+from buildset_registry.oci.names import RepositoryName
+from buildset_registry.registry import Registry
+from buildset_registry.store.filesystem import FilesystemStore
+
+from tests.unit.gc.images import (
+    NAME,
+    OTHER,
+    RULES,
+    blobs,
+    descriptor,
+    digest_of,
+    is_whole,
+    push,
+    push_blob,
+    silent,
+)
+
+
+async def test_a_promise_in_the_middle_of_a_collection(tmp_path: Path) -> None:
+    """After the marking and before the removal a client asks: it keeps what it was told of."""
+    with contextlib.closing(FilesystemStore(tmp_path / "store")) as store:
+        registry = Registry(store)
+        for content in (b"head", b"mount", b"push", b"nobody"):
+            await push_blob(registry, NAME, content)
+            blob = await store.blobs.open(Digest.of(content))
+            assert blob
+            os.utime(blob.path, (0, 0))
+
+        async def meanwhile() -> None:
+            await registry.promised_size(NAME, Digest.of(b"head"))
+            await registry.mount(OTHER, Digest.of(b"mount"), NAME)
+            await push_blob(registry, NAME, b"push")
+
+        clients: list[Any] = []
+
+        def watch(progress: Progress) -> None:
+            if progress.stage == "cache" and not clients:
+                clients.append(asyncio.ensure_future(meanwhile()))
+
+        report = await collect(store, replace(RULES, grace=3600), watch, dry_run=False)
+        await clients[0]
+        assert report.blobs >= 1
+        assert await blobs(store) == {Digest.of(one) for one in (b"head", b"mount", b"push")}
+
+
+class Crowd:
+    """Clients that push, skip what is there, and delete, while collections run."""
+
+    GRACE = 0.5
+
+    def __init__(self, registry: Registry) -> None:
+        self.registry = registry
+        self.acknowledged: dict[Any, Any] = {}
+        self.refused = 0
+
+    async def work(self, name: Any, rounds: Any) -> None:
+        for number in range(rounds):
+            layers = [b"layer %d" % (number * 7 % 5 + step) for step in range(3)]
+            began = time.monotonic()
+            try:
+                self.acknowledged[name] = await self._push(name, [b"{}", *layers])
+            except ManifestBlobUnknown:
+                # Too slow for the grace period: the client is told so, and would push again.
+                assert time.monotonic() - began > self.GRACE
+                self.refused += 1
+            if number % 3 == 2:
+                image = self.acknowledged.pop(name, None)
+                if image is not None:
+                    await self.registry.delete_manifest(name, digest_of(image))
+
+    async def _push(self, name: RepositoryName, contents: list[bytes]) -> dict[str, Any]:
+        described = []
+        for content in contents:
+            try:
+                size = await self.registry.promised_size(name, Digest.of(content))
+                described.append(descriptor(Digest.of(content), size))
+            except BlobUnknown:
+                described.append(await push_blob(self.registry, name, content))
+        tree = {"schemaVersion": 2, "config": described[0], "layers": described[1:]}
+        return await push(self.registry, name, tree | {"mediaType": OCI_MANIFEST}, ["latest"])
+
+
+async def test_pushes_and_collections_at_once(tmp_path: Path) -> None:
+    """However they interleave, every image that was acknowledged is whole at the end."""
+    with contextlib.closing(FilesystemStore(tmp_path / "store", promise_seconds=0)) as store:
+        registry = Registry(store)
+        crowd = Crowd(registry)
+        rules = replace(RULES, grace=Crowd.GRACE, settling=0.05)
+        names = [RepositoryName(f"app{number}") for number in range(4)]
+        working = asyncio.gather(*(crowd.work(name, 40) for name in names))
+        swept = 0
+        while not working.done():
+            swept += (await collect(store, rules, silent, dry_run=False)).blobs
+            await asyncio.sleep(0.01)
+        await working
+        assert len(crowd.acknowledged) == len(names)
+        for name, image in crowd.acknowledged.items():
+            assert await is_whole(registry, name, image)
+        await asyncio.sleep(Crowd.GRACE * 1.2)
+        swept += (await collect(store, rules, silent, dry_run=False)).blobs
+        assert swept > 0
+        for name, image in crowd.acknowledged.items():
+            assert await is_whole(registry, name, image)
