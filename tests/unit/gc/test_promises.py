@@ -23,6 +23,7 @@ from tests.unit.gc.images import (
     OTHER,
     RULES,
     blobs,
+    chunks,
     descriptor,
     digest_of,
     is_whole,
@@ -117,3 +118,37 @@ async def test_pushes_and_collections_at_once(tmp_path: Path) -> None:
         assert swept > 0
         for name, image in crowd.acknowledged.items():
             assert await is_whole(registry, name, image)
+
+
+async def test_a_promise_is_noted_again_later(tmp_path: Path) -> None:
+    """What is remembered of a blob does not hide that its last promise is old."""
+    with contextlib.closing(FilesystemStore(tmp_path / "store", promise_seconds=1)) as store:
+        registry = Registry(store)
+        await push_blob(registry, NAME, b"layer")
+        blob = await store.blobs.open(Digest.of(b"layer"))
+        assert blob
+
+        async def promised() -> float:
+            assert await registry.promised_size(NAME, Digest.of(b"layer")) == 5
+            return blob.path.stat().st_mtime
+
+        pushed = await promised()
+        assert await promised() == pushed
+        await asyncio.sleep(1.1)
+        noted = await promised()
+        assert noted >= pushed + 1
+        assert await promised() == noted
+
+
+async def test_a_promise_of_what_has_another_digest_writes_nothing(tmp_path: Path) -> None:
+    """A blob pushed by sha512 is stored under its sha256, and linked already."""
+    with contextlib.closing(FilesystemStore(tmp_path / "store")) as store:
+        registry = Registry(store)
+        upload = await registry.start_upload(NAME)
+        await upload.append(chunks(b"layer"))
+        digest = Digest.of(b"layer", "sha512")
+        await registry.finish_upload(NAME, upload, digest)
+        before = await store.pushed(NAME).layers.all()
+        await asyncio.sleep(0.02)
+        assert await registry.promised_size(NAME, digest) == 5
+        assert await store.pushed(NAME).layers.all() == before

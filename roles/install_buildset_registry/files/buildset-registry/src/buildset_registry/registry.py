@@ -101,11 +101,16 @@ class Registry:
 
         A blob that only upstream gave becomes part of what was pushed, out of eviction's reach.
         """
-        stored, size = await self._promise(name, digest)
+        linked = False
         for index in self._holdings.pushed(name):
             if await is_linked(index, digest):
-                return size
-        await self._store.pushed(name).layers.add(digest, stored)
+                size = await self._store.blobs.keep(digest)
+                if size is not None:
+                    return size
+                linked = True  # and stored under another digest
+        stored, size = await self._promise(name, digest)
+        if not linked:
+            await self._store.pushed(name).layers.add(digest, stored)
         return size
 
     # -- discover

@@ -65,9 +65,9 @@ class Disk:
         """Return a small file's content and its mtime, or None where there is none."""
         return self._known.get(name, read_file)
 
-    def size(self, name: str) -> int | None:
-        """Return a file's size, or None where there is none."""
-        return self._known.get(name, file_size)
+    def state(self, name: str) -> tuple[int, float] | None:
+        """Return a file's size in bytes and its mtime, or None where there is none."""
+        return self._known.get(name, file_state)
 
     async def write(self, path: Path, content: bytes) -> None:
         """Create or replace a small file, at once and whole."""
@@ -202,9 +202,9 @@ class ReadingDisk(Disk):
         """Look each time."""
         return read_file(name)
 
-    def size(self, name: str) -> int | None:
+    def state(self, name: str) -> tuple[int, float] | None:
         """Look each time."""
-        return file_size(name)
+        return file_state(name)
 
     def close(self) -> None:
         """Nothing is held."""
@@ -230,12 +230,13 @@ def read_file(path: Path | str) -> tuple[bytes, float] | None:
         os.close(descriptor)
 
 
-def file_size(name: str) -> int | None:
-    """Return a file's size in bytes, or None where there is none."""
+def file_state(name: str) -> tuple[int, float] | None:
+    """Return a file's size in bytes and its mtime, or None where there is none."""
     try:
-        return os.stat(name).st_size  # noqa: PTH116  # see layout.blob_name
+        state = os.stat(name)  # noqa: PTH116  # see layout.blob_name
     except FileNotFoundError:
         return None
+    return state.st_size, state.st_mtime
 
 
 def create(path: Path | str, content: bytes = b"") -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import time
 from collections.abc import AsyncIterator, Sequence
 from functools import partial
@@ -20,7 +19,7 @@ from buildset_registry.oci.digest import ALGORITHMS, Digest
 from buildset_registry.oci.names import RepositoryName, Tag
 from buildset_registry.store import layout
 from buildset_registry.store.base import BlobFile, BlobState
-from buildset_registry.store.disk import Disk, file_size, read_file
+from buildset_registry.store.disk import Disk, file_state, read_file
 from buildset_registry.store.links import FileRepository, Shelf, is_repository, walk_repositories
 from buildset_registry.store.listings import Listings
 from buildset_registry.store.recent import Recent
@@ -97,12 +96,13 @@ class FileBlobs:
         self._recent = Recent()
 
     async def size(self, digest: Digest) -> int | None:
-        return self._disk.size(layout.blob_name(self._name, digest))
+        state = self._disk.state(layout.blob_name(self._name, digest))
+        return None if state is None else state[0]
 
     async def open(self, digest: Digest) -> BlobFile | None:
         # Looked for each time: the server is about to open it by its name.
-        size = file_size(layout.blob_name(self._name, digest))
-        return None if size is None else BlobFile(layout.blob(self._storage, digest), size)
+        state = file_state(layout.blob_name(self._name, digest))
+        return None if state is None else BlobFile(layout.blob(self._storage, digest), state[0])
 
     async def read(self, digest: Digest) -> bytes | None:
         known = self._recent.get(digest)
@@ -123,14 +123,13 @@ class FileBlobs:
 
     async def keep(self, digest: Digest) -> int | None:
         name = layout.blob_name(self._name, digest)
-        try:
-            state = os.stat(name)  # noqa: PTH116  # see layout.blob_name
-        except FileNotFoundError:
+        state = self._disk.state(name)
+        if state is None:
             return None
-        noted = time.time() - state.st_mtime < self._promise_seconds
-        if not noted and not self._disk.touch(Path(name)):
-            return None
-        return state.st_size
+        size, wanted = state
+        if time.time() - wanted < self._promise_seconds or self._disk.touch(Path(name)):
+            return size
+        return None
 
     async def ingest(self) -> FileUpload:
         return FileUpload.create(self._disk.temporary(), new_id(), self._disk, wanted=False)
