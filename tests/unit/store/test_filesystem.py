@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from buildset_registry.errors import BlobUploadInvalid, ConfigError
+from buildset_registry.errors import ConfigError
 from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.names import RepositoryName, Tag
 from buildset_registry.store.filesystem import FilesystemStore
@@ -56,19 +56,6 @@ async def test_the_layout_is_distributions(folder: Path) -> None:
     assert link.read_text() == str(ONE)
 
 
-async def test_an_upload_outlives_the_process(folder: Path) -> None:
-    """After a restart it goes on from the size on disk, with the right digest."""
-    with contextlib.closing(FilesystemStore(folder)) as store:
-        upload = await store.uploads.create(NAME)
-        await upload.append(pieces(b"on"))
-    with contextlib.closing(FilesystemStore(folder)) as store:
-        again = await store.uploads.resume(NAME, upload.id)
-        assert again.size == 2
-        await again.append(pieces(b"e"))
-        await again.commit(ONE)
-        assert await store.blobs.read(ONE) == b"one"
-
-
 async def test_a_restart_forgets_half_written_downloads(folder: Path) -> None:
     """What was pulled through half-way is gone; nothing is left in tmp."""
     with contextlib.closing(FilesystemStore(folder)) as store:
@@ -94,22 +81,6 @@ def test_an_unusable_folder_is_one_line(folder: Path) -> None:
     folder.write_text("a file")
     with pytest.raises(ConfigError, match=r"cannot use .*store as storage: .*; name a folder"):
         FilesystemStore(folder)
-
-
-async def test_two_requests_cannot_write_one_upload(folder: Path) -> None:
-    """The second is refused, and the first is not disturbed."""
-    with contextlib.closing(FilesystemStore(folder)) as store:
-        upload = await store.uploads.create(NAME)
-
-        async def slow() -> AsyncIterator[Any]:
-            yield b"on"
-            with pytest.raises(BlobUploadInvalid, match="another request"):
-                await upload.append(pieces(b"x"))
-            yield b"e"
-
-        await upload.append(slow())
-        await upload.commit(ONE)
-        assert await store.blobs.read(ONE) == b"one"
 
 
 async def test_a_damaged_blob_is_healed_by_a_push(folder: Path) -> None:

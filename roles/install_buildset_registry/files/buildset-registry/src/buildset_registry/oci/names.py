@@ -18,6 +18,8 @@ of Docker Hub can be called.
 from __future__ import annotations
 
 import re
+import time
+import uuid
 from functools import lru_cache
 
 from buildset_registry.errors import BlobUploadUnknown, NameInvalid, TagInvalid
@@ -149,9 +151,24 @@ def parse_reference(text: str) -> Reference:
 
 
 class UploadId(str):
-    """The identifier of an upload session: a random UUID in lower-case hexadecimal with dashes."""
+    """The identifier of an upload session: a UUID in lower-case hexadecimal with dashes.
+
+    One that is made here is of version 7 (RFC 9562, section 5.7), which tells when.
+    """
 
     __slots__ = ()
+
+    @classmethod
+    def new(cls) -> UploadId:
+        """Return one that nobody has."""
+        milliseconds, random = time.time_ns() // 1_000_000, uuid.uuid4().int & (1 << 76) - 1
+        return cls(uuid.UUID(int=milliseconds << 80 | 7 << 76 | random))
+
+    @property
+    def made(self) -> float | None:
+        """When it was made, in seconds since the epoch, or None where it does not tell."""
+        told = uuid.UUID(self)
+        return (told.int >> 80) / 1000 if told.version == 7 else None
 
     @classmethod
     def parse(cls, text: str) -> UploadId:

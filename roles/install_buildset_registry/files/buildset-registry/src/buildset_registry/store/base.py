@@ -86,8 +86,11 @@ class Upload(Protocol):
     size: int
     """Bytes received so far."""
 
-    async def append(self, chunks: AsyncIterator[bytes]) -> None:
-        """Write all of ``chunks`` at the end; what arrived before an error stays."""
+    async def append(self, chunks: AsyncIterator[bytes], *, last: bool = False) -> None:
+        """Write all of ``chunks`` at the end; what arrived before an error stays.
+
+        ``last`` tells that ``commit`` follows: till then what is small need not be on disk.
+        """
 
     async def commit(self, digest: Digest) -> None:
         """Verify and make it the blob ``digest``; if it differs, ``DigestInvalid`` and it ends."""

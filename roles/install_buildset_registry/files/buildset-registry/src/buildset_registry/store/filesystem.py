@@ -22,8 +22,9 @@ from buildset_registry.store.base import BlobFile, BlobState
 from buildset_registry.store.disk import Disk, file_state, read_file
 from buildset_registry.store.links import FileRepository, Shelf, is_repository, walk_repositories
 from buildset_registry.store.listings import Listings
+from buildset_registry.store.receiving import FileUpload
 from buildset_registry.store.recent import Recent
-from buildset_registry.store.uploads import FileUpload, FileUploads, new_id
+from buildset_registry.store.uploads import FileUploads
 
 #: A promise is noted when the last one noted is older than this, or a busy registry would write
 #: on each HEAD. The grace period is longer.
@@ -132,7 +133,7 @@ class FileBlobs:
         return None
 
     async def ingest(self) -> FileUpload:
-        return FileUpload.create(self._disk.temporary(), new_id(), self._disk, wanted=False)
+        return FileUpload.download(self._disk.temporary(), self._disk)
 
     async def walk(self) -> AsyncIterator[list[BlobState]]:
         root = layout.blobs(self._storage)

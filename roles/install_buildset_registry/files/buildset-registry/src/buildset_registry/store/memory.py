@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import time
-import uuid
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
@@ -154,7 +153,7 @@ class MemoryUpload:
     """Content on its way in."""
 
     def __init__(self, blobs: MemoryBlobs, *, wanted: bool = True) -> None:
-        self.id = UploadId(uuid.uuid4())
+        self.id = UploadId.new()
         self.size = 0
         self.changed = time.time()
         self.busy = False
@@ -163,7 +162,7 @@ class MemoryUpload:
         self._blobs = blobs
         self._content = bytearray()
 
-    async def append(self, chunks: AsyncIterator[bytes]) -> None:
+    async def append(self, chunks: AsyncIterator[bytes], *, last: bool = False) -> None:
         self.busy = True
         try:
             async for chunk in chunks:
