@@ -124,7 +124,7 @@ async def test_links_that_are_no_links(store: FilesystemStore, tmp_path: Path) -
     """As a file system leaves them that lost their content."""
     image = await push_image(store)
     repository = layout.repository(tmp_path / "store", NAME)
-    layout.tag_link(repository, Tag("latest")).write_text("")
+    (layout.tags(repository) / "latest/current/link").write_text("")
     layout.link(layout.revisions(repository), image).write_text("")
     assert named(await look(store)) == [
         ("image", f"{NAME}@{image}"),

@@ -133,7 +133,7 @@ async def test_those_who_wait_share_a_sync(
     order: list[str] = []
     monkeypatch.setattr(os, "fdatasync", lambda number: synced.append(number))
     changes = (
-        log.change(Kind.WRITTEN, tmp_path / str(one), lambda: order.append(str(len(synced))))
+        log.change(Kind.WRITTEN, f"{tmp_path}/{one}", lambda: order.append(str(len(synced))))
         for one in range(100)
     )
     await asyncio.gather(*changes)
@@ -147,7 +147,7 @@ async def test_an_old_log_goes_when_all_is_synced(
     """Past a size the next one begins; so much of a log is ever read again."""
     monkeypatch.setattr(wal, "_LARGE", 100)
     for one in range(20):
-        await log.change(Kind.WRITTEN, tmp_path / str(one), lambda: None, b"x" * 50)
+        await log.change(Kind.WRITTEN, f"{tmp_path}/{one}", lambda: None, b"x" * 50)
     names = [int(path.name) for path in (tmp_path / "log").iterdir()]
     assert len(names) <= 3
     log.close()
@@ -166,9 +166,9 @@ async def test_a_disk_that_fails_is_told_and_nothing_is_made(
     with monkeypatch.context() as patched:
         patched.setattr(os, "fdatasync", fail)
         with pytest.raises(OSError, match="Input/output"):
-            await log.change(Kind.WRITTEN, tmp_path / "a", lambda: made.append(1))
+            await log.change(Kind.WRITTEN, f"{tmp_path}/a", lambda: made.append(1))
     assert made == []
-    await log.change(Kind.WRITTEN, tmp_path / "b", lambda: made.append(2))
+    await log.change(Kind.WRITTEN, f"{tmp_path}/b", lambda: made.append(2))
     assert made == [2]
     assert [path for _kind, path, _content in _records_of(tmp_path)] == ["b"]
 
@@ -185,7 +185,7 @@ async def test_a_full_disk_lets_removals_go_on(
     monkeypatch.setattr(os, "pwrite", full)
     for module in (records, wal):
         monkeypatch.setattr(module, "sync_everything", synced.append)
-    assert await log.change(Kind.REMOVED, tmp_path / "a", lambda: True, decided_late=True)
+    assert await log.change(Kind.REMOVED, f"{tmp_path}/a", lambda: True, decided_late=True)
     assert len(synced) == 2
     assert list((tmp_path / "log").iterdir()) == []
 
@@ -194,7 +194,7 @@ async def test_nobody_waits_for_a_log_that_is_closed(log: Log, tmp_path: Path) -
     """A request that is still there when the server ends gets an error."""
     log.close()
     with pytest.raises(OSError, match="the storage is closed"):
-        await log.change(Kind.WRITTEN, tmp_path / "a", lambda: None)
+        await log.change(Kind.WRITTEN, f"{tmp_path}/a", lambda: None)
 
 
 def _records_of(storage: Path) -> list[tuple[int, str, bytes]]:

@@ -69,10 +69,10 @@ class Disk:
         """Return a file's size in bytes and its mtime, or None where there is none."""
         return self._known.get(name, file_state)
 
-    async def write(self, path: Path, content: bytes) -> None:
+    async def write(self, name: str, content: bytes) -> None:
         """Create or replace a small file, at once and whole."""
-        make = partial(self._write, path, content)
-        await self._log.change(Kind.WRITTEN, path, make, content)
+        make = partial(self._write, name, content)
+        await self._log.change(Kind.WRITTEN, name, make, content)
 
     async def adopt(self, source: Path, target: Path) -> None:
         """Rename a small file that was written elsewhere in the storage, its content recorded."""
@@ -80,7 +80,7 @@ class Disk:
         if found is None:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(source))
         make = partial(self._appear, str(source), str(target))
-        await self._log.change(Kind.WRITTEN, target, make, found[0])
+        await self._log.change(Kind.WRITTEN, str(target), make, found[0])
 
     async def publish(self, source: Path, target: Path) -> None:
         """Sync a finished file of any size and rename it to where it becomes visible."""
@@ -88,7 +88,7 @@ class Disk:
         for attempt in range(5):
             try:
                 make = partial(self._rename, str(source), str(target))
-                await self._log.change(Kind.KEPT, target, make)
+                await self._log.change(Kind.KEPT, str(target), make)
                 break
             except FileNotFoundError:  # another request removed the folder in between
                 if attempt == 4:
@@ -97,14 +97,14 @@ class Disk:
                 await asyncio.to_thread(self._make, target.parent)
         await asyncio.to_thread(self._sync, target.parent)
 
-    def touch(self, path: Path) -> bool:
+    def touch(self, name: str) -> bool:
         """Let a file's time be now; False where there is none."""
         with self._removing:
             try:
-                os.utime(path)
+                os.utime(name)
             except FileNotFoundError:
                 return False
-            self._known.changed(str(path))
+            self._known.changed(name)
             return True
 
     async def remove_if(self, folder: Path, unwanted: Callable[[], bool]) -> bool:
@@ -121,7 +121,7 @@ class Disk:
                     self._known.removed()
                 return removed
 
-        removed = await self._log.change(Kind.REMOVED, folder, remove, decided_late=True)
+        removed = await self._log.change(Kind.REMOVED, str(folder), remove, decided_late=True)
         if removed:
             await asyncio.to_thread(self._forget, folder, doomed)
         return removed
@@ -139,9 +139,9 @@ class Disk:
         if self.durable:
             sync(path)
 
-    def _write(self, path: Path, content: bytes) -> None:
+    def _write(self, name: str, content: bytes) -> None:
         """Make a file whose content a record has: nothing is synced."""
-        temporary, name = self._new_name(), str(path)
+        temporary = self._new_name()
         try:
             create(temporary, content)
             self._appear(temporary, name)
@@ -162,7 +162,7 @@ class Disk:
             self._known.changed(target)
 
     def _write_again(self, path: str, content: bytes) -> None:
-        self._write(self.storage / path, content)
+        self._write(f"{self.storage}/{path}", content)
 
     def _remove_again(self, path: str) -> None:
         doomed = self.temporary()
@@ -209,9 +209,9 @@ class ReadingDisk(Disk):
     def close(self) -> None:
         """Nothing is held."""
 
-    def touch(self, path: Path) -> bool:
+    def touch(self, name: str) -> bool:
         """Leave the time of a file; False where there is none."""
-        return path.exists()
+        return file_state(name) is not None
 
 
 def read_file(path: Path | str) -> tuple[bytes, float] | None:

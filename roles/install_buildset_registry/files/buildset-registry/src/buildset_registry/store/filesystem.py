@@ -46,6 +46,7 @@ class FilesystemStore:
         disk: Disk | None = None,
     ) -> None:
         self._storage = storage
+        self._root = layout.repositories(storage)
         self._disk = disk or Disk(storage, floor, durable=durable)
         self.space = self._disk.space
         self._known: dict[tuple[RepositoryName, bool], FileRepository] = {}
@@ -70,17 +71,15 @@ class FilesystemStore:
         return self._known.setdefault((name, cached), made)
 
     async def repositories(self) -> Sequence[RepositoryName]:
-        root = layout.repositories(self._storage)
-        known = self._names.known(root)
+        known = self._names.known(self._root)
         if known is not None:
             return known
-        return await asyncio.to_thread(self._names.read, root, partial(walk_repositories, root))
+        walk = partial(walk_repositories, self._root)
+        return await asyncio.to_thread(self._names.read, self._root, walk)
 
     def _listed(self, name: RepositoryName) -> None:
         """Keep the list of repositories right after a change of one."""
-        folder = layout.repository(self._storage, name)
-        root = layout.repositories(self._storage)
-        self._names.changed(root, name, partial(is_repository, folder))
+        self._names.changed(self._root, name, lambda: is_repository(self._root / name))
 
     def close(self) -> None:
         self._disk.close()
@@ -116,11 +115,11 @@ class FileBlobs:
         return found[0]
 
     async def put(self, digest: Digest, content: bytes) -> None:
-        path = layout.blob(self._storage, digest)
-        found = read_file(str(path))
+        name = layout.blob_name(self._name, digest)
+        found = read_file(name)
         present = found is not None and found[0] == content
-        if not (present and self._disk.touch(path)):
-            await self._disk.write(path, content)
+        if not (present and self._disk.touch(name)):
+            await self._disk.write(name, content)
 
     async def keep(self, digest: Digest) -> int | None:
         name = layout.blob_name(self._name, digest)
@@ -128,7 +127,7 @@ class FileBlobs:
         if state is None:
             return None
         size, wanted = state
-        if time.time() - wanted < self._promise_seconds or self._disk.touch(Path(name)):
+        if time.time() - wanted < self._promise_seconds or self._disk.touch(name):
             return size
         return None
 

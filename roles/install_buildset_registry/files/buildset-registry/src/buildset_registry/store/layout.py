@@ -105,17 +105,14 @@ def tags(repository: Path) -> Path:
     return repository / f"{MANIFESTS}/tags"
 
 
-def tag_link(repository: Path, tag: Tag) -> Path:
-    return Path(tag_link_name(str(tags(repository)), tag))
-
-
 def tag_link_name(tags: str, tag: Tag) -> str:
     """Return the path of a tag's link as text."""
     return f"{tags}/{tag}/current/link"
 
 
-def tag_index(repository: Path, tag: Tag) -> Path:
-    return repository / f"{MANIFESTS}/tags/{tag}/index"
+def tag_index_name(tags: str, tag: Tag) -> str:
+    """Return the path of the folder of all that a tag ever was, as text."""
+    return f"{tags}/{tag}/index"
 
 
 def referrers(repository: Path, subject: Digest) -> Path:
@@ -130,10 +127,6 @@ def link(folder: Path, digest: Digest) -> Path:
 def link_name(folder: str, digest: Digest) -> str:
     """Return the path of a link as text."""
     return f"{folder}/{digest.algorithm}/{digest.hex}/link"
-
-
-def media_type(folder: Path, digest: Digest) -> Path:
-    return Path(media_type_name(str(folder), digest))
 
 
 def media_type_name(folder: str, digest: Digest) -> str:

@@ -9,6 +9,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from buildset_registry.errors import DigestInvalid, NameInvalid, RegistryError, TagInvalid
@@ -51,18 +52,18 @@ class FileLinks:
         if found is None:
             return False
         if self._shelf.tracked and time.time() - found[1] > _NOTED_SECONDS:
-            self._disk.touch(Path(name))
+            self._disk.touch(name)
         return True
 
     async def target(self, digest: Digest) -> Digest | None:
         return read_link(layout.link(self._folder, digest))
 
     async def add(self, digest: Digest, target: Digest | None = None) -> None:
-        await write_link(self._disk, layout.link(self._folder, digest), target or digest)
+        await write_link(self._disk, layout.link_name(self._name, digest), target or digest)
         self._shelf.listed()
 
     async def use(self, digest: Digest) -> bool:
-        return self._disk.touch(layout.link(self._folder, digest))
+        return self._disk.touch(layout.link_name(self._name, digest))
 
     async def remove(self, digest: Digest) -> bool:
         removed = await self._disk.remove_tree(layout.link(self._folder, digest).parent)
@@ -114,21 +115,21 @@ class FileManifests(FileLinks):
         return found[0].decode() if found else None
 
     async def set_media_type(self, digest: Digest, media_type: str) -> None:
-        await self._disk.write(layout.media_type(self._folder, digest), media_type.encode())
+        await self._disk.write(layout.media_type_name(self._name, digest), media_type.encode())
 
 
 class FileTags:
     """``_manifests/tags/<tag>/{current,index}``."""
 
     def __init__(self, repository: Path, shelf: Shelf, lists: Listings[Tag]) -> None:
-        self._repository = repository
-        self._tags_name = str(layout.tags(repository))
+        self._folder = layout.tags(repository)
+        self._name = str(self._folder)
         self._shelf = shelf
         self._disk = shelf.disk
         self._lists = lists
 
     async def get(self, tag: Tag) -> TagTarget | None:
-        found = self._disk.read(layout.tag_link_name(self._tags_name, tag))
+        found = self._disk.read(layout.tag_link_name(self._name, tag))
         if found is None:
             return None
         try:
@@ -137,38 +138,38 @@ class FileTags:
             return None
 
     async def set(self, tag: Tag, digest: Digest) -> None:
-        index = layout.link(layout.tag_index(self._repository, tag), digest)
-        path = layout.tag_link(self._repository, tag)
+        index = layout.link_name(layout.tag_index_name(self._name, tag), digest)
         await asyncio.gather(
             write_link(self._disk, index, digest),
-            self._disk.write(path, str(digest).encode()),
+            self._disk.write(layout.tag_link_name(self._name, tag), str(digest).encode()),
         )
         self._changed(tag)
 
     async def remove(self, tag: Tag) -> bool:
-        removed = await self._disk.remove_tree(layout.tags(self._repository) / tag)
+        removed = await self._disk.remove_tree(self._folder / tag)
         self._changed(tag)
         return removed
 
     async def all(self) -> Sequence[Tag]:
-        folder = layout.tags(self._repository)
-        known = self._lists.known(folder)
+        known = self._lists.known(self._folder)
         if known is not None:
             return known
-        return await asyncio.to_thread(self._lists.read, folder, self._scan)
+        return await asyncio.to_thread(self._lists.read, self._folder, self._scan)
 
     def _changed(self, tag: Tag) -> None:
-        present = layout.tag_link(self._repository, tag).exists
-        self._lists.changed(layout.tags(self._repository), tag, present)
+        self._lists.changed(self._folder, tag, partial(self._is_tag, tag))
         self._shelf.listed()
 
     def _scan(self) -> Iterator[Tag]:
         """Find the tags; what is no tag's name was put there by nobody whom we know."""
-        for entry in _entries(layout.tags(self._repository)):
+        for entry in _entries(self._folder):
             with contextlib.suppress(TagInvalid):
                 tag = Tag.parse(entry.name)
-                if _present(layout.tag_link(self._repository, tag)):
+                if self._is_tag(tag):
                     yield tag
+
+    def _is_tag(self, tag: Tag) -> bool:
+        return _present(Path(layout.tag_link_name(self._name, tag)))
 
 
 class FileReferrers:
@@ -226,10 +227,10 @@ def read_link(path: Path) -> Digest | None:
         return None
 
 
-async def write_link(disk: Disk, path: Path, target: Digest) -> None:
+async def write_link(disk: Disk, name: str, target: Digest) -> None:
     """Make a link; one that is there already is durable, and made new to the collector."""
-    if not disk.touch(path):
-        await disk.write(path, str(target).encode())
+    if not disk.touch(name):
+        await disk.write(name, str(target).encode())
 
 
 def is_repository(folder: Path) -> bool:

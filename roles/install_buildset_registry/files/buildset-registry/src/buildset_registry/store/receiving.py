@@ -144,10 +144,10 @@ class FileUpload:
         if not self._wanted:
             os.utime(self._data, (0, 0))
             # What upstream sends again replaces nothing: the time of what is there may promise it.
-            if not self._disk.touch(path):
+            if not self._disk.touch(str(path)):
                 await self._disk.publish(self._data, path)
         elif self._content is not None:
-            await self._disk.write(path, self._content)
+            await self._disk.write(str(path), self._content)
         elif self.size <= _SMALL:
             await self._disk.adopt(self._data, path)
         else:

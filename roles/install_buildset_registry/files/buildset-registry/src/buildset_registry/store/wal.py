@@ -39,7 +39,7 @@ class Change:
     """A change that somebody waits for."""
 
     kind: Kind
-    path: Path
+    path: str
     make: Callable[[], Any]
     content: bytes
     decided_late: bool
@@ -69,7 +69,7 @@ class Log:
     async def change(
         self,
         kind: Kind,
-        path: Path,
+        path: str,
         make: Callable[[], Result],
         content: bytes = b"",
         *,
@@ -142,7 +142,7 @@ class Log:
             return False
         prefix = len(str(self._storage)) + 1
         told = b"".join(
-            record(change.kind, os.fsencode(str(change.path)[prefix:]), change.content)
+            record(change.kind, os.fsencode(change.path[prefix:]), change.content)
             for change in changes
         )
         try:
