@@ -137,6 +137,40 @@ async def test_an_empty_session_outlives_the_process(folder: Path) -> None:
                 await store.uploads.resume(NAME, upload.id)
 
 
+async def test_a_session_that_a_crash_left_half_made_is_made_again(folder: Path) -> None:
+    """Its folder was there, and not yet the file for what arrives."""
+    with contextlib.closing(FilesystemStore(folder)) as store:
+        upload = await store.uploads.create(NAME)
+        upload.save()
+        (session,) = sessions(folder)
+        (session / "data").unlink()
+        await asyncio.sleep(0.01)
+    with contextlib.closing(FilesystemStore(folder)) as store:
+        again = await store.uploads.resume(NAME, upload.id)
+        await again.append(pieces(b"one"))
+        assert (session / "data").read_bytes() == b"one"
+        await again.commit(ONE)
+        assert await store.blobs.read(ONE) == b"one"
+
+
+async def test_who_asks_while_a_blob_comes_can_rely_on_the_answer(
+    store: FilesystemStore, folder: Path
+) -> None:
+    """What is told to have arrived is on disk, and what comes later follows it there."""
+    upload = await store.uploads.create(NAME)
+
+    async def asked() -> AsyncIterator[bytes]:
+        yield b"on"
+        assert (await store.uploads.resume(NAME, upload.id)).size == 2
+        assert (sessions(folder)[0] / "data").read_bytes() == b"on"
+        yield b"e"
+
+    await upload.append(asked(), last=True)
+    await upload.commit(ONE)
+    assert await store.blobs.read(ONE) == b"one"
+    assert not sessions(folder)
+
+
 def made_at(when: float) -> UploadId:
     """Return an identifier that says it was made at a time."""
     random = uuid.uuid4().int & (1 << 76) - 1

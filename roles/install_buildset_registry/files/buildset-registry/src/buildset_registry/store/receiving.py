@@ -72,14 +72,21 @@ class FileUpload:
         if self._content is None or self.ended:
             return
         try:
-            self.folder.mkdir(parents=True)
-            started = datetime.fromtimestamp(self.begun, timezone.utc)
-            create(self.folder / "startedat", started.strftime("%Y-%m-%dT%H:%M:%SZ").encode())
-            create(self._data, self._content)
+            try:
+                self._make(self._content)
+            except FileExistsError:  # a crash left it half made
+                _remove_session(self.folder)
+                self._make(self._content)
         except OSError:
             _remove_session(self.folder)
             raise
         self._content = None
+
+    def _make(self, content: bytes) -> None:
+        self.folder.mkdir(parents=True)
+        started = datetime.fromtimestamp(self.begun, timezone.utc)
+        create(self.folder / "startedat", started.strftime("%Y-%m-%dT%H:%M:%SZ").encode())
+        create(self._data, content)
 
     async def append(self, chunks: AsyncIterator[bytes], *, last: bool = False) -> None:
         with self._exclusive():

@@ -100,12 +100,13 @@ class FileUploads:
         return self._begin(name, upload_id)
 
     def _remember(self, name: RepositoryName, upload: FileUpload) -> FileUpload:
-        while len(self._known) >= _REMEMBERED:
+        key = (name, upload.id)
+        while key not in self._known and len(self._known) >= _REMEMBERED:
             oldest = next(iter(self._known))
             self._known[oldest].save()
             del self._known[oldest]
-        self._known[name, upload.id] = upload
-        self._known.move_to_end((name, upload.id))
+        self._known[key] = upload
+        self._known.move_to_end(key)
         return upload
 
 
