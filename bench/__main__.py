@@ -21,6 +21,7 @@ from bench.measures import MEASURES, Measure
 from bench.peers import PEERS
 from bench.processes import wait_until_idle
 from bench.run import Run
+from bench.spreading import spread
 
 
 def main(words: list[str]) -> int:
@@ -43,6 +44,8 @@ def main(words: list[str]) -> int:
 def _measure(chosen: Namespace, figures: Figures) -> int:
     """Do all rounds; returns how many figures could not be had."""
     folder = chosen.folder.resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    spread(folder)
     content = Content(folder / "content", chosen.size, uuid.uuid4().hex)
     run = Run(
         folder,
