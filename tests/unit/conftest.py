@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the tests of the client share: a CA, a registry that it signed for, clients."""
+"""What tests share: each kind of store; for the client a CA, registries it signed for, clients."""
 
+import contextlib
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from ssl import SSLContext
 from typing import Any
@@ -10,12 +11,24 @@ from typing import Any
 import pytest
 import trustme
 from buildset_registry.config import Upstream
+from buildset_registry.store.filesystem import FilesystemStore
+from buildset_registry.store.memory import MemoryStore
 from buildset_registry.upstream.client import UpstreamClient
 from buildset_registry.upstream.rules import Rules
 from buildset_registry.upstream.timeouts import Timeouts
 from trustme import CA
 
 from tests.unit.upstream.lab import serving
+
+
+@pytest.fixture(params=["filesystem", "memory"])
+def store(
+    request: pytest.FixtureRequest, tmp_path: Path
+) -> Iterator[FilesystemStore | MemoryStore]:
+    """Each kind in turn."""
+    made = FilesystemStore(tmp_path / "store") if request.param == "filesystem" else MemoryStore()
+    with contextlib.closing(made):
+        yield made
 
 
 @pytest.fixture(scope="session")

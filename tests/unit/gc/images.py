@@ -3,7 +3,6 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
 
@@ -16,6 +15,8 @@ from buildset_registry.oci.names import RepositoryName, Tag
 from buildset_registry.registry import Registry
 from buildset_registry.store.filesystem import FilesystemStore
 from buildset_registry.store.memory import MemoryStore
+
+from tests.unit.store.arriving import pieces
 
 NAME, OTHER = RepositoryName("org/app"), RepositoryName("org/other")
 #: Everything that is there is old already.
@@ -34,13 +35,9 @@ async def clean(
     return await collect(store, rules, silent, dry_run=dry_run)
 
 
-async def chunks(content: bytes) -> AsyncIterator[Any]:
-    yield content
-
-
 async def push_blob(registry: Registry, name: RepositoryName, content: bytes) -> dict[str, Any]:
     upload = await registry.start_upload(name)
-    await upload.append(chunks(content))
+    await upload.append(pieces(content))
     digest = Digest.of(content)
     await registry.finish_upload(name, upload, digest)
     return descriptor(digest, len(content))
@@ -116,7 +113,7 @@ async def cache_image(
     described = []
     for layer in layers:
         upload = await store.blobs.ingest()
-        await upload.append(chunks(layer))
+        await upload.append(pieces(layer))
         await upload.commit(Digest.of(layer))
         await index.layers.add(Digest.of(layer))
         described.append(descriptor(Digest.of(layer), len(layer)))

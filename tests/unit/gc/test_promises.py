@@ -23,7 +23,6 @@ from tests.unit.gc.images import (
     OTHER,
     RULES,
     blobs,
-    chunks,
     descriptor,
     digest_of,
     is_whole,
@@ -31,6 +30,7 @@ from tests.unit.gc.images import (
     push_blob,
     silent,
 )
+from tests.unit.store.arriving import pieces
 
 
 async def test_a_promise_in_the_middle_of_a_collection(tmp_path: Path) -> None:
@@ -145,7 +145,7 @@ async def test_a_promise_of_what_has_another_digest_writes_nothing(tmp_path: Pat
     with contextlib.closing(FilesystemStore(tmp_path / "store")) as store:
         registry = Registry(store)
         upload = await registry.start_upload(NAME)
-        await upload.append(chunks(b"layer"))
+        await upload.append(pieces(b"layer"))
         digest = Digest.of(b"layer", "sha512")
         await registry.finish_upload(NAME, upload, digest)
         before = await store.pushed(NAME).layers.all()

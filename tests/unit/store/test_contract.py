@@ -1,11 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """One contract, one suite, every store."""
 
-import contextlib
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,28 +14,10 @@ from buildset_registry.store.base import BlobState
 from buildset_registry.store.filesystem import FilesystemStore
 from buildset_registry.store.memory import MemoryStore
 
+from tests.unit.store.arriving import broken, pieces
+
 NAME = RepositoryName("org/app")
 ONE, TWO = Digest.of(b"one"), Digest.of(b"two")
-
-
-@pytest.fixture(params=["filesystem", "memory"])
-def store(
-    request: pytest.FixtureRequest, tmp_path: Path
-) -> Iterator[FilesystemStore | MemoryStore]:
-    made = FilesystemStore(tmp_path / "store") if request.param == "filesystem" else MemoryStore()
-    with contextlib.closing(made):
-        yield made
-
-
-async def pieces(*content: Any) -> AsyncIterator[Any]:
-    for piece in content:
-        yield piece
-
-
-async def broken(*content: Any) -> AsyncIterator[Any]:
-    for piece in content:
-        yield piece
-    raise ConnectionError("the client left")
 
 
 async def test_a_blob_is_there_after_commit_and_not_before(
@@ -90,7 +70,7 @@ async def test_an_interrupted_upload_goes_on_where_it_stopped(
     """What arrived before the client left is kept, and its size is told."""
     upload = await store.uploads.create(NAME)
     with pytest.raises(ConnectionError):
-        await upload.append(broken(b"o", b"n"))
+        await upload.append(broken(ConnectionError("the client left"), b"o", b"n"))
     again = await store.uploads.resume(NAME, upload.id)
     assert again.size == 2
     await again.append(pieces(b"e"))

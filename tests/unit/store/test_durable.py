@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -14,12 +13,10 @@ from buildset_registry.oci.names import RepositoryName, Tag
 from buildset_registry.store import writing
 from buildset_registry.store.filesystem import FilesystemStore
 
+from tests.unit.store.arriving import pieces
+
 CONTENT = b"content"
 DIGEST = Digest.parse("sha256:ed7002b439e9ac845f22357d822bac1444730fbdb6016d3ec9432297b9ec9f73")
-
-
-async def pieces() -> AsyncIterator[bytes]:
-    yield CONTENT
 
 
 @pytest.mark.parametrize("durable", [True, False])
@@ -34,7 +31,7 @@ async def test_only_a_durable_store_syncs(
     name, tag = RepositoryName.parse("app"), Tag.parse("v1")
     with contextlib.closing(FilesystemStore(tmp_path, durable=durable)) as store:
         upload = await store.uploads.create(name)
-        await upload.append(pieces())
+        await upload.append(pieces(CONTENT))
         await upload.commit(DIGEST)
         await store.pushed(name).manifests.add(DIGEST)
         await store.pushed(name).tags.set(tag, DIGEST)

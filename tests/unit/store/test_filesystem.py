@@ -2,15 +2,15 @@
 """What only the store on disk promises: its layout, restarts, one process at a time."""
 
 import contextlib
-from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from buildset_registry.errors import ConfigError
 from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.names import RepositoryName, Tag
 from buildset_registry.store.filesystem import FilesystemStore
+
+from tests.unit.store.arriving import pieces
 
 NAME = RepositoryName("org/app")
 ONE = Digest.of(b"one")
@@ -19,11 +19,6 @@ ONE = Digest.of(b"one")
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     return tmp_path / "store"
-
-
-async def pieces(*content: Any) -> AsyncIterator[Any]:
-    for piece in content:
-        yield piece
 
 
 def tree(folder: Path) -> list[str]:

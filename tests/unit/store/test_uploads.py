@@ -17,6 +17,8 @@ from buildset_registry.oci.names import RepositoryName, UploadId
 from buildset_registry.store import uploads
 from buildset_registry.store.filesystem import FilesystemStore
 
+from tests.unit.store.arriving import broken, pieces
+
 NAME = RepositoryName("org/app")
 ONE = Digest.of(b"one")
 LARGE = bytes(100_000)
@@ -31,17 +33,6 @@ def folder(tmp_path: Path) -> Path:
 def store(folder: Path) -> Iterator[FilesystemStore]:
     with contextlib.closing(FilesystemStore(folder)) as made:
         yield made
-
-
-async def pieces(*content: Any) -> AsyncIterator[Any]:
-    for piece in content:
-        yield piece
-
-
-async def broken(*content: Any) -> AsyncIterator[Any]:
-    for piece in content:
-        yield piece
-    raise ClientLeft
 
 
 def sessions(folder: Path) -> list[Path]:
@@ -90,7 +81,7 @@ async def test_what_arrived_before_a_client_left_outlives_the_process(
     with contextlib.closing(FilesystemStore(folder)) as store:
         upload = await store.uploads.create(NAME)
         with pytest.raises(ClientLeft):
-            await upload.append(broken(b"on"), last=last)
+            await upload.append(broken(ClientLeft(), b"on"), last=last)
         assert (await store.uploads.resume(NAME, upload.id)).size == 2
     with contextlib.closing(FilesystemStore(folder)) as store:
         again = await store.uploads.resume(NAME, upload.id)
@@ -114,9 +105,9 @@ async def test_what_arrived_before_the_disk_failed_can_be_asked_for(
         patch.setattr("buildset_registry.store.disk.Disk.write", full)
         with pytest.raises(OSError, match="no space"):
             await upload.commit(ONE)
+    assert (sessions(folder)[0] / "data").read_bytes() == b"one"
     again = await store.uploads.resume(NAME, upload.id)
     assert again.size == 3
-    assert (sessions(folder)[0] / "data").read_bytes() == b"one"
     await again.commit(ONE)
     assert await store.blobs.read(ONE) == b"one"
     assert not sessions(folder)
@@ -171,23 +162,26 @@ async def test_who_asks_while_a_blob_comes_can_rely_on_the_answer(
     assert not sessions(folder)
 
 
-def made_at(when: float) -> UploadId:
-    """Return an identifier that says it was made at a time."""
-    random = uuid.uuid4().int & (1 << 76) - 1
-    return UploadId(uuid.UUID(int=int(when * 1000) << 80 | 7 << 76 | random))
+def made_at(when: float, monkeypatch: pytest.MonkeyPatch) -> UploadId:
+    """Return an identifier that was made at a time."""
+    with monkeypatch.context() as patch:
+        patch.setattr(time, "time_ns", lambda: int(when * 1e9))
+        return UploadId.new()
 
 
-async def test_what_no_process_began_is_no_session(store: FilesystemStore) -> None:
+async def test_what_no_process_began_is_no_session(
+    store: FilesystemStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Made too long ago or after the start, or not telling when."""
     strange = [
-        made_at(time.time() - 7200),
-        made_at(time.time() + 1),
+        made_at(time.time() - 7200, monkeypatch),
+        made_at(time.time() + 1, monkeypatch),
         UploadId(uuid.uuid4()),
     ]
     for upload_id in strange:
         with pytest.raises(BlobUploadUnknown):
             await store.uploads.resume(NAME, upload_id)
-    assert (await store.uploads.resume(NAME, made_at(time.time() - 60))).size == 0
+    assert (await store.uploads.resume(NAME, made_at(time.time() - 60, monkeypatch))).size == 0
 
 
 async def test_sessions_without_content_do_not_fill_the_memory(
