@@ -63,7 +63,7 @@ class FilesystemStore:
 
     def _repository(self, name: RepositoryName, *, cached: bool) -> FileRepository:
         """Make what reads and writes a repository; it holds paths and no state, so it is kept."""
-        folder = layout.repository(self._storage, name)
+        folder = self._folder(name)
         shelf = Shelf(self._disk, partial(self._listed, name), tracked=cached)
         made = FileRepository(layout.upstream(folder) if cached else folder, shelf, self._tags)
         if len(self._known) >= _KEPT_REPOSITORIES:
@@ -79,7 +79,10 @@ class FilesystemStore:
 
     def _listed(self, name: RepositoryName) -> None:
         """Keep the list of repositories right after a change of one."""
-        self._names.changed(self._root, name, lambda: is_repository(self._root / name))
+        self._names.changed(self._root, name, lambda: is_repository(self._folder(name)))
+
+    def _folder(self, name: RepositoryName) -> Path:
+        return layout.repository(self._storage, name)
 
     def close(self) -> None:
         self._disk.close()

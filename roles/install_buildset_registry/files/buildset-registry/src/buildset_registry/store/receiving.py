@@ -7,7 +7,6 @@ import asyncio
 import contextlib
 import os
 import shutil
-import time
 from collections.abc import AsyncIterator, Iterator
 from datetime import datetime, timezone
 from pathlib import Path
@@ -36,10 +35,9 @@ class FileUpload:
         self, folder: Path, upload_id: UploadId, disk: Disk, *, stored: int | None = None
     ) -> None:
         """Begin an empty upload, or go on with one whose folder has ``stored`` bytes."""
-        self.folder = folder
+        self._folder = folder
         self._data = folder / "data"
         self.id = upload_id
-        self.begun = upload_id.made or time.time()
         self.size = stored or 0
         self.busy = False
         self.ended = False
@@ -58,9 +56,14 @@ class FileUpload:
         made.save()
         return made
 
+    @property
+    def begun(self) -> float:
+        """When it began, in seconds since the epoch; 0 where its identifier does not tell."""
+        return self.id.made or 0
+
     def exists(self) -> bool:
-        """Whether the folder is there."""
-        return file_state(str(self._data)) is not None
+        """Whether it can go on: it has not ended, and nobody removed its folder."""
+        return not self.ended and (self.in_memory or file_state(str(self._data)) is not None)
 
     @property
     def in_memory(self) -> bool:
@@ -75,17 +78,17 @@ class FileUpload:
             try:
                 self._make(self._content)
             except FileExistsError:  # a crash left it half made
-                _remove_session(self.folder)
+                _remove_session(self._folder)
                 self._make(self._content)
         except OSError:
-            _remove_session(self.folder)
+            _remove_session(self._folder)
             raise
         self._content = None
 
     def _make(self, content: bytes) -> None:
-        self.folder.mkdir(parents=True)
+        self._folder.mkdir(parents=True)
         started = datetime.fromtimestamp(self.begun, timezone.utc)
-        create(self.folder / "startedat", started.strftime("%Y-%m-%dT%H:%M:%SZ").encode())
+        create(self._folder / "startedat", started.strftime("%Y-%m-%dT%H:%M:%SZ").encode())
         create(self._data, content)
 
     async def append(self, chunks: AsyncIterator[bytes], *, last: bool = False) -> None:
@@ -95,10 +98,9 @@ class FileUpload:
                 if not last:
                     self.save()
                 await self._take(chunks, sha256)
-            except BaseException as error:
-                if isinstance(error, OSError) and self._content is None:
+            except OSError:
+                if not self.in_memory:
                     self._sha256 = None  # more may be in the file than was counted
-                self.save()
                 raise
 
     async def _take(self, chunks: AsyncIterator[bytes], sha256: Hasher) -> None:
@@ -167,9 +169,9 @@ class FileUpload:
         if self._content is not None:
             self._content = b""
         elif self.size <= _SMALL:
-            _remove_session(self.folder)
+            _remove_session(self._folder)
         else:
-            await asyncio.to_thread(_remove_session, self.folder)
+            await asyncio.to_thread(_remove_session, self._folder)
 
     async def _hash_state(self) -> Hasher:
         """Return the running hash; after a restart it is computed again from the file."""
@@ -180,11 +182,15 @@ class FileUpload:
 
     @contextlib.contextmanager
     def _exclusive(self) -> Iterator[None]:
+        """Let one request use it; of one that fails, what arrived is on disk for the next."""
         if self.busy:
             raise BlobUploadInvalid("another request is writing to this upload; wait for it to end")
         self.busy = True
         try:
             yield
+        except BaseException:
+            self.save()
+            raise
         finally:
             self.busy = False
 

@@ -44,14 +44,13 @@ class FileUploads:
         return self._remember(name, self._begin(name, UploadId.new()))
 
     async def resume(self, name: RepositoryName, upload_id: UploadId) -> FileUpload:
-        upload = self._known.get((name, upload_id)) or self._find(name, upload_id)
-        if upload.ended:
+        upload = self._known.get((name, upload_id))
+        if upload is None:
+            return self._remember(name, self._find(name, upload_id))
+        if not upload.exists():
             raise BlobUploadUnknown
-        if upload.in_memory:
-            if upload.size:  # and the client is about to be told so
-                upload.save()
-        elif not upload.exists():
-            raise BlobUploadUnknown
+        if upload.size:  # the client is about to be told so
+            upload.save()
         return self._remember(name, upload)
 
     async def all(self) -> list[UploadState]:
@@ -64,11 +63,12 @@ class FileUploads:
 
     async def expire(self, state: UploadState) -> bool:
         upload = self._known.get((state.name, state.id))
-        if upload is not None and (upload.busy or upload.ended):
-            return False
-        if upload is not None and upload.in_memory:
-            upload.ended = True
-            return True
+        if upload is not None:
+            if upload.busy or upload.ended:
+                return False
+            if upload.in_memory:
+                upload.ended = True
+                return True
         # Requests begin on this thread, so none can begin to use it before it is gone.
         folder = self._folder(state.name, state.id)
         doomed = self._disk.temporary()
@@ -95,7 +95,8 @@ class FileUploads:
         state = file_state(str(folder / "data"))
         if state is not None:
             return FileUpload(folder, upload_id, self._disk, stored=state[0])
-        if upload_id.made is None or not 0 < self._started - upload_id.made < _BEFORE:
+        made = upload_id.made
+        if made is None or not 0 < self._started - made < _BEFORE:
             raise BlobUploadUnknown
         return self._begin(name, upload_id)
 
