@@ -1,1 +1,0 @@
-../../../roles/use_buildset_registry/module_utils/buildset_clients/daemons.py
