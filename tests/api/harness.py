@@ -18,7 +18,7 @@ import bcrypt
 import httpx
 from buildset_registry.config import parse
 from buildset_registry.oci.descriptor import OCI_MANIFEST
-from buildset_registry.server import serve
+from buildset_registry.server.serve import serve
 
 USER, PASSWORD = "buildset", "correct horse"
 _HASH = bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(4)).decode()

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from buildset_registry.instance.place import Place, default_root
+from buildset_registry.instance.paths import InstancePaths, default_root
 from buildset_registry.instance.systemd import unit_name, unit_text
 
 DEFAULT = Path("/var/lib/buildset-registry")
@@ -41,7 +41,7 @@ def test_systemd_accepts_the_unit(
     """No warning, and an exposure that systemd calls OK."""
     monkeypatch.setenv("HTTPS_PROXY", 'http://user:100%"@proxy.example:3128')
     unit = tmp_path / "buildset-registry.service"
-    unit.write_text(unit_text(Place(root), ports, log))
+    unit.write_text(unit_text(InstancePaths(root), ports, log))
     assert analyze("verify", unit) == ""
     verdict = analyze("security", unit, "--offline=true")
     found = re.search(r"Overall exposure level for \S+: ([\d.]+)", verdict)
@@ -52,26 +52,26 @@ def test_systemd_accepts_the_unit(
 
 def test_rights_are_only_those_that_are_needed() -> None:
     """A low port takes one right, a log in a user's folder another; without, there is none."""
-    plain = unit_text(Place(DEFAULT), (5000, 5001), DEFAULT / "log" / "registry.log")
+    plain = unit_text(InstancePaths(DEFAULT), (5000, 5001), DEFAULT / "log" / "registry.log")
     assert "CapabilityBoundingSet=\n" in plain
     assert "ReadWritePaths=/var/lib/buildset-registry\n" in plain
-    low = unit_text(Place(DEFAULT), (443,), None)
+    low = unit_text(InstancePaths(DEFAULT), (443,), None)
     assert "CapabilityBoundingSet=CAP_NET_BIND_SERVICE\n" in low
-    job = unit_text(Place(DEFAULT), (5000,), Path("/home/zuul/logs/registry.log"))
+    job = unit_text(InstancePaths(DEFAULT), (5000,), Path("/home/zuul/logs/registry.log"))
     assert "CapabilityBoundingSet=CAP_DAC_OVERRIDE\n" in job
     assert "ReadWritePaths=/var/lib/buildset-registry /home/zuul/logs\n" in job
 
 
 def test_each_folder_has_a_unit_of_its_own() -> None:
     """Two registries on one host do not share a name."""
-    assert unit_name(Place(default_root())) == "buildset-registry.service"
-    other = unit_name(Place(Path("/srv/registry")))
+    assert unit_name(InstancePaths(default_root())) == "buildset-registry.service"
+    other = unit_name(InstancePaths(Path("/srv/registry")))
     assert re.fullmatch(r"buildset-registry-[0-9a-f]{8}\.service", other)
 
 
 def test_system_calls_are_within_the_filter(tmp_path: Path) -> None:
     """Every group that the unit lets through exists in this systemd."""
-    text = unit_text(Place(DEFAULT), (5000,), None)
+    text = unit_text(InstancePaths(DEFAULT), (5000,), None)
     for name in re.findall(r"SystemCallFilter=~?(.*)", text):
         for group in name.split():
             assert (

@@ -15,8 +15,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from buildset_registry.control import ask
 from buildset_registry.errors import ConfigError
+from buildset_registry.server.control_socket import ask
 
 from tests.reliability.server import BROKEN, Server, digest_of, files_below, manifest
 

@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 import trustme
-from buildset_registry.config import Upstream
-from buildset_registry.store.filesystem import FilesystemStore
+from buildset_registry.config import UpstreamSettings
+from buildset_registry.store.filesystem.store import FilesystemStore
 from buildset_registry.store.memory import MemoryStore
 from buildset_registry.upstream.client import UpstreamClient
-from buildset_registry.upstream.rules import Rules
-from buildset_registry.upstream.timeouts import Timeouts
+from buildset_registry.upstream.hosts import UpstreamRules
+from buildset_registry.upstream.transport import Timeouts
 from trustme import CA
 
 from tests.unit.upstream.lab import serving
@@ -75,9 +75,11 @@ async def connect(quay: Any, ca: Any) -> AsyncIterator[Any]:
     def make(
         environment: dict[str, str] | None = None, timeouts: Timeouts | None = None, **settings: Any
     ) -> UpstreamClient:
-        upstream = Upstream(**{"name": "quay.io", "url": quay.url, "ca": ca, **settings})
+        upstream = UpstreamSettings(**{"name": "quay.io", "url": quay.url, "ca": ca, **settings})
         client = UpstreamClient(
-            Rules((upstream,)), timeouts=timeouts or Timeouts(), environment=environment or {}
+            UpstreamRules((upstream,)),
+            timeouts=timeouts or Timeouts(),
+            environment=environment or {},
         )
         clients.append(client)
         return client

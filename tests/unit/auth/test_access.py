@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from buildset_registry.auth.access import ANONYMOUS, Access, Identity, Policy, Role, Scheme, Verdict
-from buildset_registry.auth.rights import Rights, Rule
+from buildset_registry.auth.rules import Rights, Rule
 from buildset_registry.oci.names import RepositoryName
 
 APP = RepositoryName("org/app")

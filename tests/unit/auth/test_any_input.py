@@ -6,9 +6,9 @@ from base64 import b64encode, urlsafe_b64encode
 
 import jwt
 import pytest
-from buildset_registry.auth.credentials import parse_authorization
-from buildset_registry.auth.issuer import IssuedTokens, Issuer
-from buildset_registry.auth.rights import ACTIONS
+from buildset_registry.auth.authenticator import parse_authorization
+from buildset_registry.auth.external_tokens import IssuedTokens, Issuer
+from buildset_registry.auth.rules import ACTIONS
 from buildset_registry.auth.tokens import Signing, Tokens, parse_scope
 from buildset_registry.errors import Unauthorized
 from hypothesis import HealthCheck, given, settings

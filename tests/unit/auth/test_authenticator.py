@@ -10,7 +10,7 @@ import pytest
 from buildset_registry.auth.access import ANONYMOUS, Access, Policy, Role
 from buildset_registry.auth.authenticator import Authenticator
 from buildset_registry.auth.htpasswd import Htpasswd
-from buildset_registry.auth.rights import Rights, Rule
+from buildset_registry.auth.rules import Rights, Rule
 from buildset_registry.auth.tokens import Signing, Tokens
 from buildset_registry.errors import Unauthorized
 

@@ -4,7 +4,7 @@
 from base64 import b64encode
 
 import pytest
-from buildset_registry.auth.credentials import Basic, Bearer, parse_authorization
+from buildset_registry.auth.authenticator import Basic, Bearer, parse_authorization
 from buildset_registry.errors import Unauthorized
 
 

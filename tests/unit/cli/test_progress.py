@@ -5,8 +5,7 @@ from __future__ import annotations
 
 import io
 
-from buildset_registry.cli.progress import Bar, line
-from buildset_registry.cli.summary import amount
+from buildset_registry.cli.output import Bar, amount, line
 from buildset_registry.gc import Progress
 
 

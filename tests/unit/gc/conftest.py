@@ -3,7 +3,7 @@
 
 import pytest
 from buildset_registry.registry import Registry
-from buildset_registry.store.filesystem import FilesystemStore
+from buildset_registry.store.filesystem.store import FilesystemStore
 from buildset_registry.store.memory import MemoryStore
 
 

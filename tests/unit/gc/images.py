@@ -7,13 +7,13 @@ from dataclasses import replace
 from typing import Any
 
 from buildset_registry.errors import BlobUnknown, ManifestUnknown
-from buildset_registry.gc import Report, Rules, collect
+from buildset_registry.gc import CollectionReport, CollectionRules, collect
 from buildset_registry.gc.report import Progress
 from buildset_registry.oci.descriptor import OCI_INDEX, OCI_MANIFEST
 from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.names import RepositoryName, Tag
 from buildset_registry.registry import Registry
-from buildset_registry.store.filesystem import FilesystemStore
+from buildset_registry.store.filesystem.store import FilesystemStore
 from buildset_registry.store.memory import MemoryStore
 
 from tests.unit.store.arriving import pieces
@@ -21,7 +21,9 @@ from tests.unit.store.arriving import pieces
 NAME, OTHER = RepositoryName("org/app"), RepositoryName("org/other")
 #: Everything that is there is old already.
 OLD = -1000.0
-RULES = Rules(grace=OLD, untagged=None, uploads=OLD, cache_size=None, pulling=OLD, settling=OLD)
+RULES = CollectionRules(
+    grace=OLD, untagged=None, uploads=OLD, cache_size=None, pulling=OLD, settling=OLD
+)
 UNTAGGED = replace(RULES, untagged=OLD)
 
 
@@ -30,8 +32,8 @@ def silent(progress: Progress) -> None:
 
 
 async def clean(
-    store: FilesystemStore | MemoryStore, rules: Rules = RULES, dry_run: bool = False
-) -> Report:
+    store: FilesystemStore | MemoryStore, rules: CollectionRules = RULES, dry_run: bool = False
+) -> CollectionReport:
     return await collect(store, rules, silent, dry_run=dry_run)
 
 

@@ -8,11 +8,11 @@ from dataclasses import replace
 
 import pytest
 from buildset_registry.errors import BlobUnknown
-from buildset_registry.gc import Collector, Report
+from buildset_registry.gc import CollectionReport, Collector
 from buildset_registry.oci.descriptor import OCI_MANIFEST
 from buildset_registry.oci.digest import Digest
 from buildset_registry.registry import Registry
-from buildset_registry.store.filesystem import FilesystemStore
+from buildset_registry.store.filesystem.store import FilesystemStore
 from buildset_registry.store.memory import MemoryStore
 
 from tests.unit.gc.images import (
@@ -63,7 +63,7 @@ async def test_a_dry_run_tells_the_same_and_removes_nothing(
     assert {one.kind for one in done.removed} == {"upload", "manifest"}
     assert replace(told, dry_run=False, seconds=0) == replace(done, seconds=0)
     assert await blobs(store) == set()
-    assert Report.from_json(json.loads(json.dumps(done.to_json()))) == done
+    assert CollectionReport.from_json(json.loads(json.dumps(done.to_json()))) == done
 
 
 async def test_the_young_stay(store: FilesystemStore | MemoryStore, registry: Registry) -> None:

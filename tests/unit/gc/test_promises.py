@@ -16,7 +16,7 @@ from buildset_registry.oci.descriptor import OCI_MANIFEST
 from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.names import RepositoryName
 from buildset_registry.registry import Registry
-from buildset_registry.store.filesystem import FilesystemStore
+from buildset_registry.store.filesystem.store import FilesystemStore
 
 from tests.unit.gc.images import (
     NAME,

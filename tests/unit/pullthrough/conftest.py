@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from buildset_registry import download
-from buildset_registry.pullthrough import PullThrough
+from buildset_registry.pullthrough import PullThrough, download
 from buildset_registry.registry import Registry
-from buildset_registry.store.filesystem import FilesystemStore
+from buildset_registry.store.filesystem.store import FilesystemStore
 
 from tests.unit.upstream.lab import BLOB_PATH, V1_PATH, Server, blob, manifest
 

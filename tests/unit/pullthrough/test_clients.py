@@ -12,7 +12,7 @@ from buildset_registry.errors import BlobUnknown, UpstreamBusy, UpstreamFailed
 from buildset_registry.oci.names import RepositoryName
 from buildset_registry.pullthrough import PullThrough
 from buildset_registry.registry import Registry
-from buildset_registry.store.filesystem import FilesystemStore
+from buildset_registry.store.filesystem.store import FilesystemStore
 
 from tests.unit.pullthrough.reading import read
 from tests.unit.upstream.lab import (

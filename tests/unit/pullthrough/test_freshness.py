@@ -13,9 +13,9 @@ from buildset_registry.oci.descriptor import OCI_INDEX
 from buildset_registry.oci.digest import Digest
 from buildset_registry.pullthrough import PullThrough, manifests
 from buildset_registry.registry import Registry
-from buildset_registry.store.filesystem import FilesystemStore
+from buildset_registry.store.filesystem.store import FilesystemStore
 from buildset_registry.upstream.client import UpstreamClient
-from buildset_registry.upstream.timeouts import Timeouts
+from buildset_registry.upstream.transport import Timeouts
 
 from tests.unit.pullthrough.reading import PUSHED
 from tests.unit.upstream.lab import (

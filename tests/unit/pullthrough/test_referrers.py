@@ -13,7 +13,7 @@ from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.names import referrers_tag
 from buildset_registry.pullthrough import PullThrough
 from buildset_registry.registry import Registry
-from buildset_registry.store.filesystem import FilesystemStore
+from buildset_registry.store.filesystem.store import FilesystemStore
 
 from tests.unit.upstream.lab import (
     MANIFEST,

@@ -8,14 +8,14 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from buildset_registry.download import BlobStream
 from buildset_registry.errors import BlobUnknown, ManifestUnknown, UpstreamFailed
 from buildset_registry.oci.descriptor import OCI_INDEX
 from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.names import RepositoryName, Tag
 from buildset_registry.pullthrough import PullThrough
+from buildset_registry.pullthrough.download import BlobStream
 from buildset_registry.registry import Registry
-from buildset_registry.store.filesystem import FilesystemStore
+from buildset_registry.store.filesystem.store import FilesystemStore
 
 from tests.unit.pullthrough.reading import OTHER, OTHER_PATH, PUSHED, read
 from tests.unit.upstream.lab import (

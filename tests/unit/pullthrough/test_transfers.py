@@ -11,7 +11,7 @@ from buildset_registry.errors import BlobUnknown, ManifestUnknown, UpstreamFaile
 from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.names import Tag
 from buildset_registry.registry import Registry
-from buildset_registry.store.filesystem import FilesystemStore
+from buildset_registry.store.filesystem.store import FilesystemStore
 
 from tests.unit.pullthrough.reading import read
 from tests.unit.upstream.lab import (

@@ -11,7 +11,7 @@ from buildset_registry.errors import BlobUploadUnknown, DigestInvalid
 from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.names import RepositoryName, Tag, UploadId
 from buildset_registry.store.base import BlobState
-from buildset_registry.store.filesystem import FilesystemStore
+from buildset_registry.store.filesystem.store import FilesystemStore
 from buildset_registry.store.memory import MemoryStore
 
 from tests.unit.store.arriving import broken, pieces

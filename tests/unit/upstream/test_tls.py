@@ -5,8 +5,8 @@ import ssl
 from pathlib import Path
 
 import pytest
-from buildset_registry.upstream.failure import Failure
-from buildset_registry.upstream.tls import Trust
+from buildset_registry.errors import Failure
+from buildset_registry.upstream.transport import Trust
 
 
 def test_a_context_is_made_once(ca: Path) -> None:

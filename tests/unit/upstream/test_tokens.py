@@ -7,12 +7,12 @@ from collections.abc import Generator
 from typing import Any
 
 import pytest
-from buildset_registry.upstream.failure import Failure
+from buildset_registry.errors import Failure
 from buildset_registry.upstream.tokens import (
     Authorization,
     AuthorizationCache,
     Challenge,
-    Refusal,
+    LoginRequest,
     TokenAnswer,
     TokenRequest,
     authorize,
@@ -43,7 +43,7 @@ def answer_with(flow: Generator[Any, Any, Any], *answers: Any) -> tuple[list[Any
 def log_in(
     challenge: str, *answers: Any, credentials: str | None = None, url: str = URL
 ) -> tuple[list[Any], Any]:
-    refusal = Refusal(url, challenges([challenge]), SCOPE)
+    refusal = LoginRequest(url, challenges([challenge]), SCOPE)
     return answer_with(authorize(refusal, credentials, lambda: NOW), *answers)
 
 

@@ -14,11 +14,9 @@ from typing import Any
 
 import pytest
 import trustme
-from buildset_registry.errors import UpstreamFailed
-from buildset_registry.upstream.failure import Failure
-from buildset_registry.upstream.sites import Request
-from buildset_registry.upstream.timeouts import Timeouts
-from buildset_registry.upstream.transport import Transport
+from buildset_registry.errors import Failure, UpstreamFailed
+from buildset_registry.upstream.hosts import UpstreamRequest
+from buildset_registry.upstream.transport import Timeouts, Transport
 from trustme import CA
 
 from tests.unit.upstream.lab import (
@@ -315,7 +313,7 @@ async def test_a_body_of_no_interest_keeps_the_connection(
     quay.on("/small", reply(200, b"x"))
     quay.on("/large", reply(200, b"x" * 1024 * 1024))
     for path in ("/small", "/large", "/small"):
-        response = await transport.send(Request("GET", f"{quay.url}{path}", {}, ca))
+        response = await transport.send(UpstreamRequest("GET", f"{quay.url}{path}", {}, ca))
         await response.discard()
     assert len(quay.asked) == 3
 
@@ -324,21 +322,21 @@ async def test_no_cookie_is_kept(quay: Server, transport: Transport, ca: Path) -
     """A registry learns nothing of earlier requests."""
     quay.on("/x", reply(200, b"x", Set_Cookie="me=1; Path=/"))
     for _ in range(2):
-        await (await transport.send(Request("GET", f"{quay.url}/x", {}, ca))).discard()
+        await (await transport.send(UpstreamRequest("GET", f"{quay.url}/x", {}, ca))).discard()
     assert all("Cookie" not in asked.headers for asked in quay.asked)
 
 
 async def test_content_is_not_decompressed(quay: Server, transport: Transport, ca: Path) -> None:
     """It is what its digest says."""
     quay.on("/x", reply(200, b"\x1f\x8b not gzip", Content_Encoding="gzip"))
-    response = await transport.send(Request("GET", f"{quay.url}/x", {}, ca))
+    response = await transport.send(UpstreamRequest("GET", f"{quay.url}/x", {}, ca))
     assert await response.read(100) == b"\x1f\x8b not gzip"
 
 
 async def test_a_body_is_read_up_to_a_limit(quay: Server, transport: Transport, ca: Path) -> None:
     """More is refused without being read."""
     quay.on("/x", reply(200, b"x" * 5000))
-    response = await transport.send(Request("GET", f"{quay.url}/x", {}, ca))
+    response = await transport.send(UpstreamRequest("GET", f"{quay.url}/x", {}, ca))
     with pytest.raises(Failure, match="sends more than 4 KiB"):
         await response.read(4096)
     response.close()

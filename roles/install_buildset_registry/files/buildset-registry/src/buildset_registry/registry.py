@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from weakref import WeakValueDictionary
 
-from buildset_registry.download import BlobStream
 from buildset_registry.errors import (
     BlobUnknown,
     DigestInvalid,
@@ -18,12 +17,13 @@ from buildset_registry.errors import (
     NameUnknown,
     RegistryError,
 )
-from buildset_registry.holdings import Holdings, StoredManifest, is_linked, link_manifest
+from buildset_registry.lookup import Lookup, StoredManifest, is_linked, link_manifest
 from buildset_registry.oci.descriptor import Descriptor
 from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.manifest import Manifest
 from buildset_registry.oci.names import Reference, RepositoryName, Tag, UploadId
 from buildset_registry.pullthrough import PullThrough
+from buildset_registry.pullthrough.download import BlobStream
 from buildset_registry.store.base import BlobFile, RepositoryIndex, Store, Upload
 
 #: Raise unless a reference may change that points there now.
@@ -64,7 +64,7 @@ class Registry:
         self, store: Store, pull_through: PullThrough | None = None, *, sparse: bool = False
     ) -> None:
         self._store = store
-        self._holdings = Holdings(store)
+        self._lookup = Lookup(store)
         self._pull_through = pull_through
         self._sparse = sparse
         self._turns: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
@@ -74,7 +74,7 @@ class Registry:
     async def manifest(self, name: RepositoryName, reference: Reference) -> StoredManifest:
         if self._pull_through is not None and self._pull_through.serves(name):
             return await self._pull_through.manifest(name, reference)
-        found = await self._holdings.manifest(name, reference)
+        found = await self._lookup.manifest(name, reference)
         if found is None:
             raise ManifestUnknown(f"{name} has no manifest {reference}")
         return found
@@ -82,14 +82,14 @@ class Registry:
     async def blob(self, name: RepositoryName, digest: Digest) -> BlobFile | BlobStream:
         if self._pull_through is not None and self._pull_through.serves(name):
             return await self._pull_through.blob(name, digest)
-        found = await self._holdings.blob(name, digest)
+        found = await self._lookup.blob(name, digest)
         if found is None:
             raise BlobUnknown(f"{name} has no blob {digest}")
         return found
 
     async def blob_size(self, name: RepositoryName, digest: Digest) -> int:
         """Return the size of a blob in bytes without fetching it."""
-        size = await self._holdings.blob_size(name, digest)
+        size = await self._lookup.blob_size(name, digest)
         if size is not None:
             return size
         if self._pull_through is not None and self._pull_through.serves(name):
@@ -102,7 +102,7 @@ class Registry:
         A blob that only upstream gave becomes part of what was pushed, out of eviction's reach.
         """
         linked = False
-        for index in self._holdings.pushed(name):
+        for index in self._lookup.pushed(name):
             if await is_linked(index, digest):
                 size = await self._store.blobs.keep(digest)
                 if size is not None:
@@ -116,8 +116,8 @@ class Registry:
     # -- discover
 
     async def tags(self, name: RepositoryName, limit: int | None, last: str | None) -> Page:
-        tags = await self._holdings.tags(name)
-        if not tags and not await self._holdings.exists(name):
+        tags = await self._lookup.tags(name)
+        if not tags and not await self._lookup.exists(name):
             raise NameUnknown(f"there is no repository {name}")
         return Page.of(tags, limit, last)
 
@@ -128,7 +128,7 @@ class Registry:
         self, name: RepositoryName, subject: Digest, artifact_type: str | None
     ) -> list[Descriptor]:
         """List what names a manifest as its subject, here and at upstream."""
-        manifests = await self._holdings.referrers(name, subject)
+        manifests = await self._lookup.referrers(name, subject)
         found = {str(one.digest): one.descriptor for one in manifests}
         if self._pull_through is not None and self._pull_through.serves(name):
             for descriptor in await self._pull_through.referrers(name, subject):
@@ -155,7 +155,7 @@ class Registry:
         self, name: RepositoryName, digest: Digest, source: RepositoryName | None
     ) -> bool:
         """Link a blob that another repository has; without ``source``, any one may have it."""
-        stored = digest if source is None else await self._holdings.stored(source, digest)
+        stored = digest if source is None else await self._lookup.stored(source, digest)
         if stored is None or await self._store.blobs.keep(stored) is None:
             return False
         await self._store.pushed(name).layers.add(digest, stored)
@@ -206,13 +206,13 @@ class Registry:
         self, name: RepositoryName, digest: Digest, *, admit: Admit | None = None
     ) -> None:
         """Forget a manifest and the tags that point to it."""
-        stored = await self._holdings.manifest(name, digest)
+        stored = await self._lookup.manifest(name, digest)
         if stored is None:
             raise ManifestUnknown(f"{name} has no manifest {digest}")
         if admit is not None:
             admit(digest)
         subject = _subject(stored)
-        for index in self._holdings.all(name):
+        for index in self._lookup.all(name):
             await self._untag(name, index, digest)
             if subject is not None:
                 await index.referrers.remove(subject.digest, digest)
@@ -226,14 +226,14 @@ class Registry:
             current = await self._target(name, tag)
             if admit is not None and current is not None:
                 admit(current)
-            for index in self._holdings.all(name):
+            for index in self._lookup.all(name):
                 await _retire(index, tag)
                 if await index.tags.remove(tag):
                     return
         raise ManifestUnknown(f"{name} has no tag {tag}")
 
     async def delete_blob(self, name: RepositoryName, digest: Digest) -> None:
-        removed = [await index.layers.remove(digest) for index in self._holdings.all(name)]
+        removed = [await index.layers.remove(digest) for index in self._lookup.all(name)]
         if not any(removed):
             raise BlobUnknown(f"{name} has no blob {digest}")
 
@@ -243,7 +243,7 @@ class Registry:
 
     async def _target(self, name: RepositoryName, reference: Reference) -> Digest | None:
         """Return what clients see at a reference now."""
-        found = await self._holdings.manifest(name, reference)
+        found = await self._lookup.manifest(name, reference)
         return found.digest if found else None
 
     async def _untag(self, name: RepositoryName, index: RepositoryIndex, digest: Digest) -> None:
@@ -274,7 +274,7 @@ class Registry:
 
     async def _promise(self, name: RepositoryName, digest: Digest) -> tuple[Digest, int]:
         """Keep a blob of the repository; return under which digest it is stored, and its size."""
-        stored = await self._holdings.stored(name, digest)
+        stored = await self._lookup.stored(name, digest)
         size = await self._store.blobs.keep(stored) if stored else None
         if stored is None or size is None:
             raise BlobUnknown(f"{name} has no blob {digest}")

@@ -13,12 +13,12 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from buildset_registry.errors import RegistryError
-from buildset_registry.holdings import is_linked
+from buildset_registry.lookup import is_linked
 from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.manifest import Manifest
 from buildset_registry.oci.names import RepositoryName
 from buildset_registry.store.base import BlobState, RepositoryIndex, Store
-from buildset_registry.store.hashing import hash_file
+from buildset_registry.store.filesystem.files import hash_file
 
 #: Files that are hashed at once; hashing releases the GIL.
 _HASHING = 2
@@ -29,7 +29,7 @@ _PAUSE = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class VerifyStep:
     """How far a stage has come; ``total`` is 0 where that is not known."""
 
     stage: str
@@ -37,7 +37,7 @@ class Step:
     total: int = 0
 
 
-Watcher = Callable[[Step], None]
+Watcher = Callable[[VerifyStep], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,7 @@ async def verify(store: Store, watch: Watcher, *, sparse: bool, pause: float = _
     suspects: dict[RepositoryName, set[Problem]] = {}
     names = await store.repositories()
     for number, name in enumerate(names):
-        watch(Step("repositories", number, len(names)))
+        watch(VerifyStep("repositories", number, len(names)))
         findings.repositories += 1
         found = {problem async for problem in _Look(store, name, findings, sparse).problems()}
         if found:
@@ -102,7 +102,7 @@ async def _damaged(store: Store, watch: Watcher, findings: Findings) -> list[Dig
             findings.size += state.size
             if reason is not None:
                 damaged.append(state.digest)
-        watch(Step("bytes", findings.size, total))
+        watch(VerifyStep("bytes", findings.size, total))
     return damaged
 
 

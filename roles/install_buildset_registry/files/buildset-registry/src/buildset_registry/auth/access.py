@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address
 
-from buildset_registry.auth.rights import Rights
+from buildset_registry.auth.rules import Rights
 from buildset_registry.errors import Denied
 from buildset_registry.oci.names import RepositoryName
 

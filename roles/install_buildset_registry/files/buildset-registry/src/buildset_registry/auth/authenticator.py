@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
+import binascii
+from base64 import b64decode
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from buildset_registry.auth.access import ANONYMOUS, Access, Identity, Policy, Scheme
 from buildset_registry.auth.claims import TokenVerifier
-from buildset_registry.auth.credentials import Basic, parse_authorization
 from buildset_registry.auth.htpasswd import Htpasswd
 from buildset_registry.auth.tokens import Scope, Token, Tokens, parse_scope
 from buildset_registry.errors import Unauthorized
@@ -126,3 +127,41 @@ class Authenticator:
 
 def _quoted(value: str) -> str:
     return "".join(char for char in value if char.isprintable() and char not in '"\\')
+
+
+@dataclass(frozen=True, slots=True)
+class Basic:
+    """A user name and a password."""
+
+    user: str
+    password: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Bearer:
+    """A token."""
+
+    token: str = field(repr=False)
+
+
+def parse_authorization(header: str | None) -> Basic | Bearer | None:
+    """Return what a header holds; ``Unauthorized`` for one that is malformed."""
+    if not header:
+        return None
+    scheme, _separator, value = header.strip().partition(" ")
+    if scheme.lower() == "bearer":
+        return Bearer(value.strip())
+    if scheme.lower() == "basic":
+        return _parse_basic(value.strip())
+    raise Unauthorized("the Authorization header is neither Basic nor Bearer")
+
+
+def _parse_basic(value: str) -> Basic | None:
+    """Decode ``user:password``; docker sends an empty pair where it has no credentials."""
+    try:
+        user, separator, password = b64decode(value, validate=True).decode().partition(":")
+    except (binascii.Error, UnicodeDecodeError):
+        raise Unauthorized("the Basic credentials are malformed") from None
+    if not separator:
+        raise Unauthorized("the Basic credentials are malformed")
+    return Basic(user, password) if user or password else None

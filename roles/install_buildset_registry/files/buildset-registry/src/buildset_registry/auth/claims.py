@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from buildset_registry.auth.access import Identity
-from buildset_registry.auth.rights import ACTIONS, EVERY
+from buildset_registry.auth.rules import ACTIONS, EVERY
 from buildset_registry.errors import NameInvalid, Unauthorized
 from buildset_registry.oci.names import RepositoryName
 

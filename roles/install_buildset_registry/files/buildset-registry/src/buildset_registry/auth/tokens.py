@@ -17,7 +17,7 @@ from datetime import datetime, timezone
 
 from buildset_registry.auth.access import Identity
 from buildset_registry.auth.claims import Verified
-from buildset_registry.auth.rights import ACTIONS, EVERY
+from buildset_registry.auth.rules import ACTIONS, EVERY
 from buildset_registry.errors import NameInvalid, Unauthorized
 from buildset_registry.oci.names import RepositoryName
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from buildset_registry.cli.parts import add_command, add_json, add_root, say, say_json
+from buildset_registry.cli.options import add_command, add_json, add_root, say, say_json
 
 
 def add(commands: Any) -> None:
@@ -24,9 +24,9 @@ def add(commands: Any) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Stop a registry, and remove it where told so."""
     from buildset_registry.instance.lifecycle import down
-    from buildset_registry.instance.place import Place
+    from buildset_registry.instance.paths import InstancePaths
 
-    changed = down(Place(arguments.root), purge=arguments.purge)
+    changed = down(InstancePaths(arguments.root), purge=arguments.purge)
     if arguments.json:
         say_json({"changed": changed})
     elif arguments.purge:

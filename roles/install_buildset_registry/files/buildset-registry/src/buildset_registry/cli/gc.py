@@ -8,12 +8,11 @@ import asyncio
 import sys
 from typing import TYPE_CHECKING, Any
 
-from buildset_registry.cli.parts import add_command, add_json, add_place, config_of, say, say_json
-from buildset_registry.cli.progress import Bar
-from buildset_registry.cli.summary import amount, number
+from buildset_registry.cli.options import add_command, add_json, add_place, config_of, say, say_json
+from buildset_registry.cli.output import Bar, amount, number
 
 if TYPE_CHECKING:
-    from buildset_registry.gc import Report
+    from buildset_registry.gc import CollectionReport
 
 _SHOWN = 50
 _KINDS = {"upload": "abandoned uploads", "manifest": "manifests", "cached": "cached images"}
@@ -29,8 +28,8 @@ def add(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Collect garbage and print a report; the exit code is 1 where something is damaged."""
-    from buildset_registry.assembly import collection_rules
-    from buildset_registry.control import collect_in
+    from buildset_registry.server.build import collection_rules
+    from buildset_registry.server.control_socket import collect_in
 
     config, storage = config_of(arguments)
     with Bar(sys.stderr) as progress:
@@ -46,7 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
     return 1 if report.problems else 0
 
 
-def _lines(report: Report) -> list[str]:
+def _lines(report: CollectionReport) -> list[str]:
     """Return the report for people."""
     shown = report.removed[:_SHOWN]
     lines = [f"{one.kind} {one.name}: {one.reason}" for one in shown]

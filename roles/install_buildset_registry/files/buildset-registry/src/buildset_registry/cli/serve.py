@@ -7,7 +7,7 @@ import argparse
 import os
 from typing import Any
 
-from buildset_registry.cli.parts import add_command, path
+from buildset_registry.cli.options import add_command, path
 
 #: For jemalloc, by which Granian allocates; read when Granian is loaded. By default it spreads over
 #: four arenas a processor and keeps what was freed for ten seconds: 40 MiB more with 150 clients.
@@ -27,7 +27,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Serve until SIGTERM."""
     os.environ.setdefault(*_ALLOCATION)
     from buildset_registry.config import load
-    from buildset_registry.server import run
+    from buildset_registry.server.serve import run
 
     run(load(arguments.config))
     return 0

@@ -7,8 +7,8 @@ import argparse
 from dataclasses import asdict
 from typing import Any
 
-from buildset_registry.cli.parts import add_command, add_json, add_root, say, say_json
-from buildset_registry.cli.summary import state
+from buildset_registry.cli.options import add_command, add_json, add_root, say, say_json
+from buildset_registry.cli.output import state
 
 #: The exit code where the registry does not run.
 NOT_RUNNING = 3
@@ -26,9 +26,9 @@ def add(commands: Any) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Print the state of a registry; the exit code is 3 where it does not run."""
     from buildset_registry.instance.lifecycle import status
-    from buildset_registry.instance.place import Place
+    from buildset_registry.instance.paths import InstancePaths
 
-    found = status(Place(arguments.root))
+    found = status(InstancePaths(arguments.root))
     if arguments.json:
         say_json(asdict(found))
     else:

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from buildset_registry.cli.parts import (
+from buildset_registry.cli.options import (
     add_command,
     add_json,
     add_root,
@@ -18,7 +18,7 @@ from buildset_registry.cli.parts import (
     say_json,
     seconds,
 )
-from buildset_registry.cli.summary import usage
+from buildset_registry.cli.output import usage
 from buildset_registry.errors import ConfigError
 
 #: The options that say something of the registry itself; what is not given stays as it was.
@@ -112,8 +112,8 @@ def add(commands: Any) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Start a registry and print its facts."""
     from buildset_registry.instance.lifecycle import foresee, up
-    from buildset_registry.instance.place import Place
-    from buildset_registry.instance.settings import Options
+    from buildset_registry.instance.options import Options
+    from buildset_registry.instance.paths import InstancePaths
 
     options = Options(
         host=arguments.host,
@@ -129,7 +129,7 @@ def run(arguments: argparse.Namespace) -> int:
         log_dir=arguments.log_dir,
         supervisor=arguments.supervisor,
     )
-    place = Place(arguments.root)
+    place = InstancePaths(arguments.root)
     report = (foresee if arguments.check else up)(place, options)
     if arguments.json:
         told = {"changed": bool(report.changes), "changes": report.changes, "facts": report.facts}

@@ -9,9 +9,8 @@ import contextlib
 import sys
 from typing import TYPE_CHECKING, Any
 
-from buildset_registry.cli.parts import add_command, add_json, add_place, config_of, say, say_json
-from buildset_registry.cli.progress import Bar
-from buildset_registry.cli.summary import amount, number
+from buildset_registry.cli.options import add_command, add_json, add_place, config_of, say, say_json
+from buildset_registry.cli.output import Bar, amount, number
 
 if TYPE_CHECKING:
     from buildset_registry.verify import Findings
@@ -28,8 +27,8 @@ def add(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Look at everything; the exit code is 1 where something is broken."""
-    from buildset_registry.store.disk import ReadingDisk
-    from buildset_registry.store.filesystem import FilesystemStore
+    from buildset_registry.store.filesystem.disk import ReadingDisk
+    from buildset_registry.store.filesystem.store import FilesystemStore
     from buildset_registry.verify import verify
 
     config, storage = config_of(arguments)

@@ -6,39 +6,45 @@ no default. Relative paths are relative to the file's folder. Everything else in
 package takes values, not this tree; only ``server.py`` and ``instance/`` read it.
 """
 
-from buildset_registry.config.listening import Endpoint, Endpoints, Metrics, Proxy, Tls
+from buildset_registry.config.endpoints import (
+    Endpoint,
+    Endpoints,
+    MetricsSettings,
+    ProxySettings,
+    Tls,
+)
 from buildset_registry.config.model import (
     DEFAULT_UPSTREAMS,
-    Auth,
+    AuthSettings,
     Config,
-    Gc,
-    Limits,
-    Log,
-    PullThrough,
-    Rule,
-    TokenServer,
-    Upstream,
-    Webhook,
+    GcSettings,
+    LimitSettings,
+    LogSettings,
+    PullThroughSettings,
+    RuleSettings,
+    TokenServerSettings,
+    UpstreamSettings,
+    WebhookSettings,
 )
 from buildset_registry.config.reader import load, parse
 
 __all__ = [
     "DEFAULT_UPSTREAMS",
-    "Auth",
+    "AuthSettings",
     "Config",
     "Endpoint",
     "Endpoints",
-    "Gc",
-    "Limits",
-    "Log",
-    "Metrics",
-    "Proxy",
-    "PullThrough",
-    "Rule",
+    "GcSettings",
+    "LimitSettings",
+    "LogSettings",
+    "MetricsSettings",
+    "ProxySettings",
+    "PullThroughSettings",
+    "RuleSettings",
     "Tls",
-    "TokenServer",
-    "Upstream",
-    "Webhook",
+    "TokenServerSettings",
+    "UpstreamSettings",
+    "WebhookSettings",
     "load",
     "parse",
 ]

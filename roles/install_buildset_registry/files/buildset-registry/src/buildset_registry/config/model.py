@@ -8,7 +8,7 @@ from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Literal
 
-from buildset_registry.config.listening import Endpoints, Metrics, Proxy, Tls
+from buildset_registry.config.endpoints import Endpoints, MetricsSettings, ProxySettings, Tls
 from buildset_registry.oci.names import DOCKER_HUB_NAMES
 
 Network = IPv4Network | IPv6Network
@@ -28,7 +28,7 @@ DEFAULT_UPSTREAMS = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Upstream:
+class UpstreamSettings:
     """A registry to pull through."""
 
     name: str
@@ -57,7 +57,7 @@ class Upstream:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rule:
+class RuleSettings:
     """What some users may do in some repositories."""
 
     repositories: tuple[str, ...]
@@ -71,7 +71,7 @@ class Rule:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TokenServer:
+class TokenServerSettings:
     """An external server that issues the bearer tokens, as in distribution's ``auth: token``."""
 
     realm: str
@@ -91,7 +91,7 @@ class TokenServer:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Auth:
+class AuthSettings:
     """Who may do what."""
 
     htpasswd: Path | None = None
@@ -114,15 +114,15 @@ class Auth:
     allowed_networks: tuple[Network, ...] = ()
     """Clients from elsewhere are refused; empty allows every network."""
 
-    rules: tuple[Rule, ...] = ()
+    rules: tuple[RuleSettings, ...] = ()
     """What each user may do where; without rules every user may do everything."""
 
-    token: TokenServer | None = None
+    token: TokenServerSettings | None = None
     """Another server that issues the tokens, instead of this registry."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PullThrough:
+class PullThroughSettings:
     """How long content of upstreams holds."""
 
     tag_seconds: int | None = None
@@ -131,7 +131,7 @@ class PullThrough:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Gc:
+class GcSettings:
     """What is removed, and when; all but ``cache_size`` in seconds."""
 
     interval: int = 3600
@@ -153,7 +153,7 @@ class Gc:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Log:
+class LogSettings:
     """The access log and the messages."""
 
     file: Path | None = None
@@ -164,7 +164,7 @@ class Log:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Webhook:
+class WebhookSettings:
     """A receiver of notifications, in distribution's envelope."""
 
     name: str
@@ -196,7 +196,7 @@ class Webhook:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
+class LimitSettings:
     """What the registry does not let happen; 0 is no limit."""
 
     uploads: int = 256
@@ -236,15 +236,15 @@ class Config:
     tls: Tls | None = None
     """Without it the registry speaks plain HTTP: behind a proxy that ends TLS."""
 
-    auth: Auth = field(default_factory=Auth)
-    upstreams: tuple[Upstream, ...] = ()
-    pull_through: PullThrough = field(default_factory=PullThrough)
-    gc: Gc = field(default_factory=Gc)
-    log: Log = field(default_factory=Log)
-    metrics: Metrics | None = None
-    proxy: Proxy | None = None
-    notifications: tuple[Webhook, ...] = ()
-    limits: Limits = field(default_factory=Limits)
+    auth: AuthSettings = field(default_factory=AuthSettings)
+    upstreams: tuple[UpstreamSettings, ...] = ()
+    pull_through: PullThroughSettings = field(default_factory=PullThroughSettings)
+    gc: GcSettings = field(default_factory=GcSettings)
+    log: LogSettings = field(default_factory=LogSettings)
+    metrics: MetricsSettings | None = None
+    proxy: ProxySettings | None = None
+    notifications: tuple[WebhookSettings, ...] = ()
+    limits: LimitSettings = field(default_factory=LimitSettings)
     read_only: bool = False
     """Whether pushes and deletes are refused; what is pulled through is stored all the same."""
 

@@ -12,7 +12,13 @@ from urllib.parse import urlsplit
 
 import yaml
 
-from buildset_registry.config.model import Config, Gc, Network, TokenServer, Upstream
+from buildset_registry.config.model import (
+    Config,
+    GcSettings,
+    Network,
+    TokenServerSettings,
+    UpstreamSettings,
+)
 from buildset_registry.errors import ConfigError
 
 #: Seconds within which a client that was told of a blob surely has pushed its manifest.
@@ -66,21 +72,21 @@ def _check_proxy(config: Config, source: str) -> None:
         raise ConfigError(f"{source}: proxy.ports must be ports from 1 to 65535")
 
 
-def _check_gc(gc: Gc, source: str) -> None:
+def _check_gc(gc: GcSettings, source: str) -> None:
     if gc.grace < _LEAST_GRACE:
         raise ConfigError(
             f"{source}: gc.grace must be at least {_LEAST_GRACE}, not {gc.grace}: a push takes time"
         )
 
 
-def _check_token_server(server: TokenServer | None, source: str) -> None:
+def _check_token_server(server: TokenServerSettings | None, source: str) -> None:
     if server is not None and server.rootcertbundle is None and server.jwks is None:
         raise ConfigError(
             f"{source}: auth.token has no key to verify tokens by; set rootcertbundle or jwks"
         )
 
 
-def _check_upstreams(upstreams: tuple[Upstream, ...], source: str) -> None:
+def _check_upstreams(upstreams: tuple[UpstreamSettings, ...], source: str) -> None:
     seen = set()
     for upstream in upstreams:
         for url in filter(None, (upstream.url, upstream.mirror)):

@@ -6,7 +6,7 @@ to time. Nothing here prints.
 """
 
 from buildset_registry.gc.collector import Collector, collect
-from buildset_registry.gc.report import Progress, Removed, Report
-from buildset_registry.gc.run import Rules
+from buildset_registry.gc.report import CollectionReport, Progress, Removed
+from buildset_registry.gc.state import CollectionRules
 
-__all__ = ["Collector", "Progress", "Removed", "Report", "Rules", "collect"]
+__all__ = ["CollectionReport", "CollectionRules", "Collector", "Progress", "Removed", "collect"]

@@ -8,10 +8,10 @@ import logging
 import time
 from contextlib import suppress
 
-from buildset_registry.gc.evicting import mark_cached
+from buildset_registry.gc.eviction import mark_cached
 from buildset_registry.gc.passes import expire_uploads, mark_pushed, prune_links, sweep_blobs
-from buildset_registry.gc.report import Report, Watcher
-from buildset_registry.gc.run import Rules, Run
+from buildset_registry.gc.report import CollectionReport, Watcher
+from buildset_registry.gc.state import CollectionRules, Run
 from buildset_registry.store.base import Store
 
 PASSES = (expire_uploads, mark_pushed, mark_cached, sweep_blobs, prune_links)
@@ -19,10 +19,12 @@ PASSES = (expire_uploads, mark_pushed, mark_cached, sweep_blobs, prune_links)
 _log = logging.getLogger("buildset_registry.gc")
 
 
-async def collect(store: Store, rules: Rules, watch: Watcher, *, dry_run: bool) -> Report:
+async def collect(
+    store: Store, rules: CollectionRules, watch: Watcher, *, dry_run: bool
+) -> CollectionReport:
     """Remove what nobody wants, or tell what that would be."""
     began = time.monotonic()
-    run = Run(store, rules, Report(dry_run), watch)
+    run = Run(store, rules, CollectionReport(dry_run), watch)
     for one in PASSES:
         await one(run)
     run.report.seconds = round(time.monotonic() - began, 3)
@@ -32,13 +34,13 @@ async def collect(store: Store, rules: Rules, watch: Watcher, *, dry_run: bool) 
 class Collector:
     """Collect every ``interval`` seconds (0: never) and when asked; close it before the store."""
 
-    def __init__(self, store: Store, rules: Rules, interval: float) -> None:
+    def __init__(self, store: Store, rules: CollectionRules, interval: float) -> None:
         self._store = store
         self._rules = rules
         self._one_at_a_time = asyncio.Lock()
         self._task = asyncio.create_task(self._periodically(interval)) if interval else None
 
-    async def run(self, watch: Watcher, *, dry_run: bool) -> Report:
+    async def run(self, watch: Watcher, *, dry_run: bool) -> CollectionReport:
         """Collect now, after a collection that is under way."""
         async with self._one_at_a_time:
             report = await collect(self._store, self._rules, watch, dry_run=dry_run)
@@ -61,7 +63,7 @@ class Collector:
                 _log.error("collection broke off: %s; it is tried again", error)
 
 
-def _tell(report: Report) -> None:
+def _tell(report: CollectionReport) -> None:
     for problem in report.problems:
         _log.error("%s; no blob is removed: run buildset-registry verify", problem)
     if report.removed or report.blobs:

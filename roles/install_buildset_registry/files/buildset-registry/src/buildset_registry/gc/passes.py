@@ -11,10 +11,10 @@ not here.
 from __future__ import annotations
 
 from buildset_registry.errors import RegistryError
-from buildset_registry.gc.deciding import Node, expired, key, mentioned
+from buildset_registry.gc.reachability import Node, expired, key, mentioned
 from buildset_registry.gc.report import Progress
-from buildset_registry.gc.run import Run
-from buildset_registry.holdings import unlink_manifest
+from buildset_registry.gc.state import Run
+from buildset_registry.lookup import unlink_manifest
 from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.manifest import Manifest
 from buildset_registry.oci.names import RepositoryName

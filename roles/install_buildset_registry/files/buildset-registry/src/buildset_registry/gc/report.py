@@ -31,7 +31,7 @@ class Removed:
 
 
 @dataclass(slots=True)
-class Report:
+class CollectionReport:
     """The outcome; of a dry run, what it would be."""
 
     dry_run: bool
@@ -61,6 +61,6 @@ class Report:
         return asdict(self)
 
     @classmethod
-    def from_json(cls, tree: Mapping[str, Any]) -> Report:
+    def from_json(cls, tree: Mapping[str, Any]) -> CollectionReport:
         """Return what ``to_json`` was made of."""
         return cls(**{**tree, "removed": [Removed(**one) for one in tree["removed"]]})

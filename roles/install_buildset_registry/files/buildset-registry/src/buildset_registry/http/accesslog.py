@@ -21,7 +21,7 @@ Format = Literal["text", "json"]
 _DELAY = 0.2
 
 
-class Asked(Protocol):
+class AnsweredRequest(Protocol):
     """What is logged of a request."""
 
     @property
@@ -62,12 +62,12 @@ class AccessLog:
 
     def __init__(self, output: TextIO, form: Format = "text") -> None:
         self._output = output
-        self._line: Callable[[str, Asked, int, int, float], str] = _FORMATS[form]
+        self._line: Callable[[str, AnsweredRequest, int, int, float], str] = _FORMATS[form]
         self._lines: list[str] = []
         self._second = 0
         self._stamp = ""
 
-    def add(self, request: Asked, status: int, size: int, seconds: float) -> None:
+    def add(self, request: AnsweredRequest, status: int, size: int, seconds: float) -> None:
         if not self._lines:
             asyncio.get_running_loop().call_later(_DELAY, self.flush)
         self._lines.append(self._line(self._now(), request, status, size, seconds))
@@ -87,7 +87,7 @@ class AccessLog:
         return self._stamp
 
 
-def _text(now: str, request: Asked, status: int, size: int, seconds: float) -> str:
+def _text(now: str, request: AnsweredRequest, status: int, size: int, seconds: float) -> str:
     user = _printable(request.identity.name or "-")
     agent = _printable(request.headers.get("user-agent", "-"))
     asked = f"{request.method} {_printable(request.url)}"
@@ -99,7 +99,7 @@ def _text(now: str, request: Asked, status: int, size: int, seconds: float) -> s
     )
 
 
-def _json(now: str, request: Asked, status: int, size: int, seconds: float) -> str:
+def _json(now: str, request: AnsweredRequest, status: int, size: int, seconds: float) -> str:
     tree = {
         "time": now,
         "client": request.client or None,
@@ -117,7 +117,7 @@ def _json(now: str, request: Asked, status: int, size: int, seconds: float) -> s
     return json.dumps(tree, separators=(",", ":")) + "\n"
 
 
-_FORMATS: dict[Format, Callable[[str, Asked, int, int, float], str]] = {
+_FORMATS: dict[Format, Callable[[str, AnsweredRequest, int, int, float], str]] = {
     "text": _text,
     "json": _json,
 }
@@ -128,3 +128,32 @@ def _printable(text: str) -> str:
     if text.isprintable() and '"' not in text:
         return text
     return "".join(char if char.isprintable() and char != '"' else "?" for char in text)
+
+
+#: nginx's number for a client that closed the connection; only ever logged.
+CLIENT_LEFT = 499
+
+
+class Counters(Protocol):
+    """Numbers of one endpoint's requests."""
+
+    running: int
+    """Requests that are not answered yet."""
+
+    def add(self, key: tuple[str, str, int], sent: int, received: int, seconds: float) -> None:
+        """Count a request that has ended: route, method and status, bytes, seconds."""
+
+
+class AccessRecord:
+    """The note that is taken of each request of one endpoint: a line of the log, and numbers."""
+
+    def __init__(self, access_log: AccessLog, counters: Counters) -> None:
+        self._access_log = access_log
+        self.counters = counters
+
+    def add(self, request: AnsweredRequest, status: int, size: int, seconds: float) -> None:
+        """Note a request that was answered with ``size`` bytes in so many seconds."""
+        self._access_log.add(request, status, size, seconds)
+        route = request.route
+        key = (route, request.method, status) if route else ("none", "other", status)
+        self.counters.add(key, size, request.received, seconds)

@@ -17,12 +17,11 @@ from buildset_registry.errors import (
     storage_error,
 )
 from buildset_registry.http import routes
+from buildset_registry.http.accesslog import CLIENT_LEFT, AccessRecord
 from buildset_registry.http.asgi import ClientLeft, Receive, Scope, Send
 from buildset_registry.http.context import Context
-from buildset_registry.http.journal import CLIENT_LEFT, Journal
-from buildset_registry.http.notices import Notices
-from buildset_registry.http.patience import Patience
-from buildset_registry.http.request import Request
+from buildset_registry.http.events import Events
+from buildset_registry.http.request import BodyTimeout, Request
 from buildset_registry.http.response import Response, error_response, send_response
 
 _log = logging.getLogger("buildset_registry.http")
@@ -37,10 +36,12 @@ _ACTIONS = {Access.PULL: "pull", Access.PUSH: "pull,push", Access.DELETE: "delet
 class App:
     """One endpoint's application."""
 
-    def __init__(self, context: Context, journal: Journal, notices: Notices | None = None) -> None:
+    def __init__(
+        self, context: Context, record: AccessRecord, events: Events | None = None
+    ) -> None:
         self._context = context
-        self._journal = journal
-        self._notices = notices
+        self._record = record
+        self._events = events
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -48,21 +49,21 @@ class App:
         began = time.perf_counter()
         request = Request(scope, receive, self._context.limits.body_seconds)
         status, size = CLIENT_LEFT, 0
-        self._journal.traffic.running += 1
+        self._record.counters.running += 1
         try:
             response = await self._respond(request)
             status = response.status
             size = await send_response(response, receive, send, head=request.method == "HEAD")
-            if self._notices is not None:
-                await self._notices.add(request, response)
+            if self._events is not None:
+                await self._events.add(request, response)
         except ClientLeft:
             status = CLIENT_LEFT
         except (RegistryError, OSError, EOFError) as error:
             # The answer has begun: ending short of its length tells the client that it is broken.
             _log.error("%s %s broke off: %s", request.method, request.url, error)
         finally:
-            self._journal.traffic.running -= 1
-            self._journal.add(request, status, size, time.perf_counter() - began)
+            self._record.counters.running -= 1
+            self._record.add(request, status, size, time.perf_counter() - began)
         if request.unread and status not in _NOT_AWAITED:
             await _linger(request)
 
@@ -156,5 +157,5 @@ async def _linger(request: Request) -> None:
 
     RFC 9112, section 9.6: closing while data arrives resets the connection.
     """
-    with contextlib.suppress(RequestTimeout), Patience(_LINGER_SECONDS):
+    with contextlib.suppress(RequestTimeout), BodyTimeout(_LINGER_SECONDS):
         await request.discard()

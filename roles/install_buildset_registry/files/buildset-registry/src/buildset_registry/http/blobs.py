@@ -4,20 +4,19 @@
 from __future__ import annotations
 
 from buildset_registry.auth.access import Role
-from buildset_registry.download import BlobStream
-from buildset_registry.http.byteranges import Read, byteranges
-from buildset_registry.http.conditions import (
+from buildset_registry.http.conditional import (
     conditional,
     entity_tag,
     not_modified,
     range_applies,
 )
 from buildset_registry.http.context import Context
-from buildset_registry.http.ranges import content_range, parse_ranges
+from buildset_registry.http.ranges import Read, byteranges, content_range, parse_ranges
 from buildset_registry.http.request import Request
 from buildset_registry.http.response import File, Response, Stream, file_pieces
 from buildset_registry.oci.descriptor import OCTETS
 from buildset_registry.oci.digest import Digest
+from buildset_registry.pullthrough.download import BlobStream
 from buildset_registry.store.base import BlobFile
 
 

@@ -3,13 +3,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from buildset_registry.auth.access import Policy
 from buildset_registry.auth.authenticator import Authenticator
-from buildset_registry.http.transfers import Transfers
+from buildset_registry.errors import TooManyRequests
 from buildset_registry.registry import Registry
-from buildset_registry.store.space import Storage
+from buildset_registry.store.base import StorageSpace
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +35,31 @@ class Context:
     elsewhere: str
     """Where writing is possible, for the message of a read-only endpoint."""
 
-    storage: Storage
-    transfers: Transfers
+    storage: StorageSpace
+    transfers: UploadLimit
     limits: RequestLimits = RequestLimits()
     absolute_urls: bool = False
     """Whether ``Location`` and ``Link`` are whole URLs."""
+
+
+class UploadLimit:
+    """Counts the requests that send a blob; shared by all endpoints."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self.running = 0
+
+    @contextmanager
+    def one(self) -> Iterator[None]:
+        """Count one while it sends; ``TooManyRequests`` where enough do. A limit of 0 is none."""
+        if self._limit and self.running >= self._limit:
+            raise TooManyRequests(
+                f"{self.running} uploads are running, as many as limits.uploads allows; "
+                "try again soon",
+                headers={"Retry-After": "1"},
+            )
+        self.running += 1
+        try:
+            yield
+        finally:
+            self.running -= 1

@@ -8,7 +8,7 @@ import asyncio
 from buildset_registry.http.context import Context
 from buildset_registry.http.request import Request
 from buildset_registry.http.response import Response, json_response
-from buildset_registry.store.space import Storage
+from buildset_registry.store.base import StorageSpace
 
 _NO_STORE = {"Cache-Control": "no-store"}
 
@@ -27,7 +27,7 @@ def liveness() -> Response:
     return json_response({"status": "ok"}, headers=_NO_STORE)
 
 
-async def readiness(storage: Storage) -> Response:
+async def readiness(storage: StorageSpace) -> Response:
     """Return 200, or 503 with the reason; it names no path, since everybody may ask."""
     problem = await asyncio.to_thread(storage.problem)
     status = {"status": problem or "ok"}

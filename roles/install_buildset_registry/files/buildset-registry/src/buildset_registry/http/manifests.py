@@ -6,7 +6,7 @@ from __future__ import annotations
 from functools import partial
 
 from buildset_registry.errors import ManifestTooLarge
-from buildset_registry.http.conditions import check_change, conditional, entity_tag, not_modified
+from buildset_registry.http.conditional import check_change, conditional, entity_tag, not_modified
 from buildset_registry.http.context import Context
 from buildset_registry.http.request import Request
 from buildset_registry.http.response import Bytes, Response

@@ -8,8 +8,12 @@ without a unit.
 from __future__ import annotations
 
 import re
+import uuid
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
 
 from buildset_registry.errors import BlobUploadInvalid, RangeNotSatisfiable
+from buildset_registry.http.response import Stream
 
 #: Parts that one request may ask for: as many as containers/storage asks for at most, which
 #: fetches the chunks of a zstd:chunked layer that it lacks.
@@ -84,3 +88,29 @@ def _unsatisfiable(size: int) -> RangeNotSatisfiable:
     return RangeNotSatisfiable(
         f"the content has {size} bytes", headers={"Content-Range": f"bytes */{size}"}
     )
+
+
+#: Read the content from an offset up to another.
+Read = Callable[[int, int], AsyncGenerator[bytes]]
+
+
+def byteranges(spans: Sequence[Span], size: int, media_type: str, read: Read) -> tuple[str, Stream]:
+    """Return the Content-Type and the body of an answer that has a part for each span."""
+    boundary = uuid.uuid4().hex
+    heads = [
+        f"\r\n--{boundary}\r\nContent-Type: {media_type}\r\n"
+        f"Content-Range: {content_range(start, end, size)}\r\n\r\n".encode()
+        for start, end in spans
+    ]
+    close = f"\r\n--{boundary}--\r\n".encode()
+
+    async def chunks() -> AsyncGenerator[bytes]:
+        for head, (start, end) in zip(heads, spans, strict=True):
+            yield head
+            async with aclosing(read(start, end)) as pieces:
+                async for piece in pieces:
+                    yield piece
+        yield close
+
+    length = sum(map(len, heads)) + sum(end - start for start, end in spans) + len(close)
+    return f"multipart/byteranges; boundary={boundary}", Stream(length, chunks())

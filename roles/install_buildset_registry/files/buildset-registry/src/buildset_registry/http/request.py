@@ -3,15 +3,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Iterable, Mapping
 from functools import cached_property
+from types import TracebackType
 from urllib.parse import parse_qs
 
 from buildset_registry.auth.access import ANONYMOUS, Identity
-from buildset_registry.errors import NameInvalid, SizeInvalid
+from buildset_registry.errors import NameInvalid, RequestTimeout, SizeInvalid
 from buildset_registry.http.asgi import ClientLeft, Message, Receive, Scope
 from buildset_registry.http.forwarded import Outside, outside
-from buildset_registry.http.patience import Patience
 from buildset_registry.oci.names import RepositoryName
 
 
@@ -125,7 +126,7 @@ class Request:
     async def body(self) -> AsyncIterator[bytes]:
         """Yield the body in pieces as they arrive; ``ClientLeft`` if the client goes before."""
         while self._more:
-            with Patience(self._patience):
+            with BodyTimeout(self._patience):
                 message = await self._next()
             if message["type"] == "http.disconnect":
                 raise ClientLeft
@@ -168,3 +169,43 @@ class Request:
                 return None
             pieces.append(piece)
         return b"".join(pieces)
+
+
+class BodyTimeout:
+    """End the waiting of the current task after some seconds, by ``RequestTimeout``.
+
+    Entered for each piece of a body, so it has to be cheap: ``asyncio.wait_for`` makes a task each
+    time before Python 3.12, and ``asyncio.timeout`` is not in 3.10.
+    """
+
+    __slots__ = ("_expired", "_seconds", "_task", "_timer")
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._task = asyncio.current_task()
+        self._timer: asyncio.TimerHandle | None = None
+        self._expired = False
+
+    def __enter__(self) -> None:
+        if self._seconds:
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(self._seconds, self._expire)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._expired and isinstance(error, asyncio.CancelledError):
+            raise RequestTimeout(
+                f"nothing was received for {self._seconds:g} seconds (limits.body_seconds)",
+                headers={"Connection": "close"},
+            ) from None
+
+    def _expire(self) -> None:
+        self._expired = True
+        if self._task is not None:
+            self._task.cancel()

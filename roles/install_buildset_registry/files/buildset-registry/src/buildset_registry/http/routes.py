@@ -10,7 +10,8 @@ from functools import lru_cache
 
 from buildset_registry.auth.access import Access
 from buildset_registry.errors import RegistryError, Unsupported
-from buildset_registry.http import blobs, health, listings, manifests, tokens, uploads
+from buildset_registry.http import blobs, health, manifests, tokens, uploads
+from buildset_registry.http import discovery as listings
 from buildset_registry.http.context import Context
 from buildset_registry.http.request import Request
 from buildset_registry.http.response import Response

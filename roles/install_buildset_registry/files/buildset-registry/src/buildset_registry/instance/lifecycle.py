@@ -13,11 +13,11 @@ from buildset_registry import __version__
 from buildset_registry.config import Config
 from buildset_registry.errors import ConfigError
 from buildset_registry.instance import systemd
-from buildset_registry.instance.answering import answers, listeners
-from buildset_registry.instance.place import Place, read_file, write_file
+from buildset_registry.instance.options import Options
+from buildset_registry.instance.paths import InstancePaths, read_file, write_file
 from buildset_registry.instance.plan import Plan, make_plan, read_facts, read_supervisor
+from buildset_registry.instance.probe import answers, listeners
 from buildset_registry.instance.process import ProcessSupervisor
-from buildset_registry.instance.settings import Options
 
 _START_SECONDS = 60.0
 #: How long running requests may take when a registry is stopped.
@@ -46,7 +46,7 @@ class Supervisor(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class UpReport:
     """What ``up`` changed, or would change, and the facts (None where there are none yet)."""
 
     changes: list[str]
@@ -67,7 +67,7 @@ class Status:
     facts: dict[str, Any] | None = field(default=None, repr=False)
 
 
-def up(place: Place, options: Options) -> Report:
+def up(place: InstancePaths, options: Options) -> UpReport:
     """Make what is missing, start the registry, and wait until it answers."""
     make_plan(place, options)  # refuses mistakes before anything is made
     place.prepare()
@@ -86,10 +86,10 @@ def up(place: Place, options: Options) -> Report:
             write_file(place.started, stamp)
         elif not _all_answer(plan.config, place):
             _wait(plan.config, place, supervisor)
-    return Report(changes, read_facts(place))
+    return UpReport(changes, read_facts(place))
 
 
-def foresee(place: Place, options: Options) -> Report:
+def foresee(place: InstancePaths, options: Options) -> UpReport:
     """Tell what ``up`` would change, and change nothing."""
     plan = make_plan(place, options)
     supervisor = _choose(place, options, plan.config)
@@ -98,10 +98,10 @@ def foresee(place: Place, options: Options) -> Report:
         changes.append("started")
     elif changes or read_file(place.started) != plan.stamp():
         changes.append("restarted")
-    return Report(changes, read_facts(place))
+    return UpReport(changes, read_facts(place))
 
 
-def down(place: Place, *, purge: bool) -> bool:
+def down(place: InstancePaths, *, purge: bool) -> bool:
     """End the registry, and with ``purge`` remove it; tell whether that changed anything."""
     if not place.root.exists():
         return False
@@ -120,7 +120,7 @@ def down(place: Place, *, purge: bool) -> bool:
     return changed
 
 
-def status(place: Place) -> Status:
+def status(place: InstancePaths) -> Status:
     """Look at a registry."""
     supervisor = _known(place)
     pid = supervisor.pid()
@@ -138,7 +138,7 @@ def status(place: Place) -> Status:
     )
 
 
-def _choose(place: Place, options: Options, config: Config) -> Supervisor:
+def _choose(place: InstancePaths, options: Options, config: Config) -> Supervisor:
     """Return what is to run the registry."""
     wanted = options.supervisor
     if wanted == "auto":
@@ -153,14 +153,14 @@ def _choose(place: Place, options: Options, config: Config) -> Supervisor:
     return systemd.SystemdSupervisor(place, ports, config.log.file)
 
 
-def _known(place: Place) -> Supervisor:
+def _known(place: InstancePaths) -> Supervisor:
     """Return what ran the registry last."""
     if read_supervisor(place) == "systemd":
         return systemd.SystemdSupervisor(place)
     return ProcessSupervisor(place)
 
 
-def _end_other(place: Place, chosen: Supervisor) -> None:
+def _end_other(place: InstancePaths, chosen: Supervisor) -> None:
     """End the registry where something else runs it than what is to run it now."""
     known = _known(place)
     if known.name != chosen.name:
@@ -182,7 +182,7 @@ def _start(plan: Plan, supervisor: Supervisor, *, again: bool) -> None:
         raise
 
 
-def _wait(config: Config, place: Place, supervisor: Supervisor) -> None:
+def _wait(config: Config, place: InstancePaths, supervisor: Supervisor) -> None:
     """Wait until every endpoint answers, or say why one does not."""
     begun = time.monotonic()
     waiting = listeners(config)
@@ -205,7 +205,7 @@ def _wait(config: Config, place: Place, supervisor: Supervisor) -> None:
             time.sleep(_STEP)
 
 
-def _all_answer(config: Config, place: Place) -> bool:
+def _all_answer(config: Config, place: InstancePaths) -> bool:
     trusted = _trusted(config, place)
     return all(answers(end, trusted, tls=_tls(config)) for end in listeners(config))
 
@@ -214,18 +214,18 @@ def _tls(config: Config) -> bool:
     return config.tls is not None
 
 
-def _trusted(config: Config, place: Place) -> Path | None:
+def _trusted(config: Config, place: InstancePaths) -> Path | None:
     own = config.tls is not None and config.tls.certificate == place.certificate
     return place.authority if own else None
 
 
-def _last_words(place: Place) -> str | None:
+def _last_words(place: InstancePaths) -> str | None:
     """Return the last line that the server wrote to standard error."""
     lines = [line for line in (read_file(place.last_words) or "").splitlines() if line.strip()]
     return lines[-1].strip().removeprefix("buildset-registry: ") if lines else None
 
 
-def _remove(place: Place) -> None:
+def _remove(place: InstancePaths) -> None:
     try:
         shutil.rmtree(place.root)
     except OSError as error:

@@ -16,10 +16,10 @@ import yaml
 
 from buildset_registry import __version__
 from buildset_registry.config import Config, parse
+from buildset_registry.connect_proxy import certificate_names
 from buildset_registry.errors import ConfigError
-from buildset_registry.instance.place import Place, read_file, write_file
-from buildset_registry.instance.settings import Names, Options, Tree, choose_names, configure
-from buildset_registry.proxy import certificate_names
+from buildset_registry.instance.options import Names, Options, Tree, choose_names, configure
+from buildset_registry.instance.paths import InstancePaths, read_file, write_file
 
 USER = "buildset"
 _BCRYPT_ROUNDS = 10
@@ -29,7 +29,7 @@ _BCRYPT_ROUNDS = 10
 class Plan:
     """The configuration as it is to be, and what is missing for it."""
 
-    place: Place
+    place: InstancePaths
     names: Names
     tree: Tree
     config: Config
@@ -101,7 +101,7 @@ class Plan:
             write_file(place.token_key, secrets.token_bytes(32), 0o600)
 
 
-def make_plan(place: Place, options: Options) -> Plan:
+def make_plan(place: InstancePaths, options: Options) -> Plan:
     """Compare what is there with what was asked for; nothing is written."""
     known = _read_instance(place)
     names = choose_names(options, known)
@@ -128,7 +128,7 @@ def make_plan(place: Place, options: Options) -> Plan:
     )
 
 
-def read_facts(place: Place) -> dict[str, Any] | None:
+def read_facts(place: InstancePaths) -> dict[str, Any] | None:
     """Return how to use the registry, or None where it is not set up (DESIGN: facts)."""
     known = _read_instance(place)
     text = read_file(place.config)
@@ -152,14 +152,18 @@ def read_facts(place: Place) -> dict[str, Any] | None:
     }
 
 
-def read_supervisor(place: Place) -> str | None:
+def read_supervisor(place: InstancePaths) -> str | None:
     """Return what runs the registry, as it was written down at its last start."""
     told = _read_instance(place).get("supervisor")
     return told if isinstance(told, str) else None
 
 
 def _needs_certificate(
-    place: Place, config: Config, names: Names, proxy_names: list[str], known: dict[str, Any]
+    place: InstancePaths,
+    config: Config,
+    names: Names,
+    proxy_names: list[str],
+    known: dict[str, Any],
 ) -> bool:
     """Tell whether our own certificates are missing, or are for other names; a user's are not ours.
 
@@ -177,7 +181,7 @@ def _needs_certificate(
     )
 
 
-def _proxy_names(place: Place, config: Config) -> list[str]:
+def _proxy_names(place: InstancePaths, config: Config) -> list[str]:
     """Return what our own certificate of the proxy is to be good for; nothing without one."""
     if config.proxy is None or config.proxy.tls.certificate != place.proxy_certificate:
         return []
@@ -188,7 +192,7 @@ def _all_there(paths: Iterable[Path]) -> bool:
     return all(path.exists() and path.stat().st_size for path in paths)
 
 
-def _read_instance(place: Place) -> dict[str, Any]:
+def _read_instance(place: InstancePaths) -> dict[str, Any]:
     text = read_file(place.instance)
     try:
         tree = json.loads(text) if text else {}

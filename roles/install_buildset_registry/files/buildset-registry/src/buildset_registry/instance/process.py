@@ -16,7 +16,7 @@ import sys
 import time
 from pathlib import Path
 
-from buildset_registry.instance.place import Place
+from buildset_registry.instance.paths import InstancePaths
 
 _STEP = 0.01
 
@@ -26,7 +26,7 @@ class ProcessSupervisor:
 
     name = "process"
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: InstancePaths) -> None:
         self._place = place
 
     def pid(self) -> int | None:

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from buildset_registry.errors import ConfigError
-from buildset_registry.instance.place import Place, default_root, read_file, write_file
+from buildset_registry.instance.paths import InstancePaths, default_root, read_file, write_file
 
 _UNITS = Path("/etc/systemd/system")
 #: Ports below this need a right (capabilities(7), CAP_NET_BIND_SERVICE).
@@ -79,7 +79,9 @@ class SystemdSupervisor:
 
     name = "systemd"
 
-    def __init__(self, place: Place, ports: tuple[int, ...] = (), log: Path | None = None) -> None:
+    def __init__(
+        self, place: InstancePaths, ports: tuple[int, ...] = (), log: Path | None = None
+    ) -> None:
         self._place = place
         self._ports = ports
         self._log = log
@@ -118,14 +120,14 @@ class SystemdSupervisor:
             _systemctl("daemon-reload")
 
 
-def unit_name(place: Place) -> str:
+def unit_name(place: InstancePaths) -> str:
     """Return the unit's name: one for each folder, the plain one for the usual folder."""
     if place.root == default_root():
         return "buildset-registry.service"
     return f"buildset-registry-{hashlib.sha256(bytes(place.root)).hexdigest()[:8]}.service"
 
 
-def unit_text(place: Place, ports: tuple[int, ...], log: Path | None) -> str:
+def unit_text(place: InstancePaths, ports: tuple[int, ...], log: Path | None) -> str:
     """Return the unit file."""
     writable, capabilities = [place.root], []
     if log is not None and not log.is_relative_to(place.root):

@@ -10,12 +10,12 @@ import logging
 from dataclasses import dataclass
 from functools import partial
 
-from buildset_registry.download import BlobStream, Download
 from buildset_registry.errors import RegistryError, UpstreamBusy, UpstreamFailed
-from buildset_registry.flights import Flights
-from buildset_registry.holdings import Holdings
+from buildset_registry.lookup import Lookup
 from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.names import RepositoryName
+from buildset_registry.pullthrough.download import BlobStream, Download
+from buildset_registry.pullthrough.singleflight import SingleFlight
 from buildset_registry.store.base import BlobFile, Store
 from buildset_registry.upstream.client import UpstreamClient
 
@@ -31,21 +31,21 @@ class _Transfer:
     names: set[RepositoryName]
 
 
-class Blobs:
+class BlobCache:
     """What is pushed, cached, on its way, or at upstream, in this order."""
 
     def __init__(self, store: Store, client: UpstreamClient) -> None:
         self._store = store
-        self._holdings = Holdings(store)
+        self._lookup = Lookup(store)
         self._client = client
         self._counters = client.counters
-        self._sizes = Flights[tuple[RepositoryName, Digest], int]()
-        self._running = Flights[tuple[str, Digest], None]()
+        self._sizes = SingleFlight[tuple[RepositoryName, Digest], int]()
+        self._running = SingleFlight[tuple[str, Digest], None]()
         self._transfers: dict[tuple[str, Digest], _Transfer] = {}
 
     async def get(self, name: RepositoryName, digest: Digest) -> BlobFile | BlobStream:
         """Return a stored blob, or a stream of one that is arriving."""
-        pushed = await self._holdings.pushed_blob(name, digest)
+        pushed = await self._lookup.pushed_blob(name, digest)
         if pushed is not None:
             return pushed
         name = name.canonical
@@ -75,7 +75,7 @@ class Blobs:
 
     async def _held_blob(self, name: RepositoryName, digest: Digest) -> BlobFile | None:
         """Return a blob that was pulled through, or that the store has and upstream here, too."""
-        held = await self._holdings.cached_blob(name, digest)
+        held = await self._lookup.cached_blob(name, digest)
         if held is None and await self._store.blobs.size(digest) is not None:
             # Another repository holds it; whether this one has it, upstream tells.
             await self._upstream_size(name, digest)
@@ -91,7 +91,7 @@ class Blobs:
             return await self._sizes.join((name, digest), ask)
         except (UpstreamFailed, UpstreamBusy) as error:
             size = await self._store.blobs.size(digest)
-            if size is None or not await self._holdings.is_layer_of_cached(name, digest):
+            if size is None or not await self._lookup.is_layer_of_cached(name, digest):
                 raise
             self._counters.stale += 1
             _log.warning("%s of %s is served from the store: %s", digest, name, error.message)

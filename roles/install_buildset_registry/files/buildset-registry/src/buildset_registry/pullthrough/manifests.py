@@ -20,12 +20,12 @@ from buildset_registry.errors import (
     UpstreamBusy,
     UpstreamFailed,
 )
-from buildset_registry.flights import Flights
-from buildset_registry.holdings import Holdings, StoredManifest, link_manifest
+from buildset_registry.lookup import Lookup, StoredManifest, link_manifest
 from buildset_registry.oci.descriptor import Descriptor
 from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.manifest import Manifest
 from buildset_registry.oci.names import Reference, RepositoryName, Tag, referrers_tag
+from buildset_registry.pullthrough.singleflight import SingleFlight
 from buildset_registry.store.base import Store
 from buildset_registry.upstream.client import RemoteManifest, UpstreamClient
 
@@ -38,7 +38,7 @@ _PATIENCE = 10.0
 _log = logging.getLogger("buildset_registry.upstream")
 
 
-class Manifests:
+class ManifestCache:
     """What is pushed, cached, or at upstream, in this order."""
 
     def __init__(
@@ -49,28 +49,28 @@ class Manifests:
         clock: Callable[[], float],
     ) -> None:
         self._store = store
-        self._holdings = Holdings(store)
+        self._lookup = Lookup(store)
         self._client = client
         self._counters = client.counters
         self._tag_seconds = tag_seconds
         self._clock = clock
         self._resting: dict[str, float] = {}
-        self._flights = Flights[tuple[RepositoryName, Reference], StoredManifest]()
-        self._lists = Flights[tuple[RepositoryName, Digest], list[Descriptor] | None]()
+        self._flights = SingleFlight[tuple[RepositoryName, Reference], StoredManifest]()
+        self._lists = SingleFlight[tuple[RepositoryName, Digest], list[Descriptor] | None]()
 
     async def get(self, name: RepositoryName, reference: Reference) -> StoredManifest:
         """Return what a job pushed, or else what upstream has now or had when it was asked."""
-        pushed = await self._holdings.pushed_manifest(name, reference)
+        pushed = await self._lookup.pushed_manifest(name, reference)
         if pushed is not None:
             return pushed
         name = name.canonical
-        cached = await self._holdings.cached_manifest(name, reference)
+        cached = await self._lookup.cached_manifest(name, reference)
         if cached is not None and await self._holds(name, reference):
             self._counters.hits["manifest"] += 1
             return cached
         found = await self._current(name, reference, cached)
         # A job may have pushed the tag while upstream was being asked: its push wins.
-        return await self._holdings.pushed_manifest(name, reference) or found
+        return await self._lookup.pushed_manifest(name, reference) or found
 
     async def referrers(self, name: RepositoryName, subject: Digest) -> list[Descriptor]:
         """Return what upstream lists as referring to a manifest, by its API or by a tag.
@@ -86,7 +86,7 @@ class Manifests:
         except ManifestUnknown:
             return []
         except (UpstreamFailed, UpstreamBusy) as error:
-            if await self._holdings.manifest(name, subject) is None:
+            if await self._lookup.manifest(name, subject) is None:
                 raise
             self._counters.stale += 1
             _log.warning(

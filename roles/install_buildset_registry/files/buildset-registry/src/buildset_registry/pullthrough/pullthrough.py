@@ -6,13 +6,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from buildset_registry.download import BlobStream
-from buildset_registry.holdings import StoredManifest
+from buildset_registry.lookup import StoredManifest
 from buildset_registry.oci.descriptor import Descriptor
 from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.names import Reference, RepositoryName
-from buildset_registry.pullthrough.blobs import Blobs
-from buildset_registry.pullthrough.manifests import Manifests
+from buildset_registry.pullthrough.blobs import BlobCache
+from buildset_registry.pullthrough.download import BlobStream
+from buildset_registry.pullthrough.manifests import ManifestCache
 from buildset_registry.store.base import BlobFile, Store
 from buildset_registry.upstream.client import UpstreamClient
 
@@ -33,8 +33,8 @@ class PullThrough:
     ) -> None:
         self.counters = client.counters
         self._client = client
-        self._manifests = Manifests(store, client, tag_seconds, clock)
-        self._blobs = Blobs(store, client)
+        self._manifests = ManifestCache(store, client, tag_seconds, clock)
+        self._blobs = BlobCache(store, client)
 
     def serves(self, name: RepositoryName) -> bool:
         """Tell whether an upstream is configured for the repository."""

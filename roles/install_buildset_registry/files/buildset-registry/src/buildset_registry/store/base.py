@@ -263,3 +263,16 @@ class Store(Protocol):
 
     async def repositories(self) -> Sequence[RepositoryName]:
         """Return the names of all repositories in lexical order, as they are now."""
+
+
+class StorageSpace(Protocol):
+    """What can be told of a storage from outside."""
+
+    def problem(self) -> str | None:
+        """Return why nothing can be stored, in a few words, or None."""
+
+    def free(self) -> tuple[int, int] | None:
+        """Return the bytes that are free and the bytes in all, or None where there is no disk."""
+
+    def used(self) -> int:
+        """Add up the bytes of all blobs; takes long."""

@@ -17,6 +17,7 @@ from buildset_registry import __version__
 from buildset_registry.errors import (
     BlobUnknown,
     DigestInvalid,
+    Failure,
     ManifestHidden,
     ManifestUnknown,
     RegistryError,
@@ -30,17 +31,16 @@ from buildset_registry.oci.descriptor import (
 from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.manifest import MAX_MANIFEST
 from buildset_registry.oci.names import Reference, RepositoryName
-from buildset_registry.upstream import ranges, referrers
-from buildset_registry.upstream.counters import Counters
-from buildset_registry.upstream.exchange import Exchange
-from buildset_registry.upstream.failure import Failure
-from buildset_registry.upstream.referrers import Page
-from buildset_registry.upstream.rules import Rules
-from buildset_registry.upstream.sites import Site, Wanted, sites
-from buildset_registry.upstream.timeouts import Timeouts
+from buildset_registry.upstream import referrers
+from buildset_registry.upstream import resume as ranges
+from buildset_registry.upstream.counters import UpstreamCounters
+from buildset_registry.upstream.hosts import Host, Question, UpstreamRules, hosts_of
+from buildset_registry.upstream.referrers import ReferrersPage
+from buildset_registry.upstream.session import Session
+from buildset_registry.upstream.transport import Timeouts
 
 if TYPE_CHECKING:
-    from buildset_registry.upstream.transport import Response, Transport
+    from buildset_registry.upstream.transport import Transport, UpstreamResponse
 
 _ACCEPT = {"Accept": ", ".join((*sorted(INDEXES | IMAGES), "*/*"))}
 #: Pages of a list of referrers that are read.
@@ -72,18 +72,18 @@ class UpstreamClient:
 
     def __init__(
         self,
-        rules: Rules,
+        rules: UpstreamRules,
         *,
         user_agent: str = f"buildset-registry/{__version__}",
         timeouts: Timeouts | None = None,
         environment: Mapping[str, str] | None = None,
     ) -> None:
-        self.counters = Counters()
+        self.counters = UpstreamCounters()
         self._rules = rules
         surroundings = os.environ if environment is None else environment
         self._settings = (user_agent, timeouts or Timeouts(), surroundings)
         self._opening = asyncio.Lock()
-        self._exchange: Exchange | None = None
+        self._exchange: Session | None = None
 
     def serves(self, name: RepositoryName) -> bool:
         """Tell whether an upstream is configured for the repository."""
@@ -93,7 +93,7 @@ class UpstreamClient:
         """Return what a manifest is now, without fetching it where upstream tells."""
         wanted = _manifest(reference, "HEAD")
 
-        async def use(response: Response) -> Descriptor | None:
+        async def use(response: UpstreamResponse) -> Descriptor | None:
             response.close()
             digest = _stated_digest(response.headers)
             size = ranges.length(response.headers)
@@ -113,7 +113,7 @@ class UpstreamClient:
         """Fetch a manifest of at most 4 MiB and verify its digest."""
         wanted = _manifest(reference)
 
-        async def use(response: Response) -> RemoteManifest:
+        async def use(response: UpstreamResponse) -> RemoteManifest:
             media_type = _media_type(response.headers)
             if media_type == "text/html":
                 raise Failure("answers with a web page instead of a manifest; check its url")
@@ -131,8 +131,8 @@ class UpstreamClient:
     async def referrers(self, name: RepositoryName, subject: Digest) -> list[Descriptor] | None:
         """Return what names a manifest as its subject; None at a registry that lists no such."""
 
-        async def use(response: Response) -> Page | None:
-            return Page.read(await response.read(MAX_MANIFEST), response.headers)
+        async def use(response: UpstreamResponse) -> ReferrersPage | None:
+            return ReferrersPage.read(await response.read(MAX_MANIFEST), response.headers)
 
         asked = referrers.first(subject)
         found: list[Descriptor] = []
@@ -152,9 +152,9 @@ class UpstreamClient:
 
     async def blob_size(self, name: RepositoryName, digest: Digest) -> int:
         """Return a blob's size in bytes without fetching it."""
-        wanted = Wanted(f"blobs/{digest}", BlobUnknown, BlobUnknown, method="HEAD")
+        wanted = Question(f"blobs/{digest}", BlobUnknown, BlobUnknown, method="HEAD")
 
-        async def use(response: Response) -> int:
+        async def use(response: UpstreamResponse) -> int:
             response.close()
             size = ranges.length(response.headers)
             if size is None:
@@ -172,9 +172,9 @@ class UpstreamClient:
 
         A transfer that breaks raises ``UpstreamFailed``; it is resumed by opening the blob again.
         """
-        wanted = Wanted(f"blobs/{digest}", BlobUnknown, BlobUnknown, ranges.requested(offset))
+        wanted = Question(f"blobs/{digest}", BlobUnknown, BlobUnknown, ranges.requested(offset))
 
-        async def use(response: Response) -> tuple[Response, ranges.Part]:
+        async def use(response: UpstreamResponse) -> tuple[UpstreamResponse, ranges.Part]:
             return response, ranges.received(response.status, response.headers, offset)
 
         site, (response, part) = await self._first(name, wanted, use)
@@ -192,11 +192,11 @@ class UpstreamClient:
     async def _first(
         self,
         name: RepositoryName,
-        wanted: Wanted,
-        use: Callable[[Response], Awaitable[_Result]],
-    ) -> tuple[Site, _Result]:
+        wanted: Question,
+        use: Callable[[UpstreamResponse], Awaitable[_Result]],
+    ) -> tuple[Host, _Result]:
         """Ask a mirror, then the upstream itself; return who answered, and what."""
-        *mirrors, home = sites(self._rules, name) or (None,)
+        *mirrors, home = hosts_of(self._rules, name) or (None,)
         if home is None:
             raise wanted.missing(f"no upstream is configured for {name.host}")
         exchange = await self._open()
@@ -207,13 +207,13 @@ class UpstreamClient:
                 _log.info("%s; asking %s itself", error.message, site.upstream.name)
         return home, await exchange.ask(home, wanted, use)
 
-    async def _open(self) -> Exchange:
+    async def _open(self) -> Session:
         if self._exchange is not None:
             return self._exchange
         async with self._opening:
             if self._exchange is None:
                 transport = await asyncio.to_thread(_transport)
-                self._exchange = Exchange(transport(*self._settings), self.counters)
+                self._exchange = Session(transport(*self._settings), self.counters)
             return self._exchange
 
 
@@ -224,8 +224,8 @@ def _transport() -> type[Transport]:
     return Transport
 
 
-def _manifest(reference: Reference, method: str = "GET") -> Wanted:
-    return Wanted(f"manifests/{reference}", ManifestUnknown, ManifestHidden, _ACCEPT, method)
+def _manifest(reference: Reference, method: str = "GET") -> Question:
+    return Question(f"manifests/{reference}", ManifestUnknown, ManifestHidden, _ACCEPT, method)
 
 
 def _media_type(headers: Mapping[str, str]) -> str:
@@ -251,7 +251,9 @@ def _verified(raw: bytes, reference: Reference, headers: Mapping[str, str]) -> D
     return asked or stated or Digest.of(raw)
 
 
-async def _content(site: Site, response: Response, part: ranges.Part) -> AsyncGenerator[bytes]:
+async def _content(
+    site: Host, response: UpstreamResponse, part: ranges.Part
+) -> AsyncGenerator[bytes]:
     """Yield a blob's bytes from where it was opened."""
     if part.empty:
         return

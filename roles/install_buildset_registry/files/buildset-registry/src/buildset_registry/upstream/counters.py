@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 
 @dataclass(slots=True)
-class Counters:
+class UpstreamCounters:
     """Since the start of the process; ``downloads`` goes down again."""
 
     requests: Counter[tuple[str, str, str]] = field(default_factory=Counter)

@@ -15,20 +15,20 @@ from buildset_registry.errors import ManifestHidden, ManifestInvalid, ManifestUn
 from buildset_registry.oci.descriptor import OCI_INDEX, Descriptor
 from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.manifest import Manifest, stored_media_type
-from buildset_registry.upstream.sites import Wanted
+from buildset_registry.upstream.hosts import Question
 
 _NEXT = re.compile(r'<([^>]+)>\s*;\s*rel="?next"?', re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
+class ReferrersPage:
     """A part of a list, and the address of what follows."""
 
     items: tuple[Descriptor, ...]
     link: str | None
 
     @classmethod
-    def read(cls, raw: bytes, headers: Mapping[str, str]) -> Page | None:
+    def read(cls, raw: bytes, headers: Mapping[str, str]) -> ReferrersPage | None:
         """Read an answer; None where it is no list: some registries answer so to what they
         do not know."""
         if stored_media_type(raw) != OCI_INDEX:
@@ -41,12 +41,12 @@ class Page:
         return cls(index.manifests, match[1] if match else None)
 
 
-def first(subject: Digest) -> Wanted:
+def first(subject: Digest) -> Question:
     """Return the question for a list's first page."""
     return _wanted(f"referrers/{subject}")
 
 
-def following(repository: str, asked: Wanted, page: Page) -> Wanted | None:
+def following(repository: str, asked: Question, page: ReferrersPage) -> Question | None:
     """Return the question for the next page; a link out of the repository is not followed."""
     if page.link is None:
         return None
@@ -55,5 +55,5 @@ def following(repository: str, asked: Wanted, page: Page) -> Wanted | None:
     return _wanted(url.removeprefix(f"{repository}/")) if inside else None
 
 
-def _wanted(path: str) -> Wanted:
-    return Wanted(path, ManifestUnknown, ManifestHidden, {"Accept": OCI_INDEX})
+def _wanted(path: str) -> Question:
+    return Question(path, ManifestUnknown, ManifestHidden, {"Accept": OCI_INDEX})

@@ -17,8 +17,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from urllib.parse import quote, urlencode, urlsplit, urlunsplit
 
-from buildset_registry.upstream.failure import Failure
-from buildset_registry.upstream.origins import onward, origin
+from buildset_registry.errors import Failure
+from buildset_registry.upstream.urls import onward, origin
 
 #: How long a token is valid where the answer does not tell, by the protocol.
 _DEFAULT_SECONDS = 60.0
@@ -50,7 +50,7 @@ class Challenge:
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
+class LoginRequest:
     """A 401: what was asked for, and what the upstream wants to see."""
 
     url: str
@@ -124,7 +124,7 @@ def challenges(headers: Iterable[str]) -> tuple[Challenge, ...]:
 
 
 def authorize(
-    refusal: Refusal, credentials: str | None, clock: Callable[[], float]
+    refusal: LoginRequest, credentials: str | None, clock: Callable[[], float]
 ) -> Generator[TokenRequest, TokenAnswer, Authorization | None]:
     """Find what answers the refusal; ``None`` where nothing does.
 

@@ -7,22 +7,24 @@ first request, so that the server's start does not wait for it.
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import os
 import socket
+import ssl
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
 
 import aiohttp
 from aiohttp.abc import ResolveResult
 from yarl import URL
 
-from buildset_registry.upstream.failure import Failure
-from buildset_registry.upstream.origins import is_forbidden, onward, origin, without_query
-from buildset_registry.upstream.proxies import Proxies
-from buildset_registry.upstream.reasons import BROKEN, failure
-from buildset_registry.upstream.sites import Request
-from buildset_registry.upstream.timeouts import Timeouts
-from buildset_registry.upstream.tls import Trust
+from buildset_registry.errors import Failure
+from buildset_registry.upstream.hosts import UpstreamRequest
+from buildset_registry.upstream.proxy_env import ProxyEnvironment
+from buildset_registry.upstream.urls import is_forbidden, onward, origin, without_query
 
 #: At most so much of a body is handed over at once, and so much more is read ahead.
 _PIECE = 256 * 1024
@@ -36,7 +38,7 @@ _MOST_REDIRECTS = 5
 _log = logging.getLogger("buildset_registry.upstream")
 
 
-class Response:
+class UpstreamResponse:
     """An answer whose body is still to be read, or to be closed."""
 
     def __init__(self, raw: aiohttp.ClientResponse, url: str, timeouts: Timeouts) -> None:
@@ -81,7 +83,7 @@ class Transport:
 
     def __init__(self, user_agent: str, timeouts: Timeouts, environment: Mapping[str, str]) -> None:
         self._timeouts = timeouts
-        self._proxies = Proxies(environment)
+        self._proxies = ProxyEnvironment(environment)
         self._trust = Trust()
         # Proxies are chosen here: with trust_env, aiohttp would also send credentials of ~/.netrc.
         self._session = aiohttp.ClientSession(
@@ -98,7 +100,7 @@ class Transport:
             max_field_size=_HEADER,
         )
 
-    async def send(self, request: Request) -> Response:
+    async def send(self, request: UpstreamRequest) -> UpstreamResponse:
         """Send a request and follow redirects; its Authorization stays with the server it is for.
 
         Storage services refuse a request that has both a signed URL and an Authorization.
@@ -120,7 +122,9 @@ class Transport:
         """End all connections."""
         await self._session.close()
 
-    async def _hop(self, request: Request, url: str, headers: dict[str, str]) -> Response:
+    async def _hop(
+        self, request: UpstreamRequest, url: str, headers: dict[str, str]
+    ) -> UpstreamResponse:
         begun = time.monotonic()
         try:
             raw = await self._session.request(
@@ -141,7 +145,7 @@ class Transport:
             raise _naming(problem, url, request.url) from None
         seconds = time.monotonic() - begun
         _log.info("%s %s %d %.3f s", request.method, without_query(url), raw.status, seconds)
-        return Response(raw, url, self._timeouts)
+        return UpstreamResponse(raw, url, self._timeouts)
 
 
 class _Resolver(aiohttp.ThreadedResolver):
@@ -162,3 +166,98 @@ def _naming(problem: Failure, url: str, asked: str) -> Failure:
     if origin(url) == origin(asked):
         return problem
     return Failure(f"{origin(url)[1]}: {problem.reason}", passing=problem.passing)
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """Seconds; a transfer that goes on may take any time."""
+
+    connect: float = 10.0
+    """For a connection: name, proxy and TLS included."""
+
+    read: float = 60.0
+    """For the next bytes."""
+
+
+#: What a request or a transfer fails with; the last two come from waiting and from bad host names.
+BROKEN = (aiohttp.ClientError, OSError, asyncio.TimeoutError, UnicodeError)
+
+#: OpenSSL's X509_V_ERR_* that have another cure than a CA.
+_CERTIFICATE = {
+    9: "certificate is not valid yet; compare the clocks",
+    10: "certificate has expired; it has to be renewed there",
+    62: "certificate is for another host name; correct the url",
+    64: "certificate is for another address; correct the url",
+}
+_NO_TLS = frozenset({"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE"})
+
+
+def failure(error: Exception, timeouts: Timeouts) -> Failure:
+    """Say why a request failed.
+
+    What has waited long already (names, time-outs) or cannot change (certificates) is not worth
+    another try.
+    """
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return _not_connected(error)
+    if isinstance(error, aiohttp.ClientHttpProxyError):
+        return Failure(f"the proxy refuses to connect: {error.status} {error.message}")
+    if isinstance(error, aiohttp.ConnectionTimeoutError):
+        return Failure(f"no connection within {timeouts.connect:g} s")
+    if isinstance(error, asyncio.TimeoutError):
+        return Failure(f"no data for {timeouts.read:g} s")
+    if isinstance(error, aiohttp.ClientResponseError):
+        return Failure("answers with something that is not HTTP")
+    if isinstance(error, aiohttp.InvalidURL | UnicodeError):
+        return Failure("its URL has no valid host name")
+    return Failure("the connection broke", passing=True)
+
+
+def _not_connected(error: aiohttp.ClientConnectorError) -> Failure:
+    cause = error.os_error
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        return Failure(
+            _CERTIFICATE.get(cause.verify_code, "certificate is not trusted; set its ca")
+        )
+    if isinstance(cause, ssl.SSLError):
+        if cause.reason in _NO_TLS:
+            return Failure("does not speak TLS; if that is right, set its url to http://")
+        return Failure(f"TLS failed ({cause.reason})")
+    if isinstance(cause, socket.gaierror):
+        return Failure(f"its host name {error.host} cannot be resolved ({cause.strerror})")
+    # A server that hangs up during TLS leaves an error without any word.
+    words = str(cause) or "the server ends the connection before it answers"
+    reason = os.strerror(cause.errno).lower() if cause.errno else words
+    if isinstance(error, aiohttp.ClientProxyConnectionError):
+        return Failure(f"the proxy {error.host}:{error.port}: {reason}", passing=True)
+    return Failure(reason, passing=True)
+
+
+class Trust:
+    """TLS contexts, each made once."""
+
+    def __init__(self) -> None:
+        self._contexts: dict[tuple[Path | None, bool], ssl.SSLContext] = {}
+
+    def context(self, ca: Path | None, *, alone: bool) -> ssl.SSLContext:
+        """Trust ``ca``, and the system's certificates too unless it stands ``alone``."""
+        key = (ca, alone and ca is not None)
+        if key not in self._contexts:
+            self._contexts[key] = _context(*key)
+        return self._contexts[key]
+
+
+def _context(ca: Path | None, alone: bool) -> ssl.SSLContext:
+    try:
+        context = ssl.create_default_context(cafile=ca if alone else None)
+        if ca is not None:
+            context.load_verify_locations(ca)
+            # As docker's certs.d: the file may hold the server's own certificate, and the CA may
+            # be older than the rules that Python 3.13 is strict about.
+            context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+            context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+    except ssl.SSLError:
+        raise Failure(f"its ca {ca} holds no certificate; name a PEM file") from None
+    except OSError as error:
+        raise Failure(f"its ca {ca} cannot be read ({error.strerror}); correct it") from None
+    return context

@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From a request that was answered to the event that receivers are told."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from buildset_registry.errors import RegistryError
+from buildset_registry.http.context import Context
+from buildset_registry.http.request import Request
+from buildset_registry.http.response import Response
+from buildset_registry.notifications.events import Cause, Event, Target
+from buildset_registry.oci.descriptor import OCTETS
+from buildset_registry.oci.digest import Digest
+
+
+class Recipient(Protocol):
+    """Whoever is told."""
+
+    def put(self, event: Event) -> None:
+        """Take an event, at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """What a route does to what, and the status by which it says that it has done it."""
+
+    action: str
+    what: str
+    status: int
+
+
+_KINDS = {
+    "end-2": _Kind("pull", "blobs", 200),
+    "end-3": _Kind("pull", "manifests", 200),
+    "end-4": _Kind("push", "blobs", 201),
+    "end-6": _Kind("push", "blobs", 201),
+    "end-7": _Kind("push", "manifests", 201),
+    "end-9": _Kind("delete", "manifests", 202),
+    "end-10": _Kind("delete", "blobs", 202),
+}
+
+
+class Events:
+    """Tells recipients what happened at one endpoint."""
+
+    def __init__(self, recipients: list[Recipient], context: Context) -> None:
+        self._recipients = recipients
+        self._context = context
+
+    async def add(self, request: Request, response: Response) -> None:
+        """Tell of a request that was answered, if there is something to tell."""
+        kind = _KINDS.get(request.route)
+        if kind is None or response.status != kind.status or request.method == "HEAD":
+            return
+        event = await self._event(kind, request, response)
+        for recipient in self._recipients:
+            recipient.put(event)
+
+    async def _event(self, kind: _Kind, request: Request, response: Response) -> Event:
+        reference = request.path.get("reference", "")
+        digest = response.headers.get("Docker-Content-Digest") or request.path.get("digest", "")
+        tag = "" if ":" in reference else reference
+        if kind.action == "delete" and not tag:
+            digest = digest or reference
+        mounted = kind.action == "push" and "mount" in request.query
+        target = Target(
+            repository=str(request.name),
+            media_type=_media_type(kind, request, response),
+            digest=digest,
+            size=await self._size(kind, request, response, digest),
+            tag=tag,
+            url=_url(kind, request, digest),
+            from_repository=request.query.get("from", "") if mounted else "",
+        )
+        return Event("mount" if mounted else kind.action, target, _cause(request))
+
+    async def _size(
+        self, kind: _Kind, request: Request, response: Response, digest: str
+    ) -> int | None:
+        if kind.action == "pull":
+            return response.body.size
+        if kind.action == "delete":
+            return None
+        if kind.what == "manifests":
+            return request.received
+        try:
+            registry, parsed = self._context.registry, Digest.parse(digest)
+            return await registry.blob_size(request.name, parsed)
+        except RegistryError:
+            return None  # removed again in the meantime
+
+
+def _media_type(kind: _Kind, request: Request, response: Response) -> str:
+    if kind.action == "delete":
+        return ""
+    if kind.what == "blobs":
+        return OCTETS
+    if kind.action == "pull":
+        return response.headers["Content-Type"]
+    return request.headers.get("content-type", "")
+
+
+def _url(kind: _Kind, request: Request, digest: str) -> str:
+    if not digest or kind.action == "delete":
+        return ""
+    seen = request.outside
+    return f"{seen.origin}{seen.prefix}/v2/{request.path['name']}/{kind.what}/{digest}"
+
+
+def _cause(request: Request) -> Cause:
+    return Cause(
+        client=request.client,
+        host=request.headers.get("host", ""),
+        method=request.method,
+        agent=request.headers.get("user-agent", ""),
+        user=request.identity.name or "",
+    )

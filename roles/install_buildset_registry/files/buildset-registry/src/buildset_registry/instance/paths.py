@@ -1,0 +1,170 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The folder of a registry, the only functions that name what is in it, and how files get there.
+
+::
+
+    <root>/
+    ├── config.yaml        what ``serve`` reads; 0600, it may hold passwords of upstreams
+    ├── instance.json      what the configuration does not say: host, alias, supervisor
+    ├── cert.pem           what clients trust: the certificate authority
+    ├── server.pem         the server's certificate, then the authority's
+    ├── server.key         0600
+    ├── proxy.pem          the same for the registries that the proxy for docker stands for
+    ├── proxy.key         0600
+    ├── htpasswd           0600
+    ├── password           0600, for ``--password-stdin``
+    ├── token.key          0600
+    ├── data/              0700, the store
+    ├── log/registry.log
+    └── run/               what ends with the process: locks, its last words
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from buildset_registry.errors import ConfigError
+
+
+def default_root() -> Path:
+    """Return where a registry is kept that no folder was named for."""
+    if os.getuid() == 0:
+        return Path("/var/lib/buildset-registry")
+    data = os.environ.get("XDG_DATA_HOME") or "~/.local/share"
+    return Path(data).expanduser() / "buildset-registry"
+
+
+@dataclass(frozen=True, slots=True)
+class InstancePaths:
+    """The paths of one registry."""
+
+    root: Path
+
+    @property
+    def config(self) -> Path:
+        return self.root / "config.yaml"
+
+    @property
+    def instance(self) -> Path:
+        return self.root / "instance.json"
+
+    @property
+    def authority(self) -> Path:
+        return self.root / "cert.pem"
+
+    @property
+    def certificate(self) -> Path:
+        return self.root / "server.pem"
+
+    @property
+    def key(self) -> Path:
+        return self.root / "server.key"
+
+    @property
+    def proxy_certificate(self) -> Path:
+        return self.root / "proxy.pem"
+
+    @property
+    def proxy_key(self) -> Path:
+        return self.root / "proxy.key"
+
+    @property
+    def htpasswd(self) -> Path:
+        return self.root / "htpasswd"
+
+    @property
+    def password(self) -> Path:
+        return self.root / "password"
+
+    @property
+    def token_key(self) -> Path:
+        return self.root / "token.key"
+
+    @property
+    def data(self) -> Path:
+        return self.root / "data"
+
+    @property
+    def run(self) -> Path:
+        return self.root / "run"
+
+    @property
+    def lock(self) -> Path:
+        """Held by the supervisor and its server as long as one of them lives."""
+        return self.run / "lock"
+
+    @property
+    def last_words(self) -> Path:
+        """What the server writes to standard error: why it cannot start, or a crash."""
+        return self.run / "stderr"
+
+    @property
+    def started(self) -> Path:
+        """What the running server was started with."""
+        return self.run / "started"
+
+    def prepare(self) -> None:
+        """Make the folders; ``ConfigError`` where this user may not."""
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            self.run.mkdir(exist_ok=True)
+            self.data.mkdir(mode=0o700, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(
+                f"cannot make the folder {error.filename or self.root}: {error.strerror}; "
+                "name one that this user may write by --root"
+            ) from None
+
+    @contextlib.contextmanager
+    def exclusive(self) -> Iterator[None]:
+        """Let one ``up`` or ``down`` at a time work on the registry."""
+        try:
+            descriptor = os.open(self.run / "up.lock", os.O_RDWR | os.O_CREAT, 0o600)
+        except OSError as error:
+            raise ConfigError(
+                f"cannot write to {self.run}: {error.strerror}; "
+                "be the user whose registry it is, or name another folder by --root"
+            ) from None
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
+
+
+def write_file(path: Path, content: bytes | str, mode: int = 0o644) -> None:
+    """Create or replace a file at once and whole, never readable by more than ``mode`` says."""
+    data = content.encode() if isinstance(content, str) else content
+    try:
+        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(data)
+                os.fchmod(file.fileno(), mode)
+            Path(name).replace(path)
+        except BaseException:
+            Path(name).unlink()
+            raise
+    except OSError as error:
+        raise ConfigError(
+            f"cannot write {path}: {error.strerror}; make room, or be a user who may"
+        ) from None
+
+
+def read_file(path: Path) -> str | None:
+    """Return a file's text, or None where there is none."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise ConfigError(
+            f"cannot read {path}: {reason}; be the user whose registry it is, or remove the file"
+        ) from None

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Metrics: counters, the Prometheus text format, and the listener for operators."""

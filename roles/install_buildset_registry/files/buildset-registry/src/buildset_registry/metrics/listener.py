@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The listener for operators: ``/metrics``, ``/healthz``, ``/readyz``; no images, no logins."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import resource
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from buildset_registry import __version__
+from buildset_registry.http.asgi import Receive, Scope, Send
+from buildset_registry.http.context import UploadLimit
+from buildset_registry.http.health import liveness, readiness
+from buildset_registry.http.response import Bytes, Response, json_response, send_response
+from buildset_registry.metrics.counters import RequestCounters
+from buildset_registry.metrics.prometheus import (
+    MEDIA_TYPE,
+    Metric,
+    counter,
+    gauge,
+    render,
+    request_metrics,
+)
+from buildset_registry.notifications.webhook import Webhook
+from buildset_registry.store.base import StorageSpace
+from buildset_registry.upstream.counters import UpstreamCounters
+
+#: Seconds that the size of the store holds; adding it up takes long.
+_SIZE_HOLDS = 300.0
+#: Seconds that a scrape waits for it; afterwards it is left out until it is known.
+_SIZE_WAIT = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """Where the numbers come from."""
+
+    counters: list[RequestCounters]
+    transfers: UploadLimit
+    upstream: UpstreamCounters
+    storage: StorageSpace
+    webhooks: Sequence[Webhook] = ()
+
+
+class MetricsListener:
+    """The application; close it at the end."""
+
+    def __init__(self, sources: Sources, clock: Callable[[], float] = time.monotonic) -> None:
+        self._sources = sources
+        self._clock = clock
+        self._started = time.time()
+        self._size: int | None = None
+        self._size_until = 0.0
+        self._measuring: asyncio.Future[int] | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return
+        head = scope["method"] == "HEAD"
+        await send_response(await self._respond(scope["path"]), receive, send, head=head)
+
+    async def _respond(self, path: str) -> Response:
+        if path == "/metrics":
+            await self._measure()
+            text = render(self._metrics())
+            return Response(200, {"Content-Type": MEDIA_TYPE}, Bytes(text.encode()))
+        if path == "/healthz":
+            return liveness()
+        if path == "/readyz":
+            return await readiness(self._sources.storage)
+        return json_response({"paths": ["/metrics", "/healthz", "/readyz"]}, 404)
+
+    async def _measure(self) -> None:
+        """Learn the size of the store, now and then."""
+        if self._measuring is None and self._clock() >= self._size_until:
+            loop = asyncio.get_running_loop()
+            self._measuring = loop.run_in_executor(None, self._sources.storage.used)
+            self._measuring.add_done_callback(self._measured)
+        if self._measuring is not None:
+            await asyncio.wait([self._measuring], timeout=_SIZE_WAIT)
+
+    def _measured(self, done: asyncio.Future[int]) -> None:
+        self._measuring = None
+        self._size_until = self._clock() + _SIZE_HOLDS
+        if not done.cancelled() and done.exception() is None:
+            self._size = done.result()
+
+    def _metrics(self) -> Iterator[Metric]:
+        yield gauge("info", "The version.", 1, {"version": __version__})
+        yield from request_metrics(self._sources.counters)
+        running = self._sources.transfers.running
+        yield gauge("uploads_running", "Requests that are sending a blob.", running)
+        yield from _upstream_metrics(self._sources.upstream)
+        yield from self._storage_metrics()
+        yield from _webhook_metrics(self._sources.webhooks)
+        yield from _process_metrics(self._started)
+
+    def _storage_metrics(self) -> Iterator[Metric]:
+        if self._size is not None:
+            yield gauge("storage_used_bytes", "Bytes of all blobs, known for minutes.", self._size)
+        room = self._sources.storage.free()
+        if room is not None:
+            yield gauge("storage_free_bytes", "Bytes that are free on the disk.", room[0])
+            yield gauge("storage_size_bytes", "Bytes of the disk.", room[1])
+
+
+def _upstream_metrics(counters: UpstreamCounters) -> Iterator[Metric]:
+    requests = [
+        ({"upstream": upstream, "method": method, "status": status}, number)
+        for (upstream, method, status), number in sorted(counters.requests.items())
+    ]
+    yield counter("upstream_requests_total", "Requests to other registries.", requests)
+    for name, text, values in (
+        ("cache_hits_total", "Content of upstreams that was served from the store.", counters.hits),
+        ("cache_misses_total", "Content that was fetched from upstreams.", counters.misses),
+    ):
+        kinds = sorted({*values, "blob", "manifest"})
+        yield counter(name, text, [({"kind": kind}, values[kind]) for kind in kinds])
+    stale = "Answers from the store because upstream could not be asked."
+    yield counter("cache_stale_total", stale, [({}, counters.stale)])
+    received = "Bytes of blobs from upstreams."
+    yield counter("upstream_received_bytes_total", received, [({}, counters.received)])
+    yield gauge("downloads_running", "Blobs that are on their way.", counters.downloads)
+
+
+def _webhook_metrics(webhooks: Sequence[Webhook]) -> Iterator[Metric]:
+    for name, kind, text, field in (
+        ("notifications_sent_total", "counter", "Events that receivers took.", "sent"),
+        ("notifications_failed_total", "counter", "Attempts that failed.", "failed"),
+        ("notifications_lost_total", "counter", "Events that no receiver took.", "lost"),
+        ("notifications_waiting", "gauge", "Events that wait.", "waiting"),
+    ):
+        rows = [({"receiver": one.receiver.name}, getattr(one, field)) for one in webhooks]
+        yield Metric(name, kind, text, rows)
+
+
+def _process_metrics(started: float) -> Iterator[Metric]:
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    seconds = usage.ru_utime + usage.ru_stime
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    files = len(os.listdir("/proc/self/fd"))  # noqa: PTH208 - a Path for each is not wanted
+    yield counter("process_cpu_seconds_total", "Processor time.", [({}, seconds)])
+    yield gauge("process_resident_bytes", "Memory.", pages * resource.getpagesize())
+    yield gauge("process_open_files", "Open files and connections.", files)
+    yield gauge("process_start_seconds", "When it started, in seconds since 1970.", started)

@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The composition root: from a configuration to listeners on one event loop.
+
+Everything mutable is constructed here and closed here. The only module that knows Granian. HTTP/1.1
+only: with HTTP/2 switched on, Granian hands uploads over in 16 KiB pieces (four times the CPU).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import resource
+import signal
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TextIO
+
+import uvloop
+from granian.constants import HTTPModes, Interfaces, SSLProtocols
+from granian.http import HTTP1Settings
+from granian.server.embed import Server
+
+from buildset_registry import __version__
+from buildset_registry.config import Config
+from buildset_registry.gc import Collector
+from buildset_registry.server.build import (
+    Listener,
+    Proxying,
+    collection_rules,
+    listeners,
+    proxying,
+    share,
+)
+from buildset_registry.server.control_socket import Control
+from buildset_registry.server.logs import configure, open_output
+from buildset_registry.server.sockets import check_free, checked_pair, every_address
+
+#: Connections that may wait to be accepted, and that may be served at once.
+_BACKLOG = 1024
+_CONNECTIONS = 4096
+#: Seconds for the head of a request, so that a client that trickles it does not keep its place.
+_HEAD_SECONDS = 30
+#: Bytes that Granian takes at once where images are pushed, more than by itself: handing over
+#: a piece of a body wakes three threads in turn.
+_PUSH_BUFFER = 1024 * 1024
+
+_log = logging.getLogger("buildset_registry")
+
+
+def run(config: Config) -> None:
+    """Serve until SIGTERM or SIGINT; ``ConfigError`` says why it cannot start."""
+    _raise_file_limit()
+    with open_output(config.log) as output:
+        uvloop.run(_serve_until_signal(config, output))
+
+
+async def _serve_until_signal(config: Config, output: TextIO) -> None:
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    await serve(config, output, stop)
+
+
+async def serve(config: Config, output: TextIO, stop: asyncio.Event) -> None:
+    """Serve until ``stop`` is set; then running requests end first, for a while."""
+    shared = share(config, output)
+    interval = 0 if config.read_only else config.gc.interval
+    collector = Collector(shared.store, collection_rules(config.gc), interval)
+    control = Control(collector)
+    private = TemporaryDirectory(prefix="buildset-registry-")
+    proxy: Proxying | None = None
+    try:
+        tls = checked_pair(config.tls, Path(private.name)) if config.tls else None
+        proxy = proxying(config, shared, Path(private.name, "proxy"))
+        ends = listeners(config, shared, tls, proxy)
+        servers = [_server(listener) for listener in ends]
+        configure(output, config.log)
+        if proxy is not None:
+            await proxy.listen(tls)
+        _log.info("buildset-registry %s serves: %s", __version__, _told(ends, proxy))
+        if isinstance(config.storage, Path):
+            await control.listen(config.storage)
+        await _until_stopped(servers, stop, config.limits.shutdown_seconds, proxy)
+    finally:
+        if proxy is not None:
+            await proxy.close()
+        await control.close()
+        await collector.close()
+        await asyncio.gather(*(webhook.close() for webhook in shared.webhooks))
+        await shared.pull_through.close()
+        shared.guards.close()
+        shared.access_log.flush()
+        private.cleanup()
+        shared.store.close()
+
+
+def _told(ends: list[Listener], proxy: Proxying | None) -> str:
+    """Return what listens where; not what listens for the registry itself."""
+    ports = {end.name: end.port for end in ends if not end.reserved}
+    if proxy is not None:
+        ports["proxy"] = proxy.port
+    return ", ".join(f"{name} on port {port}" for name, port in ports.items())
+
+
+async def _until_stopped(
+    servers: list[Server], stop: asyncio.Event, patience: int, proxy: Proxying | None
+) -> None:
+    serving = [asyncio.ensure_future(server.serve()) for server in servers]
+    stopped = asyncio.ensure_future(stop.wait())
+    await asyncio.wait([stopped, *serving], return_when=asyncio.FIRST_COMPLETED)
+    if stopped.done():
+        _log.info("stopping: running requests are finished first")
+    stopped.cancel()
+    if proxy is not None:
+        proxy.proxy.refuse()
+    for server in servers:
+        server.stop()  # type: ignore[no-untyped-call]  # Granian leaves it unannotated
+    running = (await asyncio.wait(serving, timeout=patience or None))[1]
+    if running:
+        _log.warning("requests still run after %d seconds; they are broken off", patience)
+        for task in running:
+            task.cancel()
+    await asyncio.gather(*serving, return_exceptions=bool(running))
+
+
+def _server(listener: Listener) -> Server:
+    address, tls = listener.address or every_address(), listener.tls
+    if not listener.reserved:
+        check_free(address, listener.port, listener.name)
+    settings = HTTP1Settings(header_read_timeout=_HEAD_SECONDS * 1000)
+    if listener.pushes:
+        settings.max_buffer_size = _PUSH_BUFFER
+    return Server(
+        listener.app,
+        address,
+        listener.port,
+        interface=Interfaces.ASGINL,
+        http=HTTPModes.http1,
+        http1_settings=settings,
+        websockets=False,
+        runtime_threads=1,
+        backlog=_BACKLOG,
+        backpressure=_CONNECTIONS,
+        log_enabled=False,
+        ssl_protocol_min=SSLProtocols.tls12,
+        ssl_cert=tls.certificate if tls else None,
+        ssl_key=tls.key if tls else None,
+    )
+
+
+def _raise_file_limit() -> None:
+    """Allow as many open files as this user may have: each connection is one."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -1,0 +1,294 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Durable changes of a folder tree.
+
+Small files and removals are durable by a log (``wal.py``). A large file appears by fsync, rename,
+and fsync of its folder; a folder that had to be made for it is durable when its parent is synced
+as well. ext4 and XFS promise no more than that (rename(2), fsync(2)).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import fcntl
+import itertools
+import os
+import shutil
+import threading
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from buildset_registry.errors import ConfigError
+from buildset_registry.store.filesystem import layout
+from buildset_registry.store.filesystem.caches import FileCache
+from buildset_registry.store.filesystem.files import write_whole
+from buildset_registry.store.filesystem.space import Space
+from buildset_registry.store.filesystem.wal import WriteAheadLog
+from buildset_registry.store.filesystem.wal_format import Kind, replay, sync
+
+#: Folders remembered as durable; past this many, all are forgotten and synced again when used.
+_REMEMBERED = 10_000
+
+
+class Disk:
+    """One storage folder, used by this process alone; ``durable`` or not: see the setting."""
+
+    def __init__(self, storage: Path, floor: int | None = None, *, durable: bool = True) -> None:
+        self.storage = storage
+        self.durable = durable
+        self._temporary = str(layout.temporary(storage))
+        self._numbers = itertools.count(1)
+        self._durable: set[Path] = set()
+        self._known = FileCache()
+        self._removing = threading.Lock()
+        self._lock = _prepare(storage)
+        self.space = Space(storage, floor)
+        log = layout.log(storage)
+        replay(log, self._write_again, self._remove_again)
+        self._log = WriteAheadLog(storage, log, durable=durable)
+
+    def close(self) -> None:
+        """Let another process have the folder."""
+        self._log.close()
+        os.close(self._lock)
+
+    def temporary(self) -> Path:
+        """Return a new name for a file or folder on the same filesystem; lost at a restart."""
+        return Path(self._new_name())
+
+    def _new_name(self) -> str:
+        return f"{self._temporary}/{next(self._numbers)}"
+
+    def read(self, name: str) -> tuple[bytes, float] | None:
+        """Return a small file's content and its mtime, or None where there is none."""
+        return self._known.get(name, read_file)
+
+    def state(self, name: str) -> tuple[int, float] | None:
+        """Return a file's size in bytes and its mtime, or None where there is none."""
+        return self._known.get(name, file_state)
+
+    async def write(self, name: str, content: bytes) -> None:
+        """Create or replace a small file, at once and whole."""
+        make = partial(self._write, name, content)
+        await self._log.change(Kind.WRITTEN, name, make, content)
+
+    async def adopt(self, source: Path, target: Path) -> None:
+        """Rename a small file that was written elsewhere in the storage, its content recorded."""
+        found = read_file(source)
+        if found is None:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(source))
+        make = partial(self._appear, str(source), str(target))
+        await self._log.change(Kind.WRITTEN, str(target), make, found[0])
+
+    async def publish(self, source: Path, target: Path) -> None:
+        """Sync a finished file of any size and rename it to where it becomes visible."""
+        await asyncio.to_thread(self._before, source, target.parent)
+        for attempt in range(5):
+            try:
+                make = partial(self._rename, str(source), str(target))
+                await self._log.change(Kind.KEPT, str(target), make)
+                break
+            except FileNotFoundError:  # another request removed the folder in between
+                if attempt == 4:
+                    raise
+                self._durable.clear()
+                await asyncio.to_thread(self._make, target.parent)
+        await asyncio.to_thread(self._sync, target.parent)
+
+    def touch(self, name: str) -> bool:
+        """Let a file's time be now; False where there is none."""
+        with self._removing:
+            try:
+                os.utime(name)
+            except FileNotFoundError:
+                return False
+            self._known.changed(name)
+            return True
+
+    async def remove_if(self, folder: Path, unwanted: Callable[[], bool]) -> bool:
+        """Remove a folder if nothing came in between that makes it wanted.
+
+        Between the question and the removal no file is published and none is touched.
+        """
+        doomed = self.temporary()
+
+        def remove() -> bool:
+            with self._removing:
+                removed = unwanted() and _move(folder, doomed)
+                if removed:
+                    self._known.removed()
+                return removed
+
+        removed = await self._log.change(Kind.REMOVED, str(folder), remove, decided_late=True)
+        if removed:
+            await asyncio.to_thread(self._forget, folder, doomed)
+        return removed
+
+    async def remove_tree(self, folder: Path) -> bool:
+        """Remove a folder and what is in it, at once for readers; False where there was none."""
+        return await self.remove_if(folder, lambda: True)
+
+    def _before(self, source: Path, folder: Path) -> None:
+        self._sync(source)
+        self._make(folder)
+
+    def _sync(self, path: Path) -> None:
+        """Wait until a file or a folder is on disk, where that is wanted."""
+        if self.durable:
+            sync(path)
+
+    def _write(self, name: str, content: bytes) -> None:
+        """Make a file whose content a record has: nothing is synced."""
+        temporary = self._new_name()
+        try:
+            create(temporary, content)
+            self._appear(temporary, name)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+
+    def _appear(self, source: str, target: str) -> None:
+        try:
+            self._rename(source, target)
+        except FileNotFoundError:
+            _make_folders(target.rpartition("/")[0])
+            self._rename(source, target)
+
+    def _rename(self, source: str, target: str) -> None:
+        with self._removing:
+            os.replace(source, target)  # noqa: PTH105  # a Path made of its answer costs more
+            self._known.changed(target)
+
+    def _write_again(self, path: str, content: bytes) -> None:
+        self._write(f"{self.storage}/{path}", content)
+
+    def _remove_again(self, path: str) -> None:
+        doomed = self.temporary()
+        if _move(self.storage / path, doomed):
+            shutil.rmtree(doomed, ignore_errors=True)
+
+    def _forget(self, folder: Path, doomed: Path) -> None:
+        """Delete what was ``folder`` and is ``doomed`` now."""
+        for found, *_others in os.walk(doomed):
+            self._durable.discard(folder / Path(found).relative_to(doomed))
+        shutil.rmtree(doomed, ignore_errors=True)
+
+    def _make(self, folder: Path) -> None:
+        """Make a folder, and those above it, by whose own syncs it is durable."""
+        missing = []
+        while folder not in self._durable and folder != self.storage:
+            missing.append(folder)
+            folder = folder.parent
+        if not missing:
+            return
+        for folder in reversed(missing):
+            folder.mkdir(exist_ok=True)
+            self._sync(folder.parent)
+        if len(self._durable) > _REMEMBERED:
+            self._durable.clear()
+        self._durable.update(missing)
+
+
+class ReadingDisk(Disk):
+    """A storage folder that is only looked at, while another process may use it."""
+
+    def __init__(self, storage: Path) -> None:
+        self.storage = storage
+        self.space = Space(storage)
+
+    def read(self, name: str) -> tuple[bytes, float] | None:
+        """Look each time."""
+        return read_file(name)
+
+    def state(self, name: str) -> tuple[int, float] | None:
+        """Look each time."""
+        return file_state(name)
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+    def touch(self, name: str) -> bool:
+        """Leave the time of a file; False where there is none."""
+        return file_state(name) is not None
+
+
+def read_file(path: Path | str) -> tuple[bytes, float] | None:
+    """Return a small file's content and its mtime, or None; a third of what ``Path.open`` costs."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return None
+    try:
+        state = os.fstat(descriptor)
+        content = os.read(descriptor, state.st_size)
+        while len(content) < state.st_size and (more := os.read(descriptor, state.st_size)):
+            content += more
+        return content, state.st_mtime
+    finally:
+        os.close(descriptor)
+
+
+def file_state(name: str) -> tuple[int, float] | None:
+    """Return a file's size in bytes and its mtime, or None where there is none."""
+    try:
+        state = os.stat(name)  # noqa: PTH116  # see layout.blob_name
+    except FileNotFoundError:
+        return None
+    return state.st_size, state.st_mtime
+
+
+def create(path: Path | str, content: bytes = b"") -> None:
+    """Write a new small file."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+    try:
+        write_whole(descriptor, content, 0)
+    finally:
+        os.close(descriptor)
+
+
+def _make_folders(name: str) -> None:
+    """Make a folder and those above it; as ``Path.mkdir`` does, which costs twice as much."""
+    with contextlib.suppress(FileExistsError):
+        try:
+            os.mkdir(name)  # noqa: PTH102  # see above
+        except FileNotFoundError:
+            _make_folders(name.rpartition("/")[0])
+            os.mkdir(name)  # noqa: PTH102
+
+
+def _move(folder: Path, doomed: Path) -> bool:
+    """Take a folder out of the way; False where there is none."""
+    try:
+        os.replace(folder, doomed)  # noqa: PTH105  # a Path made of its answer costs more
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _prepare(storage: Path) -> int:
+    """Make the folder, take its lock, and forget what an earlier process left half-written."""
+    try:
+        storage.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(layout.lock(storage), os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as error:
+        raise ConfigError(
+            f"cannot use {storage} as storage: {error.strerror}; "
+            "name a folder that this user may write"
+        ) from None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(descriptor)
+        if error.errno not in (errno.EAGAIN, errno.EACCES):
+            raise
+        raise ConfigError(
+            f"{storage} is in use by another buildset-registry; "
+            "stop that one or name another folder"
+        ) from None
+    temporary = layout.temporary(storage)
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(exist_ok=True)
+    layout.log(storage).mkdir(exist_ok=True)
+    return descriptor

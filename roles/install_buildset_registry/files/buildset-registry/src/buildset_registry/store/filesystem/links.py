@@ -1,0 +1,282 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A repository's links in files: layers, manifests, tags, referrers; and the walk over all."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from buildset_registry.errors import DigestInvalid, NameInvalid, RegistryError, TagInvalid
+from buildset_registry.oci.digest import Digest
+from buildset_registry.oci.names import RepositoryName, Tag
+from buildset_registry.store.base import LinkState, TagTarget
+from buildset_registry.store.filesystem import layout
+from buildset_registry.store.filesystem.caches import NameLists
+from buildset_registry.store.filesystem.disk import Disk
+
+_PARTS = frozenset({layout.MANIFESTS, layout.LAYERS, layout.UPSTREAM})
+#: A use of a link is noted when the last one noted is older than this.
+_NOTED_SECONDS = 60
+
+
+@dataclass(frozen=True, slots=True)
+class LinkContext:
+    """What the links of one repository have in common."""
+
+    disk: Disk
+    listed: Callable[[], None]
+    """Called after a link was made or removed: the repository may be a new one, or hold nothing."""
+
+    tracked: bool
+    """Whether asking for a link counts as using it."""
+
+
+class FileLinks:
+    """``<folder>/<algorithm>/<hex>/link``; its time is when it was last used."""
+
+    def __init__(self, folder: Path, shelf: LinkContext) -> None:
+        self._folder = folder
+        self._name = str(folder)
+        self._shelf = shelf
+        self._disk = shelf.disk
+
+    async def has(self, digest: Digest) -> bool:
+        name = layout.link_name(self._name, digest)
+        found = self._disk.read(name)
+        if found is None:
+            return False
+        if self._shelf.tracked and time.time() - found[1] > _NOTED_SECONDS:
+            self._disk.touch(name)
+        return True
+
+    async def target(self, digest: Digest) -> Digest | None:
+        return read_link(layout.link(self._folder, digest))
+
+    async def add(self, digest: Digest, target: Digest | None = None) -> None:
+        await write_link(self._disk, layout.link_name(self._name, digest), target or digest)
+        self._shelf.listed()
+
+    async def use(self, digest: Digest) -> bool:
+        return self._disk.touch(layout.link_name(self._name, digest))
+
+    async def remove(self, digest: Digest) -> bool:
+        removed = await self._disk.remove_tree(layout.link(self._folder, digest).parent)
+        self._shelf.listed()
+        return removed
+
+    async def all(self) -> list[LinkState]:
+        return await asyncio.to_thread(self._all)
+
+    async def expire(self, digest: Digest, used_before: float) -> bool:
+        path = layout.link(self._folder, digest)
+
+        def unused() -> bool:
+            return path.exists() and path.stat().st_mtime < used_before
+
+        return await self._remove_if(path, unused)
+
+    async def prune(self, digest: Digest) -> bool:
+        path = layout.link(self._folder, digest)
+
+        def dangling() -> bool:
+            target = read_link(path)
+            return target is None or not layout.blob(self._disk.storage, target).exists()
+
+        return await self._remove_if(path, dangling)
+
+    async def _remove_if(self, link: Path, unwanted: Callable[[], bool]) -> bool:
+        removed = await self._disk.remove_if(link.parent, unwanted)
+        if removed:
+            self._shelf.listed()
+        return removed
+
+    def _all(self) -> list[LinkState]:
+        found = []
+        for algorithm in _entries(self._folder):
+            for entry in _entries(self._folder / algorithm.name):
+                with contextlib.suppress(FileNotFoundError, DigestInvalid):
+                    digest = Digest.parse(f"{algorithm.name}:{entry.name}")
+                    used = layout.link(self._folder, digest).stat().st_mtime
+                    found.append(LinkState(digest, used))
+        return found
+
+
+class FileManifests(FileLinks):
+    """Links to manifests, with ``media-type`` beside a link whose bytes do not tell it."""
+
+    async def media_type(self, digest: Digest) -> str | None:
+        found = self._disk.read(layout.media_type_name(self._name, digest))
+        return found[0].decode() if found else None
+
+    async def set_media_type(self, digest: Digest, media_type: str) -> None:
+        await self._disk.write(layout.media_type_name(self._name, digest), media_type.encode())
+
+
+class FileTags:
+    """``_manifests/tags/<tag>/{current,index}``."""
+
+    def __init__(self, repository: Path, shelf: LinkContext, lists: NameLists[Tag]) -> None:
+        self._folder = layout.tags(repository)
+        self._name = str(self._folder)
+        self._shelf = shelf
+        self._disk = shelf.disk
+        self._lists = lists
+
+    async def get(self, tag: Tag) -> TagTarget | None:
+        found = self._disk.read(layout.tag_link_name(self._name, tag))
+        if found is None:
+            return None
+        try:
+            return TagTarget(Digest.parse(found[0].decode("latin-1")), found[1])
+        except RegistryError:
+            return None
+
+    async def set(self, tag: Tag, digest: Digest) -> None:
+        index = layout.link_name(layout.tag_index_name(self._name, tag), digest)
+        await asyncio.gather(
+            write_link(self._disk, index, digest),
+            self._disk.write(layout.tag_link_name(self._name, tag), str(digest).encode()),
+        )
+        self._changed(tag)
+
+    async def remove(self, tag: Tag) -> bool:
+        removed = await self._disk.remove_tree(self._folder / tag)
+        self._changed(tag)
+        return removed
+
+    async def all(self) -> Sequence[Tag]:
+        known = self._lists.known(self._folder)
+        if known is not None:
+            return known
+        return await asyncio.to_thread(self._lists.read, self._folder, self._scan)
+
+    def _changed(self, tag: Tag) -> None:
+        self._lists.changed(self._folder, tag, partial(self._is_tag, tag))
+        self._shelf.listed()
+
+    def _scan(self) -> Iterator[Tag]:
+        """Find the tags; what is no tag's name was put there by nobody whom we know."""
+        for entry in _entries(self._folder):
+            with contextlib.suppress(TagInvalid):
+                tag = Tag.parse(entry.name)
+                if self._is_tag(tag):
+                    yield tag
+
+    def _is_tag(self, tag: Tag) -> bool:
+        return _present(Path(layout.tag_link_name(self._name, tag)))
+
+
+class FileReferrers:
+    """``_referrers/<subject>/<referrer>/link``."""
+
+    def __init__(self, repository: Path, shelf: LinkContext) -> None:
+        self._repository = repository
+        self._shelf = shelf
+
+    def _links(self, subject: Digest) -> FileLinks:
+        return FileLinks(layout.referrers(self._repository, subject), self._shelf)
+
+    async def add(self, subject: Digest, digest: Digest) -> None:
+        await self._links(subject).add(digest)
+
+    async def remove(self, subject: Digest, digest: Digest) -> bool:
+        return await self._links(subject).remove(digest)
+
+    async def of(self, subject: Digest) -> list[Digest]:
+        folder = layout.referrers(self._repository, subject)
+        return sorted(
+            (
+                Digest(algorithm.name, entry.name)
+                for algorithm in _entries(folder)
+                for entry in _entries(folder / algorithm.name)
+                if _present(folder / algorithm.name / entry.name / "link")
+            ),
+            key=str,
+        )
+
+
+class FileRepository:
+    """One repository's links, below its own folder or below its ``_upstream``."""
+
+    def __init__(self, folder: Path, shelf: LinkContext, tags: NameLists[Tag]) -> None:
+        self._folder = folder
+        self.layers = FileLinks(layout.layers(folder), shelf)
+        self.manifests = FileManifests(layout.revisions(folder), shelf)
+        self.tags = FileTags(folder, shelf, tags)
+        self.referrers = FileReferrers(folder, shelf)
+
+    async def exists(self) -> bool:
+        return _holds(self._folder)
+
+
+def _present(path: Path) -> bool:
+    return path.exists()
+
+
+def read_link(path: Path) -> Digest | None:
+    """Return the digest that a link names; None where there is no link, or nothing in it."""
+    try:
+        return Digest.parse(path.read_text())
+    except (FileNotFoundError, RegistryError):
+        return None
+
+
+async def write_link(disk: Disk, name: str, target: Digest) -> None:
+    """Make a link; one that is there already is durable, and made new to the collector."""
+    if not disk.touch(name):
+        await disk.write(name, str(target).encode())
+
+
+def is_repository(folder: Path) -> bool:
+    """Tell whether a folder holds a repository's links; empty folders do not count."""
+    return _holds(folder) or _holds(layout.upstream(folder))
+
+
+def _holds(folder: Path) -> bool:
+    """Tell whether there is a link to a layer or a manifest, or a tag."""
+    linked = (layout.layers(folder), layout.revisions(folder))
+    by_digest = (Path(one) for part in linked for one in _entries(part))
+    return any(_has_link(one, "link") for one in by_digest) or _has_link(
+        layout.tags(folder), "current/link"
+    )
+
+
+def _has_link(folder: Path, link: str) -> bool:
+    """Look for a folder inside that has the link, up to the first one."""
+    try:
+        with os.scandir(folder) as entries:
+            return any(_present(Path(f"{entry.path}/{link}")) for entry in entries)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+
+
+def walk_repositories(root: Path) -> Iterator[RepositoryName]:
+    """Find every folder that holds a repository's links, the ones inside others too."""
+    for name, children in walk(root):
+        if not _PARTS.isdisjoint(children) and is_repository(root / name):
+            yield name
+
+
+def walk(folder: Path, name: str = "") -> Iterator[tuple[RepositoryName, set[str]]]:
+    """Find every folder that could be a repository's, and the names of the folders in it."""
+    children = {entry.name for entry in _entries(folder) if entry.is_dir()}
+    if name:
+        with contextlib.suppress(NameInvalid):
+            yield RepositoryName.parse(name), children
+    for child in children:
+        if not child.startswith("_"):
+            yield from walk(folder / child, f"{name}/{child}" if name else child)
+
+
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            return list(entries)
+    except (FileNotFoundError, NotADirectoryError):
+        return []

@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The disk of the storage: what is left of it, what is to stay free, what the blobs take."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+from buildset_registry.errors import StorageFull
+from buildset_registry.store.filesystem import layout
+
+_MIB = 1024 * 1024
+#: What stays free where nothing else is said: so much, or this part of a small disk.
+_FLOOR = 256 * _MIB
+_FLOOR_PART = 20
+
+
+class Space:
+    """The room below one folder; ``floor`` bytes of it stay free."""
+
+    def __init__(self, storage: Path, floor: int | None = None) -> None:
+        self._storage = storage
+        total = self.free()[1]
+        self._floor = min(_FLOOR, total // _FLOOR_PART) if floor is None else floor
+
+    def free(self) -> tuple[int, int]:
+        state = os.statvfs(self._storage)
+        return state.f_bavail * state.f_frsize, state.f_blocks * state.f_frsize
+
+    def require(self) -> None:
+        """Raise ``StorageFull`` when no more than the floor is left; two microseconds."""
+        if self._floor and self.free()[0] <= self._floor:
+            raise StorageFull(
+                f"the disk of the registry is full: {self._floor // _MIB} MiB of it stay free "
+                "(limits.free_bytes); remove images or give it a larger disk"
+            )
+
+    def problem(self) -> str | None:
+        probe = layout.temporary(self._storage) / f"ready-{uuid.uuid4().hex}"
+        try:
+            probe.write_bytes(b"ready")
+            probe.unlink()
+            self.require()
+        except StorageFull:
+            return "the disk is full"
+        except OSError as error:
+            return f"the storage cannot be written: {error.strerror}"
+        return None
+
+    def used(self) -> int:
+        return sum(_sizes(str(layout.blobs(self._storage))))
+
+
+def _sizes(folder: str) -> Iterator[int]:
+    """Yield the sizes of the files below a folder; what goes meanwhile is left out."""
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    yield from _sizes(entry.path)
+                else:
+                    yield entry.stat(follow_symlinks=False).st_size
+    except FileNotFoundError:
+        return

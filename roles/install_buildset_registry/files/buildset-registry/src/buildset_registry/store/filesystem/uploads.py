@@ -1,0 +1,334 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Upload sessions, in distribution's ``_uploads`` once something arrived."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shutil
+import time
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Iterator
+from datetime import datetime, timezone
+from pathlib import Path
+
+from buildset_registry.errors import BlobUploadInvalid, BlobUploadUnknown, DigestInvalid
+from buildset_registry.oci.digest import Digest, Hasher, hasher
+from buildset_registry.oci.names import RepositoryName, UploadId
+from buildset_registry.store.base import UploadState
+from buildset_registry.store.filesystem import layout
+from buildset_registry.store.filesystem.disk import Disk, create, file_state
+from buildset_registry.store.filesystem.files import Writer, hash_file
+from buildset_registry.store.filesystem.links import walk
+
+#: Sessions that are remembered, with the state of their hashes; others are read when they go on.
+_REMEMBERED = 1024
+#: Seconds before the start of the process in which an unknown session may have begun.
+_BEFORE = 3600.0
+
+
+class FileUploads:
+    """``repositories/<name>/_uploads/<uuid>``, with the state of hashes that are under way.
+
+    A session of which nothing arrived yet is in memory. It outlives the process all the same: its
+    identifier tells that it began before this process, which takes it for an empty one.
+    """
+
+    def __init__(self, storage: Path, disk: Disk) -> None:
+        self._storage = storage
+        self._disk = disk
+        self._known: OrderedDict[tuple[RepositoryName, UploadId], FileUpload] = OrderedDict()
+        self._started = time.time_ns() // 1_000_000 / 1000  # as exact as an identifier
+
+    async def create(self, name: RepositoryName) -> FileUpload:
+        self._disk.space.require()
+        return self._remember(name, self._begin(name, UploadId.new()))
+
+    async def resume(self, name: RepositoryName, upload_id: UploadId) -> FileUpload:
+        upload = self._known.get((name, upload_id))
+        if upload is None:
+            return self._remember(name, self._find(name, upload_id))
+        if not upload.exists():
+            raise BlobUploadUnknown
+        if upload.size:  # the client is about to be told so
+            upload.save()
+        return self._remember(name, upload)
+
+    async def all(self) -> list[UploadState]:
+        found = [
+            UploadState(name, upload_id, upload.size, upload.begun)
+            for (name, upload_id), upload in self._known.items()
+            if upload.in_memory and not upload.ended
+        ]
+        return found + await asyncio.to_thread(lambda: list(_walk_uploads(self._storage)))
+
+    async def expire(self, state: UploadState) -> bool:
+        upload = self._known.get((state.name, state.id))
+        if upload is not None:
+            if upload.busy or upload.ended:
+                return False
+            if upload.in_memory:
+                upload.ended = True
+                return True
+        # Requests begin on this thread, so none can begin to use it before it is gone.
+        folder = self._folder(state.name, state.id)
+        doomed = self._disk.temporary()
+        try:
+            if _last_change(folder) > state.changed:
+                return False
+            folder.replace(doomed)
+        except FileNotFoundError:
+            return False
+        if upload is not None:
+            upload.ended = True
+        await asyncio.to_thread(shutil.rmtree, doomed, True)
+        return True
+
+    def _folder(self, name: RepositoryName, upload_id: UploadId) -> Path:
+        return layout.upload(layout.repository(self._storage, name), upload_id)
+
+    def _begin(self, name: RepositoryName, upload_id: UploadId) -> FileUpload:
+        return FileUpload(self._folder(name, upload_id), upload_id, self._disk)
+
+    def _find(self, name: RepositoryName, upload_id: UploadId) -> FileUpload:
+        """Find a session that this process did not begin, or has forgotten."""
+        folder = self._folder(name, upload_id)
+        state = file_state(str(folder / "data"))
+        if state is not None:
+            return FileUpload(folder, upload_id, self._disk, stored=state[0])
+        made = upload_id.made
+        if made is None or not 0 < self._started - made < _BEFORE:
+            raise BlobUploadUnknown
+        return self._begin(name, upload_id)
+
+    def _remember(self, name: RepositoryName, upload: FileUpload) -> FileUpload:
+        key = (name, upload.id)
+        while key not in self._known and len(self._known) >= _REMEMBERED:
+            oldest = next(iter(self._known))
+            self._known[oldest].save()
+            del self._known[oldest]
+        self._known[key] = upload
+        self._known.move_to_end(key)
+        return upload
+
+
+def _walk_uploads(storage: Path) -> Iterator[UploadState]:
+    for name, children in walk(layout.repositories(storage)):
+        if layout.UPLOADS not in children:
+            continue
+        repository = layout.repository(storage, name)
+        for entry in os.scandir(repository / layout.UPLOADS):
+            with contextlib.suppress(BlobUploadUnknown, FileNotFoundError):
+                upload_id = UploadId.parse(entry.name)
+                folder = layout.upload(repository, upload_id)
+                size = _size(folder / "data")
+                yield UploadState(name, upload_id, size, _last_change(folder))
+
+
+def _last_change(folder: Path) -> float:
+    data = folder / "data"
+    return max(folder.stat().st_mtime, data.stat().st_mtime if data.exists() else 0)
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+#: Bytes up to which a blob stays in memory until it is whole, and goes to the disk by the log: to
+#: write it twice costs less than syncs.
+_SMALL = 64 * 1024
+
+
+class FileUpload:
+    """A folder with ``data`` and ``startedat``, as distribution keeps an upload.
+
+    The folder is made when something arrives that is large, or that a later request may go on
+    with: a small blob that comes in one request never has one.
+    """
+
+    def __init__(
+        self, folder: Path, upload_id: UploadId, disk: Disk, *, stored: int | None = None
+    ) -> None:
+        """Begin an empty upload, or go on with one whose folder has ``stored`` bytes."""
+        self._folder = folder
+        self._data = folder / "data"
+        self.id = upload_id
+        self.size = stored or 0
+        self.busy = False
+        self.ended = False
+        #: All that arrived, as long as there is no folder.
+        self._content: bytes | None = b"" if stored is None else None
+        self._wanted = True
+        self._sha256 = hasher("sha256") if stored is None else None
+        self._disk = disk
+
+    @classmethod
+    def download(cls, folder: Path, disk: Disk) -> FileUpload:
+        """Begin what no client asked to keep; it has its folder, since it is read meanwhile."""
+        disk.space.require()
+        made = cls(folder, UploadId.new(), disk)
+        made._wanted = False
+        made.save()
+        return made
+
+    @property
+    def begun(self) -> float:
+        """When it began, in seconds since the epoch; 0 where its identifier does not tell."""
+        return self.id.made or 0
+
+    def exists(self) -> bool:
+        """Whether it can go on: it has not ended, and nobody removed its folder."""
+        return not self.ended and (self.in_memory or file_state(str(self._data)) is not None)
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether there is no folder."""
+        return self._content is not None
+
+    def save(self) -> None:
+        """Make the folder; not synced, since nothing is promised before commit."""
+        if self._content is None or self.ended:
+            return
+        try:
+            try:
+                self._make(self._content)
+            except FileExistsError:  # a crash left it half made
+                _remove_session(self._folder)
+                self._make(self._content)
+        except OSError:
+            _remove_session(self._folder)
+            raise
+        self._content = None
+
+    def _make(self, content: bytes) -> None:
+        self._folder.mkdir(parents=True)
+        started = datetime.fromtimestamp(self.begun, timezone.utc)
+        create(self._folder / "startedat", started.strftime("%Y-%m-%dT%H:%M:%SZ").encode())
+        create(self._data, content)
+
+    async def append(self, chunks: AsyncIterator[bytes], *, last: bool = False) -> None:
+        with self._exclusive():
+            sha256 = await self._hash_state()
+            try:
+                if not last:
+                    self.save()
+                await self._take(chunks, sha256)
+            except OSError:
+                if not self.in_memory:
+                    self._sha256 = None  # more may be in the file than was counted
+                raise
+
+    async def _take(self, chunks: AsyncIterator[bytes], sha256: Hasher) -> None:
+        writer: Writer | None = None
+        try:
+            async for chunk in chunks:
+                self._disk.space.require()
+                if self._content is not None and self.size + len(chunk) <= _SMALL:
+                    self._content += chunk
+                else:
+                    if writer is None:
+                        self.save()
+                        writer = Writer(self._data, self.size, durable=self._disk.durable)
+                    writer.write(chunk)
+                sha256.update(chunk)
+                self.size += len(chunk)
+        finally:
+            if writer is not None:
+                await writer.close()
+
+    async def commit(self, digest: Digest) -> None:
+        with self._exclusive():
+            actual = await self._digest(digest.algorithm)
+            if actual == digest.hex:
+                await self._publish(digest)
+            await self._forget()
+        if actual != digest.hex:
+            raise DigestInvalid(
+                f"content is {digest.algorithm}:{actual}, not {digest}; push it again"
+            )
+
+    async def cancel(self) -> None:
+        with self._exclusive():
+            await self._forget()
+
+    def reader(self) -> FileReader:
+        return FileReader(self._data)
+
+    async def _digest(self, algorithm: str) -> str:
+        """Return the digest of what arrived, in hexadecimal."""
+        if algorithm == "sha256":
+            return (await self._hash_state()).hexdigest()
+        if self._content is not None:
+            return Digest.of(self._content, algorithm).hex
+        return (await asyncio.to_thread(hash_file, self._data, algorithm)).hexdigest()
+
+    async def _publish(self, digest: Digest) -> None:
+        """Make the content visible, in place of what may be there: that may have been damaged."""
+        path = layout.blob(self._disk.storage, digest)
+        if not self._wanted:
+            os.utime(self._data, (0, 0))
+            # What upstream sends again replaces nothing: the time of what is there may promise it.
+            if not self._disk.touch(str(path)):
+                await self._disk.publish(self._data, path)
+        elif self._content is not None:
+            await self._disk.write(str(path), self._content)
+        elif self.size <= _SMALL:
+            await self._disk.adopt(self._data, path)
+        else:
+            await self._disk.publish(self._data, path)
+        self._data = path
+
+    async def _forget(self) -> None:
+        """Remove the session; of a large blob that was refused, the content takes a while."""
+        self.ended = True
+        if self._content is not None:
+            self._content = b""
+        elif self.size <= _SMALL:
+            _remove_session(self._folder)
+        else:
+            await asyncio.to_thread(_remove_session, self._folder)
+
+    async def _hash_state(self) -> Hasher:
+        """Return the running hash; after a restart it is computed again from the file."""
+        if self._sha256 is None:
+            self._sha256 = await asyncio.to_thread(hash_file, self._data, "sha256")
+            self.size = self._data.stat().st_size
+        return self._sha256
+
+    @contextlib.contextmanager
+    def _exclusive(self) -> Iterator[None]:
+        """Let one request use it; of one that fails, what arrived is on disk for the next."""
+        if self.busy:
+            raise BlobUploadInvalid("another request is writing to this upload; wait for it to end")
+        self.busy = True
+        try:
+            yield
+        except BaseException:
+            self.save()
+            raise
+        finally:
+            self.busy = False
+
+
+class FileReader:
+    """Read a file that another request may still be writing, and that may be renamed meanwhile."""
+
+    def __init__(self, path: Path) -> None:
+        self._descriptor = os.open(path, os.O_RDONLY)
+
+    async def read(self, offset: int, length: int) -> bytes:
+        return os.pread(self._descriptor, length, offset)
+
+    def close(self) -> None:
+        os.close(self._descriptor)
+
+
+def _remove_session(folder: Path) -> None:
+    """Remove a session's folder; what is in it is known mostly, and looking costs more."""
+    with contextlib.suppress(OSError):
+        for name in ("data", "startedat"):
+            (folder / name).unlink(missing_ok=True)
+        folder.rmdir()
+        return
+    shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,208 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A log that is written ahead of small changes: one sync for all that wait, then they are made.
+
+A change is durable when its record is. The files themselves are left to the kernel; when the log
+has grown, or nothing has come for a while, everything is synced and the log begins anew. After a
+crash, what the log holds is done again (``records.py``). One thread makes all changes, in the order
+of their records, so that doing them again leaves the same.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import logging
+import os
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from buildset_registry.store.filesystem.wal_format import (
+    Kind,
+    LogFile,
+    record,
+    settle,
+    sync_everything,
+)
+
+_log = logging.getLogger("buildset_registry.store")
+
+Result = TypeVar("Result")
+
+#: Bytes of a log past which the next one begins.
+_LARGE = 8 * 1024 * 1024
+#: Seconds without a change after which everything is synced.
+_IDLE = 2.0
+#: Seconds that the end waits for the disk, which may have others to serve.
+_PATIENCE = 10.0
+
+
+@dataclass(slots=True)
+class Change:
+    """A change that somebody waits for."""
+
+    kind: Kind
+    path: str
+    make: Callable[[], Any]
+    content: bytes
+    decided_late: bool
+    """Whether only making it tells if there is anything to record: it is made first."""
+
+    loop: asyncio.AbstractEventLoop
+    waiting: asyncio.Future[Any]
+    result: Any = None
+    error: Exception | None = None
+
+
+class WriteAheadLog:
+    """The log of one storage folder, in which no earlier one is left. Close it at the end."""
+
+    def __init__(self, storage: Path, folder: Path, *, durable: bool) -> None:
+        self._storage = storage
+        self._folder = folder
+        self._durable = durable
+        self._file: LogFile | None = None
+        self._number = 0
+        self._changes: list[Change] = []
+        self._some = threading.Condition()
+        self._closed = False
+        self._syncing: threading.Thread | None = None
+        self._thread: threading.Thread | None = None
+
+    async def change(
+        self,
+        kind: Kind,
+        path: str,
+        make: Callable[[], Result],
+        content: bytes = b"",
+        *,
+        decided_late: bool = False,
+    ) -> Result:
+        """Record a change, make it, and return what making it gave; raises its ``OSError``."""
+        loop = asyncio.get_running_loop()
+        waiting = loop.create_future()
+        change = Change(kind, path, make, content, decided_late, loop, waiting)
+        with self._some:
+            if self._closed:
+                raise OSError(errno.ESHUTDOWN, "the storage is closed")
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="log", daemon=True)
+                self._thread.start()
+            self._changes.append(change)
+            self._some.notify()
+        result: Result = await waiting
+        return result
+
+    def close(self) -> None:
+        """Make what waits, sync everything, and leave no log; one where the disk is too busy."""
+        with self._some:
+            self._closed = True
+            self._some.notify()
+        if self._thread is not None:
+            self._thread.join()
+        if self._syncing is not None:
+            self._syncing.join()
+        self._next()
+        if self._syncing is not None:
+            self._syncing.join(_PATIENCE)
+
+    def _run(self) -> None:
+        while True:
+            with self._some:
+                if not self._changes and not self._closed:
+                    self._some.wait(_IDLE if self._file is not None else None)
+                group, self._changes = self._changes, []
+                if not group and self._closed:
+                    return
+            if group:
+                self._take(group)
+            if self._file is not None and (not group or self._file.size > _LARGE):
+                self._next()
+
+    def _take(self, group: list[Change]) -> None:
+        """Make a group of changes: those first of which making tells what to record."""
+        late = [change for change in group if change.decided_late]
+        rest = [change for change in group if not change.decided_late]
+        for change in late:
+            _make(change)
+        try:
+            full = self._record([*(change for change in late if change.result), *rest])
+            for change in rest:
+                _make(change)
+            if full:
+                sync_everything(self._folder)
+        except OSError as error:
+            for change in group:
+                change.error = change.error or error
+        for loop in {change.loop for change in group}:
+            ended = [change for change in group if change.loop is loop]
+            with contextlib.suppress(RuntimeError):  # the loop is closed; nobody waits
+                loop.call_soon_threadsafe(_tell, ended)
+
+    def _record(self, changes: list[Change]) -> bool:
+        """Record changes; tell whether there is no room to, and no log now: removals go on."""
+        if not self._durable or not changes:
+            return False
+        prefix = len(str(self._storage)) + 1
+        told = b"".join(
+            record(change.kind, os.fsencode(change.path[prefix:]), change.content)
+            for change in changes
+        )
+        try:
+            if self._file is None:
+                self._number += 1
+                self._file = LogFile(self._folder / str(self._number))
+            self._file.append(told)
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+            self._end()
+            return True
+        return False
+
+    def _next(self) -> None:
+        """Let the next log begin, and forget this one when everything it tells of is on disk."""
+        if self._file is None or (self._syncing is not None and self._syncing.is_alive()):
+            return
+        self._file.close()
+        self._file = None
+        self._syncing = threading.Thread(
+            target=self._forget, args=(self._number,), name="settle", daemon=True
+        )
+        self._syncing.start()
+
+    def _end(self) -> None:
+        """Sync everything now, and have no log."""
+        if self._syncing is not None:
+            self._syncing.join()
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+        settle(self._folder, self._number)
+
+    def _forget(self, number: int) -> None:
+        try:
+            settle(self._folder, number)
+        except OSError as error:
+            _log.error("%s cannot be synced: %s; its log is kept", self._storage, error)
+
+
+def _make(change: Change) -> None:
+    try:
+        change.result = change.make()
+    except Exception as error:  # who waits for the change gets it
+        change.error = error
+
+
+def _tell(changes: list[Change]) -> None:
+    """Give those who wait their results; some may have left."""
+    for change in changes:
+        if change.waiting.done():
+            continue
+        if change.error is not None:
+            change.waiting.set_exception(change.error)
+        else:
+            change.waiting.set_result(change.result)

@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The rules of ``auth.rules``: patterns of names, and what they add up to."""
+
+import pytest
+from buildset_registry.auth.rules import Rights, Rule
+from buildset_registry.oci.names import RepositoryName
+
+
+def rule(
+    patterns: list[str],
+    actions: list[str] | tuple[str] = ("pull",),
+    users: list[str] | tuple[str] = ("*",),
+) -> Rule:
+    return Rule(frozenset(users), patterns, frozenset(actions))
+
+
+@pytest.mark.parametrize(
+    ("pattern", "name", "matches"),
+    [
+        ("org/app", "org/app", True),
+        ("org/app", "org/app2", False),
+        ("org/app", "org/app/x", False),
+        ("org.app/x", "orgxapp/x", False),
+        ("org/*", "org/app", True),
+        ("org/*", "org/team/app", False),
+        ("org/*", "org", False),
+        ("org/**", "org/team/app", True),
+        ("org/**", "organisation/app", False),
+        ("**", "a", True),
+        ("**", "quay.io/a/b", True),
+        ("*", "a", True),
+        ("*", "a/b", False),
+        ("**/app", "quay.io/org/app", True),
+        ("ci-*/app", "ci-1/app", True),
+        ("docker.io/org/*", "org/app", True),
+        ("docker.io/library/*", "app", True),
+        ("app", "library/app", True),
+    ],
+)
+def test_what_a_pattern_matches(pattern: str, name: str, matches: bool) -> None:
+    """Names as they are stored; both names of an official image of Docker Hub count."""
+    assert Rights([rule([pattern])]).allow("ci", "pull", RepositoryName(name)) is matches
+
+
+def test_rules_add_up() -> None:
+    """Each gives; none takes away what another one gave."""
+    rights = Rights(
+        [
+            rule(["**"], ["pull"]),
+            rule(["ci/**", "tmp/**"], ["push"], ["ci", "bot"]),
+            rule(["ci/**"], ["delete"], ["ci"]),
+        ]
+    )
+    name = RepositoryName("ci/app")
+    given = {
+        user: {action for action in ("pull", "push", "delete") if rights.allow(user, action, name)}
+        for user in ("ci", "bot", "dev")
+    }
+    assert given == {"ci": {"pull", "push", "delete"}, "bot": {"pull", "push"}, "dev": {"pull"}}
+    assert not rights.allow("ci", "push", RepositoryName("other"))
+
+
+def test_without_rules_every_user_may_do_everything() -> None:
+    """As a buildset's registry has it."""
+    assert Rights().allow("ci", "delete", RepositoryName("any/thing"))
+    assert Rights().pull_everything("ci")
+
+
+def test_who_may_see_every_repository() -> None:
+    """Who may pull ``**``; patterns that happen to cover what is there do not count."""
+    rights = Rights([rule(["**"], ["pull"], ["all"]), rule(["*", "*/**"]), rule(["**"], ["push"])])
+    assert rights.pull_everything("all")
+    assert not rights.pull_everything("other")

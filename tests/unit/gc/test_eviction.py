@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Eviction of what was pulled through, over every store."""
+
+import asyncio
+from dataclasses import replace
+
+from buildset_registry.oci.digest import Digest
+from buildset_registry.registry import Registry
+from buildset_registry.store.filesystem.store import FilesystemStore
+from buildset_registry.store.memory import MemoryStore
+
+from tests.unit.gc.images import (
+    NAME,
+    OTHER,
+    RULES,
+    UNTAGGED,
+    cache_image,
+    clean,
+    is_whole,
+    push_image,
+)
+
+
+async def test_the_cache_stays_without_a_limit(
+    store: FilesystemStore | MemoryStore, registry: Registry
+) -> None:
+    """Whole images, and blobs that somebody fetched alone; however old they are."""
+    image = await cache_image(store, NAME, b"{}", b"layer")
+    await cache_image(store, OTHER, b"alone")
+    await store.cached(OTHER).manifests.remove(
+        (await store.cached(OTHER).manifests.all())[0].digest
+    )
+    report = await clean(store, UNTAGGED)
+    assert (report.removed, report.blobs) == ([], 1)
+    assert await is_whole(registry, NAME, image)
+    assert await registry.blob_size(OTHER, Digest.of(b"alone")) == 5
+
+
+async def test_the_cache_is_cut_to_its_size(
+    store: FilesystemStore | MemoryStore, registry: Registry
+) -> None:
+    """The longest unused image goes, tag and all; what is used by another stays."""
+    old = await cache_image(store, NAME, b"{}", b"old" * 1000, b"base" * 1000)
+    await asyncio.sleep(0.02)
+    new = await cache_image(store, NAME, b"{}", b"new" * 1000, b"base" * 1000, tag="new")
+    rules = replace(RULES, cache_size=8000)
+    report = await clean(store, rules)
+    assert [one.name for one in report.removed] == [f"{NAME}@{old['digest']}"]
+    assert await is_whole(registry, NAME, new)
+    assert await store.cached(NAME).tags.all() == ["new"]
+    assert await store.blobs.size(Digest.of(b"old" * 1000)) is None
+    assert (await clean(store, rules)).removed == []
+
+
+async def test_what_is_being_pulled_is_not_evicted(
+    store: FilesystemStore | MemoryStore, registry: Registry
+) -> None:
+    """The cache is larger than it may be, for a while."""
+    image = await cache_image(store, NAME, b"{}", b"layer")
+    rules = replace(RULES, cache_size=0, pulling=600)
+    assert (await clean(store, rules)).removed == []
+    assert await is_whole(registry, NAME, image)
+
+
+async def test_eviction_never_touches_a_push(
+    store: FilesystemStore | MemoryStore, registry: Registry
+) -> None:
+    """Not even content that upstream gave first, and that a push then left out."""
+    cached = await cache_image(store, NAME, b"{}", b"layer")
+    assert await registry.promised_size(NAME, Digest.of(b"layer")) == 5
+    pushed = await push_image(registry, "mine", layers=(b"layer", b"own"))
+    report = await clean(store, replace(RULES, cache_size=0))
+    assert [one.name for one in report.removed] == [f"{NAME}@{cached['digest']}"]
+    assert await is_whole(registry, NAME, pushed)
+
+
+async def test_a_promised_blob_outlives_the_eviction(
+    store: FilesystemStore | MemoryStore, registry: Registry
+) -> None:
+    """A client was told that it need not push it, and pushes the manifest later."""
+    await cache_image(store, NAME, b"{}", b"layer")
+    await registry.promised_size(NAME, Digest.of(b"layer"))
+    await clean(store, replace(RULES, cache_size=0, grace=3600))
+    assert await registry.mount(OTHER, Digest.of(b"layer"), NAME)
+    await clean(store, replace(RULES, cache_size=0, grace=3600))
+    assert await registry.promised_size(OTHER, Digest.of(b"layer")) == 5

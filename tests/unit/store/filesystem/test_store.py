@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What only the store on disk promises: its layout, restarts, one process at a time."""
+
+import contextlib
+from pathlib import Path
+
+import pytest
+from buildset_registry.errors import ConfigError
+from buildset_registry.oci.digest import Digest
+from buildset_registry.oci.names import RepositoryName, Tag
+from buildset_registry.store.filesystem.store import FilesystemStore
+
+from tests.unit.store.arriving import pieces
+
+NAME = RepositoryName("org/app")
+ONE = Digest.of(b"one")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "store"
+
+
+def tree(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+async def test_the_layout_is_distributions(folder: Path) -> None:
+    """registry:2 finds blobs, layers, revisions and tags where it keeps them itself."""
+    with contextlib.closing(FilesystemStore(folder)) as store:
+        upload = await store.uploads.create(NAME)
+        await upload.append(pieces(b"one"))
+        await upload.commit(ONE)
+        index = store.pushed(NAME)
+        await index.layers.add(ONE)
+        await index.manifests.add(ONE)
+        await index.tags.set(Tag("v1"), ONE)
+    top = "docker/registry/v2"
+    repository = f"{top}/repositories/org/app"
+    assert tree(folder) == sorted(
+        [
+            "lock",
+            f"{top}/blobs/sha256/{ONE.hex[:2]}/{ONE.hex}/data",
+            f"{repository}/_layers/sha256/{ONE.hex}/link",
+            f"{repository}/_manifests/revisions/sha256/{ONE.hex}/link",
+            f"{repository}/_manifests/tags/v1/current/link",
+            f"{repository}/_manifests/tags/v1/index/sha256/{ONE.hex}/link",
+        ]
+    )
+    link = folder / repository / "_manifests/tags/v1/current/link"
+    assert link.read_text() == str(ONE)
+
+
+async def test_a_restart_forgets_half_written_downloads(folder: Path) -> None:
+    """What was pulled through half-way is gone; nothing is left in tmp."""
+    with contextlib.closing(FilesystemStore(folder)) as store:
+        upload = await store.blobs.ingest()
+        await upload.append(pieces(b"on"))
+        assert list((folder / "tmp").iterdir())
+    with contextlib.closing(FilesystemStore(folder)):
+        assert not list((folder / "tmp").iterdir())
+
+
+def test_one_process_uses_a_folder(folder: Path) -> None:
+    """The second is told so, until the first lets it go."""
+    with (
+        contextlib.closing(FilesystemStore(folder)),
+        pytest.raises(ConfigError, match="in use by another"),
+    ):
+        FilesystemStore(folder)
+    FilesystemStore(folder).close()
+
+
+def test_an_unusable_folder_is_one_line(folder: Path) -> None:
+    """It names the folder, the reason, and what to do."""
+    folder.write_text("a file")
+    with pytest.raises(ConfigError, match=r"cannot use .*store as storage: .*; name a folder"):
+        FilesystemStore(folder)
+
+
+async def test_a_damaged_blob_is_healed_by_a_push(folder: Path) -> None:
+    """Content of the wrong size under a digest is replaced by what was verified."""
+    with contextlib.closing(FilesystemStore(folder)) as store:
+        await store.blobs.put(ONE, b"one")
+        blob = await store.blobs.open(ONE)
+        assert blob
+        blob.path.write_bytes(b"o")
+        upload = await store.uploads.create(NAME)
+        await upload.append(pieces(b"one"))
+        await upload.commit(ONE)
+        assert await store.blobs.read(ONE) == b"one"
+
+
+async def test_a_folder_removed_meanwhile_is_made_again(folder: Path) -> None:
+    """Deleting a tag and pushing it again at once leaves the push."""
+    with contextlib.closing(FilesystemStore(folder)) as store:
+        tags = store.pushed(NAME).tags
+        for _ in range(3):
+            await tags.set(Tag("v1"), ONE)
+            assert await tags.remove(Tag("v1"))
+        await tags.set(Tag("v1"), ONE)
+        target = await tags.get(Tag("v1"))
+        assert target
+        assert target.digest == ONE

@@ -1,0 +1,202 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a power cut takes: files that were not synced; what is left is the log."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import os
+import shutil
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+from buildset_registry.oci.digest import Digest
+from buildset_registry.oci.names import RepositoryName, Tag
+from buildset_registry.store.filesystem import wal, wal_format
+from buildset_registry.store.filesystem.store import FilesystemStore
+from buildset_registry.store.filesystem.wal import WriteAheadLog
+from buildset_registry.store.filesystem.wal_format import Kind
+
+APP, V1 = RepositoryName.parse("app"), Tag.parse("v1")
+SMALL, LARGE = b"small", b"large" * 100_000
+
+
+async def push(store: FilesystemStore, content: bytes) -> Digest:
+    """Push a blob and link it."""
+
+    async def pieces() -> AsyncIterator[bytes]:
+        yield content
+
+    digest = Digest.of(content)
+    upload = await store.uploads.create(APP)
+    await upload.append(pieces())
+    await upload.commit(digest)
+    await store.pushed(APP).layers.add(digest)
+    return digest
+
+
+def after_a_cut(storage: Path, into: Path, kept: Path | None = None) -> FilesystemStore:
+    """Open what a power cut leaves: the logs, and of the files those that stood before."""
+    if kept is None:
+        into.mkdir()
+    else:
+        shutil.copytree(kept, into)
+    shutil.rmtree(into / "log", ignore_errors=True)
+    shutil.copytree(storage / "log", into / "log")
+    return FilesystemStore(into)
+
+
+async def test_all_that_was_acknowledged_is_there_after_a_cut(tmp_path: Path) -> None:
+    """Blobs, manifests, links and tags come back from the log alone."""
+    with contextlib.closing(FilesystemStore(tmp_path / "a")) as store:
+        first = await push(store, SMALL)
+        manifest = Digest.of(b"{}")
+        await store.blobs.put(manifest, b"{}")
+        await store.pushed(APP).manifests.add(manifest)
+        await store.pushed(APP).tags.set(V1, first)
+        await store.pushed(APP).tags.set(V1, manifest)
+        with contextlib.closing(after_a_cut(tmp_path / "a", tmp_path / "b")) as found:
+            assert await found.blobs.read(first) == SMALL
+            assert await found.blobs.read(manifest) == b"{}"
+            assert await found.pushed(APP).layers.has(first)
+            assert await found.pushed(APP).manifests.has(manifest)
+            target = await found.pushed(APP).tags.get(V1)
+            assert target is not None
+            assert target.digest == manifest
+            assert await found.repositories() == [APP]
+    assert list((tmp_path / "b" / "log").iterdir()) == []
+
+
+async def test_what_was_removed_stays_so_after_a_cut(tmp_path: Path) -> None:
+    """A link that was removed, and one that came again later; a tag of older times."""
+    with contextlib.closing(FilesystemStore(tmp_path / "a")) as store:
+        await store.pushed(APP).tags.set(V1, Digest.of(SMALL))
+    shutil.copytree(tmp_path / "a", tmp_path / "before")
+    with contextlib.closing(FilesystemStore(tmp_path / "a")) as store:
+        gone, again = await push(store, SMALL), await push(store, b"other")
+        layers = store.pushed(APP).layers
+        assert await layers.remove(gone)
+        assert await layers.remove(again)
+        await layers.add(again)
+        assert await store.pushed(APP).tags.remove(V1)
+        left = after_a_cut(tmp_path / "a", tmp_path / "b", tmp_path / "before")
+        with contextlib.closing(left) as found:
+            assert not await found.pushed(APP).layers.has(gone)
+            assert await found.pushed(APP).layers.has(again)
+            assert await found.pushed(APP).tags.get(V1) is None
+
+
+async def test_a_large_blob_that_came_again_is_not_removed_after_a_cut(tmp_path: Path) -> None:
+    """The collector's removal stands in the log, and the blob does not: it was synced itself."""
+    with contextlib.closing(FilesystemStore(tmp_path / "a")) as store:
+        digest = await push(store, LARGE)
+        assert await store.blobs.sweep(digest, float("inf"), float("inf"))
+        assert await store.blobs.size(digest) is None
+        await push(store, LARGE)
+        kept = tmp_path / "kept"
+        shutil.copytree(tmp_path / "a", kept, ignore=shutil.ignore_patterns("lock"))
+        with contextlib.closing(after_a_cut(tmp_path / "a", tmp_path / "b", kept)) as found:
+            assert await found.blobs.size(digest) == len(LARGE)
+
+
+async def test_a_frame_that_is_not_whole_ends_the_log(tmp_path: Path) -> None:
+    """What came before it counts."""
+    with contextlib.closing(FilesystemStore(tmp_path / "a")) as store:
+        await store.pushed(APP).layers.add(Digest.of(SMALL))
+        (log,) = (tmp_path / "a" / "log").iterdir()
+        whole = len(log.read_bytes().rstrip(b"\0"))
+        await store.pushed(APP).layers.add(Digest.of(LARGE))
+        torn = bytearray(log.read_bytes())
+        torn[whole + 20] ^= 1
+        log.write_bytes(torn)
+        with contextlib.closing(after_a_cut(tmp_path / "a", tmp_path / "b")) as found:
+            assert await found.pushed(APP).layers.has(Digest.of(SMALL))
+            assert not await found.pushed(APP).layers.has(Digest.of(LARGE))
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Iterator[WriteAheadLog]:
+    """A log of a storage in which nothing is."""
+    (tmp_path / "log").mkdir()
+    log = WriteAheadLog(tmp_path, tmp_path / "log", durable=True)
+    yield log
+    log.close()
+
+
+async def test_those_who_wait_share_a_sync(
+    log: WriteAheadLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Many at once cost few syncs, and each change is made after that of its record."""
+    synced: list[int] = []
+    order: list[str] = []
+    monkeypatch.setattr(os, "fdatasync", lambda number: synced.append(number))
+    changes = (
+        log.change(Kind.WRITTEN, f"{tmp_path}/{one}", lambda: order.append(str(len(synced))))
+        for one in range(100)
+    )
+    await asyncio.gather(*changes)
+    assert 1 <= len(synced) <= 10
+    assert order[0] >= "1"
+
+
+async def test_an_old_log_goes_when_all_is_synced(
+    log: WriteAheadLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Past a size the next one begins; so much of a log is ever read again."""
+    monkeypatch.setattr(wal, "_LARGE", 100)
+    for one in range(20):
+        await log.change(Kind.WRITTEN, f"{tmp_path}/{one}", lambda: None, b"x" * 50)
+    names = [int(path.name) for path in (tmp_path / "log").iterdir()]
+    assert len(names) <= 3
+    log.close()
+    assert list((tmp_path / "log").iterdir()) == []
+
+
+async def test_a_disk_that_fails_is_told_and_nothing_is_made(
+    log: WriteAheadLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next change goes well again."""
+
+    def fail(_number: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    made: list[int] = []
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fdatasync", fail)
+        with pytest.raises(OSError, match="Input/output"):
+            await log.change(Kind.WRITTEN, f"{tmp_path}/a", lambda: made.append(1))
+    assert made == []
+    await log.change(Kind.WRITTEN, f"{tmp_path}/b", lambda: made.append(2))
+    assert made == [2]
+    assert [path for _kind, path, _content in _records_of(tmp_path)] == ["b"]
+
+
+async def test_a_full_disk_lets_removals_go_on(
+    log: WriteAheadLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where there is no room for a record, all is synced at once instead."""
+    synced: list[Path] = []
+
+    def full(*_arguments: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "pwrite", full)
+    for module in (wal_format, wal):
+        monkeypatch.setattr(module, "sync_everything", synced.append)
+    assert await log.change(Kind.REMOVED, f"{tmp_path}/a", lambda: True, decided_late=True)
+    assert len(synced) == 2
+    assert list((tmp_path / "log").iterdir()) == []
+
+
+async def test_nobody_waits_for_a_log_that_is_closed(log: WriteAheadLog, tmp_path: Path) -> None:
+    """A request that is still there when the server ends gets an error."""
+    log.close()
+    with pytest.raises(OSError, match="the storage is closed"):
+        await log.change(Kind.WRITTEN, f"{tmp_path}/a", lambda: None)
+
+
+def _records_of(storage: Path) -> list[tuple[int, str, bytes]]:
+    (log,) = (storage / "log").iterdir()
+    return list(wal_format.records(log.read_bytes()))
