@@ -49,7 +49,7 @@ class ProcessSupervisor:
         """Start it, free of this process and its terminal; return when it runs or has ended."""
         self._place.last_words.unlink(missing_ok=True)
         process = subprocess.Popen(
-            [sys.executable, "-m", f"{__package__}.supervise", str(self._place.root)],
+            [sys.executable, "-m", f"{__package__}.watchdog", str(self._place.root)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

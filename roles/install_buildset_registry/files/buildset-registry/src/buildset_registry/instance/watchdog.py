@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Keep a server running, as a process of its own: ``python -m ...supervise ROOT``.
+"""Keep a server running, as a process of its own: ``python -m ...watchdog ROOT``.
 
 Where systemd does not run the host, this does its part: the server is started again when it fails,
 with growing pauses. It lives as long as the registry, so it imports nothing but the standard
