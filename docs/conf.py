@@ -13,10 +13,17 @@ author = "The buildset.registry contributors"
 extensions = ["sphinx_antsibull_ext"]
 html_theme = "furo"
 html_title = project
+html_static_path = ["_static"]
+html_css_files = ["tables.css"]
 nitpicky = True
 #: Pages of a whole collection's documentation, beside the modules' own; not wanted here. What is in
 #: docsite is for docs.ansible.com.
-exclude_patterns = ["modules/index.rst", "modules/environment_variables.rst", "docsite"]
+exclude_patterns = [
+    "modules/index.rst",
+    "modules/environment_variables.rst",
+    "modules/docsite",
+    "docsite",
+]
 
 #: How the roles' READMEs refer to each other, so that a forge follows it.
 README = re.compile(r"\.\./(\w+)/README\.rst")

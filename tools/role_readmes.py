@@ -132,7 +132,7 @@ def table(role: Path) -> str:
     defaults = yaml.safe_load(path.read_text()) if path.exists() else {}
     head = Variable("", "type", "default", "meaning")
     rows = variables(specification["argument_specs"]["main"]["options"], defaults)
-    lines = [".. list-table::", "   :header-rows: 1", "   :widths: 30 10 20 40", ""]
+    lines = [".. list-table::", "   :header-rows: 1", "   :widths: 34 9 21 36", ""]
     lines += ["   * - name", *list(head.lines())[1:]]
     lines += [line for row in rows for line in row.lines()]
     return "\n".join(lines) + "\n"
