@@ -41,7 +41,9 @@ def test_picture_tells_a_screen_reader_what_it_shows() -> None:
     """It is one image with a title and a text, which it names as its label."""
     picture = ElementTree.parse(draw_flow.PICTURE).getroot()
     assert picture.get("role") == "img"
-    texts = {item.get("id"): item.text for item in picture if item.tag in (f"{SVG}title", f"{SVG}desc")}
+    texts = {
+        item.get("id"): item.text for item in picture if item.tag in (f"{SVG}title", f"{SVG}desc")
+    }
     assert list(texts.values()) == [FLOW["title"], FLOW["description"]]
     assert (picture.get("aria-labelledby") or "").split() == list(texts)
 
@@ -68,7 +70,9 @@ def test_readme_shows_the_picture_with_its_title() -> None:
 
 def test_change_log_has_the_releases_that_there_are() -> None:
     """It is made by antsibull-changelog, which makes none before the first release."""
-    releases = yaml.safe_load((REPOSITORY / "changelogs" / "changelog.yaml").read_text())["releases"]
+    releases = yaml.safe_load((REPOSITORY / "changelogs" / "changelog.yaml").read_text())[
+        "releases"
+    ]
     page = (REPOSITORY / "CHANGELOG.rst").read_text()
     assert set(re.findall(r"^v(\d\S*)$", page, re.MULTILINE)) == set(releases)
     assert ("There is no release yet" in page) == (not releases)

@@ -106,7 +106,11 @@ def specified(**option: Any) -> dict[str, Any]:
         ({"required": True}, None, "required"),
         ({}, None, "none"),
         ({}, [["a", "https://a"], ["b", "https://b"]], "``a``, ``b``"),
-        ({"description": ["Defaults to C(/x) as root."], "default": ""}, "{{ x }}", "``/x`` as root"),
+        (
+            {"description": ["Defaults to C(/x) as root."], "default": ""},
+            "{{ x }}",
+            "``/x`` as root",
+        ),
     ],
 )
 def test_default_is_shown_as_it_is_or_in_words(option: Any, default: Any, shown: str) -> None:

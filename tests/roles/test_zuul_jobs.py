@@ -184,7 +184,9 @@ def test_what_ci_runs(make_desk: MakeDesk, checkout: Path, version: str, code: i
     source = job.desk.home / "src" / "git.example.org" / "buildset" / "registry"
     (source / ".ci").mkdir(parents=True)
     script = source / ".ci" / "run"
-    script.write_text(f"#!/bin/sh\nmkdir -p build/logs && id -u >build/logs/tests.log; exit {code}\n")
+    script.write_text(
+        f"#!/bin/sh\nmkdir -p build/logs && id -u >build/logs/tests.log; exit {code}\n"
+    )
     script.chmod(0o755)
     playbooks = checkout / "playbooks" / "zuul"
     project = {"src_dir": "src/git.example.org/buildset/registry"}
