@@ -30,7 +30,7 @@ README = re.compile(r"\.\./(\w+)/README\.rst")
 
 
 def lead_to_sections(_app: Sphinx, doctree: nodes.document) -> None:
-    """Let references between the roles' READMEs, which are sections of one page here, lead there."""
+    """Let references between the roles' READMEs lead to the sections that these are here."""
     for reference in doctree.findall(nodes.reference):
         readme = README.fullmatch(reference.get("refuri", ""))
         if readme:

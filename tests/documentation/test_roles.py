@@ -31,7 +31,7 @@ def render(role: Path) -> nodes.document:
 
 def rows(document: nodes.document, columns: int) -> list[list[str]]:
     """Return the rows of the tables that have so many columns, without their heads."""
-    found = [body for body in document.findall(nodes.tbody)]
+    found = list(document.findall(nodes.tbody))
     cells = [[cell.astext() for cell in row.children] for body in found for row in body.children]
     return [row for row in cells if len(row) == columns]
 

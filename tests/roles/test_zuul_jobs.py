@@ -24,7 +24,7 @@ BASE = [
     {"pipeline": {"name": "gate", "manager": "independent", "trigger": {}}},
     {"job": {"name": "base", "parent": None, "post-run": "playbooks/logs.yaml", "nodeset": NODE}},
 ]
-#: What docs/how-to/zuul.rst shows, and what docs/how-to/move-from-zuul-jobs.rst makes of others' jobs.
+#: What docs/how-to/zuul.rst shows, and what docs/how-to/move-from-zuul-jobs.rst ends with.
 EXAMPLES = REPOSITORY / "docs" / "examples"
 APP, MOVED = EXAMPLES / "zuul.yaml", EXAMPLES / "moved-from-zuul-jobs.yaml"
 OWN = "buildset-registry-tests"

@@ -15,7 +15,7 @@ suppress_warnings = ["image.not_readable"]
 
 
 def join_lines(_app: Sphinx, doctree: nodes.document, _name: str) -> None:
-    """Make one line of each paragraph in a table, where the builder would break it as the source."""
+    """Make one line of each paragraph in a table; the builder would keep the source's lines."""
     for entry in doctree.findall(nodes.entry):
         for text in list(entry.findall(nodes.Text)):
             text.parent.replace(text, nodes.Text(text.replace("\n", " ")))
