@@ -178,7 +178,9 @@ def draw(flow: dict[str, Any]) -> str:
         f'<svg xmlns="http://www.w3.org/2000/svg" class="image-flow" role="img"'
         f' viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" height="{HEIGHT}"'
         ' aria-labelledby="image-flow-title image-flow-text">',
+        # REUSE-IgnoreStart
         "<!-- SPDX-License-Identifier: Apache-2.0 -->",
+        # REUSE-IgnoreEnd
         "<!-- Drawn by tools/draw_flow.py from docs/image-flow.yml. -->",
         f'<title id="image-flow-title">{escape(flow["title"])}</title>',
         f'<desc id="image-flow-text">{escape(flow["description"])}</desc>',
