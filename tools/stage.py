@@ -46,11 +46,7 @@ def write_markdown() -> None:
         work = TOP / "build" / "markdown" / source.parent.name
         shutil.rmtree(work, ignore_errors=True)
         work.mkdir(parents=True)
-        text = source.read_text()
-        if source.parent != STAGE:
-            # A role's README has no title: zuul-sphinx sets it under the role's name.
-            text = f"{source.parent.name}\n{'=' * 40}\n\n{text}"
-        (work / "README.rst").write_text(text)
+        shutil.copy(source, work)
         shutil.copy(TOP / "tools" / "markdown" / "conf.py", work)
         run("sphinx-build", "-q", "-W", "-b", "markdown", work, work / "out")
         shutil.copy(work / "out" / "README.md", source.with_suffix(".md"))

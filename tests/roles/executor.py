@@ -108,6 +108,7 @@ class Job:
             "inventory_file": str(self.root / "inventory.yaml"),
         }
         zuul = {"build": "0" * 32, "job": "build-image", "executor": executor}
+        zuul |= variables.pop("zuul", {})
         host = {"ansible_connection": "local", "ansible_host": "127.0.0.1"}
         every = {"hosts": {self.host: host}, "vars": {**variables, "zuul": zuul}}
         path = self.root / "inventory.yaml"

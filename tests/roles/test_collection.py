@@ -69,7 +69,7 @@ def test_variables_are_specified_and_documented(role: str) -> None:
         "options"
     ]
     readme = (ROLES / role / "README.rst").read_text()
-    documented = set(re.findall(r"^\.\. zuul:rolevar:: (\w+)", readme, re.MULTILINE))
+    documented = set(re.findall(r"^   \* - ``(\w+)``$", readme, re.MULTILINE))
     assert set(defaults) <= set(options) <= documented
     for name, option in options.items():
         computed = "{{" in str(defaults.get(name))

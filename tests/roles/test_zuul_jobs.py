@@ -21,13 +21,17 @@ LOADER = Path(__file__).with_name("zuul_tenant.py")
 NODE = {"nodes": [{"name": "node", "label": "debian-12"}]}
 BASE = [
     {"pipeline": {"name": "check", "manager": "independent", "trigger": {}}},
+    {"pipeline": {"name": "gate", "manager": "independent", "trigger": {}}},
     {"job": {"name": "base", "parent": None, "post-run": "playbooks/logs.yaml", "nodeset": NODE}},
 ]
-#: What docs/how-to/zuul.rst shows.
-APP = REPOSITORY / "docs" / "examples" / "zuul.yaml"
+#: What docs/how-to/zuul.rst shows, and what docs/how-to/move-from-zuul-jobs.rst ends with.
+EXAMPLES = REPOSITORY / "docs" / "examples"
+APP, MOVED = EXAMPLES / "zuul.yaml", EXAMPLES / "moved-from-zuul-jobs.yaml"
+OWN = "buildset-registry-tests"
 PLAYBOOKS = {
     "buildset-registry": {"pre_run": "start", "run": "serve", "post_run": "stop"},
     "buildset-registry-consumer": {"pre_run": "use", "run": "used", "post_run": "restore"},
+    OWN: {"run": "test", "post_run": "collect"},
 }
 
 Load = Callable[..., dict[str, Any]]
@@ -41,9 +45,9 @@ def load(tmp_path: Path) -> Load:
     for project in ("tenant-config", "app"):
         (tmp_path / project / "zuul.d").mkdir(parents=True)
     (tmp_path / "tenant-config" / "zuul.d" / "base.yaml").write_text(yaml.safe_dump(BASE))
-    (tmp_path / "app" / "zuul.d" / "app.yaml").write_text(APP.read_text())
 
-    def run(ours: str | None = None) -> dict[str, Any]:
+    def run(ours: str | None = None, app: Path = APP) -> dict[str, Any]:
+        (tmp_path / "app" / "zuul.d" / "app.yaml").write_text(app.read_text())
         if ours is not None:
             (tmp_path / "buildset" / "registry" / "zuul.d" / "jobs.yaml").write_text(ours)
         words = [str(python), str(LOADER), str(tmp_path)]
@@ -68,6 +72,24 @@ def test_a_tenant_loads_and_inherits_them(load: Load) -> None:
     # The base job's own comes last, which collects the logs.
     paths = [play["path"] for play in built["post_run"]]
     assert paths == ["playbooks/zuul/stop.yml", "playbooks/logs.yaml"]
+
+
+def test_a_tenant_that_moved_from_zuul_jobs_loads(load: Load) -> None:
+    """The site's own names of jobs stay, and are of this repository's now."""
+    told = load(app=MOVED)
+    assert told["errors"] == []
+    for name, first in (("site-buildset-registry", "start"), ("site-consumer", "use")):
+        (playbook,) = told["jobs"][name]["pre_run"]
+        assert playbook["project"] == "buildset/registry"
+        assert playbook["path"] == f"playbooks/zuul/{first}.yml"
+    assert told["projects"]["app"] == {"check": ["build-images", "test-images"]}
+
+
+def test_this_repository_tests_itself(load: Load) -> None:
+    """Each change of it is tested by .ci/run before it merges."""
+    told = load()
+    assert told["errors"] == []
+    assert told["projects"]["buildset/registry"] == {"check": [OWN], "gate": [OWN]}
 
 
 @pytest.mark.parametrize("name", PLAYBOOKS)
@@ -152,3 +174,23 @@ def test_what_is_missing_is_named(make_desk: MakeDesk, checkout: Path, version: 
     refused = job.play(playbooks / "use.yml")
     assert refused.code != 0
     assert "name one that inherits from buildset-registry under dependencies" in refused.output
+
+
+@pytest.mark.parametrize("version", PLUGINS)
+@pytest.mark.parametrize("code", [0, 3])
+def test_what_ci_runs(make_desk: MakeDesk, checkout: Path, version: str, code: int) -> None:
+    """The job is as good as .ci/run, in the folder that Zuul has put on the node; logs are kept."""
+    job = Job(make_desk(version), checkout, version)
+    source = job.desk.home / "src" / "git.example.org" / "buildset" / "registry"
+    (source / ".ci").mkdir(parents=True)
+    script = source / ".ci" / "run"
+    script.write_text(
+        f"#!/bin/sh\nmkdir -p build/logs && id -u >build/logs/tests.log; exit {code}\n"
+    )
+    script.chmod(0o755)
+    playbooks = checkout / "playbooks" / "zuul"
+    project = {"src_dir": "src/git.example.org/buildset/registry"}
+    assert (job.play(playbooks / "test.yml", zuul={"project": project}).code == 0) == (code == 0)
+    assert job.play(playbooks / "collect.yml", zuul={"project": project}).code == 0
+    kept = job.desk.home / "zuul-output/logs/buildset-registry-tests/logs/tests.log"
+    assert kept.read_text() == "0\n"

@@ -112,8 +112,19 @@ def describe(job: Any) -> dict[str, Any]:
     }
 
 
+def pipelines(layout: Any) -> dict[str, dict[str, list[str]]]:
+    """Tell which jobs each project runs in which pipeline."""
+    told: dict[str, dict[str, list[str]]] = {}
+    for name, configs in layout.project_configs.items():
+        project = told.setdefault(name.partition("/")[2], {})
+        for config in configs:
+            for pipeline, jobs in config.pipelines.items():
+                project.setdefault(pipeline, []).extend(jobs.job_list.jobs)
+    return told
+
+
 def main(folder: Path) -> None:
-    """Print errors and jobs."""
+    """Print errors, jobs and what projects run."""
     layout = load(folder)
     errors = [str(error.error) for error in layout.loading_errors.errors]
     jobs = (
@@ -121,7 +132,7 @@ def main(folder: Path) -> None:
         if errors
         else {name: describe(freeze(layout, name)) for name in layout.jobs if name != "noop"}
     )
-    json.dump({"errors": errors, "jobs": jobs}, sys.stdout)
+    json.dump({"errors": errors, "jobs": jobs, "projects": pipelines(layout)}, sys.stdout)
 
 
 if __name__ == "__main__":

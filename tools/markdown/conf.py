@@ -4,25 +4,23 @@
 from __future__ import annotations
 
 from docutils import nodes
-from sphinx import addnodes
 from sphinx.application import Sphinx
 
-extensions = ["sphinx_markdown_builder", "zuul_sphinx"]
+extensions = ["sphinx_markdown_builder"]
 root_doc = "README"
 #: ansible-test wants ASCII quotes.
 smartquotes = False
-#: The role READMEs refer to each other, each is built for itself here.
-suppress_warnings = ["ref.role", "ref.rolevar"]
+#: Each README is built in a folder by itself; its picture is where the README will be.
+suppress_warnings = ["image.not_readable"]
 
 
-def spell_defaults_out(app: Sphinx, doctree: nodes.document, name: str) -> None:
-    """Write a variable's default behind its name, which the Markdown builder would run together."""
-    for part in list(doctree.findall(addnodes.desc_type)):
-        literal = next(part.findall(nodes.literal), None)
-        text = f" (default: {literal.astext()})" if literal is not None else f" {part.astext()}"
-        part.replace_self(nodes.Text(text))
+def join_lines(_app: Sphinx, doctree: nodes.document, _name: str) -> None:
+    """Make one line of each paragraph in a table; the builder would keep the source's lines."""
+    for entry in doctree.findall(nodes.entry):
+        for text in list(entry.findall(nodes.Text)):
+            text.parent.replace(text, nodes.Text(text.replace("\n", " ")))
 
 
 def setup(app: Sphinx) -> None:
     """Register the step above."""
-    app.connect("doctree-resolved", spell_defaults_out)
+    app.connect("doctree-resolved", join_lines)
