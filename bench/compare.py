@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import inf
 from statistics import median
 
 from bench.figures import Figures
@@ -13,7 +14,10 @@ from bench.measures import MEASURES
 
 @dataclass(frozen=True)
 class Change:
-    """A figure before and now: the medians, and the wider of the two spreads of the rounds."""
+    """A figure before and now: the medians, and the wider of the two spreads of the rounds.
+
+    One round has no spread: then nothing is worse.
+    """
 
     before: float
     now: float
@@ -32,7 +36,7 @@ def change(figures: Figures, measure: str, key: str) -> Change | None:
     old, new = (figures.series(measure, peer, key) for peer in ("before", "ours"))
     if not old or not new:
         return None
-    spread = max(max(series) - min(series) for series in (old, new))
+    spread = max(_spread(series) for series in (old, new))
     return Change(median(old), median(new), spread, key == "value" and _more_is_better(measure))
 
 
@@ -43,6 +47,10 @@ def changes(figures: Figures) -> Iterator[tuple[str, Change]]:
             found = change(figures, one.name, key)
             if found is not None:
                 yield title, found
+
+
+def _spread(series: list[float]) -> float:
+    return max(series) - min(series) if len(series) > 1 else inf
 
 
 def _more_is_better(measure: str) -> bool:
