@@ -11,7 +11,7 @@ from argparse import Namespace
 from contextlib import ExitStack
 from pathlib import Path
 
-from bench import options, report
+from bench import before, options, report
 from bench.client import Refused
 from bench.content import Content
 from bench.figures import Figures
@@ -31,6 +31,8 @@ def main(words: list[str]) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda number, _frame: sys.exit(128 + number))
     about = {"date": time.strftime("%Y-%m-%d"), "rounds": chosen.rounds, "size": chosen.size}
+    if chosen.before:
+        about["before"] = before.commit(chosen.before)
     going_on = chosen.resume or chosen.report
     figures = Figures.open(chosen.folder / "figures.json", about, resume=going_on)
     failed = 0 if chosen.report else _measure(chosen, figures)
@@ -46,6 +48,8 @@ def _measure(chosen: Namespace, figures: Figures) -> int:
     folder = chosen.folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
     spread(folder)
+    if chosen.before:
+        before.install(chosen.before, folder / "revision")
     content = Content(folder / "content", chosen.size, uuid.uuid4().hex)
     run = Run(
         folder,
@@ -59,6 +63,8 @@ def _measure(chosen: Namespace, figures: Figures) -> int:
     )
     measures = [one for one in MEASURES if one.name in (chosen.measures or [one.name])]
     peers = [one for one in PEERS if one.name in (chosen.peers or [one.name])]
+    if not chosen.before:
+        peers = [one for one in peers if one.name != "before"]
     failed = 0
     with ExitStack() as stack:
         instances = []

@@ -34,7 +34,7 @@ class Measure:
         peer = instance.peer
         if peer.only and self.name not in peer.only:
             return False
-        if self.once and turn and peer.name != "ours":
+        if self.once and turn and peer.name not in ("ours", "before"):
             return False
         able = (self.files or not peer.files) and (peer.proxy or not self.proxies)
         return able and peer.name not in self.without

@@ -21,6 +21,7 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
     add("--rounds", type=int, default=3, help="each peer does each measure once a round")
     add("--measures", type=_one_of([one.name for one in MEASURES]), help="names, with commas")
     add("--peers", type=_one_of(NAMES), help="names, with commas")
+    add("--before", metavar="REV", help="a git revision of this registry to compare it with")
     add("--size", type=_size, default=1 << 30, help="of the large blob and of an image: 64MiB")
     add("--seconds", type=float, default=3, help="for how long requests are counted")
     add("--tags", type=int, default=10_000, help="in the repository whose tags are listed")
@@ -30,7 +31,14 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
     add("--resume", action="store_true", help="go on with the figures that the folder has")
     add("--report", action="store_true", help="measure nothing, print what the folder has")
     add("--docs", action="store_true", help="write the figures into the documentation, too")
-    return parser.parse_args(words)
+    chosen = parser.parse_args(words)
+    if chosen.docs and chosen.before:
+        parser.error("the documentation compares with others, not with --before")
+    if chosen.peers and "before" in chosen.peers and not (chosen.before or chosen.report):
+        parser.error("say which revision the peer before is of: --before REV")
+    if chosen.peers and chosen.before:
+        chosen.peers.append("before")
+    return chosen
 
 
 def _one_of(names: Sequence[str]) -> Callable[[str], list[str]]:

@@ -169,6 +169,11 @@ def _own(place: Place) -> list[str]:
     return [sys.executable, "-m", "buildset_registry", "serve", "--config", str(place.settings)]
 
 
+def _before(place: Place) -> list[str]:
+    program = os.environ.get(BEFORE, BEFORE)
+    return [program, "-m", "buildset_registry", "serve", "--config", str(place.settings)]
+
+
 def _zuul_command(place: Place) -> list[str]:
     return [os.environ.get(ZUUL_REGISTRY, "zuul-registry"), "-c", str(place.settings), "serve"]
 
@@ -180,10 +185,13 @@ def nginx_command(place: Place) -> list[str]:
 
 #: The variable that names zuul-registry's program: it has an environment of its own.
 ZUUL_REGISTRY = "BENCH_ZUUL_REGISTRY"
+#: The variable that names the Python of the environment that holds this registry as it was.
+BEFORE = "BENCH_BEFORE"
 
 _OURS, _TWO, _THREE = "buildset-registry", "distribution 2.8", "distribution 3"
 PEERS = [
     Peer("ours", _OURS, _own, _written(_ours), two_ports=True, proxy=True),
+    Peer("before", f"{_OURS}, before", _before, _written(_ours), two_ports=True, proxy=True),
     Peer("ours-login", f"{_OURS}, login", _own, _written(_closed), login=True, two_ports=True),
     Peer(
         "ours-relaxed",

@@ -11,7 +11,17 @@ from bench.figures import Figures
 from bench.measures import MEASURES, Measure
 from bench.peers import PEERS, Peer
 
-_COLOURS = ["#d62728", "#ff9896", "#e377c2", "#1f77b4", "#aec7e8", "#17202a", "#8c6d31", "#2ca02c"]
+_COLOURS = [
+    "#d62728",
+    "#ff7f0e",
+    "#ff9896",
+    "#e377c2",
+    "#1f77b4",
+    "#aec7e8",
+    "#17202a",
+    "#8c6d31",
+    "#2ca02c",
+]
 _LEFT, _WIDTH, _ROW, _TOP = 340, 560, 26, 70
 _LEAST, _MOST = 0.01, 1000
 

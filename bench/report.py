@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.compare import Change, changes
 from bench.figures import Figures
 from bench.measures import MEASURES
 from bench.peers import PEERS
@@ -77,11 +78,20 @@ def text(figures: Figures) -> str:
             for row in rows
         ]
         parts.append("\n".join([f"\n{title}", *body]))
+    before = [_line(*one) for one in changes(figures)]
+    if before:
+        parts.append("\n".join(["\nBefore, now, spread of the rounds", *before]))
     met = [
         f"{'met' if one.met else 'NOT met':<8}{one.title}: {one.found}" for one in verdicts(figures)
     ]
     note = f"median (least-most of the rounds) xRATIO to {REFERENCE}"
     return "\n".join([*parts, "\nTargets", *met, "", note])
+
+
+def _line(title: str, one: Change) -> str:
+    told = "slower" if one.worse else ""
+    figures = "".join(f"{number(each):>10}" for each in (one.before, one.now, one.spread))
+    return f"{title:<62}{figures}  {told}".rstrip()
 
 
 def write(figures: Figures, folder: Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from bench.compare import Change
 from bench.measures import MEASURES
 
 PEERS = ("ours", "distribution-2.8")
@@ -35,3 +36,37 @@ def test_every_measure_yields_a_figure(tmp_path: Path) -> None:
     assert "<svg" in (tmp_path / "figures.svg").read_text()
     for measure in MEASURES:
         assert measure.title in done.stdout
+
+
+@pytest.mark.timeout(300)
+def test_a_revision_is_measured_beside_this_checkout(tmp_path: Path) -> None:
+    """Its registry has figures of its own, and the two are in one list."""
+    measures = ("start", "manifest-get", "push-whole")
+    words = [sys.executable, "-m", "bench", *SMALL, "--before", "HEAD", "--peers", "ours"]
+    words += ["--measures", ",".join(measures), "--folder", str(tmp_path)]
+    done = subprocess.run(words, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    rows = json.loads((tmp_path / "figures.json").read_text())["rows"]
+    assert all(rows[name][peer]["0"]["value"] for name in measures for peer in ("ours", "before"))
+    listed = done.stdout.partition("Before, now, spread")[2]
+    assert all(measure.title in listed for measure in MEASURES if measure.name in measures)
+    module = next(tmp_path.glob("revision/venv/lib/*/site-packages/buildset_registry"))
+    assert (module / "registry.py").is_file()
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "spread", "more_is_better", "worse"),
+    [
+        (100, 90, 5, True, True),
+        (100, 90, 10, True, False),
+        (100, 120, 5, True, False),
+        (100, 110, 5, False, True),
+        (100, 110, 10, False, False),
+        (100, 80, 5, False, False),
+    ],
+)
+def test_a_measure_is_slower_past_its_spread(
+    before: float, now: float, spread: float, more_is_better: bool, worse: bool
+) -> None:
+    """Less is worse where more is better, and the other way round."""
+    assert Change(before, now, spread, more_is_better).worse is worse
