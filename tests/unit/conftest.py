@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """What tests share: each kind of store; for the client a CA, registries it signed for, clients."""
 
-import contextlib
 import ssl
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
+from contextlib import aclosing
 from pathlib import Path
 from ssl import SSLContext
 from typing import Any
@@ -11,24 +11,22 @@ from typing import Any
 import pytest
 import trustme
 from buildset_registry.config import UpstreamSettings
-from buildset_registry.store.filesystem.store import FilesystemStore
-from buildset_registry.store.memory import MemoryStore
+from buildset_registry.store import open_store
+from buildset_registry.store.base import Store
 from buildset_registry.upstream.client import UpstreamClient
 from buildset_registry.upstream.hosts import UpstreamRules
 from buildset_registry.upstream.transport import Timeouts
 from trustme import CA
 
+from tests.unit.store.kinds import CONFIGURED
 from tests.unit.upstream.lab import serving
 
 
-@pytest.fixture(params=["filesystem", "memory"])
-def store(
-    request: pytest.FixtureRequest, tmp_path: Path
-) -> Iterator[FilesystemStore | MemoryStore]:
-    """Each kind in turn."""
-    made = FilesystemStore(tmp_path / "store") if request.param == "filesystem" else MemoryStore()
-    with contextlib.closing(made):
-        yield made
+@pytest.fixture(params=CONFIGURED)
+async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Store]:
+    """Each kind in turn, opened as the configuration of a registry opens it."""
+    async with aclosing(await open_store(CONFIGURED[request.param](tmp_path))) as opened:
+        yield opened
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,7 @@
 import asyncio
 import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +25,9 @@ LAYER, CONFIG = b"layer" * 100, b"{}"
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[FilesystemStore]:
+async def store(tmp_path: Path) -> AsyncIterator[FilesystemStore]:
     """A store in a folder, with an image in it."""
-    with contextlib.closing(FilesystemStore(tmp_path / "store")) as made:
+    async with contextlib.aclosing(FilesystemStore(tmp_path / "store")) as made:
         yield made
 
 
@@ -69,7 +69,7 @@ def named(findings: Findings) -> list[tuple[str, str]]:
 async def test_a_sound_store(tmp_path: Path, kind: str) -> None:
     """Everything was looked at, in every kind of store."""
     made = FilesystemStore(tmp_path / "store") if kind == "filesystem" else MemoryStore()
-    with contextlib.closing(made) as store:
+    async with contextlib.aclosing(made) as store:
         image = await push_image(store)
         seen: list[VerifyStep] = []
         findings = await verify(store, seen.append, sparse=False, pause=0)
@@ -156,6 +156,6 @@ async def test_looking_changes_nothing(store: FilesystemStore, tmp_path: Path) -
     await push_image(store)
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "store").rglob("*")}
     disk = ReadingDisk(tmp_path / "store")
-    with contextlib.closing(FilesystemStore(tmp_path / "store", disk=disk)) as reading:
+    async with contextlib.aclosing(FilesystemStore(tmp_path / "store", disk=disk)) as reading:
         assert (await look(reading)).blobs == 3
     assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "store").rglob("*")}

@@ -3,10 +3,9 @@
 
 import pytest
 from buildset_registry.registry import Registry
-from buildset_registry.store.filesystem.store import FilesystemStore
-from buildset_registry.store.memory import MemoryStore
+from buildset_registry.store.base import Store
 
 
 @pytest.fixture
-def registry(store: FilesystemStore | MemoryStore) -> Registry:
+def registry(store: Store) -> Registry:
     return Registry(store)

@@ -13,10 +13,9 @@ from buildset_registry.oci.descriptor import OCI_INDEX, OCI_MANIFEST
 from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.names import RepositoryName, Tag
 from buildset_registry.registry import Registry
-from buildset_registry.store.filesystem.store import FilesystemStore
-from buildset_registry.store.memory import MemoryStore
+from buildset_registry.store.base import Store
 
-from tests.unit.store.arriving import pieces
+from tests.unit.store.blobs import content_of, pieces
 
 NAME, OTHER = RepositoryName("org/app"), RepositoryName("org/other")
 #: Everything that is there is old already.
@@ -32,7 +31,7 @@ def silent(progress: Progress) -> None:
 
 
 async def clean(
-    store: FilesystemStore | MemoryStore, rules: CollectionRules = RULES, dry_run: bool = False
+    store: Store, rules: CollectionRules = RULES, dry_run: bool = False
 ) -> CollectionReport:
     return await collect(store, rules, silent, dry_run=dry_run)
 
@@ -90,7 +89,7 @@ def digest_of(described: dict[str, Any]) -> Digest:
     return Digest.parse(described["digest"])
 
 
-async def blobs(store: FilesystemStore | MemoryStore) -> set[Digest]:
+async def blobs(store: Store) -> set[Digest]:
     return {state.digest async for batch in store.blobs.walk() for state in batch}
 
 
@@ -100,21 +99,21 @@ async def is_whole(registry: Registry, name: RepositoryName, described: dict[str
         found = await registry.manifest(name, digest_of(described))
         tree = json.loads(found.raw)
         for part in [tree["config"], *tree["layers"]]:
-            blob: Any = await registry.blob(name, digest_of(part))
-            assert Digest.of(blob.path.read_bytes()) == digest_of(part)
+            blob = await registry.blob(name, digest_of(part))
+            assert Digest.of(await content_of(blob)) == digest_of(part)
     except (ManifestUnknown, BlobUnknown):
         return False
     return True
 
 
 async def cache_image(
-    store: FilesystemStore | MemoryStore, name: RepositoryName, *layers: Any, tag: str = "latest"
+    store: Store, name: RepositoryName, *layers: Any, tag: str = "latest"
 ) -> dict[str, Any]:
     """Store an image as pull-through does."""
     index = store.cached(name)
     described = []
     for layer in layers:
-        upload = await store.blobs.ingest()
+        upload = await store.uploads.ingest(Digest.of(layer))
         await upload.append(pieces(layer))
         await upload.commit(Digest.of(layer))
         await index.layers.add(Digest.of(layer))

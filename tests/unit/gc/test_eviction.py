@@ -6,8 +6,7 @@ from dataclasses import replace
 
 from buildset_registry.oci.digest import Digest
 from buildset_registry.registry import Registry
-from buildset_registry.store.filesystem.store import FilesystemStore
-from buildset_registry.store.memory import MemoryStore
+from buildset_registry.store.base import Store
 
 from tests.unit.gc.images import (
     NAME,
@@ -21,9 +20,7 @@ from tests.unit.gc.images import (
 )
 
 
-async def test_the_cache_stays_without_a_limit(
-    store: FilesystemStore | MemoryStore, registry: Registry
-) -> None:
+async def test_the_cache_stays_without_a_limit(store: Store, registry: Registry) -> None:
     """Whole images, and blobs that somebody fetched alone; however old they are."""
     image = await cache_image(store, NAME, b"{}", b"layer")
     await cache_image(store, OTHER, b"alone")
@@ -36,9 +33,7 @@ async def test_the_cache_stays_without_a_limit(
     assert await registry.blob_size(OTHER, Digest.of(b"alone")) == 5
 
 
-async def test_the_cache_is_cut_to_its_size(
-    store: FilesystemStore | MemoryStore, registry: Registry
-) -> None:
+async def test_the_cache_is_cut_to_its_size(store: Store, registry: Registry) -> None:
     """The longest unused image goes, tag and all; what is used by another stays."""
     old = await cache_image(store, NAME, b"{}", b"old" * 1000, b"base" * 1000)
     await asyncio.sleep(0.02)
@@ -52,9 +47,7 @@ async def test_the_cache_is_cut_to_its_size(
     assert (await clean(store, rules)).removed == []
 
 
-async def test_what_is_being_pulled_is_not_evicted(
-    store: FilesystemStore | MemoryStore, registry: Registry
-) -> None:
+async def test_what_is_being_pulled_is_not_evicted(store: Store, registry: Registry) -> None:
     """The cache is larger than it may be, for a while."""
     image = await cache_image(store, NAME, b"{}", b"layer")
     rules = replace(RULES, cache_size=0, pulling=600)
@@ -62,9 +55,7 @@ async def test_what_is_being_pulled_is_not_evicted(
     assert await is_whole(registry, NAME, image)
 
 
-async def test_eviction_never_touches_a_push(
-    store: FilesystemStore | MemoryStore, registry: Registry
-) -> None:
+async def test_eviction_never_touches_a_push(store: Store, registry: Registry) -> None:
     """Not even content that upstream gave first, and that a push then left out."""
     cached = await cache_image(store, NAME, b"{}", b"layer")
     assert await registry.promised_size(NAME, Digest.of(b"layer")) == 5
@@ -74,9 +65,7 @@ async def test_eviction_never_touches_a_push(
     assert await is_whole(registry, NAME, pushed)
 
 
-async def test_a_promised_blob_outlives_the_eviction(
-    store: FilesystemStore | MemoryStore, registry: Registry
-) -> None:
+async def test_a_promised_blob_outlives_the_eviction(store: Store, registry: Registry) -> None:
     """A client was told that it need not push it, and pushes the manifest later."""
     await cache_image(store, NAME, b"{}", b"layer")
     await registry.promised_size(NAME, Digest.of(b"layer"))

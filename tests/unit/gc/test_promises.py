@@ -30,12 +30,12 @@ from tests.unit.gc.images import (
     push_blob,
     silent,
 )
-from tests.unit.store.arriving import pieces
+from tests.unit.store.blobs import pieces
 
 
 async def test_a_promise_in_the_middle_of_a_collection(tmp_path: Path) -> None:
     """After the marking and before the removal a client asks: it keeps what it was told of."""
-    with contextlib.closing(FilesystemStore(tmp_path / "store")) as store:
+    async with contextlib.aclosing(FilesystemStore(tmp_path / "store")) as store:
         registry = Registry(store)
         for content in (b"head", b"mount", b"push", b"nobody"):
             await push_blob(registry, NAME, content)
@@ -99,7 +99,7 @@ class Crowd:
 
 async def test_pushes_and_collections_at_once(tmp_path: Path) -> None:
     """However they interleave, every image that was acknowledged is whole at the end."""
-    with contextlib.closing(FilesystemStore(tmp_path / "store", promise_seconds=0)) as store:
+    async with contextlib.aclosing(FilesystemStore(tmp_path / "store", promise_seconds=0)) as store:
         registry = Registry(store)
         crowd = Crowd(registry)
         rules = replace(RULES, grace=Crowd.GRACE, settling=0.05)
@@ -122,7 +122,7 @@ async def test_pushes_and_collections_at_once(tmp_path: Path) -> None:
 
 async def test_a_promise_is_noted_again_later(tmp_path: Path) -> None:
     """What is remembered of a blob does not hide that its last promise is old."""
-    with contextlib.closing(FilesystemStore(tmp_path / "store", promise_seconds=1)) as store:
+    async with contextlib.aclosing(FilesystemStore(tmp_path / "store", promise_seconds=1)) as store:
         registry = Registry(store)
         await push_blob(registry, NAME, b"layer")
         blob = await store.blobs.open(Digest.of(b"layer"))
@@ -142,7 +142,7 @@ async def test_a_promise_is_noted_again_later(tmp_path: Path) -> None:
 
 async def test_a_promise_of_what_has_another_digest_writes_nothing(tmp_path: Path) -> None:
     """A blob pushed by sha512 is stored under its sha256, and linked already."""
-    with contextlib.closing(FilesystemStore(tmp_path / "store")) as store:
+    async with contextlib.aclosing(FilesystemStore(tmp_path / "store")) as store:
         registry = Registry(store)
         upload = await registry.start_upload(NAME)
         await upload.append(pieces(b"layer"))

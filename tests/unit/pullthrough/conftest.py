@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A registry that pulls through from quay.io."""
 
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,9 @@ from tests.unit.upstream.lab import BLOB_PATH, V1_PATH, Server, blob, manifest
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[FilesystemStore]:
-    made = FilesystemStore(tmp_path)
-    yield made
-    made.close()
+async def store(tmp_path: Path) -> AsyncIterator[FilesystemStore]:
+    async with aclosing(FilesystemStore(tmp_path)) as made:
+        yield made
 
 
 @pytest.fixture

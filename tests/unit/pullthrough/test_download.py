@@ -111,10 +111,10 @@ def test_every_reader_gets_its_bytes(
     async def scenario() -> None:
         upstream = Upstream(content, piece, list(breaks), tells_size)
         counters = UpstreamCounters()
-        with contextlib.closing(MemoryStore()) as store:
+        async with contextlib.aclosing(MemoryStore()) as store:
             digest = Digest.of(content)
             one = Download(digest, upstream.open, "quay.io", counters)
-            running = asyncio.create_task(one.run(store.blobs, _nothing))
+            running = asyncio.create_task(one.run(store.uploads, _nothing))
 
             async def follow(follower: Follower) -> None:
                 stream = await one.stream()
@@ -148,10 +148,10 @@ def test_no_reader_gets_the_whole_of_what_is_wrong(
 
     async def scenario() -> None:
         upstream = Upstream(damaged, piece, [], True)
-        with contextlib.closing(MemoryStore()) as store:
+        async with contextlib.aclosing(MemoryStore()) as store:
             digest = Digest.of(content)
             one = Download(digest, upstream.open, "quay.io", UpstreamCounters())
-            running = asyncio.create_task(one.run(store.blobs, _nothing))
+            running = asyncio.create_task(one.run(store.uploads, _nothing))
 
             async def follow(follower: Follower) -> None:
                 stream = await one.stream()

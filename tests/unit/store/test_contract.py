@@ -1,27 +1,28 @@
 # SPDX-License-Identifier: Apache-2.0
 """One contract, one suite, every store."""
 
+import itertools
+import math
+import os
 import time
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from dataclasses import replace
-from typing import Any
 
 import pytest
-from buildset_registry.errors import BlobUploadUnknown, DigestInvalid
+from buildset_registry.errors import BlobUploadInvalid, BlobUploadUnknown, DigestInvalid
 from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.names import RepositoryName, Tag, UploadId
-from buildset_registry.store.base import BlobState
-from buildset_registry.store.filesystem.store import FilesystemStore
-from buildset_registry.store.memory import MemoryStore
+from buildset_registry.store.base import BlobState, Store
 
-from tests.unit.store.arriving import broken, pieces
+from tests.unit.store.blobs import broken, content_of, pieces
 
 NAME = RepositoryName("org/app")
 ONE, TWO = Digest.of(b"one"), Digest.of(b"two")
 
 
 async def test_a_blob_is_there_after_commit_and_not_before(
-    store: FilesystemStore | MemoryStore,
+    store: Store,
 ) -> None:
     """An upload becomes a blob as a whole or not at all."""
     upload = await store.uploads.create(NAME)
@@ -34,13 +35,13 @@ async def test_a_blob_is_there_after_commit_and_not_before(
     assert await store.blobs.read(ONE) == b"one"
     blob = await store.blobs.open(ONE)
     assert blob
-    assert (blob.path.read_bytes(), blob.size) == (b"one", 3)
+    assert (await content_of(blob), blob.size) == (b"one", 3)
     with pytest.raises(BlobUploadUnknown):
         await store.uploads.resume(NAME, upload.id)
 
 
 async def test_a_wrong_digest_ends_the_upload_and_stores_nothing(
-    store: FilesystemStore | MemoryStore,
+    store: Store,
 ) -> None:
     """The message names the digest that the content has."""
     upload = await store.uploads.create(NAME)
@@ -53,8 +54,8 @@ async def test_a_wrong_digest_ends_the_upload_and_stores_nothing(
 
 @pytest.mark.parametrize("algorithm", ["sha256", "sha512"])
 @pytest.mark.parametrize("content", [b"", b"content" * 100_000])
-async def test_both_algorithms_and_any_size(
-    store: FilesystemStore | MemoryStore, algorithm: str, content: bytes
+async def test_a_blob_has_either_algorithm_and_any_size(
+    store: Store, algorithm: str, content: bytes
 ) -> None:
     """An empty blob is a blob."""
     upload = await store.uploads.create(NAME)
@@ -65,7 +66,7 @@ async def test_both_algorithms_and_any_size(
 
 
 async def test_an_interrupted_upload_goes_on_where_it_stopped(
-    store: FilesystemStore | MemoryStore,
+    store: Store,
 ) -> None:
     """What arrived before the client left is kept, and its size is told."""
     upload = await store.uploads.create(NAME)
@@ -78,7 +79,7 @@ async def test_an_interrupted_upload_goes_on_where_it_stopped(
     assert await store.blobs.read(ONE) == b"one"
 
 
-async def test_an_upload_belongs_to_its_repository(store: FilesystemStore | MemoryStore) -> None:
+async def test_an_upload_belongs_to_its_repository(store: Store) -> None:
     """Neither another repository nor another identifier finds it; a cancelled one is gone."""
     upload = await store.uploads.create(NAME)
     with pytest.raises(BlobUploadUnknown):
@@ -91,10 +92,10 @@ async def test_an_upload_belongs_to_its_repository(store: FilesystemStore | Memo
 
 
 async def test_a_reader_follows_growing_content_past_commit(
-    store: FilesystemStore | MemoryStore,
+    store: Store,
 ) -> None:
     """Clients that follow a download see no difference between arriving and stored."""
-    upload = await store.blobs.ingest()
+    upload = await store.uploads.ingest(ONE)
     await upload.append(pieces(b"on"))
     reader = upload.reader()
     assert await reader.read(0, 10) == b"on"
@@ -108,7 +109,7 @@ async def test_a_reader_follows_growing_content_past_commit(
 
 
 async def test_committing_the_same_content_twice_is_no_error(
-    store: FilesystemStore | MemoryStore,
+    store: Store,
 ) -> None:
     """Two clients may push one blob at once."""
     first, second = await store.uploads.create(NAME), await store.uploads.create(NAME)
@@ -120,7 +121,99 @@ async def test_committing_the_same_content_twice_is_no_error(
     assert await store.blobs.read(ONE) == b"one"
 
 
-async def test_pushed_and_cached_links_are_apart(store: FilesystemStore | MemoryStore) -> None:
+async def test_any_part_of_a_blob_can_be_read(store: Store) -> None:
+    """Wherever it begins and ends, and in whatever pieces it came."""
+    parts = [os.urandom(number) for number in (1, 100_000, 3, 300_000, 70_000, 2)]
+    content = b"".join(parts)
+    digest = Digest.of(content)
+    upload = await store.uploads.create(NAME)
+    await upload.append(pieces(*parts))
+    await upload.commit(digest)
+    blob = await store.blobs.open(digest)
+    assert blob
+    edges = [0, 1, 99_999, 100_001, 100_004, 400_004, len(content) - 1, len(content)]
+    for start, end in itertools.combinations_with_replacement(edges, 2):
+        found = b"".join([piece async for piece in blob.chunks(start, end)])
+        assert found == content[start:end], (start, end)
+
+
+async def test_who_reads_a_blob_that_is_removed_gets_the_rest_of_it(store: Store) -> None:
+    """The collector does not break a transfer that has begun."""
+    content = bytes(range(256)) * 4096
+    digest = Digest.of(content)
+    await store.blobs.put(digest, content)
+    blob = await store.blobs.open(digest)
+    assert blob
+    async with aclosing(blob.chunks(0, blob.size)) as chunks:
+        first = await anext(chunks)
+        assert await store.blobs.sweep(digest, math.inf, math.inf)
+        assert await store.blobs.open(digest) is None
+        rest = [piece async for piece in chunks]
+    assert b"".join([first, *rest]) == content
+
+
+async def test_who_reads_an_upload_that_is_cancelled_gets_what_had_arrived(store: Store) -> None:
+    """What is open stays readable, and what is closed is gone."""
+    upload = await store.uploads.ingest(ONE)
+    await upload.append(pieces(b"on"))
+    reader = upload.reader()
+    await upload.cancel()
+    assert await reader.read(0, 10) == b"on"
+    reader.close()
+
+
+async def test_two_requests_cannot_write_one_upload(store: Store) -> None:
+    """The second is refused, and the first is not disturbed."""
+    upload = await store.uploads.create(NAME)
+
+    async def slow() -> AsyncIterator[bytes]:
+        yield b"on"
+        for attempt in (upload.append(pieces(b"x")), upload.commit(ONE), upload.cancel()):
+            with pytest.raises(BlobUploadInvalid, match="another request"):
+                await attempt
+        yield b"e"
+
+    await upload.append(slow())
+    await upload.commit(ONE)
+    assert await store.blobs.read(ONE) == b"one"
+
+
+@pytest.mark.parametrize("end", ["committed", "refused", "cancelled", "expired"])
+async def test_an_upload_that_has_ended_takes_nothing_more(store: Store, end: str) -> None:
+    """A request that had found it before is told so; what it became stays as it is."""
+    upload = await store.uploads.create(NAME)
+    await upload.append(pieces(b"one"))
+    if end == "committed":
+        await upload.commit(ONE)
+    elif end == "refused":
+        with pytest.raises(DigestInvalid):
+            await upload.commit(TWO)
+    elif end == "cancelled":
+        await upload.cancel()
+    else:
+        (state,) = await store.uploads.all()
+        assert await store.uploads.expire(state)
+    with pytest.raises(BlobUploadUnknown):
+        await upload.append(pieces(b"more"))
+    with pytest.raises(BlobUploadUnknown):
+        await upload.commit(ONE)
+    await upload.cancel()
+    assert await store.uploads.all() == []
+    assert await store.blobs.read(ONE) == (b"one" if end == "committed" else None)
+
+
+async def test_a_store_tells_how_much_it_holds_and_that_it_is_well(store: Store) -> None:
+    """What is on its way does not count."""
+    await store.blobs.put(ONE, b"one")
+    upload = await store.uploads.create(NAME)
+    await upload.append(pieces(b"on its way"))
+    assert await store.space.used() == 3
+    assert await store.space.problem() is None
+    free = store.space.free()
+    assert free is None or 0 < free[0] <= free[1]
+
+
+async def test_pushed_and_cached_links_are_apart(store: Store) -> None:
     """What was pulled through is no push, so removing one leaves the other."""
     await store.pushed(NAME).layers.add(ONE)
     await store.cached(NAME).layers.add(TWO)
@@ -132,7 +225,7 @@ async def test_pushed_and_cached_links_are_apart(store: FilesystemStore | Memory
     assert await store.pushed(NAME).layers.has(ONE)
 
 
-async def test_a_tag_points_to_what_was_set_last(store: FilesystemStore | MemoryStore) -> None:
+async def test_a_tag_points_to_what_was_set_last(store: Store) -> None:
     """Setting replaces, removing forgets, and the list is in lexical order."""
     tags = store.pushed(NAME).tags
     assert await tags.all() == []
@@ -151,7 +244,7 @@ async def test_a_tag_points_to_what_was_set_last(store: FilesystemStore | Memory
     assert await tags.all() == ["B", "a"]
 
 
-async def test_manifest_links_keep_a_media_type(store: FilesystemStore | MemoryStore) -> None:
+async def test_manifest_links_keep_a_media_type(store: Store) -> None:
     """A type that the bytes do not tell is kept beside the link."""
     manifests = store.pushed(NAME).manifests
     assert await manifests.media_type(ONE) is None
@@ -163,9 +256,10 @@ async def test_manifest_links_keep_a_media_type(store: FilesystemStore | MemoryS
     assert await manifests.media_type(ONE) == "application/custom"
     assert await manifests.remove(ONE)
     assert not await manifests.has(ONE)
+    assert await manifests.media_type(ONE) is None
 
 
-async def test_a_link_names_what_it_links_to(store: FilesystemStore | MemoryStore) -> None:
+async def test_a_link_names_what_it_links_to(store: Store) -> None:
     """Where nothing was linked, nothing is named."""
     layers = store.pushed(NAME).layers
     assert await layers.target(ONE) is None
@@ -173,7 +267,7 @@ async def test_a_link_names_what_it_links_to(store: FilesystemStore | MemoryStor
     assert await layers.target(ONE) == ONE
 
 
-async def test_referrers_are_found_by_subject(store: FilesystemStore | MemoryStore) -> None:
+async def test_referrers_are_found_by_subject(store: Store) -> None:
     """Each subject has its own list, in the order of digests."""
     referrers = store.pushed(NAME).referrers
     assert await referrers.of(ONE) == []
@@ -187,9 +281,7 @@ async def test_referrers_are_found_by_subject(store: FilesystemStore | MemorySto
 
 
 @pytest.mark.parametrize("listed", [False, True], ids=["read anew", "kept in memory"])
-async def test_a_repository_that_holds_nothing_is_not_listed(
-    store: FilesystemStore | MemoryStore, listed: bool
-) -> None:
+async def test_a_repository_that_holds_nothing_is_not_listed(store: Store, listed: bool) -> None:
     """Removing its last link takes it from the list, and the next push brings it back."""
     pushed, cached, tag = store.pushed(NAME), store.cached(NAME), Tag("1")
     inner = store.pushed(RepositoryName(f"{NAME}/inner"))
@@ -214,7 +306,7 @@ async def test_a_repository_that_holds_nothing_is_not_listed(
 
 
 async def test_repositories_are_listed_in_lexical_order(
-    store: FilesystemStore | MemoryStore,
+    store: Store,
 ) -> None:
     """A repository may stand inside another; an upload alone makes none."""
     for name in ("b", "a/b", "a", "quay.io/org/app"):
@@ -227,18 +319,18 @@ async def test_repositories_are_listed_in_lexical_order(
     assert await store.cached(RepositoryName("c")).exists()
 
 
-async def states(store: FilesystemStore | MemoryStore) -> dict[Digest, BlobState]:
+async def states(store: Store) -> dict[Digest, BlobState]:
     return {state.digest: state async for batch in store.blobs.walk() for state in batch}
 
 
-async def test_a_blob_is_swept_when_nobody_wants_it(store: FilesystemStore | MemoryStore) -> None:
+async def test_a_blob_is_swept_when_it_is_promised_to_nobody(store: Store) -> None:
     """Both times have to be past; what is swept is gone, and can be pushed again."""
     await store.blobs.put(ONE, b"one")
     await store.blobs.put(TWO, b"two")
     state = (await states(store))[ONE]
-    assert (state.size, state.wanted > 0, state.changed > 0) == (3, True, True)
+    assert (state.size, state.promised > 0, state.changed > 0) == (3, True, True)
     later = time.time() + 10
-    assert not await store.blobs.sweep(ONE, state.wanted, later)
+    assert not await store.blobs.sweep(ONE, state.promised, later)
     assert not await store.blobs.sweep(ONE, later, state.changed)
     assert await store.blobs.sweep(ONE, later, later)
     assert not await store.blobs.sweep(ONE, later, later)
@@ -248,23 +340,23 @@ async def test_a_blob_is_swept_when_nobody_wants_it(store: FilesystemStore | Mem
     assert await store.blobs.read(ONE) == b"one"
 
 
-async def test_what_upstream_gave_is_wanted_once_a_pusher_asks(
-    store: FilesystemStore | MemoryStore,
+async def test_what_upstream_gave_is_promised_once_a_pusher_asks(
+    store: Store,
 ) -> None:
     """Until then only its links hold it."""
-    upload = await store.blobs.ingest()
+    upload = await store.uploads.ingest(ONE)
     await upload.append(pieces(b"one"))
     await upload.commit(ONE)
-    assert (await states(store))[ONE].wanted == 0
+    assert (await states(store))[ONE].promised == 0
     assert await store.blobs.keep(ONE) == 3
-    assert (await states(store))[ONE].wanted > 0
+    assert (await states(store))[ONE].promised > 0
 
 
-async def test_a_push_of_what_is_there_makes_it_wanted(
-    store: FilesystemStore | MemoryStore,
+async def test_a_push_of_what_is_there_promises_it(
+    store: Store,
 ) -> None:
     """The collector spares it, as if it were new."""
-    upload = await store.blobs.ingest()
+    upload = await store.uploads.ingest(ONE)
     await upload.append(pieces(b"one"))
     await upload.commit(ONE)
     upload = await store.uploads.create(NAME)
@@ -273,7 +365,7 @@ async def test_a_push_of_what_is_there_makes_it_wanted(
     assert not await store.blobs.sweep(ONE, 1, time.time() + 10)
 
 
-async def test_a_link_expires_when_nobody_used_it(store: FilesystemStore | MemoryStore) -> None:
+async def test_a_link_expires_when_nobody_used_it(store: Store) -> None:
     """Making it again counts as use."""
     manifests = store.pushed(NAME).manifests
     assert not await manifests.use(ONE)
@@ -289,7 +381,7 @@ async def test_a_link_expires_when_nobody_used_it(store: FilesystemStore | Memor
     assert await manifests.all() == []
 
 
-async def test_a_link_to_nothing_is_pruned(store: FilesystemStore | MemoryStore) -> None:
+async def test_a_link_to_nothing_is_pruned(store: Store) -> None:
     """One to content that is there stays, under whatever digest it is stored."""
     layers = store.pushed(NAME).layers
     await store.blobs.put(ONE, b"one")
@@ -304,13 +396,13 @@ async def test_a_link_to_nothing_is_pruned(store: FilesystemStore | MemoryStore)
     assert {state.digest for state in await layers.all()} == {ONE, alias}
 
 
-async def test_uploads_expire_unless_they_go_on(store: FilesystemStore | MemoryStore) -> None:
+async def test_uploads_expire_unless_they_go_on(store: Store) -> None:
     """Also not while a request writes."""
     upload = await store.uploads.create(NAME)
     (before,) = await store.uploads.all()
     assert (before.name, before.id, before.size) == (NAME, upload.id, 0)
 
-    async def slow() -> AsyncIterator[Any]:
+    async def slow() -> AsyncIterator[bytes]:
         yield b"on"
         assert not await store.uploads.expire(replace(before, changed=time.time() + 10))
         yield b"e"

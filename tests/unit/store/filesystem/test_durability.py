@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.names import RepositoryName, Tag
-from buildset_registry.store.filesystem import files as writing
 from buildset_registry.store.filesystem.store import FilesystemStore
 
-from tests.unit.store.arriving import pieces
+from tests.unit.store.blobs import pieces
 
-CONTENT = b"content"
-DIGEST = Digest.parse("sha256:ed7002b439e9ac845f22357d822bac1444730fbdb6016d3ec9432297b9ec9f73")
+#: More than may wait for the disk while it arrives.
+CONTENT = b"content" * 3_000_000
+DIGEST = Digest.of(CONTENT)
 
 
 @pytest.mark.parametrize("durable", [True, False])
@@ -25,11 +25,10 @@ async def test_only_a_durable_store_syncs(
 ) -> None:
     """A blob, a manifest's link and a tag are there in both; only one asks the disk."""
     synced: list[int] = []
-    monkeypatch.setattr(writing, "_AHEAD", 1)
     for name in ("fsync", "fdatasync"):
         monkeypatch.setattr(os, name, synced.append)
     name, tag = RepositoryName.parse("app"), Tag.parse("v1")
-    with contextlib.closing(FilesystemStore(tmp_path, durable=durable)) as store:
+    async with contextlib.aclosing(FilesystemStore(tmp_path, durable=durable)) as store:
         upload = await store.uploads.create(name)
         await upload.append(pieces(CONTENT))
         await upload.commit(DIGEST)

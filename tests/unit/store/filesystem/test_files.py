@@ -7,14 +7,12 @@ import os
 from pathlib import Path
 
 import pytest
-from buildset_registry.store.filesystem import files as writing
 from buildset_registry.store.filesystem.files import Writer
 
 
 @pytest.fixture
-def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A file, and a writer that goes to the disk after ten bytes."""
-    monkeypatch.setattr(writing, "_AHEAD", 10)
+def file(tmp_path: Path) -> Path:
+    """A file in which something is."""
     path = tmp_path / "data"
     path.write_bytes(b"old")
     return path
@@ -30,7 +28,7 @@ def open_files() -> int:
 
 async def test_everything_is_written_from_the_offset_on(file: Path) -> None:
     """Pieces follow each other, whether or not the disk is at work."""
-    writer = Writer(file, 3)
+    writer = Writer(file, 3, ahead=10)
     for number in range(100):
         writer.write(b"piece %d;" % number)
     await writer.close()
@@ -47,7 +45,7 @@ async def test_a_failing_disk_is_told_at_the_end(
 
     monkeypatch.setattr(os, "fdatasync", fail)
     before = open_files()
-    writer = Writer(file, 0)
+    writer = Writer(file, 0, ahead=10)
     writer.write(b"more than ten bytes")
     with pytest.raises(OSError, match="Input/output"):
         await writer.close()

@@ -5,12 +5,12 @@ import contextlib
 from pathlib import Path
 
 import pytest
-from buildset_registry.errors import ConfigError
+from buildset_registry.errors import ConfigError, StoreInUse
 from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.names import RepositoryName, Tag
 from buildset_registry.store.filesystem.store import FilesystemStore
 
-from tests.unit.store.arriving import pieces
+from tests.unit.store.blobs import pieces
 
 NAME = RepositoryName("org/app")
 ONE = Digest.of(b"one")
@@ -27,7 +27,7 @@ def tree(folder: Path) -> list[str]:
 
 async def test_the_layout_is_distributions(folder: Path) -> None:
     """registry:2 finds blobs, layers, revisions and tags where it keeps them itself."""
-    with contextlib.closing(FilesystemStore(folder)) as store:
+    async with contextlib.aclosing(FilesystemStore(folder)) as store:
         upload = await store.uploads.create(NAME)
         await upload.append(pieces(b"one"))
         await upload.commit(ONE)
@@ -53,22 +53,20 @@ async def test_the_layout_is_distributions(folder: Path) -> None:
 
 async def test_a_restart_forgets_half_written_downloads(folder: Path) -> None:
     """What was pulled through half-way is gone; nothing is left in tmp."""
-    with contextlib.closing(FilesystemStore(folder)) as store:
-        upload = await store.blobs.ingest()
+    async with contextlib.aclosing(FilesystemStore(folder)) as store:
+        upload = await store.uploads.ingest(ONE)
         await upload.append(pieces(b"on"))
         assert list((folder / "tmp").iterdir())
-    with contextlib.closing(FilesystemStore(folder)):
+    async with contextlib.aclosing(FilesystemStore(folder)):
         assert not list((folder / "tmp").iterdir())
 
 
-def test_one_process_uses_a_folder(folder: Path) -> None:
+async def test_one_process_uses_a_folder(folder: Path) -> None:
     """The second is told so, until the first lets it go."""
-    with (
-        contextlib.closing(FilesystemStore(folder)),
-        pytest.raises(ConfigError, match="in use by another"),
-    ):
-        FilesystemStore(folder)
-    FilesystemStore(folder).close()
+    async with contextlib.aclosing(FilesystemStore(folder)):
+        with pytest.raises(StoreInUse, match="in use by another"):
+            FilesystemStore(folder)
+    await FilesystemStore(folder).aclose()
 
 
 def test_an_unusable_folder_is_one_line(folder: Path) -> None:
@@ -80,7 +78,7 @@ def test_an_unusable_folder_is_one_line(folder: Path) -> None:
 
 async def test_a_damaged_blob_is_healed_by_a_push(folder: Path) -> None:
     """Content of the wrong size under a digest is replaced by what was verified."""
-    with contextlib.closing(FilesystemStore(folder)) as store:
+    async with contextlib.aclosing(FilesystemStore(folder)) as store:
         await store.blobs.put(ONE, b"one")
         blob = await store.blobs.open(ONE)
         assert blob
@@ -93,7 +91,7 @@ async def test_a_damaged_blob_is_healed_by_a_push(folder: Path) -> None:
 
 async def test_a_folder_removed_meanwhile_is_made_again(folder: Path) -> None:
     """Deleting a tag and pushing it again at once leaves the push."""
-    with contextlib.closing(FilesystemStore(folder)) as store:
+    async with contextlib.aclosing(FilesystemStore(folder)) as store:
         tags = store.pushed(NAME).tags
         for _ in range(3):
             await tags.set(Tag("v1"), ONE)

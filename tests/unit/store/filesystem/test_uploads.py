@@ -5,19 +5,19 @@ import asyncio
 import contextlib
 import time
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from buildset_registry.errors import BlobUploadInvalid, BlobUploadUnknown, DigestInvalid
+from buildset_registry.errors import BlobUploadUnknown, DigestInvalid
 from buildset_registry.http.asgi import ClientLeft
 from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.names import RepositoryName, UploadId
-from buildset_registry.store.filesystem import uploads
+from buildset_registry.store.filesystem.disk import Disk
 from buildset_registry.store.filesystem.store import FilesystemStore
+from buildset_registry.store.filesystem.uploads import FileUploads
 
-from tests.unit.store.arriving import broken, pieces
+from tests.unit.store.blobs import broken, pieces
 
 NAME = RepositoryName("org/app")
 ONE = Digest.of(b"one")
@@ -30,8 +30,8 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def store(folder: Path) -> Iterator[FilesystemStore]:
-    with contextlib.closing(FilesystemStore(folder)) as made:
+async def store(folder: Path) -> AsyncIterator[FilesystemStore]:
+    async with contextlib.aclosing(FilesystemStore(folder)) as made:
         yield made
 
 
@@ -45,14 +45,14 @@ async def test_a_small_blob_in_one_request_has_no_session_on_disk(
 ) -> None:
     """Neither while it comes nor later; what has another digest is refused, and ends it."""
     upload = await store.uploads.create(NAME)
-    await upload.append(pieces(b"on", b"e"), last=True)
-    assert not sessions(folder)
     digest = Digest.of(b"one", algorithm)
+    await upload.append(pieces(b"on", b"e"), last=digest)
+    assert not sessions(folder)
     await upload.commit(digest)
     assert not sessions(folder)
     assert await store.blobs.read(digest) == b"one"
     refused = await store.uploads.create(NAME)
-    await refused.append(pieces(b"two"), last=True)
+    await refused.append(pieces(b"two"), last=digest)
     with pytest.raises(DigestInvalid):
         await refused.commit(digest)
     for ended in (upload, refused):
@@ -65,7 +65,7 @@ async def test_a_large_blob_in_one_request_does_not_stay_in_memory(
 ) -> None:
     """From the piece on with which it is large."""
     upload = await store.uploads.create(NAME)
-    await upload.append(pieces(LARGE[:60_000], LARGE[60_000:]), last=True)
+    await upload.append(pieces(LARGE[:60_000], LARGE[60_000:]), last=Digest.of(LARGE))
     (session,) = sessions(folder)
     assert (session / "data").read_bytes() == LARGE
     await upload.commit(Digest.of(LARGE))
@@ -73,20 +73,20 @@ async def test_a_large_blob_in_one_request_does_not_stay_in_memory(
     assert await store.blobs.size(Digest.of(LARGE)) == len(LARGE)
 
 
-@pytest.mark.parametrize("last", [True, False])
+@pytest.mark.parametrize("last", [ONE, None], ids=["the last request", "more may follow"])
 async def test_what_arrived_before_a_client_left_outlives_the_process(
-    folder: Path, last: bool
+    folder: Path, last: Digest | None
 ) -> None:
     """The client asks how much that is, and goes on."""
-    with contextlib.closing(FilesystemStore(folder)) as store:
+    async with contextlib.aclosing(FilesystemStore(folder)) as store:
         upload = await store.uploads.create(NAME)
         with pytest.raises(ClientLeft):
             await upload.append(broken(ClientLeft(), b"on"), last=last)
         assert (await store.uploads.resume(NAME, upload.id)).size == 2
-    with contextlib.closing(FilesystemStore(folder)) as store:
+    async with contextlib.aclosing(FilesystemStore(folder)) as store:
         again = await store.uploads.resume(NAME, upload.id)
         assert again.size == 2
-        await again.append(pieces(b"e"), last=True)
+        await again.append(pieces(b"e"), last=ONE)
         await again.commit(ONE)
         assert await store.blobs.read(ONE) == b"one"
 
@@ -100,7 +100,7 @@ async def test_what_arrived_before_the_disk_failed_can_be_asked_for(
         raise OSError("no space")
 
     upload = await store.uploads.create(NAME)
-    await upload.append(pieces(b"one"), last=True)
+    await upload.append(pieces(b"one"), last=ONE)
     with monkeypatch.context() as patch:
         patch.setattr("buildset_registry.store.filesystem.disk.Disk.write", full)
         with pytest.raises(OSError, match="no space"):
@@ -115,10 +115,10 @@ async def test_what_arrived_before_the_disk_failed_can_be_asked_for(
 
 async def test_an_empty_session_outlives_the_process(folder: Path) -> None:
     """Though nothing of it is on disk; one that ended after the restart has ended."""
-    with contextlib.closing(FilesystemStore(folder)) as store:
+    async with contextlib.aclosing(FilesystemStore(folder)) as store:
         begun = [await store.uploads.create(NAME) for _ in range(2)]
         await asyncio.sleep(0.01)
-    with contextlib.closing(FilesystemStore(folder)) as store:
+    async with contextlib.aclosing(FilesystemStore(folder)) as store:
         one, two = [await store.uploads.resume(NAME, upload.id) for upload in begun]
         await one.append(pieces(b"one"))
         await one.commit(ONE)
@@ -130,13 +130,13 @@ async def test_an_empty_session_outlives_the_process(folder: Path) -> None:
 
 async def test_a_session_that_a_crash_left_half_made_is_made_again(folder: Path) -> None:
     """Its folder was there, and not yet the file for what arrives."""
-    with contextlib.closing(FilesystemStore(folder)) as store:
+    async with contextlib.aclosing(FilesystemStore(folder)) as store:
         upload = await store.uploads.create(NAME)
         upload.save()
         (session,) = sessions(folder)
         (session / "data").unlink()
         await asyncio.sleep(0.01)
-    with contextlib.closing(FilesystemStore(folder)) as store:
+    async with contextlib.aclosing(FilesystemStore(folder)) as store:
         again = await store.uploads.resume(NAME, upload.id)
         await again.append(pieces(b"one"))
         assert (session / "data").read_bytes() == b"one"
@@ -156,7 +156,7 @@ async def test_who_asks_while_a_blob_comes_can_rely_on_the_answer(
         assert (sessions(folder)[0] / "data").read_bytes() == b"on"
         yield b"e"
 
-    await upload.append(asked(), last=True)
+    await upload.append(asked(), last=ONE)
     await upload.commit(ONE)
     assert await store.blobs.read(ONE) == b"one"
     assert not sessions(folder)
@@ -185,50 +185,36 @@ async def test_what_no_process_began_is_no_session(
 
 
 async def test_sessions_without_content_do_not_fill_the_memory(
-    store: FilesystemStore, folder: Path, monkeypatch: pytest.MonkeyPatch
+    folder: Path,
 ) -> None:
     """Those begun longest ago go to the disk, and are found there."""
-    monkeypatch.setattr(uploads, "_REMEMBERED", 2)
-    begun = [await store.uploads.create(NAME) for _ in range(3)]
-    ended = await store.uploads.create(NAME)
+    disk = Disk(folder)
+    uploads = FileUploads(folder, disk, kept_sessions=2)
+    begun = [await uploads.create(NAME) for _ in range(3)]
+    ended = await uploads.create(NAME)
     await ended.cancel()
-    await store.uploads.create(NAME)
-    await store.uploads.create(NAME)
+    await uploads.create(NAME)
+    await uploads.create(NAME)
     assert {path.name for path in sessions(folder)} == {str(upload.id) for upload in begun}
     (session,) = (path for path in sessions(folder) if path.name == begun[0].id)
     assert (session / "startedat").read_text() == time.strftime(
         "%Y-%m-%dT%H:%M:%SZ", time.gmtime(begun[0].begun)
     )
-    found = await store.uploads.resume(NAME, begun[0].id)
-    await found.append(pieces(b"one"), last=True)
+    found = await uploads.resume(NAME, begun[0].id)
+    await found.append(pieces(b"one"), last=ONE)
     await found.commit(ONE)
-    assert len(await store.uploads.all()) == 4
+    assert len(await uploads.all()) == 4
+    disk.close()
 
 
 async def test_an_upload_outlives_the_process(folder: Path) -> None:
     """After a restart it goes on from the size on disk, with the right digest."""
-    with contextlib.closing(FilesystemStore(folder)) as store:
+    async with contextlib.aclosing(FilesystemStore(folder)) as store:
         upload = await store.uploads.create(NAME)
         await upload.append(pieces(b"on"))
-    with contextlib.closing(FilesystemStore(folder)) as store:
+    async with contextlib.aclosing(FilesystemStore(folder)) as store:
         again = await store.uploads.resume(NAME, upload.id)
         assert again.size == 2
         await again.append(pieces(b"e"))
         await again.commit(ONE)
-        assert await store.blobs.read(ONE) == b"one"
-
-
-async def test_two_requests_cannot_write_one_upload(folder: Path) -> None:
-    """The second is refused, and the first is not disturbed."""
-    with contextlib.closing(FilesystemStore(folder)) as store:
-        upload = await store.uploads.create(NAME)
-
-        async def slow() -> AsyncIterator[Any]:
-            yield b"on"
-            with pytest.raises(BlobUploadInvalid, match="another request"):
-                await upload.append(pieces(b"x"))
-            yield b"e"
-
-        await upload.append(slow())
-        await upload.commit(ONE)
         assert await store.blobs.read(ONE) == b"one"

@@ -50,14 +50,14 @@ def after_a_cut(storage: Path, into: Path, kept: Path | None = None) -> Filesyst
 
 async def test_all_that_was_acknowledged_is_there_after_a_cut(tmp_path: Path) -> None:
     """Blobs, manifests, links and tags come back from the log alone."""
-    with contextlib.closing(FilesystemStore(tmp_path / "a")) as store:
+    async with contextlib.aclosing(FilesystemStore(tmp_path / "a")) as store:
         first = await push(store, SMALL)
         manifest = Digest.of(b"{}")
         await store.blobs.put(manifest, b"{}")
         await store.pushed(APP).manifests.add(manifest)
         await store.pushed(APP).tags.set(V1, first)
         await store.pushed(APP).tags.set(V1, manifest)
-        with contextlib.closing(after_a_cut(tmp_path / "a", tmp_path / "b")) as found:
+        async with contextlib.aclosing(after_a_cut(tmp_path / "a", tmp_path / "b")) as found:
             assert await found.blobs.read(first) == SMALL
             assert await found.blobs.read(manifest) == b"{}"
             assert await found.pushed(APP).layers.has(first)
@@ -71,10 +71,10 @@ async def test_all_that_was_acknowledged_is_there_after_a_cut(tmp_path: Path) ->
 
 async def test_what_was_removed_stays_so_after_a_cut(tmp_path: Path) -> None:
     """A link that was removed, and one that came again later; a tag of older times."""
-    with contextlib.closing(FilesystemStore(tmp_path / "a")) as store:
+    async with contextlib.aclosing(FilesystemStore(tmp_path / "a")) as store:
         await store.pushed(APP).tags.set(V1, Digest.of(SMALL))
     shutil.copytree(tmp_path / "a", tmp_path / "before")
-    with contextlib.closing(FilesystemStore(tmp_path / "a")) as store:
+    async with contextlib.aclosing(FilesystemStore(tmp_path / "a")) as store:
         gone, again = await push(store, SMALL), await push(store, b"other")
         layers = store.pushed(APP).layers
         assert await layers.remove(gone)
@@ -82,7 +82,7 @@ async def test_what_was_removed_stays_so_after_a_cut(tmp_path: Path) -> None:
         await layers.add(again)
         assert await store.pushed(APP).tags.remove(V1)
         left = after_a_cut(tmp_path / "a", tmp_path / "b", tmp_path / "before")
-        with contextlib.closing(left) as found:
+        async with contextlib.aclosing(left) as found:
             assert not await found.pushed(APP).layers.has(gone)
             assert await found.pushed(APP).layers.has(again)
             assert await found.pushed(APP).tags.get(V1) is None
@@ -90,20 +90,20 @@ async def test_what_was_removed_stays_so_after_a_cut(tmp_path: Path) -> None:
 
 async def test_a_large_blob_that_came_again_is_not_removed_after_a_cut(tmp_path: Path) -> None:
     """The collector's removal stands in the log, and the blob does not: it was synced itself."""
-    with contextlib.closing(FilesystemStore(tmp_path / "a")) as store:
+    async with contextlib.aclosing(FilesystemStore(tmp_path / "a")) as store:
         digest = await push(store, LARGE)
         assert await store.blobs.sweep(digest, float("inf"), float("inf"))
         assert await store.blobs.size(digest) is None
         await push(store, LARGE)
         kept = tmp_path / "kept"
         shutil.copytree(tmp_path / "a", kept, ignore=shutil.ignore_patterns("lock"))
-        with contextlib.closing(after_a_cut(tmp_path / "a", tmp_path / "b", kept)) as found:
+        async with contextlib.aclosing(after_a_cut(tmp_path / "a", tmp_path / "b", kept)) as found:
             assert await found.blobs.size(digest) == len(LARGE)
 
 
 async def test_a_frame_that_is_not_whole_ends_the_log(tmp_path: Path) -> None:
     """What came before it counts."""
-    with contextlib.closing(FilesystemStore(tmp_path / "a")) as store:
+    async with contextlib.aclosing(FilesystemStore(tmp_path / "a")) as store:
         await store.pushed(APP).layers.add(Digest.of(SMALL))
         (log,) = (tmp_path / "a" / "log").iterdir()
         whole = len(log.read_bytes().rstrip(b"\0"))
@@ -111,7 +111,7 @@ async def test_a_frame_that_is_not_whole_ends_the_log(tmp_path: Path) -> None:
         torn = bytearray(log.read_bytes())
         torn[whole + 20] ^= 1
         log.write_bytes(torn)
-        with contextlib.closing(after_a_cut(tmp_path / "a", tmp_path / "b")) as found:
+        async with contextlib.aclosing(after_a_cut(tmp_path / "a", tmp_path / "b")) as found:
             assert await found.pushed(APP).layers.has(Digest.of(SMALL))
             assert not await found.pushed(APP).layers.has(Digest.of(LARGE))
 
@@ -141,11 +141,10 @@ async def test_those_who_wait_share_a_sync(
     assert order[0] >= "1"
 
 
-async def test_an_old_log_goes_when_all_is_synced(
-    log: WriteAheadLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_an_old_log_goes_when_all_is_synced(tmp_path: Path) -> None:
     """Past a size the next one begins; so much of a log is ever read again."""
-    monkeypatch.setattr(wal, "_LARGE", 100)
+    (tmp_path / "log").mkdir()
+    log = WriteAheadLog(tmp_path, tmp_path / "log", durable=True, large=100)
     for one in range(20):
         await log.change(Kind.WRITTEN, f"{tmp_path}/{one}", lambda: None, b"x" * 50)
     names = [int(path.name) for path in (tmp_path / "log").iterdir()]

@@ -163,6 +163,10 @@ class ConfigError(Exception):
     """Refuse to start: one line, what is wrong and what to do."""
 
 
+class StoreInUse(ConfigError):
+    """Refuse a storage that another process has for itself."""
+
+
 class Failure(Exception):
     """A reason in plain words, without the upstream's name; whoever knows that adds it."""
 

@@ -14,7 +14,7 @@ from buildset_registry.errors import RegistryError
 from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.manifest import Manifest, stored_media_type
 from buildset_registry.oci.names import Reference, RepositoryName, Tag, referrers_tag
-from buildset_registry.store.base import BlobFile, RepositoryIndex, Store
+from buildset_registry.store.base import RepositoryIndex, Store, StoredBlob
 
 #: Media types that are remembered; past this many, all are forgotten.
 _REMEMBERED = 4096
@@ -65,7 +65,7 @@ class Lookup:
     ) -> StoredManifest | None:
         return await self._manifest(self._store.cached(name.canonical), reference)
 
-    async def blob(self, name: RepositoryName, digest: Digest) -> BlobFile | None:
+    async def blob(self, name: RepositoryName, digest: Digest) -> StoredBlob | None:
         """Return a blob that is linked in the repository; manifests are blobs, too."""
         return await self.pushed_blob(name, digest) or await self.cached_blob(name, digest)
 
@@ -81,14 +81,14 @@ class Lookup:
                     return alias.size
         return None
 
-    async def pushed_blob(self, name: RepositoryName, digest: Digest) -> BlobFile | None:
+    async def pushed_blob(self, name: RepositoryName, digest: Digest) -> StoredBlob | None:
         for index in self.pushed(name):
             found = await self._blob(index, digest)
             if found is not None:
                 return found
         return None
 
-    async def cached_blob(self, name: RepositoryName, digest: Digest) -> BlobFile | None:
+    async def cached_blob(self, name: RepositoryName, digest: Digest) -> StoredBlob | None:
         return await self._blob(self._store.cached(name.canonical), digest)
 
     async def is_layer_of_cached(self, name: RepositoryName, digest: Digest) -> bool:
@@ -154,12 +154,12 @@ class Lookup:
         except RegistryError:
             return None
 
-    async def _blob(self, index: RepositoryIndex, digest: Digest) -> BlobFile | None:
+    async def _blob(self, index: RepositoryIndex, digest: Digest) -> StoredBlob | None:
         if await is_linked(index, digest):
             return await self._store.blobs.open(digest) or await self._alias(index, digest)
         return None
 
-    async def _alias(self, index: RepositoryIndex, digest: Digest) -> BlobFile | None:
+    async def _alias(self, index: RepositoryIndex, digest: Digest) -> StoredBlob | None:
         """Return content that is stored under another digest than it was pushed by."""
         target = await index.layers.target(digest)
         return None if target is None or target == digest else await self._store.blobs.open(target)

@@ -24,7 +24,7 @@ from buildset_registry.oci.manifest import Manifest
 from buildset_registry.oci.names import Reference, RepositoryName, Tag, UploadId
 from buildset_registry.pullthrough import PullThrough
 from buildset_registry.pullthrough.download import BlobStream
-from buildset_registry.store.base import BlobFile, RepositoryIndex, Store, Upload
+from buildset_registry.store.base import RepositoryIndex, Store, StoredBlob, Upload
 
 #: Raise unless a reference may change that points there now.
 Admit = Callable[[Digest | None], None]
@@ -79,7 +79,7 @@ class Registry:
             raise ManifestUnknown(f"{name} has no manifest {reference}")
         return found
 
-    async def blob(self, name: RepositoryName, digest: Digest) -> BlobFile | BlobStream:
+    async def blob(self, name: RepositoryName, digest: Digest) -> StoredBlob | BlobStream:
         if self._pull_through is not None and self._pull_through.serves(name):
             return await self._pull_through.blob(name, digest)
         found = await self._lookup.blob(name, digest)

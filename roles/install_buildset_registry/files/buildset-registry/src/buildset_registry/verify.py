@@ -9,19 +9,21 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from buildset_registry.errors import RegistryError
 from buildset_registry.lookup import is_linked
-from buildset_registry.oci.digest import Digest
+from buildset_registry.oci.digest import Digest, Hasher, hasher
 from buildset_registry.oci.manifest import Manifest
 from buildset_registry.oci.names import RepositoryName
-from buildset_registry.store.base import BlobState, RepositoryIndex, Store
-from buildset_registry.store.filesystem.files import hash_file
+from buildset_registry.store.base import BlobState, RepositoryIndex, Store, StoredBlob
 
-#: Files that are hashed at once; hashing releases the GIL.
+#: Blobs that are hashed at once; hashing releases the GIL.
 _HASHING = 2
+#: Bytes that a thread hashes before it is given more.
+_BATCH = 4 * 1024 * 1024
 #: After so many steps other tasks have their turn.
 _STEPS = 20
 #: Seconds until what looks broken is looked at again.
@@ -118,14 +120,37 @@ async def _damage(store: Store, digest: Digest) -> str | None:
     if blob is None:
         return None
     try:
-        actual = (await asyncio.to_thread(hash_file, blob.path, digest.algorithm)).hexdigest()
+        actual = await _hash(blob, digest.algorithm)
     except FileNotFoundError:
         return None
+    except EOFError:
+        return f"it ends before its {blob.size} bytes; push it again"
     except OSError as error:
         return f"it cannot be read: {error.strerror}"
     if actual == digest.hex:
         return None
     return f"its content is {digest.algorithm}:{actual}, {blob.size} bytes; push it again"
+
+
+async def _hash(blob: StoredBlob, algorithm: str) -> str:
+    """Return the digest of a blob's content, in hexadecimal."""
+    state = hasher(algorithm)
+    batch: list[bytes] = []
+    size = 0
+    async with aclosing(blob.chunks(0, blob.size)) as pieces:
+        async for piece in pieces:
+            batch.append(piece)
+            size += len(piece)
+            if size >= _BATCH:
+                await asyncio.to_thread(_update, state, batch)
+                batch, size = [], 0
+    await asyncio.to_thread(_update, state, batch)
+    return state.hexdigest()
+
+
+def _update(state: Hasher, pieces: list[bytes]) -> None:
+    for piece in pieces:
+        state.update(piece)
 
 
 class _Look:

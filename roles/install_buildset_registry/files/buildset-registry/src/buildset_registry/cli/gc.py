@@ -31,11 +31,11 @@ def run(arguments: argparse.Namespace) -> int:
     from buildset_registry.server.build import collection_rules
     from buildset_registry.server.control_socket import collect_in
 
-    config, storage = config_of(arguments)
+    config = config_of(arguments)
     with Bar(sys.stderr) as progress:
         report = asyncio.run(
             collect_in(
-                storage, collection_rules(config.gc), progress.show, dry_run=arguments.dry_run
+                config, collection_rules(config.gc), progress.show, dry_run=arguments.dry_run
             )
         )
     if arguments.json:

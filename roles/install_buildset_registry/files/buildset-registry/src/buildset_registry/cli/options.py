@@ -49,10 +49,11 @@ def add_place(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def config_of(arguments: argparse.Namespace) -> tuple[Config, Path]:
-    """Return the configuration that ``add_place`` names, and the storage folder in it."""
+def config_of(arguments: argparse.Namespace) -> Config:
+    """Return the configuration that ``add_place`` names, of a store that commands find."""
     from buildset_registry.config import load
     from buildset_registry.instance.paths import InstancePaths
+    from buildset_registry.store import store_kind
 
     file = arguments.config or InstancePaths(arguments.root).config
     if not arguments.config and not file.exists():
@@ -61,11 +62,9 @@ def config_of(arguments: argparse.Namespace) -> tuple[Config, Path]:
             "or its configuration by --config"
         )
     config = load(file)
-    if not isinstance(config.storage, Path):
+    if not store_kind(config).lasting:
         raise ConfigError(f"{file}: the registry keeps everything in memory: there is no folder")
-    if not config.storage.is_dir():
-        raise ConfigError(f"there is no {config.storage}; the registry has stored nothing yet")
-    return config, config.storage
+    return config
 
 
 def path(text: str) -> Path:

@@ -5,14 +5,15 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
 import sys
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
 from buildset_registry.cli.options import add_command, add_json, add_place, config_of, say, say_json
 from buildset_registry.cli.output import Bar, amount, number
 
 if TYPE_CHECKING:
+    from buildset_registry.config import Config
     from buildset_registry.verify import Findings
 
 
@@ -27,19 +28,22 @@ def add(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Look at everything; the exit code is 1 where something is broken."""
-    from buildset_registry.store.filesystem.disk import ReadingDisk
-    from buildset_registry.store.filesystem.store import FilesystemStore
-    from buildset_registry.verify import verify
-
-    config, storage = config_of(arguments)
-    store = FilesystemStore(storage, disk=ReadingDisk(storage))
-    with Bar(sys.stderr) as progress, contextlib.closing(store):
-        findings = asyncio.run(verify(store, progress.show, sparse=config.sparse_images))
+    config = config_of(arguments)
+    with Bar(sys.stderr) as progress:
+        findings = asyncio.run(_verify(config, progress))
     if arguments.json:
         say_json(findings.to_json())
     else:
         say("\n".join(_lines(findings)))
     return 1 if findings.problems else 0
+
+
+async def _verify(config: Config, progress: Bar) -> Findings:
+    from buildset_registry.store import Purpose, open_store
+    from buildset_registry.verify import verify
+
+    async with aclosing(await open_store(config, Purpose.READ)) as store:
+        return await verify(store, progress.show, sparse=config.sparse_images)
 
 
 def _lines(findings: Findings) -> list[str]:

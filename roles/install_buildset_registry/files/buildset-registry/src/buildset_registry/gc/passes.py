@@ -139,14 +139,14 @@ async def _mark(run: Run, index: RepositoryIndex, digest: Digest) -> None:
 
 
 async def _sweep(run: Run, state: BlobState) -> bool:
-    wanted_before = run.began - run.rules.grace
+    promised_before = run.began - run.rules.grace
     changed_before = run.began - run.rules.settling
     if (
         key(state.digest) in run.marked
-        or state.wanted >= wanted_before
+        or state.promised >= promised_before
         or state.changed >= changed_before
     ):
         return False
     if run.report.dry_run:
         return True
-    return await run.store.blobs.sweep(state.digest, wanted_before, changed_before)
+    return await run.store.blobs.sweep(state.digest, promised_before, changed_before)

@@ -97,7 +97,7 @@ class App:
         headers = dict(response.headers)
         base = request.outside.origin if self._context.absolute_urls else ""
         base += request.outside.prefix
-        if "Location" in headers:
+        if headers.get("Location", "").startswith("/"):  # else it is another server's
             headers["Location"] = base + headers["Location"]
         if "Link" in headers:
             headers["Link"] = headers["Link"].replace("<", f"<{base}", 1)

@@ -11,17 +11,17 @@ from buildset_registry.http.conditional import (
     range_applies,
 )
 from buildset_registry.http.context import Context
-from buildset_registry.http.ranges import Read, byteranges, content_range, parse_ranges
+from buildset_registry.http.ranges import byteranges, content_range, parse_ranges
 from buildset_registry.http.request import Request
-from buildset_registry.http.response import File, Response, Stream, file_pieces
+from buildset_registry.http.response import File, Response, Stream
 from buildset_registry.oci.descriptor import OCTETS
 from buildset_registry.oci.digest import Digest
 from buildset_registry.pullthrough.download import BlobStream
-from buildset_registry.store.base import BlobFile
+from buildset_registry.store.base import BlobFile, BlobRedirect, StoredBlob
 
 
 async def get(request: Request, context: Context) -> Response:
-    """Send a blob, a range of it, or several ranges."""
+    """Send a blob, a range of it, or several ranges; or tell where it is to be fetched."""
     digest = Digest.parse(request.path["digest"])
     headers = _headers(digest)
     if conditional(request.headers):
@@ -30,12 +30,14 @@ async def get(request: Request, context: Context) -> Response:
         if not_modified(request.headers, digest):
             return Response(304, headers)
     blob = await context.registry.blob(request.name, digest)
+    if isinstance(blob, BlobRedirect):
+        return Response(307, {"Location": blob.url, "Docker-Content-Digest": str(digest)})
     applies = range_applies(request.headers, digest)
     spans = parse_ranges(request.headers.get("range") if applies else None, blob.size)
     if not spans:
         return Response(200, headers, _body(blob, 0, blob.size))
     if len(spans) > 1:
-        headers["Content-Type"], body = byteranges(spans, blob.size, OCTETS, _reader(blob))
+        headers["Content-Type"], body = byteranges(spans, blob.size, OCTETS, blob.chunks)
         return Response(206, headers, body)
     headers["Content-Range"] = content_range(*spans[0], blob.size)
     return Response(206, headers, _body(blob, *spans[0]))
@@ -63,16 +65,10 @@ async def delete(request: Request, context: Context) -> Response:
     return Response(202)
 
 
-def _body(blob: BlobFile | BlobStream, start: int, end: int) -> File | Stream:
-    if isinstance(blob, BlobFile):
-        return File(blob.path, start, end, whole=end - start == blob.size)
+def _body(blob: StoredBlob | BlobStream, start: int, end: int) -> File | Stream:
+    if isinstance(blob, BlobFile) and 0 < blob.size == end - start:
+        return File(blob.path, blob.size)
     return Stream(end - start, blob.chunks(start, end))
-
-
-def _reader(blob: BlobFile | BlobStream) -> Read:
-    if isinstance(blob, BlobFile):
-        return lambda start, end: file_pieces(File(blob.path, start, end, whole=False))
-    return blob.chunks
 
 
 def _headers(digest: Digest) -> dict[str, str]:

@@ -31,6 +31,8 @@ class _Kind:
     status: int
 
 
+#: A blob that is to be fetched elsewhere was pulled, too.
+_REDIRECTED = 307
 _KINDS = {
     "end-2": _Kind("pull", "blobs", 200),
     "end-3": _Kind("pull", "manifests", 200),
@@ -52,7 +54,9 @@ class Events:
     async def add(self, request: Request, response: Response) -> None:
         """Tell of a request that was answered, if there is something to tell."""
         kind = _KINDS.get(request.route)
-        if kind is None or response.status != kind.status or request.method == "HEAD":
+        if kind is None or request.method == "HEAD":
+            return
+        if response.status not in (kind.status, _REDIRECTED):
             return
         event = await self._event(kind, request, response)
         for recipient in self._recipients:
@@ -79,7 +83,7 @@ class Events:
     async def _size(
         self, kind: _Kind, request: Request, response: Response, digest: str
     ) -> int | None:
-        if kind.action == "pull":
+        if kind.action == "pull" and response.status != _REDIRECTED:
             return response.body.size
         if kind.action == "delete":
             return None

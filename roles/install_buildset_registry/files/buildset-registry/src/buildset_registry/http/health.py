@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import asyncio
-
 from buildset_registry.http.context import Context
 from buildset_registry.http.request import Request
 from buildset_registry.http.response import Response, json_response
@@ -29,6 +27,6 @@ def liveness() -> Response:
 
 async def readiness(storage: StorageSpace) -> Response:
     """Return 200, or 503 with the reason; it names no path, since everybody may ask."""
-    problem = await asyncio.to_thread(storage.problem)
+    problem = await storage.problem()
     status = {"status": problem or "ok"}
     return json_response(status, 503 if problem else 200, headers=_NO_STORE)

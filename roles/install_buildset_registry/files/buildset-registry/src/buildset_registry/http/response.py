@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field
@@ -15,7 +14,6 @@ from pathlib import Path
 from buildset_registry.errors import RegistryError
 from buildset_registry.http.asgi import ClientLeft, Receive, Send
 
-_PIECE = 256 * 1024
 #: Headers that were sent a short while ago: most answers have the same.
 _REMEMBERED = 1024
 #: Characters past which a value is not worth remembering: a client has a say in some, by its Host.
@@ -37,16 +35,10 @@ class Bytes:
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """A file's bytes from ``start`` up to ``end``; the server sends a whole file itself."""
+    """A whole file of ``size`` bytes, which the server sends by itself."""
 
     path: Path
-    start: int
-    end: int
-    whole: bool
-
-    @property
-    def size(self) -> int:
-        return self.end - self.start
+    size: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,11 +102,10 @@ async def send_response(response: Response, receive: Receive, send: Send, *, hea
         content = b"" if head or not isinstance(body, Bytes) else body.content
         await send({"type": "http.response.body", "body": content})
         return len(content)
-    if isinstance(body, File) and body.whole and body.size:
+    if isinstance(body, File):
         await send({"type": "http.response.pathsend", "path": str(body.path)})
         return body.size
-    chunks = file_pieces(body) if isinstance(body, File) else body.chunks
-    return await _send_pieces(chunks, receive, send)
+    return await _send_pieces(body.chunks, receive, send)
 
 
 async def _send_pieces(chunks: AsyncGenerator[bytes], receive: Receive, send: Send) -> int:
@@ -142,18 +133,3 @@ async def _send_pieces(chunks: AsyncGenerator[bytes], receive: Receive, send: Se
 async def _until_client_leaves(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
-
-
-async def file_pieces(file: File) -> AsyncGenerator[bytes]:
-    """Yield a file's bytes; ``EOFError`` where there are fewer than were promised."""
-    descriptor = os.open(file.path, os.O_RDONLY)
-    try:
-        start = file.start
-        while start < file.end:
-            piece = os.pread(descriptor, min(_PIECE, file.end - start), start)
-            if not piece:
-                raise EOFError(f"{file.path} ended at {start} of {file.end} bytes")
-            start += len(piece)
-            yield piece
-    finally:
-        os.close(descriptor)

@@ -72,7 +72,7 @@ async def _finish(request: Request, context: Context, upload: Upload) -> Respons
         raise DigestInvalid("the digest of the upload is missing; give ?digest=")
     digest = Digest.parse(request.query["digest"])
     with context.transfers.one():
-        await upload.append(request.body(), last=True)
+        await upload.append(request.body(), last=digest)
     await context.registry.finish_upload(request.name, upload, digest)
     return _created(request, digest)
 

@@ -77,8 +77,7 @@ class MetricsListener:
     async def _measure(self) -> None:
         """Learn the size of the store, now and then."""
         if self._measuring is None and self._clock() >= self._size_until:
-            loop = asyncio.get_running_loop()
-            self._measuring = loop.run_in_executor(None, self._sources.storage.used)
+            self._measuring = asyncio.ensure_future(self._sources.storage.used())
             self._measuring.add_done_callback(self._measured)
         if self._measuring is not None:
             await asyncio.wait([self._measuring], timeout=_SIZE_WAIT)

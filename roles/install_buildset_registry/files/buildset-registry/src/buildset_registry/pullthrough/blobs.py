@@ -16,7 +16,7 @@ from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.names import RepositoryName
 from buildset_registry.pullthrough.download import BlobStream, Download
 from buildset_registry.pullthrough.singleflight import SingleFlight
-from buildset_registry.store.base import BlobFile, Store
+from buildset_registry.store.base import Store, StoredBlob
 from buildset_registry.upstream.client import UpstreamClient
 
 _log = logging.getLogger("buildset_registry.upstream")
@@ -43,7 +43,7 @@ class BlobCache:
         self._running = SingleFlight[tuple[str, Digest], None]()
         self._transfers: dict[tuple[str, Digest], _Transfer] = {}
 
-    async def get(self, name: RepositoryName, digest: Digest) -> BlobFile | BlobStream:
+    async def get(self, name: RepositoryName, digest: Digest) -> StoredBlob | BlobStream:
         """Return a stored blob, or a stream of one that is arriving."""
         pushed = await self._lookup.pushed_blob(name, digest)
         if pushed is not None:
@@ -73,7 +73,7 @@ class BlobCache:
         await self._sizes.close()
         await self._running.close()
 
-    async def _held_blob(self, name: RepositoryName, digest: Digest) -> BlobFile | None:
+    async def _held_blob(self, name: RepositoryName, digest: Digest) -> StoredBlob | None:
         """Return a blob that was pulled through, or that the store has and upstream here, too."""
         held = await self._lookup.cached_blob(name, digest)
         if held is None and await self._store.blobs.size(digest) is not None:
@@ -135,7 +135,7 @@ class BlobCache:
                 linked.add(name)
 
         try:
-            await transfer.download.run(self._store.blobs, link)
+            await transfer.download.run(self._store.uploads, link)
         finally:
             self._counters.downloads -= 1
             del self._transfers[key]

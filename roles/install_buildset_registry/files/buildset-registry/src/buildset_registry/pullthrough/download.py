@@ -21,7 +21,7 @@ from buildset_registry.errors import (
     storage_error,
 )
 from buildset_registry.oci.digest import Digest
-from buildset_registry.store.base import Blobs, Reader, Upload
+from buildset_registry.store.base import Reader, Upload, Uploads
 from buildset_registry.upstream.counters import UpstreamCounters
 
 #: Bytes that a client gets at once. Several pieces of each client are under way: 150 transfers at
@@ -72,14 +72,14 @@ class Download:
         known = self._begun.done() and self._begun.exception() is None
         return self._begun.result()[1] if known else None
 
-    async def run(self, blobs: Blobs, finish: Callable[[], Awaitable[None]]) -> None:
-        """Transfer into ``blobs`` and verify; then ``finish`` links the blob.
+    async def run(self, uploads: Uploads, finish: Callable[[], Awaitable[None]]) -> None:
+        """Transfer into ``uploads`` and verify; then ``finish`` links the blob.
 
         Errors reach the readers; nobody has to wait for the task.
         """
         error: RegistryError = self._failure("its transfer was stopped; try again")
         try:
-            upload = await blobs.ingest()
+            upload = await uploads.ingest(self._digest)
             # Open all the while: commit moves the file, and clients may come in that moment.
             with self.reading(upload):
                 await self._fill(upload)

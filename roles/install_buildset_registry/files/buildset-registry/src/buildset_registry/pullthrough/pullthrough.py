@@ -13,7 +13,7 @@ from buildset_registry.oci.names import Reference, RepositoryName
 from buildset_registry.pullthrough.blobs import BlobCache
 from buildset_registry.pullthrough.download import BlobStream
 from buildset_registry.pullthrough.manifests import ManifestCache
-from buildset_registry.store.base import BlobFile, Store
+from buildset_registry.store.base import Store, StoredBlob
 from buildset_registry.upstream.client import UpstreamClient
 
 
@@ -48,7 +48,7 @@ class PullThrough:
         """Return what upstream lists as referring to a manifest."""
         return await self._manifests.referrers(name, subject)
 
-    async def blob(self, name: RepositoryName, digest: Digest) -> BlobFile | BlobStream:
+    async def blob(self, name: RepositoryName, digest: Digest) -> StoredBlob | BlobStream:
         """Return a stored blob, or a stream of one that is arriving."""
         return await self._blobs.get(name, digest)
 

@@ -58,8 +58,8 @@ from buildset_registry.server.sockets import (
     open_listener,
     server_context,
 )
-from buildset_registry.store.filesystem.store import FilesystemStore
-from buildset_registry.store.memory import MemoryStore
+from buildset_registry.store import open_store
+from buildset_registry.store.base import Store
 from buildset_registry.upstream.client import UpstreamClient
 from buildset_registry.upstream.hosts import UpstreamRules
 
@@ -108,18 +108,18 @@ class Shared:
     """What the endpoints share."""
 
     guards: Guards
-    store: FilesystemStore | MemoryStore
+    store: Store
     pull_through: PullThrough
     access_log: AccessLog
     transfers: UploadLimit
     webhooks: list[Webhook]
 
 
-def share(config: Config, output: TextIO) -> Shared:
+async def share(config: Config, output: TextIO) -> Shared:
     """Make what all endpoints use."""
     guards = Guards(config)
     client = UpstreamClient(UpstreamRules(config.upstreams))
-    store = _open_store(config)
+    store = await open_store(config)
     ends = config.endpoints
     first = ends.push or ends.single or ends.pull
     source = Source(first.port if first else 0)
@@ -182,12 +182,6 @@ def _context(config: Config, shared: Shared, role: Role, elsewhere: str) -> Cont
         RequestLimits(config.read_only, config.limits.body_seconds),
         config.absolute_urls,
     )
-
-
-def _open_store(config: Config) -> FilesystemStore | MemoryStore:
-    if isinstance(config.storage, Path):
-        return FilesystemStore(config.storage, config.limits.free_bytes, durable=config.durable)
-    return MemoryStore()
 
 
 def _push_port(config: Config) -> int:

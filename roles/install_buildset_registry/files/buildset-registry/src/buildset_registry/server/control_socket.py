@@ -18,11 +18,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from buildset_registry.errors import ConfigError
+from buildset_registry.config import Config
+from buildset_registry.errors import ConfigError, StoreInUse
 from buildset_registry.gc import CollectionReport, CollectionRules, Collector, Progress, collect
 from buildset_registry.gc.report import Watcher
-from buildset_registry.store.filesystem import layout
-from buildset_registry.store.filesystem.store import FilesystemStore
+from buildset_registry.store import Purpose, open_store, store_kind
 
 #: A line may list every manifest that was removed.
 _LINE_BYTES = 256 * 1024 * 1024
@@ -40,9 +40,9 @@ class Control:
         self._asked: set[asyncio.Task[None]] = set()
         self._path: Path | None = None
 
-    async def listen(self, storage: Path) -> None:
+    async def listen(self, path: Path) -> None:
         """Listen; a socket that a killed server left is replaced."""
-        self._path = layout.control(storage)
+        self._path = path
         self._path.unlink(missing_ok=True)
         with _short(self._path) as address:
             self._server = await asyncio.start_unix_server(self._accept, address)
@@ -84,36 +84,37 @@ class Control:
 
 
 async def collect_in(
-    storage: Path, rules: CollectionRules, watch: Watcher, *, dry_run: bool
+    config: Config, rules: CollectionRules, watch: Watcher, *, dry_run: bool
 ) -> CollectionReport:
-    """Collect in a folder: by the server that has it, by its rules, or else here."""
+    """Collect in a store: by the server that has it, by its rules, or else here."""
     deadline = time.monotonic() + _PATIENCE
+    socket = store_kind(config).control_socket(config)
     while True:
-        report = await ask(storage, watch, dry_run=dry_run)
+        report = await ask(socket, watch, dry_run=dry_run) if socket else None
         if report is not None:
             return report
         try:
-            store = FilesystemStore(storage)
-        except ConfigError:
+            store = await open_store(config, Purpose.COLLECT)
+        except StoreInUse:
             # A server that starts or ends has the folder, and no socket.
             if time.monotonic() > deadline:
                 raise
             await asyncio.sleep(_PAUSE)
             continue
-        with contextlib.closing(store):
+        async with contextlib.aclosing(store):
             return await collect(store, rules, watch, dry_run=dry_run)
 
 
-async def ask(storage: Path, watch: Watcher, *, dry_run: bool) -> CollectionReport | None:
-    """Let the server that has the folder collect; None where no server has it."""
+async def ask(path: Path, watch: Watcher, *, dry_run: bool) -> CollectionReport | None:
+    """Let the server that listens there collect; None where none does."""
     try:
-        with _short(layout.control(storage)) as address:
+        with _short(path) as address:
             reader, writer = await asyncio.open_unix_connection(address, limit=_LINE_BYTES)
     except (FileNotFoundError, ConnectionRefusedError):
         return None
     except OSError as error:
         raise ConfigError(
-            f"cannot reach the registry that uses {storage}: {error.strerror}; "
+            f"cannot reach the registry that uses {path.parent}: {error.strerror}; "
             "be the user whose registry it is"
         ) from None
     try:

@@ -34,6 +34,7 @@ from buildset_registry.server.build import (
 from buildset_registry.server.control_socket import Control
 from buildset_registry.server.logs import configure, open_output
 from buildset_registry.server.sockets import check_free, checked_pair, every_address
+from buildset_registry.store import store_kind
 
 #: Connections that may wait to be accepted, and that may be served at once.
 _BACKLOG = 1024
@@ -63,7 +64,7 @@ async def _serve_until_signal(config: Config, output: TextIO) -> None:
 
 async def serve(config: Config, output: TextIO, stop: asyncio.Event) -> None:
     """Serve until ``stop`` is set; then running requests end first, for a while."""
-    shared = share(config, output)
+    shared = await share(config, output)
     interval = 0 if config.read_only else config.gc.interval
     collector = Collector(shared.store, collection_rules(config.gc), interval)
     control = Control(collector)
@@ -78,8 +79,9 @@ async def serve(config: Config, output: TextIO, stop: asyncio.Event) -> None:
         if proxy is not None:
             await proxy.listen(tls)
         _log.info("buildset-registry %s serves: %s", __version__, _told(ends, proxy))
-        if isinstance(config.storage, Path):
-            await control.listen(config.storage)
+        socket = store_kind(config).control_socket(config)
+        if socket is not None:
+            await control.listen(socket)
         await _until_stopped(servers, stop, config.limits.shutdown_seconds, proxy)
     finally:
         if proxy is not None:
@@ -91,7 +93,7 @@ async def serve(config: Config, output: TextIO, stop: asyncio.Event) -> None:
         shared.guards.close()
         shared.access_log.flush()
         private.cleanup()
-        shared.store.close()
+        await shared.store.aclose()
 
 
 def _told(ends: list[Listener], proxy: Proxying | None) -> str:

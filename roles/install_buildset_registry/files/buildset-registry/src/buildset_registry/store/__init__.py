@@ -1,2 +1,54 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where bytes and names live: the contract in ``base``, and one module for each kind of store."""
+"""Where bytes and names live: the contract in ``base``, and a module or package for each kind.
+
+A new kind is its package and a row of ``STORES``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from buildset_registry.config import Config
+from buildset_registry.store.base import Purpose, Store
+from buildset_registry.store.filesystem import control_socket, open_filesystem
+from buildset_registry.store.memory import open_memory
+
+__all__ = ["STORES", "Purpose", "StoreKind", "open_store", "store_kind"]
+
+
+def _no_socket(_config: Config) -> Path | None:
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class StoreKind:
+    """How a kind of store is opened, and what commands have to know of it."""
+
+    open: Callable[[Config, Purpose], Awaitable[Store]]
+    """Opens it, or raises ``ConfigError``; ``StoreInUse`` where another process has it."""
+
+    lasting: bool = True
+    """Whether what is stored outlives the server, so that commands find it."""
+
+    control_socket: Callable[[Config], Path | None] = _no_socket
+    """Returns the socket at which commands ask the server that alone may change the store; None
+    where they may change it themselves."""
+
+
+#: By the word that ``storage`` is; a path is a ``filesystem``.
+STORES: Mapping[str, StoreKind] = {
+    "filesystem": StoreKind(open_filesystem, control_socket=control_socket),
+    "memory": StoreKind(open_memory, lasting=False),
+}
+
+
+def store_kind(config: Config) -> StoreKind:
+    """Return the kind of store that is configured."""
+    return STORES["filesystem" if isinstance(config.storage, Path) else config.storage]
+
+
+async def open_store(config: Config, purpose: Purpose = Purpose.SERVE) -> Store:
+    """Open the store that is configured; ``aclose`` it at the end."""
+    return await store_kind(config).open(config, purpose)

@@ -8,18 +8,26 @@ that a push wins over upstream's content by a look-up order and eviction can nev
 
 Every method that changes something returns only when the change is durable (on disk, folder
 entries included). Nothing becomes visible before it is complete. Removing what is not there
-returns False and is no error.
+returns False and is no error. All times are seconds since the epoch.
+
+What requests need and what the collector needs are two halves: ``Blobs``, ``Links`` and ``Uploads``
+serve, ``CollectableBlobs``, ``ExpiringLinks`` and ``ExpiringUploads`` add what removes.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+import os
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 from typing import Protocol
 
 from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.names import RepositoryName, Tag, UploadId
+
+#: Bytes of a file that are read at once.
+_PIECE = 256 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,10 +37,48 @@ class BlobFile:
     path: Path
     size: int
 
+    async def chunks(self, start: int, end: int) -> AsyncGenerator[bytes]:
+        """Yield the bytes from ``start`` up to ``end``; ``EOFError`` where there are fewer."""
+        descriptor = os.open(self.path, os.O_RDONLY)
+        try:
+            while start < end:
+                piece = os.pread(descriptor, min(_PIECE, end - start), start)
+                if not piece:
+                    raise EOFError(f"{self.path} ended at {start} of {end} bytes")
+                start += len(piece)
+                yield piece
+        finally:
+            os.close(descriptor)
+
+
+@dataclass(frozen=True, slots=True)
+class BlobSource:
+    """A complete blob that has no file, and is read in pieces."""
+
+    size: int
+    chunks: Callable[[int, int], AsyncGenerator[bytes]]
+    """Yields the bytes from an offset up to another."""
+
+
+@dataclass(frozen=True, slots=True)
+class BlobRedirect:
+    """A complete blob that clients are to fetch elsewhere."""
+
+    url: str
+    """An absolute URL, good for a client that follows it soon."""
+
+    size: int
+    chunks: Callable[[int, int], AsyncGenerator[bytes]]
+    """Yields the bytes from an offset up to another, to whoever reads it here all the same."""
+
+
+#: A blob is a file, a stream, or a place to redirect to; each has a size and yields its chunks.
+StoredBlob = BlobFile | BlobSource | BlobRedirect
+
 
 @dataclass(frozen=True, slots=True)
 class TagTarget:
-    """What a tag points to, and when that was last known to be true (seconds since the epoch)."""
+    """What a tag points to, and when that was last known to be true."""
 
     digest: Digest
     checked: float
@@ -40,20 +86,20 @@ class TagTarget:
 
 @dataclass(frozen=True, slots=True)
 class BlobState:
-    """A blob, and what decides whether the collector may remove it; seconds since the epoch."""
+    """A blob, and what decides whether the collector may remove it."""
 
     digest: Digest
     size: int
-    wanted: float
+    promised: float
     """When a client that pushes was last told that it is here; 0 if only upstream gave it."""
 
     changed: float
-    """When it became visible or was last wanted."""
+    """When it became visible or was last promised."""
 
 
 @dataclass(frozen=True, slots=True)
 class LinkState:
-    """A link, and when it was made or last used (seconds since the epoch)."""
+    """A link, and when it was made or last used."""
 
     digest: Digest
     used: float
@@ -61,7 +107,7 @@ class LinkState:
 
 @dataclass(frozen=True, slots=True)
 class UploadState:
-    """An upload session, and when something last arrived (seconds since the epoch)."""
+    """An upload session, and when something last arrived."""
 
     name: RepositoryName
     id: UploadId
@@ -80,16 +126,21 @@ class Reader(Protocol):
 
 
 class Upload(Protocol):
-    """Content on its way in; hashed while it is written."""
+    """Content on its way in; hashed while it is written.
+
+    One request at a time uses it, else ``BlobUploadInvalid``; when it has been committed, cancelled
+    or refused, it takes nothing more: ``BlobUploadUnknown``.
+    """
 
     id: UploadId
     size: int
     """Bytes received so far."""
 
-    async def append(self, chunks: AsyncIterator[bytes], *, last: bool = False) -> None:
+    async def append(self, chunks: AsyncIterator[bytes], *, last: Digest | None = None) -> None:
         """Write all of ``chunks`` at the end; what arrived before an error stays.
 
-        ``last`` tells that ``commit`` follows: till then what is small need not be on disk.
+        ``last`` tells that ``commit`` of this digest follows: till then what is small need not be
+        durable, and what is large may go where the blob will be.
         """
 
     async def commit(self, digest: Digest) -> None:
@@ -103,13 +154,20 @@ class Upload(Protocol):
 
 
 class Uploads(Protocol):
-    """Upload sessions of repositories; they outlive a restart of the server."""
+    """Content on its way in; the sessions of repositories outlive a restart of the server."""
 
     async def create(self, name: RepositoryName) -> Upload:
         """Begin a session."""
 
     async def resume(self, name: RepositoryName, upload_id: UploadId) -> Upload:
         """Find a session by its identifier, or raise ``BlobUploadUnknown``."""
+
+    async def ingest(self, digest: Digest) -> Upload:
+        """Begin what belongs to no session and ends with the process: pull-through's."""
+
+
+class ExpiringUploads(Uploads, Protocol):
+    """Upload sessions, and what ends those that nobody continues."""
 
     async def all(self) -> list[UploadState]:
         """Return all sessions."""
@@ -124,8 +182,8 @@ class Blobs(Protocol):
     async def size(self, digest: Digest) -> int | None:
         """Return the size in bytes, or None where there is no such blob."""
 
-    async def open(self, digest: Digest) -> BlobFile | None:
-        """Tell where a blob is, or None where there is no such blob."""
+    async def open(self, digest: Digest) -> StoredBlob | None:
+        """Return what a blob can be had from, or None where there is no such blob."""
 
     async def read(self, digest: Digest) -> bytes | None:
         """Return a small blob (a manifest) whole."""
@@ -141,14 +199,15 @@ class Blobs(Protocol):
         again before it removes, cannot come in between.
         """
 
-    async def ingest(self) -> Upload:
-        """Start an upload that belongs to no session: pull-through's. It ends with the process."""
+
+class CollectableBlobs(Blobs, Protocol):
+    """Content by digest, and what removes it."""
 
     def walk(self) -> AsyncIterator[list[BlobState]]:
         """Yield all blobs, some at a time."""
 
-    async def sweep(self, digest: Digest, wanted_before: float, changed_before: float) -> bool:
-        """Remove a blob unless it was wanted or changed at or after these times."""
+    async def sweep(self, digest: Digest, promised_before: float, changed_before: float) -> bool:
+        """Remove a blob unless it was promised or changed at or after these times."""
 
 
 class Links(Protocol):
@@ -172,6 +231,10 @@ class Links(Protocol):
     async def remove(self, digest: Digest) -> bool:
         """Unlink a digest, and tell whether it was linked."""
 
+
+class ExpiringLinks(Links, Protocol):
+    """Links, and what removes those that nobody uses."""
+
     async def all(self) -> list[LinkState]:
         """Return all links, in no order."""
 
@@ -182,14 +245,14 @@ class Links(Protocol):
         """Remove a link to content that is not there any more."""
 
 
-class Manifests(Links, Protocol):
+class Manifests(ExpiringLinks, Protocol):
     """Links to manifests; a media type that the bytes do not tell is kept beside the link."""
 
     async def media_type(self, digest: Digest) -> str | None:
         """Return the media type that is kept, or None."""
 
     async def set_media_type(self, digest: Digest, media_type: str) -> None:
-        """Keep a media type."""
+        """Keep a media type; it goes with the link."""
 
 
 class Tags(Protocol):
@@ -225,7 +288,7 @@ class RepositoryIndex(Protocol):
     """One repository's links."""
 
     @property
-    def layers(self) -> Links:
+    def layers(self) -> ExpiringLinks:
         """Return the links to layers and configurations."""
 
     @property
@@ -244,16 +307,29 @@ class RepositoryIndex(Protocol):
         """Tell whether the repository is known: something is linked here."""
 
 
-class Store(Protocol):
+class StorageSpace(Protocol):
+    """What can be told of a storage from outside."""
+
+    async def problem(self) -> str | None:
+        """Return why nothing can be stored, in a few words, or None."""
+
+    def free(self) -> tuple[int, int] | None:
+        """Return the bytes that are free and the bytes in all, or None where there is no disk."""
+
+    async def used(self) -> int:
+        """Add up the bytes of all blobs; takes long."""
+
+
+class Contents(Protocol):
     """Everything that is kept."""
 
     @property
-    def blobs(self) -> Blobs:
+    def blobs(self) -> CollectableBlobs:
         """Return the content of all repositories."""
 
     @property
-    def uploads(self) -> Uploads:
-        """Return the upload sessions."""
+    def uploads(self) -> ExpiringUploads:
+        """Return what is on its way in."""
 
     def pushed(self, name: RepositoryName) -> RepositoryIndex:
         """Return the links of what was pushed."""
@@ -265,14 +341,25 @@ class Store(Protocol):
         """Return the names of all repositories in lexical order, as they are now."""
 
 
-class StorageSpace(Protocol):
-    """What can be told of a storage from outside."""
+class Store(Contents, Protocol):
+    """A store that was opened: everything that is kept, and where."""
 
-    def problem(self) -> str | None:
-        """Return why nothing can be stored, in a few words, or None."""
+    @property
+    def space(self) -> StorageSpace:
+        """Return what tells of the storage itself."""
 
-    def free(self) -> tuple[int, int] | None:
-        """Return the bytes that are free and the bytes in all, or None where there is no disk."""
+    async def aclose(self) -> None:
+        """Let another process have the storage."""
 
-    def used(self) -> int:
-        """Add up the bytes of all blobs; takes long."""
+
+class Purpose(Enum):
+    """What a store is opened for."""
+
+    SERVE = "serve"
+    """To serve and change; where there is nothing yet, it begins empty."""
+
+    COLLECT = "collect"
+    """To collect what a server left that is not there now."""
+
+    READ = "read"
+    """To look only, beside a server that changes it."""

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What was read of small files a short while ago: what is asked again costs no system call.
+"""Caches of what was read: small files, manifests, and lists of names; each has a bound.
 
-This process alone changes the storage, and tells of each change after it made it (``disk.py``). A
-value that was read meanwhile is given to who asked, and not kept.
+This process alone changes the storage, and tells of each change after it made it (``disk.py``,
+``store.py``), so what is asked again costs no system call.
 """
 
 from __future__ import annotations
@@ -17,16 +17,27 @@ from typing import Generic, TypeVar
 from buildset_registry.oci.digest import Digest
 
 Value = TypeVar("Value")
+Name = TypeVar("Name", bound=str)
 
 #: Files; past this many, all are forgotten. Some 400 bytes each.
-_MOST = 8192
+_CACHED_FILES = 8192
+#: Bytes of manifests in all, and of the largest that is kept.
+_CACHED_BYTES = 8 * 1024 * 1024
+_LARGEST = 256 * 1024
+#: Names in lists, at some 120 bytes each; the list used last is kept whatever its length.
+_CACHED_NAMES = 100_000
+#: What a list costs in itself, as names: an empty one takes room, too.
+_LIST_COST = 10
 
 
 class FileCache:
-    """Values by the names of the files that they were read from; for any thread."""
+    """Values by the names of the files that they were read from; for any thread.
 
-    def __init__(self, most: int = _MOST) -> None:
-        self._most = most
+    A value that was read while something changed is given to who asked, and not kept.
+    """
+
+    def __init__(self, limit: int = _CACHED_FILES) -> None:
+        self._limit = limit
         self._values: dict[str, object] = {}
         self._changes = 0
         self._lock = Lock()
@@ -40,7 +51,7 @@ class FileCache:
         value = read(name)
         with self._lock:
             if changes == self._changes:
-                if len(self._values) >= self._most:
+                if len(self._values) >= self._limit:
                     self._values.clear()
                 self._values[name] = value
         return value
@@ -58,62 +69,52 @@ class FileCache:
             self._values.clear()
 
 
-#: Bytes in all, and of one manifest that is worth keeping.
-_MOST = 8 * 1024 * 1024
-_LARGEST = 256 * 1024
+class ContentCache:
+    """Small blobs (manifests) by digest; past ``limit`` bytes, what was used longest ago goes."""
 
-
-class RecentManifests:
-    """A bounded memory; what was used last is kept."""
-
-    def __init__(self, most: int = _MOST) -> None:
-        self._most = most
-        self._held: OrderedDict[Digest, bytes] = OrderedDict()
+    def __init__(self, limit: int = _CACHED_BYTES) -> None:
+        self._limit = limit
+        self._contents: OrderedDict[Digest, bytes] = OrderedDict()
         self._size = 0
 
     def get(self, digest: Digest) -> bytes | None:
-        """Return the content, if it is remembered."""
-        found = self._held.get(digest)
-        if found is not None:
-            self._held.move_to_end(digest)
-        return found
+        """Return the content, if it is here."""
+        content = self._contents.get(digest)
+        if content is not None:
+            self._contents.move_to_end(digest)
+        return content
 
     def add(self, digest: Digest, content: bytes) -> None:
-        """Remember content, unless it is large, or damaged: a push may mend it on the disk."""
-        if len(content) > _LARGEST or digest in self._held:
+        """Keep content, unless it is large, or damaged: a push may mend it on the disk."""
+        if len(content) > _LARGEST or digest in self._contents:
             return
         if Digest.of(content, digest.algorithm) != digest:
             return
-        self._held[digest] = content
+        self._contents[digest] = content
         self._size += len(content)
-        while self._size > self._most:
-            self._size -= len(self._held.popitem(last=False)[1])
+        while self._size > self._limit:
+            self._size -= len(self._contents.popitem(last=False)[1])
 
-    def forget(self, digest: Digest) -> None:
+    def removed(self, digest: Digest) -> None:
         """Forget content that was removed."""
-        dropped = self._held.pop(digest, None)
-        if dropped is not None:
-            self._size -= len(dropped)
+        content = self._contents.pop(digest, None)
+        if content is not None:
+            self._size -= len(content)
 
 
-Name = TypeVar("Name", bound=str)
+class ListCache(Generic[Name]):
+    """Sorted lists of names by folder; for any thread.
 
-#: Names in memory, at some 120 bytes each; the list used last is kept whatever its length.
-_KEPT_NAMES = 100_000
-#: What a list costs in itself, as names: an empty one takes room, too.
-_LIST_COST = 10
+    A list that is read while names change is put right at its end, for those that changed.
+    """
 
-
-class NameLists(Generic[Name]):
-    """Lists by folder; for any thread."""
-
-    def __init__(self, kept_names: int = _KEPT_NAMES) -> None:
-        self._kept_names = kept_names
+    def __init__(self, limit: int = _CACHED_NAMES) -> None:
+        self._limit = limit
         self._lock = Lock()
         self._lists: OrderedDict[Path, list[Name]] = OrderedDict()
         self._scans: dict[Path, dict[Name, Callable[[], bool]]] = {}
 
-    def known(self, folder: Path) -> Sequence[Name] | None:
+    def get(self, folder: Path) -> Sequence[Name] | None:
         """Return a list that is in memory; a later change makes another, and leaves this one."""
         with self._lock:
             names = self._lists.get(folder)
@@ -152,7 +153,7 @@ class NameLists(Generic[Name]):
         self._lists[folder] = names
         self._lists.move_to_end(folder)
         total = sum(len(names) + _LIST_COST for names in self._lists.values())
-        while total > self._kept_names and len(self._lists) > 1:
+        while total > self._limit and len(self._lists) > 1:
             total -= len(self._lists.popitem(last=False)[1]) + _LIST_COST
 
 

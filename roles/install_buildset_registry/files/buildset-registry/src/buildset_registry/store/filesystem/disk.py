@@ -20,28 +20,30 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from buildset_registry.errors import ConfigError
+from buildset_registry.errors import ConfigError, StoreInUse
 from buildset_registry.store.filesystem import layout
 from buildset_registry.store.filesystem.caches import FileCache
-from buildset_registry.store.filesystem.files import write_whole
+from buildset_registry.store.filesystem.files import create, file_state, read_file
 from buildset_registry.store.filesystem.space import Space
 from buildset_registry.store.filesystem.wal import WriteAheadLog
 from buildset_registry.store.filesystem.wal_format import Kind, replay, sync
 
-#: Folders remembered as durable; past this many, all are forgotten and synced again when used.
-_REMEMBERED = 10_000
+#: Folders that are noted as synced; past this many, all are forgotten and synced again when used.
+_NOTED_FOLDERS = 10_000
+#: Attempts to publish a file into a folder that others remove.
+_ATTEMPTS = 5
 
 
 class Disk:
-    """One storage folder, used by this process alone; ``durable`` or not: see the setting."""
+    """One storage folder, used by this process alone; not ``durable``, it syncs nothing."""
 
     def __init__(self, storage: Path, floor: int | None = None, *, durable: bool = True) -> None:
         self.storage = storage
         self.durable = durable
         self._temporary = str(layout.temporary(storage))
         self._numbers = itertools.count(1)
-        self._durable: set[Path] = set()
-        self._known = FileCache()
+        self._synced: set[Path] = set()
+        self._cache = FileCache()
         self._removing = threading.Lock()
         self._lock = _prepare(storage)
         self.space = Space(storage, floor)
@@ -63,11 +65,11 @@ class Disk:
 
     def read(self, name: str) -> tuple[bytes, float] | None:
         """Return a small file's content and its mtime, or None where there is none."""
-        return self._known.get(name, read_file)
+        return self._cache.get(name, read_file)
 
     def state(self, name: str) -> tuple[int, float] | None:
         """Return a file's size in bytes and its mtime, or None where there is none."""
-        return self._known.get(name, file_state)
+        return self._cache.get(name, file_state)
 
     async def write(self, name: str, content: bytes) -> None:
         """Create or replace a small file, at once and whole."""
@@ -84,16 +86,16 @@ class Disk:
 
     async def publish(self, source: Path, target: Path) -> None:
         """Sync a finished file of any size and rename it to where it becomes visible."""
-        await asyncio.to_thread(self._before, source, target.parent)
-        for attempt in range(5):
+        await asyncio.to_thread(self._sync_and_make, source, target.parent)
+        for attempt in range(_ATTEMPTS):
             try:
                 make = partial(self._rename, str(source), str(target))
                 await self._log.change(Kind.KEPT, str(target), make)
                 break
             except FileNotFoundError:  # another request removed the folder in between
-                if attempt == 4:
+                if attempt == _ATTEMPTS - 1:
                     raise
-                self._durable.clear()
+                self._synced.clear()
                 await asyncio.to_thread(self._make, target.parent)
         await asyncio.to_thread(self._sync, target.parent)
 
@@ -104,7 +106,7 @@ class Disk:
                 os.utime(name)
             except FileNotFoundError:
                 return False
-            self._known.changed(name)
+            self._cache.changed(name)
             return True
 
     async def remove_if(self, folder: Path, unwanted: Callable[[], bool]) -> bool:
@@ -118,19 +120,19 @@ class Disk:
             with self._removing:
                 removed = unwanted() and _move(folder, doomed)
                 if removed:
-                    self._known.removed()
+                    self._cache.removed()
                 return removed
 
         removed = await self._log.change(Kind.REMOVED, str(folder), remove, decided_late=True)
         if removed:
-            await asyncio.to_thread(self._forget, folder, doomed)
+            await asyncio.to_thread(self._delete, folder, doomed)
         return removed
 
     async def remove_tree(self, folder: Path) -> bool:
         """Remove a folder and what is in it, at once for readers; False where there was none."""
         return await self.remove_if(folder, lambda: True)
 
-    def _before(self, source: Path, folder: Path) -> None:
+    def _sync_and_make(self, source: Path, folder: Path) -> None:
         self._sync(source)
         self._make(folder)
 
@@ -159,7 +161,7 @@ class Disk:
     def _rename(self, source: str, target: str) -> None:
         with self._removing:
             os.replace(source, target)  # noqa: PTH105  # a Path made of its answer costs more
-            self._known.changed(target)
+            self._cache.changed(target)
 
     def _write_again(self, path: str, content: bytes) -> None:
         self._write(f"{self.storage}/{path}", content)
@@ -169,16 +171,16 @@ class Disk:
         if _move(self.storage / path, doomed):
             shutil.rmtree(doomed, ignore_errors=True)
 
-    def _forget(self, folder: Path, doomed: Path) -> None:
+    def _delete(self, folder: Path, doomed: Path) -> None:
         """Delete what was ``folder`` and is ``doomed`` now."""
         for found, *_others in os.walk(doomed):
-            self._durable.discard(folder / Path(found).relative_to(doomed))
+            self._synced.discard(folder / Path(found).relative_to(doomed))
         shutil.rmtree(doomed, ignore_errors=True)
 
     def _make(self, folder: Path) -> None:
         """Make a folder, and those above it, by whose own syncs it is durable."""
         missing = []
-        while folder not in self._durable and folder != self.storage:
+        while folder not in self._synced and folder != self.storage:
             missing.append(folder)
             folder = folder.parent
         if not missing:
@@ -186,9 +188,9 @@ class Disk:
         for folder in reversed(missing):
             folder.mkdir(exist_ok=True)
             self._sync(folder.parent)
-        if len(self._durable) > _REMEMBERED:
-            self._durable.clear()
-        self._durable.update(missing)
+        if len(self._synced) > _NOTED_FOLDERS:
+            self._synced.clear()
+        self._synced.update(missing)
 
 
 class ReadingDisk(Disk):
@@ -212,40 +214,6 @@ class ReadingDisk(Disk):
     def touch(self, name: str) -> bool:
         """Leave the time of a file; False where there is none."""
         return file_state(name) is not None
-
-
-def read_file(path: Path | str) -> tuple[bytes, float] | None:
-    """Return a small file's content and its mtime, or None; a third of what ``Path.open`` costs."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY)
-    except FileNotFoundError:
-        return None
-    try:
-        state = os.fstat(descriptor)
-        content = os.read(descriptor, state.st_size)
-        while len(content) < state.st_size and (more := os.read(descriptor, state.st_size)):
-            content += more
-        return content, state.st_mtime
-    finally:
-        os.close(descriptor)
-
-
-def file_state(name: str) -> tuple[int, float] | None:
-    """Return a file's size in bytes and its mtime, or None where there is none."""
-    try:
-        state = os.stat(name)  # noqa: PTH116  # see layout.blob_name
-    except FileNotFoundError:
-        return None
-    return state.st_size, state.st_mtime
-
-
-def create(path: Path | str, content: bytes = b"") -> None:
-    """Write a new small file."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
-    try:
-        write_whole(descriptor, content, 0)
-    finally:
-        os.close(descriptor)
 
 
 def _make_folders(name: str) -> None:
@@ -283,7 +251,7 @@ def _prepare(storage: Path) -> int:
         os.close(descriptor)
         if error.errno not in (errno.EAGAIN, errno.EACCES):
             raise
-        raise ConfigError(
+        raise StoreInUse(
             f"{storage} is in use by another buildset-registry; "
             "stop that one or name another folder"
         ) from None

@@ -17,7 +17,7 @@ from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.names import RepositoryName, Tag
 from buildset_registry.store.base import LinkState, TagTarget
 from buildset_registry.store.filesystem import layout
-from buildset_registry.store.filesystem.caches import NameLists
+from buildset_registry.store.filesystem.caches import ListCache
 from buildset_registry.store.filesystem.disk import Disk
 
 _PARTS = frozenset({layout.MANIFESTS, layout.LAYERS, layout.UPSTREAM})
@@ -30,28 +30,42 @@ class LinkContext:
     """What the links of one repository have in common."""
 
     disk: Disk
-    listed: Callable[[], None]
+    changed: Callable[[], None]
     """Called after a link was made or removed: the repository may be a new one, or hold nothing."""
 
     tracked: bool
     """Whether asking for a link counts as using it."""
 
 
+class FileRepository:
+    """One repository's links, below its own folder or below its ``_upstream``."""
+
+    def __init__(self, folder: Path, context: LinkContext, tags: ListCache[Tag]) -> None:
+        self._folder = folder
+        self.layers = FileLinks(layout.layers(folder), context)
+        self.manifests = FileManifests(layout.revisions(folder), context)
+        self.tags = FileTags(folder, context, tags)
+        self.referrers = FileReferrers(folder, context)
+
+    async def exists(self) -> bool:
+        return _has_links(self._folder)
+
+
 class FileLinks:
     """``<folder>/<algorithm>/<hex>/link``; its time is when it was last used."""
 
-    def __init__(self, folder: Path, shelf: LinkContext) -> None:
+    def __init__(self, folder: Path, context: LinkContext) -> None:
         self._folder = folder
         self._name = str(folder)
-        self._shelf = shelf
-        self._disk = shelf.disk
+        self._context = context
+        self._disk = context.disk
 
     async def has(self, digest: Digest) -> bool:
         name = layout.link_name(self._name, digest)
         found = self._disk.read(name)
         if found is None:
             return False
-        if self._shelf.tracked and time.time() - found[1] > _NOTED_SECONDS:
+        if self._context.tracked and time.time() - found[1] > _NOTED_SECONDS:
             self._disk.touch(name)
         return True
 
@@ -60,14 +74,14 @@ class FileLinks:
 
     async def add(self, digest: Digest, target: Digest | None = None) -> None:
         await write_link(self._disk, layout.link_name(self._name, digest), target or digest)
-        self._shelf.listed()
+        self._context.changed()
 
     async def use(self, digest: Digest) -> bool:
         return self._disk.touch(layout.link_name(self._name, digest))
 
     async def remove(self, digest: Digest) -> bool:
         removed = await self._disk.remove_tree(layout.link(self._folder, digest).parent)
-        self._shelf.listed()
+        self._context.changed()
         return removed
 
     async def all(self) -> list[LinkState]:
@@ -93,7 +107,7 @@ class FileLinks:
     async def _remove_if(self, link: Path, unwanted: Callable[[], bool]) -> bool:
         removed = await self._disk.remove_if(link.parent, unwanted)
         if removed:
-            self._shelf.listed()
+            self._context.changed()
         return removed
 
     def _all(self) -> list[LinkState]:
@@ -121,11 +135,11 @@ class FileManifests(FileLinks):
 class FileTags:
     """``_manifests/tags/<tag>/{current,index}``."""
 
-    def __init__(self, repository: Path, shelf: LinkContext, lists: NameLists[Tag]) -> None:
+    def __init__(self, repository: Path, context: LinkContext, lists: ListCache[Tag]) -> None:
         self._folder = layout.tags(repository)
         self._name = str(self._folder)
-        self._shelf = shelf
-        self._disk = shelf.disk
+        self._context = context
+        self._disk = context.disk
         self._lists = lists
 
     async def get(self, tag: Tag) -> TagTarget | None:
@@ -151,17 +165,17 @@ class FileTags:
         return removed
 
     async def all(self) -> Sequence[Tag]:
-        known = self._lists.known(self._folder)
-        if known is not None:
-            return known
+        tags = self._lists.get(self._folder)
+        if tags is not None:
+            return tags
         return await asyncio.to_thread(self._lists.read, self._folder, self._scan)
 
     def _changed(self, tag: Tag) -> None:
         self._lists.changed(self._folder, tag, partial(self._is_tag, tag))
-        self._shelf.listed()
+        self._context.changed()
 
     def _scan(self) -> Iterator[Tag]:
-        """Find the tags; what is no tag's name was put there by nobody whom we know."""
+        """Yield the tags; what has no tag's name was put there by another program."""
         for entry in _entries(self._folder):
             with contextlib.suppress(TagInvalid):
                 tag = Tag.parse(entry.name)
@@ -169,18 +183,18 @@ class FileTags:
                     yield tag
 
     def _is_tag(self, tag: Tag) -> bool:
-        return _present(Path(layout.tag_link_name(self._name, tag)))
+        return Path(layout.tag_link_name(self._name, tag)).exists()
 
 
 class FileReferrers:
     """``_referrers/<subject>/<referrer>/link``."""
 
-    def __init__(self, repository: Path, shelf: LinkContext) -> None:
+    def __init__(self, repository: Path, context: LinkContext) -> None:
         self._repository = repository
-        self._shelf = shelf
+        self._context = context
 
     def _links(self, subject: Digest) -> FileLinks:
-        return FileLinks(layout.referrers(self._repository, subject), self._shelf)
+        return FileLinks(layout.referrers(self._repository, subject), self._context)
 
     async def add(self, subject: Digest, digest: Digest) -> None:
         await self._links(subject).add(digest)
@@ -195,28 +209,10 @@ class FileReferrers:
                 Digest(algorithm.name, entry.name)
                 for algorithm in _entries(folder)
                 for entry in _entries(folder / algorithm.name)
-                if _present(folder / algorithm.name / entry.name / "link")
+                if (folder / algorithm.name / entry.name / "link").exists()
             ),
             key=str,
         )
-
-
-class FileRepository:
-    """One repository's links, below its own folder or below its ``_upstream``."""
-
-    def __init__(self, folder: Path, shelf: LinkContext, tags: NameLists[Tag]) -> None:
-        self._folder = folder
-        self.layers = FileLinks(layout.layers(folder), shelf)
-        self.manifests = FileManifests(layout.revisions(folder), shelf)
-        self.tags = FileTags(folder, shelf, tags)
-        self.referrers = FileReferrers(folder, shelf)
-
-    async def exists(self) -> bool:
-        return _holds(self._folder)
-
-
-def _present(path: Path) -> bool:
-    return path.exists()
 
 
 def read_link(path: Path) -> Digest | None:
@@ -235,10 +231,10 @@ async def write_link(disk: Disk, name: str, target: Digest) -> None:
 
 def is_repository(folder: Path) -> bool:
     """Tell whether a folder holds a repository's links; empty folders do not count."""
-    return _holds(folder) or _holds(layout.upstream(folder))
+    return _has_links(folder) or _has_links(layout.upstream(folder))
 
 
-def _holds(folder: Path) -> bool:
+def _has_links(folder: Path) -> bool:
     """Tell whether there is a link to a layer or a manifest, or a tag."""
     linked = (layout.layers(folder), layout.revisions(folder))
     by_digest = (Path(one) for part in linked for one in _entries(part))
@@ -251,7 +247,7 @@ def _has_link(folder: Path, link: str) -> bool:
     """Look for a folder inside that has the link, up to the first one."""
     try:
         with os.scandir(folder) as entries:
-            return any(_present(Path(f"{entry.path}/{link}")) for entry in entries)
+            return any(Path(f"{entry.path}/{link}").exists() for entry in entries)
     except (FileNotFoundError, NotADirectoryError):
         return False
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import uuid
 from collections.abc import Iterator
@@ -37,7 +38,13 @@ class Space:
                 "(limits.free_bytes); remove images or give it a larger disk"
             )
 
-    def problem(self) -> str | None:
+    async def problem(self) -> str | None:
+        return await asyncio.to_thread(self._problem)
+
+    async def used(self) -> int:
+        return await asyncio.to_thread(lambda: sum(_sizes(str(layout.blobs(self._storage)))))
+
+    def _problem(self) -> str | None:
         probe = layout.temporary(self._storage) / f"ready-{uuid.uuid4().hex}"
         try:
             probe.write_bytes(b"ready")
@@ -48,9 +55,6 @@ class Space:
         except OSError as error:
             return f"the storage cannot be written: {error.strerror}"
         return None
-
-    def used(self) -> int:
-        return sum(_sizes(str(layout.blobs(self._storage))))
 
 
 def _sizes(folder: str) -> Iterator[int]:

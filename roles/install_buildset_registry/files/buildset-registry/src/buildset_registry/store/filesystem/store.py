@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The store in a local folder, in distribution's layout: blobs, and the whole.
+"""The whole store in a local folder, in distribution's layout, and its blobs.
 
 Reading a small file or asking whether one is there takes microseconds from the page cache and
 is done at once; whatever waits for the disk (fsync, big reads, walks) runs in a thread.
@@ -19,15 +19,16 @@ from buildset_registry.oci.digest import ALGORITHMS, Digest
 from buildset_registry.oci.names import RepositoryName, Tag
 from buildset_registry.store.base import BlobFile, BlobState
 from buildset_registry.store.filesystem import layout
-from buildset_registry.store.filesystem.caches import NameLists, RecentManifests
-from buildset_registry.store.filesystem.disk import Disk, file_state, read_file
+from buildset_registry.store.filesystem.caches import ContentCache, ListCache
+from buildset_registry.store.filesystem.disk import Disk
+from buildset_registry.store.filesystem.files import file_state, read_file
 from buildset_registry.store.filesystem.links import (
     FileRepository,
     LinkContext,
     is_repository,
     walk_repositories,
 )
-from buildset_registry.store.filesystem.uploads import FileUpload, FileUploads
+from buildset_registry.store.filesystem.uploads import FileUploads
 
 #: A promise is noted when the last one noted is older than this, or a busy registry would write
 #: on each HEAD. The grace period is longer.
@@ -37,7 +38,7 @@ _KEPT_REPOSITORIES = 1024
 
 
 class FilesystemStore:
-    """Everything below one folder; ``close`` lets another process use it."""
+    """Everything below one folder, which no other process uses until it is closed."""
 
     def __init__(
         self,
@@ -52,54 +53,54 @@ class FilesystemStore:
         self._root = layout.repositories(storage)
         self._disk = disk or Disk(storage, floor, durable=durable)
         self.space = self._disk.space
-        self._known: dict[tuple[RepositoryName, bool], FileRepository] = {}
-        self._names: NameLists[RepositoryName] = NameLists()
-        self._tags: NameLists[Tag] = NameLists()
+        self._indexes: dict[tuple[RepositoryName, bool], FileRepository] = {}
+        self._names: ListCache[RepositoryName] = ListCache()
+        self._tags: ListCache[Tag] = ListCache()
         self.blobs = FileBlobs(storage, self._disk, promise_seconds)
         self.uploads = FileUploads(storage, self._disk)
 
     def pushed(self, name: RepositoryName) -> FileRepository:
-        return self._known.get((name, False)) or self._repository(name, cached=False)
+        return self._indexes.get((name, False)) or self._repository(name, cached=False)
 
     def cached(self, name: RepositoryName) -> FileRepository:
-        return self._known.get((name, True)) or self._repository(name, cached=True)
+        return self._indexes.get((name, True)) or self._repository(name, cached=True)
 
     def _repository(self, name: RepositoryName, *, cached: bool) -> FileRepository:
         """Make what reads and writes a repository; it holds paths and no state, so it is kept."""
         folder = self._folder(name)
-        shelf = LinkContext(self._disk, partial(self._listed, name), tracked=cached)
-        made = FileRepository(layout.upstream(folder) if cached else folder, shelf, self._tags)
-        if len(self._known) >= _KEPT_REPOSITORIES:
-            self._known.clear()
-        return self._known.setdefault((name, cached), made)
+        context = LinkContext(self._disk, partial(self._links_changed, name), tracked=cached)
+        made = FileRepository(layout.upstream(folder) if cached else folder, context, self._tags)
+        if len(self._indexes) >= _KEPT_REPOSITORIES:
+            self._indexes.clear()
+        return self._indexes.setdefault((name, cached), made)
 
     async def repositories(self) -> Sequence[RepositoryName]:
-        known = self._names.known(self._root)
-        if known is not None:
-            return known
+        names = self._names.get(self._root)
+        if names is not None:
+            return names
         walk = partial(walk_repositories, self._root)
         return await asyncio.to_thread(self._names.read, self._root, walk)
 
-    def _listed(self, name: RepositoryName) -> None:
-        """Keep the list of repositories right after a change of one."""
+    def _links_changed(self, name: RepositoryName) -> None:
+        """Keep the list of repositories right: this one may be new, or hold nothing any more."""
         self._names.changed(self._root, name, lambda: is_repository(self._folder(name)))
 
     def _folder(self, name: RepositoryName) -> Path:
         return layout.repository(self._storage, name)
 
-    def close(self) -> None:
+    async def aclose(self) -> None:
         self._disk.close()
 
 
 class FileBlobs:
-    """``blobs/<algorithm>/<2 hex>/<hex>/data``; its time is when a pusher last wanted it."""
+    """``blobs/<algorithm>/<2 hex>/<hex>/data``; its time is when it was last promised."""
 
     def __init__(self, storage: Path, disk: Disk, promise_seconds: float) -> None:
         self._storage = storage
         self._name = str(layout.blobs(storage))
         self._disk = disk
         self._promise_seconds = promise_seconds
-        self._recent = RecentManifests()
+        self._cache = ContentCache()
 
     async def size(self, digest: Digest) -> int | None:
         state = self._disk.state(layout.blob_name(self._name, digest))
@@ -111,13 +112,13 @@ class FileBlobs:
         return None if state is None else BlobFile(layout.blob(self._storage, digest), state[0])
 
     async def read(self, digest: Digest) -> bytes | None:
-        known = self._recent.get(digest)
-        if known is not None:
-            return known
+        cached = self._cache.get(digest)
+        if cached is not None:
+            return cached
         found = read_file(layout.blob_name(self._name, digest))
         if found is None:
             return None
-        self._recent.add(digest, found[0])
+        self._cache.add(digest, found[0])
         return found[0]
 
     async def put(self, digest: Digest, content: bytes) -> None:
@@ -132,20 +133,17 @@ class FileBlobs:
         state = self._disk.state(name)
         if state is None:
             return None
-        size, wanted = state
-        if time.time() - wanted < self._promise_seconds or self._disk.touch(name):
+        size, promised = state
+        if time.time() - promised < self._promise_seconds or self._disk.touch(name):
             return size
         return None
-
-    async def ingest(self) -> FileUpload:
-        return FileUpload.download(self._disk.temporary(), self._disk)
 
     async def walk(self) -> AsyncIterator[list[BlobState]]:
         root = layout.blobs(self._storage)
         for folder in await asyncio.to_thread(_blob_folders, root):
             yield await asyncio.to_thread(_blobs_in, folder)
 
-    async def sweep(self, digest: Digest, wanted_before: float, changed_before: float) -> bool:
+    async def sweep(self, digest: Digest, promised_before: float, changed_before: float) -> bool:
         path = layout.blob(self._storage, digest)
 
         def unwanted() -> bool:
@@ -153,11 +151,11 @@ class FileBlobs:
                 state = path.stat()
             except FileNotFoundError:
                 return False
-            return state.st_mtime < wanted_before and state.st_ctime < changed_before
+            return state.st_mtime < promised_before and state.st_ctime < changed_before
 
         removed = await self._disk.remove_if(path.parent, unwanted)
         if removed:
-            self._recent.forget(digest)
+            self._cache.removed(digest)
         return removed
 
 

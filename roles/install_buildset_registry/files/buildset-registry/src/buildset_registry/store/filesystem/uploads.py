@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Upload sessions, in distribution's ``_uploads`` once something arrived."""
+"""Uploads: sessions in distribution's ``_uploads`` once something arrived, and downloads."""
 
 from __future__ import annotations
 
@@ -18,14 +18,23 @@ from buildset_registry.oci.digest import Digest, Hasher, hasher
 from buildset_registry.oci.names import RepositoryName, UploadId
 from buildset_registry.store.base import UploadState
 from buildset_registry.store.filesystem import layout
-from buildset_registry.store.filesystem.disk import Disk, create, file_state
-from buildset_registry.store.filesystem.files import Writer, hash_file
+from buildset_registry.store.filesystem.disk import Disk
+from buildset_registry.store.filesystem.files import (
+    FileReader,
+    Writer,
+    create,
+    file_state,
+    hash_file,
+)
 from buildset_registry.store.filesystem.links import walk
 
-#: Sessions that are remembered, with the state of their hashes; others are read when they go on.
-_REMEMBERED = 1024
+#: Sessions in memory, with the state of their hashes; others are read when they go on.
+_KEPT_SESSIONS = 1024
 #: Seconds before the start of the process in which an unknown session may have begun.
-_BEFORE = 3600.0
+_EARLIER_SECONDS = 3600.0
+#: Bytes up to which a blob stays in memory until it is whole, and goes to the disk by the log: to
+#: write it twice costs less than syncs.
+_SMALL = 64 * 1024
 
 
 class FileUploads:
@@ -35,36 +44,40 @@ class FileUploads:
     identifier tells that it began before this process, which takes it for an empty one.
     """
 
-    def __init__(self, storage: Path, disk: Disk) -> None:
+    def __init__(self, storage: Path, disk: Disk, kept_sessions: int = _KEPT_SESSIONS) -> None:
         self._storage = storage
         self._disk = disk
-        self._known: OrderedDict[tuple[RepositoryName, UploadId], FileUpload] = OrderedDict()
+        self._kept_sessions = kept_sessions
+        self._sessions: OrderedDict[tuple[RepositoryName, UploadId], FileUpload] = OrderedDict()
         self._started = time.time_ns() // 1_000_000 / 1000  # as exact as an identifier
 
     async def create(self, name: RepositoryName) -> FileUpload:
         self._disk.space.require()
-        return self._remember(name, self._begin(name, UploadId.new()))
+        return self._keep(name, self._begin(name, UploadId.new()))
 
     async def resume(self, name: RepositoryName, upload_id: UploadId) -> FileUpload:
-        upload = self._known.get((name, upload_id))
+        upload = self._sessions.get((name, upload_id))
         if upload is None:
-            return self._remember(name, self._find(name, upload_id))
+            return self._keep(name, self._find(name, upload_id))
         if not upload.exists():
             raise BlobUploadUnknown
         if upload.size:  # the client is about to be told so
             upload.save()
-        return self._remember(name, upload)
+        return self._keep(name, upload)
+
+    async def ingest(self, digest: Digest) -> FileUpload:
+        return FileUpload.download(self._disk.temporary(), self._disk)
 
     async def all(self) -> list[UploadState]:
         found = [
             UploadState(name, upload_id, upload.size, upload.begun)
-            for (name, upload_id), upload in self._known.items()
+            for (name, upload_id), upload in self._sessions.items()
             if upload.in_memory and not upload.ended
         ]
         return found + await asyncio.to_thread(lambda: list(_walk_uploads(self._storage)))
 
     async def expire(self, state: UploadState) -> bool:
-        upload = self._known.get((state.name, state.id))
+        upload = self._sessions.get((state.name, state.id))
         if upload is not None:
             if upload.busy or upload.ended:
                 return False
@@ -92,52 +105,25 @@ class FileUploads:
         return FileUpload(self._folder(name, upload_id), upload_id, self._disk)
 
     def _find(self, name: RepositoryName, upload_id: UploadId) -> FileUpload:
-        """Find a session that this process did not begin, or has forgotten."""
+        """Return a session that this process did not begin, or keeps on the disk alone."""
         folder = self._folder(name, upload_id)
         state = file_state(str(folder / "data"))
         if state is not None:
             return FileUpload(folder, upload_id, self._disk, stored=state[0])
         made = upload_id.made
-        if made is None or not 0 < self._started - made < _BEFORE:
+        if made is None or not 0 < self._started - made < _EARLIER_SECONDS:
             raise BlobUploadUnknown
         return self._begin(name, upload_id)
 
-    def _remember(self, name: RepositoryName, upload: FileUpload) -> FileUpload:
+    def _keep(self, name: RepositoryName, upload: FileUpload) -> FileUpload:
         key = (name, upload.id)
-        while key not in self._known and len(self._known) >= _REMEMBERED:
-            oldest = next(iter(self._known))
-            self._known[oldest].save()
-            del self._known[oldest]
-        self._known[key] = upload
-        self._known.move_to_end(key)
+        while key not in self._sessions and len(self._sessions) >= self._kept_sessions:
+            oldest = next(iter(self._sessions))
+            self._sessions[oldest].save()
+            del self._sessions[oldest]
+        self._sessions[key] = upload
+        self._sessions.move_to_end(key)
         return upload
-
-
-def _walk_uploads(storage: Path) -> Iterator[UploadState]:
-    for name, children in walk(layout.repositories(storage)):
-        if layout.UPLOADS not in children:
-            continue
-        repository = layout.repository(storage, name)
-        for entry in os.scandir(repository / layout.UPLOADS):
-            with contextlib.suppress(BlobUploadUnknown, FileNotFoundError):
-                upload_id = UploadId.parse(entry.name)
-                folder = layout.upload(repository, upload_id)
-                size = _size(folder / "data")
-                yield UploadState(name, upload_id, size, _last_change(folder))
-
-
-def _last_change(folder: Path) -> float:
-    data = folder / "data"
-    return max(folder.stat().st_mtime, data.stat().st_mtime if data.exists() else 0)
-
-
-def _size(path: Path) -> int:
-    return path.stat().st_size if path.exists() else 0
-
-
-#: Bytes up to which a blob stays in memory until it is whole, and goes to the disk by the log: to
-#: write it twice costs less than syncs.
-_SMALL = 64 * 1024
 
 
 class FileUpload:
@@ -159,7 +145,8 @@ class FileUpload:
         self.ended = False
         #: All that arrived, as long as there is no folder.
         self._content: bytes | None = b"" if stored is None else None
-        self._wanted = True
+        #: Whether a client that pushes gave it, and is to be told that it is here.
+        self._promised = True
         self._sha256 = hasher("sha256") if stored is None else None
         self._disk = disk
 
@@ -168,7 +155,7 @@ class FileUpload:
         """Begin what no client asked to keep; it has its folder, since it is read meanwhile."""
         disk.space.require()
         made = cls(folder, UploadId.new(), disk)
-        made._wanted = False
+        made._promised = False
         made.save()
         return made
 
@@ -194,10 +181,10 @@ class FileUpload:
             try:
                 self._make(self._content)
             except FileExistsError:  # a crash left it half made
-                _remove_session(self._folder)
+                _remove(self._folder)
                 self._make(self._content)
         except OSError:
-            _remove_session(self._folder)
+            _remove(self._folder)
             raise
         self._content = None
 
@@ -207,11 +194,11 @@ class FileUpload:
         create(self._folder / "startedat", started.strftime("%Y-%m-%dT%H:%M:%SZ").encode())
         create(self._data, content)
 
-    async def append(self, chunks: AsyncIterator[bytes], *, last: bool = False) -> None:
+    async def append(self, chunks: AsyncIterator[bytes], *, last: Digest | None = None) -> None:
         with self._exclusive():
             sha256 = await self._hash_state()
             try:
-                if not last:
+                if last is None:
                     self.save()
                 await self._take(chunks, sha256)
             except OSError:
@@ -249,8 +236,9 @@ class FileUpload:
             )
 
     async def cancel(self) -> None:
-        with self._exclusive():
-            await self._forget()
+        if not self.ended:
+            with self._exclusive():
+                await self._forget()
 
     def reader(self) -> FileReader:
         return FileReader(self._data)
@@ -266,7 +254,7 @@ class FileUpload:
     async def _publish(self, digest: Digest) -> None:
         """Make the content visible, in place of what may be there: that may have been damaged."""
         path = layout.blob(self._disk.storage, digest)
-        if not self._wanted:
+        if not self._promised:
             os.utime(self._data, (0, 0))
             # What upstream sends again replaces nothing: the time of what is there may promise it.
             if not self._disk.touch(str(path)):
@@ -285,9 +273,9 @@ class FileUpload:
         if self._content is not None:
             self._content = b""
         elif self.size <= _SMALL:
-            _remove_session(self._folder)
+            _remove(self._folder)
         else:
-            await asyncio.to_thread(_remove_session, self._folder)
+            await asyncio.to_thread(_remove, self._folder)
 
     async def _hash_state(self) -> Hasher:
         """Return the running hash; after a restart it is computed again from the file."""
@@ -301,6 +289,8 @@ class FileUpload:
         """Let one request use it; of one that fails, what arrived is on disk for the next."""
         if self.busy:
             raise BlobUploadInvalid("another request is writing to this upload; wait for it to end")
+        if self.ended:
+            raise BlobUploadUnknown
         self.busy = True
         try:
             yield
@@ -311,20 +301,7 @@ class FileUpload:
             self.busy = False
 
 
-class FileReader:
-    """Read a file that another request may still be writing, and that may be renamed meanwhile."""
-
-    def __init__(self, path: Path) -> None:
-        self._descriptor = os.open(path, os.O_RDONLY)
-
-    async def read(self, offset: int, length: int) -> bytes:
-        return os.pread(self._descriptor, length, offset)
-
-    def close(self) -> None:
-        os.close(self._descriptor)
-
-
-def _remove_session(folder: Path) -> None:
+def _remove(folder: Path) -> None:
     """Remove a session's folder; what is in it is known mostly, and looking costs more."""
     with contextlib.suppress(OSError):
         for name in ("data", "startedat"):
@@ -332,3 +309,25 @@ def _remove_session(folder: Path) -> None:
         folder.rmdir()
         return
     shutil.rmtree(folder, ignore_errors=True)
+
+
+def _walk_uploads(storage: Path) -> Iterator[UploadState]:
+    for name, children in walk(layout.repositories(storage)):
+        if layout.UPLOADS not in children:
+            continue
+        repository = layout.repository(storage, name)
+        for entry in os.scandir(repository / layout.UPLOADS):
+            with contextlib.suppress(BlobUploadUnknown, FileNotFoundError):
+                upload_id = UploadId.parse(entry.name)
+                folder = layout.upload(repository, upload_id)
+                size = _size(folder / "data")
+                yield UploadState(name, upload_id, size, _last_change(folder))
+
+
+def _last_change(folder: Path) -> float:
+    data = folder / "data"
+    return max(folder.stat().st_mtime, data.stat().st_mtime if data.exists() else 0)
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0

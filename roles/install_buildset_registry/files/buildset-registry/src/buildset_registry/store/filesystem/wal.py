@@ -3,8 +3,8 @@
 
 A change is durable when its record is. The files themselves are left to the kernel; when the log
 has grown, or nothing has come for a while, everything is synced and the log begins anew. After a
-crash, what the log holds is done again (``records.py``). One thread makes all changes, in the order
-of their records, so that doing them again leaves the same.
+crash, what the log holds is done again (``wal_format.py``). One thread makes all changes, in the
+order of their records, so that doing them again leaves the same.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _LARGE = 8 * 1024 * 1024
 #: Seconds without a change after which everything is synced.
 _IDLE = 2.0
 #: Seconds that the end waits for the disk, which may have others to serve.
-_PATIENCE = 10.0
+_CLOSE_SECONDS = 10.0
 
 
 @dataclass(slots=True)
@@ -60,10 +60,11 @@ class Change:
 class WriteAheadLog:
     """The log of one storage folder, in which no earlier one is left. Close it at the end."""
 
-    def __init__(self, storage: Path, folder: Path, *, durable: bool) -> None:
+    def __init__(self, storage: Path, folder: Path, *, durable: bool, large: int = _LARGE) -> None:
         self._storage = storage
         self._folder = folder
         self._durable = durable
+        self._large = large
         self._file: LogFile | None = None
         self._number = 0
         self._changes: list[Change] = []
@@ -107,7 +108,7 @@ class WriteAheadLog:
             self._syncing.join()
         self._next()
         if self._syncing is not None:
-            self._syncing.join(_PATIENCE)
+            self._syncing.join(_CLOSE_SECONDS)
 
     def _run(self) -> None:
         while True:
@@ -119,7 +120,7 @@ class WriteAheadLog:
                     return
             if group:
                 self._take(group)
-            if self._file is not None and (not group or self._file.size > _LARGE):
+            if self._file is not None and (not group or self._file.size > self._large):
                 self._next()
 
     def _take(self, group: list[Change]) -> None:

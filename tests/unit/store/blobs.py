@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Content as it arrives at a store."""
+"""Content on its way into a store, and out of it."""
 
 from collections.abc import AsyncIterator
+
+from buildset_registry.pullthrough.download import BlobStream
+from buildset_registry.store.base import StoredBlob
 
 
 async def pieces(*content: bytes) -> AsyncIterator[bytes]:
@@ -14,3 +17,8 @@ async def broken(error: Exception, *content: bytes) -> AsyncIterator[bytes]:
     for piece in content:
         yield piece
     raise error
+
+
+async def content_of(blob: StoredBlob | BlobStream) -> bytes:
+    """Return all of a blob, wherever it is."""
+    return b"".join([piece async for piece in blob.chunks(0, blob.size)])

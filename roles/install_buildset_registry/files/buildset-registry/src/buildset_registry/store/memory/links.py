@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A repository's links in memory: layers, manifests, tags, referrers."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+
+from buildset_registry.oci.digest import Digest
+from buildset_registry.oci.names import Tag
+from buildset_registry.store.base import Blobs, LinkState, TagTarget
+
+
+class MemoryRepository:
+    """One repository's links."""
+
+    def __init__(self, blobs: Blobs, keep: Callable[[], None], *, tracked: bool) -> None:
+        self.layers = MemoryLinks(blobs, keep, tracked=tracked)
+        self.manifests = MemoryManifests(blobs, keep, tracked=tracked)
+        self.tags = MemoryTags(keep)
+        self.referrers = MemoryReferrers(keep)
+
+    async def exists(self) -> bool:
+        return bool(self.layers or self.manifests or self.tags)
+
+    @property
+    def empty(self) -> bool:
+        return not (self.layers or self.manifests or self.tags or self.referrers)
+
+
+class MemoryLinks:
+    """What digests are stored as, and when each link was last used; ``keep`` after an addition."""
+
+    def __init__(self, blobs: Blobs, keep: Callable[[], None], *, tracked: bool) -> None:
+        self._blobs = blobs
+        self._keep = keep
+        self._tracked = tracked
+        self._links: dict[Digest, tuple[Digest, float]] = {}
+
+    def __len__(self) -> int:
+        return len(self._links)
+
+    async def has(self, digest: Digest) -> bool:
+        return await self.use(digest) if self._tracked else digest in self._links
+
+    async def target(self, digest: Digest) -> Digest | None:
+        link = self._links.get(digest)
+        return None if link is None else link[0]
+
+    async def add(self, digest: Digest, target: Digest | None = None) -> None:
+        if not await self.use(digest):
+            self._links[digest] = (target or digest, time.time())
+            self._keep()
+
+    async def use(self, digest: Digest) -> bool:
+        link = self._links.get(digest)
+        if link is not None:
+            self._links[digest] = (link[0], time.time())
+        return link is not None
+
+    async def remove(self, digest: Digest) -> bool:
+        return self._links.pop(digest, None) is not None
+
+    async def all(self) -> list[LinkState]:
+        return [LinkState(digest, used) for digest, (_target, used) in self._links.items()]
+
+    async def expire(self, digest: Digest, used_before: float) -> bool:
+        link = self._links.get(digest)
+        return link is not None and link[1] < used_before and await self.remove(digest)
+
+    async def prune(self, digest: Digest) -> bool:
+        target = await self.target(digest)
+        gone = target is not None and await self._blobs.size(target) is None
+        return gone and await self.remove(digest)
+
+
+class MemoryManifests(MemoryLinks):
+    """Links to manifests, and the media types that their bytes do not tell."""
+
+    def __init__(self, blobs: Blobs, keep: Callable[[], None], *, tracked: bool) -> None:
+        super().__init__(blobs, keep, tracked=tracked)
+        self._media_types: dict[Digest, str] = {}
+
+    async def remove(self, digest: Digest) -> bool:
+        self._media_types.pop(digest, None)
+        return await super().remove(digest)
+
+    async def media_type(self, digest: Digest) -> str | None:
+        return self._media_types.get(digest)
+
+    async def set_media_type(self, digest: Digest, media_type: str) -> None:
+        self._media_types[digest] = media_type
+
+
+class MemoryTags:
+    """Targets by tag; ``keep`` after an addition."""
+
+    def __init__(self, keep: Callable[[], None]) -> None:
+        self._keep = keep
+        self._targets: dict[Tag, TagTarget] = {}
+
+    def __len__(self) -> int:
+        return len(self._targets)
+
+    async def get(self, tag: Tag) -> TagTarget | None:
+        return self._targets.get(tag)
+
+    async def set(self, tag: Tag, digest: Digest) -> None:
+        self._targets[tag] = TagTarget(digest, time.time())
+        self._keep()
+
+    async def remove(self, tag: Tag) -> bool:
+        return self._targets.pop(tag, None) is not None
+
+    async def all(self) -> Sequence[Tag]:
+        return sorted(self._targets)
+
+
+class MemoryReferrers:
+    """Referrers by subject; ``keep`` after an addition."""
+
+    def __init__(self, keep: Callable[[], None]) -> None:
+        self._keep = keep
+        self._referrers: dict[Digest, set[Digest]] = {}
+
+    def __len__(self) -> int:
+        return len(self._referrers)
+
+    async def add(self, subject: Digest, digest: Digest) -> None:
+        self._referrers.setdefault(subject, set()).add(digest)
+        self._keep()
+
+    async def remove(self, subject: Digest, digest: Digest) -> bool:
+        referrers = self._referrers.get(subject, set())
+        if digest not in referrers:
+            return False
+        referrers.discard(digest)
+        if not referrers:
+            del self._referrers[subject]
+        return True
+
+    async def of(self, subject: Digest) -> list[Digest]:
+        return sorted(self._referrers.get(subject, ()), key=str)

@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The whole store in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from weakref import WeakValueDictionary
+
+from buildset_registry.oci.names import RepositoryName
+from buildset_registry.store.memory.blobs import MemoryBlobs
+from buildset_registry.store.memory.links import MemoryRepository
+from buildset_registry.store.memory.uploads import MemoryUploads
+
+
+class MemoryStore:
+    """Everything in dictionaries."""
+
+    def __init__(self) -> None:
+        self.blobs = MemoryBlobs()
+        self.uploads = MemoryUploads(self.blobs)
+        self.space = MemorySpace(self.blobs)
+        #: Those in which something was put; the others end with the last who asks them.
+        self._kept: dict[tuple[RepositoryName, bool], MemoryRepository] = {}
+        self._used: WeakValueDictionary[tuple[RepositoryName, bool], MemoryRepository]
+        self._used = WeakValueDictionary()
+
+    def pushed(self, name: RepositoryName) -> MemoryRepository:
+        return self._kept.get((name, False)) or self._repository(name, cached=False)
+
+    def cached(self, name: RepositoryName) -> MemoryRepository:
+        return self._kept.get((name, True)) or self._repository(name, cached=True)
+
+    async def repositories(self) -> Sequence[RepositoryName]:
+        self._kept = {key: one for key, one in self._kept.items() if not one.empty}
+        return sorted({name for (name, _), one in self._kept.items() if await one.exists()})
+
+    def _repository(self, name: RepositoryName, *, cached: bool) -> MemoryRepository:
+        """Return one of which nobody knew; asking for it keeps nothing."""
+        key = (name, cached)
+        made = MemoryRepository(self.blobs, lambda: self._kept.update({key: found}), tracked=cached)
+        found = self._used.setdefault(key, made)
+        return found
+
+    async def aclose(self) -> None:
+        """Nothing is held that outlives the object."""
+
+
+class MemorySpace:
+    """A storage in memory has no disk, and is always ready."""
+
+    def __init__(self, blobs: MemoryBlobs) -> None:
+        self._blobs = blobs
+
+    async def problem(self) -> str | None:
+        return None
+
+    def free(self) -> tuple[int, int] | None:
+        return None
+
+    async def used(self) -> int:
+        return self._blobs.used()

@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A store in memory lets go of what nobody needs, and holds the rest once."""
+
+import gc
+import math
+import tracemalloc
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+from buildset_registry.errors import DigestInvalid
+from buildset_registry.oci.digest import Digest
+from buildset_registry.oci.names import RepositoryName, Tag
+from buildset_registry.store.base import Upload
+from buildset_registry.store.memory import MemoryStore
+
+NAME = RepositoryName("org/app")
+MIB = 1024 * 1024
+PIECE, PIECES = MIB, 32
+DIGEST = Digest.of(bytes(PIECE) * PIECES)
+
+
+@pytest.fixture
+def store() -> MemoryStore:
+    return MemoryStore()
+
+
+@pytest.fixture
+def held() -> Iterator[None]:
+    """Count what is allocated from now on."""
+    tracemalloc.start()
+    yield
+    tracemalloc.stop()
+
+
+def mib_held() -> float:
+    gc.collect()
+    return tracemalloc.get_traced_memory()[0] / MIB
+
+
+async def much(piece: int = PIECE) -> AsyncIterator[bytes]:
+    """Yield 32 MiB, each piece of it new."""
+    for _ in range(PIECE * PIECES // piece):
+        yield bytes(piece)
+
+
+async def arrive(upload: Upload) -> None:
+    await upload.append(much())
+    assert mib_held() > PIECES - 1
+
+
+@pytest.mark.parametrize("end", ["cancelled", "expired", "refused", "there already"])
+@pytest.mark.usefixtures("held")
+async def test_an_upload_that_has_ended_holds_nothing(store: MemoryStore, end: str) -> None:
+    """Though who began it still has it; a blob that is there already is held once."""
+    upload = await store.uploads.create(NAME)
+    await arrive(upload)
+    if end == "cancelled":
+        await upload.cancel()
+    elif end == "expired":
+        (state,) = await store.uploads.all()
+        assert await store.uploads.expire(state)
+    elif end == "refused":
+        with pytest.raises(DigestInvalid):
+            await upload.commit(Digest.of(b"another"))
+    else:
+        await upload.commit(DIGEST)
+        again = await store.uploads.create(NAME)
+        await arrive(again)
+        assert mib_held() > 2 * PIECES - 1
+        await again.commit(DIGEST)
+        assert mib_held() < PIECES + 1
+        return
+    assert mib_held() < 1
+
+
+@pytest.mark.parametrize("piece", [PIECE, 1000], ids=["large pieces", "small pieces"])
+@pytest.mark.usefixtures("held")
+async def test_a_blob_is_held_once_from_its_arrival_to_the_answer(
+    store: MemoryStore, piece: int
+) -> None:
+    """Neither taking it in nor handing it out makes a copy of the whole."""
+    upload = await store.uploads.create(NAME)
+    await upload.append(much(piece))
+    size = PIECE * PIECES // piece * piece
+    digest = Digest.of(bytes(size))
+    tracemalloc.reset_peak()
+    await upload.commit(digest)
+    blob = await store.blobs.open(digest)
+    assert blob
+    assert sum([len(chunk) async for chunk in blob.chunks(0, size)]) == size
+    assert tracemalloc.get_traced_memory()[1] / MIB < PIECES + 3
+
+
+@pytest.mark.usefixtures("held")
+async def test_a_blob_that_was_swept_is_freed_with_its_last_reader(store: MemoryStore) -> None:
+    """Until then the reader has all of it."""
+    upload = await store.uploads.create(NAME)
+    await arrive(upload)
+    await upload.commit(DIGEST)
+    del upload
+    blob = await store.blobs.open(DIGEST)
+    assert blob
+    assert await store.blobs.sweep(DIGEST, math.inf, math.inf)
+    assert mib_held() > PIECES - 1
+    assert sum([len(chunk) async for chunk in blob.chunks(0, blob.size)]) == PIECE * PIECES
+    del blob
+    assert mib_held() < 1
+
+
+@pytest.mark.usefixtures("held")
+async def test_a_download_that_ended_holds_nothing(store: MemoryStore) -> None:
+    """It has no session; a reader keeps what it reads until it is closed."""
+    upload = await store.uploads.ingest(DIGEST)
+    await arrive(upload)
+    reader = upload.reader()
+    await upload.cancel()
+    assert mib_held() > PIECES - 1
+    reader.close()
+    assert mib_held() < 1
+
+
+@pytest.mark.usefixtures("held")
+async def test_asking_for_repositories_keeps_nothing_of_them(store: MemoryStore) -> None:
+    """Everybody may ask for names that nobody pushed to; what was emptied is gone, too."""
+    digest, tag = Digest.of(b"one"), Tag("v1")
+    for number in range(10_000):
+        index = store.pushed(RepositoryName(f"org/app-{number}"))
+        assert not await index.manifests.has(digest)
+        if number < 100:
+            await index.referrers.add(digest, digest)
+            await index.tags.set(tag, digest)
+            assert await index.tags.remove(tag)
+            assert await index.referrers.remove(digest, digest)
+    assert await store.repositories() == []
+    assert mib_held() < 1
+
+
+async def test_two_who_ask_for_a_new_repository_get_the_same(store: MemoryStore) -> None:
+    """What one adds while the other waits is not lost; nor is what is added after all was gone."""
+    first, second = store.pushed(NAME), store.pushed(NAME)
+    await first.layers.add(DIGEST)
+    assert await second.layers.has(DIGEST)
+    assert await second.layers.remove(DIGEST)
+    assert await store.repositories() == []
+    await first.tags.set(Tag("v1"), DIGEST)
+    assert await store.repositories() == [NAME]
+    assert await store.pushed(NAME).tags.all() == ["v1"]
