@@ -14,7 +14,7 @@ from buildset_registry.pullthrough import PullThrough
 from buildset_registry.registry import Registry
 from buildset_registry.store.filesystem.store import FilesystemStore
 
-from tests.unit.pullthrough.reading import read
+from tests.unit.pullthrough.reading import PullingRegistry, read
 from tests.unit.upstream.lab import (
     BLOB,
     BLOB_DIGEST,
@@ -64,14 +64,14 @@ async def test_docker_hubs_two_names_of_an_image_make_one_request(
     """``app`` and ``library/app`` are one image."""
     quay.on(f"/v2/library/app/blobs/{BLOB_DIGEST}", blob())
     quay.on("/v2/library/app/manifests/v1", manifest())
-    pull_through = PullThrough(store, connect(name="docker.io"))
+    registry = PullingRegistry(store, connect(name="docker.io"))
     names = [RepositoryName("app"), RepositoryName("library/app")]
-    told = await asyncio.gather(*(pull_through.manifest(name, V1) for name in names))
+    told = await asyncio.gather(*(registry.manifest(name, V1) for name in names))
     assert [one.raw for one in told] == [MANIFEST] * 2
-    found = await asyncio.gather(*(pull_through.blob(name, BLOB_DIGEST) for name in names))
+    found = await asyncio.gather(*(registry.blob(name, BLOB_DIGEST) for name in names))
     assert [await read(one) for one in found] == [BLOB] * 2
     assert len(quay.asked) == 2
-    await pull_through.close()
+    await registry.close()
 
 
 async def test_the_first_bytes_come_before_the_last_arrive(
@@ -176,15 +176,15 @@ async def test_closing_stops_transfers_and_tells_who_waits(
     """Nothing is left half-written."""
     gate = asyncio.Event()
     quay.on(BLOB_PATH, halting(gate, BLOB, 1000))
-    pull_through = PullThrough(store, connect())
-    found = await pull_through.blob(NAME, BLOB_DIGEST)
+    registry = PullingRegistry(store, connect())
+    found = await registry.blob(NAME, BLOB_DIGEST)
     waiting = asyncio.create_task(read(found))
     await asyncio.sleep(0.05)
-    await pull_through.close()
+    await registry.close()
     with pytest.raises(UpstreamFailed, match="its transfer was stopped"):
         await waiting
     assert list((tmp_path / "tmp").iterdir()) == []
-    assert pull_through.counters.downloads == 0
+    assert registry.counters.downloads == 0
     gate.set()
 
 

@@ -10,7 +10,7 @@ import pytest
 from buildset_registry.errors import RegistryError, UpstreamFailed
 from buildset_registry.oci.digest import Digest
 from buildset_registry.pullthrough import download
-from buildset_registry.pullthrough.download import BlobStream, Download
+from buildset_registry.pullthrough.download import Download, DownloadStream
 from buildset_registry.store.memory import MemoryStore
 from buildset_registry.upstream.counters import UpstreamCounters
 from hypothesis import given, settings
@@ -63,7 +63,7 @@ class Follower:
     end: int
     leaves_after: int | None
 
-    async def read(self, stream: BlobStream) -> bytes:
+    async def read(self, stream: DownloadStream) -> bytes:
         found, pieces = b"", stream.chunks(min(self.start, stream.size), min(self.end, stream.size))
         async with contextlib.aclosing(pieces):
             for _ in range(self.waits):

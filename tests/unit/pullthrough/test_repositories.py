@@ -13,7 +13,7 @@ from buildset_registry.oci.descriptor import OCI_INDEX
 from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.names import RepositoryName, Tag
 from buildset_registry.pullthrough import PullThrough
-from buildset_registry.pullthrough.download import BlobStream
+from buildset_registry.pullthrough.download import DownloadStream
 from buildset_registry.registry import Registry
 from buildset_registry.store.filesystem.store import FilesystemStore
 
@@ -160,7 +160,7 @@ async def test_a_shared_blob_that_arrives_before_upstream_tells(
     second = asyncio.create_task(registry.blob(OTHER, BLOB_DIGEST))
     await eventually(lambda: len(quay.asked) == 2)
     gates[0].set()
-    assert isinstance(first, BlobStream)
+    assert isinstance(first, DownloadStream)
     await first.complete()
     gates[1].set()
     assert await read(await second) == BLOB

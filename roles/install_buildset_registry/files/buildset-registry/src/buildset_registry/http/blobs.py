@@ -14,9 +14,9 @@ from buildset_registry.http.context import Context
 from buildset_registry.http.ranges import Read, byteranges, content_range, parse_ranges
 from buildset_registry.http.request import Request
 from buildset_registry.http.response import File, Response, Stream, file_pieces
+from buildset_registry.lookup import ArrivingBlob
 from buildset_registry.oci.descriptor import OCTETS
 from buildset_registry.oci.digest import Digest
-from buildset_registry.pullthrough.download import BlobStream
 from buildset_registry.store.base import BlobFile
 
 
@@ -63,13 +63,13 @@ async def delete(request: Request, context: Context) -> Response:
     return Response(202)
 
 
-def _body(blob: BlobFile | BlobStream, start: int, end: int) -> File | Stream:
+def _body(blob: BlobFile | ArrivingBlob, start: int, end: int) -> File | Stream:
     if isinstance(blob, BlobFile):
         return File(blob.path, start, end, whole=end - start == blob.size)
     return Stream(end - start, blob.chunks(start, end))
 
 
-def _reader(blob: BlobFile | BlobStream) -> Read:
+def _reader(blob: BlobFile | ArrivingBlob) -> Read:
     if isinstance(blob, BlobFile):
         return lambda start, end: file_pieces(File(blob.path, start, end, whole=False))
     return blob.chunks

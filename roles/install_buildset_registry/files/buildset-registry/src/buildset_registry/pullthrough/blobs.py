@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from functools import partial
 
 from buildset_registry.errors import RegistryError, UpstreamBusy, UpstreamFailed
-from buildset_registry.lookup import Lookup
+from buildset_registry.lookup import Lookup, is_linked
 from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.names import RepositoryName
-from buildset_registry.pullthrough.download import BlobStream, Download
+from buildset_registry.pullthrough.download import Download, DownloadStream
 from buildset_registry.pullthrough.singleflight import SingleFlight
 from buildset_registry.store.base import BlobFile, Store
 from buildset_registry.upstream.client import UpstreamClient
@@ -32,38 +32,36 @@ class _Transfer:
 
 
 class BlobCache:
-    """What is pushed, cached, on its way, or at upstream, in this order."""
+    """Blobs that were pulled through, are on their way, or are fetched now."""
 
-    def __init__(self, store: Store, client: UpstreamClient) -> None:
+    def __init__(self, store: Store, client: UpstreamClient, lookup: Lookup) -> None:
         self._store = store
-        self._lookup = Lookup(store)
+        self._lookup = lookup
         self._client = client
         self._counters = client.counters
         self._sizes = SingleFlight[tuple[RepositoryName, Digest], int]()
         self._running = SingleFlight[tuple[str, Digest], None]()
         self._transfers: dict[tuple[str, Digest], _Transfer] = {}
 
-    async def get(self, name: RepositoryName, digest: Digest) -> BlobFile | BlobStream:
-        """Return a stored blob, or a stream of one that is arriving."""
-        pushed = await self._lookup.pushed_blob(name, digest)
-        if pushed is not None:
-            return pushed
-        name = name.canonical
+    async def get(
+        self, name: RepositoryName, digest: Digest, cached: BlobFile | None
+    ) -> BlobFile | DownloadStream:
+        """Return what is ``cached`` or stored, or a stream of what is arriving."""
+        key = (name.host, digest)
         while True:
-            transfer = self._transfers.get((name.host, digest))
+            transfer = self._transfers.get(key)
             if transfer is None:
-                held = await self._held_blob(name, digest)
-                if held is not None:
-                    self._counters.hits["blob"] += 1
-                    return held
-                transfer = self._transfers.get((name.host, digest)) or self._start(name, digest)
+                cached = cached or await self._stored_elsewhere(name, digest)
+            if cached is not None:
+                self._counters.hits["blob"] += 1
+                return cached
+            transfer = transfer or self._transfers.get(key) or self._start(name, digest)
             stream = await self._follow(transfer, name, digest)
             if stream is not None:
                 return stream
 
     async def size(self, name: RepositoryName, digest: Digest) -> int:
-        """Return the size of a blob that is not held; upstream says it, or a transfer does."""
-        name = name.canonical
+        """Return the size of a blob that is not cached; upstream says it, or a transfer does."""
         transfer = self._transfers.get((name.host, digest))
         known = transfer.download.size if transfer and name in transfer.names else None
         return await self._upstream_size(name, digest) if known is None else known
@@ -73,17 +71,18 @@ class BlobCache:
         await self._sizes.close()
         await self._running.close()
 
-    async def _held_blob(self, name: RepositoryName, digest: Digest) -> BlobFile | None:
-        """Return a blob that was pulled through, or that the store has and upstream here, too."""
-        held = await self._lookup.cached_blob(name, digest)
-        if held is None and await self._store.blobs.size(digest) is not None:
-            # Another repository holds it; whether this one has it, upstream tells.
+    async def _stored_elsewhere(self, name: RepositoryName, digest: Digest) -> BlobFile | None:
+        """Return a blob that the store has for another repository, and upstream for this one."""
+        if await self._store.blobs.size(digest) is None:
+            return None
+        index = self._store.cached(name)
+        if not await is_linked(index, digest):  # by a transfer that has just ended
             await self._upstream_size(name, digest)
             # Collection may be about to remove it, until it is told that it is wanted.
-            if await self._store.blobs.keep(digest) is not None:
-                await self._store.cached(name).layers.add(digest)
-                held = await self._store.blobs.open(digest)
-        return held
+            if await self._store.blobs.keep(digest) is None:
+                return None
+            await index.layers.add(digest)
+        return await self._store.blobs.open(digest)
 
     async def _upstream_size(self, name: RepositoryName, digest: Digest) -> int:
         ask = partial(self._client.blob_size, name, digest)
@@ -107,7 +106,7 @@ class BlobCache:
 
     async def _follow(
         self, transfer: _Transfer, name: RepositoryName, digest: Digest
-    ) -> BlobStream | None:
+    ) -> DownloadStream | None:
         """Attach a client; None where it has to look again, since the transfer is no more."""
         if name not in transfer.names:
             # It is on its way for another repository; whether this one has it, upstream tells.

@@ -98,12 +98,12 @@ class Download:
                 self._fail(error)
             self._tell()
 
-    async def stream(self) -> BlobStream:
+    async def stream(self) -> DownloadStream:
         """Wait until upstream answered and return what a client reads from."""
         upload, size = await asyncio.shield(self._begun)
         if self._ended.done():
             self._ended.result()
-        return BlobStream(size, upload, self)
+        return DownloadStream(size, upload, self)
 
     async def complete(self) -> None:
         """Wait until the blob is stored, or raise what prevented it."""
@@ -194,7 +194,7 @@ class Download:
         self._changed = asyncio.Event()
 
 
-class BlobStream:
+class DownloadStream:
     """A blob of ``size`` bytes that can be read from while it arrives."""
 
     def __init__(self, size: int, upload: Upload, download: Download) -> None:

@@ -39,38 +39,34 @@ _log = logging.getLogger("buildset_registry.upstream")
 
 
 class ManifestCache:
-    """What is pushed, cached, or at upstream, in this order."""
+    """Manifests that were pulled through, compared with upstream's when a tag holds no longer."""
 
     def __init__(
         self,
         store: Store,
         client: UpstreamClient,
+        lookup: Lookup,
         tag_seconds: float | None,
         clock: Callable[[], float],
     ) -> None:
         self._store = store
-        self._lookup = Lookup(store)
+        self._lookup = lookup
         self._client = client
         self._counters = client.counters
         self._tag_seconds = tag_seconds
         self._clock = clock
         self._resting: dict[str, float] = {}
-        self._flights = SingleFlight[tuple[RepositoryName, Reference], StoredManifest]()
+        self._fetches = SingleFlight[tuple[RepositoryName, Reference], StoredManifest]()
         self._lists = SingleFlight[tuple[RepositoryName, Digest], list[Descriptor] | None]()
 
-    async def get(self, name: RepositoryName, reference: Reference) -> StoredManifest:
-        """Return what a job pushed, or else what upstream has now or had when it was asked."""
-        pushed = await self._lookup.pushed_manifest(name, reference)
-        if pushed is not None:
-            return pushed
-        name = name.canonical
-        cached = await self._lookup.cached_manifest(name, reference)
+    async def get(
+        self, name: RepositoryName, reference: Reference, cached: StoredManifest | None
+    ) -> StoredManifest | None:
+        """Return what upstream has now or had when it was asked; None where ``cached`` holds."""
         if cached is not None and await self._holds(name, reference):
             self._counters.hits["manifest"] += 1
-            return cached
-        found = await self._current(name, reference, cached)
-        # A job may have pushed the tag while upstream was being asked: its push wins.
-        return await self._lookup.pushed_manifest(name, reference) or found
+            return None
+        return await self._current(name, reference, cached)
 
     async def referrers(self, name: RepositoryName, subject: Digest) -> list[Descriptor]:
         """Return what upstream lists as referring to a manifest, by its API or by a tag.
@@ -81,12 +77,12 @@ class ManifestCache:
         try:
             listed = await self._lists.join((name.canonical, subject), ask)
             if listed is None:
-                stored = await self.get(name, referrers_tag(subject))
-                listed = [*_parsed(name, stored).manifests]
+                stored = await self._lookup.manifest(name, referrers_tag(subject))
+                listed = [*_parsed(name, stored).manifests] if stored is not None else []
         except ManifestUnknown:
             return []
         except (UpstreamFailed, UpstreamBusy) as error:
-            if await self._lookup.manifest(name, subject) is None:
+            if await self._lookup.stored_manifest(name, subject) is None:
                 raise
             self._counters.stale += 1
             _log.warning(
@@ -97,7 +93,7 @@ class ManifestCache:
 
     async def close(self) -> None:
         """Stop what is under way."""
-        await self._flights.close()
+        await self._fetches.close()
         await self._lists.close()
 
     async def _holds(self, name: RepositoryName, reference: Reference) -> bool:
@@ -114,7 +110,7 @@ class ManifestCache:
         """Ask upstream; where that fails, return what is cached."""
         if cached is not None and time.monotonic() < self._resting.get(name.host, 0.0):
             return self._stale(name, reference, cached, "it could not be asked a moment ago")
-        asked = self._flights.join((name, reference), partial(self._ask, name, reference, cached))
+        asked = self._fetches.join((name, reference), partial(self._ask, name, reference, cached))
         if cached is None:
             return await asked
         try:
