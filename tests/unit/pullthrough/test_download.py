@@ -3,7 +3,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
 
 import pytest
@@ -36,17 +36,18 @@ class Upstream:
     asked: list[int] = field(default_factory=list)
 
     @contextlib.asynccontextmanager
-    async def open(self, offset: int) -> AsyncIterator[Part]:
+    async def open(self, offset: int, taken: Callable[[int], None]) -> AsyncIterator[Part]:
         self.asked.append(offset)
         size = len(self.content) if self.tells_size else None
-        yield Part(size, self._chunks(offset))
+        yield Part(size, self._chunks(offset, taken))
 
-    async def _chunks(self, offset: int) -> AsyncIterator[bytes]:
+    async def _chunks(self, offset: int, taken: Callable[[int], None]) -> AsyncIterator[bytes]:
         left = self.breaks.pop(0) if self.breaks else len(self.content) + 1
         while offset < len(self.content):
             piece = self.content[offset : offset + min(self.piece, left)]
             if piece:
                 yield piece
+                taken(len(piece))
                 await asyncio.sleep(0)
             offset += len(piece)
             left -= len(piece)
@@ -114,7 +115,7 @@ def test_every_reader_gets_its_bytes(
         with contextlib.closing(MemoryStore()) as store:
             digest = Digest.of(content)
             one = Download(digest, upstream.open, "quay.io", counters)
-            running = asyncio.create_task(one.run(store.blobs, _nothing))
+            running = asyncio.create_task(one.run(store.blobs, _nothing, lambda: None))
 
             async def follow(follower: Follower) -> None:
                 stream = await one.stream()
@@ -151,7 +152,7 @@ def test_no_reader_gets_the_whole_of_what_is_wrong(
         with contextlib.closing(MemoryStore()) as store:
             digest = Digest.of(content)
             one = Download(digest, upstream.open, "quay.io", UpstreamCounters())
-            running = asyncio.create_task(one.run(store.blobs, _nothing))
+            running = asyncio.create_task(one.run(store.blobs, _nothing, lambda: None))
 
             async def follow(follower: Follower) -> None:
                 stream = await one.stream()

@@ -8,7 +8,7 @@ also found as ``library/app``, and the other way round.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -96,14 +96,14 @@ class Lookup:
         self._upstream = upstream
         self._types: dict[Digest, str] = {}
 
-    def indexes(self, name: RepositoryName) -> list[RepositoryIndex]:
-        """Return all that the store has of a repository; the first that holds something wins."""
-        return [*self._pushed(name), self._store.cached(name.canonical)]
+    def indexes(self, name: RepositoryName) -> Iterator[RepositoryIndex]:
+        """Yield all that the store has of a repository; the first that holds something wins."""
+        yield from self._pushed(name)
+        yield self._store.cached(name.canonical)
 
     async def manifest(self, name: RepositoryName, reference: Reference) -> StoredManifest | None:
         """Return what a job pushed, or else what upstream has now or had when it was asked."""
-        pushed = self._pushed(name)
-        found = await self._manifest(pushed, reference)
+        found = await self._manifest(self._pushed(name), reference)
         if found is not None:
             return found
         cached = await self._manifest([self._store.cached(name.canonical)], reference)
@@ -114,7 +114,7 @@ class Lookup:
         if current is None:
             return cached
         # A job may have pushed the tag while upstream was being asked: its push wins.
-        return await self._manifest(pushed, reference) or current
+        return await self._manifest(self._pushed(name), reference) or current
 
     async def stored_manifest(
         self, name: RepositoryName, reference: Reference
@@ -146,8 +146,7 @@ class Lookup:
 
     async def keep(self, name: RepositoryName, digest: Digest) -> KeptBlob | None:
         """Promise that a blob which the store has of a repository stays; see ``Blobs.keep``."""
-        indexes = self.indexes(name)
-        for index in indexes:
+        for number, index in enumerate(self.indexes(name)):
             if await is_linked(index, digest):
                 stored: Digest | None = digest
                 size = await self._store.blobs.keep(digest)
@@ -156,7 +155,7 @@ class Lookup:
                     size = None if stored is None else await self._store.blobs.keep(stored)
                 if stored is None or size is None:
                     return None
-                return KeptBlob(stored, size, pushed=index is not indexes[-1])
+                return KeptBlob(stored, size, pushed=number < len(name.names))
         return None
 
     async def is_layer_of_cached(self, name: RepositoryName, digest: Digest) -> bool:
@@ -198,9 +197,9 @@ class Lookup:
                 found.setdefault(str(descriptor.digest), descriptor)
         return [found[key] for key in sorted(found)]
 
-    def _pushed(self, name: RepositoryName) -> list[RepositoryIndex]:
+    def _pushed(self, name: RepositoryName) -> Iterator[RepositoryIndex]:
         """Return what jobs pushed, under the name asked for and then under its other name."""
-        return [self._store.pushed(one) for one in name.names]
+        return map(self._store.pushed, name.names)
 
     def _upstream_of(self, name: RepositoryName) -> Upstream | None:
         upstream = self._upstream
@@ -225,7 +224,7 @@ class Lookup:
         except RegistryError:
             return None
 
-    async def _blob(self, indexes: Sequence[RepositoryIndex], digest: Digest) -> BlobFile | None:
+    async def _blob(self, indexes: Iterable[RepositoryIndex], digest: Digest) -> BlobFile | None:
         for index in indexes:
             if await is_linked(index, digest):
                 found = await self._store.blobs.open(digest) or await self._alias(index, digest)
@@ -239,7 +238,7 @@ class Lookup:
         return None if target is None or target == digest else await self._store.blobs.open(target)
 
     async def _manifest(
-        self, indexes: Sequence[RepositoryIndex], reference: Reference
+        self, indexes: Iterable[RepositoryIndex], reference: Reference
     ) -> StoredManifest | None:
         for index in indexes:
             digest: Digest | None

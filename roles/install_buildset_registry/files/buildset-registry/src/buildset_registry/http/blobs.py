@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from buildset_registry.auth.access import Role
 from buildset_registry.http.conditional import (
     conditional,
@@ -11,9 +13,9 @@ from buildset_registry.http.conditional import (
     range_applies,
 )
 from buildset_registry.http.context import Context
-from buildset_registry.http.ranges import Read, byteranges, content_range, parse_ranges
+from buildset_registry.http.ranges import ranged_response
 from buildset_registry.http.request import Request
-from buildset_registry.http.response import File, Response, Stream, file_pieces
+from buildset_registry.http.response import File, Response, Stream
 from buildset_registry.lookup import ArrivingBlob
 from buildset_registry.oci.descriptor import OCTETS
 from buildset_registry.oci.digest import Digest
@@ -30,15 +32,10 @@ async def get(request: Request, context: Context) -> Response:
         if not_modified(request.headers, digest):
             return Response(304, headers)
     blob = await context.registry.blob(request.name, digest)
-    applies = range_applies(request.headers, digest)
-    spans = parse_ranges(request.headers.get("range") if applies else None, blob.size)
-    if not spans:
-        return Response(200, headers, _body(blob, 0, blob.size))
-    if len(spans) > 1:
-        headers["Content-Type"], body = byteranges(spans, blob.size, OCTETS, _reader(blob))
-        return Response(206, headers, body)
-    headers["Content-Range"] = content_range(*spans[0], blob.size)
-    return Response(206, headers, _body(blob, *spans[0]))
+    wanted = request.headers.get("range")
+    if wanted is not None and range_applies(request.headers, digest):
+        return ranged_response(wanted, blob.size, partial(_body, blob), headers)
+    return Response(200, headers, _body(blob, 0, blob.size))
 
 
 async def head(request: Request, context: Context) -> Response:
@@ -67,12 +64,6 @@ def _body(blob: BlobFile | ArrivingBlob, start: int, end: int) -> File | Stream:
     if isinstance(blob, BlobFile):
         return File(blob.path, start, end, whole=end - start == blob.size)
     return Stream(end - start, blob.chunks(start, end))
-
-
-def _reader(blob: BlobFile | ArrivingBlob) -> Read:
-    if isinstance(blob, BlobFile):
-        return lambda start, end: file_pieces(File(blob.path, start, end, whole=False))
-    return blob.chunks
 
 
 def _headers(digest: Digest) -> dict[str, str]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From a request that was answered to the event that receivers are told."""
+"""Events of an endpoint: made of requests that were answered, told to the receivers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from buildset_registry.oci.digest import Digest
 
 
 class Recipient(Protocol):
-    """Whoever is told."""
+    """A receiver of events."""
 
     def put(self, event: Event) -> None:
         """Take an event, at once."""
@@ -24,7 +24,7 @@ class Recipient(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class _Kind:
-    """What a route does to what, and the status by which it says that it has done it."""
+    """The action of a route, on what it acts, and the status by which it says that it did."""
 
     action: str
     what: str
@@ -43,7 +43,7 @@ _KINDS = {
 
 
 class Events:
-    """Tells recipients what happened at one endpoint."""
+    """The events of one endpoint, for its recipients."""
 
     def __init__(self, recipients: list[Recipient], context: Context) -> None:
         self._recipients = recipients
@@ -105,8 +105,8 @@ def _media_type(kind: _Kind, request: Request, response: Response) -> str:
 def _url(kind: _Kind, request: Request, digest: str) -> str:
     if not digest or kind.action == "delete":
         return ""
-    seen = request.outside
-    return f"{seen.origin}{seen.prefix}/v2/{request.path['name']}/{kind.what}/{digest}"
+    base = request.public.origin + request.public.prefix
+    return f"{base}/v2/{request.path['name']}/{kind.what}/{digest}"
 
 
 def _cause(request: Request) -> Cause:

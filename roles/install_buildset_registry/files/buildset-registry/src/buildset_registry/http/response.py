@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Responses as values, and the one function that sends them."""
+"""Responses as values, and the function that sends them."""
 
 from __future__ import annotations
 
@@ -113,8 +113,7 @@ async def send_response(response: Response, receive: Receive, send: Send, *, hea
     if isinstance(body, File) and body.whole and body.size:
         await send({"type": "http.response.pathsend", "path": str(body.path)})
         return body.size
-    chunks = file_pieces(body) if isinstance(body, File) else body.chunks
-    return await _send_pieces(chunks, receive, send)
+    return await _send_pieces(body_pieces(body), receive, send)
 
 
 async def _send_pieces(chunks: AsyncGenerator[bytes], receive: Receive, send: Send) -> int:
@@ -144,7 +143,12 @@ async def _until_client_leaves(receive: Receive) -> None:
         pass
 
 
-async def file_pieces(file: File) -> AsyncGenerator[bytes]:
+def body_pieces(body: File | Stream) -> AsyncGenerator[bytes]:
+    """Return a body's bytes in pieces."""
+    return _file_pieces(body) if isinstance(body, File) else body.chunks
+
+
+async def _file_pieces(file: File) -> AsyncGenerator[bytes]:
     """Yield a file's bytes; ``EOFError`` where there are fewer than were promised."""
     descriptor = os.open(file.path, os.O_RDONLY)
     try:

@@ -40,7 +40,7 @@ class Sources:
     """Where the numbers come from."""
 
     counters: list[RequestCounters]
-    transfers: UploadLimit
+    uploads: UploadLimit
     upstream: UpstreamCounters
     storage: StorageSpace
     webhooks: Sequence[Webhook] = ()
@@ -92,7 +92,7 @@ class MetricsListener:
     def _metrics(self) -> Iterator[Metric]:
         yield gauge("info", "The version.", 1, {"version": __version__})
         yield from request_metrics(self._sources.counters)
-        running = self._sources.transfers.running
+        running = self._sources.uploads.running
         yield gauge("uploads_running", "Requests that are sending a blob.", running)
         yield from _upstream_metrics(self._sources.upstream)
         yield from self._storage_metrics()
