@@ -1,12 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The registry that the tests of pull-through ask, what they push to it, and how they read."""
 
-import time
-from collections.abc import Callable
-
 from buildset_registry.lookup import ArrivingBlob
 from buildset_registry.oci.names import RepositoryName
-from buildset_registry.pullthrough import PullThrough
+from buildset_registry.pullthrough import Freshness, PullThrough
 from buildset_registry.registry import Registry
 from buildset_registry.store.base import BlobFile, Store
 from buildset_registry.upstream.client import UpstreamClient
@@ -25,10 +22,9 @@ class PullingRegistry(Registry):
         self,
         store: Store,
         client: UpstreamClient,
-        tag_seconds: float | None = None,
-        clock: Callable[[], float] = time.time,
+        freshness: Freshness | None = None,
     ) -> None:
-        self._pull_through = PullThrough(store, client, tag_seconds=tag_seconds, clock=clock)
+        self._pull_through = PullThrough(store, client, freshness)
         super().__init__(store, self._pull_through)
         self.counters = client.counters
 
@@ -43,3 +39,9 @@ async def read(found: BlobFile | ArrivingBlob, start: int = 0, end: int | None =
         return found.path.read_bytes()
     pieces = found.chunks(start, found.size if end is None else end)
     return b"".join([piece async for piece in pieces])
+
+
+def arriving(found: BlobFile | ArrivingBlob) -> ArrivingBlob:
+    """Return a blob that is on its way; one that is stored already fails the test."""
+    assert isinstance(found, ArrivingBlob)
+    return found

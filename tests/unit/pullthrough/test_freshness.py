@@ -5,19 +5,18 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Callable
-from typing import Any
 
 import pytest
 from buildset_registry.errors import ManifestUnknown, UpstreamBusy, UpstreamFailed
 from buildset_registry.oci.descriptor import OCI_INDEX
 from buildset_registry.oci.digest import Digest
-from buildset_registry.pullthrough import manifests
+from buildset_registry.pullthrough import Freshness
 from buildset_registry.registry import Registry
 from buildset_registry.store.filesystem.store import FilesystemStore
 from buildset_registry.upstream.client import UpstreamClient
 from buildset_registry.upstream.transport import Timeouts
 
-from tests.unit.pullthrough.reading import PUSHED, PullingRegistry
+from tests.unit.pullthrough.reading import PUSHED, PullingRegistry, arriving
 from tests.unit.upstream.lab import (
     BLOB,
     BLOB_DIGEST,
@@ -60,12 +59,17 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-async def pulling(store: Any, quay: Any, connect: Any, clock: Any) -> AsyncIterator[Any]:
+async def pulling(
+    store: FilesystemStore, quay: Server, connect: Callable[..., UpstreamClient], clock: Clock
+) -> AsyncIterator[Callable[..., PullingRegistry]]:
     """Make registries that pull through; each is closed at the end."""
-    made = []
+    made: list[PullingRegistry] = []
 
-    def make(client: UpstreamClient | None = None, tag_seconds: int = 60) -> PullingRegistry:
-        one = PullingRegistry(store, client or connect(), tag_seconds=tag_seconds, clock=clock)
+    def make(
+        client: UpstreamClient | None = None, *, tag: float = 60, wait: float = 10, rest: float = 30
+    ) -> PullingRegistry:
+        freshness = Freshness(tag, wait, rest, clock)
+        one = PullingRegistry(store, client or connect(), freshness)
         made.append(one)
         return one
 
@@ -80,11 +84,11 @@ def methods(quay: Server) -> list[str]:
 
 
 async def test_a_tag_holds_for_ever_by_default(
-    store: FilesystemStore, quay: Server, connect: Callable[..., Any]
+    store: FilesystemStore, quay: Server, connect: Callable[..., UpstreamClient]
 ) -> None:
     """A buildset sees one image for its whole life, after a restart, too."""
     quay.on(V1_PATH, manifest())
-    registry = PullingRegistry(store, connect(), clock=lambda: time.time() + 1e9)
+    registry = PullingRegistry(store, connect(), Freshness(clock=lambda: time.time() + 1e9))
     await registry.manifest(NAME, V1)
     quay.on(V1_PATH, manifest(NEWER))
     assert (await registry.manifest(NAME, V1)).raw == MANIFEST
@@ -95,7 +99,7 @@ async def test_a_tag_holds_for_ever_by_default(
 
 
 async def test_a_tag_that_is_due_is_compared_by_head(
-    pulling: Callable[..., Any], quay: Server, clock: Clock
+    pulling: Callable[..., PullingRegistry], quay: Server, clock: Clock
 ) -> None:
     """Nothing is fetched while it is the same, and it holds anew."""
     registry = pulling()
@@ -113,7 +117,7 @@ async def test_a_tag_that_is_due_is_compared_by_head(
 
 
 async def test_a_tag_that_has_changed_is_fetched(
-    pulling: Callable[..., Any], quay: Server, clock: Clock
+    pulling: Callable[..., PullingRegistry], quay: Server, clock: Clock
 ) -> None:
     """The old image stays by its digest."""
     registry = pulling()
@@ -126,7 +130,7 @@ async def test_a_tag_that_has_changed_is_fetched(
 
 
 async def test_no_tag_holds_where_the_clock_was_set_back(
-    pulling: Callable[..., Any], quay: Server, clock: Clock
+    pulling: Callable[..., PullingRegistry], quay: Server, clock: Clock
 ) -> None:
     """Otherwise it would hold until the clock has caught up."""
     registry = pulling()
@@ -136,9 +140,9 @@ async def test_no_tag_holds_where_the_clock_was_set_back(
     assert methods(quay) == ["GET", "HEAD"]
 
 
-async def test_zero_asks_each_time(pulling: Callable[..., Any], quay: Server) -> None:
+async def test_zero_asks_each_time(pulling: Callable[..., PullingRegistry], quay: Server) -> None:
     """And a digest never changes."""
-    registry = pulling(tag_seconds=0)
+    registry = pulling(tag=0)
     for _ in range(3):
         await registry.manifest(NAME, V1)
         await registry.manifest(NAME, DIGEST)
@@ -146,7 +150,7 @@ async def test_zero_asks_each_time(pulling: Callable[..., Any], quay: Server) ->
 
 
 async def test_a_tag_that_upstream_deleted_is_gone(
-    pulling: Callable[..., Any], quay: Server, clock: Clock
+    pulling: Callable[..., PullingRegistry], quay: Server, clock: Clock
 ) -> None:
     """Its manifest stays by digest, for images that refer to it."""
     registry = pulling()
@@ -162,7 +166,7 @@ async def test_a_tag_that_upstream_deleted_is_gone(
 
 
 async def test_a_push_wins_over_what_is_stale(
-    pulling: Callable[..., Any], store: FilesystemStore, quay: Server, clock: Clock
+    pulling: Callable[..., PullingRegistry], store: FilesystemStore, quay: Server, clock: Clock
 ) -> None:
     """Also when it comes while upstream is being asked in vain."""
     registry = pulling()
@@ -212,9 +216,9 @@ FAILURES = {
 
 @pytest.mark.parametrize("kind", FAILURES)
 async def test_what_is_cached_is_served_when_upstream_fails(
-    pulling: Callable[..., Any],
+    pulling: Callable[..., PullingRegistry],
     quay: Server,
-    connect: Callable[..., Any],
+    connect: Callable[..., UpstreamClient],
     clock: Clock,
     caplog: pytest.LogCaptureFixture,
     kind: str,
@@ -224,7 +228,7 @@ async def test_what_is_cached_is_served_when_upstream_fails(
     quay.on(BLOB_PATH, blob())
     registry = pulling(connect(timeouts=Timeouts(read=0.3)))
     await registry.manifest(NAME, V1)
-    await (await registry.blob(NAME, BLOB_DIGEST)).complete()
+    await arriving(await registry.blob(NAME, BLOB_DIGEST)).complete()
     clock.passed = 61
     quay.on(V1_PATH, by_method(GET=answer, HEAD=answer))
     quay.on(BLOB_PATH, answer)
@@ -238,7 +242,10 @@ async def test_what_is_cached_is_served_when_upstream_fails(
 
 @pytest.mark.parametrize("kind", FAILURES)
 async def test_with_nothing_cached_the_failure_names_upstream_and_reason(
-    pulling: Callable[..., Any], quay: Server, connect: Callable[..., Any], kind: str
+    pulling: Callable[..., PullingRegistry],
+    quay: Server,
+    connect: Callable[..., UpstreamClient],
+    kind: str,
 ) -> None:
     """With Retry-After where upstream sent one; and it is asked again at the next request."""
     answer, error, reason, retry_after = FAILURES[kind]
@@ -260,7 +267,11 @@ async def test_with_nothing_cached_the_failure_names_upstream_and_reason(
     [(NO_HOST, "cannot be resolved"), ("https://127.0.0.1:1", "connection refused")],
 )
 async def test_a_registry_that_cannot_be_reached(
-    pulling: Callable[..., Any], connect: Callable[..., Any], clock: Clock, url: str, reason: str
+    pulling: Callable[..., PullingRegistry],
+    connect: Callable[..., UpstreamClient],
+    clock: Clock,
+    url: str,
+    reason: str,
 ) -> None:
     """No address, no listener: what is cached is served, else the reason is told."""
     await pulling().manifest(NAME, V1)
@@ -272,18 +283,18 @@ async def test_a_registry_that_cannot_be_reached(
 
 
 async def test_a_transfer_that_stalls_goes_on(
-    pulling: Callable[..., Any], quay: Server, connect: Callable[..., Any]
+    pulling: Callable[..., PullingRegistry], quay: Server, connect: Callable[..., UpstreamClient]
 ) -> None:
     """By another request, from where it stopped."""
     registry = pulling(connect(timeouts=Timeouts(read=0.3)))
     quay.on(BLOB_PATH, halting(asyncio.Event(), BLOB, 1000), blob())
-    found = await registry.blob(NAME, BLOB_DIGEST)
+    found = arriving(await registry.blob(NAME, BLOB_DIGEST))
     assert b"".join([piece async for piece in found.chunks(0, found.size)]) == BLOB
     assert quay.asked[1].headers["Range"] == "bytes=1000-"
 
 
 async def test_a_rate_limit_for_get_alone(
-    pulling: Callable[..., Any], quay: Server, clock: Clock
+    pulling: Callable[..., PullingRegistry], quay: Server, clock: Clock
 ) -> None:
     """Docker Hub limits GET and not HEAD; that the tag has changed is known then."""
     registry = pulling()
@@ -296,7 +307,7 @@ async def test_a_rate_limit_for_get_alone(
 
 
 async def test_an_upstream_that_fails_rests(
-    pulling: Callable[..., Any], quay: Server, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    pulling: Callable[..., PullingRegistry], quay: Server, clock: Clock
 ) -> None:
     """Its time-outs are not added to every pull; later it is asked again."""
     registry = pulling()
@@ -307,20 +318,17 @@ async def test_an_upstream_that_fails_rests(
         assert (await registry.manifest(NAME, V1)).raw == MANIFEST
     assert methods(quay) == ["GET", "HEAD"]
     assert registry.counters.stale == 5
-    monkeypatch.setattr(manifests, "_REST", -1)
-    another = pulling()
+    another = pulling(rest=-1)
     for _ in range(2):
         await another.manifest(NAME, V1)
     assert methods(quay) == ["GET", "HEAD", "HEAD", "HEAD"]
 
 
 async def test_an_upstream_that_takes_its_time(
-    pulling: Callable[..., Any], quay: Server, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    pulling: Callable[..., PullingRegistry], quay: Server, clock: Clock
 ) -> None:
     """What is at hand is served soon; what upstream says in the end is served from then on."""
-    monkeypatch.setattr(manifests, "_PATIENCE", 0.2)
-    monkeypatch.setattr(manifests, "_REST", -1)
-    registry = pulling()
+    registry = pulling(wait=0.2, rest=-1)
     await registry.manifest(NAME, V1)
     clock.passed = 61
     gate = asyncio.Event()
@@ -340,7 +348,7 @@ async def test_an_upstream_that_takes_its_time(
 
 
 async def test_an_image_that_upstream_no_longer_shows_us(
-    pulling: Callable[..., Any], quay: Server, clock: Clock
+    pulling: Callable[..., PullingRegistry], quay: Server, clock: Clock
 ) -> None:
     """Credentials run out: the cached image is served, and upstream does not rest."""
     registry = pulling()
@@ -354,7 +362,7 @@ async def test_an_image_that_upstream_no_longer_shows_us(
 
 
 async def test_requests_are_counted_by_upstream_method_and_status(
-    pulling: Callable[..., Any], quay: Server, clock: Clock
+    pulling: Callable[..., PullingRegistry], quay: Server, clock: Clock
 ) -> None:
     """What an operator sees of an upstream."""
     registry = pulling()

@@ -41,7 +41,7 @@ class KeptBlob:
 
     size: int
     pushed: bool
-    """Whether it was pushed; otherwise only upstream gave it."""
+    """True where it was pushed; otherwise only upstream gave it."""
 
 
 @runtime_checkable
@@ -86,7 +86,7 @@ class Upstream(Protocol):
 
 
 class Lookup:
-    """What a repository is read from, in the order in which content wins.
+    """The reading of repositories, in the order in which content wins.
 
     Without ``upstream``, nobody is asked for what the store lacks.
     """

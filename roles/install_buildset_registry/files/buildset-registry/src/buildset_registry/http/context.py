@@ -19,7 +19,7 @@ class RequestLimits:
     """Limits of single requests."""
 
     read_only: bool = False
-    """Whether nothing may be pushed or deleted for now."""
+    """True where nothing may be pushed or deleted for now."""
 
     body_seconds: float = 0
     """For how long a client may send nothing of a body; 0 is for ever."""
@@ -56,10 +56,10 @@ class Context:
     policy: Policy
     authenticator: Authenticator
     elsewhere: str
-    """Where writing is possible, for the message of a read-only endpoint."""
+    """The place where writing is possible, for the message of a read-only endpoint."""
 
     storage: StorageSpace
     uploads: UploadLimit
     limits: RequestLimits = RequestLimits()
     absolute_urls: bool = False
-    """Whether ``Location`` and ``Link`` are whole URLs."""
+    """True where ``Location`` and ``Link`` are to be whole URLs."""

@@ -29,7 +29,7 @@ class PublicAddress:
     """Scheme, host and port."""
 
     prefix: str
-    """What the proxy takes off the front of each path: ``/registry``; mostly nothing."""
+    """The front of each path that the proxy takes off, such as ``/registry``; mostly nothing."""
 
 
 def public_address(headers: Mapping[str, str], scheme: str) -> PublicAddress:

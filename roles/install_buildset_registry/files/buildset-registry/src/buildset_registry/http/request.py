@@ -118,7 +118,7 @@ class Request:
 
     @property
     def unread(self) -> bool:
-        """Whether there is a body of which the end has not been read."""
+        """True where there is a body of which the end has not been read."""
         return self._more and (
             "content-length" in self.headers or "transfer-encoding" in self.headers
         )

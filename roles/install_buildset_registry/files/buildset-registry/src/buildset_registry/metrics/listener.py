@@ -37,7 +37,7 @@ _SIZE_WAIT = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """Where the numbers come from."""
+    """The objects whose numbers are shown."""
 
     counters: list[RequestCounters]
     uploads: UploadLimit
@@ -47,7 +47,7 @@ class Sources:
 
 
 class MetricsListener:
-    """The application; close it at the end."""
+    """The application of the listener."""
 
     def __init__(self, sources: Sources, clock: Callable[[], float] = time.monotonic) -> None:
         self._sources = sources

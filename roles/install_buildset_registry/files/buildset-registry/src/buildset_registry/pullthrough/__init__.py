@@ -7,15 +7,12 @@ through before.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
-
 from buildset_registry.lookup import ArrivingBlob, Lookup, StoredManifest
 from buildset_registry.oci.descriptor import Descriptor
 from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.names import Reference, RepositoryName
 from buildset_registry.pullthrough.blobs import BlobCache
-from buildset_registry.pullthrough.manifests import ManifestCache
+from buildset_registry.pullthrough.manifests import Freshness, ManifestCache
 from buildset_registry.store.base import BlobFile, Store
 from buildset_registry.upstream.client import UpstreamClient
 
@@ -23,21 +20,16 @@ from buildset_registry.upstream.client import UpstreamClient
 class PullThrough:
     """The registries that cached content is a copy of, for ``Lookup``; close it before the store.
 
-    Tags hold for ``tag_seconds``, or for ever; then upstream is asked whether they have changed.
+    By default, a tag that was pulled through holds for ever.
     """
 
     def __init__(
-        self,
-        store: Store,
-        client: UpstreamClient,
-        *,
-        tag_seconds: float | None = None,
-        clock: Callable[[], float] = time.time,
+        self, store: Store, client: UpstreamClient, freshness: Freshness | None = None
     ) -> None:
         self.counters = client.counters
         self._client = client
         lookup = Lookup(store, self)
-        self._manifests = ManifestCache(store, client, lookup, tag_seconds, clock)
+        self._manifests = ManifestCache(store, client, lookup, freshness or Freshness())
         self._blobs = BlobCache(store, client, lookup)
 
     def serves(self, name: RepositoryName) -> bool:
@@ -60,10 +52,10 @@ class PullThrough:
         return await self._manifests.referrers(name, subject)
 
     async def close(self) -> None:
-        """Stop transfers that are under way."""
+        """Stop downloads that are under way."""
         await self._manifests.close()
         await self._blobs.close()
         await self._client.close()
 
 
-__all__ = ["PullThrough"]
+__all__ = ["Freshness", "PullThrough"]

@@ -24,7 +24,7 @@ from buildset_registry.oci.digest import Digest
 from buildset_registry.store.base import Blobs, Reader, Upload
 from buildset_registry.upstream.counters import UpstreamCounters
 
-#: Bytes that a client gets at once. Several pieces of each client are under way: 150 transfers at
+#: Bytes that a client gets at once. Several pieces of each client are under way: 150 downloads at
 #: once took 106 to 118 MiB of memory with 32 KiB, 115 to 144 with 64, and none was served sooner.
 _PIECE = 32 * 1024
 #: Tries to go on with a broken transfer, none of which got a byte, before the clients are told.

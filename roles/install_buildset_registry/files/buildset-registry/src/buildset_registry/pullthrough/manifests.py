@@ -11,6 +11,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 
 from buildset_registry.errors import (
@@ -29,13 +30,24 @@ from buildset_registry.pullthrough.singleflight import SingleFlight
 from buildset_registry.store.base import Store
 from buildset_registry.upstream.client import RemoteManifest, UpstreamClient
 
-#: An upstream that could not be asked is left alone for so many seconds where an answer is at
-#: hand: its time-outs would otherwise be added to every pull.
-_REST = 30.0
-#: Seconds that a client waits for an upstream where an answer is at hand.
-_PATIENCE = 10.0
-
 _log = logging.getLogger("buildset_registry.upstream")
+
+
+@dataclass(frozen=True, slots=True)
+class Freshness:
+    """Times in seconds that decide whether upstream is asked where an answer is at hand."""
+
+    tag_seconds: float | None = None
+    """For how long a tag holds; None for ever."""
+
+    wait_seconds: float = 10.0
+    """For how long a client waits for upstream."""
+
+    rest_seconds: float = 30.0
+    """For how long an upstream that could not be asked is left alone: its time-outs would otherwise
+    be added to every pull."""
+
+    clock: Callable[[], float] = time.time
 
 
 class ManifestCache:
@@ -46,15 +58,13 @@ class ManifestCache:
         store: Store,
         client: UpstreamClient,
         lookup: Lookup,
-        tag_seconds: float | None,
-        clock: Callable[[], float],
+        freshness: Freshness,
     ) -> None:
         self._store = store
         self._lookup = lookup
         self._client = client
         self._counters = client.counters
-        self._tag_seconds = tag_seconds
-        self._clock = clock
+        self._freshness = freshness
         self._resting: dict[str, float] = {}
         self._fetches = SingleFlight[tuple[RepositoryName, Reference], StoredManifest]()
         self._lists = SingleFlight[tuple[RepositoryName, Digest], list[Descriptor] | None]()
@@ -98,11 +108,12 @@ class ManifestCache:
 
     async def _holds(self, name: RepositoryName, reference: Reference) -> bool:
         """Tell whether a cached manifest need not be compared with upstream's."""
-        if isinstance(reference, Digest) or self._tag_seconds is None:
+        seconds = self._freshness.tag_seconds
+        if isinstance(reference, Digest) or seconds is None:
             return True
         target = await self._store.cached(name).tags.get(reference)
         # A clock that was set back makes no tag hold for ever.
-        return target is not None and 0 <= self._clock() - target.checked < self._tag_seconds
+        return target is not None and 0 <= self._freshness.clock() - target.checked < seconds
 
     async def _current(
         self, name: RepositoryName, reference: Reference, cached: StoredManifest | None
@@ -114,14 +125,15 @@ class ManifestCache:
         if cached is None:
             return await asked
         try:
-            return await asyncio.wait_for(asked, _PATIENCE)
+            return await asyncio.wait_for(asked, self._freshness.wait_seconds)
         except ManifestHidden as error:
             return self._stale(name, reference, cached, error.message)
         except (UpstreamFailed, UpstreamBusy) as error:
             reason = error.message
         except asyncio.TimeoutError:
-            reason = f"upstream {name.host}: no answer within {_PATIENCE:g} s"
-        self._resting[name.host] = time.monotonic() + _REST
+            seconds = self._freshness.wait_seconds
+            reason = f"upstream {name.host}: no answer within {seconds:g} s"
+        self._resting[name.host] = time.monotonic() + self._freshness.rest_seconds
         return self._stale(name, reference, cached, reason)
 
     def _stale(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Single flight: whoever asks for what somebody else is asking for shares the answer."""
+"""Single flight: one answer for all who ask for the same at the same time."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ from buildset_registry.metrics.counters import RequestCounters
 from buildset_registry.metrics.listener import MetricsListener, Sources
 from buildset_registry.notifications.events import Source
 from buildset_registry.notifications.webhook import Receiver, Webhook
-from buildset_registry.pullthrough import PullThrough
+from buildset_registry.pullthrough import Freshness, PullThrough
 from buildset_registry.registry import Registry
 from buildset_registry.server.sockets import (
     Reserved,
@@ -126,7 +126,7 @@ def share(config: Config, output: TextIO) -> Shared:
     return Shared(
         guards,
         store,
-        PullThrough(store, client, tag_seconds=config.pull_through.tag_seconds),
+        PullThrough(store, client, Freshness(config.pull_through.tag_seconds)),
         AccessLog(output, config.log.format),
         UploadLimit(config.limits.uploads),
         [Webhook(receiver(webhook), source) for webhook in config.notifications],
