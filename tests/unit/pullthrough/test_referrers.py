@@ -132,7 +132,7 @@ async def test_what_nothing_refers_to(registry: Registry, quay: Server) -> None:
 @pytest.mark.parametrize(
     ("answer", "error"), [(reply(429), UpstreamBusy), (reply(500), UpstreamFailed)]
 )
-async def test_upstream_fails(
+async def test_where_upstream_fails_the_store_has_to_do(
     registry: Registry,
     quay: Server,
     caplog: pytest.LogCaptureFixture,

@@ -23,7 +23,7 @@ class Recipient(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class _Kind:
+class _RouteAction:
     """The action of a route, on what it acts, and the status by which it says that it did."""
 
     action: str
@@ -31,14 +31,14 @@ class _Kind:
     status: int
 
 
-_KINDS = {
-    "end-2": _Kind("pull", "blobs", 200),
-    "end-3": _Kind("pull", "manifests", 200),
-    "end-4": _Kind("push", "blobs", 201),
-    "end-6": _Kind("push", "blobs", 201),
-    "end-7": _Kind("push", "manifests", 201),
-    "end-9": _Kind("delete", "manifests", 202),
-    "end-10": _Kind("delete", "blobs", 202),
+_ACTIONS = {
+    "end-2": _RouteAction("pull", "blobs", 200),
+    "end-3": _RouteAction("pull", "manifests", 200),
+    "end-4": _RouteAction("push", "blobs", 201),
+    "end-6": _RouteAction("push", "blobs", 201),
+    "end-7": _RouteAction("push", "manifests", 201),
+    "end-9": _RouteAction("delete", "manifests", 202),
+    "end-10": _RouteAction("delete", "blobs", 202),
 }
 
 
@@ -51,14 +51,14 @@ class Events:
 
     async def add(self, request: Request, response: Response) -> None:
         """Tell of a request that was answered, if there is something to tell."""
-        kind = _KINDS.get(request.route)
+        kind = _ACTIONS.get(request.route)
         if kind is None or response.status != kind.status or request.method == "HEAD":
             return
         event = await self._event(kind, request, response)
         for recipient in self._recipients:
             recipient.put(event)
 
-    async def _event(self, kind: _Kind, request: Request, response: Response) -> Event:
+    async def _event(self, kind: _RouteAction, request: Request, response: Response) -> Event:
         reference = request.path.get("reference", "")
         digest = response.headers.get("Docker-Content-Digest") or request.path.get("digest", "")
         tag = "" if ":" in reference else reference
@@ -77,7 +77,7 @@ class Events:
         return Event("mount" if mounted else kind.action, target, _cause(request))
 
     async def _size(
-        self, kind: _Kind, request: Request, response: Response, digest: str
+        self, kind: _RouteAction, request: Request, response: Response, digest: str
     ) -> int | None:
         if kind.action == "pull":
             return response.body.size
@@ -92,7 +92,7 @@ class Events:
             return None  # removed again in the meantime
 
 
-def _media_type(kind: _Kind, request: Request, response: Response) -> str:
+def _media_type(kind: _RouteAction, request: Request, response: Response) -> str:
     if kind.action == "delete":
         return ""
     if kind.what == "blobs":
@@ -102,7 +102,7 @@ def _media_type(kind: _Kind, request: Request, response: Response) -> str:
     return request.headers.get("content-type", "")
 
 
-def _url(kind: _Kind, request: Request, digest: str) -> str:
+def _url(kind: _RouteAction, request: Request, digest: str) -> str:
     if not digest or kind.action == "delete":
         return ""
     base = request.public.origin + request.public.prefix

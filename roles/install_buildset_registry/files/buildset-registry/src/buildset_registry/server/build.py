@@ -111,7 +111,7 @@ class Shared:
     store: FilesystemStore | MemoryStore
     pull_through: PullThrough
     access_log: AccessLog
-    transfers: UploadLimit
+    uploads: UploadLimit
     webhooks: list[Webhook]
 
 
@@ -157,7 +157,7 @@ def listeners(
     if config.metrics is not None:
         upstream, space = shared.pull_through.counters, shared.store.space
         metrics = MetricsListener(
-            Sources(all_counters, shared.transfers, upstream, space, shared.webhooks)
+            Sources(all_counters, shared.uploads, upstream, space, shared.webhooks)
         )
         address, port = config.metrics.address, config.metrics.port
         found.append(Listener("metrics", address, port, metrics, None))
@@ -178,7 +178,7 @@ def _context(config: Config, shared: Shared, role: Role, elsewhere: str) -> Cont
         guard.authenticator,
         elsewhere,
         shared.store.space,
-        shared.transfers,
+        shared.uploads,
         RequestLimits(config.read_only, config.limits.body_seconds),
         config.absolute_urls,
     )
