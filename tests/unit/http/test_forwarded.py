@@ -2,7 +2,7 @@
 """Where clients see the registry, by what proxies say."""
 
 import pytest
-from buildset_registry.http.forwarded import Outside, outside
+from buildset_registry.http.forwarded import PublicAddress, public_address
 
 HOST = {"host": "10.0.0.1:5000"}
 
@@ -36,7 +36,7 @@ HOST = {"host": "10.0.0.1:5000"}
 )
 def test_the_first_proxy_says_it(headers: dict[str, str], origin: str) -> None:
     """Host and scheme are what clients wrote, with the port where it is told apart."""
-    assert outside(HOST | headers, "http") == Outside(origin, "")
+    assert public_address(HOST | headers, "http") == PublicAddress(origin, "")
 
 
 @pytest.mark.parametrize(
@@ -55,9 +55,11 @@ def test_the_first_proxy_says_it(headers: dict[str, str], origin: str) -> None:
 )
 def test_what_is_malformed_counts_as_absent(headers: dict[str, str]) -> None:
     """No header can put anything but an address into an answer."""
-    assert outside(HOST | headers, "http") == Outside("http://10.0.0.1:5000", "")
+    assert public_address(HOST | headers, "http") == PublicAddress("http://10.0.0.1:5000", "")
 
 
 def test_a_prefix_and_no_host() -> None:
     """HTTP/1.0 knows no Host."""
-    assert outside({"x-forwarded-prefix": "/a/b/"}, "https") == Outside("https://localhost", "/a/b")
+    assert public_address({"x-forwarded-prefix": "/a/b/"}, "https") == PublicAddress(
+        "https://localhost", "/a/b"
+    )

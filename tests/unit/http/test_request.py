@@ -47,6 +47,15 @@ async def test_nothing_is_asked_for_after_the_end() -> None:
     assert (server.asked, request.unread) == (1, False)
 
 
+async def test_a_body_of_no_length_is_not_asked_for() -> None:
+    """There is nothing to wait for, before the answer or after it."""
+    scope = {**SCOPE, "headers": [(b"content-length", b"0")]}
+    server = Server(piece(b"", more=False))
+    request = Request(scope, server.receive)
+    assert await request.read(10) == b""
+    assert (server.asked, request.unread) == (0, False)
+
+
 async def test_what_was_asked_for_is_not_lost_when_the_body_is_given_up() -> None:
     server = Server(piece(b"ab"), piece(b"cd"), piece(b"ef", more=False))
     request = Request(SCOPE, server.receive)
@@ -65,7 +74,7 @@ async def test_the_end_of_a_client_is_told_after_what_it_has_sent() -> None:
     assert chunks == [b"ab"]
 
 
-async def test_a_piece_that_does_not_come_is_waited_for_no_longer_than_patience_allows() -> None:
-    request = Request(SCOPE, Server(piece(b"ab")).receive, patience=0.01)
+async def test_a_piece_that_does_not_come_is_waited_for_so_many_seconds_only() -> None:
+    request = Request(SCOPE, Server(piece(b"ab")).receive, body_seconds=0.01)
     with pytest.raises(RequestTimeout):
         await request.read(10)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Prometheus' text format."""
 
-from buildset_registry.metrics.counters import BOUNDS, RequestCounters
+from buildset_registry.metrics.counters import BUCKET_BOUNDS, RequestCounters
 from buildset_registry.metrics.prometheus import counter, gauge, render, request_metrics
 
 
@@ -39,7 +39,7 @@ def test_latencies_of_all_statuses_make_one_histogram() -> None:
     lines = render(request_metrics([counters])).splitlines()
     labels = '{endpoint="pull",route="end-3",method="GET"'
     buckets = [line for line in lines if line.startswith("buildset_registry_request_seconds_buck")]
-    assert len(buckets) == len(BOUNDS) + 1
+    assert len(buckets) == len(BUCKET_BOUNDS) + 1
     assert buckets[0].endswith(',le="0.001"} 1')
     assert buckets[5].endswith(',le="0.05"} 2')
     assert buckets[-1].endswith(',le="+Inf"} 3')

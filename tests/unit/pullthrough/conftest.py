@@ -4,12 +4,12 @@
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 from pathlib import Path
-from typing import Any
 
 import pytest
 from buildset_registry.pullthrough import PullThrough, download
 from buildset_registry.registry import Registry
 from buildset_registry.store.filesystem.store import FilesystemStore
+from buildset_registry.upstream.client import UpstreamClient
 
 from tests.unit.upstream.lab import BLOB_PATH, V1_PATH, Server, blob, manifest
 
@@ -24,9 +24,9 @@ async def store(tmp_path: Path) -> AsyncIterator[FilesystemStore]:
 async def pull_through(
     store: FilesystemStore,
     quay: Server,
-    connect: Callable[..., Any],
+    connect: Callable[..., UpstreamClient],
     monkeypatch: pytest.MonkeyPatch,
-) -> AsyncIterator[Any]:
+) -> AsyncIterator[PullThrough]:
     monkeypatch.setattr(download, "_PAUSE", 0)
     quay.on(V1_PATH, manifest())
     quay.on(BLOB_PATH, blob())

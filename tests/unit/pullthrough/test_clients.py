@@ -5,7 +5,6 @@ import asyncio
 import gc
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from buildset_registry.errors import BlobUnknown, UpstreamBusy, UpstreamFailed
@@ -13,8 +12,9 @@ from buildset_registry.oci.names import RepositoryName
 from buildset_registry.pullthrough import PullThrough
 from buildset_registry.registry import Registry
 from buildset_registry.store.filesystem.store import FilesystemStore
+from buildset_registry.upstream.client import UpstreamClient
 
-from tests.unit.pullthrough.reading import read
+from tests.unit.pullthrough.reading import PullingRegistry, arriving, read
 from tests.unit.upstream.lab import (
     BLOB,
     BLOB_DIGEST,
@@ -59,19 +59,19 @@ async def test_fifty_clients_make_one_request(
 
 
 async def test_docker_hubs_two_names_of_an_image_make_one_request(
-    store: FilesystemStore, quay: Server, connect: Callable[..., Any]
+    store: FilesystemStore, quay: Server, connect: Callable[..., UpstreamClient]
 ) -> None:
     """``app`` and ``library/app`` are one image."""
     quay.on(f"/v2/library/app/blobs/{BLOB_DIGEST}", blob())
     quay.on("/v2/library/app/manifests/v1", manifest())
-    pull_through = PullThrough(store, connect(name="docker.io"))
+    registry = PullingRegistry(store, connect(name="docker.io"))
     names = [RepositoryName("app"), RepositoryName("library/app")]
-    told = await asyncio.gather(*(pull_through.manifest(name, V1) for name in names))
+    told = await asyncio.gather(*(registry.manifest(name, V1) for name in names))
     assert [one.raw for one in told] == [MANIFEST] * 2
-    found = await asyncio.gather(*(pull_through.blob(name, BLOB_DIGEST) for name in names))
+    found = await asyncio.gather(*(registry.blob(name, BLOB_DIGEST) for name in names))
     assert [await read(one) for one in found] == [BLOB] * 2
     assert len(quay.asked) == 2
-    await pull_through.close()
+    await registry.close()
 
 
 async def test_the_first_bytes_come_before_the_last_arrive(
@@ -80,7 +80,7 @@ async def test_the_first_bytes_come_before_the_last_arrive(
     """A client reads while upstream still sends; a range waits for its own bytes only."""
     gate = asyncio.Event()
     quay.on(BLOB_PATH, halting(gate, BLOB, 1000))
-    found: Any = await registry.blob(NAME, BLOB_DIGEST)
+    found = arriving(await registry.blob(NAME, BLOB_DIGEST))
     assert found.size == len(BLOB)
     assert await registry.blob_size(NAME, BLOB_DIGEST) == len(BLOB)
     assert await read(found, 10, 20) == BLOB[10:20]
@@ -99,7 +99,7 @@ async def test_a_client_that_leaves_spoils_nothing(
     """The transfer goes on and the blob is stored."""
     gate = asyncio.Event()
     quay.on(BLOB_PATH, halting(gate, BLOB, 1000))
-    found: Any = await registry.blob(NAME, BLOB_DIGEST)
+    found = arriving(await registry.blob(NAME, BLOB_DIGEST))
     leaving = asyncio.create_task(read(found))
     await asyncio.sleep(0.05)
     leaving.cancel()
@@ -117,7 +117,7 @@ async def test_clients_share_one_open_file_and_none_is_left_open(
     before = len(open_blobs())  # a server that a test broke off may have left some
     gate = asyncio.Event()
     quay.on(BLOB_PATH, halting(gate, BLOB, 5000))
-    found: list[Any] = [await registry.blob(NAME, BLOB_DIGEST) for _ in range(20)]
+    found = [arriving(await registry.blob(NAME, BLOB_DIGEST)) for _ in range(20)]
     pieces = [one.chunks(0, one.size) for one in found]
     assert all([await anext(one) for one in pieces])
     # The one that writes, and the one that all read from.
@@ -152,7 +152,7 @@ async def test_a_size_is_told_without_a_fetch(registry: Registry, quay: Server) 
     assert [asked.method for asked in quay.asked] == ["HEAD"]
     with pytest.raises(BlobUnknown):
         await registry.promised_size(NAME, BLOB_DIGEST)
-    pulled: Any = await registry.blob(NAME, BLOB_DIGEST)
+    pulled = arriving(await registry.blob(NAME, BLOB_DIGEST))
     await pulled.complete()
     assert await registry.promised_size(NAME, BLOB_DIGEST) == len(BLOB)
 
@@ -165,26 +165,26 @@ async def test_a_size_while_a_transfer_begins(registry: Registry, quay: Server) 
     await eventually(lambda: quay.asked)
     assert await registry.blob_size(NAME, BLOB_DIGEST) == len(BLOB)
     gate.set()
-    pulled: Any = await waiting
+    pulled = arriving(await waiting)
     await pulled.complete()
     assert [asked.method for asked in quay.asked] == ["GET", "HEAD"]
 
 
 async def test_closing_stops_transfers_and_tells_who_waits(
-    store: FilesystemStore, quay: Server, connect: Callable[..., Any], tmp_path: Path
+    store: FilesystemStore, quay: Server, connect: Callable[..., UpstreamClient], tmp_path: Path
 ) -> None:
     """Nothing is left half-written."""
     gate = asyncio.Event()
     quay.on(BLOB_PATH, halting(gate, BLOB, 1000))
-    pull_through = PullThrough(store, connect())
-    found = await pull_through.blob(NAME, BLOB_DIGEST)
+    registry = PullingRegistry(store, connect())
+    found = await registry.blob(NAME, BLOB_DIGEST)
     waiting = asyncio.create_task(read(found))
     await asyncio.sleep(0.05)
-    await pull_through.close()
+    await registry.close()
     with pytest.raises(UpstreamFailed, match="its transfer was stopped"):
         await waiting
     assert list((tmp_path / "tmp").iterdir()) == []
-    assert pull_through.counters.downloads == 0
+    assert registry.counters.downloads == 0
     gate.set()
 
 

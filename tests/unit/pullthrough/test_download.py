@@ -3,14 +3,14 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
 
 import pytest
 from buildset_registry.errors import RegistryError, UpstreamFailed
 from buildset_registry.oci.digest import Digest
 from buildset_registry.pullthrough import download
-from buildset_registry.pullthrough.download import BlobStream, Download
+from buildset_registry.pullthrough.download import Download, DownloadStream
 from buildset_registry.store.memory import MemoryStore
 from buildset_registry.upstream.counters import UpstreamCounters
 from hypothesis import given, settings
@@ -36,17 +36,18 @@ class Upstream:
     asked: list[int] = field(default_factory=list)
 
     @contextlib.asynccontextmanager
-    async def open(self, offset: int) -> AsyncIterator[Part]:
+    async def open(self, offset: int, taken: Callable[[int], None]) -> AsyncIterator[Part]:
         self.asked.append(offset)
         size = len(self.content) if self.tells_size else None
-        yield Part(size, self._chunks(offset))
+        yield Part(size, self._chunks(offset, taken))
 
-    async def _chunks(self, offset: int) -> AsyncIterator[bytes]:
+    async def _chunks(self, offset: int, taken: Callable[[int], None]) -> AsyncIterator[bytes]:
         left = self.breaks.pop(0) if self.breaks else len(self.content) + 1
         while offset < len(self.content):
             piece = self.content[offset : offset + min(self.piece, left)]
             if piece:
                 yield piece
+                taken(len(piece))
                 await asyncio.sleep(0)
             offset += len(piece)
             left -= len(piece)
@@ -63,7 +64,7 @@ class Follower:
     end: int
     leaves_after: int | None
 
-    async def read(self, stream: BlobStream) -> bytes:
+    async def read(self, stream: DownloadStream) -> bytes:
         found, pieces = b"", stream.chunks(min(self.start, stream.size), min(self.end, stream.size))
         async with contextlib.aclosing(pieces):
             for _ in range(self.waits):
@@ -114,7 +115,7 @@ def test_every_reader_gets_its_bytes(
         async with contextlib.aclosing(MemoryStore()) as store:
             digest = Digest.of(content)
             one = Download(digest, upstream.open, "quay.io", counters)
-            running = asyncio.create_task(one.run(store.uploads, _nothing))
+            running = asyncio.create_task(one.run(store.uploads, _nothing, lambda: None))
 
             async def follow(follower: Follower) -> None:
                 stream = await one.stream()
@@ -151,7 +152,7 @@ def test_no_reader_gets_the_whole_of_what_is_wrong(
         async with contextlib.aclosing(MemoryStore()) as store:
             digest = Digest.of(content)
             one = Download(digest, upstream.open, "quay.io", UpstreamCounters())
-            running = asyncio.create_task(one.run(store.uploads, _nothing))
+            running = asyncio.create_task(one.run(store.uploads, _nothing, lambda: None))
 
             async def follow(follower: Follower) -> None:
                 stream = await one.stream()

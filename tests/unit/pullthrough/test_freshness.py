@@ -5,19 +5,18 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Callable
-from typing import Any
 
 import pytest
 from buildset_registry.errors import ManifestUnknown, UpstreamBusy, UpstreamFailed
 from buildset_registry.oci.descriptor import OCI_INDEX
 from buildset_registry.oci.digest import Digest
-from buildset_registry.pullthrough import PullThrough, manifests
+from buildset_registry.pullthrough import Freshness
 from buildset_registry.registry import Registry
 from buildset_registry.store.filesystem.store import FilesystemStore
 from buildset_registry.upstream.client import UpstreamClient
 from buildset_registry.upstream.transport import Timeouts
 
-from tests.unit.pullthrough.reading import PUSHED
+from tests.unit.pullthrough.reading import PUSHED, PullingRegistry, arriving
 from tests.unit.upstream.lab import (
     BLOB,
     BLOB_DIGEST,
@@ -60,12 +59,17 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-async def pulling(store: Any, quay: Any, connect: Any, clock: Any) -> AsyncIterator[Any]:
-    """Make a pull-through; arguments as for ``PullThrough``, ``connect`` for the client."""
-    made = []
+async def pulling(
+    store: FilesystemStore, quay: Server, connect: Callable[..., UpstreamClient], clock: Clock
+) -> AsyncIterator[Callable[..., PullingRegistry]]:
+    """Make registries that pull through; each is closed at the end."""
+    made: list[PullingRegistry] = []
 
-    def make(client: UpstreamClient | None = None, tag_seconds: int = 60) -> PullThrough:
-        one = PullThrough(store, client or connect(), tag_seconds=tag_seconds, clock=clock)
+    def make(
+        client: UpstreamClient | None = None, *, tag: float = 60, wait: float = 10, rest: float = 30
+    ) -> PullingRegistry:
+        freshness = Freshness(tag, wait, rest, clock)
+        one = PullingRegistry(store, client or connect(), freshness)
         made.append(one)
         return one
 
@@ -80,97 +84,97 @@ def methods(quay: Server) -> list[str]:
 
 
 async def test_a_tag_holds_for_ever_by_default(
-    store: FilesystemStore, quay: Server, connect: Callable[..., Any]
+    store: FilesystemStore, quay: Server, connect: Callable[..., UpstreamClient]
 ) -> None:
     """A buildset sees one image for its whole life, after a restart, too."""
     quay.on(V1_PATH, manifest())
-    pull_through = PullThrough(store, connect(), clock=lambda: time.time() + 1e9)
-    await pull_through.manifest(NAME, V1)
+    registry = PullingRegistry(store, connect(), Freshness(clock=lambda: time.time() + 1e9))
+    await registry.manifest(NAME, V1)
     quay.on(V1_PATH, manifest(NEWER))
-    assert (await pull_through.manifest(NAME, V1)).raw == MANIFEST
-    again = PullThrough(store, connect())
+    assert (await registry.manifest(NAME, V1)).raw == MANIFEST
+    again = PullingRegistry(store, connect())
     assert (await again.manifest(NAME, V1)).raw == MANIFEST
     assert methods(quay) == ["GET"]
     assert again.counters.hits == {"manifest": 1}
 
 
 async def test_a_tag_that_is_due_is_compared_by_head(
-    pulling: Callable[..., Any], quay: Server, clock: Clock
+    pulling: Callable[..., PullingRegistry], quay: Server, clock: Clock
 ) -> None:
     """Nothing is fetched while it is the same, and it holds anew."""
-    pull_through = pulling()
-    await pull_through.manifest(NAME, V1)
+    registry = pulling()
+    await registry.manifest(NAME, V1)
     clock.passed = 59
-    await pull_through.manifest(NAME, V1)
+    await registry.manifest(NAME, V1)
     assert methods(quay) == ["GET"]
     clock.passed = 61
-    found = await asyncio.gather(*(pull_through.manifest(NAME, V1) for _ in range(20)))
+    found = await asyncio.gather(*(registry.manifest(NAME, V1) for _ in range(20)))
     assert {one.raw for one in found} == {MANIFEST}
     assert methods(quay) == ["GET", "HEAD"]
     clock.passed = 0
-    await pull_through.manifest(NAME, V1)
+    await registry.manifest(NAME, V1)
     assert methods(quay) == ["GET", "HEAD"]
 
 
 async def test_a_tag_that_has_changed_is_fetched(
-    pulling: Callable[..., Any], quay: Server, clock: Clock
+    pulling: Callable[..., PullingRegistry], quay: Server, clock: Clock
 ) -> None:
     """The old image stays by its digest."""
-    pull_through = pulling()
-    await pull_through.manifest(NAME, V1)
+    registry = pulling()
+    await registry.manifest(NAME, V1)
     quay.on(V1_PATH, manifest(NEWER, Docker_Content_Digest=str(Digest.of(NEWER))))
     clock.passed = 61
-    assert (await pull_through.manifest(NAME, V1)).raw == NEWER
-    assert (await pull_through.manifest(NAME, DIGEST)).raw == MANIFEST
+    assert (await registry.manifest(NAME, V1)).raw == NEWER
+    assert (await registry.manifest(NAME, DIGEST)).raw == MANIFEST
     assert methods(quay) == ["GET", "HEAD", "GET"]
 
 
 async def test_no_tag_holds_where_the_clock_was_set_back(
-    pulling: Callable[..., Any], quay: Server, clock: Clock
+    pulling: Callable[..., PullingRegistry], quay: Server, clock: Clock
 ) -> None:
     """Otherwise it would hold until the clock has caught up."""
-    pull_through = pulling()
-    await pull_through.manifest(NAME, V1)
+    registry = pulling()
+    await registry.manifest(NAME, V1)
     clock.passed = -3600
-    await pull_through.manifest(NAME, V1)
+    await registry.manifest(NAME, V1)
     assert methods(quay) == ["GET", "HEAD"]
 
 
-async def test_zero_asks_each_time(pulling: Callable[..., Any], quay: Server) -> None:
+async def test_zero_asks_each_time(pulling: Callable[..., PullingRegistry], quay: Server) -> None:
     """And a digest never changes."""
-    pull_through = pulling(tag_seconds=0)
+    registry = pulling(tag=0)
     for _ in range(3):
-        await pull_through.manifest(NAME, V1)
-        await pull_through.manifest(NAME, DIGEST)
+        await registry.manifest(NAME, V1)
+        await registry.manifest(NAME, DIGEST)
     assert methods(quay) == ["GET", "HEAD", "HEAD"]
 
 
 async def test_a_tag_that_upstream_deleted_is_gone(
-    pulling: Callable[..., Any], quay: Server, clock: Clock
+    pulling: Callable[..., PullingRegistry], quay: Server, clock: Clock
 ) -> None:
     """Its manifest stays by digest, for images that refer to it."""
-    pull_through = pulling()
-    await pull_through.manifest(NAME, V1)
+    registry = pulling()
+    await registry.manifest(NAME, V1)
     quay.on(V1_PATH, reply(404))
     clock.passed = 61
     with pytest.raises(ManifestUnknown):
-        await pull_through.manifest(NAME, V1)
+        await registry.manifest(NAME, V1)
     clock.passed = 0
     with pytest.raises(ManifestUnknown):
-        await pull_through.manifest(NAME, V1)
-    assert (await pull_through.manifest(NAME, DIGEST)).raw == MANIFEST
+        await registry.manifest(NAME, V1)
+    assert (await registry.manifest(NAME, DIGEST)).raw == MANIFEST
 
 
 async def test_a_push_wins_over_what_is_stale(
-    pulling: Callable[..., Any], store: FilesystemStore, quay: Server, clock: Clock
+    pulling: Callable[..., PullingRegistry], store: FilesystemStore, quay: Server, clock: Clock
 ) -> None:
     """Also when it comes while upstream is being asked in vain."""
-    pull_through = pulling()
-    await pull_through.manifest(NAME, V1)
+    registry = pulling()
+    await registry.manifest(NAME, V1)
     clock.passed = 61
     gate = asyncio.Event()
     quay.on(V1_PATH, gated(gate, reply(429)))
-    waiting = asyncio.create_task(pull_through.manifest(NAME, V1))
+    waiting = asyncio.create_task(registry.manifest(NAME, V1))
     await eventually(lambda: len(quay.asked) == 2)
     await Registry(store).push_manifest(NAME, [V1], PUSHED, OCI_INDEX)
     gate.set()
@@ -212,9 +216,9 @@ FAILURES = {
 
 @pytest.mark.parametrize("kind", FAILURES)
 async def test_what_is_cached_is_served_when_upstream_fails(
-    pulling: Callable[..., Any],
+    pulling: Callable[..., PullingRegistry],
     quay: Server,
-    connect: Callable[..., Any],
+    connect: Callable[..., UpstreamClient],
     clock: Clock,
     caplog: pytest.LogCaptureFixture,
     kind: str,
@@ -222,37 +226,40 @@ async def test_what_is_cached_is_served_when_upstream_fails(
     """And logged as stale, with the reason; a blob needs upstream no more."""
     answer, *_ = FAILURES[kind]
     quay.on(BLOB_PATH, blob())
-    pull_through = pulling(connect(timeouts=Timeouts(read=0.3)))
-    await pull_through.manifest(NAME, V1)
-    await (await pull_through.blob(NAME, BLOB_DIGEST)).complete()
+    registry = pulling(connect(timeouts=Timeouts(read=0.3)))
+    await registry.manifest(NAME, V1)
+    await arriving(await registry.blob(NAME, BLOB_DIGEST)).complete()
     clock.passed = 61
     quay.on(V1_PATH, by_method(GET=answer, HEAD=answer))
     quay.on(BLOB_PATH, answer)
     with caplog.at_level(logging.WARNING):
-        assert (await pull_through.manifest(NAME, V1)).raw == MANIFEST
-    assert pull_through.counters.stale == 1
+        assert (await registry.manifest(NAME, V1)).raw == MANIFEST
+    assert registry.counters.stale == 1
     (line,) = [one.getMessage() for one in caplog.records if "is stale" in one.getMessage()]
     assert line.startswith("quay.io/org/app:v1 is stale, served from the store: upstream quay.io")
-    assert (await pull_through.blob(NAME, BLOB_DIGEST)).size > 0
+    assert (await registry.blob(NAME, BLOB_DIGEST)).size > 0
 
 
 @pytest.mark.parametrize("kind", FAILURES)
 async def test_with_nothing_cached_the_failure_names_upstream_and_reason(
-    pulling: Callable[..., Any], quay: Server, connect: Callable[..., Any], kind: str
+    pulling: Callable[..., PullingRegistry],
+    quay: Server,
+    connect: Callable[..., UpstreamClient],
+    kind: str,
 ) -> None:
     """With Retry-After where upstream sent one; and it is asked again at the next request."""
     answer, error, reason, retry_after = FAILURES[kind]
-    pull_through = pulling(connect(timeouts=Timeouts(read=0.3)))
+    registry = pulling(connect(timeouts=Timeouts(read=0.3)))
     quay.on(V1_PATH, answer)
     quay.on(BLOB_PATH, reply(500) if kind in ("a web page", "schema 1") else answer)
     with pytest.raises(error, match=reason) as caught:
-        await pull_through.manifest(NAME, V1)
+        await registry.manifest(NAME, V1)
     assert caught.value.headers.get("Retry-After") == retry_after
     with pytest.raises(error, match=r"upstream quay\.io") as caught:
-        await pull_through.blob(NAME, BLOB_DIGEST)
+        await registry.blob(NAME, BLOB_DIGEST)
     assert caught.value.headers.get("Retry-After") == retry_after
     quay.on(V1_PATH, manifest())
-    assert (await pull_through.manifest(NAME, V1)).raw == MANIFEST
+    assert (await registry.manifest(NAME, V1)).raw == MANIFEST
 
 
 @pytest.mark.parametrize(
@@ -260,109 +267,110 @@ async def test_with_nothing_cached_the_failure_names_upstream_and_reason(
     [(NO_HOST, "cannot be resolved"), ("https://127.0.0.1:1", "connection refused")],
 )
 async def test_a_registry_that_cannot_be_reached(
-    pulling: Callable[..., Any], connect: Callable[..., Any], clock: Clock, url: str, reason: str
+    pulling: Callable[..., PullingRegistry],
+    connect: Callable[..., UpstreamClient],
+    clock: Clock,
+    url: str,
+    reason: str,
 ) -> None:
     """No address, no listener: what is cached is served, else the reason is told."""
     await pulling().manifest(NAME, V1)
-    pull_through = pulling(connect(url=url))
+    registry = pulling(connect(url=url))
     clock.passed = 61
-    assert (await pull_through.manifest(NAME, V1)).raw == MANIFEST
+    assert (await registry.manifest(NAME, V1)).raw == MANIFEST
     with pytest.raises(UpstreamFailed, match=rf"upstream quay\.io .*{reason}"):
-        await pull_through.blob(NAME, BLOB_DIGEST)
+        await registry.blob(NAME, BLOB_DIGEST)
 
 
 async def test_a_transfer_that_stalls_goes_on(
-    pulling: Callable[..., Any], quay: Server, connect: Callable[..., Any]
+    pulling: Callable[..., PullingRegistry], quay: Server, connect: Callable[..., UpstreamClient]
 ) -> None:
     """By another request, from where it stopped."""
-    pull_through = pulling(connect(timeouts=Timeouts(read=0.3)))
+    registry = pulling(connect(timeouts=Timeouts(read=0.3)))
     quay.on(BLOB_PATH, halting(asyncio.Event(), BLOB, 1000), blob())
-    found = await pull_through.blob(NAME, BLOB_DIGEST)
+    found = arriving(await registry.blob(NAME, BLOB_DIGEST))
     assert b"".join([piece async for piece in found.chunks(0, found.size)]) == BLOB
     assert quay.asked[1].headers["Range"] == "bytes=1000-"
 
 
 async def test_a_rate_limit_for_get_alone(
-    pulling: Callable[..., Any], quay: Server, clock: Clock
+    pulling: Callable[..., PullingRegistry], quay: Server, clock: Clock
 ) -> None:
     """Docker Hub limits GET and not HEAD; that the tag has changed is known then."""
-    pull_through = pulling()
-    await pull_through.manifest(NAME, V1)
+    registry = pulling()
+    await registry.manifest(NAME, V1)
     clock.passed = 61
     changed = manifest(NEWER, Docker_Content_Digest=str(Digest.of(NEWER)))
     quay.on(V1_PATH, by_method(HEAD=changed, GET=reply(429)))
-    assert (await pull_through.manifest(NAME, V1)).raw == MANIFEST
-    assert pull_through.counters.stale == 1
+    assert (await registry.manifest(NAME, V1)).raw == MANIFEST
+    assert registry.counters.stale == 1
 
 
 async def test_an_upstream_that_fails_rests(
-    pulling: Callable[..., Any], quay: Server, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    pulling: Callable[..., PullingRegistry], quay: Server, clock: Clock
 ) -> None:
     """Its time-outs are not added to every pull; later it is asked again."""
-    pull_through = pulling()
-    await pull_through.manifest(NAME, V1)
+    registry = pulling()
+    await registry.manifest(NAME, V1)
     clock.passed = 61
     quay.on(V1_PATH, reply(429))
     for _ in range(5):
-        assert (await pull_through.manifest(NAME, V1)).raw == MANIFEST
+        assert (await registry.manifest(NAME, V1)).raw == MANIFEST
     assert methods(quay) == ["GET", "HEAD"]
-    assert pull_through.counters.stale == 5
-    monkeypatch.setattr(manifests, "_REST", -1)
-    another = pulling()
+    assert registry.counters.stale == 5
+    another = pulling(rest=-1)
     for _ in range(2):
         await another.manifest(NAME, V1)
     assert methods(quay) == ["GET", "HEAD", "HEAD", "HEAD"]
 
 
 async def test_an_upstream_that_takes_its_time(
-    pulling: Callable[..., Any], quay: Server, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    pulling: Callable[..., PullingRegistry], quay: Server, clock: Clock
 ) -> None:
     """What is at hand is served soon; what upstream says in the end is served from then on."""
-    monkeypatch.setattr(manifests, "_PATIENCE", 0.2)
-    monkeypatch.setattr(manifests, "_REST", -1)
-    pull_through = pulling()
-    await pull_through.manifest(NAME, V1)
+    registry = pulling(wait=0.2, rest=-1)
+    await registry.manifest(NAME, V1)
     clock.passed = 61
     gate = asyncio.Event()
     newer = manifest(NEWER, Docker_Content_Digest=str(Digest.of(NEWER)))
     quay.on(V1_PATH, gated(gate, newer))
     for _ in range(2):
-        assert (await pull_through.manifest(NAME, V1)).raw == MANIFEST
-    assert pull_through.counters.stale == 2
+        assert (await registry.manifest(NAME, V1)).raw == MANIFEST
+    assert registry.counters.stale == 2
     gate.set()
     clock.passed = 0
     for _ in range(1000):
-        if (await pull_through.manifest(NAME, V1)).raw == NEWER:
+        if (await registry.manifest(NAME, V1)).raw == NEWER:
             break
         await asyncio.sleep(0.01)
-    assert (await pull_through.manifest(NAME, V1)).raw == NEWER
+    assert (await registry.manifest(NAME, V1)).raw == NEWER
     assert methods(quay) == ["GET", "HEAD", "GET"]
 
 
 async def test_an_image_that_upstream_no_longer_shows_us(
-    pulling: Callable[..., Any], quay: Server, clock: Clock
+    pulling: Callable[..., PullingRegistry], quay: Server, clock: Clock
 ) -> None:
     """Credentials run out: the cached image is served, and upstream does not rest."""
-    pull_through = pulling()
-    await pull_through.manifest(NAME, V1)
+    registry = pulling()
+    await registry.manifest(NAME, V1)
     clock.passed = 61
     quay.on(V1_PATH, reply(403))
     for _ in range(2):
-        assert (await pull_through.manifest(NAME, V1)).raw == MANIFEST
+        assert (await registry.manifest(NAME, V1)).raw == MANIFEST
     assert methods(quay) == ["GET", "HEAD", "HEAD"]
-    assert pull_through.counters.stale == 2
+    assert registry.counters.stale == 2
 
 
 async def test_requests_are_counted_by_upstream_method_and_status(
-    pulling: Callable[..., Any], quay: Server, clock: Clock
+    pulling: Callable[..., PullingRegistry], quay: Server, clock: Clock
 ) -> None:
     """What an operator sees of an upstream."""
-    pull_through = pulling()
-    await pull_through.manifest(NAME, V1)
+    registry = pulling()
+    await registry.manifest(NAME, V1)
     clock.passed = 61
     quay.on(V1_PATH, hanging_up())
-    await pull_through.manifest(NAME, V1)
-    assert pull_through.counters.requests == {
+    await registry.manifest(NAME, V1)
+    assert registry.counters.requests == {
         ("quay.io", "GET", "200"): 1,
         ("quay.io", "HEAD", "failed"): 3,
     }

@@ -14,6 +14,7 @@ from buildset_registry.oci.names import referrers_tag
 from buildset_registry.pullthrough import PullThrough
 from buildset_registry.registry import Registry
 from buildset_registry.store.filesystem.store import FilesystemStore
+from buildset_registry.upstream.client import UpstreamClient
 
 from tests.unit.upstream.lab import (
     MANIFEST,
@@ -54,7 +55,9 @@ def listing(*entries: Any, **headers: Any) -> Callable[..., Any]:
 
 
 @pytest.fixture
-async def registry(store: FilesystemStore, connect: Callable[..., Any]) -> AsyncIterator[Any]:
+async def registry(
+    store: FilesystemStore, connect: Callable[..., UpstreamClient]
+) -> AsyncIterator[Registry]:
     pull_through = PullThrough(store, connect())
     yield Registry(store, pull_through)
     await pull_through.close()
@@ -129,7 +132,7 @@ async def test_what_nothing_refers_to(registry: Registry, quay: Server) -> None:
 @pytest.mark.parametrize(
     ("answer", "error"), [(reply(429), UpstreamBusy), (reply(500), UpstreamFailed)]
 )
-async def test_upstream_fails(
+async def test_where_upstream_fails_the_store_has_to_do(
     registry: Registry,
     quay: Server,
     caplog: pytest.LogCaptureFixture,

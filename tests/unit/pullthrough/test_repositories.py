@@ -13,11 +13,11 @@ from buildset_registry.oci.descriptor import OCI_INDEX
 from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.names import RepositoryName, Tag
 from buildset_registry.pullthrough import PullThrough
-from buildset_registry.pullthrough.download import BlobStream
+from buildset_registry.pullthrough.download import DownloadStream
 from buildset_registry.registry import Registry
 from buildset_registry.store.filesystem.store import FilesystemStore
 
-from tests.unit.pullthrough.reading import OTHER, OTHER_PATH, PUSHED, read
+from tests.unit.pullthrough.reading import OTHER, OTHER_PATH, PUSHED, arriving, read
 from tests.unit.upstream.lab import (
     BLOB,
     BLOB_DIGEST,
@@ -101,7 +101,7 @@ async def test_a_blob_of_another_repository_is_not_fetched_again(
     registry: Registry, quay: Server, pull_through: PullThrough
 ) -> None:
     """Upstream is asked whether this repository has it, and the stored copy is served."""
-    pulled: Any = await registry.blob(NAME, BLOB_DIGEST)
+    pulled = arriving(await registry.blob(NAME, BLOB_DIGEST))
     await pulled.complete()
     with pytest.raises(BlobUnknown):
         await registry.blob(OTHER, BLOB_DIGEST)
@@ -160,7 +160,7 @@ async def test_a_shared_blob_that_arrives_before_upstream_tells(
     second = asyncio.create_task(registry.blob(OTHER, BLOB_DIGEST))
     await eventually(lambda: len(quay.asked) == 2)
     gates[0].set()
-    assert isinstance(first, BlobStream)
+    assert isinstance(first, DownloadStream)
     await first.complete()
     gates[1].set()
     assert await read(await second) == BLOB
@@ -181,7 +181,7 @@ async def test_a_blob_of_another_repository_while_upstream_is_down(
     index = json.dumps({"schemaVersion": 2, "manifests": [entry, lost]}).encode()
     quay.on("/v2/org/other/manifests/v1", manifest(index))
     quay.on(f"/v2/org/other/manifests/{Digest.of(child)}", manifest(child, str(entry["mediaType"])))
-    pulled: Any = await registry.blob(NAME, BLOB_DIGEST)
+    pulled = arriving(await registry.blob(NAME, BLOB_DIGEST))
     await pulled.complete()
     await registry.manifest(OTHER, V1)
     quay.on(OTHER_PATH, reply(503))

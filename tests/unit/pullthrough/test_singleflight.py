@@ -26,8 +26,8 @@ class Work:
         return self.started
 
 
-async def waiting(flights: Any, work: Any, number: Any) -> list[Task[Any]]:
-    tasks = [asyncio.create_task(flights.join("key", work)) for _ in range(number)]
+async def waiting(flight: Any, work: Any, number: Any) -> list[Task[Any]]:
+    tasks = [asyncio.create_task(flight.join("key", work)) for _ in range(number)]
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     return tasks
@@ -35,22 +35,22 @@ async def waiting(flights: Any, work: Any, number: Any) -> list[Task[Any]]:
 
 async def test_all_who_wait_share_one_answer() -> None:
     """And who comes afterwards starts anew."""
-    flights, work = SingleFlight[str, Any](), Work()
-    tasks = await waiting(flights, work, 10)
+    flight, work = SingleFlight[str, Any](), Work()
+    tasks = await waiting(flight, work, 10)
     work.gate.set()
     assert await asyncio.gather(*tasks) == [1] * 10
-    assert await flights.join("key", work) == 2
+    assert await flight.join("key", work) == 2
 
 
 async def test_all_who_wait_share_one_failure() -> None:
     """A failure is not kept: who comes afterwards starts anew."""
-    flights, work = SingleFlight[str, Any](), Work()
+    flight, work = SingleFlight[str, Any](), Work()
     work.error = OSError("no")
-    tasks = await waiting(flights, work, 3)
+    tasks = await waiting(flight, work, 3)
     work.gate.set()
     assert [str(one) for one in await asyncio.gather(*tasks, return_exceptions=True)] == ["no"] * 3
     with pytest.raises(OSError, match="no"):
-        await flights.join("key", work)
+        await flight.join("key", work)
     assert work.started == 2
 
 
@@ -58,8 +58,8 @@ async def test_who_leaves_takes_nobody_along() -> None:
     """The work goes on; its failure after all have left is nobody's, and no noise."""
     noise = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: noise.append(context))
-    flights, work = SingleFlight[str, Any](), Work()
-    first, second = await waiting(flights, work, 2)
+    flight, work = SingleFlight[str, Any](), Work()
+    first, second = await waiting(flight, work, 2)
     first.cancel()
     await asyncio.sleep(0)
     assert not second.done()
@@ -75,24 +75,24 @@ async def test_who_leaves_takes_nobody_along() -> None:
 
 async def test_work_that_ends_later_than_its_successor_began() -> None:
     """What has ended is forgotten without what has begun since."""
-    flights, old, new = SingleFlight[str, Any](), Work(), Work()
+    flight, old, new = SingleFlight[str, Any](), Work(), Work()
     old.gate.set()
-    ended = flights.begin("key", old)
+    ended = flight.begin("key", old)
     await asyncio.sleep(0)
-    begun = flights.begin("key", new)
+    begun = flight.begin("key", new)
     assert await ended == 1
     await asyncio.sleep(0)
-    joined = asyncio.create_task(flights.join("key", old))
+    joined = asyncio.create_task(flight.join("key", old))
     new.gate.set()
     assert (await joined, await begun, old.started) == (1, 1, 1)
 
 
 async def test_a_defect_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     """With its traceback, since nobody may be there to hear of it."""
-    flights, work = SingleFlight[str, Any](), Work()
+    flight, work = SingleFlight[str, Any](), Work()
     work.error = ValueError("a defect")
     work.gate.set()
-    task = flights.begin("key", work)
+    task = flight.begin("key", work)
     await asyncio.wait([task])
     await asyncio.sleep(0)
     assert "work for key failed" in caplog.text
@@ -101,8 +101,8 @@ async def test_a_defect_is_logged(caplog: pytest.LogCaptureFixture) -> None:
 
 async def test_closing_stops_what_is_under_way() -> None:
     """Nothing runs afterwards."""
-    flights, work = SingleFlight[str, Any](), Work()
-    (task,) = await waiting(flights, work, 1)
-    await flights.close()
+    flight, work = SingleFlight[str, Any](), Work()
+    (task,) = await waiting(flight, work, 1)
+    await flight.close()
     with pytest.raises(asyncio.CancelledError):
         await task

@@ -13,7 +13,7 @@ from buildset_registry.oci.names import Tag
 from buildset_registry.registry import Registry
 from buildset_registry.store.filesystem.store import FilesystemStore
 
-from tests.unit.pullthrough.reading import read
+from tests.unit.pullthrough.reading import arriving, read
 from tests.unit.upstream.lab import (
     BLOB,
     BLOB_DIGEST,
@@ -48,7 +48,7 @@ async def test_a_broken_transfer_goes_on_where_it_stopped(registry: Registry, qu
 async def test_a_rate_limit_in_the_middle_is_waited_for(registry: Registry, quay: Server) -> None:
     """It does not spoil what has arrived; that the blob is gone does."""
     quay.on(BLOB_PATH, breaking(BLOB, 3000), reply(429), blob())
-    found: Any = await registry.blob(NAME, BLOB_DIGEST)
+    found = arriving(await registry.blob(NAME, BLOB_DIGEST))
     assert await read(found) == BLOB
     other = Digest.of(BLOB[1:])
     quay.on(f"/v2/org/app/blobs/{other}", breaking(BLOB[1:], 3000), reply(404))
@@ -74,7 +74,7 @@ async def test_a_transfer_that_never_ends_well_is_an_error(
 ) -> None:
     """The client's transfer breaks, nothing is stored, the next request starts anew."""
     quay.on(BLOB_PATH, breaking(BLOB, 3000), *[breaking(BLOB, 3000)] * 20)
-    found: Any = await registry.blob(NAME, BLOB_DIGEST)
+    found = arriving(await registry.blob(NAME, BLOB_DIGEST))
     with pytest.raises(UpstreamFailed, match=r"upstream quay\.io .*connection broke"):
         await read(found)
     assert await store.blobs.size(BLOB_DIGEST) is None
@@ -88,7 +88,7 @@ async def test_wrong_content_never_arrives_whole(
 ) -> None:
     """The last byte is held back until the digest is verified."""
     quay.on(BLOB_PATH, blob(b"x" * 2**20))
-    found: Any = await registry.blob(NAME, BLOB_DIGEST)
+    found = arriving(await registry.blob(NAME, BLOB_DIGEST))
     received = []
     with pytest.raises(UpstreamFailed, match=r"upstream quay\.io: .* has another digest"):
         received.extend([piece async for piece in found.chunks(0, found.size)])
@@ -102,7 +102,7 @@ async def test_a_length_that_changes_in_the_middle_is_an_error(
 ) -> None:
     """A client was promised another one; it must not believe that it has the whole."""
     quay.on(BLOB_PATH, breaking(BLOB, 3000, promised=len(BLOB) + 5), blob())
-    found: Any = await registry.blob(NAME, BLOB_DIGEST)
+    found = arriving(await registry.blob(NAME, BLOB_DIGEST))
     with pytest.raises(UpstreamFailed, match="it promised 10245 bytes and sent 10240"):
         await read(found)
     assert await store.blobs.size(BLOB_DIGEST) is None
@@ -125,7 +125,7 @@ async def test_content_that_is_cut_off_under_a_reader_is_an_error(
     registry: Registry, quay: Server, store: FilesystemStore, tmp_path: Path
 ) -> None:
     """A damaged disk makes no client wait for ever."""
-    found: Any = await registry.blob(NAME, BLOB_DIGEST)
+    found = arriving(await registry.blob(NAME, BLOB_DIGEST))
     pieces = found.chunks(0, found.size)
     await found.complete()
     data = only(tmp_path, f"{BLOB_DIGEST.hex}/data")

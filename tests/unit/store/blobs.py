@@ -3,7 +3,7 @@
 
 from collections.abc import AsyncIterator
 
-from buildset_registry.pullthrough.download import BlobStream
+from buildset_registry.lookup import ArrivingBlob
 from buildset_registry.store.base import StoredBlob
 
 
@@ -19,6 +19,6 @@ async def broken(error: Exception, *content: bytes) -> AsyncIterator[bytes]:
     raise error
 
 
-async def content_of(blob: StoredBlob | BlobStream) -> bytes:
+async def content_of(blob: StoredBlob | ArrivingBlob) -> bytes:
     """Return all of a blob, wherever it is."""
     return b"".join([piece async for piece in blob.chunks(0, blob.size)])

@@ -1,16 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the store holds of a repository: pushed before cached, under all of its names.
+"""The order in which content wins: what jobs pushed, what was pulled through, what upstream has.
 
-The one place that knows the look-up order. A job's push wins over upstream's content by tag
-because it is found first; removing the pushed tag uncovers upstream's again.
+The only place that knows it. A job's push wins over upstream's content by tag because it is found
+first; removing the pushed tag uncovers upstream's again. What jobs push to Docker Hub's ``app`` is
+also found as ``library/app``, and the other way round.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 from buildset_registry.errors import RegistryError
+from buildset_registry.oci.descriptor import Descriptor
 from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.manifest import Manifest, stored_media_type
 from buildset_registry.oci.names import Reference, RepositoryName, Tag, referrers_tag
@@ -29,49 +32,108 @@ class StoredManifest:
     digest: Digest
 
 
-class Lookup:
-    """Reading, in the order in which content wins."""
+@dataclass(frozen=True, slots=True)
+class KeptBlob:
+    """A blob that stays, as a client that pushes was promised."""
 
-    def __init__(self, store: Store) -> None:
+    stored: Digest
+    """The digest under which it is stored, mostly its own."""
+
+    size: int
+    pushed: bool
+    """True where it was pushed; otherwise only upstream gave it."""
+
+
+@runtime_checkable
+class ArrivingBlob(Protocol):
+    """A blob that can be read while it is on its way into the store."""
+
+    @property
+    def size(self) -> int:
+        """Return its size in bytes."""
+
+    def chunks(self, start: int, end: int) -> AsyncGenerator[bytes]:
+        """Yield the bytes from ``start`` up to ``end``, as they come."""
+
+    async def complete(self) -> None:
+        """Wait until it is stored."""
+
+
+class Upstream(Protocol):
+    """The registries that cached content is a copy of."""
+
+    def serves(self, name: RepositoryName) -> bool:
+        """Tell whether one is configured for a repository; nothing else is asked where none is."""
+
+    async def manifest(
+        self, name: RepositoryName, reference: Reference, cached: StoredManifest | None
+    ) -> StoredManifest | None:
+        """Return what upstream has now, or had when it was asked.
+
+        None where it need not be asked, since what is ``cached`` still holds.
+        """
+
+    async def blob(
+        self, name: RepositoryName, digest: Digest, cached: StoredBlob | None
+    ) -> StoredBlob | ArrivingBlob:
+        """Return a blob, which is fetched unless it is ``cached``."""
+
+    async def blob_size(self, name: RepositoryName, digest: Digest) -> int:
+        """Return the size in bytes of a blob that is not cached, without fetching it."""
+
+    async def referrers(self, name: RepositoryName, subject: Digest) -> list[Descriptor]:
+        """Return what upstream lists as referring to a manifest."""
+
+
+class Lookup:
+    """The reading of repositories, in the order in which content wins.
+
+    Without ``upstream``, nobody is asked for what the store lacks.
+    """
+
+    def __init__(self, store: Store, upstream: Upstream | None = None) -> None:
         self._store = store
+        self._upstream = upstream
         self._types: dict[Digest, str] = {}
 
-    def pushed(self, name: RepositoryName) -> Iterator[RepositoryIndex]:
-        """Yield what jobs pushed, under the name asked for and then under its other name."""
-        for one in name.names:
-            yield self._store.pushed(one)
-
-    def all(self, name: RepositoryName) -> Iterator[RepositoryIndex]:
-        """Yield what jobs pushed and then what was pulled through."""
-        yield from self.pushed(name)
+    def indexes(self, name: RepositoryName) -> Iterator[RepositoryIndex]:
+        """Yield all that the store has of a repository; the first that holds something wins."""
+        yield from self._pushed(name)
         yield self._store.cached(name.canonical)
 
     async def manifest(self, name: RepositoryName, reference: Reference) -> StoredManifest | None:
-        return await self.pushed_manifest(name, reference) or await self.cached_manifest(
-            name, reference
-        )
+        """Return what a job pushed, or else what upstream has now or had when it was asked."""
+        found = await self._manifest(self._pushed(name), reference)
+        if found is not None:
+            return found
+        cached = await self._manifest([self._store.cached(name.canonical)], reference)
+        upstream = self._upstream_of(name)
+        if upstream is None:
+            return cached
+        current = await upstream.manifest(name, reference, cached)
+        if current is None:
+            return cached
+        # A job may have pushed the tag while upstream was being asked: its push wins.
+        return await self._manifest(self._pushed(name), reference) or current
 
-    async def pushed_manifest(
+    async def stored_manifest(
         self, name: RepositoryName, reference: Reference
     ) -> StoredManifest | None:
-        for index in self.pushed(name):
-            found = await self._manifest(index, reference)
-            if found is not None:
-                return found
-        return None
+        """Return what clients see at a reference now, as far as the store knows."""
+        return await self._manifest(self.indexes(name), reference)
 
-    async def cached_manifest(
-        self, name: RepositoryName, reference: Reference
-    ) -> StoredManifest | None:
-        return await self._manifest(self._store.cached(name.canonical), reference)
-
-    async def blob(self, name: RepositoryName, digest: Digest) -> StoredBlob | None:
-        """Return a blob that is linked in the repository; manifests are blobs, too."""
-        return await self.pushed_blob(name, digest) or await self.cached_blob(name, digest)
+    async def blob(self, name: RepositoryName, digest: Digest) -> StoredBlob | ArrivingBlob | None:
+        """Return a blob that the repository has, here or at upstream; manifests are blobs, too."""
+        found = await self._blob(self._pushed(name), digest)
+        if found is not None:
+            return found
+        cached = await self._blob([self._store.cached(name.canonical)], digest)
+        upstream = self._upstream_of(name)
+        return cached if upstream is None else await upstream.blob(name, digest, cached)
 
     async def blob_size(self, name: RepositoryName, digest: Digest) -> int | None:
         """Return the size in bytes of what ``blob`` would return; nobody is about to open it."""
-        for index in self.all(name):
+        for index in self.indexes(name):
             if await is_linked(index, digest):
                 size = await self._store.blobs.size(digest)
                 if size is not None:
@@ -79,17 +141,22 @@ class Lookup:
                 alias = await self._alias(index, digest)
                 if alias is not None:
                     return alias.size
-        return None
+        upstream = self._upstream_of(name)
+        return None if upstream is None else await upstream.blob_size(name, digest)
 
-    async def pushed_blob(self, name: RepositoryName, digest: Digest) -> StoredBlob | None:
-        for index in self.pushed(name):
-            found = await self._blob(index, digest)
-            if found is not None:
-                return found
+    async def keep(self, name: RepositoryName, digest: Digest) -> KeptBlob | None:
+        """Promise that a blob which the store has of a repository stays; see ``Blobs.keep``."""
+        for number, index in enumerate(self.indexes(name)):
+            if await is_linked(index, digest):
+                stored: Digest | None = digest
+                size = await self._store.blobs.keep(digest)
+                if size is None:
+                    stored = await index.layers.target(digest)
+                    size = None if stored is None else await self._store.blobs.keep(stored)
+                if stored is None or size is None:
+                    return None
+                return KeptBlob(stored, size, pushed=number < len(name.names))
         return None
-
-    async def cached_blob(self, name: RepositoryName, digest: Digest) -> StoredBlob | None:
-        return await self._blob(self._store.cached(name.canonical), digest)
 
     async def is_layer_of_cached(self, name: RepositoryName, digest: Digest) -> bool:
         """Tell whether an image that was pulled through from the repository refers to a blob."""
@@ -105,35 +172,38 @@ class Lookup:
             waiting.extend(child.digest for child in manifest.manifests)
         return False
 
-    async def stored(self, name: RepositoryName, digest: Digest) -> Digest | None:
-        """Return the digest under which content of the repository is stored, mostly its own."""
-        for index in self.all(name):
-            if await is_linked(index, digest):
-                if await self._store.blobs.size(digest) is not None:
-                    return digest
-                return await index.layers.target(digest)
-        return None
-
     async def exists(self, name: RepositoryName) -> bool:
-        for index in self.all(name):
+        for index in self.indexes(name):
             if await index.exists():
                 return True
         return False
 
     async def tags(self, name: RepositoryName) -> list[Sequence[Tag]]:
         """Return the sorted tags of each place that holds some; a tag may be in several."""
-        return [tags for index in self.all(name) if (tags := await index.tags.all())]
+        return [tags for index in self.indexes(name) if (tags := await index.tags.all())]
 
-    async def referrers(self, name: RepositoryName, subject: Digest) -> list[Manifest]:
-        """Return the manifests whose subject is ``subject``, in the order of their digests."""
-        found: dict[str, Manifest] = {}
-        for index in self.all(name):
+    async def referrers(self, name: RepositoryName, subject: Digest) -> list[Descriptor]:
+        """List what names a manifest as its subject, here and at upstream, by digest."""
+        found: dict[str, Descriptor] = {}
+        for index in self.indexes(name):
             listed = await self._listed_referrers(index, subject)
             for digest in {*await index.referrers.of(subject), *listed}:
                 manifest = await self._parsed(index, digest)
                 if manifest and manifest.subject and manifest.subject.digest == subject:
-                    found.setdefault(str(digest), manifest)
+                    found.setdefault(str(digest), manifest.descriptor)
+        upstream = self._upstream_of(name)
+        if upstream is not None:
+            for descriptor in await upstream.referrers(name, subject):
+                found.setdefault(str(descriptor.digest), descriptor)
         return [found[key] for key in sorted(found)]
+
+    def _pushed(self, name: RepositoryName) -> Iterator[RepositoryIndex]:
+        """Return what jobs pushed, under the name asked for and then under its other name."""
+        return map(self._store.pushed, name.names)
+
+    def _upstream_of(self, name: RepositoryName) -> Upstream | None:
+        upstream = self._upstream
+        return upstream if upstream is not None and upstream.serves(name) else None
 
     async def _listed_referrers(self, index: RepositoryIndex, subject: Digest) -> list[Digest]:
         """Return what clients of a registry without the referrers API listed under a tag.
@@ -146,7 +216,7 @@ class Lookup:
 
     async def _parsed(self, index: RepositoryIndex, digest: Digest) -> Manifest | None:
         """Return a manifest with its links; None where it is not there or cannot be read."""
-        stored = await self._manifest(index, digest)
+        stored = await self._manifest([index], digest)
         if stored is None:
             return None
         try:
@@ -154,9 +224,12 @@ class Lookup:
         except RegistryError:
             return None
 
-    async def _blob(self, index: RepositoryIndex, digest: Digest) -> StoredBlob | None:
-        if await is_linked(index, digest):
-            return await self._store.blobs.open(digest) or await self._alias(index, digest)
+    async def _blob(self, indexes: Iterable[RepositoryIndex], digest: Digest) -> StoredBlob | None:
+        for index in indexes:
+            if await is_linked(index, digest):
+                found = await self._store.blobs.open(digest) or await self._alias(index, digest)
+                if found is not None:
+                    return found
         return None
 
     async def _alias(self, index: RepositoryIndex, digest: Digest) -> StoredBlob | None:
@@ -165,22 +238,22 @@ class Lookup:
         return None if target is None or target == digest else await self._store.blobs.open(target)
 
     async def _manifest(
-        self, index: RepositoryIndex, reference: Reference
+        self, indexes: Iterable[RepositoryIndex], reference: Reference
     ) -> StoredManifest | None:
-        if isinstance(reference, Digest):
-            digest = reference
-        else:
-            target = await index.tags.get(reference)
-            if target is None:
-                return None
-            digest = target.digest
-        if not await index.manifests.has(digest):
-            return None
-        raw = await self._store.blobs.read(digest)
-        if raw is None:
-            return None
-        media_type = await index.manifests.media_type(digest) or self._told_type(digest, raw)
-        return StoredManifest(raw, media_type, digest)
+        for index in indexes:
+            digest: Digest | None
+            if isinstance(reference, Digest):
+                digest = reference
+            else:
+                target = await index.tags.get(reference)
+                digest = None if target is None else target.digest
+            if digest is None or not await index.manifests.has(digest):
+                continue
+            raw = await self._store.blobs.read(digest)
+            if raw is not None:
+                kept = await index.manifests.media_type(digest)
+                return StoredManifest(raw, kept or self._told_type(digest, raw), digest)
+        return None
 
     def _told_type(self, digest: Digest, raw: bytes) -> str:
         """Return what the bytes tell; parsed once, since a digest's content never changes."""

@@ -17,13 +17,17 @@ from buildset_registry.errors import (
     NameUnknown,
     RegistryError,
 )
-from buildset_registry.lookup import Lookup, StoredManifest, is_linked, link_manifest
+from buildset_registry.lookup import (
+    ArrivingBlob,
+    Lookup,
+    StoredManifest,
+    Upstream,
+    link_manifest,
+)
 from buildset_registry.oci.descriptor import Descriptor
 from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.manifest import Manifest
 from buildset_registry.oci.names import Reference, RepositoryName, Tag, UploadId
-from buildset_registry.pullthrough import PullThrough
-from buildset_registry.pullthrough.download import BlobStream
 from buildset_registry.store.base import RepositoryIndex, Store, StoredBlob, Upload
 
 #: Raise unless a reference may change that points there now.
@@ -56,32 +60,27 @@ class Page:
 class Registry:
     """One endpoint's view of the store.
 
-    ``pull_through`` is absent where it never asks upstream; ``sparse`` lets manifests in whose
-    blobs are not here.
+    ``upstream`` is absent where nobody else is asked; ``sparse`` lets manifests in whose blobs are
+    not here.
     """
 
     def __init__(
-        self, store: Store, pull_through: PullThrough | None = None, *, sparse: bool = False
+        self, store: Store, upstream: Upstream | None = None, *, sparse: bool = False
     ) -> None:
         self._store = store
-        self._lookup = Lookup(store)
-        self._pull_through = pull_through
+        self._lookup = Lookup(store, upstream)
         self._sparse = sparse
         self._turns: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
 
     # -- pull
 
     async def manifest(self, name: RepositoryName, reference: Reference) -> StoredManifest:
-        if self._pull_through is not None and self._pull_through.serves(name):
-            return await self._pull_through.manifest(name, reference)
         found = await self._lookup.manifest(name, reference)
         if found is None:
             raise ManifestUnknown(f"{name} has no manifest {reference}")
         return found
 
-    async def blob(self, name: RepositoryName, digest: Digest) -> StoredBlob | BlobStream:
-        if self._pull_through is not None and self._pull_through.serves(name):
-            return await self._pull_through.blob(name, digest)
+    async def blob(self, name: RepositoryName, digest: Digest) -> StoredBlob | ArrivingBlob:
         found = await self._lookup.blob(name, digest)
         if found is None:
             raise BlobUnknown(f"{name} has no blob {digest}")
@@ -90,28 +89,21 @@ class Registry:
     async def blob_size(self, name: RepositoryName, digest: Digest) -> int:
         """Return the size of a blob in bytes without fetching it."""
         size = await self._lookup.blob_size(name, digest)
-        if size is not None:
-            return size
-        if self._pull_through is not None and self._pull_through.serves(name):
-            return await self._pull_through.blob_size(name, digest)
-        raise BlobUnknown(f"{name} has no blob {digest}")
+        if size is None:
+            raise BlobUnknown(f"{name} has no blob {digest}")
+        return size
 
     async def promised_size(self, name: RepositoryName, digest: Digest) -> int:
         """Return the size of a blob to a client that pushes, and leaves out what is here.
 
         A blob that only upstream gave becomes part of what was pushed, out of eviction's reach.
         """
-        linked = False
-        for index in self._lookup.pushed(name):
-            if await is_linked(index, digest):
-                size = await self._store.blobs.keep(digest)
-                if size is not None:
-                    return size
-                linked = True  # and stored under another digest
-        stored, size = await self._promise(name, digest)
-        if not linked:
-            await self._store.pushed(name).layers.add(digest, stored)
-        return size
+        kept = await self._lookup.keep(name, digest)
+        if kept is None:
+            raise BlobUnknown(f"{name} has no blob {digest}")
+        if not kept.pushed:
+            await self._store.pushed(name).layers.add(digest, kept.stored)
+        return kept.size
 
     # -- discover
 
@@ -128,16 +120,8 @@ class Registry:
         self, name: RepositoryName, subject: Digest, artifact_type: str | None
     ) -> list[Descriptor]:
         """List what names a manifest as its subject, here and at upstream."""
-        manifests = await self._lookup.referrers(name, subject)
-        found = {str(one.digest): one.descriptor for one in manifests}
-        if self._pull_through is not None and self._pull_through.serves(name):
-            for descriptor in await self._pull_through.referrers(name, subject):
-                found.setdefault(str(descriptor.digest), descriptor)
-        return [
-            found[key]
-            for key in sorted(found)
-            if artifact_type is None or found[key].artifact_type == artifact_type
-        ]
+        found = await self._lookup.referrers(name, subject)
+        return [one for one in found if artifact_type in (None, one.artifact_type)]
 
     # -- push
 
@@ -155,11 +139,14 @@ class Registry:
         self, name: RepositoryName, digest: Digest, source: RepositoryName | None
     ) -> bool:
         """Link a blob that another repository has; without ``source``, any one may have it."""
-        stored = digest if source is None else await self._lookup.stored(source, digest)
-        if stored is None or await self._store.blobs.keep(stored) is None:
-            return False
-        await self._store.pushed(name).layers.add(digest, stored)
-        return True
+        if source is not None:
+            kept = await self._lookup.keep(source, digest)
+            stored = None if kept is None else kept.stored
+        else:
+            stored = None if await self._store.blobs.keep(digest) is None else digest
+        if stored is not None:
+            await self._store.pushed(name).layers.add(digest, stored)
+        return stored is not None
 
     async def push_manifest(
         self,
@@ -206,13 +193,13 @@ class Registry:
         self, name: RepositoryName, digest: Digest, *, admit: Admit | None = None
     ) -> None:
         """Forget a manifest and the tags that point to it."""
-        stored = await self._lookup.manifest(name, digest)
+        stored = await self._lookup.stored_manifest(name, digest)
         if stored is None:
             raise ManifestUnknown(f"{name} has no manifest {digest}")
         if admit is not None:
             admit(digest)
         subject = _subject(stored)
-        for index in self._lookup.all(name):
+        for index in self._lookup.indexes(name):
             await self._untag(name, index, digest)
             if subject is not None:
                 await index.referrers.remove(subject.digest, digest)
@@ -226,14 +213,14 @@ class Registry:
             current = await self._target(name, tag)
             if admit is not None and current is not None:
                 admit(current)
-            for index in self._lookup.all(name):
+            for index in self._lookup.indexes(name):
                 await _retire(index, tag)
                 if await index.tags.remove(tag):
                     return
         raise ManifestUnknown(f"{name} has no tag {tag}")
 
     async def delete_blob(self, name: RepositoryName, digest: Digest) -> None:
-        removed = [await index.layers.remove(digest) for index in self._lookup.all(name)]
+        removed = [await index.layers.remove(digest) for index in self._lookup.indexes(name)]
         if not any(removed):
             raise BlobUnknown(f"{name} has no blob {digest}")
 
@@ -243,7 +230,7 @@ class Registry:
 
     async def _target(self, name: RepositoryName, reference: Reference) -> Digest | None:
         """Return what clients see at a reference now."""
-        found = await self._lookup.manifest(name, reference)
+        found = await self._lookup.stored_manifest(name, reference)
         return found.digest if found else None
 
     async def _untag(self, name: RepositoryName, index: RepositoryIndex, digest: Digest) -> None:
@@ -260,25 +247,18 @@ class Registry:
             return
         try:
             blob = await self.blob(name, digest)
-            if isinstance(blob, BlobStream):
+            if isinstance(blob, ArrivingBlob):
                 await blob.complete()
-            stored = (await self._promise(name, digest))[0]
+            kept = await self._lookup.keep(name, digest)
         except BlobUnknown:
-            if self._sparse:
-                return
+            kept = None
+        if kept is not None:
+            await index.layers.add(digest, kept.stored)
+        elif not self._sparse:
             raise ManifestBlobUnknown(
                 f"{name} has no blob {digest}; push the blob before the manifest",
                 detail={"digest": str(digest)},
-            ) from None
-        await index.layers.add(digest, stored)
-
-    async def _promise(self, name: RepositoryName, digest: Digest) -> tuple[Digest, int]:
-        """Keep a blob of the repository; return under which digest it is stored, and its size."""
-        stored = await self._lookup.stored(name, digest)
-        size = await self._store.blobs.keep(stored) if stored else None
-        if stored is None or size is None:
-            raise BlobUnknown(f"{name} has no blob {digest}")
-        return stored, size
+            )
 
 
 async def _retire(index: RepositoryIndex, tag: Tag) -> None:

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from buildset_registry.errors import RegistryError
-from buildset_registry.lookup import is_linked
+from buildset_registry.lookup import Lookup, is_linked
 from buildset_registry.oci.digest import Digest, Hasher, hasher
 from buildset_registry.oci.manifest import Manifest
 from buildset_registry.oci.names import RepositoryName
@@ -210,8 +210,7 @@ class _Look:
 
     async def _held(self, digest: Digest) -> bool:
         """Tell whether a blob is there in another way: under the other name, or as a manifest."""
-        for name in self._name.names:
-            for index in (self._store.pushed(name), self._store.cached(name)):
-                if await is_linked(index, digest):
-                    return await self._store.blobs.size(digest) is not None
+        for index in Lookup(self._store).indexes(self._name):
+            if await is_linked(index, digest):
+                return await self._store.blobs.size(digest) is not None
         return False

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The proxy for docker: ``CONNECT``, answered by the registry itself for registries that it holds.
+"""The CONNECT proxy for docker, answered by the registry itself for registries that it holds.
 
 docker's ``registry-mirrors`` stand for Docker Hub alone. As the HTTPS proxy of dockerd, the
 registry gets every connection that docker makes to a registry, and no other program's: for the

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a client of the proxy asks, and what it is told; pure (RFC 9110, 9.3.6; RFC 9112, 3.2.3)."""
+"""CONNECT: its requests, its answers, and who may send it (RFC 9110, 9.3.6; RFC 9112, 3.2.3)."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from buildset_registry.auth.access import Access, Identity, Policy
 from buildset_registry.auth.authenticator import REALM, Authenticator
 from buildset_registry.errors import RegistryError, Unauthorized
 
-#: What a head may take; docker's has a few hundred bytes.
-LARGEST_HEAD = 16 * 1024
-END = b"\r\n\r\n"
+#: Bytes that a head may have; docker's has a few hundred.
+MAX_HEAD = 16 * 1024
+HEAD_END = b"\r\n\r\n"
 #: A host's name or address, an IPv6 one in brackets, and a port.
 _AUTHORITY = re.compile(r"(?:\[([0-9a-f:.]{2,45})\]|([a-z0-9_.-]{1,255})):(\d{1,5})", re.IGNORECASE)
 ESTABLISHED = b"HTTP/1.1 200 Connection established\r\n\r\n"
+_CHALLENGE = {"Proxy-Authenticate": f'Basic realm="{REALM}"'}
 
 
 class ConnectRefused(Exception):
@@ -87,11 +88,8 @@ def parse_answer(raw: bytes) -> int:
     return int(found[1]) if found else 0
 
 
-_CHALLENGE = {"Proxy-Authenticate": f'Basic realm="{REALM}"'}
-
-
 class Admission:
-    """Lets clients in, by the users, networks and remembered passwords of the other endpoints."""
+    """The right to use the proxy: users, networks and passwords are those of the endpoints."""
 
     def __init__(self, policy: Policy, authenticator: Authenticator) -> None:
         self._policy = policy

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where tunnels may lead, and how: to some ports, never to what only this host can reach."""
+"""Connections to other servers: to some ports, never to what only this host can reach."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from ipaddress import IPv6Address, ip_address
 from urllib.parse import unquote, urlsplit
 
-from buildset_registry.connect_proxy.connect import END, LARGEST_HEAD, ConnectRefused, parse_answer
+from buildset_registry.connect_proxy.connect import HEAD_END, MAX_HEAD, ConnectRefused, parse_answer
 from buildset_registry.connect_proxy.tunnel import BUFFER, Connection
 from buildset_registry.errors import Failure
 from buildset_registry.upstream.proxy_env import ProxyEnvironment
@@ -35,7 +35,7 @@ def is_own(address: str) -> bool:
 
 
 class Dialer:
-    """Opens connections to servers, through the proxy of the host's environment if it has one."""
+    """The way to servers, through the proxy of the host's environment if it has one."""
 
     def __init__(
         self,
@@ -146,10 +146,10 @@ async def _ask(stream: Connection, target: str, proxy: str, mark: str) -> None:
         lines.append(f"Proxy-Authorization: {pair}")
     try:
         await stream.send("\r\n".join([*lines, "", ""]).encode())
-        head = await stream.reader.readuntil(END)
+        head = await stream.reader.readuntil(HEAD_END)
     except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
         head = b""
-    status = parse_answer(head[:LARGEST_HEAD])
+    status = parse_answer(head[:MAX_HEAD])
     if status != 200:
         said = f"answers {status}" if status else "does not answer in HTTP"
         raise ConnectRefused(502, f"the proxy {parts.hostname} (HTTPS_PROXY) {said} for {target}")

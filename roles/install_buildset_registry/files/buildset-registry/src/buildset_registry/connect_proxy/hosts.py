@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which server docker asks for the images of a registry; pure."""
+"""Registries and the servers that docker asks for their images; pure."""
 
 from __future__ import annotations
 

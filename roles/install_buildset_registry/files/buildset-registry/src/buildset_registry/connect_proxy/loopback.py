@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From a connection of the proxy to an endpoint's application, which learns who is behind it.
+"""The endpoint behind the proxy, and the clients on whose behalf the proxy connects to it.
 
 The endpoint listens on loopback and sees the proxy as its client. The port that the proxy connects
 from says on whose behalf it does; whoever else connects there is refused.
@@ -19,7 +19,7 @@ from buildset_registry.http.response import error_response, send_response
 
 @dataclass(frozen=True, slots=True)
 class ProxiedClient:
-    """Who is behind a connection, and which registry it is to."""
+    """The client behind a connection, and the registry that it is to."""
 
     client: str
     """The client's address."""
@@ -36,16 +36,16 @@ class ProxiedConnections:
         self._by_port: dict[int, ProxiedClient] = {}
 
     @contextlib.contextmanager
-    def present(self, port: int, visitor: ProxiedClient) -> Iterator[None]:
+    def present(self, port: int, behind: ProxiedClient) -> Iterator[None]:
         """Know a connection as long as it lasts."""
-        self._by_port[port] = visitor
+        self._by_port[port] = behind
         try:
             yield
         finally:
             del self._by_port[port]
 
     def find(self, scope: Scope) -> ProxiedClient | None:
-        """Return who is behind the connection of a request."""
+        """Return the client behind the connection of a request."""
         client = scope.get("client")
         # Granian gives the port as text, ASGI as a number.
         return self._by_port.get(int(client[1])) if client else None
@@ -62,38 +62,38 @@ class LoopbackApp:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return
-        visitor = self._connections.find(scope)
+        behind = self._connections.find(scope)
         try:
-            if visitor is None:
+            if behind is None:
                 raise Denied("this port is for the registry's own proxy")
-            self._check_loop(scope, visitor)
+            self._check_loop(scope, behind)
         except RegistryError as error:
             head = scope["method"] == "HEAD"
             await send_response(error_response(error), receive, send, head=head)
         else:
-            await self._app(_seen(scope, visitor), receive, send)
+            await self._app(_as_client_sent(scope, behind), receive, send)
 
-    def _check_loop(self, scope: Scope, visitor: ProxiedClient) -> None:
+    def _check_loop(self, scope: Scope, behind: ProxiedClient) -> None:
         """Refuse what the registry itself asks for, which would wait for its own answer."""
         if any(pair == (b"user-agent", self._own_agent) for pair in map(tuple, scope["headers"])):
             raise Denied(
-                f"a registry asks its own proxy for {visitor.registry}; this proxy is for docker "
+                f"a registry asks its own proxy for {behind.registry}; this proxy is for docker "
                 "alone, take it out of HTTPS_PROXY of the registry"
             )
 
 
-def _seen(scope: Scope, visitor: ProxiedClient) -> Scope:
+def _as_client_sent(scope: Scope, behind: ProxiedClient) -> Scope:
     """Return a request as the client behind the connection made it, with the registry's name.
 
     docker's own credentials are for the other registry: nothing here asks for them.
     """
-    query = b"ns=" + quote(visitor.registry, safe=":").encode()
+    query = b"ns=" + quote(behind.registry, safe=":").encode()
     if scope["query_string"]:
         query += b"&" + scope["query_string"]
     kept = [pair for pair in scope["headers"] if pair[0] != b"authorization"]
     return {
         **scope,
-        "client": (visitor.client, 0),
+        "client": (behind.client, 0),
         "query_string": query,
-        "headers": [*kept, (b"authorization", visitor.credentials.encode("latin-1"))],
+        "headers": [*kept, (b"authorization", behind.credentials.encode("latin-1"))],
     }

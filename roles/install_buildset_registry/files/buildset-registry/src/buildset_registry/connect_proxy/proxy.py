@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The listener: lets a client in, and joins it with the registry itself or with another server."""
+"""The listener of the proxy: joins a client with the registry itself or with another server."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 
 from buildset_registry.auth.access import ANONYMOUS, Identity
 from buildset_registry.connect_proxy.connect import (
-    END,
     ESTABLISHED,
-    LARGEST_HEAD,
+    HEAD_END,
+    MAX_HEAD,
     Admission,
     ConnectRefused,
     ConnectRequest,
@@ -40,7 +40,7 @@ LOOPBACK = "127.0.0.1"
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What clients may use."""
+    """Limits of what all clients and each of them may use."""
 
     tunnels: int
     """Tunnels at once."""
@@ -61,8 +61,8 @@ class LoopbackEndpoint:
 
 
 @dataclass(slots=True)
-class _Request:
-    """What is logged of a request."""
+class ProxiedRequest:
+    """The record of a request, for the access log."""
 
     client: str
     method: str = "-"
@@ -82,15 +82,15 @@ class ConnectProxy:
     def __init__(
         self,
         admission: Admission,
-        within: LoopbackEndpoint,
+        endpoint: LoopbackEndpoint,
         dialer: Dialer,
-        bounds: Limits,
+        limits: Limits,
         record: AccessRecord,
     ) -> None:
         self._admission = admission
-        self._within = within
+        self._endpoint = endpoint
         self._dialer = dialer
-        self._bounds = bounds
+        self._limits = limits
         self._record = record
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -131,7 +131,7 @@ class ConnectProxy:
     async def _serve(self, stream: Connection) -> None:
         """Answer the one request of a connection, and note it."""
         began = time.perf_counter()
-        request = _Request(_address(stream))
+        request = ProxiedRequest(_address(stream))
         self._record.counters.running += 1
         try:
             await self._answer(request, stream)
@@ -148,7 +148,7 @@ class ConnectProxy:
                 seconds = time.perf_counter() - began
                 self._record.add(request, request.status, request.sent, seconds)
 
-    async def _answer(self, request: _Request, stream: Connection) -> None:
+    async def _answer(self, request: ProxiedRequest, stream: Connection) -> None:
         asked = await asyncio.wait_for(_read_head(stream), _HEAD_SECONDS)
         request.method, request.url, request.headers = asked.method, asked.target, asked.headers
         host, port = asked.server()
@@ -158,7 +158,7 @@ class ConnectProxy:
             raise ConnectRefused(
                 508, "this proxy asks itself; take it out of HTTPS_PROXY of the registry"
             )
-        if self._tunnels >= self._bounds.tunnels:
+        if self._tunnels >= self._limits.tunnels:
             raise ConnectRefused(
                 503,
                 f"{self._tunnels} tunnels are open (proxy.tunnels); try again soon",
@@ -166,7 +166,7 @@ class ConnectProxy:
             )
         self._tunnels += 1
         try:
-            registry = self._within.registries.get((host, port))
+            registry = self._endpoint.registries.get((host, port))
             if registry is None:
                 request.route = "proxy-tunnel"
                 await self._join(request, stream, await self._dialer.open(host, port))
@@ -179,21 +179,21 @@ class ConnectProxy:
             self._tunnels -= 1
 
     async def _join_registry(
-        self, request: _Request, stream: Connection, visitor: ProxiedClient
+        self, request: ProxiedRequest, stream: Connection, client: ProxiedClient
     ) -> None:
         """Make the registry itself the server."""
-        opening = asyncio.open_connection(LOOPBACK, self._within.port, limit=BUFFER)
-        inside = Connection(*await opening)
-        own_port = inside.writer.get_extra_info("sockname")[1]
-        with self._within.connections.present(own_port, visitor):
-            await self._join(request, stream, inside)
+        opening = asyncio.open_connection(LOOPBACK, self._endpoint.port, limit=BUFFER)
+        server = Connection(*await opening)
+        own_port = server.writer.get_extra_info("sockname")[1]
+        with self._endpoint.connections.present(own_port, client):
+            await self._join(request, stream, server)
 
-    async def _join(self, request: _Request, client: Connection, server: Connection) -> None:
+    async def _join(self, request: ProxiedRequest, client: Connection, server: Connection) -> None:
         tunnel = Tunnel(client, server)
         try:
             request.status = 200
             await client.send(ESTABLISHED)
-            await tunnel.run(self._bounds.idle)
+            await tunnel.run(self._limits.idle)
         finally:
             server.abort()
             request.sent, request.received = tunnel.sent, tunnel.received
@@ -201,11 +201,11 @@ class ConnectProxy:
 
 async def _read_head(stream: Connection) -> ConnectRequest:
     try:
-        raw = await stream.reader.readuntil(END)
+        raw = await stream.reader.readuntil(HEAD_END)
     except asyncio.LimitOverrunError:
         raw = b""
-    if not 0 < len(raw) <= LARGEST_HEAD:
-        raise ConnectRefused(431, f"the head of the request is longer than {LARGEST_HEAD} bytes")
+    if not 0 < len(raw) <= MAX_HEAD:
+        raise ConnectRefused(431, f"the head of the request is longer than {MAX_HEAD} bytes")
     return parse_head(raw)
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Two connections made one: bytes go both ways, no faster than the slower side takes them."""
+"""Tunnels: two connections made one; bytes go no faster than the slower side takes them."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Connection:
 
 
 class Tunnel:
-    """Joins a client with a server; ``sent`` and ``received`` count what goes to and from it."""
+    """A client joined with a server; ``sent`` and ``received`` count what goes to and from it."""
 
     def __init__(self, client: Connection, server: Connection) -> None:
         self._client = client

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The access log: one line for each request, written in batches to save system calls.
+"""The record of requests: a line of the access log and numbers for each that was answered.
 
-As text: client, user, time, request line, status, bytes of the answer's body, seconds, user agent.
-As JSON: the same by name, and the route.
+A line as text has client, user, time, request line, status, bytes of the answer's body, seconds,
+user agent; as JSON the same by name, and the route. Lines are written in batches to save system
+calls.
 """
 
 from __future__ import annotations
@@ -17,12 +18,14 @@ from buildset_registry.auth.access import Identity
 
 Format = Literal["text", "json"]
 
+#: nginx's number for a client that closed the connection; only ever logged.
+CLIENT_LEFT = 499
 #: Seconds that a line may wait; what a killed process can lose.
 _DELAY = 0.2
 
 
 class AnsweredRequest(Protocol):
-    """What is logged of a request."""
+    """A request, as far as it is recorded."""
 
     @property
     def method(self) -> str:
@@ -30,7 +33,7 @@ class AnsweredRequest(Protocol):
 
     @property
     def url(self) -> str:
-        """What it is for."""
+        """The path of its URL; a server for ``CONNECT``."""
 
     @property
     def registry(self) -> str:
@@ -50,15 +53,40 @@ class AnsweredRequest(Protocol):
 
     @property
     def identity(self) -> Identity:
-        """Who asks."""
+        """The user, as far as known."""
 
     @property
     def received(self) -> int:
         """Bytes of its body."""
 
 
+class Counters(Protocol):
+    """Numbers of one endpoint's requests."""
+
+    running: int
+    """Requests that are not answered yet."""
+
+    def add(self, key: tuple[str, str, int], sent: int, received: int, seconds: float) -> None:
+        """Count a request that has ended: route, method and status, bytes, seconds."""
+
+
+class AccessRecord:
+    """The record of one endpoint's requests."""
+
+    def __init__(self, access_log: AccessLog, counters: Counters) -> None:
+        self._access_log = access_log
+        self.counters = counters
+
+    def add(self, request: AnsweredRequest, status: int, size: int, seconds: float) -> None:
+        """Record a request that was answered with ``size`` bytes in so many seconds."""
+        self._access_log.add(request, status, size, seconds)
+        route = request.route
+        key = (route, request.method, status) if route else ("none", "other", status)
+        self.counters.add(key, size, request.received, seconds)
+
+
 class AccessLog:
-    """Collect lines and write them soon; ``flush`` at the end."""
+    """The lines of all endpoints; ``flush`` it at the end."""
 
     def __init__(self, output: TextIO, form: Format = "text") -> None:
         self._output = output
@@ -68,6 +96,7 @@ class AccessLog:
         self._stamp = ""
 
     def add(self, request: AnsweredRequest, status: int, size: int, seconds: float) -> None:
+        """Take a line, to write it soon."""
         if not self._lines:
             asyncio.get_running_loop().call_later(_DELAY, self.flush)
         self._lines.append(self._line(self._now(), request, status, size, seconds))
@@ -128,32 +157,3 @@ def _printable(text: str) -> str:
     if text.isprintable() and '"' not in text:
         return text
     return "".join(char if char.isprintable() and char != '"' else "?" for char in text)
-
-
-#: nginx's number for a client that closed the connection; only ever logged.
-CLIENT_LEFT = 499
-
-
-class Counters(Protocol):
-    """Numbers of one endpoint's requests."""
-
-    running: int
-    """Requests that are not answered yet."""
-
-    def add(self, key: tuple[str, str, int], sent: int, received: int, seconds: float) -> None:
-        """Count a request that has ended: route, method and status, bytes, seconds."""
-
-
-class AccessRecord:
-    """The note that is taken of each request of one endpoint: a line of the log, and numbers."""
-
-    def __init__(self, access_log: AccessLog, counters: Counters) -> None:
-        self._access_log = access_log
-        self.counters = counters
-
-    def add(self, request: AnsweredRequest, status: int, size: int, seconds: float) -> None:
-        """Note a request that was answered with ``size`` bytes in so many seconds."""
-        self._access_log.add(request, status, size, seconds)
-        route = request.route
-        key = (route, request.method, status) if route else ("none", "other", status)
-        self.counters.add(key, size, request.received, seconds)

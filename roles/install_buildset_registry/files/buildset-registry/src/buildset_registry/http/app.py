@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The ASGI application of one endpoint: match, authorize, handle, send; the one that catches."""
+"""The ASGI application of an endpoint: match, authorize, handle, send; all errors end here."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from buildset_registry.http.response import Response, error_response, send_respo
 
 _log = logging.getLogger("buildset_registry.http")
 
-#: Clients that have gone, or send nothing.
+#: Statuses of clients that have gone, or send nothing.
 _NOT_AWAITED = (CLIENT_LEFT, 408)
 #: Seconds for which a client that was answered early may go on sending.
 _LINGER_SECONDS = 10.0
@@ -34,7 +34,10 @@ _ACTIONS = {Access.PULL: "pull", Access.PUSH: "pull,push", Access.DELETE: "delet
 
 
 class App:
-    """One endpoint's application."""
+    """The application of one endpoint.
+
+    Its chain of calls is short on purpose: from here to the store's file of a blob there are eight.
+    """
 
     def __init__(
         self, context: Context, record: AccessRecord, events: Events | None = None
@@ -68,14 +71,20 @@ class App:
             await _linger(request)
 
     async def _respond(self, request: Request) -> Response:
+        context = self._context
         try:
-            response = await self._handle(request)
+            context.policy.check_network(request.client)
+            route, request.path = routes.match(request.method, request.url)
+            request.route = route.id
+            if route.access is not None:
+                await self._authorize(request, route.access)
+            response = await route.handler(request, context)
         except ClientLeft:
             raise
         except Exception as error:
             response = self._refuse(request, error)
         if "Location" in response.headers or "Link" in response.headers:
-            return self._turn_outwards(response, request)
+            return self._with_public_urls(response, request)
         return response
 
     def _refuse(self, request: Request, error: Exception) -> Response:
@@ -92,29 +101,20 @@ class App:
         _log.error("%s %s failed", request.method, request.url, exc_info=error)
         return error_response(RegistryError("internal error; the registry's log says more"))
 
-    def _turn_outwards(self, response: Response, request: Request) -> Response:
+    def _with_public_urls(self, response: Response, request: Request) -> Response:
         """Make the URLs of an answer those that clients use; handlers give the paths."""
-        headers = dict(response.headers)
-        base = request.outside.origin if self._context.absolute_urls else ""
-        base += request.outside.prefix
+        headers, public = dict(response.headers), request.public
+        base = (public.origin if self._context.absolute_urls else "") + public.prefix
         if headers.get("Location", "").startswith("/"):  # else it is another server's
             headers["Location"] = base + headers["Location"]
         if "Link" in headers:
             headers["Link"] = headers["Link"].replace("<", f"<{base}", 1)
         return Response(response.status, headers, response.body)
 
-    async def _handle(self, request: Request) -> Response:
-        self._context.policy.check_network(request.client)
-        route, request.path = routes.match(request.method, request.url)
-        request.route = route.id
-        if route.access is not None:
-            await self._authorize(request, route.access)
-        return await route.handler(request, self._context)
-
     async def _authorize(self, request: Request, access: Access) -> None:
         context = self._context
         if access is Access.PUSH or access is Access.DELETE:
-            self._refuse_writing()
+            self._check_writable()
         header = request.headers.get("authorization")
         if header is not None:
             request.identity = await context.authenticator.authenticate(
@@ -128,7 +128,7 @@ class App:
             target = repository or "the list of repositories"
             raise Denied(f"{request.identity.name} may not {access.value} {target} (auth.rules)")
 
-    def _refuse_writing(self) -> None:
+    def _check_writable(self) -> None:
         """Raise ``Unsupported`` where this endpoint, or the registry for now, is read-only."""
         if self._context.policy.endpoint is Role.PULL:
             raise Unsupported(f"this endpoint is read-only; {self._context.elsewhere}")
@@ -148,7 +148,7 @@ class App:
             scope = f"repository:{request.name}:{_ACTIONS[access]}"
         if request.identity.scopes is not None:
             error = "insufficient_scope"
-        base = request.outside.origin + request.outside.prefix
+        base = request.public.origin + request.public.prefix
         return self._context.authenticator.challenge(base, scope, error)
 
 

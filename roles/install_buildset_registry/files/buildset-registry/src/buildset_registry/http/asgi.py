@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The ASGI protocol's types (asgi.readthedocs.io, "HTTP & WebSocket Message Format")."""
+"""Types of the ASGI protocol (asgi.readthedocs.io, "HTTP & WebSocket Message Format")."""
 
 from __future__ import annotations
 

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from buildset_registry.auth.access import Role
 from buildset_registry.http.conditional import (
     conditional,
@@ -11,17 +13,17 @@ from buildset_registry.http.conditional import (
     range_applies,
 )
 from buildset_registry.http.context import Context
-from buildset_registry.http.ranges import byteranges, content_range, parse_ranges
+from buildset_registry.http.ranges import ranged_response
 from buildset_registry.http.request import Request
 from buildset_registry.http.response import File, Response, Stream
+from buildset_registry.lookup import ArrivingBlob
 from buildset_registry.oci.descriptor import OCTETS
 from buildset_registry.oci.digest import Digest
-from buildset_registry.pullthrough.download import BlobStream
 from buildset_registry.store.base import BlobFile, BlobRedirect, StoredBlob
 
 
 async def get(request: Request, context: Context) -> Response:
-    """Send a blob, a range of it, or several ranges; or tell where it is to be fetched."""
+    """Send a blob, a range of it, or several ranges."""
     digest = Digest.parse(request.path["digest"])
     headers = _headers(digest)
     if conditional(request.headers):
@@ -32,15 +34,10 @@ async def get(request: Request, context: Context) -> Response:
     blob = await context.registry.blob(request.name, digest)
     if isinstance(blob, BlobRedirect):
         return Response(307, {"Location": blob.url, "Docker-Content-Digest": str(digest)})
-    applies = range_applies(request.headers, digest)
-    spans = parse_ranges(request.headers.get("range") if applies else None, blob.size)
-    if not spans:
-        return Response(200, headers, _body(blob, 0, blob.size))
-    if len(spans) > 1:
-        headers["Content-Type"], body = byteranges(spans, blob.size, OCTETS, blob.chunks)
-        return Response(206, headers, body)
-    headers["Content-Range"] = content_range(*spans[0], blob.size)
-    return Response(206, headers, _body(blob, *spans[0]))
+    wanted = request.headers.get("range")
+    if wanted is not None and range_applies(request.headers, digest):
+        return ranged_response(wanted, blob, partial(_body, blob), headers)
+    return Response(200, headers, _body(blob, 0, blob.size))
 
 
 async def head(request: Request, context: Context) -> Response:
@@ -65,7 +62,7 @@ async def delete(request: Request, context: Context) -> Response:
     return Response(202)
 
 
-def _body(blob: StoredBlob | BlobStream, start: int, end: int) -> File | Stream:
+def _body(blob: StoredBlob | ArrivingBlob, start: int, end: int) -> File | Stream:
     if isinstance(blob, BlobFile) and 0 < blob.size == end - start:
         return File(blob.path, blob.size)
     return Stream(end - start, blob.chunks(start, end))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What every handler of one endpoint works with."""
+"""The context of an endpoint's handlers: its view of the store, its rights, its limits."""
 
 from __future__ import annotations
 
@@ -16,34 +16,17 @@ from buildset_registry.store.base import StorageSpace
 
 @dataclass(frozen=True, slots=True)
 class RequestLimits:
-    """What requests may not do."""
+    """Limits of single requests."""
 
     read_only: bool = False
-    """Whether nothing may be pushed or deleted for now."""
+    """True where nothing may be pushed or deleted for now."""
 
     body_seconds: float = 0
     """For how long a client may send nothing of a body; 0 is for ever."""
 
 
-@dataclass(frozen=True, slots=True)
-class Context:
-    """One endpoint: its view of the store, and who may do what there."""
-
-    registry: Registry
-    policy: Policy
-    authenticator: Authenticator
-    elsewhere: str
-    """Where writing is possible, for the message of a read-only endpoint."""
-
-    storage: StorageSpace
-    transfers: UploadLimit
-    limits: RequestLimits = RequestLimits()
-    absolute_urls: bool = False
-    """Whether ``Location`` and ``Link`` are whole URLs."""
-
-
 class UploadLimit:
-    """Counts the requests that send a blob; shared by all endpoints."""
+    """The number of requests that may send a blob at once; shared by all endpoints."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
@@ -63,3 +46,20 @@ class UploadLimit:
             yield
         finally:
             self.running -= 1
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """One endpoint, for its handlers."""
+
+    registry: Registry
+    policy: Policy
+    authenticator: Authenticator
+    elsewhere: str
+    """The place where writing is possible, for the message of a read-only endpoint."""
+
+    storage: StorageSpace
+    uploads: UploadLimit
+    limits: RequestLimits = RequestLimits()
+    absolute_urls: bool = False
+    """True where ``Location`` and ``Link`` are to be whole URLs."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Lists: the API itself (end-1), tags (end-8), referrers (end-12), and distribution's catalog."""
+"""Discovery: the API itself (end-1), tags (end-8), referrers (end-12), distribution's catalog."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From a request that was answered to the event that receivers are told."""
+"""Events of an endpoint: made of requests that were answered, told to the receivers."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from buildset_registry.oci.digest import Digest
 
 
 class Recipient(Protocol):
-    """Whoever is told."""
+    """A receiver of events."""
 
     def put(self, event: Event) -> None:
         """Take an event, at once."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Kind:
-    """What a route does to what, and the status by which it says that it has done it."""
+class _RouteAction:
+    """The action of a route, on what it acts, and the status by which it says that it did."""
 
     action: str
     what: str
@@ -33,19 +33,19 @@ class _Kind:
 
 #: A blob that is to be fetched elsewhere was pulled, too.
 _REDIRECTED = 307
-_KINDS = {
-    "end-2": _Kind("pull", "blobs", 200),
-    "end-3": _Kind("pull", "manifests", 200),
-    "end-4": _Kind("push", "blobs", 201),
-    "end-6": _Kind("push", "blobs", 201),
-    "end-7": _Kind("push", "manifests", 201),
-    "end-9": _Kind("delete", "manifests", 202),
-    "end-10": _Kind("delete", "blobs", 202),
+_ACTIONS = {
+    "end-2": _RouteAction("pull", "blobs", 200),
+    "end-3": _RouteAction("pull", "manifests", 200),
+    "end-4": _RouteAction("push", "blobs", 201),
+    "end-6": _RouteAction("push", "blobs", 201),
+    "end-7": _RouteAction("push", "manifests", 201),
+    "end-9": _RouteAction("delete", "manifests", 202),
+    "end-10": _RouteAction("delete", "blobs", 202),
 }
 
 
 class Events:
-    """Tells recipients what happened at one endpoint."""
+    """The events of one endpoint, for its recipients."""
 
     def __init__(self, recipients: list[Recipient], context: Context) -> None:
         self._recipients = recipients
@@ -53,7 +53,7 @@ class Events:
 
     async def add(self, request: Request, response: Response) -> None:
         """Tell of a request that was answered, if there is something to tell."""
-        kind = _KINDS.get(request.route)
+        kind = _ACTIONS.get(request.route)
         if kind is None or request.method == "HEAD":
             return
         if response.status not in (kind.status, _REDIRECTED):
@@ -62,7 +62,7 @@ class Events:
         for recipient in self._recipients:
             recipient.put(event)
 
-    async def _event(self, kind: _Kind, request: Request, response: Response) -> Event:
+    async def _event(self, kind: _RouteAction, request: Request, response: Response) -> Event:
         reference = request.path.get("reference", "")
         digest = response.headers.get("Docker-Content-Digest") or request.path.get("digest", "")
         tag = "" if ":" in reference else reference
@@ -81,7 +81,7 @@ class Events:
         return Event("mount" if mounted else kind.action, target, _cause(request))
 
     async def _size(
-        self, kind: _Kind, request: Request, response: Response, digest: str
+        self, kind: _RouteAction, request: Request, response: Response, digest: str
     ) -> int | None:
         if kind.action == "pull" and response.status != _REDIRECTED:
             return response.body.size
@@ -96,7 +96,7 @@ class Events:
             return None  # removed again in the meantime
 
 
-def _media_type(kind: _Kind, request: Request, response: Response) -> str:
+def _media_type(kind: _RouteAction, request: Request, response: Response) -> str:
     if kind.action == "delete":
         return ""
     if kind.what == "blobs":
@@ -106,11 +106,11 @@ def _media_type(kind: _Kind, request: Request, response: Response) -> str:
     return request.headers.get("content-type", "")
 
 
-def _url(kind: _Kind, request: Request, digest: str) -> str:
+def _url(kind: _RouteAction, request: Request, digest: str) -> str:
     if not digest or kind.action == "delete":
         return ""
-    seen = request.outside
-    return f"{seen.origin}{seen.prefix}/v2/{request.path['name']}/{kind.what}/{digest}"
+    base = request.public.origin + request.public.prefix
+    return f"{base}/v2/{request.path['name']}/{kind.what}/{digest}"
 
 
 def _cause(request: Request) -> Cause:

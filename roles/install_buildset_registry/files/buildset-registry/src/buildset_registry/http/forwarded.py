@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where clients see the registry: behind a proxy that ends TLS, not where the request arrives.
+"""The registry's public address: that of a proxy which ends TLS, not where the request arrives.
 
 Proxies tell it by ``Forwarded`` (RFC 7239) or, more often, by ``X-Forwarded-Proto``, ``-Host``,
 ``-Port`` and ``-Prefix``. Of a chain of proxies the first one counts, which clients speak to. No
@@ -22,17 +22,17 @@ _DEFAULT_PORTS = {"https": "443", "http": "80"}
 
 
 @dataclass(frozen=True, slots=True)
-class Outside:
+class PublicAddress:
     """The registry's address as clients use it."""
 
     origin: str
     """Scheme, host and port."""
 
     prefix: str
-    """What the proxy takes off the front of each path: ``/registry``; mostly nothing."""
+    """The front of each path that the proxy takes off, such as ``/registry``; mostly nothing."""
 
 
-def outside(headers: Mapping[str, str], scheme: str) -> Outside:
+def public_address(headers: Mapping[str, str], scheme: str) -> PublicAddress:
     """Return the address that a request was sent to; what is malformed counts as absent."""
     said = _forwarded(headers.get("forwarded", ""))
     proto = _valid(_SCHEME, said.get("proto"), _first(headers, "x-forwarded-proto")) or scheme
@@ -42,7 +42,7 @@ def outside(headers: Mapping[str, str], scheme: str) -> Outside:
     if port and port != _DEFAULT_PORTS.get(proto) and not re.search(r":\d+$", host):
         host = f"{host}:{port}"
     prefix = _first(headers, "x-forwarded-prefix").rstrip("/")
-    return Outside(f"{proto}://{host}", _valid(_PREFIX, prefix))
+    return PublicAddress(f"{proto}://{host}", _valid(_PREFIX, prefix))
 
 
 def _forwarded(text: str) -> dict[str, str]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether the registry lives (``/healthz``) and whether it can serve (``/readyz``)."""
+"""Health: whether the registry lives (``/healthz``) and whether it can serve (``/readyz``)."""
 
 from __future__ import annotations
 

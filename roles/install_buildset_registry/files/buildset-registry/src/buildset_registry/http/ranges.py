@@ -1,19 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Byte ranges: the ``Range`` of a download (RFC 9110, section 14) and the one of an upload.
+"""Byte ranges: the ``Range`` of a download (RFC 9110, section 14) and that of an upload.
 
-An upload's ranges are the distribution specification's: ``<start>-<end>``, both ends included,
-without a unit.
+A download is answered in whole, in a part, or in several (``multipart/byteranges``). An upload's
+ranges are the distribution specification's: ``<start>-<end>``, both ends included, without a unit.
 """
 
 from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
+from typing import Protocol
 
 from buildset_registry.errors import BlobUploadInvalid, RangeNotSatisfiable
-from buildset_registry.http.response import Stream
+from buildset_registry.http.response import File, Response, Stream
 
 #: Parts that one request may ask for: as many as containers/storage asks for at most, which
 #: fetches the chunks of a zstd:chunked layer that it lacks.
@@ -25,11 +26,40 @@ _CHUNK = re.compile(r"(?:bytes[ =])?\s*(\d+)-(\d+)(?:/(?:\d+|\*))?", re.IGNORECA
 #: More digits than any size has, and few enough for int().
 _MAX_DIGITS = 18
 
+#: The bytes from the first number up to the second, which is excluded.
 Span = tuple[int, int]
-"""The bytes from the first number up to the second, which is excluded."""
+#: A body of the content's bytes from the first number up to the second.
+Cut = Callable[[int, int], File | Stream]
 
 
-def parse_ranges(header: str | None, size: int) -> list[Span]:
+class Content(Protocol):
+    """Content of which a part can be had."""
+
+    @property
+    def size(self) -> int:
+        """Return its size in bytes."""
+
+    @property
+    def chunks(self) -> Callable[[int, int], AsyncGenerator[bytes]]:
+        """Return what yields the bytes from an offset up to another."""
+
+
+def ranged_response(
+    header: str, content: Content, cut: Cut, headers: Mapping[str, str]
+) -> Response:
+    """Return the answer to a ``Range``: 206 with what it asks for, or 200 with the whole."""
+    size = content.size
+    spans = parse_ranges(header, size)
+    if not spans:
+        return Response(200, headers, cut(0, size))
+    if len(spans) > 1:
+        return _multipart(spans, content, headers)
+    return Response(
+        206, {**headers, "Content-Range": content_range(*spans[0], size)}, cut(*spans[0])
+    )
+
+
+def parse_ranges(header: str, size: int) -> list[Span]:
     """Return the spans asked for in their order; none where the whole content is meant.
 
     A header that is not understood, or that asks for more than there is, is ignored (RFC 9110,
@@ -70,9 +100,9 @@ def upload_range(size: int) -> str:
     return f"0-{max(0, size - 1)}"
 
 
-def _split(header: str | None) -> list[tuple[str, str]]:
+def _split(header: str) -> list[tuple[str, str]]:
     """Return both ends of each range as they are written; none if one is not understood."""
-    unit = _UNIT.fullmatch(header) if header else None
+    unit = _UNIT.fullmatch(header)
     if unit is None:
         return []
     parts = [part.strip() for part in unit[1].split(",")]
@@ -90,15 +120,12 @@ def _unsatisfiable(size: int) -> RangeNotSatisfiable:
     )
 
 
-#: Read the content from an offset up to another.
-Read = Callable[[int, int], AsyncGenerator[bytes]]
-
-
-def byteranges(spans: Sequence[Span], size: int, media_type: str, read: Read) -> tuple[str, Stream]:
-    """Return the Content-Type and the body of an answer that has a part for each span."""
+def _multipart(spans: Sequence[Span], content: Content, headers: Mapping[str, str]) -> Response:
+    """Return the answer that has a part for each span (RFC 9110, 14.6)."""
+    size = content.size
     boundary = uuid.uuid4().hex
     heads = [
-        f"\r\n--{boundary}\r\nContent-Type: {media_type}\r\n"
+        f"\r\n--{boundary}\r\nContent-Type: {headers['Content-Type']}\r\n"
         f"Content-Range: {content_range(start, end, size)}\r\n\r\n".encode()
         for start, end in spans
     ]
@@ -107,10 +134,11 @@ def byteranges(spans: Sequence[Span], size: int, media_type: str, read: Read) ->
     async def chunks() -> AsyncGenerator[bytes]:
         for head, (start, end) in zip(heads, spans, strict=True):
             yield head
-            async with aclosing(read(start, end)) as pieces:
+            async with aclosing(content.chunks(start, end)) as pieces:
                 async for piece in pieces:
                     yield piece
         yield close
 
     length = sum(map(len, heads)) + sum(end - start for start, end in spans) + len(close)
-    return f"multipart/byteranges; boundary={boundary}", Stream(length, chunks())
+    kind = f"multipart/byteranges; boundary={boundary}"
+    return Response(206, {**headers, "Content-Type": kind}, Stream(length, chunks()))

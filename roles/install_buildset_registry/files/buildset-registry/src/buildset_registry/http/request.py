@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A request as the handlers see it: typed path values, query, headers, the body as it arrives."""
+"""Requests as handlers see them: typed path values, query, headers, the body as it arrives."""
 
 from __future__ import annotations
 
@@ -12,45 +12,29 @@ from urllib.parse import parse_qs
 from buildset_registry.auth.access import ANONYMOUS, Identity
 from buildset_registry.errors import NameInvalid, RequestTimeout, SizeInvalid
 from buildset_registry.http.asgi import ClientLeft, Message, Receive, Scope
-from buildset_registry.http.forwarded import Outside, outside
+from buildset_registry.http.forwarded import PublicAddress, public_address
 from buildset_registry.oci.names import RepositoryName
-
-
-def _headers(pairs: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
-    """Return header values by name, which ASGI has in lower case, repeated ones joined by commas.
-
-    RFC 9110, section 5.3.
-    """
-    headers: dict[str, str] = {}
-    for raw_name, raw_value in pairs:
-        name, value = raw_name.decode("latin-1"), raw_value.decode("latin-1")
-        headers[name] = f"{headers[name]}, {value}" if name in headers else value
-    return headers
-
-
-def plain_address(address: str) -> str:
-    """Return a client's address, an IPv4 one as such on a listener of both kinds."""
-    return address.removeprefix("::ffff:")
 
 
 class Request:
     """One request.
 
-    ``route`` is the identifier of what takes it, ``path`` holds what the route's pattern found, by
-    name; ``client`` is the address it comes from, without a port; ``identity`` is who asks, once
-    known; ``received`` counts the bytes of the body.
-    ``patience`` is for how many seconds nothing may come of the body; 0 is for ever.
+    ``url`` is the URL's path as the client wrote it; ``route`` is the identifier of what takes it,
+    ``path`` holds what the route's pattern found, by name; ``client`` is the address it comes from,
+    without a port; ``identity`` is who asks, once known; ``received`` counts the bytes of the body,
+    of which nothing may come for ``body_seconds``; 0 is for ever.
     """
 
-    def __init__(self, scope: Scope, receive: Receive, patience: float = 0) -> None:
+    def __init__(self, scope: Scope, receive: Receive, body_seconds: float = 0) -> None:
         self._scope = scope
         self._receive = receive
-        self._patience = patience
-        self._more = True
-        self._asked: Awaitable[Message] | None = None
+        self._body_seconds = body_seconds
+        self._ahead: Awaitable[Message] | None = None
         self._name: RepositoryName | None = None
         self.method: str = scope["method"]
+        self.url: str = scope["path"]
         self.headers = _headers(scope["headers"])
+        self._more = self.headers.get("content-length") != "0"
         client = scope.get("client")
         self.client = plain_address(client[0]) if client else ""
         self.route = ""
@@ -77,11 +61,6 @@ class Request:
         return {name: values[0] for name, values in self.query_all.items()}
 
     @property
-    def url(self) -> str:
-        """The URL's path as the client wrote it."""
-        return str(self._scope["path"])
-
-    @property
     def registry(self) -> str:
         """The registry that ``?ns=`` names; nothing where it names none."""
         if not self._scope["query_string"]:
@@ -92,9 +71,9 @@ class Request:
             return ""
 
     @cached_property
-    def outside(self) -> Outside:
-        """Where the client sees the registry."""
-        return outside(self.headers, self._scope["scheme"])
+    def public(self) -> PublicAddress:
+        """The registry's address as the client sees it."""
+        return public_address(self.headers, self._scope["scheme"])
 
     @property
     def name(self) -> RepositoryName:
@@ -126,20 +105,20 @@ class Request:
     async def body(self) -> AsyncIterator[bytes]:
         """Yield the body in pieces as they arrive; ``ClientLeft`` if the client goes before."""
         while self._more:
-            with BodyTimeout(self._patience):
+            with BodyTimeout(self._body_seconds):
                 message = await self._next()
             if message["type"] == "http.disconnect":
                 raise ClientLeft
             if self._more:
                 # The server reads and decrypts the next piece while this one is used.
-                self._asked = self._receive()
+                self._ahead = self._receive()
             if chunk := message.get("body"):
                 self.received += len(chunk)
                 yield chunk
 
     @property
     def unread(self) -> bool:
-        """Whether there is a body of which the end has not been read."""
+        """True where there is a body of which the end has not been read."""
         return self._more and (
             "content-length" in self.headers or "transfer-encoding" in self.headers
         )
@@ -151,8 +130,8 @@ class Request:
 
     async def _next(self) -> Message:
         """Return the next message, which may have been asked for before."""
-        asked, self._asked = self._asked or self._receive(), None
-        message = await asked
+        ahead, self._ahead = self._ahead or self._receive(), None
+        message = await ahead
         self._more = message.get("more_body", False)
         return message
 
@@ -172,7 +151,7 @@ class Request:
 
 
 class BodyTimeout:
-    """End the waiting of the current task after some seconds, by ``RequestTimeout``.
+    """A limit of the time that the current task waits for a body; ``RequestTimeout`` ends it.
 
     Entered for each piece of a body, so it has to be cheap: ``asyncio.wait_for`` makes a task each
     time before Python 3.12, and ``asyncio.timeout`` is not in 3.10.
@@ -209,3 +188,20 @@ class BodyTimeout:
         self._expired = True
         if self._task is not None:
             self._task.cancel()
+
+
+def plain_address(address: str) -> str:
+    """Return a client's address, an IPv4 one as such on a listener of both kinds."""
+    return address.removeprefix("::ffff:")
+
+
+def _headers(pairs: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
+    """Return header values by name, which ASGI has in lower case, repeated ones joined by commas.
+
+    RFC 9110, section 5.3.
+    """
+    headers: dict[str, str] = {}
+    for raw_name, raw_value in pairs:
+        name, value = raw_name.decode("latin-1"), raw_value.decode("latin-1")
+        headers[name] = f"{headers[name]}, {value}" if name in headers else value
+    return headers

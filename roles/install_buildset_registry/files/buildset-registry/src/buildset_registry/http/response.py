@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Responses as values, and the one function that sends them."""
+"""Responses as values, and the function that sends them."""
 
 from __future__ import annotations
 

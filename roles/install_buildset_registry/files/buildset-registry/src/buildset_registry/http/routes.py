@@ -10,8 +10,7 @@ from functools import lru_cache
 
 from buildset_registry.auth.access import Access
 from buildset_registry.errors import RegistryError, Unsupported
-from buildset_registry.http import blobs, health, manifests, tokens, uploads
-from buildset_registry.http import discovery as listings
+from buildset_registry.http import blobs, discovery, health, manifests, tokens, uploads
 from buildset_registry.http.context import Context
 from buildset_registry.http.request import Request
 from buildset_registry.http.response import Response
@@ -36,8 +35,8 @@ class Route:
 
 
 ROUTES = (
-    Route("end-1", "GET", "/v2/", Access.BASE, listings.base),
-    Route("catalog", "GET", "/v2/_catalog", Access.CATALOG, listings.catalog),
+    Route("end-1", "GET", "/v2/", Access.BASE, discovery.base),
+    Route("catalog", "GET", "/v2/_catalog", Access.CATALOG, discovery.catalog),
     Route("token", "GET", "/token", None, tokens.get),
     Route("token-oauth2", "POST", "/token", None, tokens.post),
     Route("healthz", "GET", "/healthz", None, health.live),
@@ -49,10 +48,10 @@ ROUTES = (
     Route("end-5", "PATCH", "/v2/{name}/blobs/uploads/{upload}", Access.PUSH, uploads.append),
     Route("end-6", "PUT", "/v2/{name}/blobs/uploads/{upload}", Access.PUSH, uploads.finish),
     Route("end-7", "PUT", "/v2/{name}/manifests/{reference}", Access.PUSH, manifests.put),
-    Route("end-8", "GET", "/v2/{name}/tags/list", Access.PULL, listings.tags),
+    Route("end-8", "GET", "/v2/{name}/tags/list", Access.PULL, discovery.tags),
     Route("end-9", "DELETE", "/v2/{name}/manifests/{reference}", Access.DELETE, manifests.delete),
     Route("end-10", "DELETE", "/v2/{name}/blobs/{digest}", Access.DELETE, blobs.delete),
-    Route("end-12", "GET", "/v2/{name}/referrers/{digest}", Access.PULL, listings.referrers),
+    Route("end-12", "GET", "/v2/{name}/referrers/{digest}", Access.PULL, discovery.referrers),
     Route("end-13", "GET", "/v2/{name}/blobs/uploads/{upload}", Access.PUSH, uploads.status),
     Route("end-14", "DELETE", "/v2/{name}/blobs/uploads/{upload}", Access.PUSH, uploads.cancel),
 )

@@ -37,17 +37,17 @@ _SIZE_WAIT = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """Where the numbers come from."""
+    """The objects whose numbers are shown."""
 
     counters: list[RequestCounters]
-    transfers: UploadLimit
+    uploads: UploadLimit
     upstream: UpstreamCounters
     storage: StorageSpace
     webhooks: Sequence[Webhook] = ()
 
 
 class MetricsListener:
-    """The application; close it at the end."""
+    """The application of the listener."""
 
     def __init__(self, sources: Sources, clock: Callable[[], float] = time.monotonic) -> None:
         self._sources = sources
@@ -91,7 +91,7 @@ class MetricsListener:
     def _metrics(self) -> Iterator[Metric]:
         yield gauge("info", "The version.", 1, {"version": __version__})
         yield from request_metrics(self._sources.counters)
-        running = self._sources.transfers.running
+        running = self._sources.uploads.running
         yield gauge("uploads_running", "Requests that are sending a blob.", running)
         yield from _upstream_metrics(self._sources.upstream)
         yield from self._storage_metrics()

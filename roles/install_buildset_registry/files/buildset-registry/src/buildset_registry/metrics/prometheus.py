@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Prometheus' text format: metrics in, text out.
+"""The text format of Prometheus: metrics in, text out.
 
 Source: Prometheus, "Exposition formats", text format 0.0.4. Written here rather than by
 prometheus-client: its counters lock and look labels up for each request, and this is all of it.
@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from buildset_registry.metrics.counters import BOUNDS, RequestCounters, Series
+from buildset_registry.metrics.counters import BUCKET_BOUNDS, RequestCounters, Series
 
 MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _PREFIX = "buildset_registry_"
@@ -27,7 +27,7 @@ class Metric:
     help: str
     values: Iterable[tuple[Labels, float]]
     suffix: str = ""
-    """What follows the name in its values: a histogram has three kinds of them."""
+    """The end of the name of its values: a histogram has three kinds of them."""
 
 
 def counter(name: str, text: str, values: Iterable[tuple[Labels, float]]) -> Metric:
@@ -80,7 +80,7 @@ def _latencies(rows: list[tuple[dict[str, object], Series]]) -> Iterator[Metric]
     for (endpoint, route, method), several in merged.items():
         labels = {"endpoint": endpoint, "route": route, "method": method}
         total, buckets = 0, []
-        for index, bound in enumerate((*BOUNDS, "+Inf")):
+        for index, bound in enumerate((*BUCKET_BOUNDS, "+Inf")):
             total += sum(row.buckets[index] for row in several)
             buckets.append(({**labels, "le": bound}, total))
         yield Metric(name, "histogram", text, buckets, "_bucket")

@@ -1,6 +1,61 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pull-through: what the buildset does not have comes from upstream, once, and stays."""
+"""Pull-through: what the buildset does not have comes from upstream, once, and stays.
 
-from buildset_registry.pullthrough.pullthrough import PullThrough
+``lookup`` asks for it when a repository has nothing that was pushed, and says what was pulled
+through before.
+"""
 
-__all__ = ["PullThrough"]
+from __future__ import annotations
+
+from buildset_registry.lookup import ArrivingBlob, Lookup, StoredManifest
+from buildset_registry.oci.descriptor import Descriptor
+from buildset_registry.oci.digest import Digest
+from buildset_registry.oci.names import Reference, RepositoryName
+from buildset_registry.pullthrough.blobs import BlobCache
+from buildset_registry.pullthrough.manifests import Freshness, ManifestCache
+from buildset_registry.store.base import Store, StoredBlob
+from buildset_registry.upstream.client import UpstreamClient
+
+
+class PullThrough:
+    """The registries that cached content is a copy of, for ``Lookup``; close it before the store.
+
+    By default, a tag that was pulled through holds for ever.
+    """
+
+    def __init__(
+        self, store: Store, client: UpstreamClient, freshness: Freshness | None = None
+    ) -> None:
+        self.counters = client.counters
+        self._client = client
+        lookup = Lookup(store, self)
+        self._manifests = ManifestCache(store, client, lookup, freshness or Freshness())
+        self._blobs = BlobCache(store, client, lookup)
+
+    def serves(self, name: RepositoryName) -> bool:
+        return self._client.serves(name)
+
+    async def manifest(
+        self, name: RepositoryName, reference: Reference, cached: StoredManifest | None
+    ) -> StoredManifest | None:
+        return await self._manifests.get(name.canonical, reference, cached)
+
+    async def blob(
+        self, name: RepositoryName, digest: Digest, cached: StoredBlob | None
+    ) -> StoredBlob | ArrivingBlob:
+        return await self._blobs.get(name.canonical, digest, cached)
+
+    async def blob_size(self, name: RepositoryName, digest: Digest) -> int:
+        return await self._blobs.size(name.canonical, digest)
+
+    async def referrers(self, name: RepositoryName, subject: Digest) -> list[Descriptor]:
+        return await self._manifests.referrers(name, subject)
+
+    async def close(self) -> None:
+        """Stop downloads that are under way."""
+        await self._manifests.close()
+        await self._blobs.close()
+        await self._client.close()
+
+
+__all__ = ["Freshness", "PullThrough"]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One blob on its way from upstream: written once, followed by any number of clients.
+"""A blob on its way from upstream: written once, followed by any number of clients.
 
 Clients read from the growing file, each at its own pace, so a slow one slows nobody. The last byte
 is held back until the digest is verified: no client ever holds a whole blob that is wrong.
@@ -24,7 +24,7 @@ from buildset_registry.oci.digest import Digest
 from buildset_registry.store.base import Reader, Upload, Uploads
 from buildset_registry.upstream.counters import UpstreamCounters
 
-#: Bytes that a client gets at once. Several pieces of each client are under way: 150 transfers at
+#: Bytes that a client gets at once. Several pieces of each client are under way: 150 downloads at
 #: once took 106 to 118 MiB of memory with 32 KiB, 115 to 144 with 64, and none was served sooner.
 _PIECE = 32 * 1024
 #: Tries to go on with a broken transfer, none of which got a byte, before the clients are told.
@@ -46,12 +46,16 @@ class Remote(Protocol):
         """Return what follows."""
 
 
-#: Ask upstream for a blob from an offset on.
-Source = Callable[[int], AbstractAsyncContextManager[Remote]]
+#: Ask upstream for a blob from an offset on; what is also given is told the length of each chunk
+#: when the next one is asked for, which is when it is written.
+Source = Callable[[int, Callable[[int], None]], AbstractAsyncContextManager[Remote]]
 
 
 class Download:
-    """Copy a blob from ``source`` into the store; ``run`` it in a task of its own."""
+    """A copy of a blob from ``source`` into the store; ``run`` it in a task of its own.
+
+    ``size`` is the blob's size in bytes, once upstream told it.
+    """
 
     def __init__(
         self, digest: Digest, source: Source, upstream: str, counters: UpstreamCounters
@@ -60,30 +64,29 @@ class Download:
         self._source = source
         self._upstream = upstream
         self._counters = counters
+        self.size: int | None = None
         self._begun: asyncio.Future[tuple[Upload, int]] = asyncio.Future()
         self._ended: asyncio.Future[None] = asyncio.Future()
         self._changed = asyncio.Event()
         self._reader: Reader | None = None
         self._readers = 0
 
-    @property
-    def size(self) -> int | None:
-        """The blob's size in bytes, once upstream told it."""
-        known = self._begun.done() and self._begun.exception() is None
-        return self._begun.result()[1] if known else None
-
-    async def run(self, uploads: Uploads, finish: Callable[[], Awaitable[None]]) -> None:
-        """Transfer into ``uploads`` and verify; then ``finish`` links the blob.
+    async def run(
+        self, uploads: Uploads, link: Callable[[], Awaitable[None]], forget: Callable[[], object]
+    ) -> None:
+        """Transfer into ``uploads``, verify, ``link`` the blob, and ``forget`` the task at last.
 
         Errors reach the readers; nobody has to wait for the task.
         """
-        error: RegistryError = self._failure("its transfer was stopped; try again")
+        error: RegistryError | None = None
+        self._counters.misses["blob"] += 1
+        self._counters.downloads += 1
         try:
             upload = await uploads.ingest(self._digest)
             # Open all the while: commit moves the file, and clients may come in that moment.
             with self.reading(upload):
                 await self._fill(upload)
-                await finish()
+                await link()
             self._begin(upload, upload.size)
             self._ended.set_result(None)
         except DigestInvalid:
@@ -94,16 +97,17 @@ class Download:
             error = storage_error(problem)
         finally:
             if not self._ended.done():
-                _log.warning("%s: %s", self._digest, error.message)
-                self._fail(error)
+                self._fail(error or self._failure("its transfer was stopped; try again"))
             self._tell()
+            self._counters.downloads -= 1
+            forget()
 
-    async def stream(self) -> BlobStream:
+    async def stream(self) -> DownloadStream:
         """Wait until upstream answered and return what a client reads from."""
         upload, size = await asyncio.shield(self._begun)
         if self._ended.done():
             self._ended.result()
-        return BlobStream(size, upload, self)
+        return DownloadStream(size, upload, self)
 
     async def complete(self) -> None:
         """Wait until the blob is stored, or raise what prevented it."""
@@ -135,18 +139,20 @@ class Download:
     def _begin(self, upload: Upload, size: int | None) -> None:
         """Let clients read; where upstream does not tell the size, they wait for the end."""
         if size is not None and not self._begun.done():
+            self.size = size
             self._begun.set_result((upload, size))
 
     def _fail(self, error: RegistryError) -> None:
+        _log.warning("%s: %s", self._digest, error.message)
         for future in (self._begun, self._ended):
             if not future.done():
                 future.set_exception(error)
                 future.exception()  # seen: a client may be there to hear of it, or not
 
     async def _fill(self, upload: Upload) -> None:
-        """Make the upload a verified blob, or forget it."""
+        """Make the upload a verified blob, or cancel it."""
         try:
-            await self._transfer(upload)
+            await self._receive(upload)
             if self.size not in (None, upload.size):
                 raise self._failure(f"it promised {self.size} bytes and sent {upload.size}")
             await upload.commit(self._digest)
@@ -154,13 +160,18 @@ class Download:
             await upload.cancel()
             raise
 
-    async def _transfer(self, upload: Upload) -> None:
+    async def _receive(self, upload: Upload) -> None:
+        """Take what upstream sends; of a transfer that breaks, the rest by another one."""
         failures = 0
         while True:
             before = upload.size
             try:
-                await self._receive(upload)
-                return
+                async with self._source(before, self._written) as remote:
+                    self._begin(upload, remote.size)
+                    await upload.append(remote.chunks)
+                if remote.size is None or upload.size >= remote.size:
+                    return
+                raise self._failure(f"it ended after {upload.size} of {remote.size} bytes")
             except (UpstreamFailed, UpstreamBusy) as error:
                 failures = 1 if upload.size > before else failures + 1
                 nothing_yet = not upload.size and self.size is None
@@ -171,20 +182,10 @@ class Download:
                 )
                 await asyncio.sleep(_PAUSE * 2**failures)
 
-    async def _receive(self, upload: Upload) -> None:
-        """Take what upstream sends from where the upload stands."""
-        async with self._source(upload.size) as remote:
-            self._begin(upload, remote.size)
-            await upload.append(self._tracked(remote.chunks))
-            if remote.size is not None and upload.size < remote.size:
-                raise self._failure(f"it ended after {upload.size} of {remote.size} bytes")
-
-    async def _tracked(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-        """Tell the readers after each chunk; the code after ``yield`` runs once it is written."""
-        async for chunk in chunks:
-            yield chunk
-            self._counters.received += len(chunk)
-            self._tell()
+    def _written(self, length: int) -> None:
+        """Tell the readers after each chunk."""
+        self._counters.received += length
+        self._tell()
 
     def _failure(self, reason: str) -> UpstreamFailed:
         return UpstreamFailed(f"upstream {self._upstream}: {self._digest}: {reason}")
@@ -194,7 +195,7 @@ class Download:
         self._changed = asyncio.Event()
 
 
-class BlobStream:
+class DownloadStream:
     """A blob of ``size`` bytes that can be read from while it arrives."""
 
     def __init__(self, size: int, upload: Upload, download: Download) -> None:

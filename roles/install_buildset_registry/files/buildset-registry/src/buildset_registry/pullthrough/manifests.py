@@ -11,6 +11,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 
 from buildset_registry.errors import (
@@ -29,48 +30,53 @@ from buildset_registry.pullthrough.singleflight import SingleFlight
 from buildset_registry.store.base import Store
 from buildset_registry.upstream.client import RemoteManifest, UpstreamClient
 
-#: An upstream that could not be asked is left alone for so many seconds where an answer is at
-#: hand: its time-outs would otherwise be added to every pull.
-_REST = 30.0
-#: Seconds that a client waits for an upstream where an answer is at hand.
-_PATIENCE = 10.0
-
 _log = logging.getLogger("buildset_registry.upstream")
 
 
+@dataclass(frozen=True, slots=True)
+class Freshness:
+    """Times in seconds that decide whether upstream is asked where an answer is at hand."""
+
+    tag_seconds: float | None = None
+    """For how long a tag holds; None for ever."""
+
+    wait_seconds: float = 10.0
+    """For how long a client waits for upstream."""
+
+    rest_seconds: float = 30.0
+    """For how long an upstream that could not be asked is left alone: its time-outs would otherwise
+    be added to every pull."""
+
+    clock: Callable[[], float] = time.time
+
+
 class ManifestCache:
-    """What is pushed, cached, or at upstream, in this order."""
+    """Manifests that were pulled through, compared with upstream's when a tag holds no longer."""
 
     def __init__(
         self,
         store: Store,
         client: UpstreamClient,
-        tag_seconds: float | None,
-        clock: Callable[[], float],
+        lookup: Lookup,
+        freshness: Freshness,
     ) -> None:
         self._store = store
-        self._lookup = Lookup(store)
+        self._lookup = lookup
         self._client = client
         self._counters = client.counters
-        self._tag_seconds = tag_seconds
-        self._clock = clock
+        self._freshness = freshness
         self._resting: dict[str, float] = {}
-        self._flights = SingleFlight[tuple[RepositoryName, Reference], StoredManifest]()
+        self._fetches = SingleFlight[tuple[RepositoryName, Reference], StoredManifest]()
         self._lists = SingleFlight[tuple[RepositoryName, Digest], list[Descriptor] | None]()
 
-    async def get(self, name: RepositoryName, reference: Reference) -> StoredManifest:
-        """Return what a job pushed, or else what upstream has now or had when it was asked."""
-        pushed = await self._lookup.pushed_manifest(name, reference)
-        if pushed is not None:
-            return pushed
-        name = name.canonical
-        cached = await self._lookup.cached_manifest(name, reference)
+    async def get(
+        self, name: RepositoryName, reference: Reference, cached: StoredManifest | None
+    ) -> StoredManifest | None:
+        """Return what upstream has now or had when it was asked; None where ``cached`` holds."""
         if cached is not None and await self._holds(name, reference):
             self._counters.hits["manifest"] += 1
-            return cached
-        found = await self._current(name, reference, cached)
-        # A job may have pushed the tag while upstream was being asked: its push wins.
-        return await self._lookup.pushed_manifest(name, reference) or found
+            return None
+        return await self._current(name, reference, cached)
 
     async def referrers(self, name: RepositoryName, subject: Digest) -> list[Descriptor]:
         """Return what upstream lists as referring to a manifest, by its API or by a tag.
@@ -81,12 +87,12 @@ class ManifestCache:
         try:
             listed = await self._lists.join((name.canonical, subject), ask)
             if listed is None:
-                stored = await self.get(name, referrers_tag(subject))
-                listed = [*_parsed(name, stored).manifests]
+                stored = await self._lookup.manifest(name, referrers_tag(subject))
+                listed = [*_parsed(name, stored).manifests] if stored is not None else []
         except ManifestUnknown:
             return []
         except (UpstreamFailed, UpstreamBusy) as error:
-            if await self._lookup.manifest(name, subject) is None:
+            if await self._lookup.stored_manifest(name, subject) is None:
                 raise
             self._counters.stale += 1
             _log.warning(
@@ -97,16 +103,17 @@ class ManifestCache:
 
     async def close(self) -> None:
         """Stop what is under way."""
-        await self._flights.close()
+        await self._fetches.close()
         await self._lists.close()
 
     async def _holds(self, name: RepositoryName, reference: Reference) -> bool:
         """Tell whether a cached manifest need not be compared with upstream's."""
-        if isinstance(reference, Digest) or self._tag_seconds is None:
+        seconds = self._freshness.tag_seconds
+        if isinstance(reference, Digest) or seconds is None:
             return True
         target = await self._store.cached(name).tags.get(reference)
         # A clock that was set back makes no tag hold for ever.
-        return target is not None and 0 <= self._clock() - target.checked < self._tag_seconds
+        return target is not None and 0 <= self._freshness.clock() - target.checked < seconds
 
     async def _current(
         self, name: RepositoryName, reference: Reference, cached: StoredManifest | None
@@ -114,18 +121,19 @@ class ManifestCache:
         """Ask upstream; where that fails, return what is cached."""
         if cached is not None and time.monotonic() < self._resting.get(name.host, 0.0):
             return self._stale(name, reference, cached, "it could not be asked a moment ago")
-        asked = self._flights.join((name, reference), partial(self._ask, name, reference, cached))
+        asked = self._fetches.join((name, reference), partial(self._ask, name, reference, cached))
         if cached is None:
             return await asked
         try:
-            return await asyncio.wait_for(asked, _PATIENCE)
+            return await asyncio.wait_for(asked, self._freshness.wait_seconds)
         except ManifestHidden as error:
             return self._stale(name, reference, cached, error.message)
         except (UpstreamFailed, UpstreamBusy) as error:
             reason = error.message
         except asyncio.TimeoutError:
-            reason = f"upstream {name.host}: no answer within {_PATIENCE:g} s"
-        self._resting[name.host] = time.monotonic() + _REST
+            seconds = self._freshness.wait_seconds
+            reason = f"upstream {name.host}: no answer within {seconds:g} s"
+        self._resting[name.host] = time.monotonic() + self._freshness.rest_seconds
         return self._stale(name, reference, cached, reason)
 
     def _stale(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Single flight: whoever asks for what somebody else is asking for shares the answer."""
+"""Single flight: one answer for all who ask for the same at the same time."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class SingleFlight(Generic[_Key, _Result]):
     ) -> asyncio.Task[_Result]:
         """Start work that nobody needs to wait for."""
         task = self._tasks[key] = asyncio.create_task(start())
-        task.add_done_callback(partial(self._land, key))
+        task.add_done_callback(partial(self._forget, key))
         return task
 
     async def close(self) -> None:
@@ -41,7 +41,7 @@ class SingleFlight(Generic[_Key, _Result]):
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _land(self, key: _Key, task: asyncio.Task[_Result]) -> None:
+    def _forget(self, key: _Key, task: asyncio.Task[_Result]) -> None:
         if self._tasks.get(key) is task:
             del self._tasks[key]
         # Seen: those who waited for it may have left, and hear of no refusal any more.

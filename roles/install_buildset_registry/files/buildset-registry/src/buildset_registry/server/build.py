@@ -48,7 +48,7 @@ from buildset_registry.metrics.counters import RequestCounters
 from buildset_registry.metrics.listener import MetricsListener, Sources
 from buildset_registry.notifications.events import Source
 from buildset_registry.notifications.webhook import Receiver, Webhook
-from buildset_registry.pullthrough import PullThrough
+from buildset_registry.pullthrough import Freshness, PullThrough
 from buildset_registry.registry import Registry
 from buildset_registry.server.sockets import (
     Reserved,
@@ -111,7 +111,7 @@ class Shared:
     store: Store
     pull_through: PullThrough
     access_log: AccessLog
-    transfers: UploadLimit
+    uploads: UploadLimit
     webhooks: list[Webhook]
 
 
@@ -126,7 +126,7 @@ async def share(config: Config, output: TextIO) -> Shared:
     return Shared(
         guards,
         store,
-        PullThrough(store, client, tag_seconds=config.pull_through.tag_seconds),
+        PullThrough(store, client, Freshness(config.pull_through.tag_seconds)),
         AccessLog(output, config.log.format),
         UploadLimit(config.limits.uploads),
         [Webhook(receiver(webhook), source) for webhook in config.notifications],
@@ -157,7 +157,7 @@ def listeners(
     if config.metrics is not None:
         upstream, space = shared.pull_through.counters, shared.store.space
         metrics = MetricsListener(
-            Sources(all_counters, shared.transfers, upstream, space, shared.webhooks)
+            Sources(all_counters, shared.uploads, upstream, space, shared.webhooks)
         )
         address, port = config.metrics.address, config.metrics.port
         found.append(Listener("metrics", address, port, metrics, None))
@@ -178,7 +178,7 @@ def _context(config: Config, shared: Shared, role: Role, elsewhere: str) -> Cont
         guard.authenticator,
         elsewhere,
         shared.store.space,
-        shared.transfers,
+        shared.uploads,
         RequestLimits(config.read_only, config.limits.body_seconds),
         config.absolute_urls,
     )

@@ -166,10 +166,15 @@ class UpstreamClient:
 
     @asynccontextmanager
     async def blob(
-        self, name: RepositoryName, digest: Digest, offset: int = 0
+        self,
+        name: RepositoryName,
+        digest: Digest,
+        offset: int = 0,
+        taken: Callable[[int], None] = lambda _length: None,
     ) -> AsyncIterator[RemoteBlob]:
         """Open a blob from ``offset`` on; the caller verifies its digest.
 
+        ``taken`` is told the length of each chunk when the caller is done with it.
         A transfer that breaks raises ``UpstreamFailed``; it is resumed by opening the blob again.
         """
         wanted = Question(f"blobs/{digest}", BlobUnknown, BlobUnknown, ranges.requested(offset))
@@ -179,7 +184,7 @@ class UpstreamClient:
 
         site, (response, part) = await self._first(name, wanted, use)
         try:
-            async with aclosing(_content(site, response, part)) as chunks:
+            async with aclosing(_content(site, response, part, taken)) as chunks:
                 yield RemoteBlob(part.size, chunks)
         finally:
             response.close()
@@ -252,7 +257,7 @@ def _verified(raw: bytes, reference: Reference, headers: Mapping[str, str]) -> D
 
 
 async def _content(
-    site: Host, response: UpstreamResponse, part: ranges.Part
+    site: Host, response: UpstreamResponse, part: ranges.Part, taken: Callable[[int], None]
 ) -> AsyncGenerator[bytes]:
     """Yield a blob's bytes from where it was opened."""
     if part.empty:
@@ -262,6 +267,7 @@ async def _content(
         while piece := await response.piece():
             if skip < len(piece):
                 yield piece[skip:] if skip else piece
+                taken(len(piece) - skip)
             skip = max(skip - len(piece), 0)
     except Failure as failure:
         raise site.failed(failure) from None
