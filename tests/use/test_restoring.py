@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the role touches is again what it was, and what is not its own stays."""
+"""The files that the role touches are again what they were, and all that is not its own stays."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from buildset_clients.errors import ClientError
 
 from tests.use.places import PULL, Place, toml
 
-#: What people have, with comments and a style of their own.
+#: Files as people have them, with comments and a style of their own.
 EXISTING = {
     "/etc/docker/daemon.json": '{\n    "bip": "192.0.2.1/24",\n    "registry-mirrors": ["https://m"]}',
     "/root/.docker/config.json": '{"auths": {"quay.io": {"auth": "eDp5"}}, "psFormat": "x"}\n',
@@ -48,14 +48,14 @@ def test_absent_restores_byte_for_byte(lived_in: Place) -> None:
 
 
 def test_absent_leaves_an_empty_node_empty(place: Place) -> None:
-    """What was made is gone with its folders."""
+    """All that was made is gone with its folders."""
     before = place.tree()
     place.use()
     place.restore()
     assert place.tree() == before
 
 
-def test_second_run_changes_nothing(lived_in: Place) -> None:
+def test_a_second_run_changes_nothing(lived_in: Place) -> None:
     """Neither a file nor its time."""
     lived_in.use()
     before = lived_in.tree()
@@ -174,5 +174,5 @@ WRONG_KIND = {
 
 @pytest.mark.parametrize("name", WRONG_KIND)
 def test_file_of_another_form_is_named(lived_in: Place, name: str) -> None:
-    """What can be read but is not what the client would take names the file and the key."""
+    """A file that can be read but that the client would not take is named with the key."""
     refused(lived_in, name, *WRONG_KIND[name])
