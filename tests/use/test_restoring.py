@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import stat
 
@@ -133,6 +134,30 @@ def test_our_own_file_changed_by_others_goes(place: Place) -> None:
     notes = place.restore()["notes"]
     assert [note for note in notes if "changed by somebody else" in note]
     assert name not in place.tree()
+
+
+def encoded(text: str) -> str:
+    """Write the content of a file as the role's state has it."""
+    return base64.b64encode(text.encode()).decode()
+
+
+def test_the_state_that_version_0_1_has_written_is_taken_back(place: Place) -> None:
+    """The role may be upgraded between its use and its end: the form and the place stay."""
+    kept = {"client": "docker", "mode": None, "secret": False, "account": "", "action": ""}
+    before, after = '{"bip": "192.0.2.1/24"}', '{"bip": "192.0.2.1/24", "registry-mirrors": ["m"]}'
+    daemon, drop_in = "/etc/docker/daemon.json", "/etc/systemd/system/docker.service.d/our.conf"
+    merged = {"kind": "json", "before": encoded(before), "after": encoded(after), "mode": 0o640}
+    own = {"kind": "own", "before": None, "after": encoded("[Service]\n")}
+    folder = place.write(drop_in, "[Service]\n").parent
+    place.write(daemon, after)
+    state = {"files": {daemon: {**kept, **merged}, drop_in: {**kept, **own}}}
+    text = json.dumps({**state, "folders": {str(folder): ""}})
+    place.write("/var/lib/buildset-registry-clients/ledger.json", text, 0o600)
+    assert sorted(place.restore()["paths"]) == [daemon, drop_in]
+    assert place.read(daemon) == before
+    assert stat.S_IMODE((place.root / daemon[1:]).stat().st_mode) == 0o640
+    assert not folder.exists()
+    assert not (place.root / "var/lib/buildset-registry-clients").exists()
 
 
 def refused(place: Place, name: str, text: str, words: str) -> str:
