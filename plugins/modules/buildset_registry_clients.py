@@ -80,22 +80,6 @@ options:
     type: list
     elements: str
     default: []
-  clients:
-    description: The clients to configure. Those that the node has, if empty.
-    type: list
-    elements: str
-    choices:
-      - containers
-      - docker
-      - containerd
-      - buildkit
-      - buildx
-      - k3s
-      - rke2
-      - microk8s
-      - minikube
-      - kind
-    default: []
   system_trust:
     description: Whether the system's store of certificates is to trust the registry.
     type: bool
@@ -113,6 +97,8 @@ options:
     description: The commands that restart daemons that are no services, by client.
     type: dict
     default: {}
+extends_documentation_fragment:
+  - buildset.registry.clients
 attributes:
   check_mode:
     description:
@@ -183,12 +169,12 @@ notes:
 from ansible.module_utils.basic import AnsibleModule
 
 try:  # in a role's own folders
-    from ansible.module_utils.buildset_clients import main
-    from ansible.module_utils.buildset_clients.errors import ClientError
+    from ansible.module_utils.buildset_clients import errors, main, registry
 except ImportError:  # in a collection
-    from ansible_collections.buildset.registry.plugins.module_utils.buildset_clients import main
-    from ansible_collections.buildset.registry.plugins.module_utils.buildset_clients.errors import (
-        ClientError,
+    from ansible_collections.buildset.registry.plugins.module_utils.buildset_clients import (
+        errors,
+        main,
+        registry,
     )
 
 REGISTRY = {
@@ -208,23 +194,7 @@ ARGUMENTS = {
     "namespaces": {"type": "list", "elements": "list", "default": []},
     "unqualified": {"type": "list", "elements": "str", "default": []},
     "users": {"type": "list", "elements": "str", "default": []},
-    "clients": {
-        "type": "list",
-        "elements": "str",
-        "default": [],
-        "choices": [
-            "containers",
-            "docker",
-            "containerd",
-            "buildkit",
-            "buildx",
-            "k3s",
-            "rke2",
-            "microk8s",
-            "minikube",
-            "kind",
-        ],
-    },
+    "clients": {"type": "list", "elements": "str", "default": [], "choices": main.NAMES},
     "system_trust": {"type": "bool", "default": True},
     "canary": {"type": "bool", "default": False},
     "restart_commands": {"type": "dict", "default": {}},
@@ -252,9 +222,9 @@ def run_module() -> None:
             result = main.restore(order)
         else:
             facts, names = given["registry"], given["namespaces"]
-            wanted = main.wanted(facts, given["alias"], names, given["unqualified"])
-            result = main.use(order, wanted)
-    except ClientError as error:
+            setup = registry.Setup.read(facts, given["alias"], names, given["unqualified"])
+            result = main.use(order, setup)
+    except errors.ClientError as error:
         module.fail_json(msg=str(error))
     module.exit_json(**result)
 

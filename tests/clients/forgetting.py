@@ -16,7 +16,7 @@ from buildset_clients import main
 from tests.clients import proxied
 from tests.clients.commands import run, wait_until
 from tests.clients.proxied import Docker
-from tests.use.places import PULL, wanted
+from tests.use.places import PULL, make_setup
 
 
 def mirrors(docker: Docker) -> str:
@@ -31,7 +31,7 @@ def told(docker: Docker) -> dict[str, object]:
     with proxied.running(docker, {"log-level": "info"}, {}):
         os.environ["DOCKER_HOST"] = f"unix://{docker.folder}/socket"
         before, process = settings.read_bytes(), (docker.folder / "pid").read_text()
-        main.use(order, wanted())
+        main.use(order, make_setup())
         wait_until(lambda: PULL in mirrors(docker), "dockerd knows the mirror")
         notes = main.restore(order)["notes"]
         return {

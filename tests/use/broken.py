@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is said of clients of this host that are broken in their own files, one after the other.
+"""Clients of this host that are broken in their own files, one after the other, and the errors.
 
 The files are as the role has left them, and are again afterwards. The facts of the registry and
 what it stands in for come by standard input; each fault and what is said of it go to standard
@@ -19,11 +19,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from buildset_clients import main as roles
-from buildset_clients import proof
+from buildset_clients.canary import run
 from buildset_clients.errors import ClientError
-from buildset_clients.node import Node
-from buildset_clients.registry import Wanted
+from buildset_clients.node import ManagedNode
+from buildset_clients.registry import Setup
 
 #: A certificate of another authority; a port at which nothing listens.
 STALE, DEAD = "/usr/local/share/ca-certificates/public.crt", 9
@@ -33,7 +32,7 @@ BUILDKIT, LOGINS = "/etc/buildkit/buildkitd.toml", "/root/.docker/config.json"
 
 @dataclass(frozen=True)
 class Fault:
-    """What is wrong in a file, and what is to be said; ``{0}`` is the registry's address."""
+    """A fault of a file, and the words that are to be said; ``{0}`` is the registry's address."""
 
     client: str
     what: str
@@ -96,10 +95,10 @@ def _write(path: Path, text: str) -> None:
         subprocess.run(["restart-daemon", "buildkitd"], check=True, stdout=sys.stderr)
 
 
-def attempt(wanted: Wanted, client: str) -> str:
+def attempt(setup: Setup, client: str) -> str:
     """Try a client by the canary, as it is: nothing is configured before."""
     try:
-        return f"well: {', '.join(proof.prove(Node.here([]), wanted, [client]))}"
+        return f"well: {', '.join(run.prove(ManagedNode.here([]), setup, [client]))}"
     except ClientError as error:
         return str(error)
 
@@ -135,16 +134,16 @@ def main() -> int:
 def attempt_all() -> bool:
     """Write what is said of each; tell whether all of it is right."""
     facts, namespaces = json.load(sys.stdin)
-    wanted = roles.wanted(facts, "", namespaces, [])
+    setup = Setup.read(facts, "", namespaces, [])
     right = True
     for client in dict.fromkeys(fault.client for fault in FAULTS):
-        said = attempt(wanted, client)
+        said = attempt(setup, client)
         right &= said.startswith("well: ")
         sys.stdout.write(f"{client}, as the role has left it: {said}\n")
     for fault in FAULTS:
         with broken(fault):
-            said = attempt(wanted, fault.client)
-        good = said.startswith(fault.said.format(wanted.registry.pull))
+            said = attempt(setup, fault.client)
+        good = said.startswith(fault.said.format(setup.registry.pull))
         right &= good
         mark = "" if good else " WRONG"
         sys.stdout.write(f"{fault.client}, {fault.what}:{mark} {said}\n")

@@ -46,7 +46,7 @@ BUILDKIT = (
 
 @dataclass(frozen=True)
 class Client:
-    """Who runs a command, and where."""
+    """A command, the user who runs it, and the host."""
 
     command: str
     user: str = "root"

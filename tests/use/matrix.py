@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which image each client gets by each public name, told by digest.
+"""A table of the images that the clients get by public names, told by digest.
 
 The names are pushed to the registry of the buildset and to the public one, as other images. The
 facts of the registry come by standard input; the table goes to standard output and to the reports.
@@ -16,9 +16,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from buildset_clients import main as roles
-from buildset_clients.canary import Image, Pushing
-from buildset_clients.registry import Registry
+from buildset_clients.canary.image import Image, PushEndpoint
+from buildset_clients.registry import RegistryFacts, Setup
 
 from tests.lab.__main__ import FOLDER
 from tests.lab.keeper import REPOSITORY
@@ -60,24 +59,24 @@ class Images:
         return "nothing" if not digest else f"other    {digest[7:15]}"
 
 
-def push(registry: Registry, images: dict[tuple[str, str], Image]) -> None:
+def push(registry: RegistryFacts, images: dict[tuple[str, str], Image]) -> None:
     """Push images by their names."""
-    pushing = Pushing(registry)
+    endpoint = PushEndpoint(registry)
     for (name, tag), image in images.items():
-        pushing.push_as(image, name.removeprefix("docker.io/"), tag)
+        endpoint.push_as(image, name.removeprefix("docker.io/"), tag)
 
 
 def publish(images: dict[tuple[str, str], Image]) -> None:
     """Push images to the public registry, which has them without its own name."""
     cert = (PUBLIC / "ca.pem").read_text()
-    pushing = Pushing(Registry(ADDRESS, 443, ADDRESS, 443, "", "", cert, ""))
+    endpoint = PushEndpoint(RegistryFacts(ADDRESS, 443, ADDRESS, 443, "", "", cert, ""))
     paths = {key: key[0].partition("/")[2] for key in images}
-    pushing.authorization = f"Bearer {token(set(paths.values()))}"
+    endpoint.authorization = f"Bearer {token(set(paths.values()))}"
     for key, image in images.items():
-        pushing.push_as(image, paths[key], key[1])
+        endpoint.push_as(image, paths[key], key[1])
 
 
-def make_images(facts: Registry) -> Images:
+def make_images(facts: RegistryFacts) -> Images:
     """Make the images and push them to both sides."""
     tags = [(name, tag) for name in NAMES for tag in (PUSHED, PUBLISHED)]
     public = {key: Image.make("amd64") for key in tags if not _is_twin(key)}
@@ -150,7 +149,7 @@ def rows(images: Images, title: str, tag: str) -> Iterator[tuple[str, bool]]:
 
 def main() -> int:
     """Make the table."""
-    registry = roles.wanted(json.load(sys.stdin), "", [], []).registry
+    registry = Setup.read(json.load(sys.stdin), "", [], []).registry
     images = make_images(registry)
     lines = [(" " * WIDTH + "".join(f"{name:<26}" for name in NAMES), True)]
     lines += rows(images, "pushed by this buildset, and another image upstream", PUSHED)

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from buildset_clients import main, tomltext
-from buildset_clients.node import Account, Node
-from buildset_clients.plan import SIGNS
-from buildset_clients.registry import Wanted
+from buildset_clients import main
+from buildset_clients.clients.table import NAMES
+from buildset_clients.formats.toml import load
+from buildset_clients.node import Account, ManagedNode
+from buildset_clients.registry import Setup
 
 FACTS: dict[str, Any] = {
     "host": "198.51.100.11",
@@ -31,15 +32,15 @@ NAMESPACES = [
 ]
 
 
-def wanted(**facts: Any) -> Wanted:
-    """Tell what a node is to use."""
+def make_setup(**facts: Any) -> Setup:
+    """Return the setup that a node is to be given."""
     alias = "zuul-jobs.buildset-registry"
-    return main.wanted({**FACTS, **facts}, alias, NAMESPACES, ["docker.io"])
+    return Setup.read({**FACTS, **facts}, alias, NAMESPACES, ["docker.io"])
 
 
 def toml(text: str) -> dict[str, Any]:
     """Read TOML."""
-    return tomltext.load(text.encode(), "text")
+    return load(text.encode(), "text")
 
 
 @dataclass
@@ -47,7 +48,7 @@ class Place:
     """A folder that stands for the root of a node."""
 
     root: Path
-    node: Node
+    node: ManagedNode
 
     @classmethod
     def make(cls, root: Path, is_root: bool = True) -> Place:
@@ -56,7 +57,7 @@ class Place:
         for folder in ("etc", "var/lib", home[1:], "usr/local/share/ca-certificates"):
             (root / folder).mkdir(parents=True)
         me = Account("someone", os.geteuid(), os.getegid(), home)
-        return cls(root, Node(root, (me,), is_root, path=str(root / "bin")))
+        return cls(root, ManagedNode(root, (me,), is_root, path=str(root / "bin")))
 
     def write(self, name: str, text: str, mode: int = 0o644) -> Path:
         """Write a file."""
@@ -82,8 +83,8 @@ class Place:
 
     def use(self, *clients: str, dry: bool = False, **facts: Any) -> dict[str, Any]:
         """Configure clients; all that there are, if none is named."""
-        order = main.Order(clients=list(clients or SIGNS), dry=dry)
-        return main.use(order, wanted(**facts), self.node)
+        order = main.Order(clients=list(clients or NAMES), dry=dry)
+        return main.use(order, make_setup(**facts), self.node)
 
     def restore(self) -> dict[str, Any]:
         """Undo it."""

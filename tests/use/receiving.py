@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import trustme
-from buildset_clients import proof
+from buildset_clients.canary import run
 
-from tests.use.places import Place, wanted
+from tests.use.places import Place, make_setup
 
 
 class Receiving(ThreadingHTTPServer):
-    """What it holds is in memory, and the last manifest in a file for the clients."""
+    """A registry that holds all in memory, and the last manifest in a file for the clients."""
 
     daemon_threads = True
 
@@ -106,4 +106,4 @@ def receiving(folder: Path, authority: trustme.CA) -> Iterator[Receiving]:
 
 def prove(place: Place, client: str, **facts: Any) -> list[str]:
     """Try the clients of a node that are of one kind."""
-    return proof.prove(place.node, wanted(**facts), [client])
+    return run.prove(place.node, make_setup(**facts), [client])

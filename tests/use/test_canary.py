@@ -37,7 +37,9 @@ def said(place: Place, client: str, registry: Receiving, **facts: object) -> str
     return message
 
 
-def test_it_is_pushed_by_every_name_and_nothing_is_left(node: Place, registry: Receiving) -> None:
+def test_the_canary_is_pushed_by_every_name_and_leaves_nothing(
+    node: Place, registry: Receiving
+) -> None:
     """Two blobs and a manifest for each registry; all are gone afterwards."""
     assert prove(node, "containers", **registry.facts) == ["skopeo"]
     prefixes = ["", "quay.io/", "registry.example.com__5000/"]
@@ -63,8 +65,10 @@ SAYINGS = {
 
 
 @pytest.mark.parametrize("layer", SAYINGS)
-def test_a_client_that_fails(node: Place, registry: Receiving, layer: str) -> None:
-    """What it says tells the layer, and is told too."""
+def test_the_words_of_a_client_that_fails_tell_the_layer(
+    node: Place, registry: Receiving, layer: str
+) -> None:
+    """They are told as well."""
     program(node, "skopeo", SAYINGS[layer])
     message = said(node, "containers", registry)
     assert f"canary: skopeo, docker.io: {layer}" in message
@@ -79,22 +83,22 @@ def test_another_image_is_a_fallback(node: Place, registry: Receiving) -> None:
     assert "instead of sha256:" in message
 
 
-def test_credentials_that_are_refused(node: Place, registry: Receiving) -> None:
+def test_credentials_that_are_refused_are_at_fault(node: Place, registry: Receiving) -> None:
     """The client names the registry in its complaint."""
     address = f"127.0.0.1:{registry.facts['port']}"
     program(node, "skopeo", f"echo '{address}: authentication required' >&2; exit 1")
     assert f"auth: {address} refuses" in said(node, "containers", registry)
 
 
-def test_a_mirror_that_is_not_there(node: Place, registry: Receiving) -> None:
-    """The configuration lacks it."""
+def test_a_configuration_without_the_mirror_is_at_fault(node: Place, registry: Receiving) -> None:
+    """It says where a mirror was looked for."""
     program(node, "skopeo", "exit 1")
     (node.root / DROP_IN[1:]).unlink()
     assert "is not its mirror, registries.conf has none" in said(node, "containers", registry)
 
 
-def test_a_stale_certificate(node: Place, registry: Receiving) -> None:
-    """The folder whose certificate does not do is named."""
+def test_the_folder_of_a_stale_certificate_is_named(node: Place, registry: Receiving) -> None:
+    """It is the one that the client takes its certificates from."""
     program(node, "skopeo", "exit 1")
     folder = f"/etc/containers/certs.d/127.0.0.1:{registry.facts['port']}"
     other = trustme.CA().cert_pem.bytes().decode()
@@ -109,7 +113,7 @@ def test_a_stale_certificate(node: Place, registry: Receiving) -> None:
         ({"port": DEAD}, f"network: 127.0.0.1:{DEAD} cannot be reached"),
     ],
 )
-def test_a_pull_endpoint_out_of_reach(
+def test_a_pull_endpoint_out_of_reach_is_at_fault(
     place: Place, registry: Receiving, facts: dict[str, object], layer: str
 ) -> None:
     """Pushing goes well, and the client cannot pull."""
@@ -118,8 +122,8 @@ def test_a_pull_endpoint_out_of_reach(
     assert f"docker.io: {layer}" in said(place, "containers", registry, **facts)
 
 
-def test_docker_that_has_not_read_its_file(place: Place, registry: Receiving) -> None:
-    """What counts for docker is what the daemon that runs knows."""
+def test_docker_that_has_not_read_its_file_has_no_mirror(place: Place, registry: Receiving) -> None:
+    """The mirrors that the daemon which runs knows are those that count."""
     place.use("docker", **registry.facts)
     program(place, "docker", '[ "$1" = info ] && echo "[]" && exit', "exit 1")
     message = said(place, "docker", registry)
@@ -138,10 +142,10 @@ def test_docker_that_has_not_read_its_file(place: Place, registry: Receiving) ->
         ),
     ],
 )
-def test_a_push_endpoint_that_cannot_be_used(
+def test_no_client_is_blamed_for_facts_that_are_wrong(
     node: Place, registry: Receiving, facts: dict[str, object], layer: str
 ) -> None:
-    """No client is blamed for what the facts have wrong."""
+    """The push endpoint, which the role itself uses, cannot be used by them."""
     assert said(node, "containers", registry, **facts).startswith(f"canary: {layer}")
 
 
@@ -149,10 +153,10 @@ def test_a_push_endpoint_that_cannot_be_used(
     ("status", "layer"),
     [(401, "auth: 127.0.0.1:"), (403, "auth: 127.0.0.1:"), (500, "127.0.0.1:")],
 )
-def test_a_push_endpoint_that_refuses(
+def test_the_refusal_of_a_push_endpoint_is_told(
     node: Place, registry: Receiving, status: int, layer: str
 ) -> None:
-    """Its answer is told."""
+    """By its status."""
     registry.refusal = status
     message = said(node, "containers", registry)
     assert message.startswith(f"canary: {layer}")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What each client is given, read back as the client reads it."""
+"""The files that each client is given, read back as the client reads them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 from buildset_clients.errors import ClientError
-from buildset_clients.node import Node
+from buildset_clients.node import ManagedNode
 
 from tests.use.places import FACTS, LOGIN, NAMESPACES, PULL, PUSH, Place, toml
 
@@ -25,7 +25,7 @@ def registries(place: Place, folder: str = "/etc/containers") -> dict[str, Any]:
     return {one["prefix"]: one for one in found["registry"]}
 
 
-def test_containers(place: Place) -> None:
+def test_containers_have_a_mirror_of_each_registry_short_names_and_trust(place: Place) -> None:
     """A mirror for each registry, short names, and trust."""
     place.use("containers")
     found = registries(place)
@@ -39,8 +39,8 @@ def test_containers(place: Place) -> None:
         assert place.read(f"/etc/containers/certs.d/{address}/{CERTIFICATE}") == FACTS["cert"]
 
 
-def test_containers_of_a_user(users_place: Place) -> None:
-    """All is in the home, also what the ledger keeps."""
+def test_all_that_a_user_is_given_is_in_the_home(users_place: Place) -> None:
+    """The backups too."""
     users_place.use("containers")
     assert "docker.io" in registries(users_place, "/home/someone/.config/containers")
     made = [name for name, (content, _) in users_place.tree().items() if content]
@@ -65,8 +65,8 @@ def test_containers_keep_what_is_set_for_a_registry(place: Place) -> None:
     assert found["docker.io/library"]["mirror"] == [library]
 
 
-def test_credentials(place: Place) -> None:
-    """For both endpoints, in both files, readable by their owner alone."""
+def test_credentials_for_both_endpoints_are_in_both_files(place: Place) -> None:
+    """They are readable by their owner alone."""
     place.use("containers")
     for name in ("/root/.docker/config.json", "/root/.config/containers/auth.json"):
         logins = json.loads(place.read(name))["auths"]
@@ -74,7 +74,7 @@ def test_credentials(place: Place) -> None:
         assert (place.root / name[1:]).stat().st_mode & 0o077 == 0
 
 
-def test_credentials_beside_a_store(place: Place) -> None:
+def test_a_credential_store_is_not_asked_for_the_registry(place: Place) -> None:
     """docker asks its file for the registry, and the store for all others."""
     place.write("/root/.docker/config.json", '{"credsStore": "pass"}')
     place.use("docker")
@@ -91,8 +91,8 @@ def test_no_difference_shows_the_password(place: Place) -> None:
     assert LOGIN not in told
 
 
-def test_docker(place: Place) -> None:
-    """A mirror and trust."""
+def test_docker_has_a_mirror_and_trust(place: Place) -> None:
+    """The mirror is in daemon.json, the certificate in certs.d."""
     place.use("docker")
     found = json.loads(place.read("/etc/docker/daemon.json"))
     assert found == {"registry-mirrors": [f"https://{PULL}"]}
@@ -100,8 +100,10 @@ def test_docker(place: Place) -> None:
 
 
 @pytest.mark.parametrize("is_root", [True, False])
-def test_docker_with_images_in_containerd(tmp_path: Path, is_root: bool) -> None:
-    """A mirror of each registry, in containerd's kind of file."""
+def test_docker_with_images_in_containerd_has_a_mirror_of_each_registry(
+    tmp_path: Path, is_root: bool
+) -> None:
+    """They are in containerd's kind of file."""
     used = Place.make(tmp_path / "node", is_root=is_root)
     used.use("docker")
     folder = "/etc/docker/certs.d" if is_root else "/home/someone/.config/docker/certs.d"
@@ -128,7 +130,7 @@ CONFIGURATIONS = {
 
 
 @pytest.mark.parametrize("name", CONFIGURATIONS)
-def test_containerd(place: Place, name: str) -> None:
+def test_containerd_of_each_version_reads_the_folder(place: Place, name: str) -> None:
     """Each version of the file is made to read the folder, the transfer service too."""
     text, table = CONFIGURATIONS[name]
     if text is not None:
@@ -149,7 +151,7 @@ def test_containerd(place: Place, name: str) -> None:
     assert "push" in pushing["host"][f"https://{PUSH}"]["capabilities"]
 
 
-def test_containerd_reads_a_folder_already(place: Place) -> None:
+def test_containerd_keeps_the_folder_that_it_reads_already(place: Place) -> None:
     """That folder gets the files, and the configuration stays."""
     text = (
         'version = 2\n[plugins."io.containerd.grpc.v1.cri".registry]\nconfig_path = "/srv/c:/d"\n'
@@ -172,15 +174,17 @@ def test_containerd_reads_a_folder_already(place: Place) -> None:
         ('version = 2\nplugins = {"io.containerd.grpc.v1.cri" = {}}\n', "by hand"),
     ],
 )
-def test_containerd_that_cannot_be_configured(place: Place, text: str, words: str) -> None:
-    """The error says why and what to do, and the file stays."""
+def test_a_containerd_that_cannot_be_configured_says_why(
+    place: Place, text: str, words: str
+) -> None:
+    """And what to do; the file stays."""
     place.write("/etc/containerd/config.toml", text)
     with pytest.raises(ClientError, match=words):
         place.use("containerd")
     assert place.read("/etc/containerd/config.toml") == text
 
 
-def test_buildkit(place: Place) -> None:
+def test_buildkit_and_its_builders_have_mirrors_and_trust(place: Place) -> None:
     """Mirrors by address, and trust, for the daemon and for builders in containers."""
     place.use("buildkit", "buildx")
     for folder, name in {
@@ -194,8 +198,8 @@ def test_buildkit(place: Place) -> None:
 
 
 @pytest.mark.parametrize("client", ["k3s", "rke2"])
-def test_rancher(place: Place, client: str) -> None:
-    """registries.yaml, beside what there is."""
+def test_k3s_and_rke2_have_mirrors_beside_those_that_there_are(place: Place, client: str) -> None:
+    """In registries.yaml."""
     folder = f"/etc/rancher/{client}"
     place.write(f"{folder}/registries.yaml", "mirrors:\n  quay.io:\n    endpoint: [https://m]\n")
     place.use(client)
@@ -213,7 +217,7 @@ FOLDERS = {
 
 
 @pytest.mark.parametrize("client", FOLDERS)
-def test_containerd_in_a_package(place: Place, client: str) -> None:
+def test_containerd_inside_another_client_reads_hosts_toml(place: Place, client: str) -> None:
     """The folder of hosts.toml files, whose certificate is where containerd sees it."""
     place.use(client)
     found = toml(place.read(f"{FOLDERS[client]}/quay.io/hosts.toml"))
@@ -225,8 +229,8 @@ def test_containerd_in_a_package(place: Place, client: str) -> None:
         assert mount == {"hostPath": FOLDERS["kind"], "containerPath": seen}
 
 
-def test_ipv6_literal(place: Place) -> None:
-    """The alias stands for it, and another address that the alias had is replaced."""
+def test_the_alias_stands_for_an_ipv6_literal(place: Place) -> None:
+    """Another address that it had is replaced."""
     place.write("/etc/hosts", "127.0.0.1 localhost\n192.0.2.9 zuul-jobs.buildset-registry\n")
     place.use("docker", host="2001:db8::1", push_host="2001:db8::1")
     found = place.read("/etc/hosts")
@@ -235,8 +239,8 @@ def test_ipv6_literal(place: Place) -> None:
     assert daemon["registry-mirrors"] == ["https://zuul-jobs.buildset-registry:5000"]
 
 
-def test_ipv6_literal_of_a_user(users_place: Place) -> None:
-    """Who may not write /etc/hosts is told the line to have there."""
+def test_a_user_is_told_the_line_that_an_ipv6_literal_needs(users_place: Place) -> None:
+    """A user may not write /etc/hosts."""
     users_place.write("/etc/hosts", "127.0.0.1 localhost\n")
     with pytest.raises(ClientError, match=r"'2001:db8::1 zuul-jobs.buildset-registry'"):
         users_place.use("docker", host="2001:db8::1")
@@ -250,18 +254,22 @@ def test_ipv6_literal_of_a_user(users_place: Place) -> None:
         ("/usr/local/share/ca-certificates", "update-ca-certificates"),
     ],
 )
-def test_system_store(place: Place, folder: str, command: str) -> None:
-    """The certificate goes where the distribution has it, and the store is made anew."""
+def test_the_system_s_store_is_made_anew_with_the_certificate(
+    place: Place, folder: str, command: str
+) -> None:
+    """The certificate goes where the distribution has such ones."""
     (place.root / folder[1:]).mkdir(parents=True, exist_ok=True)
     place.write(f"/bin/{command}", f"#!/bin/sh\ntouch {place.root}/made-anew\n", 0o755)
-    place.node = Node(place.root, place.node.accounts, True, f"{place.root}/bin:/usr/bin:/bin")
+    place.node = ManagedNode(
+        place.root, place.node.accounts, True, f"{place.root}/bin:/usr/bin:/bin"
+    )
     place.use("containers")
     assert place.read(f"{folder}/{CERTIFICATE}") == FACTS["cert"]
     assert (place.root / "made-anew").exists()
 
 
-def test_docker_by_a_proxy(place: Place) -> None:
-    """The environment, readable by root alone, and trust for the names that are answered."""
+def test_docker_by_a_proxy_has_an_environment_that_root_alone_reads(place: Place) -> None:
+    """And trust for the names that are answered."""
     place.write("/etc/ssl/certs/any.pem", "")
     told = place.use("docker", proxy_port=5002)
     assert FACTS["password"] not in json.dumps(told)
@@ -281,8 +289,8 @@ def test_docker_by_a_proxy(place: Place) -> None:
 
 
 @pytest.mark.parametrize("name", ["https-proxy", "no-proxy"])
-def test_docker_that_has_a_proxy_in_its_file(place: Place, name: str) -> None:
-    """It would come before the registry's: the error says so, without the value."""
+def test_a_proxy_of_docker_s_own_is_refused_without_its_value(place: Place, name: str) -> None:
+    """It would come before the registry's: the error says so."""
     text = json.dumps({"proxies": {name: "https://me:my-own@192.0.2.1:3128", "http-proxy": "p"}})
     place.write("/etc/docker/daemon.json", text)
     with pytest.raises(ClientError, match=f"daemon.json has {name} in proxies") as caught:

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the role touches is again what it was, and what is not its own stays."""
+"""The files that the role touches are again what they were, and all that is not its own stays."""
 
 from __future__ import annotations
 
+import base64
 import json
 import stat
 
@@ -11,7 +12,7 @@ from buildset_clients.errors import ClientError
 
 from tests.use.places import PULL, Place, toml
 
-#: What people have, with comments and a style of their own.
+#: Files as people have them, with comments and a style of their own.
 EXISTING = {
     "/etc/docker/daemon.json": '{\n    "bip": "192.0.2.1/24",\n    "registry-mirrors": ["https://m"]}',
     "/root/.docker/config.json": '{"auths": {"quay.io": {"auth": "eDp5"}}, "psFormat": "x"}\n',
@@ -48,14 +49,14 @@ def test_absent_restores_byte_for_byte(lived_in: Place) -> None:
 
 
 def test_absent_leaves_an_empty_node_empty(place: Place) -> None:
-    """What was made is gone with its folders."""
+    """All that was made is gone with its folders."""
     before = place.tree()
     place.use()
     place.restore()
     assert place.tree() == before
 
 
-def test_second_run_changes_nothing(lived_in: Place) -> None:
+def test_a_second_run_changes_nothing(lived_in: Place) -> None:
     """Neither a file nor its time."""
     lived_in.use()
     before = lived_in.tree()
@@ -135,6 +136,30 @@ def test_our_own_file_changed_by_others_goes(place: Place) -> None:
     assert name not in place.tree()
 
 
+def encoded(text: str) -> str:
+    """Write the content of a file as the role's state has it."""
+    return base64.b64encode(text.encode()).decode()
+
+
+def test_the_state_that_version_0_1_has_written_is_taken_back(place: Place) -> None:
+    """The role may be upgraded between its use and its end: the form and the place stay."""
+    kept = {"client": "docker", "mode": None, "secret": False, "account": "", "action": ""}
+    before, after = '{"bip": "192.0.2.1/24"}', '{"bip": "192.0.2.1/24", "registry-mirrors": ["m"]}'
+    daemon, drop_in = "/etc/docker/daemon.json", "/etc/systemd/system/docker.service.d/our.conf"
+    merged = {"kind": "json", "before": encoded(before), "after": encoded(after), "mode": 0o640}
+    own = {"kind": "own", "before": None, "after": encoded("[Service]\n")}
+    folder = place.write(drop_in, "[Service]\n").parent
+    place.write(daemon, after)
+    state = {"files": {daemon: {**kept, **merged}, drop_in: {**kept, **own}}}
+    text = json.dumps({**state, "folders": {str(folder): ""}})
+    place.write("/var/lib/buildset-registry-clients/ledger.json", text, 0o600)
+    assert sorted(place.restore()["paths"]) == [daemon, drop_in]
+    assert place.read(daemon) == before
+    assert stat.S_IMODE((place.root / daemon[1:]).stat().st_mode) == 0o640
+    assert not folder.exists()
+    assert not (place.root / "var/lib/buildset-registry-clients").exists()
+
+
 def refused(place: Place, name: str, text: str, words: str) -> str:
     """Check that a file of this text is refused by its name, nothing written; return the error."""
     place.write(name, text)
@@ -174,5 +199,5 @@ WRONG_KIND = {
 
 @pytest.mark.parametrize("name", WRONG_KIND)
 def test_file_of_another_form_is_named(lived_in: Place, name: str) -> None:
-    """What can be read but is not what the client would take names the file and the key."""
+    """A file that can be read but that the client would not take is named with the key."""
     refused(lived_in, name, *WRONG_KIND[name])

@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""By which names the canary tries docker, and where docker has its mirrors."""
+"""The names by which the canary tries docker, and the place of docker's mirrors."""
 
 from __future__ import annotations
 
 import pytest
-from buildset_clients import blame, pulling
-from buildset_clients.client import Client, PullError
-from buildset_clients.node import Node
+from buildset_clients.canary import diagnose, run
+from buildset_clients.clients.base import PullError, Tool
+from buildset_clients.node import ManagedNode
 
-from tests.use.places import PULL, Place, wanted
+from tests.use.places import PULL, Place, make_setup
 
 CLASSIC, CONTAINERD = (
     '[["Backing Filesystem","x"]]',
@@ -17,30 +17,35 @@ CLASSIC, CONTAINERD = (
 ASKED = PullError("manifest unknown")
 
 
-def docker(place: Place, told: str, proxied: bool = False) -> Client:
+def docker(place: Place, told: str, **facts: int) -> Tool:
     """Have a docker whose daemon tells this of its images."""
     place.use("docker")
     place.write("/bin/docker", f"#!/bin/sh\necho '{told}'\n", 0o755)
-    place.node = Node(place.root, place.node.accounts, True, f"{place.root}/bin")
-    (client,) = pulling.clients(place.node, ["docker"], proxied)
-    return client
+    place.node = ManagedNode(place.root, place.node.accounts, True, f"{place.root}/bin")
+    (tool,) = run.tools(place.node, make_setup(**facts), ["docker"])
+    return tool
 
 
 @pytest.mark.parametrize(
-    ("told", "proxied", "every"),
-    [(CLASSIC, False, False), (CLASSIC, True, True), (CONTAINERD, False, True)],
+    ("told", "facts", "every"),
+    [(CLASSIC, {}, False), (CLASSIC, {"proxy_port": 5002}, True), (CONTAINERD, {}, True)],
+    ids=["mirrors of docker.io only", "a proxy", "images in containerd"],
 )
-def test_names_of_docker(place: Place, told: str, proxied: bool, every: bool) -> None:
+def test_docker_is_tried_by_the_names_that_it_has_mirrors_for(
+    place: Place, told: str, facts: dict[str, int], every: bool
+) -> None:
     """All of them with its images in containerd or by a proxy, else docker.io alone."""
-    client = docker(place, told, proxied)
-    taken = [one.name for one in wanted().namespaces if client.takes(one)]
-    assert taken == [one.name for one in wanted().namespaces][: None if every else 1]
+    tool = docker(place, told, **facts)
+    names = [one.name for one in make_setup().namespaces]
+    taken = [one.name for one in make_setup().namespaces if tool.takes(one)]
+    assert taken == names[: None if every else 1]
 
 
-def test_a_mirror_that_docker_lacks(place: Place) -> None:
+def test_a_docker_that_lacks_a_mirror_has_its_file_named(place: Place) -> None:
     """With its images in containerd, the file that is at fault is named."""
-    client = docker(place, CONTAINERD)
+    tool = docker(place, CONTAINERD)
     path = "/etc/docker/certs.d/quay.io/hosts.toml"
     place.write(path, 'server = "https://quay.io"\n')
-    said = blame.explain(client, place.node, wanted(), wanted().namespaces[1], ASKED)
+    setup = make_setup()
+    said = diagnose.explain(tool, setup, setup.namespaces[1], ASKED)
     assert f"docker, quay.io: configuration: {PULL} is not its mirror, {path} has none" in said

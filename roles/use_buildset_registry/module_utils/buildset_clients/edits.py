@@ -1,19 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is to become of one file: pure functions from what it holds to what it is to hold."""
+"""Edits of one file each: pure functions from what it holds to what it is to hold, and back.
+
+A change is taken back from three texts: ``before`` is what the file was, ``after`` what was made of
+it, ``current`` what it is now, since somebody may have changed it meanwhile.
+"""
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from difflib import SequenceMatcher
 from typing import Any, Callable
 
-from . import unmerge
 from .node import Account
 
 #: Kinds of files, which say how a change is taken back.
 OWN, JSON, TEXT = "own", "json", "text"
 
-Change = Callable[["bytes | None"], bytes]
+Rewrite = Callable[["bytes | None"], bytes]
+
+_MISSING = object()
 
 
 @dataclass(frozen=True)
@@ -23,16 +29,16 @@ class Edit:
     client: str
     path: str
     kind: str
-    change: Change
+    rewrite: Rewrite
     mode: int = 0o644
     secret: bool = False
     """Whether it holds the password."""
 
     account: Account | None = None
-    """Whose rights it is written with; the present user's where it is nobody else's."""
+    """The user with whose rights it is written; the present one where there is none."""
 
     action: str = ""
-    """What the client's daemon needs for it: ``reload`` or ``restart``."""
+    """The client's daemon is to ``reload`` or ``restart`` for it, or to do nothing."""
 
 
 def own(client: str, path: str, content: bytes, **rest: Any) -> Edit:
@@ -47,7 +53,7 @@ def taken_back(kind: str, before: bytes | None, after: bytes, current: bytes) ->
         return before
     if kind == JSON:
         return _json(before, after, current)
-    text = unmerge.unmerge_text(*(part.decode() for part in (before or b"", after, current)))
+    text = unmerge_text(*(part.decode() for part in (before or b"", after, current)))
     if text is None:
         raise ValueError("our lines were changed")
     return text.encode() if text or before is not None else None
@@ -55,7 +61,54 @@ def taken_back(kind: str, before: bytes | None, after: bytes, current: bytes) ->
 
 def _json(before: bytes | None, after: bytes, current: bytes) -> bytes | None:
     old, new, now = (json.loads(part or b"{}") for part in (before, after, current))
-    left = unmerge.unmerge(old, new, now)
+    left = unmerge(old, new, now)
     if not left and before is None:
         return None
     return json.dumps(left, indent=2, ensure_ascii=False).encode() + b"\n"
+
+
+def unmerge(before: Any, after: Any, current: Any) -> Any:
+    """Take back from a JSON value what ``after`` has over ``before``."""
+    if after == before:
+        return current
+    if current == after:
+        return before
+    if isinstance(after, dict) and isinstance(current, dict):
+        return _objects(before if isinstance(before, dict) else {}, after, current)
+    if isinstance(after, list) and isinstance(current, list):
+        kept = before if isinstance(before, list) else []
+        return [item for item in current if item in kept or item not in after]
+    return current
+
+
+def _objects(
+    before: dict[str, Any], after: dict[str, Any], current: dict[str, Any]
+) -> dict[str, Any]:
+    result = {}
+    for key, value in current.items():
+        old, new = before.get(key, _MISSING), after.get(key, _MISSING)
+        left = value if new is _MISSING else unmerge(old, new, value)
+        made = old is _MISSING and new is not _MISSING
+        if left is not _MISSING and not (made and left in ({}, [])):
+            result[key] = left
+    return result
+
+
+def unmerge_text(before: str, after: str, current: str) -> str | None:
+    """Take back lines; nothing where those lines themselves were changed."""
+    old, new, now = (text.splitlines(keepends=True) for text in (before, after, current))
+    place: dict[int, int] = {}
+    for block in SequenceMatcher(None, new, now, autojunk=False).get_matching_blocks():
+        place.update({block.a + i: block.b + i for i in range(block.size)})
+    changes = SequenceMatcher(None, new, old, autojunk=False).get_opcodes()
+    for _tag, start, end, first, last in reversed([one for one in changes if one[0] != "equal"]):
+        where = [place.get(index) for index in range(start, end)]
+        begin = where[0] if where else place.get(start - 1, -2 if start else -1)
+        if begin is None or where != list(range(begin, begin + len(where))):
+            return None
+        if not where:
+            if begin == -2:
+                return None
+            begin += 1
+        now[begin : begin + len(where)] = old[first:last]
+    return "".join(now)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What ends the work: one line that says what is wrong and what to do."""
+"""The error that ends the work: one line that says what is wrong and what to do."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ _NO_LABEL = (errno.ENODATA, errno.ENOTSUP, errno.EOPNOTSUPP)
 
 
 @dataclass(frozen=True)
-class Status:
+class FileStatus:
     """Owner and mode of a file that there was."""
 
     mode: int
@@ -35,13 +35,13 @@ def read(path: Path) -> bytes | None:
         raise ClientError(f"{path}: cannot be read ({error.strerror})") from error
 
 
-def status(path: Path) -> Status | None:
+def status(path: Path) -> FileStatus | None:
     """Tell owner and mode."""
     try:
         found = path.stat()
     except FileNotFoundError:
         return None
-    return Status(stat.S_IMODE(found.st_mode), found.st_uid, found.st_gid)
+    return FileStatus(stat.S_IMODE(found.st_mode), found.st_uid, found.st_gid)
 
 
 def write(path: Path, content: bytes, mode: int) -> None:

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The whole work: the files, the daemons that read them, and the proof."""
+"""The whole work: the files, the daemons that read them, and the canary.
+
+Nothing in this package knows Ansible. Its syntax is that of Python 3.8, which nodes may have.
+"""
 
 from __future__ import annotations
 
@@ -7,18 +10,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from . import forgetting, ledger, plan, proof
-from .applying import Applying, Outcome
-from .daemons import Daemons
+from . import backups
+from .backups import Backups
+from .canary import run
+from .clients import table
 from .errors import ClientError
-from .ledger import Ledger
-from .node import Node
-from .registry import Namespace, Registry, Wanted
+from .node import ManagedNode
+from .registry import Setup
+from .transaction import Transaction
+
+#: The names of all clients, as users give them.
+NAMES = table.NAMES
 
 
 @dataclass(frozen=True)
 class Order:
-    """What the user wants."""
+    """The user's choices."""
 
     users: list[str] = field(default_factory=list)
     clients: list[str] = field(default_factory=list)
@@ -28,7 +35,7 @@ class Order:
     """Whether the system's store is to trust the registry."""
 
     commands: Mapping[str, str] = field(default_factory=dict)
-    """How to restart daemons, by client."""
+    """The commands that restart daemons, by client."""
 
     canary: bool = False
     """Whether the clients are tried afterwards."""
@@ -37,66 +44,44 @@ class Order:
     """Whether nothing is written."""
 
 
-def wanted(
-    facts: Mapping[str, Any], alias: str, namespaces: list[list[str]], unqualified: list[str]
-) -> Wanted:
-    """Read the facts of a registry, and what it stands in for."""
-    host, port = str(facts["host"]), int(facts["port"])
-    push_host, push_port = facts.get("push_host") or host, facts.get("push_port") or port
-    registry = Registry(
-        host=host,
-        port=port,
-        push_host=str(push_host),
-        push_port=int(push_port),
-        username=str(facts["username"]),
-        password=str(facts["password"]),
-        cert=str(facts["cert"]),
-        alias=alias,
-        proxy_port=int(facts.get("proxy_port") or 0),
-    )
-    known = tuple(Namespace(str(name), str(url)) for name, url in namespaces)
-    return Wanted(registry, known, tuple(unqualified))
-
-
-def use(order: Order, what: Wanted, node: Node | None = None) -> dict[str, Any]:
+def use(order: Order, setup: Setup, node: ManagedNode | None = None) -> dict[str, Any]:
     """Configure the clients; return what a module tells."""
-    node = node or Node.here(order.users)
-    daemons = Daemons(node, order.commands)
-    clients = order.clients or plan.present(node)
-    edits = plan.edits(node, what, clients, daemons, order.store)
-    applying = Applying(node, Ledger(ledger.folder(node)))
-    outcome = applying.plan(edits)
-    result = {"clients": clients, **_carry_out(order, applying, outcome, daemons)}
+    node = node or ManagedNode.here(order.users)
+    names = order.clients or table.present(node)
+    transaction = _begin(node)
+    transaction.plan(table.edits(node, setup, names, order.store))
+    result = {"clients": names, **_carry_out(order, transaction)}
     tried: list[str] = []
     if order.canary and not order.dry:
-        tried = proof.prove(node, what, clients)
-        result["notes"] += proof.untried(clients, tried)
+        tried = run.prove(node, setup, names)
+        result["notes"] += run.untried(names, tried)
     return {**result, "tried": tried}
 
 
-def restore(order: Order, node: Node | None = None) -> dict[str, Any]:
+def restore(order: Order, node: ManagedNode | None = None) -> dict[str, Any]:
     """Make every file what it was."""
-    node = node or Node.here(order.users)
-    applying = Applying(node, Ledger(ledger.folder(node)))
-    outcome = applying.plan([])
-    daemons = Daemons(node, order.commands)
-    forgotten = order.dry or forgetting.forget(applying, daemons)
-    result = _carry_out(order, applying, outcome, daemons)
-    if not forgotten:
-        result["notes"].append("docker asks the registry first until it is restarted")
+    transaction = _begin(node or ManagedNode.here(order.users))
+    transaction.plan([])
+    warnings = [] if order.dry else table.forget(transaction, order.commands)
+    result = _carry_out(order, transaction)
+    result["notes"] += warnings
     return {"clients": [], "tried": [], **result}
 
 
-def _carry_out(
-    order: Order, applying: Applying, outcome: Outcome, daemons: Daemons
-) -> dict[str, Any]:
+def _begin(node: ManagedNode) -> Transaction:
+    return Transaction(node, Backups(backups.folder(node)))
+
+
+def _carry_out(order: Order, transaction: Transaction) -> dict[str, Any]:
+    outcome = transaction.outcome
     warnings = list(outcome.warnings)
     if not order.dry:
         try:
-            applying.carry_out()
+            transaction.carry_out()
         except OSError as error:
             raise ClientError(f"{error.filename}: cannot be written ({error.strerror})") from error
-        warnings += [daemons.tell(*action) for action in outcome.actions.items()]
+        for name, action in outcome.actions.items():
+            warnings.append(table.tell(transaction.node, order.commands, name, action))
     return {
         "changed": outcome.changed,
         "paths": outcome.paths,

@@ -1,19 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The node: whose files may be written, and which programs there are."""
+"""The managed node: its files, users and programs, and the processes that run there."""
 
 from __future__ import annotations
 
 import os
 import pwd
+import re
 import shutil
+import subprocess
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from .errors import ClientError
 
-#: Where programs are that a login by ssh may not have on its PATH.
+#: Folders of programs that a login by ssh may not have on its PATH.
 _FOLDERS = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/snap/bin"
 
 
@@ -28,18 +31,18 @@ class Account:
 
 
 @dataclass(frozen=True)
-class Node:
+class ManagedNode:
     """A file system below ``root``, as root or as an ordinary user."""
 
     root: Path
     accounts: tuple[Account, ...]
-    """Whose credentials are kept; the first one is who does the work."""
+    """The users whose credentials are kept; the first one is who does the work."""
 
     is_root: bool
     path: str = _FOLDERS
 
     @classmethod
-    def here(cls, users: list[str]) -> Node:
+    def here(cls, users: list[str]) -> ManagedNode:
         """Describe this node, with those of the users that it has."""
         uid = os.geteuid()
         names = [pwd.getpwuid(uid).pw_name]
@@ -51,7 +54,7 @@ class Node:
 
     @property
     def me(self) -> Account:
-        """Who does the work."""
+        """The user who does the work."""
         return self.accounts[0]
 
     def real(self, path: str) -> Path:
@@ -68,6 +71,62 @@ class Node:
     def program(self, name: str) -> str | None:
         """Find a program."""
         return shutil.which(name, path=self.path)
+
+    def major(self, program: str) -> int:
+        """Tell the major version of a program; 1 where it cannot be told."""
+        path = self.program(program)
+        if path is None:
+            return 1
+        told = subprocess.run([path, "--version"], capture_output=True, text=True, check=False)
+        found = re.search(r"\bv?(\d+)\.\d+", told.stdout)
+        return int(found.group(1)) if found else 1
+
+    def processes(self, program: str) -> dict[int, list[str]]:
+        """Return the arguments of a program's processes by number; those in containers, which have
+        another root, are left out."""
+        found: dict[int, list[str]] = {}
+        for entry in Path("/proc").glob("[0-9]*"):
+            try:
+                words = (entry / "cmdline").read_bytes().decode("utf-8", "replace").split("\0")
+                same = os.path.samestat((entry / "root").stat(), self.root.stat())
+            except OSError:
+                continue
+            if words[0].rpartition("/")[2] == program and same:
+                found[int(entry.name)] = words[1:-1]
+        return found
+
+    def arguments(self, program: str) -> list[str]:
+        """Return the command line of a daemon that runs, without its program."""
+        return next(iter(self.processes(program).values()), [])
+
+    def environment(self, program: str) -> dict[str, str]:
+        """Return the environment of a daemon that runs; nothing where it may not be seen."""
+        for process in self.processes(program):
+            try:
+                content = Path(f"/proc/{process}/environ").read_bytes()
+            except OSError:
+                continue
+            pairs = [one.partition("=") for one in content.decode("utf-8", "replace").split("\0")]
+            return {name: value for name, _separator, value in pairs if name}
+        return {}
+
+    def started(self, program: str) -> float:
+        """Tell when a daemon that runs was started; 0 where none is seen."""
+        for process in self.processes(program):
+            with suppress(OSError):
+                fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+                alive = float(Path("/proc/uptime").read_text().split()[0])
+                return time.time() - alive + int(fields[19]) / os.sysconf("SC_CLK_TCK")
+        return 0
+
+
+def option(arguments: list[str], name: str) -> str:
+    """Tell the value of an option on a daemon's command line; nothing where it is not there."""
+    for index, argument in enumerate(arguments):
+        found, separator, value = argument.partition("=")
+        if found in (f"-{name}", f"--{name}"):
+            return value if separator else "".join(arguments[index + 1 : index + 2])
+    return ""
 
 
 def account_named(name: str) -> list[Account]:

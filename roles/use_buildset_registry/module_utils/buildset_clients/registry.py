@@ -5,13 +5,17 @@ from __future__ import annotations
 
 import base64
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 DOCKER_HUB = "docker.io"
+#: The name that the registry's certificate has in every folder of certificates.
+CERTIFICATE_FILE = "buildset-registry.crt"
 
 
 @dataclass(frozen=True)
-class Registry:
+class RegistryFacts:
     """The facts. docker and skopeo refuse IPv6 literals: the alias stands for one."""
 
     host: str
@@ -23,7 +27,7 @@ class Registry:
     cert: str
     alias: str
     proxy_port: int = 0
-    """Where docker gets to every registry, if there is such an endpoint."""
+    """The port by which docker gets to every registry; 0 where there is no such endpoint."""
 
     @property
     def proxy(self) -> str:
@@ -73,14 +77,39 @@ class Namespace:
 
     @property
     def path(self) -> str:
-        """How the name begins a path: a port has no colon there."""
+        """The name as it begins a path: a port has no colon there."""
         return re.sub(r":(\d+)$", r"__\1", self.name)
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """What a node is to be told."""
+class Setup:
+    """A registry, the ones that it stands in for, and those to look in for a short name."""
 
-    registry: Registry
+    registry: RegistryFacts
     namespaces: tuple[Namespace, ...]
     unqualified: tuple[str, ...] = ()
+
+    @classmethod
+    def read(
+        cls,
+        facts: Mapping[str, Any],
+        alias: str,
+        namespaces: list[list[str]],
+        unqualified: list[str],
+    ) -> Setup:
+        """Read what a module is given."""
+        host, port = str(facts["host"]), int(facts["port"])
+        push_host, push_port = facts.get("push_host") or host, facts.get("push_port") or port
+        registry = RegistryFacts(
+            host=host,
+            port=port,
+            push_host=str(push_host),
+            push_port=int(push_port),
+            username=str(facts["username"]),
+            password=str(facts["password"]),
+            cert=str(facts["cert"]),
+            alias=alias,
+            proxy_port=int(facts.get("proxy_port") or 0),
+        )
+        known = tuple(Namespace(str(name), str(url)) for name, url in namespaces)
+        return cls(registry, known, tuple(unqualified))

@@ -19,8 +19,8 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
-from .errors import ClientError
-from .registry import DOCKER_HUB, Namespace, Registry, Wanted
+from ..errors import ClientError
+from ..registry import DOCKER_HUB, Namespace, RegistryFacts, Setup
 
 #: One repository for all canaries, listed while one is tried.
 _REPOSITORY = "buildset-registry/canary"
@@ -91,10 +91,10 @@ def _descriptor(media_type: str, content: bytes) -> dict[str, Any]:
     return {"mediaType": media_type, "size": len(content), "digest": digest_of(content)}
 
 
-class Pushing:
+class PushEndpoint:
     """The push endpoint, over one connection."""
 
-    def __init__(self, registry: Registry) -> None:
+    def __init__(self, registry: RegistryFacts) -> None:
         self.registry = registry
         self.authorization = f"Basic {registry.login}"
         context = ssl.create_default_context(cadata=registry.cert)
@@ -104,10 +104,10 @@ class Pushing:
             registry.push_host, registry.push_port, timeout=_SECONDS, context=context
         )
 
-    def push(self, image: Image, wanted: Wanted) -> None:
+    def push(self, image: Image, setup: Setup) -> None:
         """Push the image by one name of each registry."""
         first = ""
-        for namespace in wanted.namespaces:
+        for namespace in setup.namespaces:
             path = image.path(namespace)
             self.push_as(image, path, image.word, first)
             first = first or path
@@ -123,12 +123,12 @@ class Pushing:
             self._connection.close()
             raise _failure(self.registry, error) from error
 
-    def remove(self, image: Image, wanted: Wanted) -> None:
+    def remove(self, image: Image, setup: Setup) -> None:
         """Remove all of it, whatever of it there is."""
         digests = [digest_of(content) for content in (image.config, image.layer)]
         parts = [f"manifests/{image.digest}", *(f"blobs/{one}" for one in digests)]
         try:
-            for path in map(image.path, wanted.namespaces):
+            for path in map(image.path, setup.namespaces):
                 for part in parts:
                     self._ask("DELETE", f"/v2/{path}/{part}", allowed=(202, 404))
         except (OSError, http.client.HTTPException) as error:
@@ -174,7 +174,7 @@ class Pushing:
 _FACTS = "use the registry's present facts"
 
 
-def _failure(registry: Registry, error: Exception) -> ClientError:
+def _failure(registry: RegistryFacts, error: Exception) -> ClientError:
     """Name the layer that keeps this node from the registry itself."""
     where = f"{registry.push_host}:{registry.push_port}"
     if isinstance(error, socket.gaierror):

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What every file was before it was touched, so that it can be so again, byte for byte.
+"""Backups: every file as it was before it was touched, so that it can be so again, byte for byte.
 
-It is on disk before a file changes, readable by its owner alone: files with credentials are in it.
+They are on disk before a file changes, readable by their owner alone: files with credentials are
+among them. The form of ``ledger.json`` stays: what one version of the role has written, the next
+one takes back.
 """
 
 from __future__ import annotations
@@ -15,14 +17,14 @@ from typing import Any
 
 from . import files
 from .errors import ClientError
-from .node import Node
+from .node import ManagedNode
 
 _NAME = "buildset-registry-clients"
 
 
 @dataclass(frozen=True)
-class Entry:
-    """One file."""
+class Backup:
+    """One file: what it was, and what was made of it. Its fields are keys of the file on disk."""
 
     client: str
     kind: str
@@ -33,26 +35,26 @@ class Entry:
 
     secret: bool
     account: str
-    """Whose rights it is written with."""
+    """The user with whose rights it is written."""
 
     action: str
 
 
-def folder(node: Node) -> Path:
-    """Tell where the ledger is."""
+def folder(node: ManagedNode) -> Path:
+    """Tell where the backups are."""
     if node.is_root:
         return node.real(f"/var/lib/{_NAME}")
     state = os.environ.get("XDG_STATE_HOME") or f"{node.me.home}/.local/state"
     return node.real(f"{state}/{_NAME}")
 
 
-class Ledger:
-    """The entries by path, and whose folders were made for them by the folders' paths."""
+class Backups:
+    """The backups by path, and the folders made for files, each with the user that it is of."""
 
     def __init__(self, place: Path) -> None:
         self.place = place
         self._file = place / "ledger.json"
-        self.entries: dict[str, Entry] = {}
+        self.entries: dict[str, Backup] = {}
         self.folders: dict[str, str] = {}
         self._read()
 
@@ -62,14 +64,14 @@ class Ledger:
             return
         try:
             known = json.loads(content)
-            self.entries = {path: _entry(value) for path, value in known["files"].items()}
+            self.entries = {path: _parse(value) for path, value in known["files"].items()}
             self.folders = dict(known["folders"])
         except (ValueError, KeyError, TypeError) as error:
             hint = "restore it, or remove it and mend the clients' files by hand"
             raise ClientError(f"{self._file}: damaged ({error}); {hint}") from error
 
-    def write(self, entries: dict[str, Entry]) -> None:
-        """Keep entries; without any, nothing is left of the ledger."""
+    def write(self, entries: dict[str, Backup]) -> None:
+        """Keep backups; without any, nothing is left of the folder."""
         self.entries = entries
         if not entries:
             if self._file.exists():
@@ -84,12 +86,12 @@ class Ledger:
         files.write(self._file, json.dumps(known, indent=1).encode() + b"\n", 0o600)
 
 
-def _plain(entry: Entry) -> dict[str, Any]:
+def _plain(entry: Backup) -> dict[str, Any]:
     before = None if entry.before is None else base64.b64encode(entry.before).decode()
     after = base64.b64encode(entry.after).decode()
     return {**vars(entry), "before": before, "after": after}
 
 
-def _entry(value: dict[str, Any]) -> Entry:
+def _parse(value: dict[str, Any]) -> Backup:
     before = None if value["before"] is None else base64.b64decode(value["before"])
-    return Entry(**{**value, "before": before, "after": base64.b64decode(value["after"])})
+    return Backup(**{**value, "before": before, "after": base64.b64decode(value["after"])})

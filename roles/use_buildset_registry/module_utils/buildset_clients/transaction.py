@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Bring the files of a node to what is wanted, or back to what they were.
+"""A transaction over a node's files: to what is wanted, or back to what they were.
 
 Everything is worked out before anything is written: a file that is broken leaves all as it was.
 """
@@ -13,23 +13,23 @@ from difflib import unified_diff
 from pathlib import Path
 
 from . import files
+from .backups import Backup, Backups
 from .edits import Edit, taken_back
-from .ledger import Entry, Ledger
-from .node import Account, Node, account_named, acting_as
+from .node import Account, ManagedNode, account_named, acting_as
 
 
 @dataclass
 class Outcome:
-    """What was done, or would be."""
+    """The outcome of a transaction, or what it would be."""
 
     paths: list[str] = field(default_factory=list)
     """The files that change."""
 
     difference: list[str] = field(default_factory=list)
-    """What changes in them, in the lines of a unified diff."""
+    """The lines of a unified diff of them."""
 
     actions: dict[str, str] = field(default_factory=dict)
-    """What daemons need, by client."""
+    """``reload`` or ``restart``, by client."""
 
     warnings: list[str] = field(default_factory=list)
 
@@ -38,7 +38,7 @@ class Outcome:
         """Tell whether a file changes."""
         return bool(self.paths)
 
-    def note(self, path: str, entry: Entry, before: bytes | None, after: bytes | None) -> None:
+    def note(self, path: str, entry: Backup, before: bytes | None, after: bytes | None) -> None:
         """Keep the difference, less what nobody may see, and what the daemon needs."""
         self.paths.append(path)
         names = [path if part is not None else "(no file)" for part in (before, after)]
@@ -54,7 +54,7 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class Step:
+class Replacement:
     """One file, and what it is to hold; nothing where it is to go."""
 
     path: Path
@@ -64,20 +64,20 @@ class Step:
     account: Account | None
 
 
-class Applying:
-    """One run over a node's files."""
+class Transaction:
+    """One run over a node's files: planned as a whole, then carried out."""
 
-    def __init__(self, node: Node, ledger: Ledger) -> None:
+    def __init__(self, node: ManagedNode, backups: Backups) -> None:
         self.node = node
-        self.ledger = ledger
+        self.backups = backups
         self.outcome = Outcome()
-        self.steps: list[Step] = []
-        self.kept: dict[str, Entry] = {}
+        self.replacements: list[Replacement] = []
+        self.kept: dict[str, Backup] = {}
 
     def plan(self, edits: Iterable[Edit]) -> Outcome:
-        """Work out all steps."""
+        """Work out what is to be done to each file."""
         wanted = {edit.path: edit for edit in edits}
-        for path in [path for path in self.ledger.entries if path not in wanted]:
+        for path in [path for path in self.backups.entries if path not in wanted]:
             self._undo(path)
         for edit in wanted.values():
             self._do(edit)
@@ -85,35 +85,35 @@ class Applying:
 
     def carry_out(self) -> None:
         """Write what was worked out."""
-        if not self.steps and self.kept == self.ledger.entries:
+        if not self.replacements and self.kept == self.backups.entries:
             return
         self._make_folders()
-        self.ledger.write({**self.ledger.entries, **self.kept})
-        for step in self.steps:
-            with acting_as(step.account):
-                _take(step)
+        self.backups.write({**self.backups.entries, **self.kept})
+        for one in self.replacements:
+            with acting_as(one.account):
+                _take(one)
         self._tidy()
-        self.ledger.write(self.kept)
+        self.backups.write(self.kept)
 
     def _do(self, edit: Edit) -> None:
-        known = self.ledger.entries.get(edit.path)
+        known = self.backups.entries.get(edit.path)
         path = self.node.real(edit.path)
         with acting_as(edit.account):
             current, status = files.read(path), files.status(path)
         base = current if known is None else self._base(edit.path, known, current)
-        after = edit.change(base)
+        after = edit.rewrite(base)
         was = known.mode if known else status.mode if status else None
         mode = edit.mode if was is None else was & 0o600 if edit.secret else was
         account = edit.account.name if edit.account else ""
-        entry = Entry(edit.client, edit.kind, base, after, was, edit.secret, account, edit.action)
+        entry = Backup(edit.client, edit.kind, base, after, was, edit.secret, account, edit.action)
         if after != base:  # what somebody else has written just so is not ours to take back
             self.kept[edit.path] = entry
         if after != current or (status and status.mode != mode):
             self.outcome.note(edit.path, entry, current, after)
-            self.steps.append(Step(path, current, after, mode, edit.account))
+            self.replacements.append(Replacement(path, current, after, mode, edit.account))
 
     def _undo(self, name: str) -> None:
-        entry = self.ledger.entries[name]
+        entry = self.backups.entries[name]
         path, account = self.node.real(name), self._account(entry.account)
         with acting_as(account):
             current = files.read(path)
@@ -121,9 +121,9 @@ class Applying:
         if target != current:
             self.outcome.note(name, entry, current, target)
             mode = 0o644 if entry.mode is None else entry.mode
-            self.steps.append(Step(path, current, target, mode, account))
+            self.replacements.append(Replacement(path, current, target, mode, account))
 
-    def _base(self, path: str, entry: Entry, current: bytes | None) -> bytes | None:
+    def _base(self, path: str, entry: Backup, current: bytes | None) -> bytes | None:
         """Tell what a file would be without us."""
         if current == entry.after or current == entry.before:
             return entry.before
@@ -142,28 +142,28 @@ class Applying:
 
     def _make_folders(self) -> None:
         """Make the folders that are missing, and remember them."""
-        for step in self.steps:
-            if step.target is not None:
-                with acting_as(step.account):
-                    made = files.make_folder(step.path.parent)
-                self.ledger.folders.update(
-                    dict.fromkeys(made, step.account.name if step.account else "")
+        for one in self.replacements:
+            if one.target is not None:
+                with acting_as(one.account):
+                    made = files.make_folder(one.path.parent)
+                self.backups.folders.update(
+                    dict.fromkeys(made, one.account.name if one.account else "")
                 )
 
     def _tidy(self) -> None:
         """Remove folders that were made and are empty again."""
-        for name in sorted(self.ledger.folders, key=len, reverse=True):
-            with acting_as(self._account(self.ledger.folders[name])), suppress(OSError):
+        for name in sorted(self.backups.folders, key=len, reverse=True):
+            with acting_as(self._account(self.backups.folders[name])), suppress(OSError):
                 Path(name).rmdir()
-                del self.ledger.folders[name]
+                del self.backups.folders[name]
 
     def _account(self, name: str) -> Account | None:
         found = [one for one in self.node.accounts if one.name == name]
         return next(iter(found or account_named(name)), None)
 
 
-def _take(step: Step) -> None:
-    if step.target is not None:
-        files.write(step.path, step.target, step.mode)
-    elif step.current is not None:
-        files.remove(step.path)
+def _take(one: Replacement) -> None:
+    if one.target is not None:
+        files.write(one.path, one.target, one.mode)
+    elif one.current is not None:
+        files.remove(one.path)

@@ -7,7 +7,7 @@ import json
 import re
 from typing import Any
 
-from .errors import ClientError
+from ..errors import ClientError
 
 _INDENT = re.compile(r"\A\s*\{\s*?\n([ \t]+)\S")
 

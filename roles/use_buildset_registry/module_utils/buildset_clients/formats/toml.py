@@ -12,9 +12,12 @@ import importlib
 import json
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
-from .errors import ClientError
+from .. import files
+from ..errors import ClientError
+from ..node import ManagedNode
 
 _READERS = ("tomllib", "tomli", "pip._vendor.tomli", "setuptools._vendor.tomli")
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
@@ -46,6 +49,17 @@ def load(content: bytes | None, path: str) -> dict[str, Any]:
         reason = re.sub(r"\s*\(at .*\)$", "", str(error)).lower()
         what = f"{path}, line {line}: not TOML ({reason})"
         raise ClientError(f"{what}; mend the file, nothing was changed") from error
+
+
+def read(node: ManagedNode, path: str) -> dict[str, Any]:
+    """Read a file of a node."""
+    return load(files.read(node.real(path)), path)
+
+
+def certificates(node: ManagedNode, path: str, table: Sequence[str]) -> list[Path]:
+    """Return the files that ``ca`` of a table names, which is one name or a list of them."""
+    named = get(read(node, path), table).get("ca", [])
+    return [node.real(name) for name in ([named] if isinstance(named, str) else named)]
 
 
 def dump(value: object) -> str:

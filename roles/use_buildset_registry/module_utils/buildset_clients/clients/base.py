@@ -1,0 +1,193 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The parts of a client: its edits, the service that reads them, and the tools that are tried."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import subprocess
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Callable, ClassVar, Protocol
+
+from ..canary.image import Image
+from ..edits import Edit
+from ..errors import ClientError
+from ..node import ManagedNode
+from ..registry import Namespace, RegistryFacts, Setup
+from ..transaction import Transaction
+
+_RESTART_SECONDS = 120
+_PULL_SECONDS = 60
+
+
+class PullError(Exception):
+    """A tool that did not get the canary; the words are the tool's own."""
+
+
+class Service(Protocol):
+    """Something that takes what is in a client's files."""
+
+    def tell(self, node: ManagedNode, client: str, action: str, command: str | None) -> str:
+        """Have it take them; return a warning where it may not have.
+
+        ``command`` is the user's own way to restart it."""
+
+
+@dataclass(frozen=True)
+class Daemon:
+    """A daemon by its program, and by its unit of systemd or service of OpenRC."""
+
+    program: str
+    unit: str
+    at_sighup: bool = False
+    """Whether it reads its configuration again at SIGHUP."""
+
+    def tell(self, node: ManagedNode, client: str, action: str, command: str | None) -> str:
+        """Reload or restart it if it runs."""
+        if command is not None and (action == "restart" or not self.at_sighup):
+            execute(shlex.split(command), f"the command to restart {client}")
+            return ""
+        processes = node.processes(self.program)
+        if not processes:
+            return ""
+        if self._is_unit(node):
+            if action == "restart":
+                execute(["systemctl", "daemon-reload"], "systemctl daemon-reload")
+            execute(["systemctl", action, self.unit], f"the unit {self.unit}")
+        elif action == "reload" and self.at_sighup:
+            for process in processes:
+                os.kill(process, signal.SIGHUP)
+        elif node.program("rc-service") and node.exists(f"/etc/init.d/{self.unit}"):
+            execute(["rc-service", self.unit, action], f"the service {self.unit}")
+        else:
+            hint = f"restart it, or say how in buildset_registry_restart_commands.{client}"
+            return f"{client} runs, but is no service of this node; {hint}"
+        return ""
+
+    def _is_unit(self, node: ManagedNode) -> bool:
+        if not node.exists("/run/systemd/system"):
+            return False
+        ask = ["systemctl", "is-active", "--quiet", self.unit]
+        return subprocess.run(ask, check=False).returncode == 0
+
+
+@dataclass(frozen=True)
+class Tool(ABC):
+    """A program that pulls images, and the configuration that it goes by."""
+
+    program: ClassVar[str]
+    storage: ClassVar[str] = ""
+    """The storage of images that it shares with other tools: they are tried one after the other."""
+
+    path: str
+    node: ManagedNode
+    options: tuple[str, ...] = ()
+    """The words before every command, such as where its daemon is."""
+
+    @classmethod
+    def connect(cls, path: str, node: ManagedNode, setup: Setup) -> Tool | None:
+        """Learn from its daemon where it looks for mirrors; nothing where that does not answer."""
+        return cls(path, node)
+
+    def takes(self, namespace: Namespace) -> bool:
+        """Tell whether it can have a mirror for a registry."""
+        return True
+
+    def expected(self, image: Image) -> str:
+        """Return what it is to tell of each image that it pulls."""
+        return image.digest
+
+    @abstractmethod
+    def pull(self, image: Image, names: Sequence[str]) -> list[str]:
+        """Pull the canary by all names and forget it; return what is told of each."""
+
+    def mirror(self, registry: RegistryFacts, namespace: Namespace) -> str:
+        """Return the address that it is to have as the mirror of a registry."""
+        return registry.pull
+
+    @abstractmethod
+    def in_effect(self, namespace: Namespace) -> tuple[str, list[str]]:
+        """Tell which mirrors of a registry are in effect, after the place that says so."""
+
+    @abstractmethod
+    def authorities(self, namespace: Namespace, address: str) -> tuple[str, list[Path]]:
+        """Tell the certificates that it trusts at a mirror, after the place that says so."""
+
+    def unread(self) -> str:
+        """Tell of a configuration that its daemon has not read."""
+        return ""
+
+    def run(self, *words: str, variables: Mapping[str, str] | None = None) -> bytes:
+        """Run it, with further variables in its environment; PullError is what it says."""
+        try:
+            done = subprocess.run(
+                [self.path, *self.options, *words],
+                stdin=subprocess.DEVNULL,
+                env={**os.environ, **(variables or {})},
+                capture_output=True,
+                timeout=_PULL_SECONDS,
+                check=False,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise PullError(f"it takes longer than {_PULL_SECONDS} s") from error
+        if done.returncode != 0:
+            raise PullError(done.stderr.decode("utf-8", "replace").strip())
+        return done.stdout
+
+
+#: A service to be reloaded, which is done by calling it.
+Reload = Callable[[], str]
+
+
+@dataclass(frozen=True)
+class Client:
+    """A row of the table of clients."""
+
+    name: str
+    """The name that users give."""
+
+    signs: tuple[str, ...]
+    """The programs and files that tell that a node has it."""
+
+    edits: Callable[[ManagedNode, Setup], list[Edit]]
+    """The files that it is configured by."""
+
+    of_root: bool = False
+    """Whether it belongs to the whole node, or writes where root alone may."""
+
+    service: Service | None = None
+    """The daemon that reads the files."""
+
+    tools: tuple[type[Tool], ...] = ()
+    """The programs by which the canary is tried, and seen which mirrors are in effect."""
+
+    forget: Callable[[Transaction, Reload], str] | None = None
+    """The work to be done before its files are restored; a warning where it may have failed."""
+
+    def is_on(self, node: ManagedNode) -> bool:
+        """Tell whether a node has it, and this user may configure it."""
+        signs = [node.exists(sign) if "/" in sign else node.program(sign) for sign in self.signs]
+        return any(signs) and (node.is_root or not self.of_root)
+
+
+def execute(command: list[str], what: str) -> None:
+    """Run a command of the node; ClientError has the last line of what it said."""
+    try:
+        done = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=_RESTART_SECONDS,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise ClientError(f"{what} failed: {error}") from error
+    if done.returncode != 0:
+        words = [line for line in done.stdout.splitlines() if line.strip()]
+        raise ClientError(f"{what} failed: {words[-1] if words else done.returncode}")

@@ -1,0 +1,258 @@
+# SPDX-License-Identifier: Apache-2.0
+"""docker's daemon: mirrors in daemon.json and certs.d, or a proxy for this daemon alone.
+
+A daemon that has its images in containerd, as a new one has, takes containerd's hosts.toml files
+from certs.d, for every registry, and then no mirror of daemon.json; any other one has no use for
+them, and has mirrors for docker.io only. Mirrors of daemon.json are read again at SIGHUP, so that
+containers go on; certs.d at every connection.
+
+The proxy is the buildset registry. It answers for the registries that it stands in for by
+certificates of its own, which docker trusts by ``certs.d/NAME`` for these names only; to all others
+it leads. The environment does for every version of docker, and a file of its own keeps the password
+from those who may ask systemd for a unit's environment.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+from .. import files
+from ..canary.image import Image
+from ..edits import JSON, Edit, Rewrite, own
+from ..errors import ClientError
+from ..formats import certs_d, hosts_toml
+from ..formats.json import dump, load, part, wrong
+from ..node import ManagedNode, option
+from ..registry import CERTIFICATE_FILE, DOCKER_HUB, Namespace, RegistryFacts, Setup
+from ..transaction import Replacement, Transaction
+from .base import PullError, Reload, Tool
+
+MIRRORS = "registry-mirrors"
+#: The kind of storage plugins that ``docker info`` has where the images are in containerd.
+CONTAINERD = "io.containerd.snapshotter.v1"
+#: Options that come before HTTPS_PROXY and NO_PROXY of dockerd's environment, from docker 23 on.
+_PROXIES = ("https-proxy", "no-proxy")
+ENVIRONMENT = "/etc/docker/buildset-registry.env"
+_AUTHORITIES = "/etc/docker/buildset-registry"
+_DROP_IN = "/etc/systemd/system/docker.service.d/buildset-registry.conf"
+#: Folders of authorities that a program written in Go reads besides the system's bundle.
+_SYSTEM = ("/etc/ssl/certs", "/etc/pki/tls/certs")
+#: The time that the daemon has to forget its mirrors.
+_FORGET_SECONDS = 20
+
+
+def edits(node: ManagedNode, setup: Setup) -> list[Edit]:
+    """Configure the daemon, the way that the one which runs was started."""
+    arguments = node.arguments("dockerd")
+    made = mirroring(node, setup, arguments)
+    return made + proxying(node, setup, node.environment("dockerd"))
+
+
+def mirroring(node: ManagedNode, setup: Setup, arguments: list[str]) -> list[Edit]:
+    """Give the daemon mirrors; ``arguments`` are those of the one that runs."""
+    path = option(arguments, "config-file") or f"{_folder(node)}/daemon.json"
+    for argument in arguments:
+        if argument.split("=")[0] == f"--{MIRRORS[:-1]}":
+            hint = f"move that mirror to {path} and restart docker"
+            raise ClientError(f"dockerd has {argument} on its command line; {hint}")
+    for argument in arguments:
+        name = argument.lstrip("-").partition("=")[0]
+        if setup.registry.proxy and name in _PROXIES:
+            raise _proxied(f"dockerd has --{name} on its command line")
+    rewrite = _mirroring(path, setup.registry)
+    made = [Edit("docker", path, JSON, rewrite, action="reload")]
+    folder = certificates(node)
+    made += certs_d.edits("docker", folder, setup.registry)
+    certificate = f"{folder}/{setup.registry.pull}/{CERTIFICATE_FILE}"
+    return made + hosts_toml.mirrors("docker", folder, setup, certificate)
+
+
+def certificates(node: ManagedNode) -> str:
+    """Tell the folder of certs.d, the system's or the user's own daemon's."""
+    return f"{_folder(node)}/certs.d"
+
+
+def _folder(node: ManagedNode) -> str:
+    return "/etc/docker" if node.is_root else f"{node.me.home}/.config/docker"
+
+
+def _mirroring(path: str, registry: RegistryFacts) -> Rewrite:
+    mirror = f"https://{registry.pull}"
+
+    def rewrite(before: bytes | None) -> bytes:
+        found = load(before, path)
+        known = part(found, MIRRORS, path, list)
+        if not all(isinstance(url, str) for url in known):
+            raise wrong(MIRRORS, path, "a list of strings")
+        for name in _PROXIES:
+            if registry.proxy and part(found, "proxies", path).get(name):
+                raise _proxied(f"{path} has {name} in proxies")
+        others = [url for url in known if url.rstrip("/") != mirror]
+        return dump({**found, MIRRORS: [mirror, *others]}, before)
+
+    return rewrite
+
+
+def _proxied(what: str) -> ClientError:
+    """Refuse a setting that dockerd takes before its environment; its value may hold a password."""
+    hint = "start the registry with that proxy in its environment instead"
+    return ClientError(
+        f"{what}, which comes before the registry's; take it out and {hint}, "
+        "or leave buildset_registry_docker_every_registry off"
+    )
+
+
+def proxying(node: ManagedNode, setup: Setup, running: Mapping[str, str]) -> list[Edit]:
+    """Give dockerd the proxy; ``running`` is the environment of the one that runs."""
+    if not setup.registry.proxy or not node.is_root:
+        return []
+    certificate = setup.registry.certificate
+    names = [one.name for one in setup.namespaces if one.name != DOCKER_HUB]
+    paths = [f"/etc/docker/certs.d/{name}/{CERTIFICATE_FILE}" for name in names]
+    made = [own("docker", path, certificate) for path in paths]
+    made.append(own("docker", f"{_AUTHORITIES}/ca.pem", certificate, action="restart"))
+    text = environment(node, setup, running).encode()
+    secret = {"mode": 0o600, "secret": True, "action": "restart"}
+    made.append(own("docker", ENVIRONMENT, text, **secret))
+    unit = f"[Service]\nEnvironmentFile={ENVIRONMENT}\n".encode()
+    made.append(own("docker", _DROP_IN, unit, action="restart"))
+    return made
+
+
+def environment(node: ManagedNode, setup: Setup, running: Mapping[str, str]) -> str:
+    """Write the variables, as systemd and a shell read them."""
+    registry = setup.registry
+    login = f"{quote(registry.username, safe='')}:{quote(registry.password, safe='')}"
+    before = running.get("NO_PROXY") or running.get("no_proxy") or ""
+    direct = [name.strip() for name in before.split(",") if name.strip()]
+    for address in registry.addresses:
+        host = address.rpartition(":")[0]
+        direct += [] if host in direct else [host]
+    folders = [folder for folder in _SYSTEM if node.exists(folder)]
+    variables = {
+        "HTTPS_PROXY": f"https://{login}@{registry.proxy}",
+        "NO_PROXY": ",".join(direct),
+        "SSL_CERT_DIR": ":".join([*folders, _AUTHORITIES]),
+    }
+    return "".join(f"{name}={value}\n" for name, value in variables.items())
+
+
+@dataclass(frozen=True)
+class Docker(Tool):
+    """docker, whose daemon has its images in a storage of its own."""
+
+    program = "docker"
+    hub_only: bool = False
+    """Whether it has mirrors for docker.io only, for want of the proxy."""
+
+    @classmethod
+    def connect(cls, path: str, node: ManagedNode, setup: Setup) -> Tool | None:
+        """Learn where the daemon has its images, which says where it has its mirrors."""
+        try:
+            told = cls(path, node).run("info", "--format", "{{json .DriverStatus}}").decode()
+        except PullError:
+            return None
+        if CONTAINERD in told:
+            return DockerInContainerd(path, node)
+        return cls(path, node, hub_only=not setup.registry.proxy)
+
+    def takes(self, namespace: Namespace) -> bool:
+        """Tell whether there is a mirror for the registry, or the proxy."""
+        return namespace.name == DOCKER_HUB or not self.hub_only
+
+    def pull(self, image: Image, names: Sequence[str]) -> list[str]:
+        """Pull each of them."""
+        return [self._pull(name) for name in names]
+
+    def _pull(self, name: str) -> str:
+        self.run("pull", "--quiet", name)
+        told = self.run("image", "inspect", "--format", "{{index .RepoDigests 0}}", name)
+        self.run("rmi", name)
+        return told.decode().strip().rpartition("@")[2]
+
+    def mirrors(self) -> list[str]:
+        """Tell the mirrors of docker.io that the daemon which runs knows."""
+        told = self.run("info", "--format", "{{json .RegistryConfig.Mirrors}}")
+        return [url.rstrip("/") for url in json.loads(told) or []]
+
+    def mirror(self, registry: RegistryFacts, namespace: Namespace) -> str:
+        """Return the pull endpoint for docker.io, and the proxy for all others."""
+        return registry.pull if namespace.name == DOCKER_HUB else registry.proxy
+
+    def in_effect(self, namespace: Namespace) -> tuple[str, list[str]]:
+        """Ask the daemon, which may not have read its files."""
+        if namespace.name == DOCKER_HUB:
+            return "the daemon that runs", self.mirrors()
+        told = self.run("info", "--format", "{{.HTTPSProxy}}").decode().strip()
+        return "the daemon that runs", [told.rpartition("@")[2]] if told else []
+
+    def authorities(self, namespace: Namespace, address: str) -> tuple[str, list[Path]]:
+        """Tell those of the system's certs.d."""
+        return certs_d.authorities(self.node, ["/etc/docker/certs.d"], address)
+
+
+class DockerInContainerd(Docker):
+    """docker, whose daemon has its images in containerd, and mirrors of every registry."""
+
+    def mirror(self, registry: RegistryFacts, namespace: Namespace) -> str:
+        """Return the pull endpoint, also where there is a proxy."""
+        return registry.pull
+
+    def in_effect(self, namespace: Namespace) -> tuple[str, list[str]]:
+        """Read the registry's hosts.toml."""
+        return hosts_toml.in_effect(self.node, certificates(self.node), namespace)
+
+    def authorities(self, namespace: Namespace, address: str) -> tuple[str, list[Path]]:
+        """Read those that the registry's hosts.toml names."""
+        folder = certificates(self.node)
+        return hosts_toml.authorities(self.node, folder, namespace, address)
+
+
+def forget(transaction: Transaction, reload: Reload) -> str:
+    """Have a daemon that runs drop its mirrors, before its file is restored.
+
+    At SIGHUP dockerd takes what its file sets, and keeps what the file no longer sets. So the file
+    sets an empty list of mirrors until the daemon has read it, and becomes what it was only then. A
+    daemon that will be restarted needs nothing.
+    """
+    node = transaction.node
+    if transaction.outcome.actions.get("docker") != "reload" or not node.processes("dockerd"):
+        return ""
+    read_again = [
+        node.real(name)
+        for name, entry in transaction.backups.entries.items()
+        if (entry.client, entry.kind, entry.action) == ("docker", JSON, "reload")
+    ]
+    for one in transaction.replacements:
+        if one.path in read_again and not (_sets_mirrors(one) or _clear(one, node, reload)):
+            return "docker asks the registry first until it is restarted"
+    return ""
+
+
+def _sets_mirrors(one: Replacement) -> bool:
+    return MIRRORS in load(one.target, str(one.path))
+
+
+def _clear(one: Replacement, node: ManagedNode, reload: Reload) -> bool:
+    """Tell whether the daemon has dropped its mirrors."""
+    program, status = node.program("docker"), files.status(one.path)
+    if program is None or status is None:
+        return False
+    settings = {**load(one.target, str(one.path)), MIRRORS: []}
+    files.write(one.path, dump(settings, one.current), status.mode)
+    reload()
+    docker = Docker(program, node)
+    deadline = time.monotonic() + _FORGET_SECONDS
+    try:
+        while docker.mirrors():
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.1)
+    except PullError:
+        return False
+    return True

@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The system that all clients share: logins, its store of certificates, its table of hosts.
+
+Logins are in docker's config.json and in auth.json, beside those that users have.
+containers-auth.json(5) has the form of docker's file. docker asks a credential store for every
+registry where one is set, and its file where ``credHelpers`` has an empty name for the registry.
+"""
+
+from __future__ import annotations
+
+from ..edits import JSON, TEXT, Edit, Rewrite, own
+from ..errors import ClientError
+from ..formats.json import dump, load, part
+from ..node import ManagedNode
+from ..registry import CERTIFICATE_FILE, RegistryFacts
+from .base import execute
+
+#: The client that the system is called among the real ones.
+NAME = "system"
+_HOSTS = "/etc/hosts"
+#: Files of a user's home that hold logins, the client that each is of, and whether a credential
+#: store may stand in it.
+_LOGINS = (
+    (".docker/config.json", "docker", True),
+    (".config/containers/auth.json", "containers", False),
+)
+#: Folders for further authorities, and what makes the store of them anew, by distribution:
+#: Red Hat; SUSE; Arch; Debian, Ubuntu and Alpine.
+STORES = {
+    "/etc/pki/ca-trust/source/anchors": ["update-ca-trust", "extract"],
+    "/etc/pki/trust/anchors": ["update-ca-certificates"],
+    "/etc/ca-certificates/trust-source/anchors": ["trust", "extract-compat"],
+    "/usr/local/share/ca-certificates": ["update-ca-certificates"],
+}
+
+
+def edits(node: ManagedNode, registry: RegistryFacts, trusted: bool) -> list[Edit]:
+    """Log every user in, and have the registry's name known, and trusted where that is wanted."""
+    made = logins(node, registry) + names(node, registry)
+    return made + (trust(node, registry) if trusted else [])
+
+
+def logins(node: ManagedNode, registry: RegistryFacts) -> list[Edit]:
+    """Log every user in, for all tools that read these files."""
+    made = []
+    for account in node.accounts:
+        for name, client, has_store in _LOGINS:
+            path = f"{account.home}/{name}"
+            rewrite = _adding(path, registry, has_store)
+            made.append(Edit(client, path, JSON, rewrite, mode=0o600, secret=True, account=account))
+    return made
+
+
+def _adding(path: str, registry: RegistryFacts, has_store: bool) -> Rewrite:
+    def rewrite(before: bytes | None) -> bytes:
+        found = load(before, path)
+        added = {address: {"auth": registry.login} for address in registry.addresses}
+        result = {**found, "auths": {**part(found, "auths", path), **added}}
+        if has_store and found.get("credsStore"):
+            helpers = dict.fromkeys(registry.addresses, "")
+            result["credHelpers"] = {**part(found, "credHelpers", path), **helpers}
+        return dump(result, before, "\t")
+
+    return rewrite
+
+
+def names(node: ManagedNode, registry: RegistryFacts) -> list[Edit]:
+    """Let the alias stand for an IPv6 literal."""
+    if not registry.literals:
+        return []
+    if not node.is_root:
+        line = f"'{registry.literals[0]} {registry.alias}'"
+        if registry.alias not in node.real(_HOSTS).read_text().split():
+            hint = f"become root, or have {line} put into {_HOSTS}"
+            raise ClientError(f"{registry.literals[0]} needs a name that clients take; {hint}")
+        return []
+    return [Edit(NAME, _HOSTS, TEXT, _naming(registry))]
+
+
+def _naming(registry: RegistryFacts) -> Rewrite:
+    def rewrite(before: bytes | None) -> bytes:
+        lines = (before or b"").decode().splitlines(keepends=True)
+        if lines and not lines[-1].endswith("\n"):
+            lines[-1] += "\n"
+        kept = [line for line in lines if registry.alias not in line.partition("#")[0].split()]
+        ours = [f"{address} {registry.alias}\n" for address in registry.literals]
+        return "".join([*kept, *ours]).encode()
+
+    return rewrite
+
+
+def trust(node: ManagedNode, registry: RegistryFacts) -> list[Edit]:
+    """Let every program of the node trust the registry."""
+    found = _store(node)
+    if not node.is_root or found is None:
+        return []
+    path = f"{found[0]}/{CERTIFICATE_FILE}"
+    return [own(NAME, path, registry.certificate, action="reload")]
+
+
+def _store(node: ManagedNode) -> tuple[str, list[str]] | None:
+    """Find the folder and the command; nothing on a system without one."""
+    for folder, command in STORES.items():
+        if node.exists(folder) and node.program(command[0]):
+            return folder, command
+    return None
+
+
+class CertificateStore:
+    """The system's store of certificates, which a command makes anew from the folder."""
+
+    def tell(self, node: ManagedNode, client: str, action: str, command: str | None) -> str:
+        """Make it anew, whatever the action."""
+        found = _store(node)
+        if found:
+            program = node.program(found[1][0]) or found[1][0]
+            execute([program, *found[1][1:]], "making the system's store of certificates")
+        return ""

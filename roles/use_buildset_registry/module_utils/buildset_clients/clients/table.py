@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The table of clients: a client is a file of this folder and a row here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+
+from ..edits import Edit
+from ..node import ManagedNode
+from ..registry import Setup
+from ..transaction import Transaction
+from . import buildkit, containerd, containers, docker, k3s, kind, microk8s, minikube, system
+from .base import Client, Daemon, Service
+
+CLIENTS = (
+    Client(
+        "containers",
+        signs=("podman", "skopeo", "buildah", "crio", "/etc/containers"),
+        edits=containers.edits,
+        service=Daemon("crio", unit="crio", at_sighup=True),
+        tools=(containers.Podman, containers.Buildah, containers.Skopeo),
+    ),
+    Client(
+        "docker",
+        signs=("dockerd", "docker", "/etc/docker"),
+        edits=docker.edits,
+        service=Daemon("dockerd", unit="docker", at_sighup=True),
+        tools=(docker.Docker,),
+        forget=docker.forget,
+    ),
+    Client(
+        "containerd",
+        signs=("containerd", "/etc/containerd"),
+        edits=containerd.edits,
+        of_root=True,
+        service=Daemon("containerd", unit="containerd"),
+        tools=(containerd.Ctr,),
+    ),
+    Client(
+        "buildkit",
+        signs=("buildkitd", "/etc/buildkit"),
+        edits=buildkit.edits,
+        service=Daemon("buildkitd", unit="buildkit"),
+        tools=(buildkit.Buildctl,),
+    ),
+    Client("buildx", signs=("docker",), edits=buildkit.builders),
+    Client(
+        "k3s",
+        signs=("k3s", "/etc/rancher/k3s"),
+        edits=k3s.edits,
+        of_root=True,
+        service=Daemon("k3s", unit="k3s"),
+    ),
+    Client(
+        "rke2",
+        signs=("rke2", "/etc/rancher/rke2"),
+        edits=k3s.rke2,
+        of_root=True,
+        service=Daemon("rke2", unit="rke2-server"),
+    ),
+    Client("microk8s", signs=("microk8s", microk8s.FOLDER), edits=microk8s.edits, of_root=True),
+    Client("minikube", signs=("minikube",), edits=minikube.edits),
+    Client("kind", signs=("kind",), edits=kind.edits),
+)
+
+NAMES = [client.name for client in CLIENTS]
+_SERVICES: dict[str, Service | None] = {
+    system.NAME: system.CertificateStore(),
+    **{client.name: client.service for client in CLIENTS},
+}
+
+
+def present(node: ManagedNode) -> list[str]:
+    """Tell which clients a node has."""
+    return [client.name for client in CLIENTS if client.is_on(node)]
+
+
+def named(names: list[str]) -> list[Client]:
+    """Return the rows of clients, in the order of the names."""
+    rows = {client.name: client for client in CLIENTS}
+    return [rows[name] for name in names]
+
+
+def edits(node: ManagedNode, setup: Setup, names: list[str], trusted: bool) -> list[Edit]:
+    """Return the edits of these clients, and of what all of them share."""
+    made = system.edits(node, setup.registry, trusted)
+    for client in named(names):
+        made += client.edits(node, setup)
+    return made
+
+
+def tell(node: ManagedNode, commands: Mapping[str, str], name: str, action: str) -> str:
+    """Have a client take its new configuration; return a warning where it may not have."""
+    service = _SERVICES.get(name)
+    return service.tell(node, name, action, commands.get(name)) if service else ""
+
+
+def forget(transaction: Transaction, commands: Mapping[str, str]) -> list[str]:
+    """Do what has to be done before files are restored; return warnings."""
+    warnings = []
+    for client in CLIENTS:
+        if client.forget:
+            reload = partial(tell, transaction.node, commands, client.name, "reload")
+            warnings.append(client.forget(transaction, reload))
+    return [warning for warning in warnings if warning]
