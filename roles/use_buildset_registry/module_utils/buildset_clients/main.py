@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The whole work: the files, the daemons that read them, and the proof."""
+"""The whole work: the files, the daemons that read them, and the proof.
+
+Nothing in this package knows Ansible. Its syntax is that of Python 3.8, which nodes may have.
+"""
 
 from __future__ import annotations
 
