@@ -47,6 +47,9 @@ options:
         description: The certificate in PEM format that verifies both endpoints.
         type: str
         required: true
+      proxy_port:
+        description: The TCP port of the HTTPS proxy for docker, where the registry is one.
+        type: int
   timeout:
     description: How many seconds an endpoint may take to answer.
     type: int
@@ -261,6 +264,7 @@ def main() -> None:
         "username": {"type": "str", "required": True},
         "password": {"type": "str", "required": True, "no_log": True},
         "cert": {"type": "str", "required": True},
+        "proxy_port": {"type": "int"},
     }
     module = AnsibleModule(
         argument_spec={
