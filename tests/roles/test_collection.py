@@ -36,9 +36,10 @@ def test_modules_of_roles_are_those_of_the_collection(path: Path) -> None:
 
 
 def test_collection_has_no_other_modules() -> None:
-    """Each module belongs to a role."""
+    """Each module belongs to a role, and is in the group for which defaults can be set at once."""
     modules = sorted(path.stem for path in LIBRARIES)
     assert sorted(path.stem for path in PLUGINS.glob("*.py")) == modules
+    assert load(REPOSITORY / "meta/runtime.yml")["action_groups"]["registry"] == modules
 
 
 def test_collection_has_the_working_code_of_roles() -> None:

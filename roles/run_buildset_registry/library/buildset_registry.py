@@ -27,12 +27,6 @@ options:
     type: str
     choices: [started, stopped, absent]
     default: started
-  root:
-    description:
-      - The folder of the registry.
-      - By default V(/var/lib/buildset-registry) for root and
-        V(~/.local/share/buildset-registry) for other users.
-    type: path
   host:
     description:
       - The name or address by which other nodes reach the registry.
@@ -116,22 +110,12 @@ options:
     type: str
     choices: [auto, systemd, process]
     default: auto
-  command:
-    description:
-      - The path of the C(buildset-registry) command.
-      - By default it is looked for on E(PATH) and where the role installs it.
-    type: path
 attributes:
-  check_mode:
-    description:
-      - Can run in check mode and return changed status prediction without modifying target.
-    support: full
   diff_mode:
-    description:
-      - Will return details on what has changed (or possibly needs changing in check mode), when in
-        diff mode.
-    support: none
     details: The files hold secrets.
+extends_documentation_fragment:
+  - buildset.registry.attributes
+  - buildset.registry.command
 notes:
   - The result holds the password of the registry. Set C(no_log) to V(true) on the task. Where that
     is missing, the module masks the password in its result, with a warning.

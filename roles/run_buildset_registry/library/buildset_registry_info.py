@@ -17,64 +17,14 @@ description:
 author:
   - The buildset.registry maintainers (@buildset-registry)
 options:
-  registry:
-    description: The facts of a registry, as returned by M(buildset.registry.buildset_registry).
-    type: dict
-    suboptions:
-      host:
-        description: The name or address of the pull endpoint.
-        type: str
-        required: true
-      port:
-        description: The TCP port of the pull endpoint.
-        type: int
-        required: true
-      push_host:
-        description: The name or address of the push endpoint. The pull endpoint's by default.
-        type: str
-      push_port:
-        description: The TCP port of the push endpoint. The pull endpoint's by default.
-        type: int
-      username:
-        description: The user name for HTTP basic authentication.
-        type: str
-        required: true
-      password:
-        description: The password for HTTP basic authentication.
-        type: str
-        required: true
-      cert:
-        description: The certificate in PEM format that verifies both endpoints.
-        type: str
-        required: true
-      proxy_port:
-        description: The TCP port of the HTTPS proxy for docker, where the registry is one.
-        type: int
   timeout:
     description: How many seconds an endpoint may take to answer.
     type: int
     default: 10
-  root:
-    description:
-      - The folder of the node's own registry.
-      - By default V(/var/lib/buildset-registry) for root and
-        V(~/.local/share/buildset-registry) for other users.
-    type: path
-  command:
-    description:
-      - The path of the C(buildset-registry) command.
-      - By default it is looked for on E(PATH) and where the role installs it.
-    type: path
-attributes:
-  check_mode:
-    description:
-      - Can run in check mode and return changed status prediction without modifying target.
-    support: full
-  diff_mode:
-    description:
-      - Will return details on what has changed (or possibly needs changing in check mode), when in
-        diff mode.
-    support: none
+extends_documentation_fragment:
+  - buildset.registry.attributes
+  - buildset.registry.command
+  - buildset.registry.facts
 notes:
   - The status of the node's own registry holds its password. Set C(no_log) to V(true) on the task
     to get it. Where that is missing, the module masks the password in its result, with a warning.
