@@ -21,6 +21,7 @@ nox.options.reuse_venv = "yes"
 PYTHON = None if sys.version_info >= (3, 11) else "3.11"
 PAYLOAD = "registry/src/buildset_registry"
 CLIENTS = "roles/use_buildset_registry/module_utils/buildset_clients"
+COMMAND = "roles/run_buildset_registry/module_utils/buildset_command"
 CACHE = Path(
     os.environ.get("BUILDSET_TEST_CACHE", Path.home() / ".cache" / "buildset-registry-tests")
 )
@@ -67,7 +68,7 @@ def lint(session: nox.Session) -> None:
 def types(session: nox.Session) -> None:
     """Check the types of the registry, of its tests and of the workshop's scripts."""
     install(session, "test", payload=True)
-    session.run("mypy", PAYLOAD, CLIENTS)
+    session.run("mypy", PAYLOAD, CLIENTS, COMMAND)
     session.run("mypy", "noxfile.py", "tools", "tests", "bench")
 
 
@@ -217,10 +218,13 @@ def documentation(session: nox.Session) -> None:
 
 
 def document_modules(session: nox.Session) -> None:
-    """Write docs/modules from what the modules say of themselves."""
+    """Write docs/modules from what the modules say of themselves; builders list no links."""
     pages = Path("docs", "modules")
     pages.mkdir(exist_ok=True)
-    environment = {"ANSIBLE_COLLECTIONS_PATH": str(link_collection())}
+    collections = Path("build", "documented").resolve()
+    copy = collections / "ansible_collections" / "buildset" / "registry"
+    session.run("python", "tools/stage.py", str(copy))
+    environment = {"ANSIBLE_COLLECTIONS_PATH": str(collections)}
     build = [
         "antsibull-docs",
         "collection",

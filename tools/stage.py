@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Build the collection as it is published, and install it into ``build/collections``.
 
-Published is what git tracks, less galaxy.yml's ``build_ignore``. Two things are added: README.md
-files, because Galaxy reads Markdown only, and the changelog that the fragments make.
+Published is what git tracks, less galaxy.yml's ``build_ignore``. Links become files, since
+``ansible-doc --list`` passes over links. Two things are added: README.md files, because Galaxy
+reads Markdown only, and the changelog that the fragments make.
+
+With a folder as argument, what git tracks is copied there so, and nothing more is done.
 """
 
 from __future__ import annotations
@@ -10,6 +13,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 TOP = Path(__file__).resolve().parent.parent
@@ -32,12 +36,26 @@ def tracked() -> list[str]:
     return [name for name in names.decode().split("\0") if name and (TOP / name).exists()]
 
 
-def copy_tracked() -> None:
-    """Copy what git tracks to the stage; links stay links."""
-    for name in tracked():
-        target = STAGE / name
+def published() -> Iterator[tuple[str, Path]]:
+    """Yield what is published, by name, and where it is: files, also where git has links."""
+    names = tracked()
+    for name in names:
+        if not (TOP / name).is_dir():
+            yield name, TOP / name
+            continue
+        folder = (TOP / name).resolve().relative_to(TOP).as_posix()
+        for other in names:
+            if other.startswith(f"{folder}/"):
+                yield name + other.removeprefix(folder), TOP / other
+
+
+def copy_files(stage: Path) -> None:
+    """Copy what is published to a folder of its own; a link becomes what it leads to."""
+    shutil.rmtree(stage, ignore_errors=True)
+    for name, source in published():
+        target = stage / name
         target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(TOP / name, target, follow_symlinks=False)
+        shutil.copy2(source, target)
 
 
 def write_markdown() -> None:
@@ -60,9 +78,9 @@ def write_changelog() -> None:
 
 def main() -> None:
     """Stage, build and install."""
-    for folder in (STAGE, DIST, COLLECTIONS):
+    for folder in (DIST, COLLECTIONS):
         shutil.rmtree(folder, ignore_errors=True)
-    copy_tracked()
+    copy_files(STAGE)
     write_markdown()
     write_changelog()
     run("ansible-galaxy", "collection", "build", "--output-path", DIST, STAGE)
@@ -71,4 +89,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    if sys.argv[1:]:
+        copy_files(Path(sys.argv[1]))
+    else:
+        main()

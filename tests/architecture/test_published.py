@@ -12,6 +12,7 @@ TOP = Path(__file__).resolve().parents[2]
 FILES = sorted(
     path for top in ("plugins", "roles", "playbooks") for path in (TOP / top).rglob("*.py")
 )
+PACKAGES = sorted((TOP / "roles").glob("*/module_utils/**/__init__.py"))
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(TOP)))
@@ -30,3 +31,9 @@ def test_a_function_without_a_body_says_what_it_is_for(path: Path) -> None:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
     ]
     assert not [node.name for node in functions if node.body[0].lineno == node.lineno]
+
+
+@pytest.mark.parametrize("path", PACKAGES, ids=lambda path: str(path.relative_to(TOP)))
+def test_a_package_of_module_utils_is_in_its_modules(path: Path) -> None:
+    """What is published of module_utils has nothing in ``__init__.py`` (empty-init)."""
+    assert path.read_bytes() == b""

@@ -13,6 +13,7 @@ import yaml
 
 from tests.roles.harness import REPOSITORY, ROLES, Desk, get
 from tests.use.places import FACTS
+from tools.stage import copy_files
 
 PLUGINS = REPOSITORY / "plugins" / "modules"
 PROGRAM = ROLES / "install_buildset_registry/files/buildset-registry/src/buildset_registry"
@@ -27,15 +28,40 @@ def load(path: Path) -> Any:
 
 @pytest.mark.parametrize("path", LIBRARIES, ids=lambda path: str(path.relative_to(ROLES)))
 def test_modules_of_roles_are_those_of_the_collection(path: Path) -> None:
-    """A role has its modules beside it, for checkouts that hold the roles only."""
-    assert path.read_bytes() == (PLUGINS / path.name).read_bytes()
+    """A role has its modules beside it, for checkouts that hold the roles only; here are links."""
+    link = PLUGINS / path.name
+    assert not path.is_symlink()
+    assert link.is_symlink()
+    assert link.resolve() == path
+
+
+def test_collection_has_no_other_modules() -> None:
+    """Each module belongs to a role, and is in the group for which defaults can be set at once."""
+    modules = sorted(path.stem for path in LIBRARIES)
+    assert sorted(path.stem for path in PLUGINS.glob("*.py")) == modules
+    assert load(REPOSITORY / "meta/runtime.yml")["action_groups"]["registry"] == modules
 
 
 def test_collection_has_the_working_code_of_roles() -> None:
-    """Each file of a role's module_utils has a link among the collection's."""
-    files = {path.resolve() for path in ROLES.glob("*/module_utils/**/*.py")}
-    links = (REPOSITORY / "plugins" / "module_utils").rglob("*.py")
-    assert {path.resolve() for path in links if path.is_symlink()} == files
+    """Each package of a role's module_utils has a link among the collection's."""
+    packages = {path.resolve() for path in ROLES.glob("*/module_utils/*")}
+    links = (REPOSITORY / "plugins" / "module_utils").iterdir()
+    assert {path.resolve() for path in links if path.is_symlink()} == packages
+
+
+def test_published_are_files_in_place_of_links(tmp_path: Path) -> None:
+    """Each link becomes what it leads to, file by file."""
+    copy_files(tmp_path / "stage")
+    stage = tmp_path / "stage"
+    assert not [path for path in stage.rglob("*") if path.is_symlink()]
+    for kind, folder in (("library", "modules"), ("module_utils", "module_utils")):
+        files = {
+            path.relative_to(role / kind): path.read_bytes()
+            for role in ROLES.iterdir()
+            for path in (role / kind).rglob("*.py")
+        }
+        there = stage / "plugins" / folder
+        assert {path.relative_to(there): path.read_bytes() for path in there.rglob("*.py")} == files
 
 
 def test_collection_and_program_have_one_version() -> None:

@@ -76,6 +76,7 @@ def test_module_masks_the_password_where_the_task_does_not(desk: Desk) -> None:
         ],
     }
     desk.settings["ANSIBLE_LIBRARY"] = str(desk.roles / ROLE / "library")
+    desk.settings["ANSIBLE_MODULE_UTILS"] = str(desk.roles / ROLE / "module_utils")
     run = desk.playbook(desk.write("open.yml", [play]), "-vvv")
     assert run.code == 0, run.output
     assert facts["password"] not in run.output

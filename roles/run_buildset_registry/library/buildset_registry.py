@@ -27,12 +27,6 @@ options:
     type: str
     choices: [started, stopped, absent]
     default: started
-  root:
-    description:
-      - The folder of the registry.
-      - By default V(/var/lib/buildset-registry) for root and
-        V(~/.local/share/buildset-registry) for other users.
-    type: path
   host:
     description:
       - The name or address by which other nodes reach the registry.
@@ -116,22 +110,12 @@ options:
     type: str
     choices: [auto, systemd, process]
     default: auto
-  command:
-    description:
-      - The path of the C(buildset-registry) command.
-      - By default it is looked for on E(PATH) and where the role installs it.
-    type: path
 attributes:
-  check_mode:
-    description:
-      - Can run in check mode and return changed status prediction without modifying target.
-    support: full
   diff_mode:
-    description:
-      - Will return details on what has changed (or possibly needs changing in check mode), when in
-        diff mode.
-    support: none
     details: The files hold secrets.
+extends_documentation_fragment:
+  - buildset.registry.attributes
+  - buildset.registry.command
 notes:
   - The result holds the password of the registry. Set C(no_log) to V(true) on the task. Where that
     is missing, the module masks the password in its result, with a warning.
@@ -233,9 +217,10 @@ from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 
-PLACES = [Path("/opt/buildset-registry/bin"), Path.home() / ".local/lib/buildset-registry/bin"]
-#: What ``status`` exits with when the registry does not run.
-NOT_RUNNING = 3
+try:  # in a role's own folders
+    from ansible.module_utils.buildset_command import command
+except ImportError:  # in a collection
+    from ansible_collections.buildset.registry.plugins.module_utils.buildset_command import command
 
 
 def root_folder(params: dict) -> Path:
@@ -252,44 +237,6 @@ def log(params: dict) -> dict:
     """Tell where the log is, if there is one."""
     path = Path(params["log_dir"] or root_folder(params) / "log") / "registry.log"
     return {"log": str(path)} if path.exists() else {}
-
-
-def find_command(module: AnsibleModule) -> str | None:
-    """Tell the path of the command, or nothing where it is not installed."""
-    given = module.params["command"]
-    if given:
-        return given if os.access(given, os.X_OK) else None
-    places = [str(place) for place in PLACES]
-    return module.get_bin_path("buildset-registry", opt_dirs=places)
-
-
-def fail_without_command(module: AnsibleModule) -> None:
-    """Say what to do where the command is missing."""
-    where = module.params["command"] or "PATH"
-    hint = "run the role install_buildset_registry, or set the option command to its path"
-    module.fail_json(msg=f"the buildset-registry command is not installed ({where}); {hint}")
-
-
-def run(
-    module: AnsibleModule, arguments: list, data: str | None = None, accepted: tuple = (0,)
-) -> dict:
-    """Run the command; its error is one line that says what to do."""
-    command = find_command(module)
-    if command is None:
-        fail_without_command(module)
-    argv = [command, *arguments]
-    if module.params["root"]:
-        argv += ["--root", module.params["root"]]
-    code, out, err = module.run_command(argv, data=data)
-    if code not in accepted:
-        lines = [line for line in (err or out).splitlines() if line.strip()]
-        reason = lines[-1].strip() if lines else f"it ended with exit code {code}, without a word"
-        module.fail_json(msg=reason, rc=code, **log(module.params))
-    try:
-        return json.loads(out)
-    except ValueError:
-        hint = "is it the right command?"
-        module.fail_json(msg=f"{command} {arguments[0]} did not answer in JSON; {hint}")
 
 
 def up_arguments(params: dict) -> list:
@@ -322,14 +269,12 @@ def upstreams(params: dict) -> str | None:
 
 def start(module: AnsibleModule) -> dict:
     """Start the registry and return its facts."""
-    if module.check_mode and find_command(module) is None:
+    if module.check_mode and command.find(module) is None:
         return {"changed": True, "changes": ["started"], "buildset_registry": None}
     arguments = up_arguments(module.params) + (["--check"] if module.check_mode else [])
-    report = run(module, arguments, upstreams(module.params))
+    report = command.run(module, arguments, upstreams(module.params))
     facts = report["facts"]
-    if facts and not module.no_log:
-        module.no_log_values.add(facts["password"])
-        module.warn("The password is masked: set no_log to true on this task to get it.")
+    command.mask_password(module, facts)
     result = {"changed": report["changed"], "changes": report["changes"], **log(module.params)}
     return {**result, "buildset_registry": facts}
 
@@ -337,13 +282,14 @@ def start(module: AnsibleModule) -> dict:
 def stop(module: AnsibleModule, purge: bool) -> dict:
     """Stop the registry, and remove it with its data if told so."""
     root = root_folder(module.params)
-    if not root.exists() and find_command(module) is None:
+    if not root.exists() and command.find(module) is None:
         return {"changed": False, "changes": []}
     if module.check_mode:
-        running = run(module, ["status", "--json"], accepted=(0, NOT_RUNNING))["running"]
+        running = command.status(module)["running"]
         changed = running or (purge and root.exists())
     else:
-        changed = run(module, ["down", "--json", *(["--purge"] if purge else [])])["changed"]
+        arguments = ["down", "--json", *(["--purge"] if purge else [])]
+        changed = command.run(module, arguments)["changed"]
     return {"changed": changed, "changes": ["removed" if purge else "stopped"] if changed else []}
 
 
@@ -360,12 +306,12 @@ def main() -> None:
     }
     module = AnsibleModule(
         argument_spec={
+            **command.ARGUMENTS,
             "state": {
                 "type": "str",
                 "choices": ["started", "stopped", "absent"],
                 "default": "started",
             },
-            "root": {"type": "path"},
             "host": {"type": "str"},
             "port": {"type": "int"},
             "push_port": {"type": "int"},
@@ -382,14 +328,16 @@ def main() -> None:
                 "choices": ["auto", "systemd", "process"],
                 "default": "auto",
             },
-            "command": {"type": "path"},
         },
         supports_check_mode=True,
     )
-    if module.params["state"] == "started":
-        result = start(module)
-    else:
-        result = stop(module, purge=module.params["state"] == "absent")
+    try:
+        if module.params["state"] == "started":
+            result = start(module)
+        else:
+            result = stop(module, purge=module.params["state"] == "absent")
+    except command.CommandError as error:
+        module.fail_json(msg=str(error), **error.result, **log(module.params))
     module.exit_json(**result)
 
 

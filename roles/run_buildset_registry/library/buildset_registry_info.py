@@ -17,61 +17,14 @@ description:
 author:
   - The buildset.registry maintainers (@buildset-registry)
 options:
-  registry:
-    description: The facts of a registry, as returned by M(buildset.registry.buildset_registry).
-    type: dict
-    suboptions:
-      host:
-        description: The name or address of the pull endpoint.
-        type: str
-        required: true
-      port:
-        description: The TCP port of the pull endpoint.
-        type: int
-        required: true
-      push_host:
-        description: The name or address of the push endpoint. The pull endpoint's by default.
-        type: str
-      push_port:
-        description: The TCP port of the push endpoint. The pull endpoint's by default.
-        type: int
-      username:
-        description: The user name for HTTP basic authentication.
-        type: str
-        required: true
-      password:
-        description: The password for HTTP basic authentication.
-        type: str
-        required: true
-      cert:
-        description: The certificate in PEM format that verifies both endpoints.
-        type: str
-        required: true
   timeout:
     description: How many seconds an endpoint may take to answer.
     type: int
     default: 10
-  root:
-    description:
-      - The folder of the node's own registry.
-      - By default V(/var/lib/buildset-registry) for root and
-        V(~/.local/share/buildset-registry) for other users.
-    type: path
-  command:
-    description:
-      - The path of the C(buildset-registry) command.
-      - By default it is looked for on E(PATH) and where the role installs it.
-    type: path
-attributes:
-  check_mode:
-    description:
-      - Can run in check mode and return changed status prediction without modifying target.
-    support: full
-  diff_mode:
-    description:
-      - Will return details on what has changed (or possibly needs changing in check mode), when in
-        diff mode.
-    support: none
+extends_documentation_fragment:
+  - buildset.registry.attributes
+  - buildset.registry.command
+  - buildset.registry.facts
 notes:
   - The status of the node's own registry holds its password. Set C(no_log) to V(true) on the task
     to get it. Where that is missing, the module masks the password in its result, with a warning.
@@ -111,17 +64,16 @@ status:
 import base64
 import errno
 import http.client
-import json
-import os
 import socket
 import ssl
-from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 
-PLACES = [Path("/opt/buildset-registry/bin"), Path.home() / ".local/lib/buildset-registry/bin"]
-#: What ``status`` exits with when the registry does not run.
-NOT_RUNNING = 3
+try:  # in a role's own folders
+    from ansible.module_utils.buildset_command import command
+except ImportError:  # in a collection
+    from ansible_collections.buildset.registry.plugins.module_utils.buildset_command import command
+
 #: What a firewall between the node and the registry looks like from the node.
 SHUT_OUT = (errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EACCES, errno.EPERM)
 
@@ -245,31 +197,10 @@ def check(registry: dict, timeout: int) -> list:
     return [pull.address, push.address]
 
 
-def find_command(module: AnsibleModule) -> str:
-    """Tell the path of the command."""
-    given = module.params["command"]
-    places = [str(place) for place in PLACES]
-    command = given or module.get_bin_path("buildset-registry", opt_dirs=places)
-    if not command or not os.access(command, os.X_OK):
-        where = given or "PATH"
-        hint = "run the role install_buildset_registry, or set the option command to its path"
-        module.fail_json(msg=f"the buildset-registry command is not installed ({where}); {hint}")
-    return command
-
-
 def tell_status(module: AnsibleModule) -> dict:
     """Ask the command for the state of the node's own registry."""
-    root = module.params["root"]
-    argv = [find_command(module), "status", "--json", *(["--root", root] if root else [])]
-    code, out, err = module.run_command(argv)
-    if code not in (0, NOT_RUNNING):
-        lines = [line for line in (err or out).splitlines() if line.strip()]
-        reason = lines[-1].strip() if lines else f"it ended with exit code {code}, without a word"
-        module.fail_json(msg=reason, rc=code)
-    status = json.loads(out)
-    if status["facts"] and not module.no_log:
-        module.no_log_values.add(status["facts"]["password"])
-        module.warn("The password is masked: set no_log to true on this task to get it.")
+    status = command.status(module)
+    command.mask_password(module, status["facts"])
     return status
 
 
@@ -283,21 +214,24 @@ def main() -> None:
         "username": {"type": "str", "required": True},
         "password": {"type": "str", "required": True, "no_log": True},
         "cert": {"type": "str", "required": True},
+        "proxy_port": {"type": "int"},
     }
     module = AnsibleModule(
         argument_spec={
+            **command.ARGUMENTS,
             "registry": {"type": "dict", "options": registry},
             "timeout": {"type": "int", "default": 10},
-            "root": {"type": "path"},
-            "command": {"type": "path"},
         },
         mutually_exclusive=[("registry", "root"), ("registry", "command")],
         supports_check_mode=True,
     )
-    if not module.params["registry"]:
-        module.exit_json(changed=False, status=tell_status(module))
+    given = module.params["registry"]
     try:
-        endpoints = check(module.params["registry"], module.params["timeout"])
+        if not given:
+            module.exit_json(changed=False, status=tell_status(module))
+        endpoints = check(given, module.params["timeout"])
+    except command.CommandError as error:
+        module.fail_json(msg=str(error), **error.result)
     except UnusableError as error:
         module.fail_json(msg=str(error))
     module.exit_json(changed=False, endpoints=endpoints)

@@ -26,39 +26,8 @@ options:
     description:
       - The facts of a registry, as returned by M(buildset.registry.buildset_registry).
       - Required where O(state=present).
-    type: dict
-    suboptions:
-      host:
-        description: The name or address of the pull endpoint.
-        type: str
-        required: true
-      port:
-        description: The TCP port of the pull endpoint.
-        type: int
-        required: true
-      push_host:
-        description: The name or address of the push endpoint. The pull endpoint's by default.
-        type: str
-      push_port:
-        description: The TCP port of the push endpoint. The pull endpoint's by default.
-        type: int
-      username:
-        description: The user name for HTTP basic authentication.
-        type: str
-        required: true
-      password:
-        description: The password for HTTP basic authentication.
-        type: str
-        required: true
-      cert:
-        description: The certificate in PEM format that verifies both endpoints.
-        type: str
-        required: true
-      proxy_port:
-        description:
-          - The TCP port of the proxy for docker. With it, docker gets to every registry through
-            the buildset registry, which takes a restart of its daemon.
-        type: int
+      - With O(registry.proxy_port), docker gets to every registry through the buildset registry,
+        which takes a restart of its daemon.
   alias:
     description: The name that stands for an IPv6 literal, which docker and skopeo refuse.
     type: str
@@ -98,17 +67,9 @@ options:
     type: dict
     default: {}
 extends_documentation_fragment:
+  - buildset.registry.attributes
   - buildset.registry.clients
-attributes:
-  check_mode:
-    description:
-      - Can run in check mode and return changed status prediction without modifying target.
-    support: full
-  diff_mode:
-    description:
-      - Will return details on what has changed (or possibly needs changing in check mode), when in
-        diff mode.
-    support: none
+  - buildset.registry.facts
 notes:
   - What is returned holds no password.
 seealso:
