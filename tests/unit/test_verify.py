@@ -12,13 +12,14 @@ import pytest
 from buildset_registry.oci.descriptor import OCI_MANIFEST
 from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.names import RepositoryName, Tag
+from buildset_registry.progress import Progress
 from buildset_registry.registry import Registry
 from buildset_registry.store.base import Store
 from buildset_registry.store.filesystem import layout
 from buildset_registry.store.filesystem.disk import ReadingDisk
 from buildset_registry.store.filesystem.store import FilesystemStore
 from buildset_registry.store.memory import MemoryStore
-from buildset_registry.verify import Findings, VerifyStep, verify
+from buildset_registry.verify import Findings, verify
 
 NAME = RepositoryName("org/app")
 LAYER, CONFIG = b"layer" * 100, b"{}"
@@ -71,13 +72,13 @@ async def test_a_sound_store(tmp_path: Path, kind: str) -> None:
     made = FilesystemStore(tmp_path / "store") if kind == "filesystem" else MemoryStore()
     with contextlib.closing(made) as store:
         image = await push_image(store)
-        seen: list[VerifyStep] = []
+        seen: list[Progress] = []
         findings = await verify(store, seen.append, sparse=False, pause=0)
         size = await store.blobs.size(image)
     assert size is not None
     total = len(LAYER) + len(CONFIG) + size
     assert findings == Findings([], 3, total, 1, 1, 1)
-    assert VerifyStep("bytes", total, total) in seen
+    assert Progress("bytes", total, total) in seen
 
 
 async def test_content_that_changed(store: FilesystemStore) -> None:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import io
 
 from buildset_registry.cli.output import Bar, amount, line
-from buildset_registry.gc import Progress
+from buildset_registry.progress import Progress
 
 
 class Terminal(io.StringIO):

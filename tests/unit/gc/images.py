@@ -8,10 +8,10 @@ from typing import Any
 
 from buildset_registry.errors import BlobUnknown, ManifestUnknown
 from buildset_registry.gc import CollectionReport, CollectionRules, collect
-from buildset_registry.gc.report import Progress
 from buildset_registry.oci.descriptor import OCI_INDEX, OCI_MANIFEST
 from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.names import RepositoryName, Tag
+from buildset_registry.progress import Progress
 from buildset_registry.registry import Registry
 from buildset_registry.store.filesystem.store import FilesystemStore
 from buildset_registry.store.memory import MemoryStore

@@ -9,8 +9,8 @@ import contextlib
 import sys
 from typing import TYPE_CHECKING, Any
 
-from buildset_registry.cli.options import add_command, add_json, add_place, config_of, say, say_json
-from buildset_registry.cli.output import Bar, amount, number
+from buildset_registry.cli.options import add_command, add_json, add_root_or_config, load_config
+from buildset_registry.cli.output import Bar, amount, number, say, say_json
 
 if TYPE_CHECKING:
     from buildset_registry.verify import Findings
@@ -19,9 +19,12 @@ if TYPE_CHECKING:
 def add(commands: Any) -> None:
     """Declare the command."""
     verify = add_command(
-        commands, "verify", run, "Hash everything and name what is broken; the registry may run."
+        commands,
+        "verify",
+        run,
+        "Hash every blob and name what is broken; the registry may be running.",
     )
-    add_place(verify)
+    add_root_or_config(verify)
     add_json(verify, "print the findings as JSON")
 
 
@@ -31,10 +34,10 @@ def run(arguments: argparse.Namespace) -> int:
     from buildset_registry.store.filesystem.store import FilesystemStore
     from buildset_registry.verify import verify
 
-    config, storage = config_of(arguments)
+    config, storage = load_config(arguments)
     store = FilesystemStore(storage, disk=ReadingDisk(storage))
-    with Bar(sys.stderr) as progress, contextlib.closing(store):
-        findings = asyncio.run(verify(store, progress.show, sparse=config.sparse_images))
+    with Bar(sys.stderr) as bar, contextlib.closing(store):
+        findings = asyncio.run(verify(store, bar.show, sparse=config.sparse_images))
     if arguments.json:
         say_json(findings.to_json())
     else:

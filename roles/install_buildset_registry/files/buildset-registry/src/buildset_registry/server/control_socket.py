@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from buildset_registry.errors import ConfigError
-from buildset_registry.gc import CollectionReport, CollectionRules, Collector, Progress, collect
-from buildset_registry.gc.report import Watcher
+from buildset_registry.gc import CollectionReport, CollectionRules, Collector, collect
+from buildset_registry.progress import Progress, ProgressCallback
 from buildset_registry.store.filesystem import layout
 from buildset_registry.store.filesystem.store import FilesystemStore
 
@@ -84,7 +84,7 @@ class Control:
 
 
 async def collect_in(
-    storage: Path, rules: CollectionRules, watch: Watcher, *, dry_run: bool
+    storage: Path, rules: CollectionRules, watch: ProgressCallback, *, dry_run: bool
 ) -> CollectionReport:
     """Collect in a folder: by the server that has it, by its rules, or else here."""
     deadline = time.monotonic() + _PATIENCE
@@ -104,7 +104,7 @@ async def collect_in(
             return await collect(store, rules, watch, dry_run=dry_run)
 
 
-async def ask(storage: Path, watch: Watcher, *, dry_run: bool) -> CollectionReport | None:
+async def ask(storage: Path, watch: ProgressCallback, *, dry_run: bool) -> CollectionReport | None:
     """Let the server that has the folder collect; None where no server has it."""
     try:
         with _short(layout.control(storage)) as address:
@@ -123,7 +123,7 @@ async def ask(storage: Path, watch: Watcher, *, dry_run: bool) -> CollectionRepo
         writer.close()
 
 
-async def _report(reader: asyncio.StreamReader, watch: Watcher) -> CollectionReport:
+async def _report(reader: asyncio.StreamReader, watch: ProgressCallback) -> CollectionReport:
     while line := await reader.readline():
         answer: dict[str, Any] = json.loads(line)
         if "progress" in answer:
