@@ -10,11 +10,10 @@ from typing import Any
 
 import pytest
 import trustme
-from buildset_registry.config import UpstreamSettings
 from buildset_registry.store.filesystem.store import FilesystemStore
 from buildset_registry.store.memory import MemoryStore
 from buildset_registry.upstream.client import UpstreamClient
-from buildset_registry.upstream.hosts import UpstreamRules
+from buildset_registry.upstream.hosts import Upstream, Upstreams
 from buildset_registry.upstream.transport import Timeouts
 from trustme import CA
 
@@ -75,10 +74,10 @@ async def connect(quay: Any, ca: Any) -> AsyncIterator[Any]:
     def make(
         environment: dict[str, str] | None = None, timeouts: Timeouts | None = None, **settings: Any
     ) -> UpstreamClient:
-        upstream = UpstreamSettings(**{"name": "quay.io", "url": quay.url, "ca": ca, **settings})
+        upstream = Upstream(**{"name": "quay.io", "url": quay.url, "ca": ca, **settings})
         client = UpstreamClient(
-            UpstreamRules((upstream,)),
-            timeouts=timeouts or Timeouts(),
+            Upstreams((upstream,)),
+            timeouts=timeouts,
             environment=environment or {},
         )
         clients.append(client)

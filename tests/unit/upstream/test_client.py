@@ -115,7 +115,7 @@ async def test_head_of_a_digest_that_upstream_answers_with_another(
 ) -> None:
     """It is refused as in a fetch."""
     quay.on(DIGEST_PATH, manifest(Docker_Content_Digest=str(Digest.of(b"other"))))
-    with pytest.raises(UpstreamFailed, match=r"where sha256:.* was asked for"):
+    with pytest.raises(UpstreamFailed, match=r"when sha256:.* was asked for"):
         await connect().head(NAME, DIGEST)
 
 
@@ -148,7 +148,7 @@ async def test_a_blob_whose_size_is_not_told(quay: Server, connect: Callable[...
     """Its bytes come all the same; a question for the size alone fails."""
     quay.on(BLOB_PATH, by_method(GET=streamed(BLOB), HEAD=streamed()))
     assert await fetched(connect()) == (None, BLOB)
-    with pytest.raises(UpstreamFailed, match="does not tell the size"):
+    with pytest.raises(UpstreamFailed, match="does not say how large"):
         await connect().blob_size(NAME, BLOB_DIGEST)
 
 

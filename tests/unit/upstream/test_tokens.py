@@ -7,14 +7,14 @@ from collections.abc import Generator
 from typing import Any
 
 import pytest
-from buildset_registry.errors import Failure
+from buildset_registry.upstream.errors import UpstreamError
 from buildset_registry.upstream.tokens import (
     Authorization,
     AuthorizationCache,
     Challenge,
-    LoginRequest,
     TokenAnswer,
     TokenRequest,
+    UnauthorizedResponse,
     authorize,
     basic,
     challenges,
@@ -43,8 +43,8 @@ def answer_with(flow: Generator[Any, Any, Any], *answers: Any) -> tuple[list[Any
 def log_in(
     challenge: str, *answers: Any, credentials: str | None = None, url: str = URL
 ) -> tuple[list[Any], Any]:
-    refusal = LoginRequest(url, challenges([challenge]), SCOPE)
-    return answer_with(authorize(refusal, credentials, lambda: NOW), *answers)
+    response = UnauthorizedResponse(url, challenges([challenge]), SCOPE)
+    return answer_with(authorize(response, credentials, lambda: NOW), *answers)
 
 
 def granted(**tree: Any) -> TokenAnswer:
@@ -147,7 +147,7 @@ def test_an_upstream_without_tls_gets_credentials_itself_only(realm: str, sent: 
 
 def test_a_token_server_without_tls_is_refused() -> None:
     """An upstream with TLS does not lead out of it."""
-    with pytest.raises(Failure, match="without TLS"):
+    with pytest.raises(UpstreamError, match="without TLS"):
         log_in('Bearer realm="http://auth.example/token"', granted(), credentials=SECRET)
 
 
@@ -205,7 +205,7 @@ def test_a_token_may_have_its_other_name() -> None:
 )
 def test_an_answer_without_a_token_is_refused(body: bytes) -> None:
     """A header can be made of visible characters only."""
-    with pytest.raises(Failure, match="answers without a token"):
+    with pytest.raises(UpstreamError, match="answers without a token"):
         log_in('Bearer realm="https://auth.example/t"', TokenAnswer(200, body))
 
 

@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 import trustme
-from buildset_registry.errors import Failure, UpstreamFailed
+from buildset_registry.errors import UpstreamFailed
+from buildset_registry.upstream.errors import UpstreamError
 from buildset_registry.upstream.hosts import UpstreamRequest
 from buildset_registry.upstream.transport import Timeouts, Transport
 from trustme import CA
@@ -45,7 +46,7 @@ BASIC = "Basic " + base64.b64encode(b"ci:secret").decode()
 
 @pytest.fixture
 async def transport() -> AsyncIterator[Any]:
-    made = Transport("tests", Timeouts(connect=5, read=5), {})
+    made = Transport("tests", {}, Timeouts(connect=5, read=5))
     yield made
     await made.close()
 
@@ -337,6 +338,6 @@ async def test_a_body_is_read_up_to_a_limit(quay: Server, transport: Transport, 
     """More is refused without being read."""
     quay.on("/x", reply(200, b"x" * 5000))
     response = await transport.send(UpstreamRequest("GET", f"{quay.url}/x", {}, ca))
-    with pytest.raises(Failure, match="sends more than 4 KiB"):
+    with pytest.raises(UpstreamError, match="sends more than 4 KiB"):
         await response.read(4096)
     response.close()

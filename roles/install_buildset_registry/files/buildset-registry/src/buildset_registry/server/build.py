@@ -61,7 +61,7 @@ from buildset_registry.server.sockets import (
 from buildset_registry.store.filesystem.store import FilesystemStore
 from buildset_registry.store.memory import MemoryStore
 from buildset_registry.upstream.client import UpstreamClient
-from buildset_registry.upstream.hosts import UpstreamRules
+from buildset_registry.upstream.hosts import Upstreams
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +118,7 @@ class Shared:
 def share(config: Config, output: TextIO) -> Shared:
     """Make what all endpoints use."""
     guards = Guards(config)
-    client = UpstreamClient(UpstreamRules(config.upstreams))
+    client = UpstreamClient(Upstreams(config.upstreams))
     store = _open_store(config)
     ends = config.endpoints
     first = ends.push or ends.single or ends.pull
