@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from buildset_registry.auth.access import ANONYMOUS, Access, Identity, Policy, Role, Scheme, Verdict
-from buildset_registry.auth.rules import Rights, Rule
+from buildset_registry.auth.rules import AccessRule, AccessRules
 from buildset_registry.oci.names import RepositoryName
 
 APP = RepositoryName("org/app")
@@ -65,8 +65,8 @@ def test_who_may_do_what(
     assert Policy(endpoint=role, **settings).decide(who, access, repository) is verdict
 
 
-ORG_READER = Rights([Rule(frozenset({"ci"}), ["org/app"], frozenset({"pull"}))])
-RULED: dict[str, Any] = {"anonymous_pull": False, "rights": ORG_READER}
+ORG_RULES = AccessRules([AccessRule(frozenset({"ci"}), ["org/app"], frozenset({"pull"}))])
+RULED: dict[str, Any] = {"anonymous_pull": False, "rules": ORG_RULES}
 
 
 @pytest.mark.parametrize(

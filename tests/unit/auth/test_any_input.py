@@ -7,9 +7,9 @@ from base64 import b64encode, urlsafe_b64encode
 import jwt
 import pytest
 from buildset_registry.auth.authenticator import parse_authorization
-from buildset_registry.auth.external_tokens import IssuedTokens, Issuer
+from buildset_registry.auth.external_tokens import ExternalTokens, TokenServer
 from buildset_registry.auth.rules import ACTIONS
-from buildset_registry.auth.tokens import Signing, Tokens, parse_scope
+from buildset_registry.auth.tokens import Signing, TokenIssuer, parse_scope
 from buildset_registry.errors import Unauthorized
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 KEY = b"k" * 32
 #: The machine may be busy with other things.
 patiently = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
-TOKENS = Tokens(Signing(KEY, "registry", 300, 3000))
+TOKENS = TokenIssuer(Signing(KEY, "registry", 300, 3000))
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
     lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
@@ -74,9 +74,9 @@ def test_any_token(token: str) -> None:
 )
 def test_any_head_of_a_token(head: str) -> None:
     """It is read before the signature is verified."""
-    issuer = Issuer("https://t", "registry", "tokens", ())
+    issuer = TokenServer("https://t", "registry", "tokens", ())
     token = f"{urlsafe_b64encode(head.encode()).decode().rstrip('=')}.e30.eA"
-    for verify in (TOKENS.verify, IssuedTokens(issuer).verify):
+    for verify in (TOKENS.verify, ExternalTokens(issuer).verify):
         with pytest.raises(Unauthorized):
             verify(token)
 

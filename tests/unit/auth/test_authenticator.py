@@ -10,8 +10,8 @@ import pytest
 from buildset_registry.auth.access import ANONYMOUS, Access, Policy, Role
 from buildset_registry.auth.authenticator import Authenticator
 from buildset_registry.auth.htpasswd import Htpasswd
-from buildset_registry.auth.rules import Rights, Rule
-from buildset_registry.auth.tokens import Signing, Tokens
+from buildset_registry.auth.rules import AccessRule, AccessRules
+from buildset_registry.auth.tokens import Signing, TokenIssuer
 from buildset_registry.errors import Unauthorized
 
 
@@ -32,7 +32,9 @@ def make(htpasswd: Htpasswd) -> Callable[..., Any]:
 
     def authenticator(endpoint: Role = Role.SINGLE, **settings: Any) -> Authenticator:
         policy = Policy(endpoint=endpoint, **settings)
-        return Authenticator(htpasswd, Tokens(Signing(b"k" * 32, "registry", 300, 3000)), policy)
+        return Authenticator(
+            htpasswd, TokenIssuer(Signing(b"k" * 32, "registry", 300, 3000)), policy
+        )
 
     return authenticator
 
@@ -127,8 +129,8 @@ async def test_a_refresh_token_gets_tokens_without_the_password(make: Callable[.
 
 async def test_a_token_holds_what_the_rules_give(make: Callable[..., Any]) -> None:
     """No more than its user may do where."""
-    rights = Rights([Rule(frozenset({"ci"}), ["org/*"], frozenset({"pull", "push"}))])
-    authenticator = make(anonymous_pull=False, rights=rights)
+    rules = AccessRules([AccessRule(frozenset({"ci"}), ["org/*"], frozenset({"pull", "push"}))])
+    authenticator = make(anonymous_pull=False, rules=rules)
     scopes = ["repository:org/app:pull,push,delete", "repository:other:pull", "registry:catalog:*"]
     grant = await authenticator.grant(basic("ci", "secret"), scopes)
     identity = await authenticator.authenticate(f"Bearer {grant.token.token}", Access.PULL)
@@ -153,7 +155,7 @@ def test_a_challenge_holds_nothing_that_ends_it(make: Callable[..., Any]) -> Non
 
 async def test_a_registry_without_users_lets_nobody_write(make: Callable[..., Any]) -> None:
     """Reading stays as the policy says."""
-    tokens = Tokens(Signing(b"k" * 32, "registry", 300, 3000))
+    tokens = TokenIssuer(Signing(b"k" * 32, "registry", 300, 3000))
     authenticator = Authenticator(None, tokens, Policy(endpoint=Role.PULL))
     assert await authenticator.authenticate(basic("ci", "x"), Access.PULL) == ANONYMOUS
     with pytest.raises(Unauthorized):

@@ -14,10 +14,10 @@ from buildset_registry import __version__
 from buildset_registry.auth.access import Policy, Role
 from buildset_registry.auth.authenticator import Authenticator
 from buildset_registry.auth.claims import TokenVerifier
-from buildset_registry.auth.external_tokens import IssuedTokens, Issuer, load_keys
+from buildset_registry.auth.external_tokens import ExternalTokens, TokenServer, load_keys
 from buildset_registry.auth.htpasswd import Htpasswd
-from buildset_registry.auth.rules import ACTIONS, EVERY, Rights, Rule
-from buildset_registry.auth.tokens import Signing, Tokens
+from buildset_registry.auth.rules import ACTIONS, EVERY, AccessRules, AccessRule
+from buildset_registry.auth.tokens import Signing, TokenIssuer
 from buildset_registry.config import (
     AuthSettings,
     Config,
@@ -244,7 +244,7 @@ class Guards:
         self._config = config
         self._htpasswd = Htpasswd(auth.htpasswd) if auth.htpasswd else None
         self._tokens: TokenVerifier = _issued(auth.token) if auth.token else _own_tokens(auth)
-        self._rights = Rights(
+        self._rights = AccessRules(
             [_rule(rule.users, rule.repositories, rule.actions) for rule in auth.rules]
         )
 
@@ -257,7 +257,7 @@ class Guards:
             anonymous_pull=auth.anonymous_pull,
             private_hosts=frozenset(private),
             allowed_networks=auth.allowed_networks,
-            rights=self._rights,
+            rules=self._rights,
             external=auth.token is not None,
         )
         return Guard(policy, Authenticator(self._htpasswd, self._tokens, policy))
@@ -292,22 +292,22 @@ def collection_rules(settings: GcSettings) -> CollectionRules:
     )
 
 
-def _rule(users: tuple[str, ...], patterns: tuple[str, ...], actions: tuple[str, ...]) -> Rule:
+def _rule(users: tuple[str, ...], patterns: tuple[str, ...], actions: tuple[str, ...]) -> AccessRule:
     given = ACTIONS if EVERY in actions else frozenset(actions)
-    return Rule(frozenset(users), patterns, given)
+    return AccessRule(frozenset(users), patterns, given)
 
 
-def _issued(server: TokenServerSettings) -> IssuedTokens:
+def _issued(server: TokenServerSettings) -> ExternalTokens:
     if urlsplit(server.realm).scheme not in ("https", "http"):
         raise ConfigError(f"auth.token.realm {server.realm!r} is not an https:// URL")
     keys = load_keys(server.rootcertbundle, server.jwks)
-    return IssuedTokens(Issuer(server.realm, server.service, server.issuer, keys))
+    return ExternalTokens(TokenServer(server.realm, server.service, server.issuer, keys))
 
 
-def _own_tokens(auth: AuthSettings) -> Tokens:
+def _own_tokens(auth: AuthSettings) -> TokenIssuer:
     # A refresh token that ended with the process would lock its client out until its next login.
     refresh_seconds = auth.refresh_seconds if auth.token_key else 0
-    return Tokens(Signing(_token_key(auth), _SERVICE, auth.token_seconds, refresh_seconds))
+    return TokenIssuer(Signing(_token_key(auth), _SERVICE, auth.token_seconds, refresh_seconds))
 
 
 def _token_key(auth: AuthSettings) -> bytes:
