@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How commands talk to the server that has the storage folder: a socket in that folder.
+"""The control socket: by it commands ask the server that has the storage folder to collect.
 
-The folder belongs to one process, so ``gc`` asks the server to collect. A request and each answer
-is a line of JSON. Who may write to the folder may connect, and nobody else (mode 0600). The socket
-is named through ``/proc/self/fd``: its own path may be longer than the 107 bytes of unix(7).
+The folder belongs to one process, so ``gc`` cannot collect in it itself while the registry serves.
+A request and each answer is a line of JSON. Whoever may write to the folder may connect, and nobody
+else (mode 0600). The socket is named through ``/proc/self/fd``: its own path may be longer than the
+107 bytes of unix(7).
 """
 
 from __future__ import annotations
@@ -27,22 +28,21 @@ from buildset_registry.store.filesystem.store import FilesystemStore
 #: A line may list every manifest that was removed.
 _LINE_BYTES = 256 * 1024 * 1024
 #: Seconds to wait for a server that has the folder and does not answer yet.
-_PATIENCE = 5.0
+_WAIT_SECONDS = 5.0
 _PAUSE = 0.1
 
 
-class Control:
+class ControlSocket:
     """The server's end; close it before the collector."""
 
-    def __init__(self, collector: Collector) -> None:
+    def __init__(self, collector: Collector, storage: Path) -> None:
         self._collector = collector
-        self._server: asyncio.Server | None = None
-        self._asked: set[asyncio.Task[None]] = set()
-        self._path: Path | None = None
-
-    async def listen(self, storage: Path) -> None:
-        """Listen; a socket that a killed server left is replaced."""
         self._path = layout.control(storage)
+        self._server: asyncio.Server | None = None
+        self._answers: set[asyncio.Task[None]] = set()
+
+    async def listen(self) -> None:
+        """Listen; a socket that a killed server left is replaced."""
         self._path.unlink(missing_ok=True)
         with _short(self._path) as address:
             self._server = await asyncio.start_unix_server(self._accept, address)
@@ -50,46 +50,46 @@ class Control:
 
     async def close(self) -> None:
         """Stop; a collection that somebody waits for breaks off."""
-        if self._server is None or self._path is None:
+        if self._server is None:
             return
         self._server.close()
         self._path.unlink(missing_ok=True)
-        for task in self._asked:
+        for task in self._answers:
             task.cancel()
-        await asyncio.gather(*self._asked, return_exceptions=True)
+        await asyncio.gather(*self._answers, return_exceptions=True)
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.ensure_future(self._answer(reader, writer))
-        self._asked.add(task)
-        task.add_done_callback(self._asked.discard)
+        self._answers.add(task)
+        task.add_done_callback(self._answers.discard)
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        def say(kind: str, tree: object) -> None:
+        def send(kind: str, tree: object) -> None:
             if not writer.is_closing():
                 writer.write(json.dumps({kind: tree}).encode() + b"\n")
 
         try:
             request = json.loads(await reader.readline())
             report = await self._collector.run(
-                lambda progress: say("progress", asdict(progress)), dry_run=request["dry_run"]
+                lambda progress: send("progress", asdict(progress)), dry_run=request["dry_run"]
             )
-            say("report", report.to_json())
+            send("report", report.to_json())
             await writer.drain()
         except (ValueError, KeyError, TypeError):
-            say("error", "not a request of this version; restart the server")
+            send("error", "the command is of another version; restart the server")
         except OSError as error:
-            say("error", f"the collection broke off: {error}")
+            send("error", f"the collection broke off: {error}")
         finally:
             writer.close()
 
 
 async def collect_in(
-    storage: Path, rules: CollectionRules, watch: ProgressCallback, *, dry_run: bool
+    storage: Path, rules: CollectionRules, on_progress: ProgressCallback, *, dry_run: bool
 ) -> CollectionReport:
     """Collect in a folder: by the server that has it, by its rules, or else here."""
-    deadline = time.monotonic() + _PATIENCE
+    deadline = time.monotonic() + _WAIT_SECONDS
     while True:
-        report = await ask(storage, watch, dry_run=dry_run)
+        report = await _ask_server(storage, on_progress, dry_run=dry_run)
         if report is not None:
             return report
         try:
@@ -101,10 +101,12 @@ async def collect_in(
             await asyncio.sleep(_PAUSE)
             continue
         with contextlib.closing(store):
-            return await collect(store, rules, watch, dry_run=dry_run)
+            return await collect(store, rules, on_progress, dry_run=dry_run)
 
 
-async def ask(storage: Path, watch: ProgressCallback, *, dry_run: bool) -> CollectionReport | None:
+async def _ask_server(
+    storage: Path, on_progress: ProgressCallback, *, dry_run: bool
+) -> CollectionReport | None:
     """Let the server that has the folder collect; None where no server has it."""
     try:
         with _short(layout.control(storage)) as address:
@@ -114,25 +116,27 @@ async def ask(storage: Path, watch: ProgressCallback, *, dry_run: bool) -> Colle
     except OSError as error:
         raise ConfigError(
             f"cannot reach the registry that uses {storage}: {error.strerror}; "
-            "be the user whose registry it is"
+            "run this as the user whose registry it is"
         ) from None
     try:
         writer.write(json.dumps({"dry_run": dry_run}).encode() + b"\n")
-        return await _report(reader, watch)
+        return await _read_report(reader, on_progress)
     finally:
         writer.close()
 
 
-async def _report(reader: asyncio.StreamReader, watch: ProgressCallback) -> CollectionReport:
+async def _read_report(
+    reader: asyncio.StreamReader, on_progress: ProgressCallback
+) -> CollectionReport:
     while line := await reader.readline():
         answer: dict[str, Any] = json.loads(line)
         if "progress" in answer:
-            watch(Progress(**answer["progress"]))
+            on_progress(Progress(**answer["progress"]))
         elif "report" in answer:
             return CollectionReport.from_json(answer["report"])
         else:
             raise ConfigError(f"the registry says: {answer['error']}")
-    raise ConfigError("the registry stopped meanwhile; collect again")
+    raise ConfigError("the registry stopped before the collection was done; collect again")
 
 
 @contextlib.contextmanager
