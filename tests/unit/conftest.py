@@ -17,7 +17,7 @@ from buildset_registry.upstream.hosts import Upstream, Upstreams
 from buildset_registry.upstream.transport import Timeouts
 from trustme import CA
 
-from tests.unit.upstream.lab import serving
+from tests.unit.upstream.lab import Connect, Server, serving
 
 
 @pytest.fixture(params=["filesystem", "memory"])
@@ -53,21 +53,21 @@ def tls(authority: CA) -> SSLContext:
 
 
 @pytest.fixture
-async def quay(tls: SSLContext) -> AsyncIterator[Any]:
+async def quay(tls: SSLContext) -> AsyncIterator[Server]:
     """The registry that the tests configure as quay.io."""
     async with serving(tls) as server:
         yield server
 
 
 @pytest.fixture
-async def storage(tls: SSLContext) -> AsyncIterator[Any]:
+async def storage(tls: SSLContext) -> AsyncIterator[Server]:
     """Another host, to which a registry may redirect."""
     async with serving(tls, "127.0.0.2") as server:
         yield server
 
 
 @pytest.fixture
-async def connect(quay: Any, ca: Any) -> AsyncIterator[Any]:
+async def connect(quay: Server, ca: Path) -> AsyncIterator[Connect]:
     """Make a client of quay.io; arguments change the upstream, ``environment`` the proxies."""
     clients = []
 

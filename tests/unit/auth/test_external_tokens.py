@@ -23,10 +23,12 @@ RSA = rsa.generate_private_key(65537, 2048)
 OTHER_RSA = rsa.generate_private_key(65537, 2048)
 EC = ec.generate_private_key(ec.SECP256R1())
 OTHER_EC = ec.generate_private_key(ec.SECP256R1())
+#: A key that signs a certificate or a token.
+PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
 ED = ed25519.Ed25519PrivateKey.generate()
 
 
-def certificate(key: Any) -> bytes:
+def certificate(key: PrivateKey) -> bytes:
     """Return a self-signed certificate as PEM."""
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "token server")])
     now = datetime.datetime.now(datetime.timezone.utc)
@@ -35,7 +37,7 @@ def certificate(key: Any) -> bytes:
     return builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
 
 
-def public_pem(key: Any) -> Any:
+def public_pem(key: PrivateKey) -> bytes:
     return key.public_key().public_bytes(
         serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
     )
@@ -76,7 +78,7 @@ def tokens(tmp_path_factory: pytest.TempPathFactory) -> ExternalTokens:
         (ED, "EdDSA", {"kid": "ed"}),
     ],
 )
-def test_a_token_by_a_trusted_key(
+def test_a_token_by_a_trusted_key_grants_what_it_says(
     tokens: ExternalTokens, key: Any, algorithm: str, headers: dict[str, str]
 ) -> None:
     """Grants what its access says."""

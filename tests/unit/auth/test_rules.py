@@ -37,12 +37,12 @@ def rule(
         ("app", "library/app", True),
     ],
 )
-def test_what_a_pattern_matches(pattern: str, name: str, matches: bool) -> None:
+def test_a_pattern_matches_whole_names(pattern: str, name: str, matches: bool) -> None:
     """Names as they are stored; both names of an official image of Docker Hub count."""
     assert AccessRules([rule([pattern])]).allow("ci", "pull", RepositoryName(name)) is matches
 
 
-def test_rules_add_up() -> None:
+def test_the_rules_of_a_user_add_up() -> None:
     """Each gives; none takes away what another one gave."""
     rules = AccessRules(
         [
@@ -66,7 +66,7 @@ def test_without_rules_every_user_may_do_everything() -> None:
     assert AccessRules().allow_everything("ci")
 
 
-def test_who_may_see_every_repository() -> None:
+def test_only_the_pattern_for_everything_shows_every_repository() -> None:
     """Who may pull ``**``; patterns that happen to cover what is there do not count."""
     rules = AccessRules(
         [rule(["**"], ["pull"], ["all"]), rule(["*", "*/**"]), rule(["**"], ["push"])]

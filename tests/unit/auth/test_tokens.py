@@ -74,7 +74,7 @@ def claims(clock: Clock, **changes: Any) -> dict[str, Any]:
         ("", None),
     ],
 )
-def test_what_a_scope_asks_for(text: str, parsed: Scope | None) -> None:
+def test_a_scope_asks_for_actions_on_a_repository(text: str, parsed: Scope | None) -> None:
     """What is not understood is left out, as the token protocol has it."""
     assert parse_scope(text) == parsed
 
@@ -90,7 +90,7 @@ def test_a_token_grants_what_it_was_issued_for(tokens: TokenIssuer) -> None:
     assert tokens.verify(tokens.issue(None, []).token).name is None
 
 
-def test_a_token_ends(tokens: TokenIssuer, clock: Clock) -> None:
+def test_a_token_ends_when_its_time_is_over(tokens: TokenIssuer, clock: Clock) -> None:
     """Also one that was verified before."""
     issued = tokens.issue("ci", [])
     tokens.verify(issued.token)

@@ -3,6 +3,7 @@
 
 import asyncio
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -13,6 +14,7 @@ from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.names import RepositoryName, Tag
 from buildset_registry.progress import Progress
 from buildset_registry.registry import Registry
+from buildset_registry.store.base import BlobFile
 from buildset_registry.store.filesystem.store import FilesystemStore
 from buildset_registry.store.memory import MemoryStore
 
@@ -25,6 +27,8 @@ RULES = CollectionRules(
     grace=OLD, untagged=None, uploads=OLD, cache_size=None, pulling=OLD, settling=OLD
 )
 UNTAGGED = replace(RULES, untagged=OLD)
+#: A descriptor, as manifests hold it.
+Described = dict[str, Any]
 
 
 def silent(progress: Progress) -> None:
@@ -37,7 +41,7 @@ async def clean(
     return await collect(store, rules, silent, dry_run=dry_run)
 
 
-async def push_blob(registry: Registry, name: RepositoryName, content: bytes) -> dict[str, Any]:
+async def push_blob(registry: Registry, name: RepositoryName, content: bytes) -> Described:
     upload = await registry.start_upload(name)
     await upload.append(pieces(content))
     digest = Digest.of(content)
@@ -47,13 +51,17 @@ async def push_blob(registry: Registry, name: RepositoryName, content: bytes) ->
 
 def descriptor(
     digest: Digest, size: int, media_type: str = "application/octet-stream"
-) -> dict[str, Any]:
+) -> Described:
     return {"mediaType": media_type, "digest": str(digest), "size": size}
 
 
 async def push_image(
-    registry: Any, *tags: Any, name: Any = NAME, layers: Any = (b"layer",), subject: Any = None
-) -> dict[str, Any]:
+    registry: Registry,
+    *tags: str,
+    name: RepositoryName = NAME,
+    layers: Sequence[bytes] = (b"layer",),
+    subject: Described | None = None,
+) -> Described:
     """Push an image, under tags or by its digest, and return its descriptor."""
     tree = {
         "schemaVersion": 2,
@@ -66,9 +74,7 @@ async def push_image(
     return await push(registry, name, tree, tags)
 
 
-async def push_index(
-    registry: Registry, *tags: Any, children: list[dict[str, int | str]]
-) -> dict[str, Any]:
+async def push_index(registry: Registry, *tags: str, children: list[Described]) -> Described:
     tree = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": children}
     return await push(registry, NAME, tree, tags)
 
@@ -77,8 +83,8 @@ async def push(
     registry: Registry,
     name: RepositoryName,
     tree: dict[str, Any],
-    tags: list[str] | tuple[Any, ...],
-) -> dict[str, Any]:
+    tags: Sequence[str],
+) -> Described:
     raw = json.dumps(tree).encode()
     await registry.push_manifest(
         name, [Tag(tag) for tag in tags] or [Digest.of(raw)], raw, tree["mediaType"]
@@ -86,7 +92,7 @@ async def push(
     return descriptor(Digest.of(raw), len(raw), tree["mediaType"])
 
 
-def digest_of(described: dict[str, Any]) -> Digest:
+def digest_of(described: Described) -> Digest:
     return Digest.parse(described["digest"])
 
 
@@ -94,13 +100,14 @@ async def blobs(store: FilesystemStore | MemoryStore) -> set[Digest]:
     return {state.digest async for batch in store.blobs.walk() for state in batch}
 
 
-async def is_whole(registry: Registry, name: RepositoryName, described: dict[str, Any]) -> bool:
+async def is_whole(registry: Registry, name: RepositoryName, described: Described) -> bool:
     """Tell whether an image can be pulled, with everything in it."""
     try:
         found = await registry.manifest(name, digest_of(described))
         tree = json.loads(found.raw)
         for part in [tree["config"], *tree["layers"]]:
-            blob: Any = await registry.blob(name, digest_of(part))
+            blob = await registry.blob(name, digest_of(part))
+            assert isinstance(blob, BlobFile)
             assert Digest.of(blob.path.read_bytes()) == digest_of(part)
     except (ManifestUnknown, BlobUnknown):
         return False
@@ -108,8 +115,8 @@ async def is_whole(registry: Registry, name: RepositoryName, described: dict[str
 
 
 async def cache_image(
-    store: FilesystemStore | MemoryStore, name: RepositoryName, *layers: Any, tag: str = "latest"
-) -> dict[str, Any]:
+    store: FilesystemStore | MemoryStore, name: RepositoryName, *layers: bytes, tag: str = "latest"
+) -> Described:
     """Store an image as pull-through does."""
     index = store.cached(name)
     described = []

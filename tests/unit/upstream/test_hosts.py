@@ -93,7 +93,7 @@ def test_a_mirror_on_the_same_host_gets_the_credentials() -> None:
     assert mirror.credentials is not None
 
 
-def test_what_a_token_is_asked_for() -> None:
+def test_a_token_is_asked_for_the_repository_of_its_host() -> None:
     """The repository as it is called there."""
     mirror, last = hosts(mirror="https://mirror.example/v2/quay")
     assert mirror.scope == "repository:quay/org/app:pull"
@@ -140,7 +140,7 @@ def test_advice_depends_on_the_credentials() -> None:
     assert having.denies(request).message.endswith("; check its credentials")
 
 
-def test_what_is_lacking_is_named() -> None:
+def test_the_missing_manifest_is_named() -> None:
     """By its kind and by what it was asked by."""
     (last,) = hosts()
     refusal = last.lacks(RepositoryRequest("manifests/v1", ManifestUnknown, ManifestUnknown))

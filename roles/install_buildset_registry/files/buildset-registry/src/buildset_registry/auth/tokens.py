@@ -47,8 +47,8 @@ def parse_scope(text: str) -> Scope | None:
         name = RepositoryName.resolve(resource)
     except NameInvalid:
         return None
-    wanted = frozenset(actions.split(","))
-    return Scope(name, ACTIONS if EVERY in wanted else wanted & ACTIONS, resource)
+    requested = frozenset(actions.split(","))
+    return Scope(name, ACTIONS if EVERY in requested else requested & ACTIONS, resource)
 
 
 @dataclass(frozen=True, slots=True)

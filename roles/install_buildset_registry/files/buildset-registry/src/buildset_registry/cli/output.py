@@ -10,9 +10,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from shlex import quote
 from types import TracebackType
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
-from buildset_registry.progress import Progress
+if TYPE_CHECKING:
+    from buildset_registry.progress import Progress
 
 _WIDTH = 30
 #: Seconds between two drawings.

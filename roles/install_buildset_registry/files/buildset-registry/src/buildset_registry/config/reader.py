@@ -203,9 +203,9 @@ class _Reader:
                 where, "a network such as 10.0.0.0/8 or 2001:db8::/32", value
             ) from None
 
-    def _error(self, where: str, wanted: str, value: object) -> ConfigError:
+    def _error(self, where: str, expected: str, value: object) -> ConfigError:
         shown = "(hidden)" if "password" in where or "headers" in where else repr(value)
-        return ConfigError(f"{self._source}: {where} must be {wanted}, not {shown}")
+        return ConfigError(f"{self._source}: {where} must be {expected}, not {shown}")
 
 
 def _join(where: str, key: object) -> str:

@@ -89,8 +89,8 @@ class SystemdSupervisor:
 
     def pid(self) -> int | None:
         """Return the number of the unit's main process, or None where it does not run."""
-        told = _systemctl("show", "--property=MainPID", "--value", self.unit, check=False).strip()
-        return int(told) if told.isdecimal() and told != "0" else None
+        pid = _systemctl("show", "--property=MainPID", "--value", self.unit, check=False).strip()
+        return int(pid) if pid.isdecimal() and pid != "0" else None
 
     def start(self) -> None:
         """Write the unit where it differs, and start it."""

@@ -89,7 +89,7 @@ async def collect_in(
     """Collect in a folder: by the server that has it, by its rules, or else here."""
     deadline = time.monotonic() + _WAIT_SECONDS
     while True:
-        report = await _ask_server(storage, on_progress, dry_run=dry_run)
+        report = await ask_server(storage, on_progress, dry_run=dry_run)
         if report is not None:
             return report
         try:
@@ -104,7 +104,7 @@ async def collect_in(
             return await collect(store, rules, on_progress, dry_run=dry_run)
 
 
-async def _ask_server(
+async def ask_server(
     storage: Path, on_progress: ProgressCallback, *, dry_run: bool
 ) -> CollectionReport | None:
     """Let the server that has the folder collect; None where no server has it."""

@@ -33,7 +33,10 @@ def open_output(file: Path | None) -> TextIO:
 
 
 def configure(output: TextIO, form: Literal["text", "json"]) -> None:
-    """Send messages where the access log goes; after Granian, which configures logging itself."""
+    """Send the package's messages where the access log goes; other loggers stay as they are.
+
+    This comes after Granian is made, which configures logging itself.
+    """
     handler = logging.StreamHandler(output)
     text = logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
     handler.setFormatter(JsonLines() if form == "json" else text)

@@ -162,8 +162,8 @@ def _token_url(realm: str, parameters: Mapping[str, str], scope: str) -> str:
     if "service" in parameters:
         query.insert(0, ("service", parameters["service"]))
     parts = urlsplit(realm)
-    asked = urlencode(query, quote_via=quote, safe="/:,")
-    return urlunsplit(parts._replace(query=f"{parts.query}&{asked}" if parts.query else asked))
+    added = urlencode(query, quote_via=quote, safe="/:,")
+    return urlunsplit(parts._replace(query=f"{parts.query}&{added}" if parts.query else added))
 
 
 def _token(body: bytes, now: float) -> Authorization:

@@ -161,12 +161,12 @@ class Transport:
                 proxy=self._proxies.find(url),
             )
         except _BROKEN as error:
-            problem = _explained(error, self._timeouts)
+            explained = _explained(error, self._timeouts)
             seconds = time.monotonic() - begun
             _log.warning(
-                "%s %s: %s, %.3f s", request.method, without_query(url), problem.reason, seconds
+                "%s %s: %s, %.3f s", request.method, without_query(url), explained.reason, seconds
             )
-            raise _naming(problem, url, request.url) from None
+            raise _naming(explained, url, request.url) from None
         seconds = time.monotonic() - begun
         _log.info("%s %s %d %.3f s", request.method, without_query(url), raw.status, seconds)
         return UpstreamResponse(raw, url, self._timeouts)
@@ -185,11 +185,11 @@ class _Resolver(aiohttp.ThreadedResolver):
         return allowed
 
 
-def _naming(problem: UpstreamError, url: str, asked: str) -> UpstreamError:
+def _naming(error: UpstreamError, url: str, requested: str) -> UpstreamError:
     """Name the server that failed where it is not the one that was asked."""
-    if origin(url) == origin(asked):
-        return problem
-    return UpstreamError(f"{origin(url)[1]}: {problem.reason}", transient=problem.transient)
+    if origin(url) == origin(requested):
+        return error
+    return UpstreamError(f"{origin(url)[1]}: {error.reason}", transient=error.transient)
 
 
 class TrustStore:

@@ -45,11 +45,11 @@ def is_forbidden(address: str) -> bool:
 def onward(source: str, target: str) -> str:
     """Return the absolute URL that ``source`` points to, or refuse it."""
     try:
-        told, parts = urlsplit(target), urlsplit(urljoin(source, target))
+        stated, parts = urlsplit(target), urlsplit(urljoin(source, target))
     except ValueError:
         raise _not_a_url(target) from None
     # urljoin would take the host of the source for one that the target leaves out.
-    if told.scheme and not told.netloc:
+    if stated.scheme and not stated.netloc:
         raise _not_a_url(target)
     url = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], fragment=""))
     scheme, host, _port = origin(url)

@@ -136,7 +136,7 @@ def test_a_missing_file_says_which_option_names_it(tmp_path: Path) -> None:
         ({"cache_size": "20 GB"}, r"gc\.cache_size must be a number"),
     ],
 )
-def test_rules_of_the_collector_that_would_lose_content(
+def test_rules_of_the_collector_that_would_lose_content_are_refused(
     tmp_path: Path, section: dict[str, Any], message: str
 ) -> None:
     """A grace period that is shorter than a push is refused, and so is what makes no sense."""

@@ -32,7 +32,7 @@ def test_every_context_verifies_names_and_certificates(ca: Path) -> None:
         assert (context.verify_mode, context.check_hostname) == (ssl.CERT_REQUIRED, True)
 
 
-def test_a_ca_file_that_holds_none(tmp_path: Path) -> None:
+def test_a_ca_file_without_a_certificate_is_named(tmp_path: Path) -> None:
     """The file is named, and what to do."""
     (tmp_path / "ca.pem").write_text("hello")
     for alone in (True, False):
@@ -42,7 +42,7 @@ def test_a_ca_file_that_holds_none(tmp_path: Path) -> None:
             TrustStore().context(tmp_path / "ca.pem", alone=alone)
 
 
-def test_a_ca_file_that_is_not_there(tmp_path: Path) -> None:
+def test_a_ca_file_that_is_missing_is_named(tmp_path: Path) -> None:
     """The file is named, and why."""
     for alone in (True, False):
         with pytest.raises(UpstreamError, match=r"its ca .*none cannot be read \(No such file"):
