@@ -311,4 +311,4 @@ def test_tokens_of_another_server(issued: tuple[Registry, Callable[..., Any]]) -
     assert registry.pull.get(path).status_code == 401
     own = registry.anonymous.get("/token", auth=(USER, PASSWORD))
     assert own.status_code == 401
-    assert "ask there" in own.text
+    assert "get one from https://tokens.example/token" in own.text

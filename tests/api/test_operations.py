@@ -275,5 +275,5 @@ def test_the_end_waits_for_a_bounded_time(harness: Harness) -> None:
 
 def test_a_mistake_in_the_limits_is_one_line(harness: Harness) -> None:
     """No limit is below zero."""
-    with pytest.raises(ConfigError, match=r"limits\.uploads must be a number from 0 on, not -1"):
+    with pytest.raises(ConfigError, match=r"limits\.uploads must be a number, 0 or more, not -1"):
         harness.start(limits={"uploads": -1})

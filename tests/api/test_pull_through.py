@@ -203,7 +203,7 @@ def test_a_redirect_to_what_only_the_registry_can_reach(
     quay.on(V1_PATH, redirect("https://169.254.169.254/latest/meta-data"))
     answer = start().pull.get(TAG)
     assert answer.status_code == 502
-    assert "sends on to the link-local address 169.254.169.254" in message(answer)
+    assert "points to the link-local address 169.254.169.254" in message(answer)
 
 
 def test_a_transfer_that_breaks_is_resumed_unseen(start: Callable[..., Any], quay: Server) -> None:

@@ -14,6 +14,7 @@ import time
 from base64 import b64encode
 from collections.abc import Iterator
 from dataclasses import dataclass
+from email.message import Message
 from pathlib import Path
 from subprocess import CompletedProcess
 from typing import Any
@@ -21,10 +22,19 @@ from typing import Any
 import pytest
 
 
-def free_port() -> Any:
+def free_port() -> int:
     """Return a port that nobody listens on."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
-        return probe.getsockname()[1]
+        return int(probe.getsockname()[1])
+
+
+@dataclass
+class Answer:
+    """An answer, with its whole body."""
+
+    status: int
+    headers: Message
+    content: bytes
 
 
 @dataclass
@@ -32,9 +42,11 @@ class Desk:
     """One root folder, and the command that works on it."""
 
     root: Path
-    ports: tuple[Any, Any]
+    ports: tuple[int, int]
 
-    def run(self, *words: Any, environment: Any = None, stdin: str = "") -> CompletedProcess[str]:
+    def run(
+        self, *words: object, environment: dict[str, str] | None = None, stdin: str = ""
+    ) -> CompletedProcess[str]:
         """Run a command on the folder."""
         name, *rest = map(str, words)
         argv = [sys.executable, "-m", "buildset_registry", name, "--root", str(self.root), *rest]
@@ -47,16 +59,17 @@ class Desk:
             timeout=100,
         )
 
-    def up(self, *words: Any, **options: Any) -> Any:
+    def up(self, *words: object, **options: Any) -> dict[str, Any]:
         """Start the registry on loopback and return its facts and what was changed."""
-        fixed = ["--host", "127.0.0.1", "--supervisor", "process"]
+        fixed: list[object] = ["--host", "127.0.0.1", "--supervisor", "process"]
         if not {"--port", "--push-port", "--single-port"} & set(words):
             fixed += ["--port", self.ports[0], "--push-port", self.ports[1]]
         done = self.run("up", *fixed, "--json", "--report", *words, **options)
         assert done.returncode == 0, done.stderr
-        return json.loads(done.stdout)
+        report: dict[str, Any] = json.loads(done.stdout)
+        return report
 
-    def refused(self, *words: Any, **options: Any) -> str:
+    def refused(self, *words: object, **options: Any) -> str:
         """Run a command that has to fail, and return its one line."""
         done = self.run(*words, **options)
         assert done.returncode == 2, done
@@ -65,11 +78,12 @@ class Desk:
         assert done.stderr.count("\n") == 1
         return done.stderr
 
-    def status(self) -> Any:
+    def status(self) -> dict[str, Any]:
         """Return what ``status`` says as JSON."""
         done = self.run("status", "--json")
         assert done.returncode in (0, 3), done.stderr
-        return json.loads(done.stdout)
+        status: dict[str, Any] = json.loads(done.stdout)
+        return status
 
     def processes(self) -> list[int]:
         """Return the numbers of the processes that work on the folder: supervisor, server."""
@@ -81,7 +95,7 @@ class Desk:
                     found.append(int(entry.parent.name))
         return sorted(found)
 
-    def kill(self, *pids: Any) -> None:
+    def kill(self, *pids: int) -> None:
         """End processes as a crash would, and wait until they are gone."""
         for pid in pids:
             os.kill(pid, signal.SIGKILL)
@@ -99,7 +113,7 @@ class Desk:
         *,
         which: str = "",
         login: bool = False,
-    ) -> Any:
+    ) -> Answer:
         """Send a request as a client that trusts the facts' certificate only."""
         context = ssl.create_default_context(cadata=facts["cert"])
         host, port = facts[f"{which}host"], facts[f"{which}port"]
@@ -108,9 +122,8 @@ class Desk:
         headers = {"Authorization": f"Basic {b64encode(pair).decode()}"} if login else {}
         try:
             connection.request(method, path, body=body, headers=headers)
-            answer: Any = connection.getresponse()
-            answer.content = answer.read()
-            return answer
+            answer = connection.getresponse()
+            return Answer(answer.status, answer.headers, answer.read())
         finally:
             connection.close()
 

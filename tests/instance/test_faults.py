@@ -55,7 +55,7 @@ def test_one_port_cannot_be_two(desk: Desk) -> None:
     assert "--single-port" in desk.refused("up", "--port", port, "--push-port", port)
 
 
-def test_a_root_that_cannot_be_written(desk: Desk) -> None:
+def test_a_root_that_cannot_be_written_is_named(desk: Desk) -> None:
     """The folder is named, and nothing is made."""
     desk.root.write_text("a file")
     told = desk.refused("up")
@@ -95,7 +95,7 @@ def test_a_wrong_configuration_is_one_line(desk: Desk, change: dict[str, Any], s
     desk.up()
 
 
-def test_words_that_make_no_command(desk: Desk) -> None:
+def test_words_that_make_no_command_are_one_line(desk: Desk) -> None:
     """A mistake on the command line says where help is."""
     assert "see buildset-registry up --help" in desk.refused("up", "--port", "many")
     assert "neither a host name nor an address" in desk.refused("up", "--host", "a b")
@@ -126,19 +126,19 @@ def test_a_server_that_is_killed_is_started_again(desk: Desk) -> None:
     assert desk.ask(facts, f"/v2/app/blobs/{digest}").content == b"acknowledged"
 
 
-def test_everything_killed_in_mid_push(desk: Desk) -> None:
+def test_a_push_can_go_on_after_everything_was_killed(desk: Desk) -> None:
     """``up`` again: what was acknowledged is there, and the push can be repeated."""
     facts = desk.up()["facts"]
     digest = push_blob(desk, facts, b"acknowledged")
     started = desk.ask(facts, "/v2/app/blobs/uploads/", "POST", which="push_", login=True)
-    location = started.getheader("location")
+    location = started.headers["location"]
     desk.ask(facts, location, "PATCH", b"half of", which="push_", login=True)
     desk.kill(*desk.processes())
     assert desk.up()["changes"] == ["started"]
     assert desk.ask(facts, f"/v2/app/blobs/{digest}").content == b"acknowledged"
     where = desk.ask(facts, location, which="push_", login=True)
     assert where.status == 204
-    assert where.getheader("range") == "0-6"
+    assert where.headers["range"] == "0-6"
     push_blob(desk, facts, b"half of it")
 
 
@@ -171,7 +171,7 @@ def test_running_requests_are_finished(desk: Desk) -> None:
     assert desk.ask(facts, f"/v2/app/blobs/{digest}").content == content
 
 
-def test_no_password_among_the_processes(desk: Desk) -> None:
+def test_no_password_is_among_the_processes(desk: Desk) -> None:
     """What every user of the machine can list holds no secret."""
     secret = "upstream-secret"
     upstreams = (
@@ -217,7 +217,7 @@ class SlowPush:
     def __enter__(self) -> SlowPush:
         return self
 
-    def __exit__(self, *exc: Any) -> None:
+    def __exit__(self, *exc: object) -> None:
         self._connection.close()
 
     def finish(self) -> int:

@@ -49,7 +49,7 @@ def push_image(desk: Desk, facts: dict[str, Any]) -> None:
 
 
 def has_blob(desk: Desk, facts: dict[str, Any], content: bytes) -> bool:
-    return bool(desk.ask(facts, f"/v2/app/blobs/{digest_of(content)}").status == 200)
+    return desk.ask(facts, f"/v2/app/blobs/{digest_of(content)}").status == 200
 
 
 @pytest.fixture
@@ -102,7 +102,7 @@ def test_only_the_user_of_the_registry_may_ask(desk: Desk, facts: dict[str, Any]
     assert (desk.root / "data/control").stat().st_mode & 0o777 == 0o600
 
 
-def test_a_folder_without_a_registry(desk: Desk) -> None:
+def test_a_folder_without_a_registry_is_one_line(desk: Desk) -> None:
     """One line, which says what to name."""
     assert "name its folder by --root" in desk.refused("gc")
 

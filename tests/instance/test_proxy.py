@@ -13,7 +13,7 @@ def upstreams(*names: str) -> str:
     return json.dumps([{"name": name, "url": f"https://{name}"} for name in names])
 
 
-def test_it_is_there_when_asked_for_and_gone_when_not(desk: Desk) -> None:
+def test_the_proxy_is_there_when_asked_for_and_gone_when_not(desk: Desk) -> None:
     """The facts have its port; what it showed once stays, so that nodes need no new certificate."""
     port = free_port()
     told = upstreams("docker.io", "quay.io", "registry.example:5000")
@@ -38,7 +38,7 @@ def test_it_is_there_when_asked_for_and_gone_when_not(desk: Desk) -> None:
     assert names(desk) == {"ghcr.io"}
 
 
-def test_a_port_that_an_endpoint_has(desk: Desk) -> None:
+def test_a_port_that_an_endpoint_has_is_refused(desk: Desk) -> None:
     """The line says which option to change."""
     told = ["--host", "127.0.0.1", "--port", desk.ports[0], "--push-port", desk.ports[1]]
     line = desk.refused("up", *told, "--proxy-port", desk.ports[1])

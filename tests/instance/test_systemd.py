@@ -6,7 +6,6 @@
 import re
 import subprocess
 from pathlib import Path
-from typing import Any
 
 import pytest
 from buildset_registry.instance.paths import InstancePaths, default_root
@@ -15,7 +14,7 @@ from buildset_registry.instance.systemd import unit_name, unit_text
 DEFAULT = Path("/var/lib/buildset-registry")
 
 
-def analyze(command: str, unit: Path, *options: Any) -> str:
+def analyze(command: str, unit: Path, *options: str) -> str:
     """Run systemd-analyze on a unit file and return what it says."""
     argv = ["systemd-analyze", command, *options, str(unit)]
     done = subprocess.run(argv, capture_output=True, text=True, timeout=60)
@@ -35,7 +34,7 @@ def test_systemd_accepts_the_unit(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     root: Path,
-    ports: tuple[Any, ...],
+    ports: tuple[int, ...],
     log: Path | None,
 ) -> None:
     """No warning, and an exposure that systemd calls OK."""

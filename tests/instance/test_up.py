@@ -71,7 +71,7 @@ def test_the_certificate_is_good_for_every_name(desk: Desk) -> None:
     assert (desk.root / "password").read_text() == kept
 
 
-def test_one_port_for_both(desk: Desk) -> None:
+def test_one_port_serves_both_endpoints(desk: Desk) -> None:
     """Tools that know one port push and pull there; back to two ports it goes as well."""
     port = desk.ports[0]
     single = desk.up("--single-port", "--port", port)["facts"]
@@ -126,7 +126,7 @@ def test_check_tells_and_changes_nothing(desk: Desk) -> None:
     assert desk.up("--check", "--no-anonymous-pull")["changes"] == ["configuration", "restarted"]
 
 
-def test_status_and_down(desk: Desk) -> None:
+def test_status_and_down_can_be_repeated(desk: Desk) -> None:
     """Asking and ending can be repeated; ending keeps everything, purging nothing."""
     assert desk.run("status").returncode == 3
     assert desk.status()["facts"] is None

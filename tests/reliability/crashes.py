@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from buildset_registry.errors import ConfigError
-from buildset_registry.server.control_socket import ask
+from buildset_registry.server.control_socket import ask_server
 
 from tests.reliability.server import BROKEN, Server, digest_of, files_below, manifest
 
@@ -208,7 +208,7 @@ class Storm:
 
     def _collect(self, worker: int) -> None:
         with self._flying("collection"):
-            asyncio.run(ask(self.server.storage, lambda progress: None, dry_run=False))
+            asyncio.run(ask_server(self.server.storage, lambda progress: None, dry_run=False))
         time.sleep(0.02)
 
 

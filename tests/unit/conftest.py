@@ -10,16 +10,15 @@ from typing import Any
 
 import pytest
 import trustme
-from buildset_registry.config import UpstreamSettings
 from buildset_registry.store import open_store
 from buildset_registry.store.base import Store
 from buildset_registry.upstream.client import UpstreamClient
-from buildset_registry.upstream.hosts import UpstreamRules
+from buildset_registry.upstream.hosts import Upstream, Upstreams
 from buildset_registry.upstream.transport import Timeouts
 from trustme import CA
 
 from tests.unit.store.kinds import CONFIGURED
-from tests.unit.upstream.lab import serving
+from tests.unit.upstream.lab import Connect, Server, serving
 
 
 @pytest.fixture(params=CONFIGURED)
@@ -52,31 +51,31 @@ def tls(authority: CA) -> SSLContext:
 
 
 @pytest.fixture
-async def quay(tls: SSLContext) -> AsyncIterator[Any]:
+async def quay(tls: SSLContext) -> AsyncIterator[Server]:
     """The registry that the tests configure as quay.io."""
     async with serving(tls) as server:
         yield server
 
 
 @pytest.fixture
-async def storage(tls: SSLContext) -> AsyncIterator[Any]:
+async def storage(tls: SSLContext) -> AsyncIterator[Server]:
     """Another host, to which a registry may redirect."""
     async with serving(tls, "127.0.0.2") as server:
         yield server
 
 
 @pytest.fixture
-async def connect(quay: Any, ca: Any) -> AsyncIterator[Any]:
+async def connect(quay: Server, ca: Path) -> AsyncIterator[Connect]:
     """Make a client of quay.io; arguments change the upstream, ``environment`` the proxies."""
     clients = []
 
     def make(
         environment: dict[str, str] | None = None, timeouts: Timeouts | None = None, **settings: Any
     ) -> UpstreamClient:
-        upstream = UpstreamSettings(**{"name": "quay.io", "url": quay.url, "ca": ca, **settings})
+        upstream = Upstream(**{"name": "quay.io", "url": quay.url, "ca": ca, **settings})
         client = UpstreamClient(
-            UpstreamRules((upstream,)),
-            timeouts=timeouts or Timeouts(),
+            Upstreams((upstream,)),
+            timeouts=timeouts,
             environment=environment or {},
         )
         clients.append(client)

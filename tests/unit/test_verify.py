@@ -12,13 +12,14 @@ import pytest
 from buildset_registry.oci.descriptor import OCI_MANIFEST
 from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.names import RepositoryName, Tag
+from buildset_registry.progress import Progress
 from buildset_registry.registry import Registry
 from buildset_registry.store.base import Store
 from buildset_registry.store.filesystem import layout
 from buildset_registry.store.filesystem.disk import ReadingDisk
 from buildset_registry.store.filesystem.store import FilesystemStore
 from buildset_registry.store.memory import MemoryStore
-from buildset_registry.verify import Findings, VerifyStep, verify
+from buildset_registry.verify import Findings, verify
 
 NAME = RepositoryName("org/app")
 LAYER, CONFIG = b"layer" * 100, b"{}"
@@ -53,7 +54,7 @@ async def push_image(store: Store, tag: str = "latest", *, sparse: bool = False)
     return Digest.of(raw)
 
 
-async def one(content: bytes) -> Any:
+async def one(content: bytes) -> AsyncIterator[bytes]:
     yield content
 
 
@@ -66,21 +67,23 @@ def named(findings: Findings) -> list[tuple[str, str]]:
 
 
 @pytest.mark.parametrize("kind", ["filesystem", "memory"])
-async def test_a_sound_store(tmp_path: Path, kind: str) -> None:
+async def test_a_sound_store_has_no_problems(tmp_path: Path, kind: str) -> None:
     """Everything was looked at, in every kind of store."""
     made = FilesystemStore(tmp_path / "store") if kind == "filesystem" else MemoryStore()
     async with contextlib.aclosing(made) as store:
         image = await push_image(store)
-        seen: list[VerifyStep] = []
+        seen: list[Progress] = []
         findings = await verify(store, seen.append, sparse=False, pause=0)
         size = await store.blobs.size(image)
     assert size is not None
     total = len(LAYER) + len(CONFIG) + size
     assert findings == Findings([], 3, total, 1, 1, 1)
-    assert VerifyStep("bytes", total, total) in seen
+    assert Progress("bytes", total, total) in seen
 
 
-async def test_content_that_changed(store: FilesystemStore) -> None:
+async def test_content_that_changed_is_named_until_it_is_pushed_again(
+    store: FilesystemStore,
+) -> None:
     """Its digest and what it is now; pushing it again heals it."""
     await push_image(store)
     blob = await store.blobs.open(Digest.of(LAYER))
@@ -93,7 +96,9 @@ async def test_content_that_changed(store: FilesystemStore) -> None:
     assert (await look(store)).problems == []
 
 
-async def test_a_manifest_that_changed(store: FilesystemStore) -> None:
+async def test_a_manifest_that_changed_can_be_deleted_and_pushed_again(
+    store: FilesystemStore,
+) -> None:
     """It can be deleted, and pushed again."""
     image = await push_image(store)
     blob = await store.blobs.open(image)
@@ -105,7 +110,9 @@ async def test_a_manifest_that_changed(store: FilesystemStore) -> None:
     assert (await look(store)).problems == []
 
 
-async def test_what_is_missing(store: FilesystemStore, tmp_path: Path) -> None:
+async def test_a_missing_layer_and_a_missing_manifest_are_named(
+    store: FilesystemStore, tmp_path: Path
+) -> None:
     """A layer, a manifest, the manifest of a tag."""
     image = await push_image(store)
     await store.blobs.sweep(Digest.of(LAYER), 1e12, 1e12)
@@ -120,7 +127,7 @@ async def test_what_is_missing(store: FilesystemStore, tmp_path: Path) -> None:
     assert str(image) in findings.problems[0].reason
 
 
-async def test_links_that_are_no_links(store: FilesystemStore, tmp_path: Path) -> None:
+async def test_links_that_are_empty_are_named(store: FilesystemStore, tmp_path: Path) -> None:
     """As a file system leaves them that lost their content."""
     image = await push_image(store)
     repository = layout.repository(tmp_path / "store", NAME)

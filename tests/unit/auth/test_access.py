@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from buildset_registry.auth.access import ANONYMOUS, Access, Identity, Policy, Role, Scheme, Verdict
-from buildset_registry.auth.rules import Rights, Rule
+from buildset_registry.auth.rules import AccessRule, AccessRules
 from buildset_registry.oci.names import RepositoryName
 
 APP = RepositoryName("org/app")
@@ -53,7 +53,7 @@ HALF = {"private_hosts": frozenset({"quay.io"})}
         (Role.SINGLE, CLOSED, WRITES_APP, Access.DELETE, OTHER, Verdict.LOGIN),
     ],
 )
-def test_who_may_do_what(
+def test_the_policy_decides_by_endpoint_client_and_repository(
     role: Role,
     settings: dict[str, Any],
     who: Identity,
@@ -65,8 +65,8 @@ def test_who_may_do_what(
     assert Policy(endpoint=role, **settings).decide(who, access, repository) is verdict
 
 
-ORG_READER = Rights([Rule(frozenset({"ci"}), ["org/app"], frozenset({"pull"}))])
-RULED: dict[str, Any] = {"anonymous_pull": False, "rights": ORG_READER}
+ORG_RULES = AccessRules([AccessRule(frozenset({"ci"}), ["org/app"], frozenset({"pull"}))])
+RULED: dict[str, Any] = {"anonymous_pull": False, "rules": ORG_RULES}
 
 
 @pytest.mark.parametrize(
@@ -104,7 +104,7 @@ def test_a_user_is_held_to_the_rules(
         ({**CLOSED, "external": True}, WRITES_APP, None, False),
     ],
 )
-def test_what_may_be_mounted(
+def test_a_blob_may_be_mounted_where_it_may_be_pulled(
     settings: dict[str, Any], who: Identity, source: RepositoryName | None, allowed: bool
 ) -> None:
     """A mount shows the content, so what cannot be pulled cannot be mounted."""
@@ -125,7 +125,7 @@ def test_what_may_be_mounted(
         (Role.PULL, {"external": True, **CLOSED}, Scheme.BEARER),
     ],
 )
-def test_how_an_endpoint_asks_for_credentials(
+def test_an_endpoint_asks_for_credentials_by_the_scheme_it_needs(
     role: Role, settings: dict[str, Any], scheme: Scheme
 ) -> None:
     """By the token protocol where some need a login and others do not."""
@@ -145,7 +145,9 @@ def test_how_an_endpoint_asks_for_credentials(
         (["10.0.0.0/8"], "", False),
     ],
 )
-def test_where_clients_may_come_from(networks: list[str], address: str, allowed: bool) -> None:
+def test_clients_come_from_allowed_networks_alone(
+    networks: list[str], address: str, allowed: bool
+) -> None:
     """An IPv4 client of a dual-stack listener counts by its IPv4 address; unknown is refused."""
     policy = Policy(endpoint=Role.PULL, allowed_networks=tuple(map(ip_network, networks)))
     assert policy.network_allowed(address) is allowed

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From an Authorization header to who asks, and from that to a token."""
+"""From an Authorization header to the identity of a client, and from that to a token."""
 
 from base64 import b64encode
 from collections.abc import Callable
@@ -8,15 +8,55 @@ from typing import Any
 import bcrypt
 import pytest
 from buildset_registry.auth.access import ANONYMOUS, Access, Policy, Role
-from buildset_registry.auth.authenticator import Authenticator
+from buildset_registry.auth.authenticator import Authenticator, Basic, Bearer, parse_authorization
 from buildset_registry.auth.htpasswd import Htpasswd
-from buildset_registry.auth.rules import Rights, Rule
-from buildset_registry.auth.tokens import Signing, Tokens
+from buildset_registry.auth.rules import AccessRule, AccessRules
+from buildset_registry.auth.tokens import Signing, TokenIssuer
 from buildset_registry.errors import Unauthorized
+from buildset_registry.oci.names import RepositoryName
+
+APP = RepositoryName("org/app")
+#: A fixture that makes an authenticator; settings are those of its policy.
+Make = Callable[..., Authenticator]
+NO_COLON = "Basic " + b64encode(b"no-colon").decode()
 
 
 def basic(user: str, password: str) -> str:
     return "Basic " + b64encode(f"{user}:{password}".encode()).decode()
+
+
+@pytest.mark.parametrize(
+    ("header", "credentials"),
+    [
+        (None, None),
+        ("", None),
+        (basic("ci", "secret"), Basic("ci", "secret")),
+        (basic("ci", "a:b"), Basic("ci", "a:b")),
+        (basic("ci", ""), Basic("ci", "")),
+        (basic("jürgen", "pässword"), Basic("jürgen", "pässword")),
+        (basic("", ""), None),
+        (basic("ci", "x").replace("Basic", "bAsIc"), Basic("ci", "x")),
+        ("Bearer abc", Bearer("abc")),
+        ("bearer  abc ", Bearer("abc")),
+    ],
+)
+def test_a_header_holds_credentials_or_nothing(
+    header: str | None, credentials: Basic | Bearer | None
+) -> None:
+    """The scheme's case does not count; docker's empty pair is nobody."""
+    assert parse_authorization(header) == credentials
+
+
+@pytest.mark.parametrize("header", ["Digest x", "Basic !", NO_COLON, "Basic /w==", "x"])
+def test_a_malformed_header_is_refused(header: str) -> None:
+    """Never taken for nobody: the client meant to say who it is."""
+    with pytest.raises(Unauthorized):
+        parse_authorization(header)
+
+
+def test_secrets_are_in_no_repr() -> None:
+    """A traceback or a log line cannot give them away."""
+    assert "secret" not in repr(Basic("ci", "secret")) + repr(Bearer("secret"))
 
 
 @pytest.fixture(scope="module")
@@ -27,26 +67,26 @@ def htpasswd(tmp_path_factory: pytest.TempPathFactory) -> Htpasswd:
 
 
 @pytest.fixture
-def make(htpasswd: Htpasswd) -> Callable[..., Any]:
+def make(htpasswd: Htpasswd) -> Make:
     """Make an authenticator of an endpoint; settings are the policy's."""
 
     def authenticator(endpoint: Role = Role.SINGLE, **settings: Any) -> Authenticator:
         policy = Policy(endpoint=endpoint, **settings)
-        return Authenticator(htpasswd, Tokens(Signing(b"k" * 32, "registry", 300, 3000)), policy)
+        return Authenticator(
+            htpasswd, TokenIssuer(Signing(b"k" * 32, "registry", 300, 3000)), policy
+        )
 
     return authenticator
 
 
 @pytest.mark.parametrize("access", Access)
-async def test_the_right_password_says_who_asks(make: Callable[..., Any], access: Access) -> None:
+async def test_the_right_password_says_who_asks(make: Make, access: Access) -> None:
     """Whatever is asked for."""
     assert (await make().authenticate(basic("ci", "secret"), access)).name == "ci"
 
 
 @pytest.mark.parametrize("access", Access)
-async def test_a_known_user_with_a_wrong_password_is_refused(
-    make: Callable[..., Any], access: Access
-) -> None:
+async def test_a_known_user_with_a_wrong_password_is_refused(make: Make, access: Access) -> None:
     """Never taken for nobody, so that a typing error is noticed."""
     with pytest.raises(Unauthorized):
         await make().authenticate(basic("ci", "wrong"), access)
@@ -63,7 +103,7 @@ async def test_a_known_user_with_a_wrong_password_is_refused(
     ],
 )
 async def test_foreign_credentials_pull_as_nobody(
-    make: Callable[..., Any], anonymous_pull: bool, access: Access, welcome: bool
+    make: Make, anonymous_pull: bool, access: Access, welcome: bool
 ) -> None:
     """docker sends a mirror its credentials of Docker Hub."""
     authenticator = make(anonymous_pull=anonymous_pull)
@@ -85,17 +125,17 @@ async def test_foreign_credentials_pull_as_nobody(
         (None, "push", set()),
     ],
 )
-async def test_a_token_for_what_the_caller_may_do(
-    make: Callable[..., Any], who: str | None, asked: str, granted: set[str]
+async def test_a_token_grants_what_the_caller_may_do(
+    make: Make, who: str | None, asked: str, granted: set[str]
 ) -> None:
     """Less than was asked for, where the caller may not do it all."""
     authenticator = make()
     grant = await authenticator.grant(who, [f"repository:org/app:{asked}", "nonsense"])
     identity = await authenticator.authenticate(f"Bearer {grant.token.token}", Access.PULL)
-    assert identity.scopes == {"org/app": granted}
+    assert identity.scopes == {APP: frozenset(granted)}
 
 
-async def test_a_wrong_password_gets_no_token(make: Callable[..., Any]) -> None:
+async def test_a_wrong_password_gets_no_token(make: Make) -> None:
     """Nor does a token get another one."""
     authenticator = make()
     with pytest.raises(Unauthorized):
@@ -105,38 +145,45 @@ async def test_a_wrong_password_gets_no_token(make: Callable[..., Any]) -> None:
         await authenticator.grant(f"Bearer {grant.token.token}", [])
 
 
-async def test_a_login_fails_for_a_name_that_is_not_known(make: Callable[..., Any]) -> None:
+async def test_a_login_fails_for_a_name_that_is_not_known(
+    make: Make,
+) -> None:
     """A login asks for no scope; a pull with foreign credentials does."""
     with pytest.raises(Unauthorized):
         await make().grant(basic("hub", "x"), [])
 
 
-async def test_a_refresh_token_gets_tokens_without_the_password(make: Callable[..., Any]) -> None:
+async def test_a_refresh_token_gets_tokens_without_the_password(
+    make: Make,
+) -> None:
     """For those who asked for one, and said who they are."""
     authenticator = make()
     assert (await authenticator.grant(basic("ci", "secret"), [])).refresh_token is None
     assert (await authenticator.grant(None, [], offline=True)).refresh_token is None
     grant = await authenticator.grant(basic("ci", "secret"), [], offline=True)
+    assert grant.refresh_token is not None
     renewed = authenticator.refresh(grant.refresh_token, ["repository:org/app:push"])
     identity = await authenticator.authenticate(f"Bearer {renewed.token.token}", Access.PUSH)
-    assert (identity.name, identity.scopes) == ("ci", {"org/app": {"push"}})
+    assert identity.name == "ci"
+    assert identity.scopes == {APP: frozenset({"push"})}
     for wrong in ("", "x", renewed.token.token):
         with pytest.raises(Unauthorized):
             authenticator.refresh(wrong, [])
 
 
-async def test_a_token_holds_what_the_rules_give(make: Callable[..., Any]) -> None:
+async def test_a_token_holds_what_the_rules_give(make: Make) -> None:
     """No more than its user may do where."""
-    rights = Rights([Rule(frozenset({"ci"}), ["org/*"], frozenset({"pull", "push"}))])
-    authenticator = make(anonymous_pull=False, rights=rights)
+    rules = AccessRules([AccessRule(frozenset({"ci"}), ["org/*"], frozenset({"pull", "push"}))])
+    authenticator = make(anonymous_pull=False, rules=rules)
     scopes = ["repository:org/app:pull,push,delete", "repository:other:pull", "registry:catalog:*"]
     grant = await authenticator.grant(basic("ci", "secret"), scopes)
     identity = await authenticator.authenticate(f"Bearer {grant.token.token}", Access.PULL)
-    assert identity.scopes == {"org/app": {"pull", "push"}, "other": set()}
+    other = RepositoryName("other")
+    assert identity.scopes == {APP: frozenset({"pull", "push"}), other: frozenset()}
     assert not identity.catalog
 
 
-def test_the_challenge_says_how_to_log_in(make: Callable[..., Any]) -> None:
+def test_the_challenge_says_how_to_log_in(make: Make) -> None:
     """Bearer with the scope that is missing, or Basic."""
     bearer = make().challenge("https://r:5000", "repository:a:pull", "invalid_token")
     assert bearer == (
@@ -146,14 +193,16 @@ def test_the_challenge_says_how_to_log_in(make: Callable[..., Any]) -> None:
     assert make(Role.PUSH).challenge("https://r:5000") == 'Basic realm="buildset-registry"'
 
 
-def test_a_challenge_holds_nothing_that_ends_it(make: Callable[..., Any]) -> None:
+def test_a_challenge_holds_nothing_that_ends_it(make: Make) -> None:
     """The Host header is the client's."""
     assert '"' not in make().challenge('https://r"\r\nX: "').split("=", 1)[1].split(",")[0][1:-1]
 
 
-async def test_a_registry_without_users_lets_nobody_write(make: Callable[..., Any]) -> None:
+async def test_a_registry_without_users_lets_nobody_write(
+    make: Make,
+) -> None:
     """Reading stays as the policy says."""
-    tokens = Tokens(Signing(b"k" * 32, "registry", 300, 3000))
+    tokens = TokenIssuer(Signing(b"k" * 32, "registry", 300, 3000))
     authenticator = Authenticator(None, tokens, Policy(endpoint=Role.PULL))
     assert await authenticator.authenticate(basic("ci", "x"), Access.PULL) == ANONYMOUS
     with pytest.raises(Unauthorized):

@@ -12,7 +12,7 @@ from typing import Any
 
 import jwt
 import pytest
-from buildset_registry.auth.external_tokens import IssuedTokens, Issuer, load_keys
+from buildset_registry.auth.external_tokens import ExternalTokens, TokenServer, load_keys
 from buildset_registry.errors import ConfigError, Unauthorized
 from buildset_registry.oci.names import RepositoryName
 from cryptography import x509
@@ -23,10 +23,12 @@ RSA = rsa.generate_private_key(65537, 2048)
 OTHER_RSA = rsa.generate_private_key(65537, 2048)
 EC = ec.generate_private_key(ec.SECP256R1())
 OTHER_EC = ec.generate_private_key(ec.SECP256R1())
+#: A key that signs a certificate or a token.
+PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
 ED = ed25519.Ed25519PrivateKey.generate()
 
 
-def certificate(key: Any) -> bytes:
+def certificate(key: PrivateKey) -> bytes:
     """Return a self-signed certificate as PEM."""
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "token server")])
     now = datetime.datetime.now(datetime.timezone.utc)
@@ -35,7 +37,7 @@ def certificate(key: Any) -> bytes:
     return builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
 
 
-def public_pem(key: Any) -> Any:
+def public_pem(key: PrivateKey) -> bytes:
     return key.public_key().public_bytes(
         serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
     )
@@ -55,14 +57,14 @@ def claims(**changes: Any) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def tokens(tmp_path_factory: pytest.TempPathFactory) -> IssuedTokens:
+def tokens(tmp_path_factory: pytest.TempPathFactory) -> ExternalTokens:
     """Trusts a bundle of an RSA and an EC certificate, and an Ed25519 key of a key set."""
     folder = tmp_path_factory.mktemp("issuer")
     (folder / "bundle.pem").write_bytes(certificate(RSA) + certificate(EC))
     ed = jwt.algorithms.OKPAlgorithm.to_jwk(ED.public_key(), as_dict=True) | {"kid": "ed"}
     (folder / "jwks.json").write_text(json.dumps({"keys": [ed]}))
     keys = load_keys(folder / "bundle.pem", folder / "jwks.json")
-    return IssuedTokens(Issuer("https://tokens.example/token", "registry", "tokens", keys))
+    return ExternalTokens(TokenServer("https://tokens.example/token", "registry", "tokens", keys))
 
 
 @pytest.mark.parametrize(
@@ -76,8 +78,8 @@ def tokens(tmp_path_factory: pytest.TempPathFactory) -> IssuedTokens:
         (ED, "EdDSA", {"kid": "ed"}),
     ],
 )
-def test_a_token_by_a_trusted_key(
-    tokens: IssuedTokens, key: Any, algorithm: str, headers: dict[str, str]
+def test_a_token_by_a_trusted_key_grants_what_it_says(
+    tokens: ExternalTokens, key: Any, algorithm: str, headers: dict[str, str]
 ) -> None:
     """Grants what its access says."""
     identity = tokens.verify(jwt.encode(claims(), key, algorithm, headers))
@@ -86,7 +88,7 @@ def test_a_token_by_a_trusted_key(
     assert tokens.verify(jwt.encode(claims(aud=["a", "registry"]), key, algorithm)).name == "dev"
 
 
-def test_a_key_is_found_by_the_name_that_distribution_gives_it(tokens: IssuedTokens) -> None:
+def test_a_key_is_found_by_the_name_that_distribution_gives_it(tokens: ExternalTokens) -> None:
     """libtrust's fingerprint, in the header kid."""
     der = EC.public_key().public_bytes(
         serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
@@ -113,7 +115,7 @@ def test_a_key_is_found_by_the_name_that_distribution_gives_it(tokens: IssuedTok
     ],
 )
 def test_any_other_token_is_refused(
-    tokens: IssuedTokens, changes: dict[str, Any], key: Any, algorithm: str
+    tokens: ExternalTokens, changes: dict[str, Any], key: Any, algorithm: str
 ) -> None:
     """Another key, no signature, another issuer or registry, expired, not yet valid."""
     with pytest.raises(Unauthorized):
@@ -121,7 +123,7 @@ def test_any_other_token_is_refused(
 
 
 @pytest.mark.parametrize("secret", [public_pem(RSA), certificate(RSA), public_pem(EC)])
-def test_an_hmac_made_of_a_public_key_is_refused(tokens: IssuedTokens, secret: bytes) -> None:
+def test_an_hmac_made_of_a_public_key_is_refused(tokens: ExternalTokens, secret: bytes) -> None:
     """Everybody has the public key: the key decides the algorithm, not the token."""
 
     def part(tree: bytes | dict[str, str]) -> str:
@@ -134,14 +136,14 @@ def test_an_hmac_made_of_a_public_key_is_refused(tokens: IssuedTokens, secret: b
         tokens.verify(f"{signed}.{part(signature)}")
 
 
-def test_clocks_may_differ_a_little(tokens: IssuedTokens) -> None:
+def test_clocks_may_differ_a_little(tokens: ExternalTokens) -> None:
     """By a minute, as with distribution."""
     now = int(time.time())
     assert tokens.verify(jwt.encode(claims(exp=now - 30, nbf=now + 30), EC, "ES256")).name
 
 
 @pytest.mark.parametrize("token", ["", "a.b.c", "a"])
-def test_nonsense_is_refused(tokens: IssuedTokens, token: str) -> None:
+def test_nonsense_is_refused(tokens: ExternalTokens, token: str) -> None:
     """With the same answer as a forgery."""
     with pytest.raises(Unauthorized):
         tokens.verify(token)
@@ -152,7 +154,7 @@ def test_a_public_key_alone_is_enough(tmp_path: Path) -> None:
     file = tmp_path / "key.pem"
     file.write_bytes(public_pem(EC))
     keys = load_keys(file, None)
-    tokens = IssuedTokens(Issuer("https://t", "registry", "tokens", keys))
+    tokens = ExternalTokens(TokenServer("https://t", "registry", "tokens", keys))
     assert tokens.verify(jwt.encode(claims(), EC, "ES256")).name == "dev"
 
 
@@ -163,7 +165,7 @@ def test_a_public_key_alone_is_enough(tmp_path: Path) -> None:
         ("", "holds no public keys"),
         ("nonsense", "holds no public keys"),
         ('{"keys": []}', "holds no key"),
-        ('{"keys": [{"kty": "oct", "k": "c2VjcmV0"}]}', "a symmetric key is no public key"),
+        ('{"keys": [{"kty": "oct", "k": "c2VjcmV0"}]}', "a symmetric key is not a public key"),
     ],
 )
 def test_a_file_without_a_usable_key_is_one_line(

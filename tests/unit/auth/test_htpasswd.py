@@ -79,7 +79,9 @@ async def test_a_verified_pair_is_remembered(tmp_path: Path) -> None:
     assert remembered < checked / 100
 
 
-async def test_what_is_remembered_ends(file: Path, clock: Clock) -> None:
+async def test_a_remembered_password_is_checked_again_after_a_while(
+    file: Path, clock: Clock
+) -> None:
     """After a while the password is checked again."""
     users = Htpasswd(file, clock)
     assert await users.verify("ci", "secret")
@@ -184,7 +186,9 @@ async def test_an_unknown_user_costs_as_much_as_a_known_one(tmp_path: Path) -> N
     assert 0.2 < times[0] / times[1] < 5
 
 
-def test_what_a_file_may_hold(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_file_may_hold_comments_and_hashes_of_another_kind(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     """Comments and empty lines are left out; another hash than bcrypt locks its user out."""
     caplog.set_level(logging.WARNING)
     good = hashed("x")

@@ -2,7 +2,7 @@
 """The rules of ``auth.rules``: patterns of names, and what they add up to."""
 
 import pytest
-from buildset_registry.auth.rules import Rights, Rule
+from buildset_registry.auth.rules import AccessRule, AccessRules
 from buildset_registry.oci.names import RepositoryName
 
 
@@ -10,8 +10,8 @@ def rule(
     patterns: list[str],
     actions: list[str] | tuple[str] = ("pull",),
     users: list[str] | tuple[str] = ("*",),
-) -> Rule:
-    return Rule(frozenset(users), patterns, frozenset(actions))
+) -> AccessRule:
+    return AccessRule(frozenset(users), patterns, frozenset(actions))
 
 
 @pytest.mark.parametrize(
@@ -37,14 +37,14 @@ def rule(
         ("app", "library/app", True),
     ],
 )
-def test_what_a_pattern_matches(pattern: str, name: str, matches: bool) -> None:
+def test_a_pattern_matches_whole_names(pattern: str, name: str, matches: bool) -> None:
     """Names as they are stored; both names of an official image of Docker Hub count."""
-    assert Rights([rule([pattern])]).allow("ci", "pull", RepositoryName(name)) is matches
+    assert AccessRules([rule([pattern])]).allow("ci", "pull", RepositoryName(name)) is matches
 
 
-def test_rules_add_up() -> None:
+def test_the_rules_of_a_user_add_up() -> None:
     """Each gives; none takes away what another one gave."""
-    rights = Rights(
+    rules = AccessRules(
         [
             rule(["**"], ["pull"]),
             rule(["ci/**", "tmp/**"], ["push"], ["ci", "bot"]),
@@ -53,21 +53,23 @@ def test_rules_add_up() -> None:
     )
     name = RepositoryName("ci/app")
     given = {
-        user: {action for action in ("pull", "push", "delete") if rights.allow(user, action, name)}
+        user: {action for action in ("pull", "push", "delete") if rules.allow(user, action, name)}
         for user in ("ci", "bot", "dev")
     }
     assert given == {"ci": {"pull", "push", "delete"}, "bot": {"pull", "push"}, "dev": {"pull"}}
-    assert not rights.allow("ci", "push", RepositoryName("other"))
+    assert not rules.allow("ci", "push", RepositoryName("other"))
 
 
 def test_without_rules_every_user_may_do_everything() -> None:
     """As a buildset's registry has it."""
-    assert Rights().allow("ci", "delete", RepositoryName("any/thing"))
-    assert Rights().pull_everything("ci")
+    assert AccessRules().allow("ci", "delete", RepositoryName("any/thing"))
+    assert AccessRules().allow_everything("ci")
 
 
-def test_who_may_see_every_repository() -> None:
+def test_only_the_pattern_for_everything_shows_every_repository() -> None:
     """Who may pull ``**``; patterns that happen to cover what is there do not count."""
-    rights = Rights([rule(["**"], ["pull"], ["all"]), rule(["*", "*/**"]), rule(["**"], ["push"])])
-    assert rights.pull_everything("all")
-    assert not rights.pull_everything("other")
+    rules = AccessRules(
+        [rule(["**"], ["pull"], ["all"]), rule(["*", "*/**"]), rule(["**"], ["push"])]
+    )
+    assert rules.allow_everything("all")
+    assert not rules.allow_everything("other")

@@ -8,7 +8,7 @@ from typing import Any
 
 import jwt
 import pytest
-from buildset_registry.auth.tokens import Scope, Signing, Tokens, parse_scope
+from buildset_registry.auth.tokens import Scope, Signing, TokenIssuer, parse_scope
 from buildset_registry.errors import Unauthorized
 from buildset_registry.oci.names import RepositoryName
 
@@ -32,8 +32,8 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def tokens(clock: Clock) -> Tokens:
-    return Tokens(Signing(KEY, "registry", 300, refresh_seconds=3000), clock)
+def tokens(clock: Clock) -> TokenIssuer:
+    return TokenIssuer(Signing(KEY, "registry", 300, refresh_seconds=3000), clock)
 
 
 def scope(text: str) -> Scope:
@@ -74,12 +74,12 @@ def claims(clock: Clock, **changes: Any) -> dict[str, Any]:
         ("", None),
     ],
 )
-def test_what_a_scope_asks_for(text: str, parsed: Scope | None) -> None:
+def test_a_scope_asks_for_actions_on_a_repository(text: str, parsed: Scope | None) -> None:
     """What is not understood is left out, as the token protocol has it."""
     assert parse_scope(text) == parsed
 
 
-def test_a_token_grants_what_it_was_issued_for(tokens: Tokens) -> None:
+def test_a_token_grants_what_it_was_issued_for(tokens: TokenIssuer) -> None:
     """Its holder's name, actions by repository, and the catalog if it says so."""
     issued = tokens.issue("ci", [scope("repository:docker.io/org/app:pull,push")])
     identity = tokens.verify(issued.token)
@@ -90,7 +90,7 @@ def test_a_token_grants_what_it_was_issued_for(tokens: Tokens) -> None:
     assert tokens.verify(tokens.issue(None, []).token).name is None
 
 
-def test_a_token_ends(tokens: Tokens, clock: Clock) -> None:
+def test_a_token_ends_when_its_time_is_over(tokens: TokenIssuer, clock: Clock) -> None:
     """Also one that was verified before."""
     issued = tokens.issue("ci", [])
     tokens.verify(issued.token)
@@ -117,7 +117,7 @@ def test_a_token_ends(tokens: Tokens, clock: Clock) -> None:
 )
 @pytest.mark.filterwarnings("ignore::jwt.warnings.InsecureKeyLengthWarning")
 def test_a_forged_or_foreign_token_is_refused(
-    tokens: Tokens, clock: Clock, changes: dict[str, Any], key: Any, algorithm: str
+    tokens: TokenIssuer, clock: Clock, changes: dict[str, Any], key: Any, algorithm: str
 ) -> None:
     """Another key, algorithm, issuer, audience, no algorithm at all, expired or not yet valid."""
     token = jwt.encode(claims(clock, **changes), key, algorithm)
@@ -125,14 +125,14 @@ def test_a_forged_or_foreign_token_is_refused(
         tokens.verify(token)
 
 
-def test_the_claims_of_the_forgeries_are_good_otherwise(tokens: Tokens, clock: Clock) -> None:
+def test_the_claims_of_the_forgeries_are_good_otherwise(tokens: TokenIssuer, clock: Clock) -> None:
     """So that each row above fails for its own reason."""
     assert tokens.verify(jwt.encode(claims(clock), KEY, "HS256")).scopes == {
         APP: frozenset({"pull"})
     }
 
 
-def test_a_token_with_other_claims_and_the_old_signature_is_refused(tokens: Tokens) -> None:
+def test_a_token_with_other_claims_and_the_old_signature_is_refused(tokens: TokenIssuer) -> None:
     """The signature covers what is granted."""
     head, _, signature = tokens.issue("ci", []).token.split(".")
     forged = base64.urlsafe_b64encode(json.dumps({"sub": "root"}).encode()).decode().rstrip("=")
@@ -141,7 +141,7 @@ def test_a_token_with_other_claims_and_the_old_signature_is_refused(tokens: Toke
 
 
 @pytest.mark.parametrize("token", ["", "a", "a.b", "a.b.c", "ä.b.c", "." * 10_000])
-def test_nonsense_is_refused(tokens: Tokens, token: str) -> None:
+def test_nonsense_is_refused(tokens: TokenIssuer, token: str) -> None:
     """With the same answer as a forgery."""
     with pytest.raises(Unauthorized):
         tokens.verify(token)
@@ -161,14 +161,14 @@ def test_nonsense_is_refused(tokens: Tokens, token: str) -> None:
     ],
 )
 def test_access_that_is_not_understood_grants_nothing(
-    tokens: Tokens, clock: Clock, access: list[Any] | str | None
+    tokens: TokenIssuer, clock: Clock, access: list[Any] | str | None
 ) -> None:
     """Nor does it break the server."""
     identity = tokens.verify(jwt.encode(claims(clock, access=access), KEY, "HS256"))
     assert (identity.scopes, identity.catalog) == ({}, False)
 
 
-def test_a_refresh_token_stands_for_its_user(tokens: Tokens, clock: Clock) -> None:
+def test_a_refresh_token_stands_for_its_user(tokens: TokenIssuer, clock: Clock) -> None:
     """Until it expires, or the password is another one, or the user is gone."""
     stamps = {"ci": "hash"}
     token = tokens.issue_refresh("ci", "hash")
@@ -183,7 +183,7 @@ def test_a_refresh_token_stands_for_its_user(tokens: Tokens, clock: Clock) -> No
 
 
 def test_a_refresh_token_opens_nothing_and_an_access_token_refreshes_nothing(
-    tokens: Tokens,
+    tokens: TokenIssuer,
 ) -> None:
     """Each is for its own use."""
     with pytest.raises(Unauthorized):
@@ -194,4 +194,4 @@ def test_a_refresh_token_opens_nothing_and_an_access_token_refreshes_nothing(
 
 def test_no_refresh_token_where_none_are_wanted() -> None:
     """Where the key ends with the process, a client would be locked out after a restart."""
-    assert Tokens(Signing(KEY, "registry", 300)).issue_refresh("ci", "hash") is None
+    assert TokenIssuer(Signing(KEY, "registry", 300)).issue_refresh("ci", "hash") is None

@@ -3,15 +3,16 @@
 
 import asyncio
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 from buildset_registry.errors import BlobUnknown, ManifestUnknown
 from buildset_registry.gc import CollectionReport, CollectionRules, collect
-from buildset_registry.gc.report import Progress
 from buildset_registry.oci.descriptor import OCI_INDEX, OCI_MANIFEST
 from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.names import RepositoryName, Tag
+from buildset_registry.progress import Progress
 from buildset_registry.registry import Registry
 from buildset_registry.store.base import Store
 
@@ -24,6 +25,8 @@ RULES = CollectionRules(
     grace=OLD, untagged=None, uploads=OLD, cache_size=None, pulling=OLD, settling=OLD
 )
 UNTAGGED = replace(RULES, untagged=OLD)
+#: A descriptor, as manifests hold it.
+Described = dict[str, Any]
 
 
 def silent(progress: Progress) -> None:
@@ -36,7 +39,7 @@ async def clean(
     return await collect(store, rules, silent, dry_run=dry_run)
 
 
-async def push_blob(registry: Registry, name: RepositoryName, content: bytes) -> dict[str, Any]:
+async def push_blob(registry: Registry, name: RepositoryName, content: bytes) -> Described:
     upload = await registry.start_upload(name)
     await upload.append(pieces(content))
     digest = Digest.of(content)
@@ -46,13 +49,17 @@ async def push_blob(registry: Registry, name: RepositoryName, content: bytes) ->
 
 def descriptor(
     digest: Digest, size: int, media_type: str = "application/octet-stream"
-) -> dict[str, Any]:
+) -> Described:
     return {"mediaType": media_type, "digest": str(digest), "size": size}
 
 
 async def push_image(
-    registry: Any, *tags: Any, name: Any = NAME, layers: Any = (b"layer",), subject: Any = None
-) -> dict[str, Any]:
+    registry: Registry,
+    *tags: str,
+    name: RepositoryName = NAME,
+    layers: Sequence[bytes] = (b"layer",),
+    subject: Described | None = None,
+) -> Described:
     """Push an image, under tags or by its digest, and return its descriptor."""
     tree = {
         "schemaVersion": 2,
@@ -65,9 +72,7 @@ async def push_image(
     return await push(registry, name, tree, tags)
 
 
-async def push_index(
-    registry: Registry, *tags: Any, children: list[dict[str, int | str]]
-) -> dict[str, Any]:
+async def push_index(registry: Registry, *tags: str, children: list[Described]) -> Described:
     tree = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": children}
     return await push(registry, NAME, tree, tags)
 
@@ -76,8 +81,8 @@ async def push(
     registry: Registry,
     name: RepositoryName,
     tree: dict[str, Any],
-    tags: list[str] | tuple[Any, ...],
-) -> dict[str, Any]:
+    tags: Sequence[str],
+) -> Described:
     raw = json.dumps(tree).encode()
     await registry.push_manifest(
         name, [Tag(tag) for tag in tags] or [Digest.of(raw)], raw, tree["mediaType"]
@@ -85,7 +90,7 @@ async def push(
     return descriptor(Digest.of(raw), len(raw), tree["mediaType"])
 
 
-def digest_of(described: dict[str, Any]) -> Digest:
+def digest_of(described: Described) -> Digest:
     return Digest.parse(described["digest"])
 
 
@@ -93,7 +98,7 @@ async def blobs(store: Store) -> set[Digest]:
     return {state.digest async for batch in store.blobs.walk() for state in batch}
 
 
-async def is_whole(registry: Registry, name: RepositoryName, described: dict[str, Any]) -> bool:
+async def is_whole(registry: Registry, name: RepositoryName, described: Described) -> bool:
     """Tell whether an image can be pulled, with everything in it."""
     try:
         found = await registry.manifest(name, digest_of(described))
@@ -107,8 +112,8 @@ async def is_whole(registry: Registry, name: RepositoryName, described: dict[str
 
 
 async def cache_image(
-    store: Store, name: RepositoryName, *layers: Any, tag: str = "latest"
-) -> dict[str, Any]:
+    store: Store, name: RepositoryName, *layers: bytes, tag: str = "latest"
+) -> Described:
     """Store an image as pull-through does."""
     index = store.cached(name)
     described = []

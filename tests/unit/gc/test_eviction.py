@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Eviction of what was pulled through, over every store."""
+"""Eviction of what was pulled through: the choice on paper, and the removal over every store."""
 
 import asyncio
 from dataclasses import replace
 
+import pytest
+from buildset_registry.gc.eviction import CacheEntry, evictions
+from buildset_registry.gc.reachability import key
 from buildset_registry.oci.digest import Digest
 from buildset_registry.registry import Registry
 from buildset_registry.store.base import Store
@@ -18,6 +21,50 @@ from tests.unit.gc.images import (
     is_whole,
     push_image,
 )
+
+A, B, C, D, E = (Digest.of(letter.encode()) for letter in "ABCDE")
+
+
+def entry(
+    digest: Digest,
+    *layers: Digest,
+    used: int,
+    name: str = "app",
+    children: tuple[Digest, ...] = (),
+) -> CacheEntry:
+    return CacheEntry(name, digest, layers, children, None, used)
+
+
+SIZES = {key(digest): 10 for digest in (A, B, C, D)}
+
+
+@pytest.mark.parametrize(
+    ("limit", "gone"), [(40, []), (39, [A]), (30, [A]), (29, [A, B]), (0, [A, B, C])]
+)
+def test_the_longest_unused_goes_first(limit: int, gone: list[Digest]) -> None:
+    """Just as much as is needed; what is in use stays even if that is too much."""
+    entries = [entry(C, used=3), entry(A, used=1), entry(B, used=2), entry(D, used=9)]
+    assert [one.digest for one in evictions(entries, SIZES, limit, 5)] == gone
+
+
+def test_shared_content_goes_with_its_last_holder() -> None:
+    """Evicting one of two images with the same layer frees only what is its own."""
+    entries = [entry(A, C, used=1), entry(B, C, used=2)]
+    assert [one.digest for one in evictions(entries, SIZES, 20, 5)] == [A]
+    assert [one.digest for one in evictions(entries, SIZES, 19, 5)] == [A, B]
+
+
+def test_what_a_job_pushed_too_costs_nothing() -> None:
+    """Evicting it would free nothing, so it does not count."""
+    assert evictions([entry(E, used=1)], SIZES, 0, 5) == []
+
+
+def test_an_image_is_as_young_as_the_index_it_was_found_by() -> None:
+    """The client asked for the index last, and has the image already."""
+    entries = [entry(A, used=4, children=(B,)), entry(B, used=1), entry(C, used=2)]
+    assert [one.digest for one in evictions(entries, SIZES, 20, 5)] == [C]
+    other = [entry(A, used=4, children=(B,), name="other"), entry(B, used=1), entry(C, used=2)]
+    assert [one.digest for one in evictions(other, SIZES, 20, 5)] == [B]
 
 
 async def test_the_cache_stays_without_a_limit(store: Store, registry: Registry) -> None:

@@ -7,14 +7,13 @@ import os
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from buildset_registry.errors import BlobUnknown, ManifestBlobUnknown
 from buildset_registry.gc import collect
-from buildset_registry.gc.report import Progress
 from buildset_registry.oci.descriptor import OCI_MANIFEST
 from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.names import RepositoryName
+from buildset_registry.progress import Progress
 from buildset_registry.registry import Registry
 from buildset_registry.store.filesystem.store import FilesystemStore
 
@@ -22,6 +21,7 @@ from tests.unit.gc.images import (
     NAME,
     OTHER,
     RULES,
+    Described,
     blobs,
     descriptor,
     digest_of,
@@ -33,7 +33,7 @@ from tests.unit.gc.images import (
 from tests.unit.store.blobs import pieces
 
 
-async def test_a_promise_in_the_middle_of_a_collection(tmp_path: Path) -> None:
+async def test_a_promise_in_the_middle_of_a_collection_holds(tmp_path: Path) -> None:
     """After the marking and before the removal a client asks: it keeps what it was told of."""
     async with contextlib.aclosing(FilesystemStore(tmp_path / "store")) as store:
         registry = Registry(store)
@@ -48,7 +48,7 @@ async def test_a_promise_in_the_middle_of_a_collection(tmp_path: Path) -> None:
             await registry.mount(OTHER, Digest.of(b"mount"), NAME)
             await push_blob(registry, NAME, b"push")
 
-        clients: list[Any] = []
+        clients: list[asyncio.Future[None]] = []
 
         def watch(progress: Progress) -> None:
             if progress.stage == "cache" and not clients:
@@ -67,10 +67,10 @@ class Crowd:
 
     def __init__(self, registry: Registry) -> None:
         self.registry = registry
-        self.acknowledged: dict[Any, Any] = {}
+        self.acknowledged: dict[RepositoryName, Described] = {}
         self.refused = 0
 
-    async def work(self, name: Any, rounds: Any) -> None:
+    async def work(self, name: RepositoryName, rounds: int) -> None:
         for number in range(rounds):
             layers = [b"layer %d" % (number * 7 % 5 + step) for step in range(3)]
             began = time.monotonic()
@@ -85,7 +85,7 @@ class Crowd:
                 if image is not None:
                     await self.registry.delete_manifest(name, digest_of(image))
 
-    async def _push(self, name: RepositoryName, contents: list[bytes]) -> dict[str, Any]:
+    async def _push(self, name: RepositoryName, contents: list[bytes]) -> Described:
         described = []
         for content in contents:
             try:
@@ -97,7 +97,7 @@ class Crowd:
         return await push(self.registry, name, tree | {"mediaType": OCI_MANIFEST}, ["latest"])
 
 
-async def test_pushes_and_collections_at_once(tmp_path: Path) -> None:
+async def test_pushes_during_collections_lose_nothing(tmp_path: Path) -> None:
     """However they interleave, every image that was acknowledged is whole at the end."""
     async with contextlib.aclosing(FilesystemStore(tmp_path / "store", promise_seconds=0)) as store:
         registry = Registry(store)

@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What may go, decided on paper."""
+"""The digests that manifests mention, and the manifests that nothing holds; on paper."""
 
 import json
-from typing import Any
 
 import pytest
-from buildset_registry.gc.reachability import Node, Unit, evictions, expired, key, mentioned
+from buildset_registry.gc.reachability import ManifestNode, expired, mentioned
 from buildset_registry.oci.digest import Digest
 
 A, B, C, D, E = (Digest.of(letter.encode()) for letter in "ABCDE")
@@ -32,8 +31,8 @@ def test_every_digest_in_a_manifest_counts(raw: bytes, found: set[Digest]) -> No
     assert mentioned(raw) == found
 
 
-def node(*children: Any, subject: Digest | None = None, used: int = 0) -> Node:
-    return Node(children, subject, used)
+def node(*children: Digest, subject: Digest | None = None, used: int = 0) -> ManifestNode:
+    return ManifestNode(children, subject, used)
 
 
 @pytest.mark.parametrize(
@@ -52,7 +51,7 @@ def node(*children: Any, subject: Digest | None = None, used: int = 0) -> Node:
     ],
 )
 def test_what_nothing_holds_expires(
-    nodes: dict[Digest, Node], tagged: set[Digest], gone: set[Digest]
+    nodes: dict[Digest, ManifestNode], tagged: set[Digest], gone: set[Digest]
 ) -> None:
     """Tags hold, indexes hold what they list, subjects their referrers; youth holds, too."""
     assert set(expired(nodes, tagged, 10, 10)) == gone
@@ -62,41 +61,3 @@ def test_without_expiry_only_referrers_go() -> None:
     """Those whose subject is not there, and that are not young: it may be on its way."""
     nodes = {A: node(), B: node(subject=D), C: node(subject=A), E: node(subject=D, used=11)}
     assert expired(nodes, set(), None, 10) == {B: "its subject is gone"}
-
-
-def unit(
-    digest: Digest, *layers: Any, used: int, name: str = "app", children: tuple[Any, ...] = ()
-) -> Unit:
-    return Unit(name, digest, layers, children, None, used)
-
-
-SIZES = {key(digest): 10 for digest in (A, B, C, D)}
-
-
-@pytest.mark.parametrize(
-    ("limit", "gone"), [(40, []), (39, [A]), (30, [A]), (29, [A, B]), (0, [A, B, C])]
-)
-def test_the_longest_unused_goes_first(limit: int, gone: list[Digest]) -> None:
-    """Just as much as is needed; what is in use stays even if that is too much."""
-    units = [unit(C, used=3), unit(A, used=1), unit(B, used=2), unit(D, used=9)]
-    assert [one.digest for one in evictions(units, SIZES, limit, 5)] == gone
-
-
-def test_shared_content_goes_with_its_last_holder() -> None:
-    """Evicting one of two images with the same layer frees only what is its own."""
-    units = [unit(A, C, used=1), unit(B, C, used=2)]
-    assert [one.digest for one in evictions(units, SIZES, 20, 5)] == [A]
-    assert [one.digest for one in evictions(units, SIZES, 19, 5)] == [A, B]
-
-
-def test_what_a_job_pushed_too_costs_nothing() -> None:
-    """Evicting it would free nothing, so it does not count."""
-    assert evictions([unit(E, used=1)], SIZES, 0, 5) == []
-
-
-def test_an_image_is_as_young_as_the_index_it_was_found_by() -> None:
-    """The client asked for the index last, and has the image already."""
-    units = [unit(A, used=4, children=(B,)), unit(B, used=1), unit(C, used=2)]
-    assert [one.digest for one in evictions(units, SIZES, 20, 5)] == [C]
-    other = [unit(A, used=4, children=(B,), name="other"), unit(B, used=1), unit(C, used=2)]
-    assert [one.digest for one in evictions(other, SIZES, 20, 5)] == [B]

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from buildset_registry.auth.access import Policy, Role
 from buildset_registry.auth.authenticator import Authenticator
-from buildset_registry.auth.tokens import Signing, Tokens
+from buildset_registry.auth.tokens import Signing, TokenIssuer
 from buildset_registry.http.accesslog import AccessLog, AccessRecord
 from buildset_registry.http.app import App
 from buildset_registry.http.asgi import Message
@@ -144,7 +144,7 @@ async def store(request: pytest.FixtureRequest, tmp_path: Path) -> ShapedStore:
 @pytest.fixture
 def client(store: ShapedStore) -> Client:
     policy = Policy(endpoint=Role.SINGLE)
-    tokens = Tokens(Signing(bytes(32), "registry", 300, 0))
+    tokens = TokenIssuer(Signing(bytes(32), "registry", 300, 0))
     context = Context(
         Registry(store),
         policy,

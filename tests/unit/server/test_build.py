@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What keeps a registry from starting: keys that are not there, or not good enough."""
+"""Mistakes that keep a registry from starting: keys that are not there, or not good enough."""
 
 from pathlib import Path
 from typing import Any
@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from buildset_registry.config import parse
 from buildset_registry.errors import ConfigError
-from buildset_registry.server.build import Guards
+from buildset_registry.server.build import AccessControl
 
 TOKEN = {"service": "registry", "issuer": "tokens", "jwks": "jwks.json"}
 
@@ -22,10 +22,10 @@ TOKEN = {"service": "registry", "issuer": "tokens", "jwks": "jwks.json"}
         ({"token": {"realm": "https://t", **TOKEN}}, "cannot read .*jwks.json"),
     ],
 )
-def test_a_mistake_is_one_line(tmp_path: Path, auth: dict[str, Any], message: str) -> None:
+def test_a_mistake_in_auth_is_one_line(tmp_path: Path, auth: dict[str, Any], message: str) -> None:
     """At the start, in words that say which setting it is."""
     (tmp_path / "short").write_bytes(b"x" * 31)
     tree = {"endpoints": {"single": {"port": 5000}}, "storage": "data", "auth": auth}
     with pytest.raises(ConfigError, match=message) as caught:
-        Guards(parse(tree, "config.yaml", tmp_path))
+        AccessControl(parse(tree, "config.yaml", tmp_path).auth, frozenset())
     assert "\n" not in str(caught.value)

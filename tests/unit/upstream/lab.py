@@ -3,17 +3,18 @@
 
 import asyncio
 import contextlib
-from asyncio.locks import Event
-from asyncio.streams import StreamReader, StreamWriter
-from collections.abc import AsyncIterator, Callable
+from asyncio import Event, StreamReader, StreamWriter
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any
+from ssl import SSLContext
+from typing import Any, Protocol
 
 from aiohttp import web
-from aiohttp.web_request import BaseRequest
-from aiohttp.web_response import Response, StreamResponse
+from aiohttp.web import BaseRequest, Response, StreamResponse
 from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.names import RepositoryName, Tag
+from buildset_registry.upstream.client import UpstreamClient
+from buildset_registry.upstream.transport import Timeouts
 
 NAME = RepositoryName("quay.io/org/app")
 V1 = Tag("v1")
@@ -24,6 +25,21 @@ INDEX_TYPE = "application/vnd.oci.image.index.v1+json"
 
 V1_PATH = "/v2/org/app/manifests/v1"
 BLOB_PATH = f"/v2/org/app/blobs/{BLOB_DIGEST}"
+
+#: What a server answers to a request.
+Answer = Callable[[BaseRequest], Awaitable[StreamResponse]]
+
+
+class Connect(Protocol):
+    """The fixture that makes clients of the registry that the tests configure as quay.io."""
+
+    def __call__(
+        self,
+        environment: dict[str, str] | None = None,
+        timeouts: Timeouts | None = None,
+        **settings: Any,
+    ) -> UpstreamClient:
+        """Make a client; ``settings`` change the upstream, ``environment`` its proxies."""
 
 
 @dataclass(frozen=True)
@@ -46,17 +62,17 @@ class Server:
     def __init__(self, scheme: str, host: str, port: int) -> None:
         self.url = f"{scheme}://{host}:{port}"
         self.port = port
-        self.asked: list[Any] = []
-        self._table: dict[str, Any] = {}
+        self.asked: list[Asked] = []
+        self._table: dict[str, list[Answer]] = {}
 
-    def on(self, path: str, *answers: Any) -> None:
+    def on(self, path: str, *answers: Answer) -> None:
         """Give ``answers`` one after the other, the last one for ever."""
         self._table[path] = list(answers)
 
     def at(self, path: str) -> list[Asked]:
         return [asked for asked in self.asked if asked.path == path]
 
-    async def handle(self, request: BaseRequest) -> Any:
+    async def handle(self, request: BaseRequest) -> StreamResponse:
         headers = dict(request.headers)
         self.asked.append(
             Asked(request.method, request.path, request.rel_url.raw_query_string, headers)
@@ -67,7 +83,9 @@ class Server:
 
 
 @contextlib.asynccontextmanager
-async def serving(context: Any = None, host: str = "127.0.0.1") -> AsyncIterator[Any]:
+async def serving(
+    context: SSLContext | None = None, host: str = "127.0.0.1"
+) -> AsyncIterator[Server]:
     """Run a server; with ``context``, by TLS."""
     runner = web.ServerRunner(
         web.Server(lambda request: server.handle(request)), shutdown_timeout=0.1
@@ -82,7 +100,7 @@ async def serving(context: Any = None, host: str = "127.0.0.1") -> AsyncIterator
         await runner.cleanup()
 
 
-async def eventually(condition: Callable[..., Any]) -> None:
+async def eventually(condition: Callable[[], object]) -> None:
     """Wait until ``condition()`` holds."""
     for _ in range(1000):
         if condition():
@@ -91,49 +109,47 @@ async def eventually(condition: Callable[..., Any]) -> None:
     raise AssertionError("it never came to that")
 
 
-def reply(status: int = 200, body: bytes = b"", **headers: Any) -> Callable[..., Any]:
+def reply(status: int = 200, body: bytes = b"", **headers: str) -> Answer:
     """Answer always the same; ``Content_Type`` stands for ``Content-Type``."""
 
-    async def answer(request: Any) -> Response:
+    async def answer(request: BaseRequest) -> Response:
         named = {key.replace("_", "-"): value for key, value in headers.items()}
         return web.Response(status=status, body=body, headers=named)
 
     return answer
 
 
-def gated(gate: Event, answer: Callable[..., Any]) -> Callable[..., Any]:
+def gated(gate: Event, answer: Answer) -> Answer:
     """Answer once ``gate`` is set."""
 
-    async def wait(request: Any) -> Any:
+    async def wait(request: BaseRequest) -> StreamResponse:
         await gate.wait()
         return await answer(request)
 
     return wait
 
 
-def by_method(**answers: Any) -> Callable[..., Any]:
+def by_method(**answers: Answer) -> Answer:
     """Answer GET and HEAD differently."""
 
-    async def choose(request: Any) -> Any:
+    async def choose(request: BaseRequest) -> StreamResponse:
         return await answers[request.method](request)
 
     return choose
 
 
-def manifest(
-    body: bytes = MANIFEST, media_type: str = INDEX_TYPE, **headers: Any
-) -> Callable[..., Any]:
+def manifest(body: bytes = MANIFEST, media_type: str = INDEX_TYPE, **headers: str) -> Answer:
     return reply(200, body, Content_Type=media_type, **headers)
 
 
-def redirect(location: str, status: int = 307) -> Callable[..., Any]:
+def redirect(location: str, status: int = 307) -> Answer:
     return reply(status, b"elsewhere", Location=location)
 
 
-def blob(content: bytes = BLOB) -> Callable[..., Any]:
+def blob(content: bytes = BLOB) -> Answer:
     """Answer as a registry that knows Range."""
 
-    async def answer(request: Any) -> Response:
+    async def answer(request: BaseRequest) -> Response:
         start = request.http_range.start or 0
         if start >= len(content) > 0:
             return web.Response(status=416, headers={"Content-Range": f"bytes */{len(content)}"})
@@ -145,10 +161,10 @@ def blob(content: bytes = BLOB) -> Callable[..., Any]:
     return answer
 
 
-def halting(gate: Event, content: bytes, after: int) -> Callable[..., Any]:
+def halting(gate: Event, content: bytes, after: int) -> Answer:
     """Send ``content`` up to ``after``, and the rest once ``gate`` is set."""
 
-    async def answer(request: Any) -> StreamResponse:
+    async def answer(request: BaseRequest) -> StreamResponse:
         response = web.StreamResponse(headers={"Content-Length": str(len(content))})
         await response.prepare(request)
         await response.write(content[:after])
@@ -159,10 +175,10 @@ def halting(gate: Event, content: bytes, after: int) -> Callable[..., Any]:
     return answer
 
 
-def breaking(content: bytes, after: int, promised: int | None = None) -> Callable[..., Any]:
+def breaking(content: bytes, after: int, promised: int | None = None) -> Answer:
     """Promise all of ``content``, or another length, and end the connection after so many bytes."""
 
-    async def answer(request: Any) -> StreamResponse:
+    async def answer(request: BaseRequest) -> StreamResponse:
         start = request.http_range.start or 0
         length = len(content) if promised is None else promised
         headers = {"Content-Length": str(length - start)}
@@ -179,7 +195,7 @@ def breaking(content: bytes, after: int, promised: int | None = None) -> Callabl
     return answer
 
 
-def hanging_up() -> Callable[..., Any]:
+def hanging_up() -> Answer:
     """End the connection instead of an answer."""
 
     async def answer(request: BaseRequest) -> Response:
@@ -190,18 +206,18 @@ def hanging_up() -> Callable[..., Any]:
     return answer
 
 
-def slow(seconds: int, body: bytes = b"late") -> Callable[..., Any]:
-    async def answer(request: Any) -> Any:
+def slow(seconds: float, body: bytes = b"late") -> Answer:
+    async def answer(request: BaseRequest) -> StreamResponse:
         await asyncio.sleep(seconds)
         return web.Response(body=body)
 
     return answer
 
 
-def streamed(*pieces: Any) -> Callable[..., Any]:
+def streamed(*pieces: bytes) -> Answer:
     """Answer without telling the length."""
 
-    async def answer(request: Any) -> StreamResponse:
+    async def answer(request: BaseRequest) -> StreamResponse:
         response = web.StreamResponse()
         await response.prepare(request)
         for piece in pieces:
@@ -211,10 +227,10 @@ def streamed(*pieces: Any) -> Callable[..., Any]:
     return answer
 
 
-def guarded(answer: Callable[..., Any], *accepted: Any, challenge: str) -> Callable[..., Any]:
+def guarded(answer: Answer, *accepted: str, challenge: str) -> Answer:
     """Answer only to one of the ``Authorization`` headers, otherwise challenge."""
 
-    async def guard(request: Any) -> Any:
+    async def guard(request: BaseRequest) -> StreamResponse:
         if request.headers.get("Authorization") in accepted:
             return await answer(request)
         return web.Response(status=401, headers={"WWW-Authenticate": challenge})
@@ -226,12 +242,14 @@ class ConnectProxy:
     """A proxy that leads every host to this one, and remembers who was asked for."""
 
     def __init__(self) -> None:
-        self.asked: list[Any] = []
+        self.asked: list[list[str]] = []
         self.refusal: bytes | None = None
-        self._tasks: set[Any] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
 
     async def handle(self, reader: StreamReader, writer: StreamWriter) -> None:
-        self._tasks.add(asyncio.current_task())
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
         head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
         self.asked.append(head)
         if self.refusal:
@@ -244,7 +262,7 @@ class ConnectProxy:
         writer.close()
 
     @contextlib.asynccontextmanager
-    async def serving(self) -> AsyncIterator[Any]:
+    async def serving(self) -> AsyncIterator[str]:
         server = await asyncio.start_server(self.handle, "127.0.0.1", 0)
         try:
             yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}"

@@ -2,8 +2,6 @@
 """What the client of other registries asks, and what it makes of the answers."""
 
 import asyncio
-from collections.abc import Callable
-from typing import Any
 
 import pytest
 from buildset_registry.errors import (
@@ -26,6 +24,7 @@ from tests.unit.upstream.lab import (
     NAME,
     V1,
     V1_PATH,
+    Connect,
     Server,
     blob,
     breaking,
@@ -41,12 +40,12 @@ DIGEST_PATH = f"/v2/org/app/manifests/{DIGEST}"
 MIRRORED = "/proxy/v2/org/app/manifests/v1"
 
 
-async def fetched(client: UpstreamClient, offset: int = 0) -> tuple[Any, ...]:
+async def fetched(client: UpstreamClient, offset: int = 0) -> tuple[int | None, bytes]:
     async with client.blob(NAME, BLOB_DIGEST, offset) as remote:
         return remote.size, b"".join([piece async for piece in remote.chunks])
 
 
-async def test_a_manifest_and_its_digest(quay: Server, connect: Callable[..., Any]) -> None:
+async def test_a_manifest_and_its_digest(quay: Server, connect: Connect) -> None:
     """By tag and by digest; every type of image is accepted, nothing else of us is told."""
     quay.on(V1_PATH, manifest(media_type=f"{INDEX_TYPE}; charset=utf-8"))
     quay.on(DIGEST_PATH, manifest())
@@ -62,7 +61,7 @@ async def test_a_manifest_and_its_digest(quay: Server, connect: Callable[..., An
     assert set(asked.headers) <= {"Host", "Accept", "Accept-Encoding", "User-Agent"}
 
 
-async def test_a_digest_of_another_algorithm(quay: Server, connect: Callable[..., Any]) -> None:
+async def test_a_digest_of_another_algorithm_is_verified(quay: Server, connect: Connect) -> None:
     """What was asked for, or is told, decides how a manifest is verified and named."""
     other = Digest.of(MANIFEST, "sha512")
     quay.on(V1_PATH, manifest(Docker_Content_Digest=str(other)))
@@ -73,7 +72,7 @@ async def test_a_digest_of_another_algorithm(quay: Server, connect: Callable[...
 
 @pytest.mark.parametrize("stated", [None, str(Digest.of(b"other"))])
 async def test_a_manifest_with_another_digest_is_refused(
-    quay: Server, connect: Callable[..., Any], stated: str | None
+    quay: Server, connect: Connect, stated: str | None
 ) -> None:
     """Whether upstream says so itself, or sends what was not asked for."""
     headers = {"Docker_Content_Digest": stated} if stated else {}
@@ -84,16 +83,14 @@ async def test_a_manifest_with_another_digest_is_refused(
             await connect().manifest(NAME, reference)
 
 
-async def test_a_manifest_that_is_too_large_is_not_read(
-    quay: Server, connect: Callable[..., Any]
-) -> None:
+async def test_a_manifest_that_is_too_large_is_not_read(quay: Server, connect: Connect) -> None:
     """4 MiB are the most."""
     quay.on(V1_PATH, manifest(b"x" * (4 * 1024 * 1024 + 1)))
     with pytest.raises(UpstreamFailed, match="sends more than 4096 KiB"):
         await connect().manifest(NAME, V1)
 
 
-async def test_head_tells_what_a_tag_is_now(quay: Server, connect: Callable[..., Any]) -> None:
+async def test_head_tells_what_a_tag_is_now(quay: Server, connect: Connect) -> None:
     """Without a fetch where upstream tells the digest and the size."""
     quay.on(V1_PATH, manifest(Docker_Content_Digest=str(DIGEST)))
     found = await connect().head(NAME, V1)
@@ -101,8 +98,8 @@ async def test_head_tells_what_a_tag_is_now(quay: Server, connect: Callable[...,
     assert [asked.method for asked in quay.asked] == ["HEAD"]
 
 
-async def test_head_at_a_registry_that_tells_no_digest(
-    quay: Server, connect: Callable[..., Any]
+async def test_head_fetches_where_a_registry_tells_no_digest(
+    quay: Server, connect: Connect
 ) -> None:
     """Then the manifest is fetched."""
     quay.on(V1_PATH, manifest())
@@ -110,16 +107,16 @@ async def test_head_at_a_registry_that_tells_no_digest(
     assert [asked.method for asked in quay.asked] == ["HEAD", "GET"]
 
 
-async def test_head_of_a_digest_that_upstream_answers_with_another(
-    quay: Server, connect: Callable[..., Any]
+async def test_head_refuses_another_digest_than_the_one_asked_for(
+    quay: Server, connect: Connect
 ) -> None:
     """It is refused as in a fetch."""
     quay.on(DIGEST_PATH, manifest(Docker_Content_Digest=str(Digest.of(b"other"))))
-    with pytest.raises(UpstreamFailed, match=r"where sha256:.* was asked for"):
+    with pytest.raises(UpstreamFailed, match=r"when sha256:.* was asked for"):
         await connect().head(NAME, DIGEST)
 
 
-async def test_a_blob_from_an_offset_on(quay: Server, connect: Callable[..., Any]) -> None:
+async def test_a_blob_is_fetched_from_an_offset_on(quay: Server, connect: Connect) -> None:
     """By Range; the whole size is told each time, also where nothing is left."""
     quay.on(BLOB_PATH, blob())
     client = connect()
@@ -127,7 +124,9 @@ async def test_a_blob_from_an_offset_on(quay: Server, connect: Callable[..., Any
         assert await fetched(client, offset) == (len(BLOB), BLOB[offset:])
 
 
-async def test_a_registry_that_ignores_range(quay: Server, connect: Callable[..., Any]) -> None:
+async def test_a_registry_that_ignores_range_costs_a_whole_transfer(
+    quay: Server, connect: Connect
+) -> None:
     """What came before is left out."""
     large = BLOB * 300
     quay.on(BLOB_PATH, reply(200, large))
@@ -136,7 +135,7 @@ async def test_a_registry_that_ignores_range(quay: Server, connect: Callable[...
 
 
 async def test_a_registry_that_answers_another_range_is_refused(
-    quay: Server, connect: Callable[..., Any]
+    quay: Server, connect: Connect
 ) -> None:
     """Nothing is put where it does not belong."""
     quay.on(BLOB_PATH, reply(206, BLOB, Content_Range="bytes 7-9/10"))
@@ -144,24 +143,22 @@ async def test_a_registry_that_answers_another_range_is_refused(
         await fetched(connect(), 5)
 
 
-async def test_a_blob_whose_size_is_not_told(quay: Server, connect: Callable[..., Any]) -> None:
+async def test_a_blob_whose_size_is_not_told_can_be_fetched(quay: Server, connect: Connect) -> None:
     """Its bytes come all the same; a question for the size alone fails."""
     quay.on(BLOB_PATH, by_method(GET=streamed(BLOB), HEAD=streamed()))
     assert await fetched(connect()) == (None, BLOB)
-    with pytest.raises(UpstreamFailed, match="does not tell the size"):
+    with pytest.raises(UpstreamFailed, match="does not say how large"):
         await connect().blob_size(NAME, BLOB_DIGEST)
 
 
-async def test_a_size_without_a_fetch(quay: Server, connect: Callable[..., Any]) -> None:
+async def test_a_size_is_known_without_a_fetch(quay: Server, connect: Connect) -> None:
     """By HEAD."""
     quay.on(BLOB_PATH, blob())
     assert await connect().blob_size(NAME, BLOB_DIGEST) == len(BLOB)
     assert [asked.method for asked in quay.asked] == ["HEAD"]
 
 
-async def test_a_transfer_that_breaks_names_upstream(
-    quay: Server, connect: Callable[..., Any]
-) -> None:
+async def test_a_transfer_that_breaks_names_upstream(quay: Server, connect: Connect) -> None:
     """It is for the caller to go on."""
     quay.on(BLOB_PATH, breaking(BLOB, 5000))
     with pytest.raises(UpstreamFailed, match=r"upstream quay\.io .*the connection broke"):
@@ -179,9 +176,9 @@ async def test_a_transfer_that_breaks_names_upstream(
         (500, UpstreamFailed, UpstreamFailed, "answers 500"),
     ],
 )
-async def test_what_a_status_means(
+async def test_each_status_means_a_refusal_that_names_upstream(
     quay: Server,
-    connect: Callable[..., Any],
+    connect: Connect,
     status: int,
     of_manifest: type[ManifestUnknown],
     of_blob: type[UpstreamFailed],
@@ -201,7 +198,7 @@ async def test_what_a_status_means(
         await client.blob_size(NAME, BLOB_DIGEST)
 
 
-async def test_only_what_is_configured_is_asked(quay: Server, connect: Callable[..., Any]) -> None:
+async def test_only_what_is_configured_is_asked(quay: Server, connect: Connect) -> None:
     """No name leads elsewhere."""
     client = connect()
     other = RepositoryName("example.com/app")
@@ -212,9 +209,7 @@ async def test_only_what_is_configured_is_asked(quay: Server, connect: Callable[
     assert quay.asked == []
 
 
-async def test_a_mirror_is_asked_first(
-    quay: Server, storage: Server, connect: Callable[..., Any]
-) -> None:
+async def test_a_mirror_is_asked_first(quay: Server, storage: Server, connect: Connect) -> None:
     """The upstream is left alone where the mirror has it, and asked where it has not."""
     storage.on(MIRRORED, manifest(), reply(404), reply(429), reply(503))
     quay.on(V1_PATH, manifest())
@@ -225,7 +220,7 @@ async def test_a_mirror_is_asked_first(
     assert all(asked.authorization is None for asked in storage.asked)
 
 
-async def test_a_mirror_that_is_not_there(quay: Server, connect: Callable[..., Any]) -> None:
+async def test_a_mirror_that_is_not_there_costs_one_try(quay: Server, connect: Connect) -> None:
     """It costs one try; what fails at last is told of the upstream itself."""
     quay.on(V1_PATH, manifest())
     client = connect(mirror="https://127.0.0.1:1")
@@ -235,7 +230,7 @@ async def test_a_mirror_that_is_not_there(quay: Server, connect: Callable[..., A
         await client.manifest(NAME, V1)
 
 
-async def test_many_first_requests_at_once(quay: Server, connect: Callable[..., Any]) -> None:
+async def test_many_first_requests_share_one_opening(quay: Server, connect: Connect) -> None:
     """They share one opening of the client."""
     quay.on(V1_PATH, manifest())
     client = connect()
@@ -243,12 +238,12 @@ async def test_many_first_requests_at_once(quay: Server, connect: Callable[..., 
     assert {one.raw for one in found} == {MANIFEST}
 
 
-async def test_closing_a_client_that_was_never_used(connect: Callable[..., Any]) -> None:
+async def test_a_client_that_was_never_used_can_be_closed(connect: Connect) -> None:
     """There is nothing to close."""
     await connect().close()
 
 
-async def test_plain_http_where_it_is_said(connect: Callable[..., Any]) -> None:
+async def test_plain_http_is_spoken_where_it_is_said(connect: Connect) -> None:
     """An upstream without TLS has an ``http://`` URL."""
     async with serving() as plain:
         plain.on(V1_PATH, manifest())
@@ -257,7 +252,9 @@ async def test_plain_http_where_it_is_said(connect: Callable[..., Any]) -> None:
         await client.close()
 
 
-async def test_docker_hub_is_asked_for_library(quay: Server, connect: Callable[..., Any]) -> None:
+async def test_docker_hub_is_asked_for_official_images_below_library(
+    quay: Server, connect: Connect
+) -> None:
     """Its official images are below ``library`` there."""
     quay.on("/v2/library/app/manifests/v1", manifest())
     client = connect(name="docker.io")

@@ -1,58 +1,114 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The words for what an upstream refuses, and what a site is told."""
+"""The upstream that a repository belongs to, its hosts, and the words for what they refuse."""
 
 from typing import Any
 
 import pytest
-from buildset_registry.config import UpstreamSettings
-from buildset_registry.errors import BlobUnknown, Failure, ManifestUnknown
+from buildset_registry.errors import BlobUnknown, ManifestUnknown
 from buildset_registry.oci.names import RepositoryName
-from buildset_registry.upstream.hosts import Question, UpstreamRules, hosts_of
+from buildset_registry.upstream.errors import UpstreamError
+from buildset_registry.upstream.hosts import Host, RepositoryRequest, Upstream, Upstreams
 
 NAME = RepositoryName("quay.io/org/app")
 LOGIN = {"username": "ci", "password": "secret"}
+HUB = Upstream(name="docker.io", url="https://docker.io")
+QUAY = Upstream(name="Quay.io", url="https://quay.io/")
+PORT = Upstream(name="registry.example:5000", url="http://registry.example:5000")
+UPSTREAMS = Upstreams((HUB, QUAY, PORT))
 
 
-def site(**settings: Any) -> tuple[Any, ...]:
-    upstream = UpstreamSettings(**{"name": "quay.io", "url": "https://quay.io", **settings})
-    return hosts_of(UpstreamRules((upstream,)), NAME)
+def hosts(**settings: Any) -> tuple[Host, ...]:
+    upstream = Upstream(**{"name": "quay.io", "url": "https://quay.io", **settings})
+    return Upstreams((upstream,)).hosts(NAME)
 
 
-def test_a_repository_of_nobody_has_no_site() -> None:
+@pytest.mark.parametrize(
+    ("name", "upstream"),
+    [
+        ("app", HUB),
+        ("org/app", HUB),
+        ("quay.io/org/app", QUAY),
+        ("registry.example__5000/app", PORT),
+        ("registry.example/app", None),
+        ("quay.io.example/app", None),
+    ],
+)
+def test_the_host_in_the_name_decides(name: str, upstream: Upstream | None) -> None:
+    """A repository belongs to the upstream that its name says, and to no other."""
+    assert UPSTREAMS.find(RepositoryName(name)) == upstream
+
+
+@pytest.mark.parametrize("name", ["docker.io", "index.docker.io", "registry-1.docker.io"])
+def test_docker_hub_may_be_configured_by_any_of_its_names(name: str) -> None:
+    """All of them are the registry of names without a host."""
+    upstream = Upstream(name=name, url="https://mirror.example")
+    assert Upstreams((upstream,)).find(RepositoryName("org/app")) == upstream
+
+
+@pytest.mark.parametrize(
+    ("url", "name", "repository"),
+    [
+        ("https://docker.io", "app", "https://registry-1.docker.io/v2/library/app"),
+        ("https://index.docker.io/", "org/app", "https://registry-1.docker.io/v2/org/app"),
+        ("https://quay.io", "quay.io/org/app", "https://quay.io/v2/org/app"),
+        ("https://a.example:5000/v2/", "a/b", "https://a.example:5000/v2/a/b"),
+        ("https://a.example/hub", "a/b", "https://a.example/hub/v2/a/b"),
+        ("https://a.example/v2/hub", "a/b", "https://a.example/v2/hub/a/b"),
+        ("https://user:secret@A.example", "a/b", "https://a.example/v2/a/b"),
+        ("http://[::1]:5000", "a/b", "http://[::1]:5000/v2/a/b"),
+    ],
+)
+def test_the_api_is_below_v2(url: str, name: str, repository: str) -> None:
+    """A configured URL may have a path, end with a slash, or name Docker Hub's web host."""
+    found = RepositoryName(name)
+    upstream = Upstream(name=found.host, url=url)
+    assert [host.url for host in Upstreams((upstream,)).hosts(found)] == [repository]
+
+
+def test_a_mirror_comes_first() -> None:
+    """The upstream itself is the last that is asked."""
+    mirror, last = hosts(mirror="http://mirror.example")
+    assert mirror.url == "http://mirror.example/v2/org/app"
+    assert last.url == mirror.upstream_url == "https://quay.io/v2/org/app"
+
+
+def test_a_repository_of_nobody_has_no_host() -> None:
     """Nobody is asked for it."""
-    assert hosts_of(UpstreamRules(()), NAME) == ()
+    assert Upstreams(()).hosts(NAME) == ()
 
 
 def test_the_upstream_comes_last_and_is_tried_again() -> None:
     """A mirror gets one try, and no credentials on another host."""
-    mirror, home = site(mirror="https://mirror.example/quay", **LOGIN)
+    mirror, last = hosts(mirror="https://mirror.example/quay", **LOGIN)
     assert mirror.url == "https://mirror.example/quay/v2/org/app"
     assert (mirror.pauses, mirror.credentials) == ((), None)
-    assert home.url == "https://quay.io/v2/org/app"
-    assert len(home.pauses) == 2
-    assert home.credentials is not None
+    assert last.url == "https://quay.io/v2/org/app"
+    assert len(last.pauses) == 2
+    assert last.credentials is not None
 
 
 def test_a_mirror_on_the_same_host_gets_the_credentials() -> None:
     """It is the same server."""
-    mirror, _ = site(mirror="https://quay.io/mirror", **LOGIN)
+    mirror, _ = hosts(mirror="https://quay.io/mirror", **LOGIN)
     assert mirror.credentials is not None
 
 
-def test_what_a_token_is_asked_for() -> None:
+def test_a_token_is_asked_for_the_repository_of_its_host() -> None:
     """The repository as it is called there."""
-    mirror, home = site(mirror="https://mirror.example/v2/quay")
+    mirror, last = hosts(mirror="https://mirror.example/v2/quay")
     assert mirror.scope == "repository:quay/org/app:pull"
-    assert home.scope == "repository:org/app:pull"
+    assert last.scope == "repository:org/app:pull"
 
 
 def test_a_failure_names_who_was_asked() -> None:
     """The registry, and the server, which may be a mirror."""
-    mirror, home = site(mirror="https://mirror.example")
-    assert mirror.failed(Failure("broke")).message == (
+    mirror, last = hosts(mirror="https://mirror.example")
+    assert mirror.failed(UpstreamError("broke")).message == (
         "upstream quay.io (mirror https://mirror.example): broke"
     )
-    assert home.failed(Failure("broke")).message == "upstream quay.io (https://quay.io): broke"
+    assert (
+        last.failed(UpstreamError("broke")).message == "upstream quay.io (https://quay.io): broke"
+    )
 
 
 @pytest.mark.parametrize(
@@ -67,33 +123,33 @@ def test_a_failure_names_who_was_asked() -> None:
 )
 def test_retry_after_is_passed_on_where_it_is_one(value: str | None, passed_on: bool) -> None:
     """Nothing that upstream makes up reaches a client's parser."""
-    (home,) = site()
+    (last,) = hosts()
     headers = {"Retry-After": value} if passed_on else {}
     told = {} if value is None else {"Retry-After": value}
-    assert home.busy(told).headers == headers
-    assert home.failed(Failure("no", retry_after=value)).headers == headers
+    assert last.busy(told).headers == headers
+    assert last.failed(UpstreamError("no", retry_after=value)).headers == headers
 
 
 def test_advice_depends_on_the_credentials() -> None:
     """Those who have some cannot be told to give some."""
-    (without,), (having,) = site(), site(**LOGIN)
-    wanted = Question("blobs/x", BlobUnknown, BlobUnknown)
+    (without,), (having,) = hosts(), hosts(**LOGIN)
+    request = RepositoryRequest("blobs/x", BlobUnknown, BlobUnknown)
     assert without.busy({}).message.endswith("; give it credentials, or a mirror")
     assert having.busy({}).message.endswith("limits the rate of requests")
-    assert without.denies(wanted).message.endswith("; give it credentials")
-    assert having.denies(wanted).message.endswith("; check its credentials")
+    assert without.denies(request).message.endswith("; give it credentials")
+    assert having.denies(request).message.endswith("; check its credentials")
 
 
-def test_what_is_lacking_is_named() -> None:
+def test_the_missing_manifest_is_named() -> None:
     """By its kind and by what it was asked by."""
-    (home,) = site()
-    refusal = home.lacks(Question("manifests/v1", ManifestUnknown, ManifestUnknown))
+    (last,) = hosts()
+    refusal = last.lacks(RepositoryRequest("manifests/v1", ManifestUnknown, ManifestUnknown))
     assert refusal.message == "upstream quay.io has no manifest v1 in org/app"
 
 
 def test_a_password_is_in_no_text() -> None:
-    """Neither in that of a site, nor in that of a request."""
-    (home,) = site(**LOGIN)
-    request = home.request("GET", "https://quay.io/x", {"Authorization": "secret"})
-    assert "secret" not in repr(home)
+    """Neither in that of a host, nor in that of a request."""
+    (last,) = hosts(**LOGIN)
+    request = last.request("GET", "https://quay.io/x", {"Authorization": "secret"})
+    assert "secret" not in repr(last)
     assert "secret" not in repr(request)

@@ -2,7 +2,7 @@
 """Which proxy leads where."""
 
 import pytest
-from buildset_registry.errors import Failure
+from buildset_registry.upstream.errors import UpstreamError
 from buildset_registry.upstream.proxy_env import ProxyEnvironment
 from hypothesis import given
 from hypothesis import strategies as st
@@ -80,7 +80,7 @@ def test_no_proxy_names_no_others(no_proxy: str, url: str) -> None:
 def test_a_proxy_of_an_unknown_kind_is_named_without_its_password() -> None:
     """The message says which setting to change."""
     proxies = ProxyEnvironment({"HTTPS_PROXY": "socks5://user:secret@proxy.example:1080"})
-    with pytest.raises(Failure) as refused:
+    with pytest.raises(UpstreamError) as refused:
         proxies.find(QUAY)
     assert refused.value.reason == (
         "the proxy socks5://proxy.example:1080 is of an unknown kind; "

@@ -2,8 +2,8 @@
 """Where in a blob the bytes of an answer stand."""
 
 import pytest
-from buildset_registry.errors import Failure
-from buildset_registry.upstream.resume import Part, length, received, requested
+from buildset_registry.upstream.errors import UpstreamError
+from buildset_registry.upstream.resume import PartialContent, length, received, requested
 
 
 def test_a_whole_blob_is_asked_for_without_a_range() -> None:
@@ -15,14 +15,16 @@ def test_a_whole_blob_is_asked_for_without_a_range() -> None:
 @pytest.mark.parametrize(
     ("status", "headers", "part"),
     [
-        (200, {"Content-Length": "9"}, Part(5, 9)),
-        (200, {}, Part(5, None)),
-        (206, {"Content-Range": "bytes 5-8/9"}, Part(0, 9)),
-        (206, {"Content-Range": "bytes 5-8/*"}, Part(0, None)),
-        (416, {"Content-Range": "bytes */5"}, Part(0, 5, empty=True)),
+        (200, {"Content-Length": "9"}, PartialContent(5, 9)),
+        (200, {}, PartialContent(5, None)),
+        (206, {"Content-Range": "bytes 5-8/9"}, PartialContent(0, 9)),
+        (206, {"Content-Range": "bytes 5-8/*"}, PartialContent(0, None)),
+        (416, {"Content-Range": "bytes */5"}, PartialContent(0, 5, empty=True)),
     ],
 )
-def test_an_answer_says_where_it_stands(status: int, headers: dict[str, str], part: Part) -> None:
+def test_an_answer_says_where_it_stands(
+    status: int, headers: dict[str, str], part: PartialContent
+) -> None:
     """The rest, everything although the rest was asked for, or nothing because that was all."""
     assert received(status, headers, 5) == part
 
@@ -40,7 +42,9 @@ def test_an_answer_says_where_it_stands(status: int, headers: dict[str, str], pa
 )
 def test_other_bytes_than_those_asked_for_are_refused(status: int, headers: dict[str, str]) -> None:
     """They would be written at the wrong place."""
-    with pytest.raises(Failure, match=f"answers {status} to a request for the bytes from 5 on"):
+    with pytest.raises(
+        UpstreamError, match=f"answers {status} to a request for the bytes from 5 on"
+    ):
         received(status, headers, 5)
 
 

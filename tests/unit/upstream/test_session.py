@@ -5,12 +5,12 @@ import asyncio
 import base64
 import json
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from ssl import SSLContext
 from typing import Any
 
 import pytest
-from buildset_registry.errors import ManifestHidden, UpstreamBusy, UpstreamFailed
+from buildset_registry.errors import ManifestHidden, RegistryError, UpstreamBusy, UpstreamFailed
 from buildset_registry.oci.digest import Digest
 
 from tests.unit.upstream.lab import (
@@ -21,6 +21,8 @@ from tests.unit.upstream.lab import (
     NAME,
     V1,
     V1_PATH,
+    Answer,
+    Connect,
     Server,
     blob,
     by_method,
@@ -34,10 +36,10 @@ from tests.unit.upstream.lab import (
 
 DIGEST = Digest.of(MANIFEST)
 BASIC = "Basic " + base64.b64encode(b"ci:secret").decode()
-LOGIN = {"username": "ci", "password": "secret"}
+LOGIN: dict[str, Any] = {"username": "ci", "password": "secret"}
 
 
-def token(value: str = "good", **more: Any) -> Callable[..., Any]:
+def token(value: str = "good", **more: object) -> Answer:
     return reply(200, json.dumps({"token": value, **more}).encode())
 
 
@@ -46,7 +48,7 @@ def bearer(server: Server, path: str = "/token", service: str = "quay") -> str:
 
 
 @pytest.fixture
-async def tokens(tls: SSLContext) -> AsyncIterator[Any]:
+async def tokens(tls: SSLContext) -> AsyncIterator[Server]:
     """A token server on a host of its own."""
     async with serving(tls, "127.0.0.3") as server:
         server.on("/token", token())
@@ -54,7 +56,7 @@ async def tokens(tls: SSLContext) -> AsyncIterator[Any]:
 
 
 async def test_a_token_is_fetched_once_and_used_again(
-    quay: Server, tokens: Server, connect: Callable[..., Any]
+    quay: Server, tokens: Server, connect: Connect
 ) -> None:
     """Anonymously, for the repository, for whatever is asked of it."""
     for path, answer in ((V1_PATH, manifest()), (BLOB_PATH, blob())):
@@ -69,7 +71,7 @@ async def test_a_token_is_fetched_once_and_used_again(
 
 
 async def test_credentials_go_to_the_token_server(
-    quay: Server, tokens: Server, connect: Callable[..., Any]
+    quay: Server, tokens: Server, connect: Connect
 ) -> None:
     """And nowhere else."""
     quay.on(V1_PATH, guarded(manifest(), "Bearer good", challenge=bearer(tokens)))
@@ -79,7 +81,7 @@ async def test_credentials_go_to_the_token_server(
 
 
 async def test_many_requests_share_one_login(
-    quay: Server, tokens: Server, connect: Callable[..., Any]
+    quay: Server, tokens: Server, connect: Connect
 ) -> None:
     """Fifty requests at once fetch one token."""
     quay.on(BLOB_PATH, guarded(blob(), "Bearer good", challenge=bearer(tokens)))
@@ -90,7 +92,7 @@ async def test_many_requests_share_one_login(
 
 
 async def test_a_token_that_is_refused_is_replaced(
-    quay: Server, tokens: Server, connect: Callable[..., Any]
+    quay: Server, tokens: Server, connect: Connect
 ) -> None:
     """A registry may forget its tokens before they run out."""
     quay.on(V1_PATH, guarded(manifest(), "Bearer good", challenge=bearer(tokens)))
@@ -102,7 +104,9 @@ async def test_a_token_that_is_refused_is_replaced(
     assert len(tokens.asked) == 2
 
 
-async def test_basic_login(quay: Server, connect: Callable[..., Any]) -> None:
+async def test_a_registry_that_asks_for_basic_credentials_gets_them(
+    quay: Server, connect: Connect
+) -> None:
     """Where a registry asks for it and credentials are configured."""
     quay.on(V1_PATH, guarded(manifest(), BASIC, challenge='Basic realm="quay"'))
     client = connect(**LOGIN)
@@ -113,8 +117,8 @@ async def test_basic_login(quay: Server, connect: Callable[..., Any]) -> None:
         await connect().manifest(NAME, V1)
 
 
-async def test_credentials_that_are_refused(
-    quay: Server, tokens: Server, connect: Callable[..., Any], caplog: pytest.LogCaptureFixture
+async def test_credentials_that_are_refused_are_left_out(
+    quay: Server, tokens: Server, connect: Connect, caplog: pytest.LogCaptureFixture
 ) -> None:
     """What everybody gets is tried then, and the log says that they are wrong."""
     tokens.on("/token", reply(401), token())
@@ -126,8 +130,8 @@ async def test_credentials_that_are_refused(
     assert [one.authorization for one in tokens.asked] == [BASIC, None]
 
 
-async def test_a_registry_that_takes_no_token(
-    quay: Server, tokens: Server, connect: Callable[..., Any]
+async def test_a_registry_that_takes_no_token_is_not_asked_for_ever(
+    quay: Server, tokens: Server, connect: Connect
 ) -> None:
     """It is not asked for ever."""
     quay.on(V1_PATH, guarded(manifest(), "Bearer other", challenge=bearer(tokens)))
@@ -147,12 +151,12 @@ async def test_a_registry_that_takes_no_token(
     ],
     ids=["busy", "broken", "no token", "rate limit", "refused"],
 )
-async def test_a_token_server_that_fails(
+async def test_a_token_server_that_fails_is_named(
     quay: Server,
     tokens: Server,
-    connect: Callable[..., Any],
-    answer: Callable[..., Any],
-    error: type[ManifestHidden],
+    connect: Connect,
+    answer: Answer,
+    error: type[RegistryError],
     message: str,
 ) -> None:
     """It is named, since it is not the registry that fails."""
@@ -162,9 +166,7 @@ async def test_a_token_server_that_fails(
         await connect().manifest(NAME, V1)
 
 
-async def test_a_failure_that_passes_is_tried_again(
-    quay: Server, connect: Callable[..., Any]
-) -> None:
+async def test_a_failure_that_passes_is_tried_again(quay: Server, connect: Connect) -> None:
     """A server that is busy for a moment, a connection that breaks."""
     quay.on(V1_PATH, reply(502), hanging_up(), manifest())
     assert (await connect().manifest(NAME, V1)).raw == MANIFEST
@@ -172,7 +174,7 @@ async def test_a_failure_that_passes_is_tried_again(
 
 
 async def test_a_server_that_says_when_to_come_again_is_left_alone(
-    quay: Server, connect: Callable[..., Any]
+    quay: Server, connect: Connect
 ) -> None:
     """Whoever asks hears it."""
     quay.on(V1_PATH, reply(503, Retry_After="30"), manifest())
@@ -183,7 +185,7 @@ async def test_a_server_that_says_when_to_come_again_is_left_alone(
 
 
 async def test_storage_gets_no_login(
-    quay: Server, storage: Server, tokens: Server, connect: Callable[..., Any]
+    quay: Server, storage: Server, tokens: Server, connect: Connect
 ) -> None:
     """Neither our token nor our credentials, though it asks for them."""
     quay.on(
@@ -196,8 +198,8 @@ async def test_storage_gets_no_login(
     assert len(tokens.asked) == 1
 
 
-async def test_storage_that_answers_get_alone(
-    quay: Server, storage: Server, connect: Callable[..., Any]
+async def test_storage_that_answers_get_alone_is_asked_by_get(
+    quay: Server, storage: Server, connect: Connect
 ) -> None:
     """S3 signs an address for one method; a size is read from the head of a GET then."""
     quay.on(BLOB_PATH, redirect(f"{storage.url}/b"))
@@ -206,7 +208,9 @@ async def test_storage_that_answers_get_alone(
     assert [asked.method for asked in storage.asked] == ["HEAD", "GET"]
 
 
-async def test_a_registry_that_knows_no_head(quay: Server, connect: Callable[..., Any]) -> None:
+async def test_a_registry_that_knows_no_head_is_asked_by_get(
+    quay: Server, connect: Connect
+) -> None:
     """It is asked by GET."""
     quay.on(V1_PATH, by_method(HEAD=reply(405), GET=manifest(Docker_Content_Digest=str(DIGEST))))
     assert (await connect().head(NAME, V1)).digest == DIGEST

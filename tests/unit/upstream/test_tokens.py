@@ -7,14 +7,14 @@ from collections.abc import Generator
 from typing import Any
 
 import pytest
-from buildset_registry.errors import Failure
+from buildset_registry.upstream.errors import UpstreamError
 from buildset_registry.upstream.tokens import (
     Authorization,
     AuthorizationCache,
     Challenge,
-    LoginRequest,
     TokenAnswer,
     TokenRequest,
+    UnauthorizedResponse,
     authorize,
     basic,
     challenges,
@@ -27,8 +27,10 @@ SCOPE = "repository:org/app:pull"
 SECRET = basic("ci", "secret")
 NOW = 1_700_000_000.0  # 2023-11-14T22:13:20Z
 
+Login = Generator[TokenRequest, TokenAnswer, Authorization | None]
 
-def answer_with(flow: Generator[Any, Any, Any], *answers: Any) -> tuple[list[Any], Any]:
+
+def answer_with(flow: Login, *answers: TokenAnswer) -> tuple[list[TokenRequest], Any]:
     """Drive a login with the token server's answers; return its requests and the result."""
     asked = []
     try:
@@ -41,13 +43,13 @@ def answer_with(flow: Generator[Any, Any, Any], *answers: Any) -> tuple[list[Any
 
 
 def log_in(
-    challenge: str, *answers: Any, credentials: str | None = None, url: str = URL
-) -> tuple[list[Any], Any]:
-    refusal = LoginRequest(url, challenges([challenge]), SCOPE)
-    return answer_with(authorize(refusal, credentials, lambda: NOW), *answers)
+    challenge: str, *answers: TokenAnswer, credentials: str | None = None, url: str = URL
+) -> tuple[list[TokenRequest], Any]:
+    response = UnauthorizedResponse(url, challenges([challenge]), SCOPE)
+    return answer_with(authorize(response, credentials, lambda: NOW), *answers)
 
 
-def granted(**tree: Any) -> TokenAnswer:
+def granted(**tree: object) -> TokenAnswer:
     return TokenAnswer(200, json.dumps({"token": "t0k3n", **tree}).encode())
 
 
@@ -72,7 +74,9 @@ def granted(**tree: Any) -> TokenAnswer:
         (["", " , ", '"'], []),
     ],
 )
-def test_challenges_are_parsed(headers: list[str], found: list[Any]) -> None:
+def test_challenges_are_parsed(
+    headers: list[str], found: list[tuple[str, str | None, str | None]]
+) -> None:
     """Several in one header or in several, quoted commas, either case."""
     parsed = challenges(headers)
     assert [
@@ -147,7 +151,7 @@ def test_an_upstream_without_tls_gets_credentials_itself_only(realm: str, sent: 
 
 def test_a_token_server_without_tls_is_refused() -> None:
     """An upstream with TLS does not lead out of it."""
-    with pytest.raises(Failure, match="without TLS"):
+    with pytest.raises(UpstreamError, match="without TLS"):
         log_in('Bearer realm="http://auth.example/token"', granted(), credentials=SECRET)
 
 
@@ -205,7 +209,7 @@ def test_a_token_may_have_its_other_name() -> None:
 )
 def test_an_answer_without_a_token_is_refused(body: bytes) -> None:
     """A header can be made of visible characters only."""
-    with pytest.raises(Failure, match="answers without a token"):
+    with pytest.raises(UpstreamError, match="answers without a token"):
         log_in('Bearer realm="https://auth.example/t"', TokenAnswer(200, body))
 
 
@@ -224,7 +228,7 @@ def test_the_cache_keeps_a_login_while_it_is_good() -> None:
     assert cache.get(("c", "x")) == "Bearer three"
 
 
-def test_secrets_do_not_show() -> None:
+def test_secrets_do_not_show_in_a_repr() -> None:
     """A value in a traceback or a log line tells none."""
     shown = repr(
         [Authorization("s3cret"), TokenRequest("u", "s3cret"), TokenAnswer(200, b"s3cret")]

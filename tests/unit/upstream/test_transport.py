@@ -8,13 +8,14 @@ import datetime
 import logging
 import socket
 import ssl
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trustme
-from buildset_registry.errors import Failure, UpstreamFailed
+from buildset_registry.errors import UpstreamFailed
+from buildset_registry.upstream.errors import UpstreamError
 from buildset_registry.upstream.hosts import UpstreamRequest
 from buildset_registry.upstream.transport import Timeouts, Transport
 from trustme import CA
@@ -27,6 +28,7 @@ from tests.unit.upstream.lab import (
     NAME,
     V1,
     V1_PATH,
+    Connect,
     ConnectProxy,
     Server,
     blob,
@@ -38,21 +40,21 @@ from tests.unit.upstream.lab import (
     slow,
 )
 
-LOGIN = {"username": "ci", "password": "secret"}
+LOGIN: dict[str, Any] = {"username": "ci", "password": "secret"}
 CHALLENGE = 'Basic realm="quay"'
 BASIC = "Basic " + base64.b64encode(b"ci:secret").decode()
 
 
 @pytest.fixture
-async def transport() -> AsyncIterator[Any]:
-    made = Transport("tests", Timeouts(connect=5, read=5), {})
+async def transport() -> AsyncIterator[Transport]:
+    made = Transport("tests", {}, Timeouts(connect=5, read=5))
     yield made
     await made.close()
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 async def test_a_redirect_within_the_registry_keeps_the_login(
-    quay: Server, connect: Callable[..., Any], status: int
+    quay: Server, connect: Connect, status: int
 ) -> None:
     """As clients do: it is the same server."""
     quay.on(BLOB_PATH, redirect("/elsewhere?x=%2F", status))
@@ -62,7 +64,7 @@ async def test_a_redirect_within_the_registry_keeps_the_login(
 
 
 async def test_a_redirect_elsewhere_leaves_the_login_behind(
-    quay: Server, storage: Server, connect: Callable[..., Any]
+    quay: Server, storage: Server, connect: Connect
 ) -> None:
     """Storage is asked by the signed URL alone, exactly as it was signed."""
     quay.on(BLOB_PATH, guarded(redirect(f"{storage.url}/b?sig=a%2Bb"), BASIC, challenge=CHALLENGE))
@@ -73,7 +75,7 @@ async def test_a_redirect_elsewhere_leaves_the_login_behind(
 
 
 async def test_a_signature_is_not_logged(
-    quay: Server, storage: Server, connect: Callable[..., Any], caplog: pytest.LogCaptureFixture
+    quay: Server, storage: Server, connect: Connect, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Whoever reads the log could fetch with it."""
     quay.on(BLOB_PATH, redirect(f"{storage.url}/b?sig=secret"))
@@ -85,21 +87,21 @@ async def test_a_signature_is_not_logged(
     assert "secret" not in "".join(ours)
 
 
-async def test_redirects_end(quay: Server, connect: Callable[..., Any]) -> None:
+async def test_redirects_are_followed_five_times(quay: Server, connect: Connect) -> None:
     """A circle is an error."""
     quay.on(V1_PATH, redirect(V1_PATH))
     with pytest.raises(UpstreamFailed, match="redirects more than 5 times"):
         await connect().manifest(NAME, V1)
 
 
-async def test_a_redirect_that_says_nowhere(quay: Server, connect: Callable[..., Any]) -> None:
+async def test_a_redirect_without_a_location_is_an_answer(quay: Server, connect: Connect) -> None:
     """It is an answer like any other that does not help."""
     quay.on(V1_PATH, reply(302))
     with pytest.raises(UpstreamFailed, match="answers 302"):
         await connect().manifest(NAME, V1)
 
 
-async def test_a_redirect_out_of_tls_is_refused(quay: Server, connect: Callable[..., Any]) -> None:
+async def test_a_redirect_out_of_tls_is_refused(quay: Server, connect: Connect) -> None:
     """Content could be read on its way."""
     async with serving() as plain:
         quay.on(V1_PATH, redirect(f"{plain.url}/x"))
@@ -108,9 +110,7 @@ async def test_a_redirect_out_of_tls_is_refused(quay: Server, connect: Callable[
         assert plain.asked == []
 
 
-async def test_storage_that_cannot_be_reached_is_named(
-    quay: Server, connect: Callable[..., Any]
-) -> None:
+async def test_storage_that_cannot_be_reached_is_named(quay: Server, connect: Connect) -> None:
     """It is not the registry that fails."""
     quay.on(V1_PATH, redirect("https://127.0.0.2:1/x"))
     with pytest.raises(UpstreamFailed, match=r"upstream quay\.io .*127\.0\.0\.2: connection refus"):
@@ -118,7 +118,7 @@ async def test_storage_that_cannot_be_reached_is_named(
 
 
 async def test_a_name_of_a_link_local_address_is_refused(
-    quay: Server, connect: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+    quay: Server, connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A redirect by name leads to a cloud's metadata no more than one by address."""
 
@@ -132,13 +132,13 @@ async def test_a_name_of_a_link_local_address_is_refused(
         await client.manifest(NAME, V1)
 
 
-async def test_a_host_name_that_is_none(connect: Callable[..., Any]) -> None:
+async def test_a_host_name_that_is_too_long_is_one_line(connect: Connect) -> None:
     """One line says so."""
     with pytest.raises(UpstreamFailed, match="its URL has no valid host name"):
         await connect(url=f"https://{'a' * 64}.example").manifest(NAME, V1)
 
 
-async def test_a_proxy(quay: Server, connect: Callable[..., Any]) -> None:
+async def test_a_proxy_of_the_environment_is_used(quay: Server, connect: Connect) -> None:
     """HTTPS_PROXY leads to the registry; its credentials are for the proxy."""
     quay.on(V1_PATH, manifest())
     proxy = ConnectProxy()
@@ -154,7 +154,7 @@ async def test_a_proxy(quay: Server, connect: Callable[..., Any]) -> None:
     assert all("Proxy-Authorization" not in asked.headers for asked in quay.asked)
 
 
-async def test_a_proxy_for_plain_http(connect: Callable[..., Any]) -> None:
+async def test_a_proxy_for_plain_http_gets_the_whole_url(connect: Connect) -> None:
     """HTTP_PROXY is asked for the whole URL (RFC 9112, 3.2.2)."""
     async with serving() as proxy:
         proxy.on(V1_PATH, manifest())
@@ -165,7 +165,7 @@ async def test_a_proxy_for_plain_http(connect: Callable[..., Any]) -> None:
         await client.close()
 
 
-async def test_a_host_that_the_proxy_is_not_for(quay: Server, connect: Callable[..., Any]) -> None:
+async def test_a_host_in_no_proxy_is_reached_directly(quay: Server, connect: Connect) -> None:
     """NO_PROXY leads there directly."""
     quay.on(V1_PATH, manifest())
     proxy = ConnectProxy()
@@ -177,7 +177,7 @@ async def test_a_host_that_the_proxy_is_not_for(quay: Server, connect: Callable[
     assert proxy.asked == []
 
 
-async def test_a_proxy_that_refuses(quay: Server, connect: Callable[..., Any]) -> None:
+async def test_a_proxy_that_refuses_is_named(quay: Server, connect: Connect) -> None:
     """It is named as what refuses."""
     proxy = ConnectProxy()
     proxy.refusal = b"HTTP/1.1 407 Who are you\r\nContent-Length: 0\r\n\r\n"
@@ -188,14 +188,14 @@ async def test_a_proxy_that_refuses(quay: Server, connect: Callable[..., Any]) -
         await client.close()
 
 
-async def test_a_proxy_that_is_not_there(connect: Callable[..., Any]) -> None:
+async def test_a_proxy_that_is_not_there_is_named(connect: Connect) -> None:
     """It is named, not the registry."""
     client = connect({"HTTPS_PROXY": "http://127.0.0.1:1"}, url="https://registry.example")
     with pytest.raises(UpstreamFailed, match=r"the proxy 127\.0\.0\.1:1: connection refused"):
         await client.manifest(NAME, V1)
 
 
-async def test_a_server_that_does_not_speak_tls(connect: Callable[..., Any]) -> None:
+async def test_a_server_that_does_not_speak_tls_is_told_apart(connect: Connect) -> None:
     """The cure is told."""
     async with serving() as plain:
         url = plain.url.replace("http:", "https:")
@@ -203,8 +203,8 @@ async def test_a_server_that_does_not_speak_tls(connect: Callable[..., Any]) -> 
             await connect(url=url).manifest(NAME, V1)
 
 
-async def test_a_server_that_wants_a_certificate_of_ours(
-    authority: CA, connect: Callable[..., Any]
+async def test_a_server_that_wants_our_certificate_ends_the_connection(
+    authority: CA, connect: Connect
 ) -> None:
     """It ends the connection without a word, as far as a client sees; that is told."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
@@ -217,10 +217,10 @@ async def test_a_server_that_wants_a_certificate_of_ours(
 
 
 @contextlib.asynccontextmanager
-async def saying(words: Any) -> AsyncIterator[Any]:
+async def saying(words: bytes) -> AsyncIterator[int]:
     """Answer whatever comes by ``words``; yields the port."""
 
-    async def talk(reader: Any, writer: Any) -> None:
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(10)
         writer.write(words)
         writer.close()
@@ -230,7 +230,7 @@ async def saying(words: Any) -> AsyncIterator[Any]:
     server.close()
 
 
-async def test_a_server_with_no_cipher_in_common(connect: Callable[..., Any]) -> None:
+async def test_a_server_with_no_cipher_in_common_fails_by_tls(connect: Connect) -> None:
     """OpenSSL's own word for what is wrong is told."""
     # A record of the type alert, 2 bytes: fatal, handshake_failure (RFC 5246, 7.2).
     async with saying(b"\x15\x03\x03\x00\x02\x02\x28") as port:
@@ -238,14 +238,14 @@ async def test_a_server_with_no_cipher_in_common(connect: Callable[..., Any]) ->
             await connect(url=f"https://127.0.0.1:{port}").manifest(NAME, V1)
 
 
-async def test_a_server_that_does_not_speak_http(connect: Callable[..., Any]) -> None:
+async def test_a_server_that_does_not_speak_http_is_one_line(connect: Connect) -> None:
     """One line says so."""
     async with saying(b"SSH-2.0-hello\r\n\r\n") as port:
         with pytest.raises(UpstreamFailed, match="answers with something that is not HTTP"):
             await connect(url=f"http://127.0.0.1:{port}", ca=None).manifest(NAME, V1)
 
 
-async def test_a_server_that_takes_no_connection(connect: Callable[..., Any]) -> None:
+async def test_a_server_that_takes_no_connection_is_given_up(connect: Connect) -> None:
     """The time for a connection, TLS included, is limited."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"https://127.0.0.1:{silent.getsockname()[1]}"
@@ -254,8 +254,8 @@ async def test_a_server_that_takes_no_connection(connect: Callable[..., Any]) ->
             await client.manifest(NAME, V1)
 
 
-async def test_a_certificate_of_an_unknown_authority(
-    quay: Server, connect: Callable[..., Any]
+async def test_a_certificate_of_an_unknown_authority_is_refused(
+    quay: Server, connect: Connect
 ) -> None:
     """The cure is told; nothing is sent before."""
     with pytest.raises(UpstreamFailed, match="certificate is not trusted; set its ca"):
@@ -263,7 +263,7 @@ async def test_a_certificate_of_an_unknown_authority(
     assert quay.asked == []
 
 
-async def test_a_certificate_for_another_name(authority: CA, connect: Callable[..., Any]) -> None:
+async def test_a_certificate_for_another_name_is_refused(authority: CA, connect: Connect) -> None:
     """By name and by address."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     authority.issue_cert("other.example").configure_cert(context)
@@ -274,7 +274,7 @@ async def test_a_certificate_for_another_name(authority: CA, connect: Callable[.
                 await client.manifest(NAME, V1)
 
 
-async def test_a_certificate_that_has_expired(authority: CA, connect: Callable[..., Any]) -> None:
+async def test_a_certificate_that_has_expired_is_refused(authority: CA, connect: Connect) -> None:
     """The cure is told."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     past = datetime.datetime(2020, 1, 1, tzinfo=datetime.timezone.utc)
@@ -285,7 +285,7 @@ async def test_a_certificate_that_has_expired(authority: CA, connect: Callable[.
 
 
 async def test_the_ca_of_an_upstream_is_for_that_upstream_alone(
-    quay: Server, storage: Server, connect: Callable[..., Any], ca: Path
+    quay: Server, storage: Server, connect: Connect, ca: Path
 ) -> None:
     """At the upstream it stands instead of the system's, elsewhere beside them."""
     other = trustme.CA()
@@ -299,7 +299,7 @@ async def test_the_ca_of_an_upstream_is_for_that_upstream_alone(
             await connect(url=foreign.url).manifest(NAME, V1)
 
 
-async def test_an_answer_that_takes_too_long(quay: Server, connect: Callable[..., Any]) -> None:
+async def test_an_answer_that_takes_too_long_is_given_up(quay: Server, connect: Connect) -> None:
     """The time for the next bytes is limited."""
     quay.on(V1_PATH, slow(5))
     with pytest.raises(UpstreamFailed, match=r"no data for 0\.2 s"):
@@ -337,6 +337,6 @@ async def test_a_body_is_read_up_to_a_limit(quay: Server, transport: Transport, 
     """More is refused without being read."""
     quay.on("/x", reply(200, b"x" * 5000))
     response = await transport.send(UpstreamRequest("GET", f"{quay.url}/x", {}, ca))
-    with pytest.raises(Failure, match="sends more than 4 KiB"):
+    with pytest.raises(UpstreamError, match="sends more than 4 KiB"):
         await response.read(4096)
     response.close()

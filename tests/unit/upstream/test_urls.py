@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where upstream may send the client on to."""
+"""URLs that an upstream may point the client to."""
 
 import pytest
-from buildset_registry.errors import Failure
+from buildset_registry.upstream.errors import UpstreamError
 from buildset_registry.upstream.urls import is_forbidden, onward, origin, without_query
 from hypothesis import given
 from hypothesis import strategies as st
@@ -21,7 +21,7 @@ from hypothesis import strategies as st
         ("https://a.example/x", "https://10.0.0.1/y", "https://10.0.0.1/y"),
     ],
 )
-def test_an_upstream_may_send_on(source: str, target: str, url: str) -> None:
+def test_an_upstream_may_point_to_another_server(source: str, target: str, url: str) -> None:
     """A target is resolved as a browser does it, and its query, which may be signed, is kept."""
     assert onward(source, target) == url
 
@@ -29,7 +29,7 @@ def test_an_upstream_may_send_on(source: str, target: str, url: str) -> None:
 @pytest.mark.parametrize(
     ("target", "reason"),
     [
-        ("http://b.example/y", "sends on to http://b.example/y, which is without TLS"),
+        ("http://b.example/y", "points to http://b.example/y, which is without TLS"),
         ("ftp://b.example/y", "'ftp://b.example/y', which is not an https:// URL"),
         ("https://:8/y", "which is not an https:// URL"),
         ("https:///y", "'https:///y', which is not an https:// URL"),
@@ -41,9 +41,9 @@ def test_an_upstream_may_send_on(source: str, target: str, url: str) -> None:
         ("https://[fd00:ec2::254]/y", "link-local address"),
     ],
 )
-def test_an_upstream_may_not_send_on_to(target: str, reason: str) -> None:
+def test_an_upstream_may_not_point_to_every_server(target: str, reason: str) -> None:
     """Out of TLS, to what is no URL of a server, or to what only this host can reach."""
-    with pytest.raises(Failure) as refused:
+    with pytest.raises(UpstreamError) as refused:
         onward("https://a.example/x", target)
     assert reason in refused.value.reason
 
@@ -76,6 +76,6 @@ def test_any_location_is_followed_or_refused(target: str) -> None:
     """No text that an upstream sends causes another error."""
     try:
         url = onward("https://a.example/x", target)
-    except Failure:
+    except UpstreamError:
         return
     assert url.startswith("https://")

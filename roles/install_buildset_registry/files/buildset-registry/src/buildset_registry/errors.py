@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Everything that can be refused, as data: code, HTTP status, default message.
+"""Refusals as data: code, HTTP status, default message.
 
 Handlers and stores raise these; one place (``http/app.py``) writes them as the error body of the
 OCI distribution specification, section "Error Codes". Nothing here knows HTTP beyond a number.
@@ -133,7 +133,7 @@ class PreconditionFailed(RegistryError):
 
 
 class PaginationInvalid(RegistryError):
-    code, status, default = "PAGINATION_NUMBER_INVALID", 400, "n must be a number from 0 on"
+    code, status, default = "PAGINATION_NUMBER_INVALID", 400, "n must be a number, 0 or more"
 
 
 class UpstreamFailed(RegistryError):
@@ -165,18 +165,3 @@ class ConfigError(Exception):
 
 class StoreInUse(ConfigError):
     """Refuse a storage that another process has for itself."""
-
-
-class Failure(Exception):
-    """A reason in plain words, without the upstream's name; whoever knows that adds it."""
-
-    def __init__(
-        self, reason: str, *, passing: bool = False, retry_after: str | None = None
-    ) -> None:
-        self.reason = reason
-        self.passing = passing
-        """Whether another try may succeed at once."""
-
-        self.retry_after = retry_after
-        """When the server wants to be asked again, as it said it."""
-        super().__init__(reason)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Find what is broken in a store: content that is not what its digest says, images with holes.
+"""Verification of a store: content that is not what its digest says, images with holes.
 
 It reads only, and the store may serve meanwhile: what looks broken is looked at again, since
 somebody may have been removing it. Nothing here prints.
@@ -8,7 +8,7 @@ somebody may have been removing it. Nothing here prints.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import aclosing
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -18,6 +18,7 @@ from buildset_registry.lookup import Lookup, is_linked
 from buildset_registry.oci.digest import Digest, Hasher, hasher
 from buildset_registry.oci.manifest import Manifest
 from buildset_registry.oci.names import RepositoryName
+from buildset_registry.progress import Progress, ProgressCallback
 from buildset_registry.store.base import BlobState, RepositoryIndex, Store, StoredBlob
 
 #: Blobs that are hashed at once; hashing releases the GIL.
@@ -31,20 +32,8 @@ _PAUSE = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class VerifyStep:
-    """How far a stage has come; ``total`` is 0 where that is not known."""
-
-    stage: str
-    done: int
-    total: int = 0
-
-
-Watcher = Callable[[VerifyStep], None]
-
-
-@dataclass(frozen=True, slots=True)
 class Problem:
-    """Something that is broken: what it is, its name, and what is wrong with it."""
+    """Something that is broken: its kind, its name, and what is wrong with it."""
 
     kind: str
     name: str
@@ -53,7 +42,7 @@ class Problem:
 
 @dataclass(slots=True)
 class Findings:
-    """What was looked at, and what of it is broken."""
+    """The things that were looked at, counted, and the problems among them."""
 
     problems: list[Problem] = field(default_factory=list)
     blobs: int = 0
@@ -67,16 +56,20 @@ class Findings:
         return asdict(self)
 
 
-async def verify(store: Store, watch: Watcher, *, sparse: bool, pause: float = _PAUSE) -> Findings:
+async def verify(
+    store: Store, on_progress: ProgressCallback, *, sparse: bool, pause: float = _PAUSE
+) -> Findings:
     """Hash every blob, and look at every link; ``sparse`` images may lack layers."""
     findings = Findings()
-    damaged = await _damaged(store, watch, findings)
+    damaged = await _damaged(store, on_progress, findings)
     suspects: dict[RepositoryName, set[Problem]] = {}
     names = await store.repositories()
     for number, name in enumerate(names):
-        watch(VerifyStep("repositories", number, len(names)))
+        on_progress(Progress("repositories", number, len(names)))
         findings.repositories += 1
-        found = {problem async for problem in _Look(store, name, findings, sparse).problems()}
+        found = {
+            problem async for problem in _RepositoryCheck(store, name, findings, sparse).problems()
+        }
         if found:
             suspects[name] = found
     if damaged or suspects:
@@ -86,12 +79,15 @@ async def verify(store: Store, watch: Watcher, *, sparse: bool, pause: float = _
         if reason is not None:
             findings.problems.append(Problem("blob", str(digest), reason))
     for name, found in suspects.items():
-        again = {problem async for problem in _Look(store, name, Findings(), sparse).problems()}
+        again = {
+            problem
+            async for problem in _RepositoryCheck(store, name, Findings(), sparse).problems()
+        }
         findings.problems += sorted(found & again, key=lambda one: (one.kind, one.name, one.reason))
     return findings
 
 
-async def _damaged(store: Store, watch: Watcher, findings: Findings) -> list[Digest]:
+async def _damaged(store: Store, on_progress: ProgressCallback, findings: Findings) -> list[Digest]:
     """Hash all blobs; return those that are not what they should be."""
     total = 0
     async for batch in store.blobs.walk():
@@ -104,7 +100,7 @@ async def _damaged(store: Store, watch: Watcher, findings: Findings) -> list[Dig
             findings.size += state.size
             if reason is not None:
                 damaged.append(state.digest)
-        watch(VerifyStep("bytes", findings.size, total))
+        on_progress(Progress("bytes", findings.size, total))
     return damaged
 
 
@@ -153,8 +149,8 @@ def _update(state: Hasher, pieces: list[bytes]) -> None:
         state.update(piece)
 
 
-class _Look:
-    """One look at a repository."""
+class _RepositoryCheck:
+    """One look at a repository's links, tags and manifests."""
 
     def __init__(
         self, store: Store, name: RepositoryName, findings: Findings, sparse: bool

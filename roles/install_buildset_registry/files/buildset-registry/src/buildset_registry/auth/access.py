@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who may do what at one endpoint: a pure policy, no I/O.
+"""Access to one endpoint: a pure policy of who may do what there, no I/O.
 
 Clients learn from ``GET /v2/`` alone that credentials are wanted, and how: an endpoint that needs
 them for anything answers it with a challenge, of the scheme that ``challenge_scheme`` names.
@@ -12,13 +12,13 @@ from dataclasses import dataclass, field
 from enum import Enum
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address
 
-from buildset_registry.auth.rules import Rights
+from buildset_registry.auth.rules import AccessRules
 from buildset_registry.errors import Denied
 from buildset_registry.oci.names import RepositoryName
 
 
 class Access(Enum):
-    """What a request wants; the values of the first three are the actions of a token's scope."""
+    """The access that a request needs; the first three values are actions of a token's scope."""
 
     PULL = "pull"
     PUSH = "push"
@@ -29,7 +29,7 @@ class Access(Enum):
 
 
 class Role(Enum):
-    """What an endpoint is for."""
+    """The use of an endpoint."""
 
     PULL = "pull"
     PUSH = "push"
@@ -37,7 +37,7 @@ class Role(Enum):
 
 
 class Scheme(Enum):
-    """How an endpoint asks for credentials."""
+    """The way in which an endpoint asks for credentials."""
 
     NONE = "none"
     BASIC = "basic"
@@ -59,9 +59,9 @@ Scopes = Mapping[RepositoryName, frozenset[str]]
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who asks: nobody, a user known by password, or the holder of a token.
+    """The client of a request: nobody, a user known by password, or the holder of a token.
 
-    ``scopes`` holds what a token grants; None means that the user's own rights count.
+    ``scopes`` holds what a token grants; None means that the rules for the user count.
     """
 
     name: str | None = None
@@ -75,7 +75,7 @@ ANONYMOUS = Identity()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    """The rules of one endpoint."""
+    """The policy of one endpoint."""
 
     endpoint: Role
     anonymous_pull: bool = True
@@ -85,8 +85,8 @@ class Policy:
     allowed_networks: tuple[IPv4Network | IPv6Network, ...] = ()
     """Where clients may come from; empty means anywhere."""
 
-    rights: Rights = field(default_factory=Rights)
-    """What each user may do where."""
+    rules: AccessRules = field(default_factory=AccessRules)
+    """The rules about users and repositories."""
 
     external: bool = False
     """Whether another server issues the tokens; then the users that they name are not ours."""
@@ -126,18 +126,18 @@ class Policy:
         """Tell whether somebody may read a repository, or with None all of them and their list."""
         if repository is None:
             public = self.anonymous_pull and not self.private_hosts
-            return public or (user is not None and self.rights.pull_everything(user))
+            return public or (user is not None and self.rules.allow_everything(user))
         if self.anonymous_pull and not (
             self.private_hosts and repository.host in self.private_hosts
         ):
             return True
-        return user is not None and self.rights.allow(user, "pull", repository)
+        return user is not None and self.rules.allow(user, "pull", repository)
 
     def may_write(self, user: str | None, action: str, repository: RepositoryName) -> bool:
         """Tell whether somebody may push to a repository, or delete in it."""
         if user is None or self.endpoint is Role.PULL:
             return False
-        return self.rights.allow(user, action, repository)
+        return self.rules.allow(user, action, repository)
 
     def may_mount(self, identity: Identity, source: RepositoryName | None) -> bool:
         """Tell whether somebody may link blobs of a repository, or with None of any.
@@ -158,13 +158,11 @@ class Policy:
             return Verdict.DENY
         if identity.scopes is not None:
             return Verdict.ALLOW if _granted(identity, access, repository) else Verdict.LOGIN
-        if self._has_right(identity.name, access, repository):
+        if self._may(identity.name, access, repository):
             return Verdict.ALLOW
         return Verdict.LOGIN if identity.name is None else Verdict.DENY
 
-    def _has_right(
-        self, user: str | None, access: Access, repository: RepositoryName | None
-    ) -> bool:
+    def _may(self, user: str | None, access: Access, repository: RepositoryName | None) -> bool:
         """Tell whether nobody, or a user known by password, may do something."""
         if access is Access.PULL or access is Access.CATALOG:
             return self.may_pull(user, repository)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From an Authorization header to who asks, and from that to a token."""
+"""Authentication: from an Authorization header to the client's identity, and to a token for it."""
 
 from __future__ import annotations
 
@@ -11,122 +11,10 @@ from dataclasses import dataclass, field
 from buildset_registry.auth.access import ANONYMOUS, Access, Identity, Policy, Scheme
 from buildset_registry.auth.claims import TokenVerifier
 from buildset_registry.auth.htpasswd import Htpasswd
-from buildset_registry.auth.tokens import Scope, Token, Tokens, parse_scope
+from buildset_registry.auth.tokens import Scope, Token, TokenIssuer, parse_scope
 from buildset_registry.errors import Unauthorized
 
 REALM = "buildset-registry"
-
-
-@dataclass(frozen=True, slots=True)
-class Grant:
-    """What a client gets for its credentials."""
-
-    token: Token
-    refresh_token: str | None
-
-
-class Authenticator:
-    """Knows the users and the tokens of one endpoint."""
-
-    def __init__(self, htpasswd: Htpasswd | None, tokens: TokenVerifier, policy: Policy) -> None:
-        self._htpasswd = htpasswd
-        self._tokens = tokens
-        self._policy = policy
-
-    async def authenticate(self, header: str | None, access: Access, client: str = "") -> Identity:
-        """Return who asks; ``Unauthorized`` for wrong credentials.
-
-        docker sends a mirror its Docker Hub credentials (moby#30880, moby#42022): a user that this
-        registry does not know pulls as nobody, where anonymous pulling is on.
-        """
-        if not header:
-            return ANONYMOUS
-        credentials = parse_authorization(header)
-        if credentials is None:
-            return ANONYMOUS
-        if not isinstance(credentials, Basic):
-            return self._tokens.verify(credentials.token)
-        reading = access is not Access.PUSH and access is not Access.DELETE
-        return await self._by_password(credentials, client, foreign_allowed=reading)
-
-    async def grant(
-        self, header: str | None, scopes: Sequence[str], client: str = "", *, offline: bool = False
-    ) -> Grant:
-        """Issue a token for those of the scopes that the caller may have.
-
-        ``offline`` asks for a refresh token beside it, which gets others without the password.
-        """
-        issuer = self._issuer()
-        credentials = parse_authorization(header)
-        identity = ANONYMOUS
-        if credentials is not None:
-            if not isinstance(credentials, Basic):
-                raise Unauthorized("a token is had by user name and password")
-            # Without a scope it is a login, which must not succeed for a name typed wrong.
-            foreign = bool(scopes)
-            identity = await self._by_password(credentials, client, foreign_allowed=foreign)
-        refresh = None
-        if offline and identity.name is not None and self._htpasswd is not None:
-            stamp = self._htpasswd.stamp(identity.name)
-            refresh = issuer.issue_refresh(identity.name, stamp) if stamp is not None else None
-        return Grant(self._issue(issuer, identity, scopes), refresh)
-
-    def refresh(self, refresh_token: str, scopes: Iterable[str]) -> Grant:
-        """Issue a token for a refresh token, which goes on being good."""
-        issuer = self._issuer()
-        if self._htpasswd is None:
-            raise Unauthorized
-        identity = Identity(issuer.refresh_user(refresh_token, self._htpasswd.stamp))
-        return Grant(self._issue(issuer, identity, scopes), refresh_token)
-
-    def challenge(self, origin: str, scope: str | None = None, error: str | None = None) -> str:
-        """Return the WWW-Authenticate that tells a client how to log in (RFC 9110, 11.6.1)."""
-        if self._policy.challenge_scheme is not Scheme.BEARER:
-            return f'Basic realm="{REALM}"'
-        realm = self._tokens.realm or f"{origin}/token"
-        parts = {"realm": realm, "service": self._tokens.service}
-        if scope:
-            parts["scope"] = scope
-        if error:
-            parts["error"] = error
-        return "Bearer " + ",".join(f'{name}="{_quoted(value)}"' for name, value in parts.items())
-
-    async def _by_password(
-        self, credentials: Basic, client: str, *, foreign_allowed: bool
-    ) -> Identity:
-        users, user = self._htpasswd, credentials.user
-        if foreign_allowed and self._policy.anonymous_pull and not (users and users.knows(user)):
-            # Before any check: who may pull as nobody need not wait for bcrypt.
-            return ANONYMOUS
-        if users is not None and await users.verify(user, credentials.password, client):
-            return Identity(user)
-        raise Unauthorized("user name or password is wrong")
-
-    def _issuer(self) -> Tokens:
-        """Return who issues tokens here, if this registry does."""
-        if not isinstance(self._tokens, Tokens):
-            raise Unauthorized(f"tokens are issued by {self._tokens.realm}; ask there")
-        return self._tokens
-
-    def _issue(self, issuer: Tokens, identity: Identity, scopes: Iterable[str]) -> Token:
-        wanted = filter(None, map(parse_scope, scopes))
-        return issuer.issue(identity.name, [self._allowed(identity, one) for one in wanted])
-
-    def _allowed(self, identity: Identity, scope: Scope) -> Scope:
-        """Return the part of a scope that somebody may have."""
-        actions: set[str] = set()
-        if self._policy.may_pull(identity.name, scope.repository):
-            actions |= scope.actions & {"pull", "*"}
-        for action in scope.actions & {"push", "delete"}:
-            if scope.repository is not None and self._policy.may_write(
-                identity.name, action, scope.repository
-            ):
-                actions.add(action)
-        return Scope(scope.repository, frozenset(actions), scope.text)
-
-
-def _quoted(value: str) -> str:
-    return "".join(char for char in value if char.isprintable() and char not in '"\\')
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,3 +53,115 @@ def _parse_basic(value: str) -> Basic | None:
     if not separator:
         raise Unauthorized("the Basic credentials are malformed")
     return Basic(user, password) if user or password else None
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """The tokens that a client gets for its credentials."""
+
+    token: Token
+    refresh_token: str | None
+
+
+class Authenticator:
+    """Knows the users and the tokens of one endpoint, and its policy."""
+
+    def __init__(self, htpasswd: Htpasswd | None, tokens: TokenVerifier, policy: Policy) -> None:
+        self._htpasswd = htpasswd
+        self._tokens = tokens
+        self.policy = policy
+
+    async def authenticate(self, header: str | None, access: Access, client: str = "") -> Identity:
+        """Return the client's identity; ``Unauthorized`` for wrong credentials.
+
+        docker sends a mirror its Docker Hub credentials (moby#30880, moby#42022): a user that this
+        registry does not know pulls as nobody, where anonymous pulling is on.
+        """
+        if not header:
+            return ANONYMOUS
+        credentials = parse_authorization(header)
+        if credentials is None:
+            return ANONYMOUS
+        if not isinstance(credentials, Basic):
+            return self._tokens.verify(credentials.token)
+        reading = access is not Access.PUSH and access is not Access.DELETE
+        return await self._by_password(credentials, client, foreign_allowed=reading)
+
+    async def grant(
+        self, header: str | None, scopes: Sequence[str], client: str = "", *, offline: bool = False
+    ) -> Grant:
+        """Issue a token for those of the scopes that the caller may have.
+
+        ``offline`` asks for a refresh token beside it, which gets others without the password.
+        """
+        issuer = self._issuer()
+        credentials = parse_authorization(header)
+        identity = ANONYMOUS
+        if credentials is not None:
+            if not isinstance(credentials, Basic):
+                raise Unauthorized("get a token with a user name and password")
+            # Without a scope it is a login, which must not succeed for a name typed wrong.
+            foreign = bool(scopes)
+            identity = await self._by_password(credentials, client, foreign_allowed=foreign)
+        refresh = None
+        if offline and identity.name is not None and self._htpasswd is not None:
+            stamp = self._htpasswd.stamp(identity.name)
+            refresh = issuer.issue_refresh(identity.name, stamp) if stamp is not None else None
+        return Grant(self._issue(issuer, identity, scopes), refresh)
+
+    def refresh(self, refresh_token: str, scopes: Iterable[str]) -> Grant:
+        """Issue a token for a refresh token, which goes on being good."""
+        issuer = self._issuer()
+        if self._htpasswd is None:
+            raise Unauthorized
+        identity = Identity(issuer.refresh_user(refresh_token, self._htpasswd.stamp))
+        return Grant(self._issue(issuer, identity, scopes), refresh_token)
+
+    def challenge(self, origin: str, scope: str | None = None, error: str | None = None) -> str:
+        """Return the WWW-Authenticate that tells a client how to log in (RFC 9110, 11.6.1)."""
+        if self.policy.challenge_scheme is not Scheme.BEARER:
+            return f'Basic realm="{REALM}"'
+        realm = self._tokens.realm or f"{origin}/token"
+        parts = {"realm": realm, "service": self._tokens.service}
+        if scope:
+            parts["scope"] = scope
+        if error:
+            parts["error"] = error
+        return "Bearer " + ",".join(f'{name}="{_quoted(value)}"' for name, value in parts.items())
+
+    async def _by_password(
+        self, credentials: Basic, client: str, *, foreign_allowed: bool
+    ) -> Identity:
+        users, user = self._htpasswd, credentials.user
+        if foreign_allowed and self.policy.anonymous_pull and not (users and users.knows(user)):
+            # Before any check: who may pull as nobody need not wait for bcrypt.
+            return ANONYMOUS
+        if users is not None and await users.verify(user, credentials.password, client):
+            return Identity(user)
+        raise Unauthorized("user name or password is wrong")
+
+    def _issuer(self) -> TokenIssuer:
+        """Return the issuer of tokens, if that is this registry."""
+        if not isinstance(self._tokens, TokenIssuer):
+            raise Unauthorized(f"this registry issues no tokens; get one from {self._tokens.realm}")
+        return self._tokens
+
+    def _issue(self, issuer: TokenIssuer, identity: Identity, scopes: Iterable[str]) -> Token:
+        parsed = filter(None, map(parse_scope, scopes))
+        return issuer.issue(identity.name, [self._allowed(identity, one) for one in parsed])
+
+    def _allowed(self, identity: Identity, scope: Scope) -> Scope:
+        """Return the part of a scope that somebody may have."""
+        actions: set[str] = set()
+        if self.policy.may_pull(identity.name, scope.repository):
+            actions |= scope.actions & {"pull", "*"}
+        for action in scope.actions & {"push", "delete"}:
+            if scope.repository is not None and self.policy.may_write(
+                identity.name, action, scope.repository
+            ):
+                actions.add(action)
+        return Scope(scope.repository, frozenset(actions), scope.text)
+
+
+def _quoted(value: str) -> str:
+    return "".join(char for char in value if char.isprintable() and char not in '"\\')

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From the claims of a verified token to who asks and what the token grants.
+"""Claims of verified tokens: whose a token is, and what it grants.
 
 Source: distribution's "Docker Registry v2 Bearer token specification", claim ``access``.
 """
@@ -21,7 +21,7 @@ Claims = Mapping[str, object]
 
 
 class TokenVerifier(Protocol):
-    """Whoever knows which tokens are good."""
+    """A verifier of bearer tokens."""
 
     @property
     def service(self) -> str:
@@ -29,22 +29,23 @@ class TokenVerifier(Protocol):
 
     @property
     def realm(self) -> str | None:
-        """Where tokens are issued; None means by this registry itself."""
+        """The URL at which tokens are issued; None means this registry itself."""
 
     def verify(self, token: str) -> Identity:
         """Return what a token grants; ``Unauthorized`` for one that is not good here and now."""
 
 
-class Verified:
+class VerifiedTokens:
     """Tokens that were verified before, until they expire."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self._known: OrderedDict[str, tuple[float, Identity]] = OrderedDict()
+        self._remembered: OrderedDict[str, tuple[float, Identity]] = OrderedDict()
 
     def find(self, token: str) -> Identity | None:
-        known = self._known.get(token)
-        return known[1] if known is not None and known[0] > self._clock() else None
+        """Return what a token grants that was verified before and is still valid."""
+        remembered = self._remembered.get(token)
+        return remembered[1] if remembered is not None and remembered[0] > self._clock() else None
 
     def add(self, token: str, claims: Claims, leeway: float = 0) -> Identity:
         """Remember a token whose signature, issuer and audience are good, if it is valid now."""
@@ -53,9 +54,9 @@ class Verified:
         if not begin - leeway <= now < end + leeway:
             raise Unauthorized("the token has expired or is not yet valid; log in again")
         identity = _identity(claims)
-        self._known[token] = (end + leeway, identity)
-        while len(self._known) > _REMEMBERED:
-            self._known.popitem(last=False)
+        self._remembered[token] = (end + leeway, identity)
+        while len(self._remembered) > _REMEMBERED:
+            self._remembered.popitem(last=False)
         return identity
 
 

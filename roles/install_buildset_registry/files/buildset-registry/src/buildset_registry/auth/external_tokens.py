@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from buildset_registry.auth.access import Identity
-from buildset_registry.auth.claims import Verified
+from buildset_registry.auth.claims import VerifiedTokens
 from buildset_registry.errors import ConfigError, Unauthorized
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ _CURVES = {"secp256r1": ("ES256",), "secp384r1": ("ES384",), "secp521r1": ("ES51
 
 
 @dataclass(frozen=True, slots=True)
-class Key:
+class VerificationKey:
     """A public key, the names that tokens may call it by, and the algorithms that fit it."""
 
     public: PublicKey
@@ -43,25 +43,25 @@ class Key:
 
 
 @dataclass(frozen=True, slots=True)
-class Issuer:
+class TokenServer:
     """An external token server."""
 
     realm: str
     service: str
     name: str
-    """What its tokens name as their issuer."""
+    """The issuer that its tokens name."""
 
-    keys: tuple[Key, ...]
+    keys: tuple[VerificationKey, ...]
 
 
-class IssuedTokens:
-    """Verify tokens of an external server."""
+class ExternalTokens:
+    """Verifies tokens of an external server."""
 
-    def __init__(self, issuer: Issuer, clock: Callable[[], float] = time.time) -> None:
-        self._issuer = issuer
-        self.service = issuer.service
-        self.realm = issuer.realm
-        self._verified = Verified(clock)
+    def __init__(self, server: TokenServer, clock: Callable[[], float] = time.time) -> None:
+        self._server = server
+        self.service = server.service
+        self.realm = server.realm
+        self._verified = VerifiedTokens(clock)
 
     def verify(self, token: str) -> Identity:
         """Return what a token grants; ``Unauthorized`` for one that is not good here and now."""
@@ -81,8 +81,8 @@ class IssuedTokens:
                     token,
                     key.public,
                     algorithms=list(key.algorithms),
-                    audience=self._issuer.service,
-                    issuer=self._issuer.name,
+                    audience=self._server.service,
+                    issuer=self._server.name,
                     options={
                         "require": ["exp"],
                         "verify_exp": False,
@@ -93,17 +93,17 @@ class IssuedTokens:
             except (jwt.InvalidTokenError, RecursionError):
                 continue
             return claims
-        raise Unauthorized(f"the token is none of {self._issuer.name} for {self.service}")
+        raise Unauthorized(f"the token was not issued by {self._server.name} for {self.service}")
 
-    def _candidates(self, name: object) -> list[Key]:
+    def _candidates(self, name: object) -> list[VerificationKey]:
         """Return the keys that a token's ``kid`` names, or all where it names none of them."""
-        named = [key for key in self._issuer.keys if name in key.names]
-        return named or list(self._issuer.keys)
+        named = [key for key in self._server.keys if name in key.names]
+        return named or list(self._server.keys)
 
 
-def load_keys(bundle: Path | None, jwks: Path | None) -> tuple[Key, ...]:
+def load_keys(bundle: Path | None, jwks: Path | None) -> tuple[VerificationKey, ...]:
     """Read the certificates or keys of a PEM file, and those of a JSON Web Key Set."""
-    keys: list[Key] = []
+    keys: list[VerificationKey] = []
     for path, parse in ((bundle, _from_pem), (jwks, _from_jwks)):
         if path is None:
             continue
@@ -114,12 +114,12 @@ def load_keys(bundle: Path | None, jwks: Path | None) -> tuple[Key, ...]:
         except (ValueError, KeyError, TypeError) as error:
             raise ConfigError(f"{path} holds no public keys: {error}") from None
         if not found:
-            raise ConfigError(f"{path} holds no key; RSA, EC and Ed25519 keys are known")
+            raise ConfigError(f"{path} holds no key; give it an RSA, EC or Ed25519 key")
         keys += found
     return tuple(keys)
 
 
-def _from_pem(content: bytes) -> Iterator[Key]:
+def _from_pem(content: bytes) -> Iterator[VerificationKey]:
     from cryptography import x509
     from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
@@ -130,16 +130,16 @@ def _from_pem(content: bytes) -> Iterator[Key]:
         yield _key(certificate.public_key())
 
 
-def _from_jwks(content: bytes) -> Iterator[Key]:
+def _from_jwks(content: bytes) -> Iterator[VerificationKey]:
     import jwt
 
     for entry in json.loads(content)["keys"]:
         if entry.get("kty") == "oct":
-            raise ValueError("a symmetric key is no public key")
+            raise ValueError("a symmetric key is not a public key")
         yield _key(jwt.PyJWK(entry).key, entry.get("kid"))
 
 
-def _key(public: object, name: str | None = None) -> Key:
+def _key(public: object, name: str | None = None) -> VerificationKey:
     from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
     from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
@@ -150,10 +150,10 @@ def _key(public: object, name: str | None = None) -> Key:
     elif isinstance(public, ed25519.Ed25519PublicKey):
         algorithms = ("EdDSA",)
     else:
-        raise ValueError("a public key is RSA, EC (P-256, P-384, P-521) or Ed25519")
+        raise ValueError("only RSA, EC (P-256, P-384, P-521) and Ed25519 keys are supported")
     der = public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     names = {_fingerprint(der), name} - {None}
-    return Key(public, frozenset(map(str, names)), algorithms)
+    return VerificationKey(public, frozenset(map(str, names)), algorithms)
 
 
 def _fingerprint(der: bytes) -> str:

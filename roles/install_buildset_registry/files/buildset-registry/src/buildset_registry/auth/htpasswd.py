@@ -2,7 +2,7 @@
 """Users and their bcrypt hashes, in Apache's htpasswd format.
 
 A bcrypt check takes 0.2 to 0.3 s by design, and clients send their credentials with every request:
-so a pair that was checked is remembered for a while, keyed by an HMAC, never as itself.
+so a pair that was checked is remembered for a while, by a keyed hash, never as itself.
 """
 
 from __future__ import annotations
@@ -29,10 +29,17 @@ _LOOK = 1.0
 #: Seconds that a wrong password is refused without another check: clients repeat it.
 _DISTRUST = 10.0
 _BCRYPT = ("$2a$", "$2b$", "$2y$")
-#: What an unknown user is checked against, at the cost of the file's own hashes, so that the time
-#: tells nobody which users there are.
+#: The hash that an unknown user is checked against, at the cost of the file's own hashes: the time
+#: of a check tells nobody which users there are.
 _NOBODY = "CwTycUXWue0Thq9StjUM0uJ8Z8W4uRfDDHCVV8uBDJ1sKqVxVZ3iS"
 _NOBODY_COST = "12"
+#: Checks of one client that may wait, and of all; requests that ask the same share one.
+_WAITING = 16
+_WAITING_ALL = 1024
+#: bcrypt looks at this many bytes of a password and no more (its own limit). ``htpasswd -B`` hashes
+#: as many, so whoever set a longer password is let in by it, as distribution does.
+_BCRYPT_BYTES = 72
+_NICE = 10
 
 _log = logging.getLogger("buildset_registry.auth")
 
@@ -47,7 +54,7 @@ class Htpasswd:
         self._verified: OrderedDict[bytes, float] = OrderedDict()
         self._refused: OrderedDict[bytes, float] = OrderedDict()
         self._checking: dict[bytes, asyncio.Task[bool]] = {}
-        self._checks = Checks()
+        self._queue = PasswordQueue()
         self._looked = clock()
         self._stamp = self._state()
         self._hashes = self._read()
@@ -81,15 +88,16 @@ class Htpasswd:
         return await asyncio.shield(task)
 
     def stamp(self, user: str) -> str | None:
-        """Return what stands for a user's password: another one, another stamp; None: no user."""
+        """Return a stamp that changes with a user's password, or None for an unknown user."""
         self._refresh()
         return self._hashes.get(user)
 
     def close(self) -> None:
-        self._checks.close()
+        """Let running checks end, and start no more."""
+        self._queue.close()
 
     async def _check(self, stored: str | None, password: str, client: str) -> bool:
-        matches = await self._checks.matches(client, password, stored or self._nobody())
+        matches = await self._queue.matches(client, password, stored or self._nobody())
         return matches and stored is not None
 
     def _checked(self, key: bytes, task: asyncio.Task[bool]) -> None:
@@ -160,7 +168,7 @@ def parse(text: str, source: str) -> dict[str, str]:
             continue
         user, separator, hashed = entry.partition(":")
         if not separator or not user:
-            raise ConfigError(f"{source}, line {number}: not user:hash; make it by htpasswd -B")
+            raise ConfigError(f"{source}, line {number}: not user:hash; make it with htpasswd -B")
         if not hashed.startswith(_BCRYPT):
             _log.warning("%s, line %d: no bcrypt hash, so %s cannot log in", source, number, user)
             continue
@@ -175,17 +183,8 @@ def _remember(until: OrderedDict[bytes, float], key: bytes, when: float) -> None
         until.popitem(last=False)
 
 
-#: Checks of one client that may wait, and of all; requests that ask the same share one.
-_WAITING = 16
-_WAITING_ALL = 1024
-#: bcrypt looks at this many bytes of a password and no more (its own limit). ``htpasswd -B`` hashes
-#: as many, so whoever set a longer password is let in by it, as distribution does.
-_BCRYPT_BYTES = 72
-_NICE = 10
-
-
-class Checks:
-    """The queue; close it at the end."""
+class PasswordQueue:
+    """Passwords that wait to be checked, in threads, in turn by client; close it at the end."""
 
     def __init__(self) -> None:
         self._free = max(1, (os.cpu_count() or 1) // 2)
@@ -212,7 +211,7 @@ class Checks:
         own = len(self._waiting.get(client, ()))
         if own >= _WAITING or sum(map(len, self._waiting.values())) >= _WAITING_ALL:
             raise TooManyRequests(
-                "too many passwords wait to be checked; try again soon",
+                "too many passwords are waiting to be checked; try again soon",
                 headers={"Retry-After": "2"},
             )
         turn = asyncio.get_running_loop().create_future()

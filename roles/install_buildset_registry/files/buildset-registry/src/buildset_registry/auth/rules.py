@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What each user may do in which repositories: the rules of ``auth.rules``; no I/O.
+"""The rules of ``auth.rules`` about users and repositories; no I/O.
 
 A rule only ever gives; what no rule gives is refused. Without rules every user may do everything.
 """
@@ -22,8 +22,8 @@ _REMEMBERED = 4096
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
-    """Give ``users`` the ``actions`` on the repositories whose names match one of the patterns.
+class AccessRule:
+    """Gives ``users`` the ``actions`` on the repositories whose names match one of the patterns.
 
     In a pattern ``*`` is any part of one component of a name, ``**`` is any number of components:
     ``org/*`` is ``org/app``, ``org/**`` is ``org/team/app`` as well, ``**`` is every repository.
@@ -34,32 +34,33 @@ class Rule:
     actions: frozenset[str]
 
     def is_for(self, user: str) -> bool:
+        """Tell whether the rule is about a user."""
         return EVERY in self.users or user in self.users
 
 
-class Rights:
-    """The rules, ready to be asked."""
+class AccessRules:
+    """All rules together."""
 
-    def __init__(self, rules: Sequence[Rule] = ()) -> None:
+    def __init__(self, rules: Sequence[AccessRule] = ()) -> None:
         self._rules = [
             (rule, re.compile("|".join(map(_expression, rule.patterns)))) for rule in rules
         ]
-        self._known: dict[tuple[str, RepositoryName], frozenset[str]] = {}
+        self._remembered: dict[tuple[str, RepositoryName], frozenset[str]] = {}
 
     def allow(self, user: str, action: str, repository: RepositoryName) -> bool:
         """Tell whether a user may do something in a repository."""
         if not self._rules:
             return True
         key = (user, repository)
-        actions = self._known.get(key)
+        actions = self._remembered.get(key)
         if actions is None:
-            if len(self._known) >= _REMEMBERED:
-                self._known.clear()
-            actions = self._known[key] = self._actions(user, repository)
+            if len(self._remembered) >= _REMEMBERED:
+                self._remembered.clear()
+            actions = self._remembered[key] = self._actions(user, repository)
         return action in actions
 
-    def pull_everything(self, user: str) -> bool:
-        """Tell whether a user may see every repository, those included that do not exist yet."""
+    def allow_everything(self, user: str) -> bool:
+        """Tell whether a user may pull from every repository, also one that does not exist yet."""
         return not self._rules or any(
             rule.is_for(user) and "pull" in rule.actions and _EVERYWHERE in rule.patterns
             for rule, _pattern in self._rules

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 
 from buildset_registry.auth.access import Identity
-from buildset_registry.auth.claims import Verified
+from buildset_registry.auth.claims import VerifiedTokens
 from buildset_registry.auth.rules import ACTIONS, EVERY
 from buildset_registry.errors import NameInvalid, Unauthorized
 from buildset_registry.oci.names import RepositoryName
@@ -27,7 +27,7 @@ _CATALOG = "registry:catalog:*"
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """What a client asks for: actions on a repository, or with None on the list of them."""
+    """A scope that a client asks for: actions on a repository, or with None on their list."""
 
     repository: RepositoryName | None
     actions: frozenset[str]
@@ -47,8 +47,8 @@ def parse_scope(text: str) -> Scope | None:
         name = RepositoryName.resolve(resource)
     except NameInvalid:
         return None
-    wanted = frozenset(actions.split(","))
-    return Scope(name, ACTIONS if EVERY in wanted else wanted & ACTIONS, resource)
+    requested = frozenset(actions.split(","))
+    return Scope(name, ACTIONS if EVERY in requested else requested & ACTIONS, resource)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ class Token:
 
 @dataclass(frozen=True, slots=True)
 class Signing:
-    """How tokens are signed: the key, for whom they are, how long they live."""
+    """The terms of tokens: the key that signs them, their service, how long they live."""
 
     key: bytes
     service: str
@@ -71,8 +71,8 @@ class Signing:
     """How long a refresh token lives; 0: none are issued."""
 
 
-class Tokens:
-    """Issue and verify the tokens of one registry."""
+class TokenIssuer:
+    """Issues and verifies the tokens of this registry."""
 
     realm = None
 
@@ -82,7 +82,7 @@ class Tokens:
         # A refresh token is for another audience, so that it opens nothing by itself.
         self._refresh_audience = f"{self.service} refresh"
         self._clock = clock
-        self._verified = Verified(clock)
+        self._verified = VerifiedTokens(clock)
 
     def issue(self, user: str | None, scopes: Iterable[Scope]) -> Token:
         """Sign a token that grants ``scopes``."""

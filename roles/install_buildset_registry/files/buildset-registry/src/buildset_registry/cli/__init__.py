@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The command line: each command builds values, calls one function, prints, and exits.
 
+A command is a module with ``add``, which declares it, and a row of ``COMMANDS``.
+
 Exit codes: 0, done; 1, refused or failed; 2, the command line or the configuration is wrong; 3,
 ``status`` of a registry that does not run. Every error is one line on standard error.
 """
@@ -17,6 +19,10 @@ from buildset_registry.cli import down, gc, serve, status, up, verify
 from buildset_registry.errors import ConfigError
 
 PROGRAM = "buildset-registry"
+#: In the order of ``--help``.
+COMMANDS = (serve, up, status, down, gc, verify)
+
+#: The exit code where the command line or the configuration is wrong.
 WRONG = 2
 
 
@@ -51,6 +57,6 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
-    for command in (serve, up, status, down, gc, verify):
+    for command in COMMANDS:
         command.add(commands)
     return parser

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``gc``: remove what nobody wants, or tell what that would be."""
+"""``gc``: remove what nothing refers to any more, or print what that would be."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import asyncio
 import sys
 from typing import TYPE_CHECKING, Any
 
-from buildset_registry.cli.options import add_command, add_json, add_place, config_of, say, say_json
-from buildset_registry.cli.output import Bar, amount, number
+from buildset_registry.cli.options import add_command, add_json, add_root_or_config, load_config
+from buildset_registry.cli.output import Bar, amount, number, say, say_json
 
 if TYPE_CHECKING:
     from buildset_registry.gc import CollectionReport
@@ -20,10 +20,14 @@ _KINDS = {"upload": "abandoned uploads", "manifest": "manifests", "cached": "cac
 
 def add(commands: Any) -> None:
     """Declare the command."""
-    gc = add_command(commands, "gc", run, "Remove what nothing refers to; the registry may run.")
-    add_place(gc)
+    gc = add_command(
+        commands, "gc", run, "Remove what nothing refers to any more; the registry may be running."
+    )
+    add_root_or_config(gc)
     add_json(gc, "print the report as JSON")
-    gc.add_argument("--dry-run", action="store_true", help="only tell what would be removed")
+    gc.add_argument(
+        "--dry-run", action="store_true", help="remove nothing; print what would be removed"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -31,12 +35,10 @@ def run(arguments: argparse.Namespace) -> int:
     from buildset_registry.server.build import collection_rules
     from buildset_registry.server.control_socket import collect_in
 
-    config = config_of(arguments)
-    with Bar(sys.stderr) as progress:
+    config = load_config(arguments)
+    with Bar(sys.stderr) as bar:
         report = asyncio.run(
-            collect_in(
-                config, collection_rules(config.gc), progress.show, dry_run=arguments.dry_run
-            )
+            collect_in(config, collection_rules(config.gc), bar.show, dry_run=arguments.dry_run)
         )
     if arguments.json:
         say_json(report.to_json())
@@ -57,5 +59,5 @@ def _lines(report: CollectionReport) -> list[str]:
     lines.append(f"{'would remove' if report.dry_run else 'removed'} {', '.join(counts)}")
     lines.append(f"kept {number(report.kept_blobs)} blobs of {amount(report.kept_bytes)}")
     if report.problems:
-        lines.append("no blob is removed before that is repaired: run buildset-registry verify")
+        lines.append("no blobs are removed until this is repaired; run buildset-registry verify")
     return lines

@@ -1,11 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the commands share: how one is declared, common options, how something is said."""
+"""Options that several commands have, and the types of their values."""
 
 from __future__ import annotations
 
 import argparse
-import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +18,7 @@ if TYPE_CHECKING:
 def add_command(
     commands: Any, name: str, run: Callable[[argparse.Namespace], int], help_text: str
 ) -> argparse.ArgumentParser:
+    """Declare a command; ``run`` returns its exit code."""
     parser: argparse.ArgumentParser = commands.add_parser(
         name, help=help_text, description=help_text
     )
@@ -28,6 +27,7 @@ def add_command(
 
 
 def add_root(parser: argparse._ActionsContainer) -> None:
+    """Declare ``--root``."""
     parser.add_argument(
         "--root",
         type=path,
@@ -38,19 +38,24 @@ def add_root(parser: argparse._ActionsContainer) -> None:
 
 
 def add_json(parser: argparse.ArgumentParser, help_text: str) -> None:
+    """Declare ``--json``."""
     parser.add_argument("--json", action="store_true", help=help_text)
 
 
-def add_place(parser: argparse.ArgumentParser) -> None:
-    place = parser.add_mutually_exclusive_group()
-    add_root(place)
-    place.add_argument(
-        "--config", type=path, metavar="FILE", help="its configuration, where serve was given one"
+def add_root_or_config(parser: argparse.ArgumentParser) -> None:
+    """Declare ``--root`` and, in its place, ``--config``."""
+    group = parser.add_mutually_exclusive_group()
+    add_root(group)
+    group.add_argument(
+        "--config",
+        type=path,
+        metavar="FILE",
+        help="its configuration file instead, if that is what serve was given",
     )
 
 
-def config_of(arguments: argparse.Namespace) -> Config:
-    """Return the configuration that ``add_place`` names, of a store that commands find."""
+def load_config(arguments: argparse.Namespace) -> Config:
+    """Return the configuration that ``--root`` or ``--config`` names, of a store that lasts."""
     from buildset_registry.config import load
     from buildset_registry.instance.paths import InstancePaths
     from buildset_registry.store import store_kind
@@ -63,31 +68,28 @@ def config_of(arguments: argparse.Namespace) -> Config:
         )
     config = load(file)
     if not store_kind(config).lasting:
-        raise ConfigError(f"{file}: the registry keeps everything in memory: there is no folder")
+        raise ConfigError(
+            f"{file}: the registry keeps everything in memory, so there is no folder to look at"
+        )
     return config
 
 
 def path(text: str) -> Path:
+    """Return an absolute path."""
     return Path(text).expanduser().absolute()
 
 
 def port(text: str) -> int:
+    """Return the number of a port."""
     if not text.isdecimal() or not 0 < int(text) < 65536:
         raise argparse.ArgumentTypeError(f"{text!r} is not a port from 1 to 65535")
     return int(text)
 
 
 def seconds(text: str) -> int | str:
+    """Return a number of seconds, or the word ``forever``."""
     if text == "forever":
         return text
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"{text!r} is neither a number of seconds nor forever")
     return int(text)
-
-
-def say(text: str) -> None:
-    sys.stdout.write(f"{text}\n")
-
-
-def say_json(tree: object) -> None:
-    say(json.dumps(tree))

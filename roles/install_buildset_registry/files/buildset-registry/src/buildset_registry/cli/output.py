@@ -1,39 +1,40 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A bar on a terminal that shows how far something has come; elsewhere nothing."""
+"""Output for people: a bar at a terminal, the summary of a registry, numbers; and JSON."""
 
 from __future__ import annotations
 
+import json
+import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from shlex import quote
 from types import TracebackType
-from typing import Any, Protocol, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
+
+if TYPE_CHECKING:
+    from buildset_registry.progress import Progress
 
 _WIDTH = 30
 #: Seconds between two drawings.
 _PAUSE = 0.1
 _CLEAR = "\r\x1b[K"
 
+Facts = Mapping[str, Any]
 
-class Step(Protocol):
-    """How far a stage has come; the total is 0 where that is not known."""
 
-    @property
-    def stage(self) -> str:
-        """What is going on."""
+def say(text: str) -> None:
+    """Print for people."""
+    sys.stdout.write(f"{text}\n")
 
-    @property
-    def done(self) -> int:
-        """How much is done."""
 
-    @property
-    def total(self) -> int:
-        """How much there is."""
+def say_json(tree: object) -> None:
+    """Print for programs."""
+    say(json.dumps(tree))
 
 
 class Bar:
-    """One line that is drawn again and again, and gone at the end."""
+    """A bar at a terminal, drawn again and again and gone at the end; elsewhere nothing."""
 
     def __init__(self, output: TextIO) -> None:
         self._output = output if output.isatty() else None
@@ -52,33 +53,30 @@ class Bar:
             self._output.write(_CLEAR)
             self._output.flush()
 
-    def show(self, step: Step) -> None:
+    def show(self, progress: Progress) -> None:
         """Draw, unless that was done a moment ago."""
         if self._output is None or time.monotonic() - self._drawn < _PAUSE:
             return
         self._drawn = time.monotonic()
-        self._output.write(f"{_CLEAR}{line(step)}")
+        self._output.write(f"{_CLEAR}{line(progress)}")
         self._output.flush()
 
 
-def line(step: Step) -> str:
+def line(progress: Progress) -> str:
     """Return the bar as text."""
-    if not step.total:
-        return f"{step.stage} {step.done:,}"
-    filled = _WIDTH * min(step.done, step.total) // step.total
+    if not progress.total:
+        return f"{progress.stage} {progress.done:,}"
+    filled = _WIDTH * min(progress.done, progress.total) // progress.total
     drawn = "#" * filled + "." * (_WIDTH - filled)
-    return f"[{drawn}] {step.stage} {step.done:,} of {step.total:,}"
-
-
-Facts = Mapping[str, Any]
+    return f"[{drawn}] {progress.stage} {progress.done:,} of {progress.total:,}"
 
 
 def usage(root: Path, facts: Facts, *, started: bool) -> str:
-    """Return where the registry is and how to use it; the password is named, not shown."""
+    """Return the address of the registry and how to use it; the password is named, not shown."""
     pull, push = _address(facts, ""), _address(facts, "push_")
     cert, password = quote(str(root / "cert.pem")), quote(str(root / "password"))
     user, example = facts["username"], "quay.io/org/app:new"
-    head = "The registry is up." if started else "The registry is up, as it was."
+    head = "The registry is up." if started else "The registry is up; nothing was changed."
     return f"""\
 {head}
 
@@ -102,20 +100,22 @@ Docker:
   docker push {push}/{example}
   docker pull {pull}/{example}
 
-To end it: buildset-registry down{_root_option(root)}"""
+To stop it: buildset-registry down{_root_option(root)}"""
 
 
 def state(root: str, pid: int | None, facts: Facts | None, *, answers: bool) -> str:
-    """Return one or two lines on a registry."""
+    """Return a line on a registry: whether it runs, and where."""
     option = _root_option(Path(root))
     if facts is None:
         return f"There is no registry in {root}. To make one: buildset-registry up{option}"
     where = f"pull {_address(facts, '')}, push {_address(facts, 'push_')}, files {root}"
     if pid is None:
-        return f"The registry does not run ({where}). To start it: buildset-registry up{option}"
+        return f"The registry is not running ({where}). To start it: buildset-registry up{option}"
     if not answers:
-        return f"The registry runs (process {pid}), but does not answer; see its log ({where})"
-    return f"The registry runs (process {pid}): {where}"
+        return (
+            f"The registry is running (process {pid}), but does not answer; see its log ({where})"
+        )
+    return f"The registry is running (process {pid}): {where}"
 
 
 def _address(facts: Facts, prefix: str) -> str:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``serve``: in the foreground, for supervisors."""
+"""``serve``: serve in the foreground, for supervisors."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Serve until SIGTERM."""
     os.environ.setdefault(*_ALLOCATION)
     from buildset_registry.config import load
-    from buildset_registry.server.serve import run
+    from buildset_registry.server.serve import run as serve
 
-    run(load(arguments.config))
+    serve(load(arguments.config))
     return 0

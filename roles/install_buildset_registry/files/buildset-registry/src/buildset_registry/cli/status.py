@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``status``: does a registry run here, and how is it used."""
+"""``status``: tell whether a registry runs, and how to use it."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import argparse
 from dataclasses import asdict
 from typing import Any
 
-from buildset_registry.cli.options import add_command, add_json, add_root, say, say_json
-from buildset_registry.cli.output import state
+from buildset_registry.cli.options import add_command, add_json, add_root
+from buildset_registry.cli.output import say, say_json, state
 
 #: The exit code where the registry does not run.
 NOT_RUNNING = 3
@@ -17,10 +17,10 @@ NOT_RUNNING = 3
 def add(commands: Any) -> None:
     """Declare the command."""
     status = add_command(
-        commands, "status", run, "Tell whether the registry runs, and how to use it."
+        commands, "status", run, "Tell whether the registry is running, and how to use it."
     )
     add_root(status)
-    add_json(status, "print what there is to say as JSON, the password among it")
+    add_json(status, "print the state and the facts as JSON, the password included")
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``up``: set a registry up, start it, tell how to use it."""
+"""``up``: set up a registry, start it, print how to use it."""
 
 from __future__ import annotations
 
@@ -14,11 +14,9 @@ from buildset_registry.cli.options import (
     add_root,
     path,
     port,
-    say,
-    say_json,
     seconds,
 )
-from buildset_registry.cli.output import usage
+from buildset_registry.cli.output import say, say_json, usage
 from buildset_registry.errors import ConfigError
 
 #: The options that say something of the registry itself; what is not given stays as it was.
@@ -32,7 +30,7 @@ _OPTIONS: tuple[tuple[str, dict[str, Any]], ...] = (
     ),
     (
         "--proxy-port",
-        {"type": port, "metavar": "N", "help": "be an HTTPS proxy for docker on this port, too"},
+        {"type": port, "metavar": "N", "help": "also be an HTTPS proxy for docker, on this port"},
     ),
     (
         "--no-proxy",
@@ -40,7 +38,7 @@ _OPTIONS: tuple[tuple[str, dict[str, Any]], ...] = (
             "action": "store_const",
             "const": 0,
             "dest": "proxy_port",
-            "help": "be no proxy for docker (the default)",
+            "help": "do not be a proxy for docker (the default)",
         },
     ),
     ("--alias", {"metavar": "NAME", "help": "another name in the certificate"}),
@@ -54,7 +52,7 @@ _OPTIONS: tuple[tuple[str, dict[str, Any]], ...] = (
             "action": "append",
             "dest": "networks",
             "metavar": "CIDR",
-            "help": "let clients of this network in, and no others; may be repeated",
+            "help": "admit only clients from this network; may be repeated",
         },
     ),
     (
@@ -63,14 +61,14 @@ _OPTIONS: tuple[tuple[str, dict[str, Any]], ...] = (
             "action": "store_const",
             "const": [],
             "dest": "networks",
-            "help": "let clients of every network in (the default)",
+            "help": "admit clients from every network (the default)",
         },
     ),
     (
         "--upstreams-file",
         {
             "metavar": "FILE",
-            "help": "the registries to pull through from, as YAML or JSON; - reads standard input",
+            "help": "the registries to pull through, as YAML or JSON; - reads standard input",
         },
     ),
     (
@@ -78,7 +76,7 @@ _OPTIONS: tuple[tuple[str, dict[str, Any]], ...] = (
         {
             "type": seconds,
             "metavar": "N",
-            "help": "for how long a tag of an upstream holds; forever, which is the default",
+            "help": "seconds until upstream is asked again about a tag, or forever (the default)",
         },
     ),
     ("--log-dir", {"type": path, "metavar": "DIR", "help": "the folder of the log"}),
@@ -87,26 +85,29 @@ _OPTIONS: tuple[tuple[str, dict[str, Any]], ...] = (
         {
             "choices": ["auto", "systemd", "process"],
             "default": "auto",
-            "help": "what keeps it running; auto is systemd for root where that runs the host",
+            "help": "what keeps it running; auto is systemd for root where that runs, else process",
         },
     ),
     (
         "--report",
-        {"action": "store_true", "help": "with --json, print what was changed, then the facts"},
+        {
+            "action": "store_true",
+            "help": "with --json, print what was changed as well as the facts",
+        },
     ),
-    ("--check", {"action": "store_true", "help": "change nothing, tell what would change"}),
+    ("--check", {"action": "store_true", "help": "change nothing; print what would change"}),
 )
 
 
 def add(commands: Any) -> None:
     """Declare the command."""
     up = add_command(
-        commands, "up", run, "Set up a registry here, start it, and tell how to use it."
+        commands, "up", run, "Set up a registry here, start it, and print how to use it."
     )
     add_root(up)
     for name, settings in _OPTIONS:
         up.add_argument(name, **settings)
-    add_json(up, "print the facts as JSON, the password among them")
+    add_json(up, "print the facts as JSON, the password included")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -129,15 +130,15 @@ def run(arguments: argparse.Namespace) -> int:
         log_dir=arguments.log_dir,
         supervisor=arguments.supervisor,
     )
-    place = InstancePaths(arguments.root)
-    report = (foresee if arguments.check else up)(place, options)
+    paths = InstancePaths(arguments.root)
+    report = (foresee if arguments.check else up)(paths, options)
     if arguments.json:
-        told = {"changed": bool(report.changes), "changes": report.changes, "facts": report.facts}
-        say_json(told if arguments.report else report.facts)
+        tree = {"changed": bool(report.changes), "changes": report.changes, "facts": report.facts}
+        say_json(tree if arguments.report else report.facts)
     elif arguments.check:
         say(f"would change: {', '.join(report.changes) or 'nothing'}")
     else:
-        say(usage(place.root, report.facts or {}, started=bool(report.changes)))
+        say(usage(paths.root, report.facts or {}, started=bool(report.changes)))
     return 0
 
 
@@ -151,7 +152,7 @@ def _read_upstreams(name: str | None) -> list[dict[str, Any]] | None:
         tree = yaml.safe_load(text)
     except OSError as error:
         raise ConfigError(
-            f"cannot read {name}: {error.strerror}; name a file by --upstreams-file"
+            f"cannot read {name}: {error.strerror}; give another file with --upstreams-file"
         ) from None
     except yaml.YAMLError as error:
         raise ConfigError(f"{name} is not YAML: {' '.join(str(error).split())}") from None

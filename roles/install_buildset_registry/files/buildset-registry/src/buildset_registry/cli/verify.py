@@ -9,8 +9,8 @@ import sys
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
-from buildset_registry.cli.options import add_command, add_json, add_place, config_of, say, say_json
-from buildset_registry.cli.output import Bar, amount, number
+from buildset_registry.cli.options import add_command, add_json, add_root_or_config, load_config
+from buildset_registry.cli.output import Bar, amount, number, say, say_json
 
 if TYPE_CHECKING:
     from buildset_registry.config import Config
@@ -20,17 +20,20 @@ if TYPE_CHECKING:
 def add(commands: Any) -> None:
     """Declare the command."""
     verify = add_command(
-        commands, "verify", run, "Hash everything and name what is broken; the registry may run."
+        commands,
+        "verify",
+        run,
+        "Hash every blob and name what is broken; the registry may be running.",
     )
-    add_place(verify)
+    add_root_or_config(verify)
     add_json(verify, "print the findings as JSON")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Look at everything; the exit code is 1 where something is broken."""
-    config = config_of(arguments)
-    with Bar(sys.stderr) as progress:
-        findings = asyncio.run(_verify(config, progress))
+    config = load_config(arguments)
+    with Bar(sys.stderr) as bar:
+        findings = asyncio.run(_verify(config, bar))
     if arguments.json:
         say_json(findings.to_json())
     else:

@@ -2,8 +2,9 @@
 """The configuration: one typed tree with the defaults inside it; an unknown key is an error.
 
 ``buildset-registry up`` writes it; ``buildset-registry serve --config FILE`` reads it. Secrets have
-no default. Relative paths are relative to the file's folder. Everything else in the
-package takes values, not this tree; only ``server.py`` and ``instance/`` read it.
+no default. Relative paths are relative to the file's folder. The tree is read by ``server``,
+where ``build`` makes the objects of it, by ``instance``, which writes it, and by the commands that
+load it; everything else takes values.
 """
 
 from buildset_registry.config.endpoints import (

@@ -20,7 +20,7 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoints:
-    """Where the registry listens: pull (read-only) and push, or one ``single`` port for both."""
+    """The endpoints: pull (read-only) and push, or one ``single`` port for both."""
 
     pull: Endpoint | None = None
     push: Endpoint | None = None

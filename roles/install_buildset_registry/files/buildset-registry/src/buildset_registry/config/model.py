@@ -48,7 +48,7 @@ class UpstreamSettings:
     """Whether everybody who may pull here may see what the credentials can see."""
 
     mirror: str | None = None
-    """URL of a mirror of the site, asked before ``url``."""
+    """URL of a mirror, asked before ``url``."""
 
     @property
     def private(self) -> bool:
@@ -58,7 +58,7 @@ class UpstreamSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RuleSettings:
-    """What some users may do in some repositories."""
+    """A rule: some users may do something in some repositories."""
 
     repositories: tuple[str, ...]
     """Patterns of names: ``*`` is any part of one component, ``**`` any number of components."""
@@ -92,7 +92,7 @@ class TokenServerSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuthSettings:
-    """Who may do what."""
+    """Users, tokens and rules."""
 
     htpasswd: Path | None = None
     """Users and bcrypt hashes; without it nobody may write."""
@@ -123,7 +123,7 @@ class AuthSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PullThroughSettings:
-    """How long content of upstreams holds."""
+    """The freshness of content of upstreams."""
 
     tag_seconds: int | None = None
     """For how long a tag stays what upstream said it is; by default for ever, so that a whole
@@ -132,7 +132,7 @@ class PullThroughSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GcSettings:
-    """What is removed, and when; all but ``cache_size`` in seconds."""
+    """Garbage collection; all but ``cache_size`` in seconds."""
 
     interval: int = 3600
     """How often garbage is collected while the registry serves; 0 leaves it to the command."""
@@ -197,7 +197,7 @@ class WebhookSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LimitSettings:
-    """What the registry does not let happen; 0 is no limit."""
+    """Limits of what clients may use; 0 is no limit."""
 
     uploads: int = 256
     """Requests that may send a blob at once; another one gets 429."""

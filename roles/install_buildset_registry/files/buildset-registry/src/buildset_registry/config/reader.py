@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Read a configuration file into the settings: an unknown key is an error, so is a wrong type."""
+"""The reader of configuration files: an unknown key is an error, and so is a wrong type."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def parse(tree: object, source: str, folder: Path) -> Config:
     two = endpoints.pull is not None or endpoints.push is not None
     if two == (endpoints.single is not None):
         raise ConfigError(
-            f"{source}: endpoints needs either single, or pull and push; give one or both"
+            f"{source}: endpoints needs either single, or pull and push, or one of these two"
         )
     _check_upstreams(config.upstreams, source)
     _check_token_server(config.auth.token, source)
@@ -67,7 +67,7 @@ def _check_proxy(config: Config, source: str) -> None:
     if config.proxy is None:
         return
     if config.auth.htpasswd is None:
-        raise ConfigError(f"{source}: proxy lets users in by password; set auth.htpasswd")
+        raise ConfigError(f"{source}: proxy needs users with passwords; set auth.htpasswd")
     if not all(0 < port < 65536 for port in config.proxy.ports):
         raise ConfigError(f"{source}: proxy.ports must be ports from 1 to 65535")
 
@@ -82,7 +82,7 @@ def _check_gc(gc: GcSettings, source: str) -> None:
 def _check_token_server(server: TokenServerSettings | None, source: str) -> None:
     if server is not None and server.rootcertbundle is None and server.jwks is None:
         raise ConfigError(
-            f"{source}: auth.token has no key to verify tokens by; set rootcertbundle or jwks"
+            f"{source}: auth.token has no key to verify tokens with; set rootcertbundle or jwks"
         )
 
 
@@ -107,7 +107,7 @@ def _check_upstreams(upstreams: tuple[UpstreamSettings, ...], source: str) -> No
 
 
 class _Reader:
-    """Turn plain YAML values into the dataclasses above, by their annotations."""
+    """Turns plain YAML values into the dataclasses of the model, by their annotations."""
 
     def __init__(self, source: str, folder: Path) -> None:
         self._source = source
@@ -178,7 +178,7 @@ class _Reader:
             raise self._error(where, "a port from 1 to 65535", value)
         if kind is int and typing.cast("int", value) < 0:
             unit = " of seconds" if where.endswith("_seconds") else ""
-            raise self._error(where, f"a number{unit} from 0 on", value)
+            raise self._error(where, f"a number{unit}, 0 or more", value)
         return value
 
     def _words(self, value: object, kinds: tuple[object, ...], where: str) -> object:
@@ -203,9 +203,9 @@ class _Reader:
                 where, "a network such as 10.0.0.0/8 or 2001:db8::/32", value
             ) from None
 
-    def _error(self, where: str, wanted: str, value: object) -> ConfigError:
+    def _error(self, where: str, expected: str, value: object) -> ConfigError:
         shown = "(hidden)" if "password" in where or "headers" in where else repr(value)
-        return ConfigError(f"{self._source}: {where} must be {wanted}, not {shown}")
+        return ConfigError(f"{self._source}: {where} must be {expected}, not {shown}")
 
 
 def _join(where: str, key: object) -> str:

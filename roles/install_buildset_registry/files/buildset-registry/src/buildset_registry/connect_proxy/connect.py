@@ -59,7 +59,7 @@ def parse_head(raw: bytes) -> ConnectRequest:
     method, _space, rest = first.partition(" ")
     target, _space, version = rest.partition(" ")
     if not version.startswith("HTTP/1."):
-        raise ConnectRefused(400, "this is not a request of HTTP/1.1")
+        raise ConnectRefused(400, "this is not an HTTP/1.1 request")
     pairs = [line.partition(":") for line in lines]
     headers = {name.strip().lower(): value.strip() for name, _colon, value in pairs}
     return ConnectRequest(method, target, headers)
@@ -100,14 +100,12 @@ class Admission:
         try:
             self._policy.check_network(client)
             if not credentials.lower().startswith("basic "):
-                wanted = "this proxy wants the registry's user name and password"
+                wanted = "this proxy needs the registry's user name and password"
                 raise ConnectRefused(407, wanted, _CHALLENGE)
             # As for a push: no user that is known elsewhere only passes for nobody in particular.
             identity = await self._authenticator.authenticate(credentials, Access.PUSH, client)
         except Unauthorized as error:
-            raise ConnectRefused(
-                407, f"{error.message}, as this proxy has it", _CHALLENGE
-            ) from None
+            raise ConnectRefused(407, f"{error.message} (for this proxy)", _CHALLENGE) from None
         except RegistryError as error:
             raise ConnectRefused(error.status, error.message, error.headers) from None
         if identity.name is None:

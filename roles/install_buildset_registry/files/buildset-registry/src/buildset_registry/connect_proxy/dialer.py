@@ -13,7 +13,7 @@ from urllib.parse import unquote, urlsplit
 
 from buildset_registry.connect_proxy.connect import HEAD_END, MAX_HEAD, ConnectRefused, parse_answer
 from buildset_registry.connect_proxy.tunnel import BUFFER, Connection
-from buildset_registry.errors import Failure
+from buildset_registry.upstream.errors import UpstreamError
 from buildset_registry.upstream.proxy_env import ProxyEnvironment
 from buildset_registry.upstream.tokens import basic
 from buildset_registry.upstream.urls import is_forbidden
@@ -72,7 +72,7 @@ class Dialer:
         target = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         try:
             proxy = self._proxies.find(f"https://{target}")
-        except Failure as failure:
+        except UpstreamError as failure:
             raise ConnectRefused(502, failure.reason) from None
         if proxy is None:
             return await self._directly(host, port)
@@ -151,5 +151,5 @@ async def _ask(stream: Connection, target: str, proxy: str, mark: str) -> None:
         head = b""
     status = parse_answer(head[:MAX_HEAD])
     if status != 200:
-        said = f"answers {status}" if status else "does not answer in HTTP"
+        said = f"answers {status}" if status else "does not answer with HTTP"
         raise ConnectRefused(502, f"the proxy {parts.hostname} (HTTPS_PROXY) {said} for {target}")

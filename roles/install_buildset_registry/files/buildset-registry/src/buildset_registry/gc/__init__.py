@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Garbage collection: passes in an order, over a store that serves meanwhile; a report as a value.
 
-What decides is in ``deciding``, pure; what acts is in ``passes``; ``collector`` runs them from time
-to time. Nothing here prints.
+``reachability`` decides, pure; ``passes`` and ``eviction`` act on one collection, the ``state``;
+``collector`` runs them from time to time, or when asked. Nothing here prints.
 """
 
 from buildset_registry.gc.collector import Collector, collect
-from buildset_registry.gc.report import CollectionReport, Progress, Removed
+from buildset_registry.gc.report import CollectionReport, Removed
 from buildset_registry.gc.state import CollectionRules
 
-__all__ = ["CollectionReport", "CollectionRules", "Collector", "Progress", "Removed", "collect"]
+__all__ = ["CollectionReport", "CollectionRules", "Collector", "Removed", "collect"]

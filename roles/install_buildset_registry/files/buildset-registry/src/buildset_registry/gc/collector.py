@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Run the passes: once, or from time to time while the registry serves."""
+"""The collector: runs the passes once, or from time to time while the registry serves."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from contextlib import suppress
 
 from buildset_registry.gc.eviction import mark_cached
 from buildset_registry.gc.passes import expire_uploads, mark_pushed, prune_links, sweep_blobs
-from buildset_registry.gc.report import CollectionReport, Watcher
-from buildset_registry.gc.state import CollectionRules, Run
+from buildset_registry.gc.report import CollectionReport
+from buildset_registry.gc.state import Collection, CollectionRules
+from buildset_registry.progress import ProgressCallback
 from buildset_registry.store.base import Store
 
 PASSES = (expire_uploads, mark_pushed, mark_cached, sweep_blobs, prune_links)
@@ -20,15 +21,15 @@ _log = logging.getLogger("buildset_registry.gc")
 
 
 async def collect(
-    store: Store, rules: CollectionRules, watch: Watcher, *, dry_run: bool
+    store: Store, rules: CollectionRules, on_progress: ProgressCallback, *, dry_run: bool
 ) -> CollectionReport:
     """Remove what nobody wants, or tell what that would be."""
     began = time.monotonic()
-    run = Run(store, rules, CollectionReport(dry_run), watch)
-    for one in PASSES:
-        await one(run)
-    run.report.seconds = round(time.monotonic() - began, 3)
-    return run.report
+    collection = Collection(store, rules, CollectionReport(dry_run), on_progress)
+    for each_pass in PASSES:
+        await each_pass(collection)
+    collection.report.seconds = round(time.monotonic() - began, 3)
+    return collection.report
 
 
 class Collector:
@@ -40,10 +41,10 @@ class Collector:
         self._one_at_a_time = asyncio.Lock()
         self._task = asyncio.create_task(self._periodically(interval)) if interval else None
 
-    async def run(self, watch: Watcher, *, dry_run: bool) -> CollectionReport:
+    async def run(self, on_progress: ProgressCallback, *, dry_run: bool) -> CollectionReport:
         """Collect now, after a collection that is under way."""
         async with self._one_at_a_time:
-            report = await collect(self._store, self._rules, watch, dry_run=dry_run)
+            report = await collect(self._store, self._rules, on_progress, dry_run=dry_run)
         _tell(report)
         return report
 
@@ -60,12 +61,12 @@ class Collector:
             try:
                 await self.run(lambda progress: None, dry_run=False)
             except OSError as error:
-                _log.error("collection broke off: %s; it is tried again", error)
+                _log.error("collection broke off: %s; it will be tried again", error)
 
 
 def _tell(report: CollectionReport) -> None:
     for problem in report.problems:
-        _log.error("%s; no blob is removed: run buildset-registry verify", problem)
+        _log.error("%s; no blobs are removed: run buildset-registry verify", problem)
     if report.removed or report.blobs:
         _log.info(
             "%s %d uploads, %d manifests, %d cached images, %d blobs of %d bytes in %.1f s",

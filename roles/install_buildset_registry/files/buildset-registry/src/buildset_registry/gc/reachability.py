@@ -1,14 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What may go, as plain functions of what is there."""
+"""Reachability: what manifests refer to, and which of them nothing holds any more; pure."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import re
-from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 
 from buildset_registry.oci.digest import Digest
 
@@ -19,7 +18,7 @@ Key = bytes
 
 
 def key(digest: Digest) -> Key:
-    """Return what stands for a digest in large sets."""
+    """Return the short form of a digest, for large sets."""
     return bytes.fromhex(digest.hex)
 
 
@@ -36,8 +35,8 @@ def mentioned(raw: bytes) -> set[Digest]:
 
 
 @dataclass(frozen=True, slots=True)
-class Node:
-    """A manifest of a repository: what it lists, what it refers to, when it was last pushed."""
+class ManifestNode:
+    """A manifest of a repository: the manifests it lists, its subject, when it was last pushed."""
 
     children: tuple[Digest, ...]
     subject: Digest | None
@@ -45,7 +44,7 @@ class Node:
 
 
 def expired(
-    nodes: Mapping[Digest, Node],
+    nodes: Mapping[Digest, ManifestNode],
     tagged: Collection[Digest],
     untagged_before: float | None,
     referrers_before: float,
@@ -79,60 +78,3 @@ def expired(
         for digest, node in nodes.items()
         if digest not in kept
     }
-
-
-@dataclass(frozen=True, slots=True)
-class Unit:
-    """Something of the cache that goes as a whole: a manifest with its layers, or a layer."""
-
-    name: str
-    """The repository."""
-
-    digest: Digest
-    layers: tuple[Digest, ...]
-    children: tuple[Digest, ...]
-    subject: Digest | None
-    used: float
-    """When it, or a layer of it, was last used."""
-
-    @property
-    def keys(self) -> Iterator[Key]:
-        """What it holds."""
-        return map(key, {self.digest, *self.layers})
-
-
-def evictions(
-    units: Iterable[Unit], sizes: Mapping[Key, int], limit: int, used_before: float
-) -> list[Unit]:
-    """Return what has to go, the longest unused first, until ``sizes`` add up to ``limit``.
-
-    Content counts once however many units hold it, and goes with the last of them; what
-    ``sizes`` leaves out costs nothing (a job pushed it, too). What was used since
-    ``used_before`` may be in the middle of a pull, and stays.
-    """
-    units = _with_parents(list(units))
-    holders = Counter(one for unit in units for one in unit.keys)
-    total = sum(sizes.get(one, 0) for one in holders)
-    gone = []
-    for unit in sorted(units, key=lambda unit: unit.used):
-        if total <= limit or unit.used >= used_before:
-            break
-        gone.append(unit)
-        for one in unit.keys:
-            holders[one] -= 1
-            if not holders[one]:
-                total -= sizes.get(one, 0)
-    return gone
-
-
-def _with_parents(units: list[Unit]) -> list[Unit]:
-    """Let an image be as recently used as the index that a client found it by."""
-    parents: dict[tuple[str, Digest], float] = {}
-    for unit in units:
-        for child in unit.children:
-            known = parents.get((unit.name, child), 0.0)
-            parents[unit.name, child] = max(known, unit.used)
-    return [
-        replace(unit, used=max(unit.used, parents.get((unit.name, unit.digest), 0.0)))
-        for unit in units
-    ]

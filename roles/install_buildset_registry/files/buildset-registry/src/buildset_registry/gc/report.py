@@ -1,24 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a collection did, or would do, as a value."""
+"""The report of a collection: what it removed, or would remove, as a value."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """How far a pass has come; ``total`` is 0 where that is not known."""
-
-    stage: str
-    done: int
-    total: int = 0
-
-
-#: Called from time to time, on the event loop.
-Watcher = Callable[[Progress], None]
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from buildset_registry.gc.reachability import Key
-from buildset_registry.gc.report import CollectionReport, Progress, Removed, Watcher
+from buildset_registry.gc.report import CollectionReport, Removed
+from buildset_registry.progress import Progress, ProgressCallback
 from buildset_registry.store.base import Store
 
 #: After so many steps other requests have their turn.
@@ -20,7 +21,7 @@ _Item = TypeVar("_Item")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CollectionRules:
-    """How long things live, in seconds."""
+    """The time that things live, in seconds, and the room that the cache may take."""
 
     grace: float
     """How long a blob stays that nothing refers to (yet)."""
@@ -35,27 +36,29 @@ class CollectionRules:
     """Bytes that upstream's content may take; None: any number."""
 
     pulling: float = 600
-    """What was pulled so recently is not evicted: the pull may not be over."""
+    """Content that was pulled so recently is not evicted: the pull may not be over."""
 
     settling: float = 2
     """The clock of files may be late, and what is stored may take so long to be linked."""
 
 
 @dataclass(slots=True)
-class Run:
-    """One collection."""
+class Collection:
+    """One collection: what it works on, and what it has found so far."""
 
     store: Store
     rules: CollectionRules
     report: CollectionReport
-    watch: Watcher
+    on_progress: ProgressCallback
     began: float = field(default_factory=time.time)
     marked: set[Key] = field(default_factory=set)
-    """What a link or a manifest of a kept link refers to."""
+    """The blobs that a link, or the manifest of a link that is kept, refers to."""
 
     swept: set[Key] = field(default_factory=set)
+    """The blobs that were removed."""
 
     def remove(self, kind: str, name: str, reason: str) -> None:
+        """Put something that was removed into the report."""
         self.report.removed.append(Removed(kind, name, reason))
 
     async def paced(self, stage: str, items: Sequence[_Item]) -> AsyncIterator[_Item]:
@@ -64,7 +67,7 @@ class Run:
             if number % _STEPS == 0:
                 await asyncio.sleep(0)
                 if stage:
-                    self.watch(Progress(stage, number, len(items)))
+                    self.on_progress(Progress(stage, number, len(items)))
             yield item
         if stage:
-            self.watch(Progress(stage, len(items), len(items)))
+            self.on_progress(Progress(stage, len(items), len(items)))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The certificate: an authority that signs once and is forgotten, and the servers' own.
+"""Certificates: an authority that signs once and is forgotten, and the servers' own.
 
 OpenSSL, Go and rustls all verify a chain of two; what jobs trust can sign nothing else, since the
 authority's key is never written (docs/decisions/0003). RFC 5280 asks for the extensions, and
@@ -25,7 +25,7 @@ _EARLY = timedelta(days=1)
 
 @dataclass(frozen=True, slots=True)
 class Leaf:
-    """PEM texts: what a server shows, and its key."""
+    """The certificates that a server shows, and its key, as PEM."""
 
     chain: bytes
     key: bytes = field(repr=False)
@@ -33,7 +33,7 @@ class Leaf:
 
 @dataclass(frozen=True, slots=True)
 class Issued:
-    """What to trust, as PEM, and the servers' certificates in the order of what was asked for."""
+    """The authority to trust, as PEM, and the servers' certificates in the order asked for."""
 
     authority: bytes
     leaves: tuple[Leaf, ...]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What ``up`` was told, and what that makes of the configuration that is there; pure.
+"""The options of ``up``, and the configuration that they make of the one that is there; pure.
 
 An option that is not given leaves what the configuration says, so a second ``up`` changes nothing,
 and what a user wrote into the file by hand stays.
@@ -30,7 +30,7 @@ _HOST_NAME = re.compile(r"(?!-)[A-Za-z0-9._-]{1,253}")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """What the command line says; None where it says nothing."""
+    """The options of the command line; None for one that was not given."""
 
     host: str | None = None
     port: int | None = None
@@ -51,8 +51,8 @@ class Options:
 
 
 @dataclass(frozen=True, slots=True)
-class Names:
-    """How other nodes call the registry."""
+class HostNames:
+    """The names by which other nodes know the registry."""
 
     host: str
     alias: str
@@ -63,15 +63,15 @@ class Names:
         return [*dict.fromkeys((self.host, self.alias, "localhost", "127.0.0.1", "::1"))]
 
 
-def choose_names(options: Options, known: Mapping[str, Any]) -> Names:
-    """Return what was told, or what is known from before, or what this machine has."""
-    host = options.host or known.get("host") or default_host()
+def choose_names(options: Options, recorded: Mapping[str, Any]) -> HostNames:
+    """Return the names of the options, or else those recorded before, or else the machine's."""
+    host = options.host or recorded.get("host") or default_host()
     host = host.removeprefix("[").removesuffix("]")
-    alias = options.alias or known.get("alias") or DEFAULT_ALIAS
+    alias = options.alias or recorded.get("alias") or DEFAULT_ALIAS
     for option, name in (("--host", host), ("--alias", alias)):
         if not (_is_address(name) or _HOST_NAME.fullmatch(name)):
             raise ConfigError(f"{option} {name!r} is neither a host name nor an address")
-    return Names(host, alias)
+    return HostNames(host, alias)
 
 
 def configure(tree: Mapping[str, Any], options: Options) -> Tree:
@@ -110,26 +110,26 @@ def default_host() -> str:
     return "127.0.0.1"
 
 
-def _endpoints(known: Mapping[str, Any], options: Options) -> Tree:
+def _endpoints(recorded: Mapping[str, Any], options: Options) -> Tree:
     single = options.single_port
     if single is None:
-        single = "single" in known
-    main = dict(known.get("single") or known.get("pull") or {})
+        single = "single" in recorded
+    main = dict(recorded.get("single") or recorded.get("pull") or {})
     main["port"] = options.port or main.get("port", PORT)
     if single:
         return {"single": main}
-    push = dict(known.get("push") or {})
+    push = dict(recorded.get("push") or {})
     push["port"] = options.push_port or push.get("port", PUSH_PORT)
     if push["port"] == main["port"]:
         raise ConfigError(
-            f"port {main['port']} cannot be both endpoints; give another --push-port, "
+            f"port {main['port']} cannot serve two endpoints; give another --push-port, "
             "or --single-port for one endpoint that does both"
         )
     return {"pull": main, "push": push}
 
 
 def _set_proxy(tree: Tree, options: Options) -> None:
-    """Set the proxy for docker up, or remove it."""
+    """Add the proxy for docker, or remove it."""
     if options.proxy_port == 0:
         tree.pop("proxy", None)
     if not options.proxy_port:
@@ -138,21 +138,21 @@ def _set_proxy(tree: Tree, options: Options) -> None:
     for end in tree["endpoints"].values():
         if end["port"] == options.proxy_port:
             raise ConfigError(
-                f"port {options.proxy_port} is an endpoint's already; give another --proxy-port"
+                f"port {options.proxy_port} already serves an endpoint; give another --proxy-port"
             )
     own = tree["tls"] is not None and tree["tls"].get("certificate") == "server.pem"
     if own:
         proxy.setdefault("tls", {"certificate": "proxy.pem", "key": "proxy.key"})
     if "tls" not in proxy:
         raise ConfigError(
-            "the registry's certificate is not its own, so it can make none for the proxy; set "
-            "proxy.tls in the configuration to one for the names of the other registries"
+            "the registry has a certificate that up did not make, so up makes none for the proxy "
+            "either; set proxy.tls in the configuration to one for the other registries' names"
         )
     tree["proxy"] = proxy
 
 
 def _set_tag_seconds(tree: Tree, seconds: int | str | None) -> None:
-    """Set how long tags hold; for ever is what the configuration says by saying nothing."""
+    """Set how long tags hold; without the key they hold for ever."""
     if seconds is None:
         return
     pull_through = dict(tree.pop("pull_through", None) or {})
@@ -163,8 +163,8 @@ def _set_tag_seconds(tree: Tree, seconds: int | str | None) -> None:
         tree["pull_through"] = pull_through
 
 
-def _auth(known: Mapping[str, Any], options: Options) -> Tree:
-    auth = dict(known)
+def _auth(recorded: Mapping[str, Any], options: Options) -> Tree:
+    auth = dict(recorded)
     auth.setdefault("htpasswd", "htpasswd")
     auth.setdefault("token_key", "token.key")
     if options.anonymous_pull is not None:

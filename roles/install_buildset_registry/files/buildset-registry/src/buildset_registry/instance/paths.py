@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The folder of a registry, the only functions that name what is in it, and how files get there.
+"""The folder of a registry: the paths in it, by the only functions that name them, and its files.
 
 ::
 
@@ -16,7 +16,7 @@
     ├── token.key          0600
     ├── data/              0700, the store
     ├── log/registry.log
-    └── run/               what ends with the process: locks, its last words
+    └── run/               what ends with the process: locks, standard error
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from buildset_registry.errors import ConfigError
 
 
 def default_root() -> Path:
-    """Return where a registry is kept that no folder was named for."""
+    """Return the folder of a registry for which none was named."""
     if os.getuid() == 0:
         return Path("/var/lib/buildset-registry")
     data = os.environ.get("XDG_DATA_HOME") or "~/.local/share"
@@ -42,7 +42,7 @@ def default_root() -> Path:
 
 @dataclass(frozen=True, slots=True)
 class InstancePaths:
-    """The paths of one registry."""
+    """The paths in the folder of one registry."""
 
     root: Path
 
@@ -96,17 +96,17 @@ class InstancePaths:
 
     @property
     def lock(self) -> Path:
-        """Held by the supervisor and its server as long as one of them lives."""
+        """The lock that the watchdog and its server hold as long as one of them lives."""
         return self.run / "lock"
 
     @property
     def last_words(self) -> Path:
-        """What the server writes to standard error: why it cannot start, or a crash."""
+        """The server's standard error: why it cannot start, or a crash."""
         return self.run / "stderr"
 
     @property
     def started(self) -> Path:
-        """What the running server was started with."""
+        """The stamp of the plan by which the running server was started."""
         return self.run / "started"
 
     def prepare(self) -> None:
@@ -118,7 +118,7 @@ class InstancePaths:
         except OSError as error:
             raise ConfigError(
                 f"cannot make the folder {error.filename or self.root}: {error.strerror}; "
-                "name one that this user may write by --root"
+                "name one by --root that this user may write"
             ) from None
 
     @contextlib.contextmanager
@@ -129,7 +129,7 @@ class InstancePaths:
         except OSError as error:
             raise ConfigError(
                 f"cannot write to {self.run}: {error.strerror}; "
-                "be the user whose registry it is, or name another folder by --root"
+                "run this as the user whose registry it is, or name another folder by --root"
             ) from None
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -153,7 +153,7 @@ def write_file(path: Path, content: bytes | str, mode: int = 0o644) -> None:
             raise
     except OSError as error:
         raise ConfigError(
-            f"cannot write {path}: {error.strerror}; make room, or be a user who may"
+            f"cannot write {path}: {error.strerror}; make room, or run this as another user"
         ) from None
 
 
@@ -166,5 +166,6 @@ def read_file(path: Path) -> str | None:
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
         raise ConfigError(
-            f"cannot read {path}: {reason}; be the user whose registry it is, or remove the file"
+            f"cannot read {path}: {reason}; "
+            "run this as the user whose registry it is, or remove the file"
         ) from None

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What ``up`` finds in a registry's folder, and the files that it would write."""
+"""The plan of ``up``: what is missing in a registry's folder, and the files to be written."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ from buildset_registry import __version__
 from buildset_registry.config import Config, parse
 from buildset_registry.connect_proxy import certificate_names
 from buildset_registry.errors import ConfigError
-from buildset_registry.instance.options import Names, Options, Tree, choose_names, configure
+from buildset_registry.instance.options import HostNames, Options, Tree, choose_names, configure
 from buildset_registry.instance.paths import InstancePaths, read_file, write_file
+from buildset_registry.instance.probe import Probe
 
 USER = "buildset"
 _BCRYPT_ROUNDS = 10
@@ -27,100 +28,114 @@ _BCRYPT_ROUNDS = 10
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """The configuration as it is to be, and what is missing for it."""
+    """The configuration as it is to be, and the changes that lead to it."""
 
-    place: InstancePaths
-    names: Names
+    paths: InstancePaths
+    names: HostNames
     tree: Tree
     config: Config
     changes: tuple[str, ...]
     proxy_names: list[str]
-    """What the proxy's own certificate has to be good for; once there, it stays."""
+    """The names that the proxy's own certificate has to be good for; once there, they stay."""
 
     before: str | None = field(repr=False)
     """The text of the configuration file as it was."""
 
+    @property
+    def probe(self) -> Probe:
+        """Return how to tell whether the registry answers."""
+        return Probe.of(self.config, self.paths)
+
+    @property
+    def log(self) -> Path | None:
+        """Return the file of the log."""
+        return self.config.log.file
+
     def write(self, supervisor: str) -> None:
         """Make what is missing; what is there already stays."""
-        told: Tree = {"host": self.names.host, "alias": self.names.alias, "supervisor": supervisor}
-        told |= {"certificate_names": self.names.all, "proxy_names": self.proxy_names}
-        text = json.dumps(told, indent=1) + "\n"
+        record: Tree = {
+            "host": self.names.host,
+            "alias": self.names.alias,
+            "supervisor": supervisor,
+        }
+        record |= {"certificate_names": self.names.all, "proxy_names": self.proxy_names}
+        text = json.dumps(record, indent=1) + "\n"
         if "certificate" in self.changes:
             self._write_certificate()
         if "credentials" in self.changes:
             self._write_credentials()
-        if read_file(self.place.instance) != text:
-            write_file(self.place.instance, text)
+        if read_file(self.paths.instance) != text:
+            write_file(self.paths.instance, text)
         if "configuration" in self.changes:
-            write_file(self.place.config, _dump(self.tree), 0o600)
+            write_file(self.paths.config, _dump(self.tree), 0o600)
 
     def undo(self) -> None:
         """Put the configuration back that was there before."""
         if "configuration" not in self.changes:
             return
         if self.before is None:
-            self.place.config.unlink(missing_ok=True)
+            self.paths.config.unlink(missing_ok=True)
         else:
-            write_file(self.place.config, self.before, 0o600)
+            write_file(self.paths.config, self.before, 0o600)
 
     def stamp(self) -> str:
-        """Return what tells whether a running server is what would be started now."""
+        """Return a hash that tells whether a running server is what would be started now."""
         parts = [_program_version().encode()]
         proxy = self.config.proxy
         pairs = [pair for pair in (self.config.tls, proxy.tls if proxy else None) if pair]
-        files = [self.place.config, *(path for tls in pairs for path in (tls.certificate, tls.key))]
+        files = [self.paths.config, *(path for tls in pairs for path in (tls.certificate, tls.key))]
         parts += [path.read_bytes() for path in files if path.exists()]
         return hashlib.sha256(b"\0".join(parts)).hexdigest()
 
     def _write_certificate(self) -> None:
         from buildset_registry.instance.certificate import issue
 
-        place = self.place
+        paths = self.paths
         issued = issue(self.names.all, *([self.proxy_names] if self.proxy_names else []))
-        files = [(place.key, place.certificate), (place.proxy_key, place.proxy_certificate)]
+        files = [(paths.key, paths.certificate), (paths.proxy_key, paths.proxy_certificate)]
         for leaf, (key, certificate) in zip(issued.leaves, files, strict=False):
             write_file(key, leaf.key, 0o600)
             write_file(certificate, leaf.chain)
-        write_file(place.authority, issued.authority)
+        write_file(paths.authority, issued.authority)
 
     def _write_credentials(self) -> None:
         """Make a password and its hash; other users of the file stay."""
         from passlib.hash import bcrypt
 
-        place = self.place
-        password = (read_file(place.password) or "").strip() or secrets.token_urlsafe(24)
-        write_file(place.password, password, 0o600)
+        paths = self.paths
+        password = (read_file(paths.password) or "").strip() or secrets.token_urlsafe(24)
+        write_file(paths.password, password, 0o600)
         others = [
             line
-            for line in (read_file(place.htpasswd) or "").splitlines()
+            for line in (read_file(paths.htpasswd) or "").splitlines()
             if line and not line.startswith(f"{USER}:")
         ]
         hashed = bcrypt.using(rounds=_BCRYPT_ROUNDS).hash(password)
-        write_file(place.htpasswd, "\n".join([f"{USER}:{hashed}", *others, ""]), 0o600)
-        if not place.token_key.exists():
-            write_file(place.token_key, secrets.token_bytes(32), 0o600)
+        write_file(paths.htpasswd, "\n".join([f"{USER}:{hashed}", *others, ""]), 0o600)
+        if not paths.token_key.exists():
+            write_file(paths.token_key, secrets.token_bytes(32), 0o600)
 
 
-def make_plan(place: InstancePaths, options: Options) -> Plan:
-    """Compare what is there with what was asked for; nothing is written."""
-    known = _read_instance(place)
-    names = choose_names(options, known)
-    before = read_file(place.config)
-    tree = _load(before, place.config)
-    wanted = configure(tree, options)
-    config = parse(wanted, str(place.config), place.root)
-    proxy_names = _proxy_names(place, config) or known.get("proxy_names", [])
+def make_plan(paths: InstancePaths, options: Options) -> Plan:
+    """Compare what is there with the options; nothing is written."""
+    recorded = _read_instance(paths)
+    names = choose_names(options, recorded)
+    before = read_file(paths.config)
+    tree = _load(before, paths.config)
+    new = configure(tree, options)
+    config = parse(new, str(paths.config), paths.root)
+    proxy_names = _proxy_names(paths, config) or recorded.get("proxy_names", [])
     changes = []
-    if _needs_certificate(place, config, names, proxy_names, known):
+    if _needs_certificate(paths, config, names, proxy_names, recorded):
         changes.append("certificate")
-    if not _all_there((place.password, place.htpasswd, place.token_key)):
+    if not _all_there((paths.password, paths.htpasswd, paths.token_key)):
         changes.append("credentials")
-    if before is None or wanted != tree:
+    if before is None or new != tree:
         changes.append("configuration")
     return Plan(
-        place=place,
+        paths=paths,
         names=names,
-        tree=wanted,
+        tree=new,
         config=config,
         changes=tuple(changes),
         proxy_names=proxy_names,
@@ -128,22 +143,22 @@ def make_plan(place: InstancePaths, options: Options) -> Plan:
     )
 
 
-def read_facts(place: InstancePaths) -> dict[str, Any] | None:
-    """Return how to use the registry, or None where it is not set up (DESIGN: facts)."""
-    known = _read_instance(place)
-    text = read_file(place.config)
-    password = read_file(place.password)
-    if not known or text is None or password is None:
+def read_facts(paths: InstancePaths) -> dict[str, Any] | None:
+    """Return the facts, which say how to use the registry, or None where it is not set up."""
+    recorded = _read_instance(paths)
+    text = read_file(paths.config)
+    password = read_file(paths.password)
+    if not recorded or text is None or password is None:
         return None
-    config = parse(_load(text, place.config), str(place.config), place.root)
+    config = parse(_load(text, paths.config), str(paths.config), paths.root)
     main = config.endpoints.single or config.endpoints.pull
     push = config.endpoints.single or config.endpoints.push
-    own = config.tls is None or config.tls.certificate == place.certificate
-    trusted = place.authority if own or config.tls is None else config.tls.certificate
+    own = config.tls is None or config.tls.certificate == paths.certificate
+    trusted = paths.authority if own or config.tls is None else config.tls.certificate
     return {
-        "host": known["host"],
+        "host": recorded["host"],
         "port": main.port if main else None,
-        "push_host": known["host"],
+        "push_host": recorded["host"],
         "push_port": push.port if push else None,
         "username": USER,
         "password": password.strip(),
@@ -152,38 +167,35 @@ def read_facts(place: InstancePaths) -> dict[str, Any] | None:
     }
 
 
-def read_supervisor(place: InstancePaths) -> str | None:
-    """Return what runs the registry, as it was written down at its last start."""
-    told = _read_instance(place).get("supervisor")
-    return told if isinstance(told, str) else None
+def read_supervisor(paths: InstancePaths) -> str | None:
+    """Return the name of the supervisor, as it was written down at the last start."""
+    name = _read_instance(paths).get("supervisor")
+    return name if isinstance(name, str) else None
 
 
 def _needs_certificate(
-    place: InstancePaths,
+    paths: InstancePaths,
     config: Config,
-    names: Names,
+    names: HostNames,
     proxy_names: list[str],
-    known: dict[str, Any],
+    recorded: dict[str, Any],
 ) -> bool:
     """Tell whether our own certificates are missing, or are for other names; a user's are not ours.
 
     All are made at once, by an authority that is forgotten then.
     """
-    if config.tls is None or config.tls.certificate != place.certificate:
+    if config.tls is None or config.tls.certificate != paths.certificate:
         return False
-    files = [place.authority, place.certificate, place.key]
+    files = [paths.authority, paths.certificate, paths.key]
     if proxy_names:
-        files += [place.proxy_certificate, place.proxy_key]
-    wanted = (names.all, proxy_names)
-    return not _all_there(files) or wanted != (
-        known.get("certificate_names"),
-        known.get("proxy_names", []),
-    )
+        files += [paths.proxy_certificate, paths.proxy_key]
+    before = (recorded.get("certificate_names"), recorded.get("proxy_names", []))
+    return not _all_there(files) or before != (names.all, proxy_names)
 
 
-def _proxy_names(place: InstancePaths, config: Config) -> list[str]:
-    """Return what our own certificate of the proxy is to be good for; nothing without one."""
-    if config.proxy is None or config.proxy.tls.certificate != place.proxy_certificate:
+def _proxy_names(paths: InstancePaths, config: Config) -> list[str]:
+    """Return the names for the proxy's own certificate; none where it has another one."""
+    if config.proxy is None or config.proxy.tls.certificate != paths.proxy_certificate:
         return []
     return certificate_names(config.proxied)
 
@@ -192,14 +204,14 @@ def _all_there(paths: Iterable[Path]) -> bool:
     return all(path.exists() and path.stat().st_size for path in paths)
 
 
-def _read_instance(place: InstancePaths) -> dict[str, Any]:
-    text = read_file(place.instance)
+def _read_instance(paths: InstancePaths) -> dict[str, Any]:
+    text = read_file(paths.instance)
     try:
         tree = json.loads(text) if text else {}
     except ValueError:
         tree = None
     if not isinstance(tree, dict):
-        raise ConfigError(f"{place.instance} is not what was written there; remove it")
+        raise ConfigError(f"{paths.instance} is damaged; remove it, and it is written anew")
     return tree
 
 
@@ -210,7 +222,7 @@ def _load(text: str | None, path: Path) -> Tree:
         reason = " ".join(str(error).split())
         raise ConfigError(f"{path} is not YAML: {reason}") from None
     if not isinstance(tree, dict):
-        raise ConfigError(f"{path} is not a mapping; mend it, or remove it to have it made anew")
+        raise ConfigError(f"{path} is not a mapping; correct it, or remove it to have a new one")
     return tree
 
 

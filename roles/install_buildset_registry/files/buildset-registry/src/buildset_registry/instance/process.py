@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A registry in a background process: where systemd does not run the host, or the user is not root.
 
-The supervisor is the leader of a process group of its own, its server a member. The lock in
+The watchdog is the leader of a process group of its own, its server a member. The lock in
 ``run/lock`` tells whether one of them lives; a process number may be another process's by now.
 """
 
@@ -26,13 +26,13 @@ class ProcessSupervisor:
 
     name = "process"
 
-    def __init__(self, place: InstancePaths) -> None:
-        self._place = place
+    def __init__(self, paths: InstancePaths) -> None:
+        self._paths = paths
 
     def pid(self) -> int | None:
         """Return the number of the process that runs the registry, or None where none does."""
         try:
-            descriptor = os.open(self._place.lock, os.O_RDWR)
+            descriptor = os.open(self._paths.lock, os.O_RDWR)
         except FileNotFoundError:
             return None
         except PermissionError:
@@ -46,10 +46,10 @@ class ProcessSupervisor:
         return None
 
     def start(self) -> None:
-        """Start it, free of this process and its terminal; return when it runs or has ended."""
-        self._place.last_words.unlink(missing_ok=True)
+        """Start it, apart from this process and its terminal; return when it runs or has ended."""
+        self._paths.last_words.unlink(missing_ok=True)
         process = subprocess.Popen(
-            [sys.executable, "-m", f"{__package__}.watchdog", str(self._place.root)],
+            [sys.executable, "-m", f"{__package__}.watchdog", str(self._paths.root)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -71,7 +71,7 @@ class ProcessSupervisor:
         return True
 
     def remove(self) -> None:
-        """Forget what was set up outside the folder: nothing."""
+        """Remove what is outside the folder: nothing."""
 
     def _wait(self, seconds: float) -> bool:
         deadline = time.monotonic() + seconds
@@ -84,14 +84,14 @@ class ProcessSupervisor:
     def _written(self) -> int | None:
         """Return what the holder of the lock wrote; 0 in the moment before it does."""
         try:
-            text = Path(self._place.lock).read_text()
+            text = Path(self._paths.lock).read_text()
         except OSError:
             return 0
         return int(text) if text.isdecimal() else 0
 
 
 def _signal(pid: int, number: signal.Signals) -> None:
-    """Tell the supervisor and, should it have been killed, its server, too."""
+    """Send a signal to the watchdog and, should it have been killed, to its server."""
     if pid > 1:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(pid, number)

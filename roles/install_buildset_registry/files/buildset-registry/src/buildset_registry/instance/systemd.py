@@ -80,23 +80,23 @@ class SystemdSupervisor:
     name = "systemd"
 
     def __init__(
-        self, place: InstancePaths, ports: tuple[int, ...] = (), log: Path | None = None
+        self, paths: InstancePaths, ports: tuple[int, ...] = (), log: Path | None = None
     ) -> None:
-        self._place = place
+        self._paths = paths
         self._ports = ports
         self._log = log
-        self.unit = unit_name(place)
+        self.unit = unit_name(paths)
 
     def pid(self) -> int | None:
         """Return the number of the unit's main process, or None where it does not run."""
-        told = _systemctl("show", "--property=MainPID", "--value", self.unit, check=False).strip()
-        return int(told) if told.isdecimal() and told != "0" else None
+        pid = _systemctl("show", "--property=MainPID", "--value", self.unit, check=False).strip()
+        return int(pid) if pid.isdecimal() and pid != "0" else None
 
     def start(self) -> None:
         """Write the unit where it differs, and start it."""
-        self._place.last_words.unlink(missing_ok=True)
+        self._paths.last_words.unlink(missing_ok=True)
         path = _UNITS / self.unit
-        text = unit_text(self._place, self._ports, self._log)
+        text = unit_text(self._paths, self._ports, self._log)
         if read_file(path) != text:
             # Proxies in the environment may hold a password.
             write_file(path, text, 0o600)
@@ -120,24 +120,24 @@ class SystemdSupervisor:
             _systemctl("daemon-reload")
 
 
-def unit_name(place: InstancePaths) -> str:
+def unit_name(paths: InstancePaths) -> str:
     """Return the unit's name: one for each folder, the plain one for the usual folder."""
-    if place.root == default_root():
+    if paths.root == default_root():
         return "buildset-registry.service"
-    return f"buildset-registry-{hashlib.sha256(bytes(place.root)).hexdigest()[:8]}.service"
+    return f"buildset-registry-{hashlib.sha256(bytes(paths.root)).hexdigest()[:8]}.service"
 
 
-def unit_text(place: InstancePaths, ports: tuple[int, ...], log: Path | None) -> str:
+def unit_text(paths: InstancePaths, ports: tuple[int, ...], log: Path | None) -> str:
     """Return the unit file."""
-    writable, capabilities = [place.root], []
-    if log is not None and not log.is_relative_to(place.root):
+    writable, capabilities = [paths.root], []
+    if log is not None and not log.is_relative_to(paths.root):
         # A job's user owns the folder of the log: root alone may not be able to write there.
         writable.append(log.parent)
         capabilities.append("CAP_DAC_OVERRIDE")
     if any(port < _UNPRIVILEGED for port in ports):
         capabilities.append("CAP_NET_BIND_SERVICE")
     return _UNIT.format(
-        root=_quoted(place.root),
+        root=_quoted(paths.root),
         python=_quoted(Path(sys.executable)),
         environment="".join(_environment()),
         writable=" ".join(map(_quoted, writable)),
@@ -146,7 +146,7 @@ def unit_text(place: InstancePaths, ports: tuple[int, ...], log: Path | None) ->
 
 
 def _environment() -> list[str]:
-    """Hand the proxies on that the command was given."""
+    """Return the lines that hand on the proxies of the command's environment."""
     names = [name for proxy in _PROXIES for name in (proxy, proxy.lower())]
     values = {name: os.environ[name] for name in names if os.environ.get(name)}
     return [
@@ -165,7 +165,7 @@ def _systemctl(*words: str, check: bool = True) -> str:
         ["/usr/bin/env", "systemctl", *words], capture_output=True, text=True, check=False
     )
     if check and done.returncode:
-        reason = (done.stderr.strip().splitlines() or ["it does not say why"])[-1]
+        reason = (done.stderr.strip().splitlines() or ["it did not say why"])[-1]
         raise ConfigError(
             f"systemctl {words[0]} failed: {reason}; see journalctl, or use --supervisor process"
         )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Keep a server running, as a process of its own: ``python -m ...watchdog ROOT``.
+"""The watchdog: a process that keeps a server running, ``python -m ...watchdog ROOT``.
 
 Where systemd does not run the host, this does its part: the server is started again when it fails,
 with growing pauses. It lives as long as the registry, so it imports nothing but the standard
@@ -24,7 +24,7 @@ _RAN = 60.0
 
 
 class Watchdog:
-    """One server and what is done when it ends."""
+    """Starts one server, and starts it again when it fails."""
 
     def __init__(self, root: str) -> None:
         self._root = root

@@ -100,7 +100,7 @@ class MetricsListener:
 
     def _storage_metrics(self) -> Iterator[Metric]:
         if self._size is not None:
-            yield gauge("storage_used_bytes", "Bytes of all blobs, known for minutes.", self._size)
+            yield gauge("storage_used_bytes", "Bytes of all blobs, counted at times.", self._size)
         room = self._sources.storage.free()
         if room is not None:
             yield gauge("storage_free_bytes", "Bytes that are free on the disk.", room[0])

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Telling others what was pushed, pulled and deleted: distribution's notifications."""
+"""Notifications of what was pushed, pulled and deleted, as distribution sends them."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What has happened, in the envelope that distribution's users know; no I/O.
+"""Events, in the envelope that distribution's users know; no I/O.
 
 Source: distribution's "Work with notifications", media type
 ``application/vnd.docker.distribution.events.v1+json``.
@@ -18,7 +18,7 @@ MEDIA_TYPE = "application/vnd.docker.distribution.events.v1+json"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """What something was done to."""
+    """The object of an event: a blob or a manifest."""
 
     repository: str
     media_type: str = ""

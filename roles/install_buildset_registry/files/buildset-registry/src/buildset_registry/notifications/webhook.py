@@ -33,7 +33,7 @@ _log = logging.getLogger("buildset_registry.notifications")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Receiver:
-    """Who is told, and of what."""
+    """A receiver of notifications, and the events that it does not want."""
 
     name: str
     url: str
@@ -51,7 +51,7 @@ class Receiver:
 
 
 class Webhook:
-    """Sends to one receiver; close it at the end."""
+    """Sends events to one receiver; close it at the end."""
 
     def __init__(self, receiver: Receiver, source: Source) -> None:
         self.receiver = receiver
@@ -66,6 +66,7 @@ class Webhook:
 
     @property
     def waiting(self) -> int:
+        """Return the number of events that wait."""
         return len(self._queue)
 
     def put(self, event: Event) -> None:

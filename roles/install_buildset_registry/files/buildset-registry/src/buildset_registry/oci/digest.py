@@ -21,7 +21,7 @@ _DIGEST = re.compile(r"(sha256):([a-f0-9]{64})|(sha512):([a-f0-9]{128})")
 
 
 class Hasher(Protocol):
-    """What ``hashlib`` gives; pieces over 2 KB are hashed without the GIL."""
+    """A hash of ``hashlib``; pieces over 2 KB are hashed without the GIL."""
 
     def update(self, data: bytes, /) -> None:
         """Hash more data."""

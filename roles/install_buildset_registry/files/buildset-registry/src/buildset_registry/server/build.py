@@ -1,12 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From the configuration to what listens: the endpoints' applications, and what they share."""
+"""From the configuration to the objects that serve: the one place that takes it apart.
+
+Everything mutable of the process is made here, and its end is put on the stack of the caller, in
+the order in which it has to be closed. What is made here takes values, not the configuration.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import os
 import secrets
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TextIO
 from urllib.parse import urlsplit
 
@@ -14,16 +21,18 @@ from buildset_registry import __version__
 from buildset_registry.auth.access import Policy, Role
 from buildset_registry.auth.authenticator import Authenticator
 from buildset_registry.auth.claims import TokenVerifier
-from buildset_registry.auth.external_tokens import IssuedTokens, Issuer, load_keys
+from buildset_registry.auth.external_tokens import ExternalTokens, TokenServer, load_keys
 from buildset_registry.auth.htpasswd import Htpasswd
-from buildset_registry.auth.rules import ACTIONS, EVERY, Rights, Rule
-from buildset_registry.auth.tokens import Signing, Tokens
+from buildset_registry.auth.rules import ACTIONS, EVERY, AccessRule, AccessRules
+from buildset_registry.auth.tokens import Signing, TokenIssuer
 from buildset_registry.config import (
     AuthSettings,
     Config,
     GcSettings,
+    RuleSettings,
     Tls,
     TokenServerSettings,
+    UpstreamSettings,
     WebhookSettings,
 )
 from buildset_registry.connect_proxy import (
@@ -38,7 +47,7 @@ from buildset_registry.connect_proxy import (
     server_of,
 )
 from buildset_registry.errors import ConfigError
-from buildset_registry.gc import CollectionRules
+from buildset_registry.gc import CollectionRules, Collector
 from buildset_registry.http.accesslog import AccessLog, AccessRecord
 from buildset_registry.http.app import App
 from buildset_registry.http.asgi import Application
@@ -50,29 +59,26 @@ from buildset_registry.notifications.events import Source
 from buildset_registry.notifications.webhook import Receiver, Webhook
 from buildset_registry.pullthrough import Freshness, PullThrough
 from buildset_registry.registry import Registry
-from buildset_registry.server.sockets import (
-    Reserved,
-    check_free,
-    checked_pair,
-    every_address,
-    open_listener,
-    server_context,
-)
-from buildset_registry.store import open_store
+from buildset_registry.server.control_socket import ControlSocket
+from buildset_registry.server.sockets import KeyPair, ReservedPort, every_address
+from buildset_registry.store import open_store, store_kind
 from buildset_registry.store.base import Store
 from buildset_registry.upstream.client import UpstreamClient
-from buildset_registry.upstream.hosts import UpstreamRules
+from buildset_registry.upstream.hosts import Upstream, Upstreams
+
+_SERVICE = "buildset-registry"
+_KEY_BYTES = 32
 
 
 @dataclass(frozen=True, slots=True)
 class Listener:
-    """An application, and where it is to be had."""
+    """An application, and the port that Granian serves it on."""
 
     name: str
-    address: str | None
+    address: str
     port: int
     app: Application
-    tls: Tls | None
+    tls: KeyPair | None
     reserved: bool = False
     """Whether its port is kept free for it already."""
 
@@ -81,33 +87,53 @@ class Listener:
 
 
 @dataclass(frozen=True, slots=True)
-class Proxying:
-    """The proxy for docker, and the endpoint behind it."""
+class DockerProxy:
+    """The proxy for docker, its own port, and the endpoint behind it, which is on loopback."""
 
     proxy: ConnectProxy
     address: str
     port: int
-    inside: Listener
-    counters: list[RequestCounters]
-    reserved: Reserved
-
-    async def listen(self, tls: Tls | None) -> None:
-        """Let clients in; ``ConfigError`` where the port is taken."""
-        check_free(self.address, self.port, "proxy")
-        listener = open_listener(self.address, self.port)
-        await self.proxy.listen(listener, server_context(tls) if tls else None)
-
-    async def close(self) -> None:
-        """End every tunnel."""
-        await self.proxy.close()
-        self.reserved.close()
+    endpoint: Listener
 
 
 @dataclass(frozen=True, slots=True)
-class Shared:
-    """What the endpoints share."""
+class Service:
+    """The objects of one process that have to be started."""
 
-    guards: Guards
+    listeners: list[Listener]
+    proxy: DockerProxy | None
+    tls: KeyPair | None
+    control: ControlSocket | None
+    """The socket by which commands ask the server; none where no folder is used."""
+
+
+async def build(config: Config, output: TextIO, stack: AsyncExitStack) -> Service:
+    """Make what the configuration says; ``stack`` ends it. ``ConfigError`` for a mistake."""
+    backend = await _backend(config, output, stack)
+    control = _control(config, backend.store, stack)
+    folder = Path(stack.enter_context(TemporaryDirectory(prefix="buildset-registry-")))
+    tls = _key_pair(config.tls, folder) if config.tls else None
+    applications = Applications(config, backend)
+    proxy = _docker_proxy(config, applications, folder / "proxy", stack)
+    listeners = [proxy.endpoint] if proxy else []
+    elsewhere = f"push to port {_push_port(config)} of this registry"
+    ends = config.endpoints
+    for role, end in ((Role.PULL, ends.pull), (Role.PUSH, ends.push), (Role.SINGLE, ends.single)):
+        if end is not None:
+            app = applications.endpoint(role, role.value, elsewhere)
+            address, pushes = end.address or every_address(), role is not Role.PULL
+            listeners.append(Listener(role.value, address, end.port, app, tls, pushes=pushes))
+    if config.metrics is not None:
+        address, port = config.metrics.address, config.metrics.port
+        listeners.append(Listener("metrics", address, port, applications.metrics(), None))
+    return Service(listeners, proxy, tls, control)
+
+
+@dataclass(frozen=True, slots=True)
+class Backend:
+    """The objects that all endpoints share."""
+
+    access: AccessControl
     store: Store
     pull_through: PullThrough
     access_log: AccessLog
@@ -115,169 +141,150 @@ class Shared:
     webhooks: list[Webhook]
 
 
-async def share(config: Config, output: TextIO) -> Shared:
-    """Make what all endpoints use."""
-    guards = Guards(config)
-    client = UpstreamClient(UpstreamRules(config.upstreams))
+async def _backend(config: Config, output: TextIO, stack: AsyncExitStack) -> Backend:
+    private = frozenset(upstream.name for upstream in config.upstreams if upstream.private)
+    access = AccessControl(config.auth, private)
+    stack.callback(access.close)
     store = await open_store(config)
+    stack.push_async_callback(store.aclose)
+    access_log = AccessLog(output, config.log.format)
+    stack.callback(access_log.flush)
+    client = UpstreamClient(Upstreams(map(_upstream, config.upstreams)))
+    pull_through = PullThrough(store, client, Freshness(config.pull_through.tag_seconds))
+    stack.push_async_callback(pull_through.close)
     ends = config.endpoints
     first = ends.push or ends.single or ends.pull
     source = Source(first.port if first else 0)
-    return Shared(
-        guards,
-        store,
-        PullThrough(store, client, Freshness(config.pull_through.tag_seconds)),
-        AccessLog(output, config.log.format),
-        UploadLimit(config.limits.uploads),
-        [Webhook(receiver(webhook), source) for webhook in config.notifications],
-    )
+    webhooks = [Webhook(_receiver(webhook), source) for webhook in config.notifications]
+    stack.push_async_callback(_close_all, webhooks)
+    uploads = UploadLimit(config.limits.uploads)
+    return Backend(access, store, pull_through, access_log, uploads, webhooks)
 
 
-def listeners(
-    config: Config, shared: Shared, tls: Tls | None, proxying: Proxying | None
-) -> list[Listener]:
-    """Return what is to listen by HTTP."""
-    ends = config.endpoints
-    push = _push_port(config)
-    chosen = [(Role.PULL, ends.pull), (Role.PUSH, ends.push), (Role.SINGLE, ends.single)]
-    found: list[Listener] = []
-    all_counters: list[RequestCounters] = []
-    if proxying is not None:
-        found.append(proxying.inside)
-        all_counters += proxying.counters
-    for role, endpoint in chosen:
-        if endpoint is None:
-            continue
-        counters = RequestCounters(role.value)
-        all_counters.append(counters)
-        context = _context(config, shared, role, f"push to port {push} of this registry")
-        app = _app(shared, context, counters)
-        pushes = role is not Role.PULL
-        found.append(Listener(role.value, endpoint.address, endpoint.port, app, tls, pushes=pushes))
-    if config.metrics is not None:
-        upstream, space = shared.pull_through.counters, shared.store.space
-        metrics = MetricsListener(
-            Sources(all_counters, shared.uploads, upstream, space, shared.webhooks)
+async def _close_all(webhooks: list[Webhook]) -> None:
+    await asyncio.gather(*(webhook.close() for webhook in webhooks))
+
+
+def _control(config: Config, store: Store, stack: AsyncExitStack) -> ControlSocket | None:
+    interval = 0 if config.read_only else config.gc.interval
+    collector = Collector(store, collection_rules(config.gc), interval)
+    stack.push_async_callback(collector.close)
+    path = store_kind(config).control_socket(config)
+    if path is None:
+        return None
+    control = ControlSocket(collector, path)
+    stack.push_async_callback(control.close)
+    return control
+
+
+class Applications:
+    """Makes the applications of the listeners; the metrics are of those made before."""
+
+    def __init__(self, config: Config, backend: Backend) -> None:
+        self._config = config
+        self._backend = backend
+        self._counters: list[RequestCounters] = []
+
+    def endpoint(self, role: Role, name: str, elsewhere: str) -> App:
+        """Return an endpoint; ``elsewhere`` says to its clients where they may push."""
+        config, backend = self._config, self._backend
+        through = None if role is Role.PUSH else backend.pull_through
+        authenticator = self.authenticator(role)
+        context = Context(
+            Registry(backend.store, through, sparse=config.sparse_images),
+            authenticator.policy,
+            authenticator,
+            elsewhere,
+            backend.store.space,
+            backend.uploads,
+            RequestLimits(config.read_only, config.limits.body_seconds),
+            config.absolute_urls,
         )
-        address, port = config.metrics.address, config.metrics.port
-        found.append(Listener("metrics", address, port, metrics, None))
-    return found
+        events = Events([*backend.webhooks], context) if backend.webhooks else None
+        return App(context, self.record(name), events)
+
+    def metrics(self) -> MetricsListener:
+        """Return the listener for operators."""
+        backend = self._backend
+        upstream, space = backend.pull_through.counters, backend.store.space
+        return MetricsListener(
+            Sources(self._counters, backend.uploads, upstream, space, backend.webhooks)
+        )
+
+    def authenticator(self, role: Role) -> Authenticator:
+        """Return the authenticator of an endpoint, which has its policy."""
+        return self._backend.access.authenticator(role)
+
+    def record(self, name: str) -> AccessRecord:
+        """Return the record of the requests to a listener."""
+        counters = RequestCounters(name)
+        self._counters.append(counters)
+        return AccessRecord(self._backend.access_log, counters)
 
 
-def _app(shared: Shared, context: Context, counters: RequestCounters) -> App:
-    events = Events([*shared.webhooks], context) if shared.webhooks else None
-    return App(context, AccessRecord(shared.access_log, counters), events)
-
-
-def _context(config: Config, shared: Shared, role: Role, elsewhere: str) -> Context:
-    guard = shared.guards.guard(role)
-    through = None if role is Role.PUSH else shared.pull_through
-    return Context(
-        Registry(shared.store, through, sparse=config.sparse_images),
-        guard.policy,
-        guard.authenticator,
-        elsewhere,
-        shared.store.space,
-        shared.uploads,
-        RequestLimits(config.read_only, config.limits.body_seconds),
-        config.absolute_urls,
-    )
-
-
-def _push_port(config: Config) -> int:
-    push = config.endpoints.push or config.endpoints.single
-    return push.port if push else 0
-
-
-def proxying(config: Config, shared: Shared, folder: Path) -> Proxying | None:
+def _docker_proxy(
+    config: Config, applications: Applications, folder: Path, stack: AsyncExitStack
+) -> DockerProxy | None:
     """Return the proxy for docker, if there is to be one; ``folder`` may hold a converted key."""
     settings = config.proxy
     if settings is None:
         return None
-    tls = checked_pair(settings.tls, folder)
-    guard = shared.guards.guard(Role.PULL)
-    reserved, connections = Reserved(LOOPBACK), ProxiedConnections()
-    outer, inner = RequestCounters("proxy"), RequestCounters("proxied")
+    tls = _key_pair(settings.tls, folder)
+    reserved, connections = ReservedPort(LOOPBACK), ProxiedConnections()
+    stack.callback(reserved.close)
+    record, authenticator = applications.record("proxy"), applications.authenticator(Role.PULL)
     elsewhere = (
-        "docker reaches this registry by the buildset registry's proxy; push to port "
-        f"{_push_port(config)} of that, or by a client that does not use the proxy"
+        "docker uses the proxy of the buildset registry here; push to port "
+        f"{_push_port(config)} of the buildset registry, or with a client that does not use the "
+        "proxy"
     )
-    context = _context(config, shared, Role.PULL, elsewhere)
-    app = LoopbackApp(_app(shared, context, inner), connections, f"buildset-registry/{__version__}")
+    endpoint = applications.endpoint(Role.PULL, "proxied", elsewhere)
+    app = LoopbackApp(endpoint, connections, f"buildset-registry/{__version__}")
+    registries = {server_of(name): name for name in config.proxied}
     proxy = ConnectProxy(
-        Admission(guard.policy, guard.authenticator),
-        LoopbackEndpoint(
-            {server_of(name): name for name in config.proxied}, reserved.port, connections
-        ),
+        Admission(authenticator.policy, authenticator),
+        LoopbackEndpoint(registries, reserved.port, connections),
         Dialer(frozenset(settings.ports), os.environ),
         Limits(settings.tunnels, settings.idle_seconds),
-        AccessRecord(shared.access_log, outer),
+        record,
     )
-    inside = Listener("proxied", LOOPBACK, reserved.port, app, tls, reserved=True)
-    address = settings.address or every_address()
-    return Proxying(proxy, address, settings.port, inside, [outer, inner], reserved)
+    stack.push_async_callback(proxy.close)
+    listener = Listener("proxied", LOOPBACK, reserved.port, app, tls, reserved=True)
+    return DockerProxy(proxy, settings.address or every_address(), settings.port, listener)
 
 
-_SERVICE = "buildset-registry"
-_KEY_BYTES = 32
+class AccessControl:
+    """Users, tokens and rules, which all endpoints share; close it at the end."""
 
-
-@dataclass(frozen=True, slots=True)
-class Guard:
-    """What decides about the requests of one endpoint."""
-
-    policy: Policy
-    authenticator: Authenticator
-
-
-class Guards:
-    """What the guards of all endpoints share: users, tokens, rules; close it at the end."""
-
-    def __init__(self, config: Config) -> None:
-        auth = config.auth
-        self._config = config
+    def __init__(self, auth: AuthSettings, private_hosts: frozenset[str]) -> None:
+        self._auth = auth
+        self._private_hosts = private_hosts
         self._htpasswd = Htpasswd(auth.htpasswd) if auth.htpasswd else None
-        self._tokens: TokenVerifier = _issued(auth.token) if auth.token else _own_tokens(auth)
-        self._rights = Rights(
-            [_rule(rule.users, rule.repositories, rule.actions) for rule in auth.rules]
+        self._tokens: TokenVerifier = (
+            _external_tokens(auth.token) if auth.token else _token_issuer(auth)
         )
+        self._rules = AccessRules(list(map(_access_rule, auth.rules)))
 
-    def guard(self, role: Role) -> Guard:
-        """Return what guards one endpoint."""
-        auth = self._config.auth
-        private = (upstream.name for upstream in self._config.upstreams if upstream.private)
+    def authenticator(self, role: Role) -> Authenticator:
+        """Return the authenticator of an endpoint, which has its policy."""
         policy = Policy(
             endpoint=role,
-            anonymous_pull=auth.anonymous_pull,
-            private_hosts=frozenset(private),
-            allowed_networks=auth.allowed_networks,
-            rights=self._rights,
-            external=auth.token is not None,
+            anonymous_pull=self._auth.anonymous_pull,
+            private_hosts=self._private_hosts,
+            allowed_networks=self._auth.allowed_networks,
+            rules=self._rules,
+            external=self._auth.token is not None,
         )
-        return Guard(policy, Authenticator(self._htpasswd, self._tokens, policy))
+        return Authenticator(self._htpasswd, self._tokens, policy)
 
     def close(self) -> None:
+        """Let checks of passwords end."""
         if self._htpasswd is not None:
             self._htpasswd.close()
 
 
-def receiver(webhook: WebhookSettings) -> Receiver:
-    """Return a receiver of notifications."""
-    return Receiver(
-        name=webhook.name,
-        url=webhook.url,
-        headers=webhook.headers,
-        ca=webhook.ca,
-        timeout=webhook.timeout_seconds,
-        wait=webhook.retry_seconds,
-        room=max(1, webhook.queue),
-        ignored_actions=frozenset(webhook.ignore_actions),
-        ignored_media_types=frozenset(webhook.ignore_media_types),
-    )
-
-
 def collection_rules(settings: GcSettings) -> CollectionRules:
-    """Return what the garbage collector goes by."""
+    """Return the rules of the garbage collector."""
     return CollectionRules(
         grace=settings.grace,
         untagged=settings.untagged,
@@ -286,22 +293,56 @@ def collection_rules(settings: GcSettings) -> CollectionRules:
     )
 
 
-def _rule(users: tuple[str, ...], patterns: tuple[str, ...], actions: tuple[str, ...]) -> Rule:
-    given = ACTIONS if EVERY in actions else frozenset(actions)
-    return Rule(frozenset(users), patterns, given)
+def _push_port(config: Config) -> int:
+    push = config.endpoints.push or config.endpoints.single
+    return push.port if push else 0
 
 
-def _issued(server: TokenServerSettings) -> IssuedTokens:
-    if urlsplit(server.realm).scheme not in ("https", "http"):
-        raise ConfigError(f"auth.token.realm {server.realm!r} is not an https:// URL")
-    keys = load_keys(server.rootcertbundle, server.jwks)
-    return IssuedTokens(Issuer(server.realm, server.service, server.issuer, keys))
+def _key_pair(tls: Tls, folder: Path) -> KeyPair:
+    return KeyPair(tls.certificate, tls.key).checked(folder)
 
 
-def _own_tokens(auth: AuthSettings) -> Tokens:
+def _upstream(settings: UpstreamSettings) -> Upstream:
+    return Upstream(
+        name=settings.name,
+        url=settings.url,
+        mirror=settings.mirror,
+        ca=settings.ca,
+        username=settings.username,
+        password=settings.password,
+    )
+
+
+def _receiver(settings: WebhookSettings) -> Receiver:
+    return Receiver(
+        name=settings.name,
+        url=settings.url,
+        headers=settings.headers,
+        ca=settings.ca,
+        timeout=settings.timeout_seconds,
+        wait=settings.retry_seconds,
+        room=max(1, settings.queue),
+        ignored_actions=frozenset(settings.ignore_actions),
+        ignored_media_types=frozenset(settings.ignore_media_types),
+    )
+
+
+def _access_rule(settings: RuleSettings) -> AccessRule:
+    actions = ACTIONS if EVERY in settings.actions else frozenset(settings.actions)
+    return AccessRule(frozenset(settings.users), settings.repositories, actions)
+
+
+def _external_tokens(settings: TokenServerSettings) -> ExternalTokens:
+    if urlsplit(settings.realm).scheme not in ("https", "http"):
+        raise ConfigError(f"auth.token.realm {settings.realm!r} is not an https:// or http:// URL")
+    keys = load_keys(settings.rootcertbundle, settings.jwks)
+    return ExternalTokens(TokenServer(settings.realm, settings.service, settings.issuer, keys))
+
+
+def _token_issuer(auth: AuthSettings) -> TokenIssuer:
     # A refresh token that ended with the process would lock its client out until its next login.
     refresh_seconds = auth.refresh_seconds if auth.token_key else 0
-    return Tokens(Signing(_token_key(auth), _SERVICE, auth.token_seconds, refresh_seconds))
+    return TokenIssuer(Signing(_token_key(auth), _SERVICE, auth.token_seconds, refresh_seconds))
 
 
 def _token_key(auth: AuthSettings) -> bytes:

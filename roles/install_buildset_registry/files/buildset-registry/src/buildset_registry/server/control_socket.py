@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How commands talk to the server that has the storage folder: a socket in that folder.
+"""The control socket: by it commands ask the server that has the storage folder to collect.
 
-The folder belongs to one process, so ``gc`` asks the server to collect. A request and each answer
-is a line of JSON. Who may write to the folder may connect, and nobody else (mode 0600). The socket
-is named through ``/proc/self/fd``: its own path may be longer than the 107 bytes of unix(7).
+The folder belongs to one process, so ``gc`` cannot collect in it itself while the registry serves.
+A request and each answer is a line of JSON. Whoever may write to the folder may connect, and nobody
+else (mode 0600). The socket is named through ``/proc/self/fd``: its own path may be longer than the
+107 bytes of unix(7).
 """
 
 from __future__ import annotations
@@ -20,29 +21,28 @@ from typing import Any
 
 from buildset_registry.config import Config
 from buildset_registry.errors import ConfigError, StoreInUse
-from buildset_registry.gc import CollectionReport, CollectionRules, Collector, Progress, collect
-from buildset_registry.gc.report import Watcher
+from buildset_registry.gc import CollectionReport, CollectionRules, Collector, collect
+from buildset_registry.progress import Progress, ProgressCallback
 from buildset_registry.store import Purpose, open_store, store_kind
 
 #: A line may list every manifest that was removed.
 _LINE_BYTES = 256 * 1024 * 1024
 #: Seconds to wait for a server that has the folder and does not answer yet.
-_PATIENCE = 5.0
+_WAIT_SECONDS = 5.0
 _PAUSE = 0.1
 
 
-class Control:
+class ControlSocket:
     """The server's end; close it before the collector."""
 
-    def __init__(self, collector: Collector) -> None:
+    def __init__(self, collector: Collector, path: Path) -> None:
         self._collector = collector
-        self._server: asyncio.Server | None = None
-        self._asked: set[asyncio.Task[None]] = set()
-        self._path: Path | None = None
-
-    async def listen(self, path: Path) -> None:
-        """Listen; a socket that a killed server left is replaced."""
         self._path = path
+        self._server: asyncio.Server | None = None
+        self._answers: set[asyncio.Task[None]] = set()
+
+    async def listen(self) -> None:
+        """Listen; a socket that a killed server left is replaced."""
         self._path.unlink(missing_ok=True)
         with _short(self._path) as address:
             self._server = await asyncio.start_unix_server(self._accept, address)
@@ -50,47 +50,47 @@ class Control:
 
     async def close(self) -> None:
         """Stop; a collection that somebody waits for breaks off."""
-        if self._server is None or self._path is None:
+        if self._server is None:
             return
         self._server.close()
         self._path.unlink(missing_ok=True)
-        for task in self._asked:
+        for task in self._answers:
             task.cancel()
-        await asyncio.gather(*self._asked, return_exceptions=True)
+        await asyncio.gather(*self._answers, return_exceptions=True)
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.ensure_future(self._answer(reader, writer))
-        self._asked.add(task)
-        task.add_done_callback(self._asked.discard)
+        self._answers.add(task)
+        task.add_done_callback(self._answers.discard)
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        def say(kind: str, tree: object) -> None:
+        def send(kind: str, tree: object) -> None:
             if not writer.is_closing():
                 writer.write(json.dumps({kind: tree}).encode() + b"\n")
 
         try:
             request = json.loads(await reader.readline())
             report = await self._collector.run(
-                lambda progress: say("progress", asdict(progress)), dry_run=request["dry_run"]
+                lambda progress: send("progress", asdict(progress)), dry_run=request["dry_run"]
             )
-            say("report", report.to_json())
+            send("report", report.to_json())
             await writer.drain()
         except (ValueError, KeyError, TypeError):
-            say("error", "not a request of this version; restart the server")
+            send("error", "the command is of another version; restart the server")
         except OSError as error:
-            say("error", f"the collection broke off: {error}")
+            send("error", f"the collection broke off: {error}")
         finally:
             writer.close()
 
 
 async def collect_in(
-    config: Config, rules: CollectionRules, watch: Watcher, *, dry_run: bool
+    config: Config, rules: CollectionRules, on_progress: ProgressCallback, *, dry_run: bool
 ) -> CollectionReport:
     """Collect in a store: by the server that has it, by its rules, or else here."""
-    deadline = time.monotonic() + _PATIENCE
+    deadline = time.monotonic() + _WAIT_SECONDS
     socket = store_kind(config).control_socket(config)
     while True:
-        report = await ask(socket, watch, dry_run=dry_run) if socket else None
+        report = await ask_server(socket, on_progress, dry_run=dry_run) if socket else None
         if report is not None:
             return report
         try:
@@ -102,10 +102,12 @@ async def collect_in(
             await asyncio.sleep(_PAUSE)
             continue
         async with contextlib.aclosing(store):
-            return await collect(store, rules, watch, dry_run=dry_run)
+            return await collect(store, rules, on_progress, dry_run=dry_run)
 
 
-async def ask(path: Path, watch: Watcher, *, dry_run: bool) -> CollectionReport | None:
+async def ask_server(
+    path: Path, on_progress: ProgressCallback, *, dry_run: bool
+) -> CollectionReport | None:
     """Let the server that listens there collect; None where none does."""
     try:
         with _short(path) as address:
@@ -115,25 +117,27 @@ async def ask(path: Path, watch: Watcher, *, dry_run: bool) -> CollectionReport 
     except OSError as error:
         raise ConfigError(
             f"cannot reach the registry that uses {path.parent}: {error.strerror}; "
-            "be the user whose registry it is"
+            "run this as the user whose registry it is"
         ) from None
     try:
         writer.write(json.dumps({"dry_run": dry_run}).encode() + b"\n")
-        return await _report(reader, watch)
+        return await _read_report(reader, on_progress)
     finally:
         writer.close()
 
 
-async def _report(reader: asyncio.StreamReader, watch: Watcher) -> CollectionReport:
+async def _read_report(
+    reader: asyncio.StreamReader, on_progress: ProgressCallback
+) -> CollectionReport:
     while line := await reader.readline():
         answer: dict[str, Any] = json.loads(line)
         if "progress" in answer:
-            watch(Progress(**answer["progress"]))
+            on_progress(Progress(**answer["progress"]))
         elif "report" in answer:
             return CollectionReport.from_json(answer["report"])
         else:
             raise ConfigError(f"the registry says: {answer['error']}")
-    raise ConfigError("the registry stopped meanwhile; collect again")
+    raise ConfigError("the registry stopped before the collection was done; collect again")
 
 
 @contextlib.contextmanager

@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where messages go, and how they are written."""
+"""The log: the file of messages and requests, and the form of its messages.
+
+As text: ``2027-01-31 12:00:00,123 INFO buildset_registry.gc: removed 3 uploads, ...``. As JSON: the
+same by name, in UTC, and the traceback of an error. The form of requests is in ``http/accesslog``.
+"""
 
 from __future__ import annotations
 
@@ -8,40 +12,45 @@ import logging
 import os
 import sys
 import time
-from typing import TextIO
+from pathlib import Path
+from typing import Literal, TextIO
 
-from buildset_registry.config import LogSettings
 from buildset_registry.errors import ConfigError
 
 
-def open_output(log: LogSettings) -> TextIO:
-    """Open the file of the log, or standard error."""
-    if log.file is None:
+def open_output(file: Path | None) -> TextIO:
+    """Open the file of the log, or standard error where there is none."""
+    if file is None:
         return os.fdopen(os.dup(sys.stderr.fileno()), "w", encoding="utf-8")
     try:
-        log.file.parent.mkdir(parents=True, exist_ok=True)
-        return log.file.open("a", encoding="utf-8")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        return file.open("a", encoding="utf-8")
     except OSError as error:
         raise ConfigError(
-            f"cannot write the log {log.file}: {error.strerror}; set log.file"
+            f"cannot write the log {file}: {error.strerror}; "
+            "set log.file to one that this user may write"
         ) from None
 
 
-def configure(output: TextIO, log: LogSettings) -> None:
-    """Send messages where the access log goes; after Granian, which configures logging itself."""
+def configure(output: TextIO, form: Literal["text", "json"]) -> None:
+    """Send the package's messages where the access log goes; other loggers stay as they are.
+
+    This comes after Granian is made, which configures logging itself.
+    """
     handler = logging.StreamHandler(output)
     text = logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
-    handler.setFormatter(_JsonLines() if log.format == "json" else text)
+    handler.setFormatter(JsonLines() if form == "json" else text)
     logger = logging.getLogger("buildset_registry")
     logger.handlers[:] = [handler]
     logger.setLevel(logging.INFO)
     logger.propagate = False
 
 
-class _JsonLines(logging.Formatter):
+class JsonLines(logging.Formatter):
     """One JSON object a line, a traceback inside."""
 
     def format(self, record: logging.LogRecord) -> str:
+        """Return the line of a message."""
         tree = {
             "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(record.created)),
             "level": record.levelname.lower(),

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The composition root: from a configuration to listeners on one event loop.
+"""Serving: the listeners run on one event loop until a signal, and running requests end first.
 
-Everything mutable is constructed here and closed here. The only module that knows Granian. HTTP/1.1
-only: with HTTP/2 switched on, Granian hands uploads over in 16 KiB pieces (four times the CPU).
+The only module that knows Granian. HTTP/1.1 only: with HTTP/2 switched on, Granian hands uploads
+over in 16 KiB pieces (four times the CPU).
 """
 
 from __future__ import annotations
@@ -11,8 +11,7 @@ import asyncio
 import logging
 import resource
 import signal
-from pathlib import Path
-from tempfile import TemporaryDirectory
+from contextlib import AsyncExitStack
 from typing import TextIO
 
 import uvloop
@@ -22,19 +21,9 @@ from granian.server.embed import Server
 
 from buildset_registry import __version__
 from buildset_registry.config import Config
-from buildset_registry.gc import Collector
-from buildset_registry.server.build import (
-    Listener,
-    Proxying,
-    collection_rules,
-    listeners,
-    proxying,
-    share,
-)
-from buildset_registry.server.control_socket import Control
+from buildset_registry.server.build import DockerProxy, Listener, Service, build
 from buildset_registry.server.logs import configure, open_output
-from buildset_registry.server.sockets import check_free, checked_pair, every_address
-from buildset_registry.store import store_kind
+from buildset_registry.server.sockets import KeyPair, check_free, open_listener
 
 #: Connections that may wait to be accepted, and that may be served at once.
 _BACKLOG = 1024
@@ -51,7 +40,7 @@ _log = logging.getLogger("buildset_registry")
 def run(config: Config) -> None:
     """Serve until SIGTERM or SIGINT; ``ConfigError`` says why it cannot start."""
     _raise_file_limit()
-    with open_output(config.log) as output:
+    with open_output(config.log.file) as output:
         uvloop.run(_serve_until_signal(config, output))
 
 
@@ -64,48 +53,35 @@ async def _serve_until_signal(config: Config, output: TextIO) -> None:
 
 async def serve(config: Config, output: TextIO, stop: asyncio.Event) -> None:
     """Serve until ``stop`` is set; then running requests end first, for a while."""
-    shared = await share(config, output)
-    interval = 0 if config.read_only else config.gc.interval
-    collector = Collector(shared.store, collection_rules(config.gc), interval)
-    control = Control(collector)
-    private = TemporaryDirectory(prefix="buildset-registry-")
-    proxy: Proxying | None = None
-    try:
-        tls = checked_pair(config.tls, Path(private.name)) if config.tls else None
-        proxy = proxying(config, shared, Path(private.name, "proxy"))
-        ends = listeners(config, shared, tls, proxy)
-        servers = [_server(listener) for listener in ends]
-        configure(output, config.log)
-        if proxy is not None:
-            await proxy.listen(tls)
-        _log.info("buildset-registry %s serves: %s", __version__, _told(ends, proxy))
-        socket = store_kind(config).control_socket(config)
-        if socket is not None:
-            await control.listen(socket)
-        await _until_stopped(servers, stop, config.limits.shutdown_seconds, proxy)
-    finally:
-        if proxy is not None:
-            await proxy.close()
-        await control.close()
-        await collector.close()
-        await asyncio.gather(*(webhook.close() for webhook in shared.webhooks))
-        await shared.pull_through.close()
-        shared.guards.close()
-        shared.access_log.flush()
-        private.cleanup()
-        await shared.store.aclose()
+    async with AsyncExitStack() as stack:
+        service = await build(config, output, stack)
+        servers = [_server(listener) for listener in service.listeners]
+        configure(output, config.log.format)
+        if service.proxy is not None:
+            await _listen(service.proxy, service.tls)
+        _log.info("buildset-registry %s serves: %s", __version__, _ports(service))
+        if service.control is not None:
+            await service.control.listen()
+        await _until_stopped(servers, stop, config.limits.shutdown_seconds, service.proxy)
 
 
-def _told(ends: list[Listener], proxy: Proxying | None) -> str:
-    """Return what listens where; not what listens for the registry itself."""
-    ports = {end.name: end.port for end in ends if not end.reserved}
-    if proxy is not None:
-        ports["proxy"] = proxy.port
+async def _listen(proxy: DockerProxy, tls: KeyPair | None) -> None:
+    """Let clients of the proxy in; ``ConfigError`` where the port is taken."""
+    check_free(proxy.address, proxy.port, "proxy")
+    listener = open_listener(proxy.address, proxy.port)
+    await proxy.proxy.listen(listener, tls.context() if tls else None)
+
+
+def _ports(service: Service) -> str:
+    """Return the listeners and their ports; not the one for the registry itself."""
+    ports = {one.name: one.port for one in service.listeners if not one.reserved}
+    if service.proxy is not None:
+        ports["proxy"] = service.proxy.port
     return ", ".join(f"{name} on port {port}" for name, port in ports.items())
 
 
 async def _until_stopped(
-    servers: list[Server], stop: asyncio.Event, patience: int, proxy: Proxying | None
+    servers: list[Server], stop: asyncio.Event, seconds: int, proxy: DockerProxy | None
 ) -> None:
     serving = [asyncio.ensure_future(server.serve()) for server in servers]
     stopped = asyncio.ensure_future(stop.wait())
@@ -117,24 +93,24 @@ async def _until_stopped(
         proxy.proxy.refuse()
     for server in servers:
         server.stop()  # type: ignore[no-untyped-call]  # Granian leaves it unannotated
-    running = (await asyncio.wait(serving, timeout=patience or None))[1]
+    running = (await asyncio.wait(serving, timeout=seconds or None))[1]
     if running:
-        _log.warning("requests still run after %d seconds; they are broken off", patience)
+        _log.warning("requests still run after %d seconds; they are broken off", seconds)
         for task in running:
             task.cancel()
     await asyncio.gather(*serving, return_exceptions=bool(running))
 
 
 def _server(listener: Listener) -> Server:
-    address, tls = listener.address or every_address(), listener.tls
+    tls = listener.tls
     if not listener.reserved:
-        check_free(address, listener.port, listener.name)
+        check_free(listener.address, listener.port, listener.name)
     settings = HTTP1Settings(header_read_timeout=_HEAD_SECONDS * 1000)
     if listener.pushes:
         settings.max_buffer_size = _PUSH_BUFFER
     return Server(
         listener.app,
-        address,
+        listener.address,
         listener.port,
         interface=Interfaces.ASGINL,
         http=HTTPModes.http1,

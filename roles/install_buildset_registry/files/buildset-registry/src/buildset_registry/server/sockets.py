@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What has to be true before listening: a free port, a certificate and the key that belongs to it.
+"""Sockets and TLS: the checks before listening, and what Granian does not do.
 
-Granian says neither in a way that a user could act on, so it is found out before.
+Whether a port is free, and whether a certificate and a key belong together, Granian does not say in
+a way that a user could act on, so it is found out before.
 """
 
 from __future__ import annotations
@@ -9,10 +10,10 @@ from __future__ import annotations
 import os
 import socket
 import ssl
+from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 
-from buildset_registry.config import Tls
 from buildset_registry.errors import ConfigError
 
 
@@ -48,8 +49,8 @@ def open_listener(address: str, port: int) -> socket.socket:
     return socket.create_server((address, port), family=family, dualstack_ipv6=dual)
 
 
-class Reserved:
-    """A port of loopback that stays this user's until closed, for a listener that shares it."""
+class ReservedPort:
+    """A port that nobody else gets until it is closed, for a listener that shares it."""
 
     def __init__(self, address: str) -> None:
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
@@ -58,7 +59,7 @@ class Reserved:
 
     @property
     def port(self) -> int:
-        """The port's number."""
+        """Return its number."""
         return int(self._socket.getsockname()[1])
 
     def close(self) -> None:
@@ -66,37 +67,43 @@ class Reserved:
         self._socket.close()
 
 
-def server_context(tls: Tls) -> ssl.SSLContext:
-    """Return what a listener shows that Granian does not serve: TLS 1.2 and 1.3, as there."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.load_cert_chain(tls.certificate, tls.key)
-    return context
+@dataclass(frozen=True, slots=True)
+class KeyPair:
+    """PEM files: a certificate with what it was signed by, and its private key."""
 
+    certificate: Path
+    key: Path
 
-def checked_pair(tls: Tls, folder: Path) -> Tls:
-    """Refuse what cannot be read or does not belong together; return it as Granian reads it."""
-    for path in (tls.certificate, tls.key):
-        if not os.access(path, os.R_OK):
-            raise ConfigError(f"cannot read {path}; name a PEM file that this user may read")
-    try:
-        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(
-            tls.certificate, tls.key, lambda: ""
-        )
-    except (ssl.SSLError, ValueError, OSError) as error:
-        reason = getattr(error, "reason", None) or str(error)
-        raise ConfigError(
-            f"{tls.certificate} and {tls.key} are not a certificate and its unencrypted key "
-            f"({reason}); give a pair that belongs together"
-        ) from None
-    return Tls(certificate=tls.certificate, key=_as_pkcs8(tls.key, folder))
+    def context(self) -> ssl.SSLContext:
+        """Return the TLS of a listener that Granian does not serve: 1.2 and 1.3, as there."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.load_cert_chain(self.certificate, self.key)
+        return context
+
+    def checked(self, folder: Path) -> KeyPair:
+        """Refuse what cannot be read or does not belong together; return it as Granian reads it.
+
+        A key in another form than PKCS#8 is converted into ``folder``, which nobody else may read.
+        """
+        for path in (self.certificate, self.key):
+            if not os.access(path, os.R_OK):
+                raise ConfigError(f"cannot read {path}; name a PEM file that this user may read")
+        try:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(
+                self.certificate, self.key, lambda: ""
+            )
+        except (ssl.SSLError, ValueError, OSError) as error:
+            reason = getattr(error, "reason", None) or str(error)
+            raise ConfigError(
+                f"{self.certificate} and {self.key} are not a certificate and its unencrypted key "
+                f"({reason}); give a pair that belongs together"
+            ) from None
+        return KeyPair(self.certificate, _as_pkcs8(self.key, folder))
 
 
 def _as_pkcs8(key: Path, folder: Path) -> Path:
-    """Return a path to the key as PKCS#8, the one form that Granian reads.
-
-    A key in another form is converted into ``folder``, which nobody else may read.
-    """
+    """Return a path to the key as PKCS#8, the one form that Granian reads."""
     pem = key.read_bytes()
     if b"-----BEGIN PRIVATE KEY-----" in pem:
         return key

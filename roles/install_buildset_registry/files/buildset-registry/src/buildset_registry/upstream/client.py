@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Fetch manifests and blobs from upstream: the questions of the specification, with their answers
-verified as far as this can be done before the last byte.
+"""A client of other registries: the requests of the specification, with their answers verified as
+far as this can be done before the last byte.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from buildset_registry import __version__
 from buildset_registry.errors import (
     BlobUnknown,
     DigestInvalid,
-    Failure,
     ManifestHidden,
     ManifestUnknown,
     RegistryError,
@@ -31,16 +30,15 @@ from buildset_registry.oci.descriptor import (
 from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.manifest import MAX_MANIFEST
 from buildset_registry.oci.names import Reference, RepositoryName
-from buildset_registry.upstream import referrers
-from buildset_registry.upstream import resume as ranges
+from buildset_registry.upstream import referrers, resume
 from buildset_registry.upstream.counters import UpstreamCounters
-from buildset_registry.upstream.hosts import Host, Question, UpstreamRules, hosts_of
+from buildset_registry.upstream.errors import UpstreamError
+from buildset_registry.upstream.hosts import Host, RepositoryRequest, Upstreams
 from buildset_registry.upstream.referrers import ReferrersPage
 from buildset_registry.upstream.session import Session
-from buildset_registry.upstream.transport import Timeouts
 
 if TYPE_CHECKING:
-    from buildset_registry.upstream.transport import Transport, UpstreamResponse
+    from buildset_registry.upstream.transport import Timeouts, Transport, UpstreamResponse
 
 _ACCEPT = {"Accept": ", ".join((*sorted(INDEXES | IMAGES), "*/*"))}
 #: Pages of a list of referrers that are read.
@@ -68,100 +66,100 @@ class RemoteBlob:
 
 
 class UpstreamClient:
-    """Ask the configured registries, and nobody else."""
+    """Asks the configured registries, and nobody else."""
 
     def __init__(
         self,
-        rules: UpstreamRules,
+        upstreams: Upstreams,
         *,
         user_agent: str = f"buildset-registry/{__version__}",
         timeouts: Timeouts | None = None,
         environment: Mapping[str, str] | None = None,
     ) -> None:
         self.counters = UpstreamCounters()
-        self._rules = rules
-        surroundings = os.environ if environment is None else environment
-        self._settings = (user_agent, timeouts or Timeouts(), surroundings)
+        self._upstreams = upstreams
+        proxies = os.environ if environment is None else environment
+        self._settings = (user_agent, proxies, timeouts)
         self._opening = asyncio.Lock()
-        self._exchange: Session | None = None
+        self._session: Session | None = None
 
     def serves(self, name: RepositoryName) -> bool:
         """Tell whether an upstream is configured for the repository."""
-        return self._rules.find(name) is not None
+        return self._upstreams.find(name) is not None
 
     async def head(self, name: RepositoryName, reference: Reference) -> Descriptor:
-        """Return what a manifest is now, without fetching it where upstream tells."""
-        wanted = _manifest(reference, "HEAD")
+        """Return a manifest's descriptor as it is now, without fetching it where upstream tells."""
+        request = _manifest(reference, "HEAD")
 
-        async def use(response: UpstreamResponse) -> Descriptor | None:
+        async def read(response: UpstreamResponse) -> Descriptor | None:
             response.close()
             digest = _stated_digest(response.headers)
-            size = ranges.length(response.headers)
+            size = resume.length(response.headers)
             if digest is None or size is None:
                 return None
             if isinstance(reference, Digest) and digest != reference:
-                raise Failure(f"has {digest} where {reference} was asked for")
+                raise UpstreamError(f"sends {digest} when {reference} was asked for")
             return Descriptor(_media_type(response.headers), digest, size)
 
-        _site, told = await self._first(name, wanted, use)
-        if told is not None:
-            return told
+        _host, descriptor = await self._first(name, request, read)
+        if descriptor is not None:
+            return descriptor
         fetched = await self.manifest(name, reference)
         return Descriptor(fetched.media_type, fetched.digest, len(fetched.raw))
 
     async def manifest(self, name: RepositoryName, reference: Reference) -> RemoteManifest:
         """Fetch a manifest of at most 4 MiB and verify its digest."""
-        wanted = _manifest(reference)
+        request = _manifest(reference)
 
-        async def use(response: UpstreamResponse) -> RemoteManifest:
+        async def read(response: UpstreamResponse) -> RemoteManifest:
             media_type = _media_type(response.headers)
             if media_type == "text/html":
-                raise Failure("answers with a web page instead of a manifest; check its url")
+                raise UpstreamError("answers with a web page instead of a manifest; check its url")
             if media_type in DOCKER_SCHEMA1:
-                raise Failure(
+                raise UpstreamError(
                     "has this image in Docker's schema 1, which is not supported; "
-                    "it has to be pushed there again with docker 1.10 or newer"
+                    "push it there again with docker 1.10 or newer"
                 )
             raw = await response.read(MAX_MANIFEST)
             return RemoteManifest(raw, media_type, _verified(raw, reference, response.headers))
 
-        _site, manifest = await self._first(name, wanted, use)
+        _host, manifest = await self._first(name, request, read)
         return manifest
 
     async def referrers(self, name: RepositoryName, subject: Digest) -> list[Descriptor] | None:
-        """Return what names a manifest as its subject; None at a registry that lists no such."""
+        """Return the manifests that name one as their subject; None where a registry lists none."""
 
-        async def use(response: UpstreamResponse) -> ReferrersPage | None:
+        async def read(response: UpstreamResponse) -> ReferrersPage | None:
             return ReferrersPage.read(await response.read(MAX_MANIFEST), response.headers)
 
-        asked = referrers.first(subject)
+        request = referrers.first_page(subject)
         found: list[Descriptor] = []
         try:
-            site, page = await self._first(name, asked, use)
+            host, page = await self._first(name, request, read)
             pages = 1
             while page is not None:
                 found += page.items
-                following = referrers.following(site.url, asked, page)
-                if following is None or pages == _MOST_PAGES:
+                next_request = referrers.next_page(host.url, request, page)
+                if next_request is None or pages == _MOST_PAGES:
                     return found
-                asked, pages = following, pages + 1
-                page = await (await self._open()).ask(site, asked, use)
+                request, pages = next_request, pages + 1
+                page = await (await self._open()).ask(host, request, read)
         except ManifestUnknown:
             pass
         return None
 
     async def blob_size(self, name: RepositoryName, digest: Digest) -> int:
         """Return a blob's size in bytes without fetching it."""
-        wanted = Question(f"blobs/{digest}", BlobUnknown, BlobUnknown, method="HEAD")
+        request = RepositoryRequest(f"blobs/{digest}", BlobUnknown, BlobUnknown, method="HEAD")
 
-        async def use(response: UpstreamResponse) -> int:
+        async def read(response: UpstreamResponse) -> int:
             response.close()
-            size = ranges.length(response.headers)
+            size = resume.length(response.headers)
             if size is None:
-                raise Failure(f"does not tell the size of {digest}")
+                raise UpstreamError(f"does not say how large {digest} is")
             return size
 
-        _site, size = await self._first(name, wanted, use)
+        _host, size = await self._first(name, request, read)
         return size
 
     @asynccontextmanager
@@ -177,49 +175,53 @@ class UpstreamClient:
         ``taken`` is told the length of each chunk when the caller is done with it.
         A transfer that breaks raises ``UpstreamFailed``; it is resumed by opening the blob again.
         """
-        wanted = Question(f"blobs/{digest}", BlobUnknown, BlobUnknown, ranges.requested(offset))
+        request = RepositoryRequest(
+            f"blobs/{digest}", BlobUnknown, BlobUnknown, resume.requested(offset)
+        )
 
-        async def use(response: UpstreamResponse) -> tuple[UpstreamResponse, ranges.Part]:
-            return response, ranges.received(response.status, response.headers, offset)
+        async def read(
+            response: UpstreamResponse,
+        ) -> tuple[UpstreamResponse, resume.PartialContent]:
+            return response, resume.received(response.status, response.headers, offset)
 
-        site, (response, part) = await self._first(name, wanted, use)
+        host, (response, part) = await self._first(name, request, read)
         try:
-            async with aclosing(_content(site, response, part, taken)) as chunks:
+            async with aclosing(_content(host, response, part, taken)) as chunks:
                 yield RemoteBlob(part.size, chunks)
         finally:
             response.close()
 
     async def close(self) -> None:
         """End all connections."""
-        if self._exchange is not None:
-            await self._exchange.close()
+        if self._session is not None:
+            await self._session.close()
 
     async def _first(
         self,
         name: RepositoryName,
-        wanted: Question,
-        use: Callable[[UpstreamResponse], Awaitable[_Result]],
+        request: RepositoryRequest,
+        read: Callable[[UpstreamResponse], Awaitable[_Result]],
     ) -> tuple[Host, _Result]:
-        """Ask a mirror, then the upstream itself; return who answered, and what."""
-        *mirrors, home = hosts_of(self._rules, name) or (None,)
-        if home is None:
-            raise wanted.missing(f"no upstream is configured for {name.host}")
-        exchange = await self._open()
-        for site in filter(None, mirrors):
+        """Ask a mirror, then the upstream itself; return the host that answered, and its answer."""
+        hosts = self._upstreams.hosts(name)
+        if not hosts:
+            raise request.missing(f"no upstream is configured for {name.host}")
+        session = await self._open()
+        for mirror in hosts[:-1]:
             try:
-                return site, await exchange.ask(site, wanted, use)
+                return mirror, await session.ask(mirror, request, read)
             except RegistryError as error:
-                _log.info("%s; asking %s itself", error.message, site.upstream.name)
-        return home, await exchange.ask(home, wanted, use)
+                _log.info("%s; asking %s itself", error.message, mirror.upstream.name)
+        return hosts[-1], await session.ask(hosts[-1], request, read)
 
     async def _open(self) -> Session:
-        if self._exchange is not None:
-            return self._exchange
+        if self._session is not None:
+            return self._session
         async with self._opening:
-            if self._exchange is None:
+            if self._session is None:
                 transport = await asyncio.to_thread(_transport)
-                self._exchange = Session(transport(*self._settings), self.counters)
-            return self._exchange
+                self._session = Session(transport(*self._settings), self.counters)
+            return self._session
 
 
 def _transport() -> type[Transport]:
@@ -229,8 +231,10 @@ def _transport() -> type[Transport]:
     return Transport
 
 
-def _manifest(reference: Reference, method: str = "GET") -> Question:
-    return Question(f"manifests/{reference}", ManifestUnknown, ManifestHidden, _ACCEPT, method)
+def _manifest(reference: Reference, method: str = "GET") -> RepositoryRequest:
+    return RepositoryRequest(
+        f"manifests/{reference}", ManifestUnknown, ManifestHidden, _ACCEPT, method
+    )
 
 
 def _media_type(headers: Mapping[str, str]) -> str:
@@ -247,17 +251,20 @@ def _stated_digest(headers: Mapping[str, str]) -> Digest | None:
 
 def _verified(raw: bytes, reference: Reference, headers: Mapping[str, str]) -> Digest:
     """Return the digest of a manifest, by the algorithm that it was asked for or is told by."""
-    asked = reference if isinstance(reference, Digest) else None
+    requested = reference if isinstance(reference, Digest) else None
     stated = _stated_digest(headers)
-    for expected in filter(None, (asked, stated)):
+    for expected in filter(None, (requested, stated)):
         found = Digest.of(raw, expected.algorithm)
         if found != expected:
-            raise Failure(f"sends a manifest whose digest is {found}, not {expected}")
-    return asked or stated or Digest.of(raw)
+            raise UpstreamError(f"sends a manifest whose digest is {found}, not {expected}")
+    return requested or stated or Digest.of(raw)
 
 
 async def _content(
-    site: Host, response: UpstreamResponse, part: ranges.Part, taken: Callable[[int], None]
+    host: Host,
+    response: UpstreamResponse,
+    part: resume.PartialContent,
+    taken: Callable[[int], None],
 ) -> AsyncGenerator[bytes]:
     """Yield a blob's bytes from where it was opened."""
     if part.empty:
@@ -269,5 +276,5 @@ async def _content(
                 yield piece[skip:] if skip else piece
                 taken(len(piece) - skip)
             skip = max(skip - len(piece), 0)
-    except Failure as failure:
-        raise site.failed(failure) from None
+    except UpstreamError as error:
+        raise host.failed(error) from None

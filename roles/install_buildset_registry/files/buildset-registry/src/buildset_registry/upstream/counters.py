@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What pull-through has done so far; plain numbers that ``/metrics`` reads."""
+"""Counters of pull-through: plain numbers that ``/metrics`` reads."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which proxy leads to a URL: HTTP_PROXY, HTTPS_PROXY and NO_PROXY of the host; pure.
+"""The host's own proxies: HTTP_PROXY, HTTPS_PROXY and NO_PROXY of its environment; pure.
 
 NO_PROXY is read as docker and podman read it (golang.org/x/net/http/httpproxy), so that one value
 serves all: names with their subdomains, addresses, networks such as ``10.0.0.0/8``, each with a
-port if need be, or ``*``. The host itself is never asked for through a proxy.
+port if need be, or ``*``. The host itself is never reached through a proxy.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from collections.abc import Mapping
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from urllib.parse import urlsplit
 
-from buildset_registry.errors import Failure
+from buildset_registry.upstream.errors import UpstreamError
 from buildset_registry.upstream.urls import origin
 
 _Address = IPv4Address | IPv6Address
 
 
 class ProxyEnvironment:
-    """The choice that the environment makes; small letters come first, as everywhere."""
+    """The choice that the environment makes; lower-case names come first, as everywhere."""
 
     def __init__(self, environment: Mapping[str, str]) -> None:
         self._proxies = {
@@ -37,7 +37,7 @@ class ProxyEnvironment:
         if "://" not in proxy:
             proxy = f"http://{proxy}"
         if urlsplit(proxy).scheme not in ("http", "https"):
-            raise Failure(
+            raise UpstreamError(
                 f"the proxy {_shown(proxy)} is of an unknown kind; "
                 f"set {scheme.upper()}_PROXY to an http:// URL"
             )

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Lists of what refers to a manifest, as upstreams give them; pure.
+"""Referrers of a manifest, as upstreams list them page by page; pure.
 
-The distribution specification, section "Listing Referrers".
+Source: the distribution specification, section "Listing Referrers".
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from buildset_registry.errors import ManifestHidden, ManifestInvalid, ManifestUn
 from buildset_registry.oci.descriptor import OCI_INDEX, Descriptor
 from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.manifest import Manifest, stored_media_type
-from buildset_registry.upstream.hosts import Question
+from buildset_registry.upstream.hosts import RepositoryRequest
 
 _NEXT = re.compile(r'<([^>]+)>\s*;\s*rel="?next"?', re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
 class ReferrersPage:
-    """A part of a list, and the address of what follows."""
+    """A part of a list, and the address of the next one."""
 
     items: tuple[Descriptor, ...]
     link: str | None
@@ -41,19 +41,21 @@ class ReferrersPage:
         return cls(index.manifests, match[1] if match else None)
 
 
-def first(subject: Digest) -> Question:
-    """Return the question for a list's first page."""
-    return _wanted(f"referrers/{subject}")
+def first_page(subject: Digest) -> RepositoryRequest:
+    """Return the request for a list's first page."""
+    return _page_request(f"referrers/{subject}")
 
 
-def following(repository: str, asked: Question, page: ReferrersPage) -> Question | None:
-    """Return the question for the next page; a link out of the repository is not followed."""
+def next_page(
+    repository: str, request: RepositoryRequest, page: ReferrersPage
+) -> RepositoryRequest | None:
+    """Return the request for the next page; a link out of the repository is not followed."""
     if page.link is None:
         return None
-    url = urljoin(f"{repository}/{asked.path}", page.link)
+    url = urljoin(f"{repository}/{request.path}", page.link)
     inside = url.startswith(f"{repository}/referrers/")
-    return _wanted(url.removeprefix(f"{repository}/")) if inside else None
+    return _page_request(url.removeprefix(f"{repository}/")) if inside else None
 
 
-def _wanted(path: str) -> Question:
-    return Question(path, ManifestUnknown, ManifestHidden, {"Accept": OCI_INDEX})
+def _page_request(path: str) -> RepositoryRequest:
+    return RepositoryRequest(path, ManifestUnknown, ManifestHidden, {"Accept": OCI_INDEX})

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where in a blob the bytes of an answer stand (RFC 9110, section 14); pure."""
+"""Resuming a blob: the bytes to ask for, and their place in it (RFC 9110, section 14); pure."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from buildset_registry.errors import Failure
+from buildset_registry.upstream.errors import UpstreamError
 
 _CONTENT_RANGE = re.compile(r"bytes (?:(\d{1,18})-(\d{1,18})|\*)/(\d{1,18}|\*)", re.IGNORECASE)
 _LENGTH = re.compile(r"\d{1,18}")
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
-    """What an answer holds: so much of it to leave out, then the blob from the offset on."""
+class PartialContent:
+    """The place of an answer: ``skip`` bytes to leave out, then the blob from the offset on."""
 
     skip: int
     size: int | None
@@ -36,17 +36,17 @@ def length(headers: Mapping[str, str]) -> int | None:
     return int(text) if _LENGTH.fullmatch(text) else None
 
 
-def received(status: int, headers: Mapping[str, str], offset: int) -> Part:
+def received(status: int, headers: Mapping[str, str], offset: int) -> PartialContent:
     """Find the place of an answer to ``requested(offset)``.
 
     A server may ignore the Range and send everything with 200.
     """
     if status == 200:
-        return Part(offset, length(headers))
+        return PartialContent(offset, length(headers))
     match = _CONTENT_RANGE.fullmatch(headers.get("Content-Range", "").strip())
     total = int(match[3]) if match and match[3] != "*" else None
     if status == 416 and total == offset:
-        return Part(0, total, empty=True)
+        return PartialContent(0, total, empty=True)
     if status == 206 and match and match[1] and int(match[1]) == offset:
-        return Part(0, total)
-    raise Failure(f"answers {status} to a request for the bytes from {offset} on")
+        return PartialContent(0, total)
+    raise UpstreamError(f"answers {status} to a request for the bytes from {offset} on")

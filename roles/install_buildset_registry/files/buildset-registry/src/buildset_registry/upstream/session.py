@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One question to one site: logged in where it asks for that, and tried again where that helps."""
+"""A session with the upstreams: logs in where one asks for that, tries again where that helps."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 from weakref import WeakValueDictionary
 
-from buildset_registry.errors import Failure
 from buildset_registry.upstream.counters import UpstreamCounters
-from buildset_registry.upstream.hosts import Host, Question
+from buildset_registry.upstream.errors import UpstreamError
+from buildset_registry.upstream.hosts import Host, RepositoryRequest
 from buildset_registry.upstream.tokens import (
     Authorization,
     AuthorizationCache,
-    LoginRequest,
     TokenAnswer,
     TokenRequest,
+    UnauthorizedResponse,
     authorize,
     challenges,
 )
@@ -35,7 +35,7 @@ _Result = TypeVar("_Result")
 
 
 class Session:
-    """Speaks for the client with every site, and remembers what logged it in."""
+    """Sends requests to every host, and remembers what logged it in there."""
 
     def __init__(
         self,
@@ -50,20 +50,23 @@ class Session:
         self._logins: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
 
     async def ask(
-        self, site: Host, wanted: Question, use: Callable[[UpstreamResponse], Awaitable[_Result]]
+        self,
+        host: Host,
+        request: RepositoryRequest,
+        read: Callable[[UpstreamResponse], Awaitable[_Result]],
     ) -> _Result:
-        """Return what ``use`` makes of the answer, or raise the refusal that names the upstream.
+        """Return what ``read`` makes of the answer, or raise the refusal that names the upstream.
 
-        ``use`` leaves the answer open where it hands it on.
+        ``read`` leaves the answer open where it hands it on.
         """
-        pauses = iter(site.pauses)
+        pauses = iter(host.pauses)
         while True:
             try:
-                return await self._try(site, wanted, use)
-            except Failure as failure:
+                return await self._try(host, request, read)
+            except UpstreamError as error:
                 pause = next(pauses, None)
-                if pause is None or not failure.passing:
-                    raise site.failed(failure) from None
+                if pause is None or not error.transient:
+                    raise host.failed(error) from None
             await asyncio.sleep(pause)
 
     async def close(self) -> None:
@@ -71,112 +74,125 @@ class Session:
         await self._transport.close()
 
     async def _try(
-        self, site: Host, wanted: Question, use: Callable[[UpstreamResponse], Awaitable[_Result]]
+        self,
+        host: Host,
+        request: RepositoryRequest,
+        read: Callable[[UpstreamResponse], Awaitable[_Result]],
     ) -> _Result:
-        response = await self._answer(site, wanted)
-        if wanted.method == "HEAD" and _takes_no_head(site, response):
+        response = await self._answer(host, request)
+        if request.method == "HEAD" and _takes_no_head(host, response):
             await response.discard()
-            wanted = replace(wanted, method="GET")
-            response = await self._answer(site, wanted)
+            request = replace(request, method="GET")
+            response = await self._answer(host, request)
         try:
-            _check(site, wanted, response)
-            return await use(response)
+            _check(host, request, response)
+            return await read(response)
         except BaseException:
             response.close()
             raise
 
-    async def _answer(self, site: Host, wanted: Question) -> UpstreamResponse:
-        """Send the question, and once more with a login where the site asks for one."""
-        known = self._cache.get((site.url, site.scope))
-        response = await self._send(site, wanted, known)
-        # Storage that the site redirects to does not get to ask for a login.
-        if response.status != 401 or _is_elsewhere(site, response):
+    async def _answer(self, host: Host, request: RepositoryRequest) -> UpstreamResponse:
+        """Send a request, and once more with a login where the host asks for one."""
+        known = self._cache.get((host.url, host.scope))
+        response = await self._send(host, request, known)
+        # Storage that the host redirects to does not get to ask for a login.
+        if response.status != 401 or _is_elsewhere(host, response):
             return response
         await response.discard()
-        refusal = LoginRequest(response.url, challenges(response.challenges), site.scope)
-        fresh = await self._log_in(site, refusal, known)
-        return response if fresh is None else await self._send(site, wanted, fresh)
+        unauthorized = UnauthorizedResponse(
+            response.url, challenges(response.challenges), host.scope
+        )
+        fresh = await self._log_in(host, unauthorized, known)
+        return response if fresh is None else await self._send(host, request, fresh)
 
     async def _send(
-        self, site: Host, wanted: Question, authorization: str | None
+        self, host: Host, request: RepositoryRequest, authorization: str | None
     ) -> UpstreamResponse:
-        headers = dict(wanted.headers)
+        headers = dict(request.headers)
         if authorization is not None:
             headers["Authorization"] = authorization
-        url = f"{site.url}/{wanted.path}"
+        url = f"{host.url}/{request.path}"
         status = "failed"
         try:
-            response = await self._transport.send(site.request(wanted.method, url, headers))
+            response = await self._transport.send(host.request(request.method, url, headers))
             status = str(response.status)
             return response
         finally:
-            self._counters.requests[site.upstream.name, wanted.method, status] += 1
+            self._counters.requests[host.upstream.name, request.method, status] += 1
 
-    async def _log_in(self, site: Host, refusal: LoginRequest, refused: str | None) -> str | None:
+    async def _log_in(
+        self, host: Host, unauthorized: UnauthorizedResponse, refused: str | None
+    ) -> str | None:
         """Return another header than the refused one; those who wait share one login."""
-        key = (site.url, site.scope)
+        key = (host.url, host.scope)
         lock = self._logins.setdefault(key, asyncio.Lock())
         async with lock:
             known = self._cache.get(key)
             if known is not None and known != refused:
                 return known
-            authorization = await self._authorize(site, refusal)
+            authorization = await self._authorize(host, unauthorized)
             if authorization is None:
                 return None
             self._cache.put(key, authorization)
             return authorization.header
 
-    async def _authorize(self, site: Host, refusal: LoginRequest) -> Authorization | None:
-        flow = authorize(refusal, site.credentials, self._clock)
+    async def _authorize(
+        self, host: Host, unauthorized: UnauthorizedResponse
+    ) -> Authorization | None:
+        flow = authorize(unauthorized, host.credentials, self._clock)
         try:
-            asked = next(flow)
+            token_request = next(flow)
             while True:
-                asked = flow.send(await self._ask_token_server(site, asked))
+                token_request = flow.send(await self._ask_token_server(host, token_request))
         except StopIteration as end:
             found: Authorization | None = end.value
             return found
 
-    async def _ask_token_server(self, site: Host, asked: TokenRequest) -> TokenAnswer:
-        headers = {"Authorization": asked.authorization} if asked.authorization else {}
-        host = origin(asked.url)[1]
+    async def _ask_token_server(self, host: Host, token_request: TokenRequest) -> TokenAnswer:
+        headers = (
+            {"Authorization": token_request.authorization} if token_request.authorization else {}
+        )
+        server = origin(token_request.url)[1]
         try:
-            response = await self._transport.send(site.request("GET", asked.url, headers))
+            response = await self._transport.send(host.request("GET", token_request.url, headers))
             body = await response.read(_MAX_TOKEN_ANSWER)
-        except Failure as failure:
-            raise Failure(
-                f"its token server {host}: {failure.reason}", passing=failure.passing
+        except UpstreamError as error:
+            raise UpstreamError(
+                f"its token server {server}: {error.reason}", transient=error.transient
             ) from None
         if response.status == 429:
-            raise site.busy(response.headers)
+            raise host.busy(response.headers)
         if response.status >= 500:
-            raise Failure(f"its token server {host} answers {response.status}", passing=True)
-        if asked.authorization and response.status in (401, 403):
-            _log.warning("upstream %s refuses its credentials", site.upstream.name)
+            raise UpstreamError(
+                f"its token server {server} answers {response.status}", transient=True
+            )
+        if token_request.authorization and response.status in (401, 403):
+            _log.warning("upstream %s refuses its credentials", host.upstream.name)
         return TokenAnswer(response.status, body)
 
 
-def _takes_no_head(site: Host, response: UpstreamResponse) -> bool:
+def _takes_no_head(host: Host, response: UpstreamResponse) -> bool:
     """Tell whether GET may be answered where HEAD is not: S3 signs an address for one of them."""
-    refused_elsewhere = response.status in (400, 401, 403) and _is_elsewhere(site, response)
+    refused_elsewhere = response.status in (400, 401, 403) and _is_elsewhere(host, response)
     return response.status in (405, 501) or refused_elsewhere
 
 
-def _check(site: Host, wanted: Question, response: UpstreamResponse) -> None:
-    """Raise the refusal, or the failure, that a status means."""
+def _check(host: Host, request: RepositoryRequest, response: UpstreamResponse) -> None:
+    """Raise the refusal, or the error, that a status means."""
     status = response.status
-    if status == 200 or (status in (206, 416) and "Range" in wanted.headers):
+    if status == 200 or (status in (206, 416) and "Range" in request.headers):
         return
     if status == 404:
-        raise site.lacks(wanted)
+        raise host.lacks(request)
     if status == 429:
-        raise site.busy(response.headers)
-    if status in (401, 403) and not _is_elsewhere(site, response):
-        raise site.denies(wanted)
-    where = f"{origin(response.url)[1]} " if _is_elsewhere(site, response) else ""
+        raise host.busy(response.headers)
+    if status in (401, 403) and not _is_elsewhere(host, response):
+        raise host.denies(request)
+    where = f"{origin(response.url)[1]} " if _is_elsewhere(host, response) else ""
     retry_after = response.headers.get("Retry-After")
-    passing = status >= 500 and retry_after is None
-    raise Failure(f"{where}answers {status}", passing=passing, retry_after=retry_after)
+    transient = status >= 500 and retry_after is None
+    raise UpstreamError(f"{where}answers {status}", transient=transient, retry_after=retry_after)
 
 
-def _is_elsewhere(site: Host, response: UpstreamResponse) -> bool:
-    return origin(response.url) != origin(site.url)
+def _is_elsewhere(host: Host, response: UpstreamResponse) -> bool:
+    return origin(response.url) != origin(host.url)

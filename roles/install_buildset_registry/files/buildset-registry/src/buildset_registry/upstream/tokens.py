@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from urllib.parse import quote, urlencode, urlsplit, urlunsplit
 
-from buildset_registry.errors import Failure
+from buildset_registry.upstream.errors import UpstreamError
 from buildset_registry.upstream.urls import onward, origin
 
 #: How long a token is valid where the answer does not tell, by the protocol.
@@ -43,20 +43,20 @@ _RFC3339 = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.\d+)?(Z|[+-]\d\d:\d
 
 @dataclass(frozen=True, slots=True)
 class Challenge:
-    """One way to log in, as a 401 offers it; names are in small letters."""
+    """One way to log in, as a 401 offers it; names are in lower case."""
 
     scheme: str
     parameters: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
-class LoginRequest:
-    """A 401: what was asked for, and what the upstream wants to see."""
+class UnauthorizedResponse:
+    """A 401: the URL that was asked for, and the challenges of the upstream."""
 
     url: str
     challenges: tuple[Challenge, ...]
     scope: str
-    """What a token is asked for where the challenge does not say it."""
+    """The scope of the token where the challenge does not say it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,7 @@ class TokenRequest:
 
 @dataclass(frozen=True, slots=True)
 class TokenAnswer:
-    """What the token server said; it neither failed nor limited the rate."""
+    """The answer of a token server that neither failed nor limited the rate."""
 
     status: int
     body: bytes = field(repr=False)
@@ -84,7 +84,7 @@ class Authorization:
 
 
 class AuthorizationCache:
-    """What upstreams accepted, by upstream and scope, for as long as it is good."""
+    """Headers that upstreams accepted, by upstream and scope, for as long as they are good."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
@@ -124,24 +124,24 @@ def challenges(headers: Iterable[str]) -> tuple[Challenge, ...]:
 
 
 def authorize(
-    refusal: LoginRequest, credentials: str | None, clock: Callable[[], float]
+    response: UnauthorizedResponse, credentials: str | None, clock: Callable[[], float]
 ) -> Generator[TokenRequest, TokenAnswer, Authorization | None]:
-    """Find what answers the refusal; ``None`` where nothing does.
+    """Find the header that answers a 401; ``None`` where there is none.
 
     ``credentials`` are a ``Basic`` header. Where a token server refuses them, it is asked for what
     everybody gets.
     """
-    for challenge in refusal.challenges:
+    for challenge in response.challenges:
         if challenge.scheme == "bearer" and "realm" in challenge.parameters:
-            realm = onward(refusal.url, challenge.parameters["realm"])
-            url = _token_url(realm, challenge.parameters, refusal.scope)
-            trusted = credentials is not None and _may_have_credentials(refusal.url, realm)
+            realm = onward(response.url, challenge.parameters["realm"])
+            url = _token_url(realm, challenge.parameters, response.scope)
+            trusted = credentials is not None and _may_have_credentials(response.url, realm)
             for sent in [credentials, None] if trusted else [None]:
                 answer = yield TokenRequest(url, sent)
                 if answer.status == 200:
                     return _token(answer.body, clock())
             return None
-    if credentials is not None and any(one.scheme == "basic" for one in refusal.challenges):
+    if credentials is not None and any(one.scheme == "basic" for one in response.challenges):
         return Authorization(credentials)
     return None
 
@@ -162,8 +162,8 @@ def _token_url(realm: str, parameters: Mapping[str, str], scope: str) -> str:
     if "service" in parameters:
         query.insert(0, ("service", parameters["service"]))
     parts = urlsplit(realm)
-    asked = urlencode(query, quote_via=quote, safe="/:,")
-    return urlunsplit(parts._replace(query=f"{parts.query}&{asked}" if parts.query else asked))
+    added = urlencode(query, quote_via=quote, safe="/:,")
+    return urlunsplit(parts._replace(query=f"{parts.query}&{added}" if parts.query else added))
 
 
 def _token(body: bytes, now: float) -> Authorization:
@@ -175,7 +175,7 @@ def _token(body: bytes, now: float) -> Authorization:
     known = tree if isinstance(tree, dict) else {}
     value = known.get("token") or known.get("access_token")
     if not isinstance(value, str) or not _VISIBLE.fullmatch(value):
-        raise Failure("its token server answers without a token")
+        raise UpstreamError("its token server answers without a token")
     seconds = known.get("expires_in")
     if not isinstance(seconds, int | float):
         seconds = _DEFAULT_SECONDS

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""HTTP requests to other servers, redirects included; who is asked, and why, is decided elsewhere.
+"""HTTP requests to other servers, redirects included, and the reasons why one fails.
 
-The only importer of aiohttp, which takes 0.2 s to import: ``client.py`` imports this module at the
-first request, so that the server's start does not wait for it.
+This imports aiohttp, which takes 0.2 s: ``client`` imports this module at the first request, so
+that the server's start does not wait for it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import aiohttp
 from aiohttp.abc import ResolveResult
 from yarl import URL
 
-from buildset_registry.errors import Failure
+from buildset_registry.upstream.errors import UpstreamError
 from buildset_registry.upstream.hosts import UpstreamRequest
 from buildset_registry.upstream.proxy_env import ProxyEnvironment
 from buildset_registry.upstream.urls import is_forbidden, onward, origin, without_query
@@ -35,7 +35,29 @@ _DISCARDED = 64 * 1024
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _MOST_REDIRECTS = 5
 
+#: The errors of a request or a transfer; the last two come from waiting and from bad host names.
+_BROKEN = (aiohttp.ClientError, OSError, asyncio.TimeoutError, UnicodeError)
+#: OpenSSL's X509_V_ERR_* that have another cure than a CA.
+_CERTIFICATE = {
+    9: "certificate is not valid yet; compare the clocks",
+    10: "certificate has expired; it has to be renewed there",
+    62: "certificate is for another host name; correct the url",
+    64: "certificate is for another address; correct the url",
+}
+_NO_TLS = frozenset({"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE"})
+
 _log = logging.getLogger("buildset_registry.upstream")
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """Seconds; a transfer that goes on may take any time."""
+
+    connect: float = 10.0
+    """For a connection: name, proxy and TLS included."""
+
+    read: float = 60.0
+    """For the next bytes."""
 
 
 class UpstreamResponse:
@@ -54,8 +76,8 @@ class UpstreamResponse:
         """Wait for more of the body and return it; nothing at the end."""
         try:
             return await self._raw.content.read(_PIECE)
-        except BROKEN as error:
-            raise failure(error, self._timeouts) from None
+        except _BROKEN as error:
+            raise _explained(error, self._timeouts) from None
 
     async def read(self, limit: int) -> bytes:
         """Return the whole body if it is at most ``limit`` bytes."""
@@ -63,14 +85,14 @@ class UpstreamResponse:
         while piece := await self.piece():
             body += piece
             if len(body) > limit:
-                raise Failure(f"sends more than {limit // 1024} KiB where that is the most")
+                raise UpstreamError(f"sends more than {limit // 1024} KiB, which is the limit")
         return bytes(body)
 
     async def discard(self) -> None:
         """Be done with a body of no interest."""
         try:
             await self.read(_DISCARDED)
-        except Failure:
+        except UpstreamError:
             self.close()
 
     def close(self) -> None:
@@ -81,10 +103,12 @@ class UpstreamResponse:
 class Transport:
     """Connections to other servers; made in a running loop, closed there."""
 
-    def __init__(self, user_agent: str, timeouts: Timeouts, environment: Mapping[str, str]) -> None:
-        self._timeouts = timeouts
+    def __init__(
+        self, user_agent: str, environment: Mapping[str, str], timeouts: Timeouts | None = None
+    ) -> None:
+        self._timeouts = timeouts = timeouts or Timeouts()
         self._proxies = ProxyEnvironment(environment)
-        self._trust = Trust()
+        self._trust = TrustStore()
         # Proxies are chosen here: with trust_env, aiohttp would also send credentials of ~/.netrc.
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, resolver=_Resolver()),
@@ -116,7 +140,7 @@ class Transport:
             if origin(target) != origin(url):
                 headers.pop("Authorization", None)
             url = target
-        raise Failure(f"redirects more than {_MOST_REDIRECTS} times")
+        raise UpstreamError(f"redirects more than {_MOST_REDIRECTS} times")
 
     async def close(self) -> None:
         """End all connections."""
@@ -136,13 +160,13 @@ class Transport:
                 ssl=self._trust.context(request.ca, alone=origin(url) == request.ca_origin),
                 proxy=self._proxies.find(url),
             )
-        except BROKEN as error:
-            problem = failure(error, self._timeouts)
+        except _BROKEN as error:
+            explained = _explained(error, self._timeouts)
             seconds = time.monotonic() - begun
             _log.warning(
-                "%s %s: %s, %.3f s", request.method, without_query(url), problem.reason, seconds
+                "%s %s: %s, %.3f s", request.method, without_query(url), explained.reason, seconds
             )
-            raise _naming(problem, url, request.url) from None
+            raise _naming(explained, url, request.url) from None
         seconds = time.monotonic() - begun
         _log.info("%s %s %d %.3f s", request.method, without_query(url), raw.status, seconds)
         return UpstreamResponse(raw, url, self._timeouts)
@@ -161,79 +185,14 @@ class _Resolver(aiohttp.ThreadedResolver):
         return allowed
 
 
-def _naming(problem: Failure, url: str, asked: str) -> Failure:
+def _naming(error: UpstreamError, url: str, requested: str) -> UpstreamError:
     """Name the server that failed where it is not the one that was asked."""
-    if origin(url) == origin(asked):
-        return problem
-    return Failure(f"{origin(url)[1]}: {problem.reason}", passing=problem.passing)
+    if origin(url) == origin(requested):
+        return error
+    return UpstreamError(f"{origin(url)[1]}: {error.reason}", transient=error.transient)
 
 
-@dataclass(frozen=True, slots=True)
-class Timeouts:
-    """Seconds; a transfer that goes on may take any time."""
-
-    connect: float = 10.0
-    """For a connection: name, proxy and TLS included."""
-
-    read: float = 60.0
-    """For the next bytes."""
-
-
-#: What a request or a transfer fails with; the last two come from waiting and from bad host names.
-BROKEN = (aiohttp.ClientError, OSError, asyncio.TimeoutError, UnicodeError)
-
-#: OpenSSL's X509_V_ERR_* that have another cure than a CA.
-_CERTIFICATE = {
-    9: "certificate is not valid yet; compare the clocks",
-    10: "certificate has expired; it has to be renewed there",
-    62: "certificate is for another host name; correct the url",
-    64: "certificate is for another address; correct the url",
-}
-_NO_TLS = frozenset({"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE"})
-
-
-def failure(error: Exception, timeouts: Timeouts) -> Failure:
-    """Say why a request failed.
-
-    What has waited long already (names, time-outs) or cannot change (certificates) is not worth
-    another try.
-    """
-    if isinstance(error, aiohttp.ClientConnectorError):
-        return _not_connected(error)
-    if isinstance(error, aiohttp.ClientHttpProxyError):
-        return Failure(f"the proxy refuses to connect: {error.status} {error.message}")
-    if isinstance(error, aiohttp.ConnectionTimeoutError):
-        return Failure(f"no connection within {timeouts.connect:g} s")
-    if isinstance(error, asyncio.TimeoutError):
-        return Failure(f"no data for {timeouts.read:g} s")
-    if isinstance(error, aiohttp.ClientResponseError):
-        return Failure("answers with something that is not HTTP")
-    if isinstance(error, aiohttp.InvalidURL | UnicodeError):
-        return Failure("its URL has no valid host name")
-    return Failure("the connection broke", passing=True)
-
-
-def _not_connected(error: aiohttp.ClientConnectorError) -> Failure:
-    cause = error.os_error
-    if isinstance(cause, ssl.SSLCertVerificationError):
-        return Failure(
-            _CERTIFICATE.get(cause.verify_code, "certificate is not trusted; set its ca")
-        )
-    if isinstance(cause, ssl.SSLError):
-        if cause.reason in _NO_TLS:
-            return Failure("does not speak TLS; if that is right, set its url to http://")
-        return Failure(f"TLS failed ({cause.reason})")
-    if isinstance(cause, socket.gaierror):
-        return Failure(f"its host name {error.host} cannot be resolved ({cause.strerror})")
-    # A server that hangs up during TLS leaves an error without any word.
-    words = str(cause) or "the server ends the connection before it answers"
-    reason = os.strerror(cause.errno).lower() if cause.errno else words
-    if isinstance(error, aiohttp.ClientProxyConnectionError):
-        return Failure(f"the proxy {error.host}:{error.port}: {reason}", passing=True)
-    return Failure(reason, passing=True)
-
-
-class Trust:
+class TrustStore:
     """TLS contexts, each made once."""
 
     def __init__(self) -> None:
@@ -257,7 +216,48 @@ def _context(ca: Path | None, alone: bool) -> ssl.SSLContext:
             context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
             context.verify_flags &= ~ssl.VERIFY_X509_STRICT
     except ssl.SSLError:
-        raise Failure(f"its ca {ca} holds no certificate; name a PEM file") from None
+        raise UpstreamError(f"its ca {ca} holds no certificate; name a PEM file") from None
     except OSError as error:
-        raise Failure(f"its ca {ca} cannot be read ({error.strerror}); correct it") from None
+        raise UpstreamError(f"its ca {ca} cannot be read ({error.strerror}); correct it") from None
     return context
+
+
+def _explained(error: Exception, timeouts: Timeouts) -> UpstreamError:
+    """Return the reason of a request's failure in plain words.
+
+    What has waited long already (names, time-outs) or cannot change (certificates) is not worth
+    another try.
+    """
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return _not_connected(error)
+    if isinstance(error, aiohttp.ClientHttpProxyError):
+        return UpstreamError(f"the proxy refuses to connect: {error.status} {error.message}")
+    if isinstance(error, aiohttp.ConnectionTimeoutError):
+        return UpstreamError(f"no connection within {timeouts.connect:g} s")
+    if isinstance(error, asyncio.TimeoutError):
+        return UpstreamError(f"no data for {timeouts.read:g} s")
+    if isinstance(error, aiohttp.ClientResponseError):
+        return UpstreamError("answers with something that is not HTTP")
+    if isinstance(error, aiohttp.InvalidURL | UnicodeError):
+        return UpstreamError("its URL has no valid host name")
+    return UpstreamError("the connection broke", transient=True)
+
+
+def _not_connected(error: aiohttp.ClientConnectorError) -> UpstreamError:
+    cause = error.os_error
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        return UpstreamError(
+            _CERTIFICATE.get(cause.verify_code, "certificate is not trusted; set its ca")
+        )
+    if isinstance(cause, ssl.SSLError):
+        if cause.reason in _NO_TLS:
+            return UpstreamError("does not speak TLS; if that is right, set its url to http://")
+        return UpstreamError(f"TLS failed ({cause.reason})")
+    if isinstance(cause, socket.gaierror):
+        return UpstreamError(f"its host name {error.host} cannot be resolved ({cause.strerror})")
+    # A server that hangs up during TLS leaves an error without any word.
+    words = str(cause) or "the server ends the connection before it answers"
+    reason = os.strerror(cause.errno).lower() if cause.errno else words
+    if isinstance(error, aiohttp.ClientProxyConnectionError):
+        return UpstreamError(f"the proxy {error.host}:{error.port}: {reason}", transient=True)
+    return UpstreamError(reason, transient=True)

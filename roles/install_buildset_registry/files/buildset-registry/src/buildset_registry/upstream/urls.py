@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where upstream may send the client on to, and what it may take along; pure.
+"""URLs that an upstream may point the client to, and their origins; pure.
 
 An upstream redirects to storage, and names a token server, on hosts of its choice. Neither may
 lead to a service that only this host can reach, such as a cloud's metadata, nor out of TLS.
@@ -10,7 +10,7 @@ from __future__ import annotations
 from ipaddress import IPv6Address, ip_address, ip_network
 from urllib.parse import urljoin, urlsplit, urlunsplit
 
-from buildset_registry.errors import Failure
+from buildset_registry.upstream.errors import UpstreamError
 
 _PORTS = {"https": 443, "http": 80}
 #: Link-local addresses, where clouds serve credentials to their machines; AWS by IPv6, too.
@@ -43,20 +43,22 @@ def is_forbidden(address: str) -> bool:
 
 
 def onward(source: str, target: str) -> str:
-    """Return the absolute URL that ``source`` sends on to, or refuse it."""
+    """Return the absolute URL that ``source`` points to, or refuse it."""
     try:
-        told, parts = urlsplit(target), urlsplit(urljoin(source, target))
+        stated, parts = urlsplit(target), urlsplit(urljoin(source, target))
     except ValueError:
         raise _not_a_url(target) from None
     # urljoin would take the host of the source for one that the target leaves out.
-    if told.scheme and not told.netloc:
+    if stated.scheme and not stated.netloc:
         raise _not_a_url(target)
     url = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], fragment=""))
     scheme, host, _port = origin(url)
     if scheme == "http" and urlsplit(source).scheme != "http":
-        raise Failure(f"sends on to {without_query(url)}, which is without TLS; this is refused")
+        raise UpstreamError(
+            f"points to {without_query(url)}, which is without TLS; this is refused"
+        )
     if is_forbidden(host):
-        raise Failure(f"sends on to the link-local address {host}; this is refused")
+        raise UpstreamError(f"points to the link-local address {host}; this is refused")
     return url
 
 
@@ -66,5 +68,5 @@ def without_query(url: str) -> str:
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment=""))
 
 
-def _not_a_url(text: str) -> Failure:
-    return Failure(f"sends on to {text.partition('?')[0][:80]!r}, which is not an https:// URL")
+def _not_a_url(text: str) -> UpstreamError:
+    return UpstreamError(f"points to {text.partition('?')[0][:80]!r}, which is not an https:// URL")

@@ -3,7 +3,6 @@
 
 import asyncio
 import contextlib
-import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, Literal
@@ -148,43 +147,6 @@ async def test_the_end_says_what_is_lost(caplog: pytest.LogCaptureFixture) -> No
     await hook.close(0.2)
     assert "1 notifications to ci are lost" in caplog.text
     assert "notification to ci failed" in caplog.text
-
-
-def test_the_envelope() -> None:
-    """As distribution writes it: what is empty is left out."""
-    told = Event(
-        "push",
-        Target(
-            repository="org/app",
-            media_type="m",
-            digest="sha256:1",
-            size=3,
-            tag="v1",
-            url="https://u",
-        ),
-        CAUSE,
-    )
-    (tree,) = json.loads(Source(5000).envelope(told))["events"]
-    assert tree["action"] == "push"
-    assert tree["target"] == {
-        "mediaType": "m",
-        "size": 3,
-        "digest": "sha256:1",
-        "length": 3,
-        "repository": "org/app",
-        "url": "https://u",
-        "tag": "v1",
-    }
-    assert tree["request"] == {
-        "id": told.id,
-        "addr": "192.0.2.1",
-        "host": "r:5000",
-        "method": "PUT",
-        "useragent": "test",
-    }
-    assert tree["actor"] == {"name": "ci"}
-    assert tree["source"]["addr"].endswith(":5000")
-    assert tree["timestamp"].endswith("Z")
 
 
 async def test_a_ca_that_cannot_be_used_is_one_line(tmp_path: Path) -> None:

@@ -84,7 +84,7 @@ def test_every_kind_of_value_is_read() -> None:
         ({"auth": {"rules": [{"actions": ["pull"]}]}}, "rules[0].repositories is missing"),
         (
             {"auth": {"token": {"realm": "https://t", "service": "s", "issuer": "i"}}},
-            "auth.token has no key to verify tokens by; set rootcertbundle or jwks",
+            "auth.token has no key to verify tokens with; set rootcertbundle or jwks",
         ),
         ({"upstreams": [{"name": "a", "url": "a"}]}, "'a' is not an https:// or http:// URL"),
         (
@@ -132,11 +132,11 @@ def test_a_missing_file_says_which_option_names_it(tmp_path: Path) -> None:
     ("section", "message"),
     [
         ({"grace": 59}, r"gc\.grace must be at least 60, not 59"),
-        ({"uploads": -1}, r"gc\.uploads must be a number from 0 on"),
+        ({"uploads": -1}, r"gc\.uploads must be a number, 0 or more"),
         ({"cache_size": "20 GB"}, r"gc\.cache_size must be a number"),
     ],
 )
-def test_rules_of_the_collector_that_would_lose_content(
+def test_rules_of_the_collector_that_would_lose_content_are_refused(
     tmp_path: Path, section: dict[str, Any], message: str
 ) -> None:
     """A grace period that is shorter than a push is refused, and so is what makes no sense."""

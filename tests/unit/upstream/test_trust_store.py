@@ -5,20 +5,20 @@ import ssl
 from pathlib import Path
 
 import pytest
-from buildset_registry.errors import Failure
-from buildset_registry.upstream.transport import Trust
+from buildset_registry.upstream.errors import UpstreamError
+from buildset_registry.upstream.transport import TrustStore
 
 
 def test_a_context_is_made_once(ca: Path) -> None:
     """Reading the system's certificates takes time."""
-    trust = Trust()
+    trust = TrustStore()
     assert trust.context(ca, alone=True) is trust.context(ca, alone=True)
     assert trust.context(None, alone=True) is trust.context(None, alone=False)
 
 
 def test_a_ca_stands_alone_at_its_own_server_and_beside_the_systems_elsewhere(ca: Path) -> None:
     """Storage that an upstream redirects to may have a certificate of the public."""
-    trust = Trust()
+    trust = TrustStore()
     assert len(trust.context(ca, alone=True).get_ca_certs()) == 1
     system = ssl.create_default_context().cert_store_stats()["x509"]
     beside = trust.context(ca, alone=False).cert_store_stats()["x509"]
@@ -28,20 +28,22 @@ def test_a_ca_stands_alone_at_its_own_server_and_beside_the_systems_elsewhere(ca
 def test_every_context_verifies_names_and_certificates(ca: Path) -> None:
     """There is no switch for less."""
     for one in (None, ca):
-        context = Trust().context(one, alone=True)
+        context = TrustStore().context(one, alone=True)
         assert (context.verify_mode, context.check_hostname) == (ssl.CERT_REQUIRED, True)
 
 
-def test_a_ca_file_that_holds_none(tmp_path: Path) -> None:
+def test_a_ca_file_without_a_certificate_is_named(tmp_path: Path) -> None:
     """The file is named, and what to do."""
     (tmp_path / "ca.pem").write_text("hello")
     for alone in (True, False):
-        with pytest.raises(Failure, match=r"its ca .*ca\.pem holds no certificate; name a PEM"):
-            Trust().context(tmp_path / "ca.pem", alone=alone)
+        with pytest.raises(
+            UpstreamError, match=r"its ca .*ca\.pem holds no certificate; name a PEM"
+        ):
+            TrustStore().context(tmp_path / "ca.pem", alone=alone)
 
 
-def test_a_ca_file_that_is_not_there(tmp_path: Path) -> None:
+def test_a_ca_file_that_is_missing_is_named(tmp_path: Path) -> None:
     """The file is named, and why."""
     for alone in (True, False):
-        with pytest.raises(Failure, match=r"its ca .*none cannot be read \(No such file"):
-            Trust().context(tmp_path / "none", alone=alone)
+        with pytest.raises(UpstreamError, match=r"its ca .*none cannot be read \(No such file"):
+            TrustStore().context(tmp_path / "none", alone=alone)

@@ -64,7 +64,7 @@ async def test_a_dry_run_tells_the_same_and_removes_nothing(
     assert CollectionReport.from_json(json.loads(json.dumps(done.to_json()))) == done
 
 
-async def test_the_young_stay(store: Store, registry: Registry) -> None:
+async def test_blobs_that_are_young_stay(store: Store, registry: Registry) -> None:
     """A blob within the grace period, or that changed since the collection began."""
     await push_blob(registry, NAME, b"stray")
     assert (await clean(store, replace(RULES, grace=3600))).blobs == 0
@@ -131,7 +131,7 @@ async def test_a_referrer_may_come_before_its_subject(store: Store, registry: Re
     assert await is_whole(registry, NAME, signature)
 
 
-async def test_uploads_expire(store: Store, registry: Registry) -> None:
+async def test_uploads_that_rested_for_long_expire(store: Store, registry: Registry) -> None:
     """Those that rested for long, and no others."""
     upload = await registry.start_upload(NAME)
     assert (await clean(store, replace(RULES, uploads=3600))).removed == []

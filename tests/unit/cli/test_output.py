@@ -6,7 +6,7 @@ from __future__ import annotations
 import io
 
 from buildset_registry.cli.output import Bar, amount, line
-from buildset_registry.gc import Progress
+from buildset_registry.progress import Progress
 
 
 class Terminal(io.StringIO):
@@ -14,7 +14,7 @@ class Terminal(io.StringIO):
         return True
 
 
-def test_a_step_is_one_line() -> None:
+def test_progress_is_one_line() -> None:
     """With a bar where it is known how much there is."""
     assert line(Progress("blobs", 1234)) == "blobs 1,234"
     assert line(Progress("links", 5, 10)) == f"[{'#' * 15}{'.' * 15}] links 5 of 10"
