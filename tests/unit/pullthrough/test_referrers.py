@@ -38,7 +38,8 @@ def artifact(kind: str) -> bytes:
     return json.dumps({**tree, "subject": subject}).encode()
 
 
-def entry(kind: str, **more: Any) -> dict[str, Any]:
+def entry(kind: str, **more: object) -> dict[str, object]:
+    """Return what a list of referrers says of an artifact."""
     raw = artifact(kind)
     return {
         "mediaType": OCI_INDEX,
@@ -49,7 +50,8 @@ def entry(kind: str, **more: Any) -> dict[str, Any]:
     }
 
 
-def listing(*entries: Any, **headers: Any) -> Callable[..., Any]:
+def listing(*entries: dict[str, object], **headers: str) -> Callable[..., Any]:
+    """Return an answer with a list of referrers."""
     tree = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": entries}
     return manifest(json.dumps(tree).encode(), **headers)
 

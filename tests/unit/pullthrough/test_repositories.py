@@ -5,7 +5,6 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator
-from typing import Any
 
 import pytest
 from buildset_registry.errors import BlobUnknown, ManifestUnknown, UpstreamFailed
@@ -88,7 +87,7 @@ async def test_a_pushed_blob_is_served_without_upstream(
     """It is the buildset's own."""
     upload = await Registry(store).start_upload(NAME)
 
-    async def body() -> AsyncIterator[Any]:
+    async def body() -> AsyncIterator[bytes]:
         yield BLOB
 
     await upload.append(body())

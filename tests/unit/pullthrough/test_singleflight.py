@@ -3,8 +3,6 @@
 
 import asyncio
 import gc
-from _asyncio import Task
-from typing import Any
 
 import pytest
 from buildset_registry.pullthrough.singleflight import SingleFlight
@@ -26,7 +24,10 @@ class Work:
         return self.started
 
 
-async def waiting(flight: Any, work: Any, number: Any) -> list[Task[Any]]:
+async def waiting(
+    flight: SingleFlight[str, int], work: Work, number: int
+) -> list[asyncio.Task[int]]:
+    """Let so many ask for the same."""
     tasks = [asyncio.create_task(flight.join("key", work)) for _ in range(number)]
     await asyncio.sleep(0)
     await asyncio.sleep(0)
@@ -35,7 +36,7 @@ async def waiting(flight: Any, work: Any, number: Any) -> list[Task[Any]]:
 
 async def test_all_who_wait_share_one_answer() -> None:
     """And who comes afterwards starts anew."""
-    flight, work = SingleFlight[str, Any](), Work()
+    flight, work = SingleFlight[str, int](), Work()
     tasks = await waiting(flight, work, 10)
     work.gate.set()
     assert await asyncio.gather(*tasks) == [1] * 10
@@ -44,7 +45,7 @@ async def test_all_who_wait_share_one_answer() -> None:
 
 async def test_all_who_wait_share_one_failure() -> None:
     """A failure is not kept: who comes afterwards starts anew."""
-    flight, work = SingleFlight[str, Any](), Work()
+    flight, work = SingleFlight[str, int](), Work()
     work.error = OSError("no")
     tasks = await waiting(flight, work, 3)
     work.gate.set()
@@ -58,7 +59,7 @@ async def test_who_leaves_takes_nobody_along() -> None:
     """The work goes on; its failure after all have left is nobody's, and no noise."""
     noise = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: noise.append(context))
-    flight, work = SingleFlight[str, Any](), Work()
+    flight, work = SingleFlight[str, int](), Work()
     first, second = await waiting(flight, work, 2)
     first.cancel()
     await asyncio.sleep(0)
@@ -75,7 +76,7 @@ async def test_who_leaves_takes_nobody_along() -> None:
 
 async def test_work_that_ends_later_than_its_successor_began() -> None:
     """What has ended is forgotten without what has begun since."""
-    flight, old, new = SingleFlight[str, Any](), Work(), Work()
+    flight, old, new = SingleFlight[str, int](), Work(), Work()
     old.gate.set()
     ended = flight.begin("key", old)
     await asyncio.sleep(0)
@@ -89,7 +90,7 @@ async def test_work_that_ends_later_than_its_successor_began() -> None:
 
 async def test_a_defect_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     """With its traceback, since nobody may be there to hear of it."""
-    flight, work = SingleFlight[str, Any](), Work()
+    flight, work = SingleFlight[str, int](), Work()
     work.error = ValueError("a defect")
     work.gate.set()
     task = flight.begin("key", work)
@@ -101,7 +102,7 @@ async def test_a_defect_is_logged(caplog: pytest.LogCaptureFixture) -> None:
 
 async def test_closing_stops_what_is_under_way() -> None:
     """Nothing runs afterwards."""
-    flight, work = SingleFlight[str, Any](), Work()
+    flight, work = SingleFlight[str, int](), Work()
     (task,) = await waiting(flight, work, 1)
     await flight.close()
     with pytest.raises(asyncio.CancelledError):

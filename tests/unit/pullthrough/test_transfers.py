@@ -3,10 +3,9 @@
 
 import os
 from pathlib import Path
-from typing import Any
 
 import pytest
-from aiohttp.web_request import BaseRequest
+from aiohttp.web import BaseRequest, StreamResponse
 from buildset_registry.errors import BlobUnknown, ManifestUnknown, UpstreamFailed
 from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.names import Tag
@@ -59,8 +58,8 @@ async def test_a_rate_limit_in_the_middle_is_waited_for(registry: Registry, quay
 async def test_a_transfer_of_unknown_length_goes_on_too(registry: Registry, quay: Server) -> None:
     """As long as something has come."""
 
-    async def breaking_stream(request: BaseRequest) -> Any:
-        answer = await streamed(BLOB[:3000])(request)
+    async def breaking_stream(request: BaseRequest) -> StreamResponse:
+        answer: StreamResponse = await streamed(BLOB[:3000])(request)
         assert request.transport
         request.transport.abort()
         return answer

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from buildset_registry.errors import RegistryError
 from buildset_registry.oci.descriptor import Descriptor
@@ -32,8 +32,7 @@ class StoredManifest:
     digest: Digest
 
 
-@dataclass(frozen=True, slots=True)
-class KeptBlob:
+class KeptBlob(NamedTuple):
     """A blob that stays, as a client that pushes was promised."""
 
     stored: Digest
@@ -98,7 +97,8 @@ class Lookup:
 
     def indexes(self, name: RepositoryName) -> Iterator[RepositoryIndex]:
         """Yield all that the store has of a repository; the first that holds something wins."""
-        yield from self._pushed(name)
+        for one in name.names:
+            yield self._store.pushed(one)
         yield self._store.cached(name.canonical)
 
     async def manifest(self, name: RepositoryName, reference: Reference) -> StoredManifest | None:
@@ -155,7 +155,7 @@ class Lookup:
                     size = None if stored is None else await self._store.blobs.keep(stored)
                 if stored is None or size is None:
                     return None
-                return KeptBlob(stored, size, pushed=number < len(name.names))
+                return KeptBlob(stored, size, number < len(name.names))
         return None
 
     async def is_layer_of_cached(self, name: RepositoryName, digest: Digest) -> bool:

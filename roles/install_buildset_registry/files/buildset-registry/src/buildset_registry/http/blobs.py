@@ -51,9 +51,11 @@ async def head(request: Request, context: Context) -> Response:
     pushing = role is Role.PUSH or (role is Role.SINGLE and logged_in)
     ask = context.registry.promised_size if pushing else context.registry.blob_size
     size = await ask(request.name, digest)
+    headers = _headers(digest)
     if not_modified(request.headers, digest):
-        return Response(304, _headers(digest))
-    return Response(200, {**_headers(digest), "Content-Length": str(size)})
+        return Response(304, headers)
+    headers["Content-Length"] = str(size)
+    return Response(200, headers)
 
 
 async def delete(request: Request, context: Context) -> Response:
@@ -69,10 +71,11 @@ def _body(blob: StoredBlob | ArrivingBlob, start: int, end: int) -> File | Strea
 
 
 def _headers(digest: Digest) -> dict[str, str]:
+    text = str(digest)
     return {
         "Content-Type": OCTETS,
-        "Docker-Content-Digest": str(digest),
-        "ETag": entity_tag(digest),
+        "Docker-Content-Digest": text,
+        "ETag": entity_tag(text),
         "Accept-Ranges": "bytes",
         "Cache-Control": "max-age=31536000",
     }

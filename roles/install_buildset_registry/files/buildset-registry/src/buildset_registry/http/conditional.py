@@ -12,7 +12,7 @@ from buildset_registry.errors import PreconditionFailed
 from buildset_registry.oci.digest import Digest
 
 
-def entity_tag(digest: Digest) -> str:
+def entity_tag(digest: Digest | str) -> str:
     return f'"{digest}"'
 
 

@@ -21,10 +21,11 @@ async def get(request: Request, context: Context) -> Response:
     stored = await context.registry.manifest(
         request.name, parse_reference(request.path["reference"])
     )
+    text = str(stored.digest)
     headers = {
         "Content-Type": stored.media_type,
-        "Docker-Content-Digest": str(stored.digest),
-        "ETag": entity_tag(stored.digest),
+        "Docker-Content-Digest": text,
+        "ETag": entity_tag(text),
     }
     if not_modified(request.headers, stored.digest):
         return Response(304, headers)
