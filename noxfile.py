@@ -233,6 +233,17 @@ def roles(session: nox.Session) -> None:
     pytest(session, "tests/roles")
 
 
+@tier()
+def desk(session: nox.Session) -> None:
+    """Run the registry at a desk in a company: from the checkout, and from its wheel."""
+    install(session, "test")
+    # Fetched here, since the enclosed machine has no network.
+    fetch = "from tests.desk import wheelhouse; print(wheelhouse.fetch())"
+    wheels = str(session.run("python", "-c", fetch, silent=True)).strip()
+    session.env["DESK_WHEELS"] = wheels
+    pytest(session, "tests/desk", within=ENCLOSED)
+
+
 @tier(tools=("conformance",))
 def conformance(session: nox.Session) -> None:
     """Run the OCI conformance suite, for two versions of the specification and both stores."""

@@ -2,7 +2,8 @@
 """Build the collection as it is published, and install it into ``build/collections``.
 
 Published is what git tracks, less galaxy.yml's ``build_ignore``. Two things are added: README.md
-files, because Galaxy reads Markdown only, and the changelog that the fragments make.
+files, because Galaxy reads Markdown only, and the changelog that the fragments make. Beside it goes
+the wheel of the program, as the role makes it.
 """
 
 from __future__ import annotations
@@ -62,6 +63,13 @@ def write_changelog() -> None:
     run("antsibull-changelog", "release" if pending else "generate", folder=STAGE)
 
 
+def build_wheel() -> None:
+    """Build the program's wheel by the role's script."""
+    program = "import sys, wheel; from pathlib import Path; wheel.build(Path(sys.argv[1]))"
+    scripts = STAGE / "roles" / "install_buildset_registry" / "files"
+    run("python", "-c", program, DIST, folder=scripts)
+
+
 def main() -> None:
     """Stage, build and install."""
     for folder in (STAGE, DIST, COLLECTIONS):
@@ -72,6 +80,7 @@ def main() -> None:
     run("ansible-galaxy", "collection", "build", "--output-path", DIST, STAGE)
     (archive,) = DIST.glob("*.tar.gz")
     run("ansible-galaxy", "collection", "install", "--collections-path", COLLECTIONS, archive)
+    build_wheel()
 
 
 if __name__ == "__main__":
