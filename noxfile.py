@@ -2,16 +2,24 @@
 """The tiers of the test suite, each a session with an environment of its own.
 
 ``make test`` runs them all and sums up; ``.venv/bin/nox -s tests -- -k upload`` runs one with what
-stands after ``--`` given to pytest.
+stands after ``--`` given to pytest. This file is the only list of tiers: ``tools/tiers.py`` starts
+them in the order in which they stand here, side by side where what they declare allows it.
 """
 
 from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import nox
+
+sys.path.append(str(Path(__file__).parent))
+from tools import indexes
 
 nox.needs_version = ">=2026.10"
 nox.options.default_venv_backend = "uv"
@@ -20,35 +28,77 @@ nox.options.reuse_venv = "yes"
 #: The tools want 3.11 or newer; the registry itself runs on 3.10, where .venv may be made of it.
 PYTHON = None if sys.version_info >= (3, 11) else "3.11"
 PAYLOAD = "registry/src/buildset_registry"
+#: A machine of its own, where the tests may change what they like.
+ENCLOSED = "tests/clients/enclosed"
 CLIENTS = "roles/use_buildset_registry/module_utils/buildset_clients"
 COMMAND = "roles/run_buildset_registry/module_utils/buildset_command"
 CACHE = Path(
     os.environ.get("BUILDSET_TEST_CACHE", Path.home() / ".cache" / "buildset-registry-tests")
 )
+#: Of tools/go-tools, where several tiers run them.
+BUILDKIT = ("buildctl", "buildkitd")
+CONTAINERD = ("containerd", "containerd-shim-runc-v2", "ctr", "dockerd")
+BENCHED = ("registry",)
+#: How long a test that is interrupted may take to clean up.
+INTERRUPTED_SECONDS = 10
+
+
+@dataclass(frozen=True)
+class Tier:
+    """A session that ``make test`` runs, and what it needs."""
+
+    #: Tiers whose results it uses.
+    after: tuple[str, ...] = ()
+    #: What it runs of tools/go-tools.
+    tools: tuple[str, ...] = ()
+    #: Its figures and time limits are spoiled by what runs beside it.
+    alone: bool = False
+
+
+TIERS: dict[str, Tier] = {}
+
+
+def tier(
+    after: tuple[str, ...] = (), tools: tuple[str, ...] = (), alone: bool = False
+) -> Callable[[Callable[..., None]], Any]:
+    """Make a session a tier of ``make test``."""
+
+    def declare(function: Callable[..., None]) -> Any:
+        TIERS[function.__name__] = Tier(after, tools, alone)
+        return nox.session(python=PYTHON)(function)
+
+    return declare
 
 
 def install(session: nox.Session, *locks: str, payload: bool = False) -> None:
     """Install what the lock files name, and the registry from this checkout."""
+    env = indexes.environment()
     for lock in locks:
-        session.install("--quiet", "--requirements", f"requirements/{lock}.txt")
+        session.install("--quiet", "--requirements", f"requirements/{lock}.txt", env=env)
     if payload:
-        session.install("--quiet", "--no-deps", "--editable", "registry")
+        session.install("--quiet", "--no-deps", "--editable", "registry", env=env)
 
 
-def pytest(session: nox.Session, *paths: str, report: str = "pytest") -> None:
-    """Run pytest on paths, leaving a report to be counted."""
+def pytest(session: nox.Session, *paths: str, report: str = "pytest", within: str = "") -> None:
+    """Run pytest on paths, leaving a report to be counted; within a command that makes room."""
     xml = Path("build", "reports", session.name, f"{report}.xml")
-    session.run("python", "-m", "pytest", f"--junitxml={xml}", *paths, *session.posargs)
+    command = [*within.split(), "python", "-m", "pytest", f"--junitxml={xml}", *paths]
+    session.run(
+        *command,
+        *session.posargs,
+        external=bool(within),
+        interrupt_timeout=INTERRUPTED_SECONDS,
+    )
 
 
-def go_tools(session: nox.Session, *tools: str) -> None:
+def go_tools(session: nox.Session, tools: tuple[str, ...]) -> None:
     """Put tools written in Go on the session's PATH; each is built once."""
     session.run("tools/go-tools", *tools, external=True)
     session.env["PATH"] = os.pathsep.join([os.environ["PATH"], str(CACHE / "go" / "bin")])
     session.env["BUILDSET_TEST_CACHE"] = str(CACHE)
 
 
-@nox.session(python=PYTHON)
+@tier()
 def lint(session: nox.Session) -> None:
     """Check the style of every kind of file."""
     install(session, "lint")
@@ -64,7 +114,18 @@ def lint(session: nox.Session) -> None:
     session.run("antsibull-changelog", "lint")
 
 
-@nox.session(python=PYTHON)
+def link_collection() -> Path:
+    """Make a place where Ansible finds this checkout as a collection."""
+    namespace = Path("build", "checkout", "ansible_collections", "buildset").resolve()
+    namespace.mkdir(parents=True, exist_ok=True)
+    collection = namespace / "registry"
+    # Tiers that run side by side make it at the same time.
+    with suppress(FileExistsError):
+        collection.symlink_to(Path.cwd())
+    return namespace.parent.parent
+
+
+@tier()
 def types(session: nox.Session) -> None:
     """Check the types of the registry, of its tests and of the workshop's scripts."""
     install(session, "test", payload=True)
@@ -72,23 +133,15 @@ def types(session: nox.Session) -> None:
     session.run("mypy", "noxfile.py", "tools", "tests", "bench")
 
 
-@nox.session(python=PYTHON)
+@tier()
 def architecture(session: nox.Session) -> None:
-    """Check who imports whom, and how large things are."""
+    """Check who imports whom, how large things are, and the workshop's own scripts."""
     install(session, "test", payload=True)
     session.run("lint-imports")
-    pytest(session, "tests/architecture")
+    pytest(session, "tests/architecture", "tests/workshop")
 
 
-@nox.session(python=PYTHON)
-def interop(session: nox.Session) -> None:
-    """Exchange data directories with distribution 2.8 and 3."""
-    install(session, "test", payload=True)
-    go_tools(session, "registry")
-    pytest(session, "tests/interop")
-
-
-@nox.session(python=PYTHON)
+@tier()
 def tests(session: nox.Session) -> None:
     """Test the program: its parts, its API over real TLS, and its command line.
 
@@ -97,21 +150,6 @@ def tests(session: nox.Session) -> None:
     install(session, "test")
     install_wheel(session)
     pytest(session, "tests/unit", "tests/api", "tests/instance", "tests/use")
-
-
-@nox.session(python=PYTHON)
-def clients(session: nox.Session) -> None:
-    """Push and pull with the clients that people have, each a real program."""
-    install(session, "test", payload=True)
-    go_tools(session, "crane", "helm", "oras", "regctl", "buildctl", "buildkitd")
-    go_tools(session, "containerd", "containerd-shim-runc-v2", "ctr", "dockerd")
-    # Made here, since the enclosed machine has no network.
-    make = "from tests.roles import harness; print(harness.ansible_with_collections())"
-    made = str(session.run("python", "-c", make, silent=True)).strip()
-    session.env["EXAMPLES_ANSIBLE"] = made
-    command = ["tests/clients/enclosed", "python", "-m", "pytest"]
-    report = "--junitxml=build/reports/clients/pytest.xml"
-    session.run(*command, report, "tests/clients", *session.posargs, external=True)
 
 
 def install_wheel(session: nox.Session) -> None:
@@ -124,90 +162,10 @@ def install_wheel(session: nox.Session) -> None:
     built = str(session.run("python", "-c", build, silent=True)).strip()
     # Compiled, as pip does it there.
     words = ["--quiet", "--no-deps", "--compile-bytecode", "--reinstall-package"]
-    session.install(*words, "buildset-registry", built)
+    session.install(*words, "buildset-registry", built, env=indexes.environment())
 
 
-@nox.session(python=PYTHON)
-def conformance(session: nox.Session) -> None:
-    """Run the OCI conformance suite, for two versions of the specification and both stores."""
-    install(session, "test", payload=True)
-    go_tools(session, "conformance")
-    pytest(session, "tests/conformance")
-
-
-@nox.session(python=PYTHON)
-def reliability(session: nox.Session) -> None:
-    """Kill, fill, flood and mislead a registry, in small; ``soak`` does it in full."""
-    install(session, "test", payload=True)
-    pytest(session, "tests/reliability", "-rP")
-
-
-@nox.session(python=PYTHON)
-def soak(session: nox.Session) -> None:
-    """Run the tests whose figures take long, and print what they measured."""
-    install(session, "test")
-    install_wheel(session)
-    pytest(session, "tests/soak", "-rP")
-
-
-@nox.session(python=PYTHON)
-def bench(session: nox.Session) -> None:
-    """Measure the registry side by side with others; what stands after ``--`` are its options."""
-    prepare_bench(session)
-    session.run("python", "-m", "bench", *session.posargs)
-
-
-@nox.session(python=PYTHON)
-def smoke(session: nox.Session) -> None:
-    """Run the benchmark in small: each measure yields a figure."""
-    prepare_bench(session)
-    pytest(session, "tests/bench")
-
-
-def prepare_bench(session: nox.Session) -> None:
-    """Install this registry as the role does, and the peers that no package of the system has."""
-    install(session, "test")
-    install_wheel(session)
-    go_tools(session, "registry")
-    place = CACHE / "zuul-registry"
-    if not (place / "bin" / "zuul-registry").exists():
-        session.run("python", "-m", "venv", "--clear", str(place))
-        pip = [str(place / "bin" / "python"), "-m", "pip", "install", "--quiet"]
-        session.run(*pip, "--requirement", "requirements/zuul-registry.txt", external=True)
-    session.env["BENCH_ZUUL_REGISTRY"] = str(place / "bin" / "zuul-registry")
-
-
-@nox.session(python=PYTHON)
-def molecule(session: nox.Session) -> None:
-    """Use the roles and real clients on several hosts, which end with this process."""
-    install(session, "test")
-    if not session.posargs:
-        pytest(session, "tests/lab")
-    go_tools(session, "containerd", "containerd-shim-runc-v2", "ctr", "dockerd")
-    go_tools(session, "buildctl", "buildkitd", "crictl")
-    wheels = "from tests.roles import harness; print(harness.wheelhouse(), harness.base_python())"
-    folder, python = str(session.run("python", "-c", wheels, silent=True)).split()
-    environment = {
-        "ANSIBLE_COLLECTIONS_PATH": str(link_collection()),
-        "LAB_OWNER": "" if session.posargs else str(os.getpid()),
-        "LAB_PYTHON": python,
-        "LAB_WHEELS": folder,
-        "PYTHONPATH": str(Path(CLIENTS).parent.resolve()),
-    }
-    session.run("molecule", *(session.posargs or ["test", "--all"]), env=environment)
-
-
-def link_collection() -> Path:
-    """Make a place where Ansible finds this checkout as a collection."""
-    namespace = Path("build", "checkout", "ansible_collections", "buildset").resolve()
-    namespace.mkdir(parents=True, exist_ok=True)
-    collection = namespace / "registry"
-    if not collection.is_symlink():
-        collection.symlink_to(Path.cwd())
-    return namespace.parent.parent
-
-
-@nox.session(python=PYTHON)
+@tier()
 def documentation(session: nox.Session) -> None:
     """Build the documentation, and check that it leaves nothing out."""
     install(session, "docs", payload=True)
@@ -235,7 +193,7 @@ def document_modules(session: nox.Session) -> None:
     session.run(*build, "--dest-dir", str(pages), "buildset.registry", env=environment)
 
 
-@nox.session(python=PYTHON)
+@tier()
 def collection(session: nox.Session) -> None:
     """Build the collection, and see whether Galaxy would take it."""
     install(session, "docs")
@@ -250,7 +208,7 @@ def collection(session: nox.Session) -> None:
     session.run(*lint, "build/collections/ansible_collections/buildset/registry", env=environment)
 
 
-@nox.session(python=PYTHON)
+@tier(after=("collection",))
 def importer(session: nox.Session) -> None:
     """Import the collection as Galaxy does."""
     install(session, "importer")
@@ -263,16 +221,117 @@ def importer(session: nox.Session) -> None:
         session.error("the importer has something to say")
 
 
-@nox.session(python=PYTHON)
+@tier(after=("collection",))
 @nox.parametrize("ansible", ["2.16", "2.18", "newest"])
 def sanity(session: nox.Session, ansible: str) -> None:
     """Let ansible-test check the collection, for a version of ansible-core."""
     install(session, "venv" if ansible == "newest" else f"ansible-{ansible}")
-    session.run("python", "tools/sanity.py", str(CACHE / "ansible-test" / ansible))
+    place = str(CACHE / "ansible-test" / ansible)
+    session.run("python", "tools/sanity.py", place, env=indexes.pip_variables())
 
 
-@nox.session(python=PYTHON)
+@tier()
 def roles(session: nox.Session) -> None:
     """Run the roles by each version of Ansible, at a desk and as Zuul does."""
     install(session, "test", payload=True)
     pytest(session, "tests/roles")
+
+
+@tier()
+def desk(session: nox.Session) -> None:
+    """Run the registry at a desk in a company: from the checkout, and from its wheel."""
+    install(session, "test")
+    # Fetched here, since the enclosed machine has no network.
+    fetch = "from tests.desk import wheelhouse; print(wheelhouse.fetch())"
+    wheels = str(session.run("python", "-c", fetch, silent=True)).strip()
+    session.env["DESK_WHEELS"] = wheels
+    pytest(session, "tests/desk", within=ENCLOSED)
+
+
+@tier(tools=("conformance",))
+def conformance(session: nox.Session) -> None:
+    """Run the OCI conformance suite, for two versions of the specification and both stores."""
+    install(session, "test", payload=True)
+    go_tools(session, TIERS["conformance"].tools)
+    pytest(session, "tests/conformance")
+
+
+@tier(tools=("registry",))
+def interop(session: nox.Session) -> None:
+    """Exchange data directories with distribution 2.8 and 3."""
+    install(session, "test", payload=True)
+    go_tools(session, TIERS["interop"].tools)
+    pytest(session, "tests/interop")
+
+
+@tier(tools=("crane", "regctl", "oras", "helm", *BUILDKIT, *CONTAINERD))
+def clients(session: nox.Session) -> None:
+    """Push and pull with the clients that people have, each a real program."""
+    install(session, "test", payload=True)
+    go_tools(session, TIERS["clients"].tools)
+    # Made here, since the enclosed machine has no network.
+    make = "from tests.roles import harness; print(harness.ansible_with_collections())"
+    made = str(session.run("python", "-c", make, silent=True)).strip()
+    session.env["EXAMPLES_ANSIBLE"] = made
+    pytest(session, "tests/clients", within=ENCLOSED)
+
+
+@tier(alone=True)
+def reliability(session: nox.Session) -> None:
+    """Kill, fill, flood and mislead a registry, in small; ``soak`` does it in full."""
+    install(session, "test", payload=True)
+    pytest(session, "tests/reliability", "-rP")
+
+
+@tier(tools=BENCHED, alone=True)
+def smoke(session: nox.Session) -> None:
+    """Run the benchmark in small: each measure yields a figure."""
+    prepare_bench(session)
+    pytest(session, "tests/bench")
+
+
+def prepare_bench(session: nox.Session) -> None:
+    """Install this registry as the role does, and the peers that no package of the system has."""
+    install(session, "test")
+    install_wheel(session)
+    go_tools(session, BENCHED)
+    place = CACHE / "zuul-registry"
+    if not (place / "bin" / "zuul-registry").exists():
+        session.run("python", "-m", "venv", "--clear", str(place))
+        pip = [str(place / "bin" / "python"), "-m", "pip", "install", "--quiet"]
+        session.run(*pip, "--requirement", "requirements/zuul-registry.txt", external=True)
+    session.env["BENCH_ZUUL_REGISTRY"] = str(place / "bin" / "zuul-registry")
+
+
+@tier(tools=(*BUILDKIT, *CONTAINERD, "crictl"), alone=True)
+def molecule(session: nox.Session) -> None:
+    """Use the roles and real clients on several hosts, which end with this process."""
+    install(session, "test")
+    if not session.posargs:
+        pytest(session, "tests/lab")
+    go_tools(session, TIERS["molecule"].tools)
+    wheels = "from tests.roles import harness; print(harness.wheelhouse(), harness.base_python())"
+    folder, python = str(session.run("python", "-c", wheels, silent=True)).split()
+    environment = {
+        "ANSIBLE_COLLECTIONS_PATH": str(link_collection()),
+        "LAB_OWNER": "" if session.posargs else str(os.getpid()),
+        "LAB_PYTHON": python,
+        "LAB_WHEELS": folder,
+        "PYTHONPATH": str(Path(CLIENTS).parent.resolve()),
+    }
+    session.run("molecule", *(session.posargs or ["test", "--all"]), env=environment)
+
+
+@nox.session(python=PYTHON)
+def bench(session: nox.Session) -> None:
+    """Measure the registry side by side with others; what stands after ``--`` are its options."""
+    prepare_bench(session)
+    session.run("python", "-m", "bench", *session.posargs)
+
+
+@nox.session(python=PYTHON)
+def soak(session: nox.Session) -> None:
+    """Run the tests whose figures take long, and print what they measured."""
+    install(session, "test")
+    install_wheel(session)
+    pytest(session, "tests/soak", "-rP")

@@ -3,7 +3,8 @@
 
 Published is what git tracks, less galaxy.yml's ``build_ignore``. Links become files, since
 ``ansible-doc --list`` passes over links. Two things are added: README.md files, because Galaxy
-reads Markdown only, and the changelog that the fragments make.
+reads Markdown only, and the changelog that the fragments make. Beside it goes the wheel of the
+program, as the role makes it.
 
 With a folder as argument, what git tracks is copied there so, and nothing more is done.
 """
@@ -76,6 +77,13 @@ def write_changelog() -> None:
     run("antsibull-changelog", "release" if pending else "generate", folder=STAGE)
 
 
+def build_wheel() -> None:
+    """Build the program's wheel by the role's script."""
+    program = "import sys, wheel; from pathlib import Path; wheel.build(Path(sys.argv[1]))"
+    scripts = STAGE / "roles" / "install_buildset_registry" / "files"
+    run("python", "-c", program, DIST, folder=scripts)
+
+
 def main() -> None:
     """Stage, build and install."""
     for folder in (DIST, COLLECTIONS):
@@ -86,6 +94,7 @@ def main() -> None:
     run("ansible-galaxy", "collection", "build", "--output-path", DIST, STAGE)
     (archive,) = DIST.glob("*.tar.gz")
     run("ansible-galaxy", "collection", "install", "--collections-path", COLLECTIONS, archive)
+    build_wheel()
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ import hashlib
 import http.client
 import io
 import json
+import os
 import shutil
 import ssl
 import subprocess
@@ -231,12 +232,21 @@ def choose(registry: Registry) -> str:
     return "requests"
 
 
+def pass_by_proxies(registry: Registry) -> None:
+    """Let the tools ask the registry itself where the machine has a proxy for the internet."""
+    spared = os.environ.get("NO_PROXY") or os.environ.get("no_proxy") or ""
+    hosts = [urlsplit(f"//{address}").hostname for address in (registry.pull, registry.push)]
+    names = ",".join(dict.fromkeys([name for name in [*spared.split(","), *hosts] if name]))
+    os.environ.update(NO_PROXY=names, no_proxy=names)
+
+
 def main() -> None:
     """Read the command line and the facts, and tell what was done."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tool", choices=["auto", *TOOLS], default="auto")
     options = parser.parse_args()
     registry = Registry(json.load(sys.stdin))
+    pass_by_proxies(registry)
     tool = choose(registry) if options.tool == "auto" else options.tool
     with tempfile.TemporaryDirectory() as folder:
         layout = Layout(Path(folder) / "image")

@@ -6,6 +6,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import http.client
+import itertools
 import json
 import os
 import shutil
@@ -31,6 +32,7 @@ SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 #: What Zuul runs today, and the newest one that the machine's Python can run.
 ANSIBLE = {"2.16": "2.16.19", "2.18": "2.18.19", "newest": "2.19.14"}
 ANSIBLE_ON_PYTHON_3_12 = "2.21.5"
+_USERS = itertools.count(1)
 PASSWORD_OF_UPSTREAM = "not-to-be-seen-anywhere"
 
 
@@ -241,7 +243,7 @@ class Desk:
 @contextmanager
 def ordinary_user() -> Iterator[str]:
     """Make a user who may do nothing special, and remove it again."""
-    name = f"buildset-test-{os.getpid()}"
+    name = f"buildset-test-{os.getpid()}-{next(_USERS)}"
     subprocess.run(["useradd", "--no-create-home", "--user-group", name], check=True)
     try:
         yield name

@@ -56,6 +56,12 @@ case $kind in
         fi
         ;;
 esac
+# pip before 24.2 asks a list of its own, where a company's certificate authority is missing; the
+# system's store has it. What pip's own settings name counts more than this.
+store=$("$venv/bin/python" -c 'import ssl; print(ssl.get_default_verify_paths().cafile or "")')
+if [ -n "$store" ]; then
+    export REQUESTS_CA_BUNDLE="${REQUESTS_CA_BUNDLE:-${CURL_CA_BUNDLE:-$store}}"
+fi
 "$venv/bin/python" -m pip install --disable-pip-version-check --no-input --progress-bar off \
     --prefer-binary --retries 3 "$@" >"$work/log" 2>&1 || {
     reason=$(grep '^ERROR: ' "$work/log" | tail -n 1 | sed 's/^ERROR: //')
