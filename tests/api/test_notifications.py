@@ -82,7 +82,7 @@ def test_a_push_of_an_image(told: Told) -> None:
     assert "tag" not in blob
 
 
-def test_pulls(told: Told) -> None:
+def test_pulls_of_manifests_and_blobs_are_told(told: Told) -> None:
     """Of manifests and of blobs; asking whether they are there is none."""
     registry, events = told
     registry.push_blob("org/app", CONTENT)

@@ -60,7 +60,7 @@ def wait_until(condition: Callable[[], bool], seconds: float = 10) -> None:
         time.sleep(0.05)
 
 
-def test_metrics(harness: Harness) -> None:
+def test_metrics_count_what_was_served(harness: Harness) -> None:
     """Prometheus' text: what was served, by endpoint, route, method and status; and the store."""
     port = free_port()
     registry = harness.start(metrics={"port": port})
@@ -103,7 +103,7 @@ def test_the_listener_for_operators_serves_nothing_else(harness: Harness) -> Non
         assert httpx.get(f"http://127.0.0.1:{port}{path}").json() == {"status": "ok"}
 
 
-def test_health(registry: Registry) -> None:
+def test_every_endpoint_tells_its_health(registry: Registry) -> None:
     """Every endpoint tells, without a login, whether it lives and whether it can store."""
     for client in (registry.pull, registry.anonymous):
         assert client.get("/healthz").json() == {"status": "ok"}
@@ -144,7 +144,7 @@ def test_the_log_as_json(harness: Harness) -> None:
     assert any(line.get("message", "").startswith("buildset-registry ") for line in lines)
 
 
-def test_read_only(harness: Harness) -> None:
+def test_a_read_only_registry_refuses_every_write(harness: Harness) -> None:
     """What is there is served; every write is refused with one clear line, and nothing is lost."""
     registry = harness.start()
     digest = registry.push_image("org/app", "v1")

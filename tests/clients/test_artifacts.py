@@ -111,7 +111,7 @@ def test_login_and_trust(tool: Tool) -> None:
 
 
 @about("crane")
-def test_crane(tool: Tool, tmp_path: Path) -> None:
+def test_crane_pushes_copies_and_deletes_an_index(tool: Tool, tmp_path: Path) -> None:
     """crane pushes an index and an image, tags, lists, copies, validates, pulls and deletes."""
     layout = tool.trial.source.layout
     tool.run("push", "--index", layout, f"{tool.push}/app:v1")
@@ -132,7 +132,7 @@ def test_crane(tool: Tool, tmp_path: Path) -> None:
 
 
 @about("regctl")
-def test_regctl(tool: Tool, note: Path) -> None:
+def test_regctl_copies_an_image_with_its_referrers(tool: Tool, note: Path) -> None:
     """regctl copies an image with its referrers and its signature's tag, and deletes a tag."""
     image, kind = f"{tool.push}/app:v1", "application/vnd.example.note"
     tool.run("image", "copy", f"ocidir://{tool.trial.source.layout}:index", image)
@@ -165,7 +165,7 @@ def test_regctl(tool: Tool, note: Path) -> None:
 
 
 @about("oras")
-def test_oras(tool: Tool, note: Path, tmp_path: Path) -> None:
+def test_oras_attaches_and_discovers_a_signature(tool: Tool, note: Path, tmp_path: Path) -> None:
     """oras pushes a file, attaches a signature, discovers it, copies both and deletes one."""
     ours = ["--disable-path-validation"]
     artifact = f"{tool.push}/note:v1"
@@ -196,7 +196,7 @@ def test_oras(tool: Tool, note: Path, tmp_path: Path) -> None:
 
 
 @about("helm")
-def test_helm(tool: Tool, tmp_path: Path) -> None:
+def test_helm_pulls_the_chart_that_it_pushed(tool: Tool, tmp_path: Path) -> None:
     """helm pushes a chart and pulls the same bytes."""
     chart = tmp_path / "chart"
     chart.mkdir()

@@ -30,7 +30,7 @@ def assert_unauthorized(said: str) -> None:
 
 
 @pytest.mark.parametrize("name", EVERY)
-def test_wrong_password(trial: Trial, name: str) -> None:
+def test_a_client_says_that_the_password_is_wrong(trial: Trial, name: str) -> None:
     """A wrong password is answered with 401, and the client says so."""
     user = trial.registry.facts["username"]
     assert trial.registry.status_of(user, trial.registry.facts["password"]) == 200
@@ -100,7 +100,7 @@ def test_docker_hub_credentials(trial: Trial, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", EVERY)
-def test_foreign_credentials(trial: Trial, name: str) -> None:
+def test_a_client_with_foreign_credentials_pulls(trial: Trial, name: str) -> None:
     """A client that is logged in with another registry's credentials pulls all the same."""
     pushed = trial.push(name, Kind.DOCKER, f"org/{name}-foreign:v1")
     with logged_out():
@@ -111,7 +111,7 @@ def test_foreign_credentials(trial: Trial, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", EVERY)
-def test_single_port(trial: Trial, single: Registry, name: str) -> None:
+def test_one_port_takes_a_login_and_a_push(trial: Trial, single: Registry, name: str) -> None:
     """One port takes a login and a push, and gives the image to everybody."""
     client, facts = trial.clients[name], single.facts
     reference = f"{single.push}/org/{name}:v1"

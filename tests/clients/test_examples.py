@@ -59,7 +59,7 @@ def play(tmp_path: Path, fresh: Registry, trial: Trial) -> Iterator[Play]:
             path.unlink(missing_ok=True)
 
 
-def test_community_docker(play: Play, trial: Trial, fresh: Registry) -> None:
+def test_the_example_for_community_docker_works(play: Play, trial: Trial, fresh: Registry) -> None:
     """docker_login and docker_image push and pull by the facts."""
     run("docker", "load", "--input", trial.source.archive("app:latest"))
     play("docker.yml")
@@ -69,7 +69,7 @@ def test_community_docker(play: Play, trial: Trial, fresh: Registry) -> None:
     trial.ledger.note("docker", "pushed and pulled by community.docker")
 
 
-def test_containers_podman(play: Play, trial: Trial, fresh: Registry) -> None:
+def test_the_example_for_containers_podman_works(play: Play, trial: Trial, fresh: Registry) -> None:
     """podman_login and podman_image push and pull by the facts."""
     run(
         "podman",
@@ -83,7 +83,9 @@ def test_containers_podman(play: Play, trial: Trial, fresh: Registry) -> None:
     trial.ledger.note("podman", "pushed and pulled by containers.podman")
 
 
-def test_commands(play: Play, trial: Trial, fresh: Registry, tmp_path: Path) -> None:
+def test_the_example_of_commands_works(
+    play: Play, trial: Trial, fresh: Registry, tmp_path: Path
+) -> None:
     """skopeo pushes and podman pulls."""
     run("skopeo", "copy", trial.source.oci("amd64"), f"oci:{tmp_path}/image:latest")
     play("commands.yml", build_folder=str(tmp_path))
@@ -91,7 +93,7 @@ def test_commands(play: Play, trial: Trial, fresh: Registry, tmp_path: Path) -> 
     assert "registry.example.com/org/app" in fresh.repositories()
 
 
-def test_dependent_job(play: Play, trial: Trial, fresh: Registry) -> None:
+def test_the_example_of_a_dependent_job_works(play: Play, trial: Trial, fresh: Registry) -> None:
     """What the parent pushed is pulled by what it returned."""
     facts = fresh.facts
     words = ["--dest-creds", f"{facts['username']}:{facts['password']}", "--dest-cert-dir"]
@@ -102,7 +104,7 @@ def test_dependent_job(play: Play, trial: Trial, fresh: Registry) -> None:
     play("dependent-job.yml")
 
 
-def test_kubernetes(play: Play, fresh: Registry, tmp_path: Path) -> None:
+def test_the_example_for_kubernetes_works(play: Play, fresh: Registry, tmp_path: Path) -> None:
     """The secret holds a login as the kubelet reads it; the mirror is containerd's file."""
     play("kubernetes.yml", manifests=str(tmp_path))
     secret = yaml.safe_load((tmp_path / "image-pull-secret.yml").read_text())

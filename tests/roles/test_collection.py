@@ -145,7 +145,9 @@ def test_role_with_working_code_by_its_full_name(collection: Desk) -> None:
 
 
 @pytest.mark.parametrize("tool", ["skopeo", "podman", "requests"])
-def test_demonstration(desk: Desk, tool: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_demonstration_pulls_what_it_pushed(
+    desk: Desk, tool: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """An image is pushed, pulled back and found equal, by every tool, in whatever folder."""
     with TemporaryDirectory(suffix="_") as no_name:  # in /tmp: podman takes no long paths
         monkeypatch.setitem(desk.settings, "TMPDIR", no_name)

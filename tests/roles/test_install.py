@@ -57,7 +57,7 @@ def test_wheelhouse_on_the_node(desk: Desk) -> None:
     assert works(desk.folder / "venv")
 
 
-def test_no_index(desk: Desk) -> None:
+def test_a_node_without_an_index_is_told_what_to_set(desk: Desk) -> None:
     """A node that reaches no index gets one line that says what to set, and nothing half-made."""
     desk.settings["PIP_INDEX_URL"] = f"http://127.0.0.1:{free_port()}/simple"
     desk.settings["PIP_FIND_LINKS"] = ""
@@ -84,7 +84,7 @@ def test_interrupted_installation_is_repeated(desk: Desk) -> None:
     assert works(venv)
 
 
-def test_no_python(desk: Desk) -> None:
+def test_a_python_that_does_not_serve_is_refused(desk: Desk) -> None:
     """A named Python that does not serve is refused; no other one is taken."""
     run = install(desk, buildset_registry_python="/no/such/python")
     assert run.code != 0
@@ -134,7 +134,7 @@ def test_folder_that_cannot_be_written(desk: Desk) -> None:
     assert "buildset_registry_venv" in run.message
 
 
-def test_bad_type(desk: Desk) -> None:
+def test_a_variable_of_a_wrong_type_is_refused(desk: Desk) -> None:
     """A variable of a wrong type is refused by its name."""
     run = install(desk, buildset_registry_package_remote_src="perhaps")
     assert run.code != 0
@@ -149,7 +149,7 @@ def test_check_mode_changes_nothing(desk: Desk) -> None:
     assert not (desk.folder / "venv").exists()
 
 
-def test_ordinary_user(ordinary_desk: Desk) -> None:
+def test_an_ordinary_user_installs_below_the_home_folder(ordinary_desk: Desk) -> None:
     """A user who may do nothing special gets the program below the home folder."""
     run = install(ordinary_desk, buildset_registry_venv="")
     assert run.code == 0, run.output

@@ -64,7 +64,7 @@ def test_stopped_and_absent(desk: Desk) -> None:
     assert desk.role(ROLE, buildset_registry_state="absent").recap["changed"] == 0
 
 
-def test_check_mode(desk: Desk) -> None:
+def test_check_mode_makes_nothing(desk: Desk) -> None:
     """In check mode nothing is made, and what would be is told."""
     run = desk.role(ROLE, "--check", "--diff")
     assert run.code == 0, run.output
@@ -90,7 +90,7 @@ def test_stopping_where_nothing_is_installed(desk: Desk) -> None:
     assert run.recap["changed"] == 0
 
 
-def test_one_port(desk: Desk) -> None:
+def test_one_port_serves_both_endpoints(desk: Desk) -> None:
     """Tools that know one port find both endpoints there."""
     run = desk.role(ROLE, buildset_registry_single_port=True)
     assert run.facts, run.output
@@ -138,7 +138,7 @@ def test_changed_settings_restart_the_registry(desk: Desk) -> None:
     assert get(second.facts) == 200
 
 
-def test_taken_port(desk: Desk) -> None:
+def test_a_port_that_is_taken_is_named(desk: Desk) -> None:
     """A port that something else uses is named in one line, with the place of the log."""
     with socket.socket() as other:
         other.bind(("0.0.0.0", 0))  # noqa: S104
@@ -180,7 +180,7 @@ def test_root_of_somebody_else(ordinary_desk: Desk) -> None:
         ("buildset_registry_supervisor", "cron"),
     ],
 )
-def test_bad_type(desk: Desk, name: str, value: Any) -> None:
+def test_a_variable_of_a_wrong_type_is_refused(desk: Desk, name: str, value: Any) -> None:
     """A variable of a wrong type is refused by its name before anything is done."""
     run = desk.role(ROLE, **{name: value})
     assert run.code != 0
@@ -188,7 +188,7 @@ def test_bad_type(desk: Desk, name: str, value: Any) -> None:
     assert not Path(desk.variables["buildset_registry_root"]).exists()
 
 
-def test_upstreams(desk: Desk) -> None:
+def test_upstreams_are_added_by_name(desk: Desk) -> None:
     """Details are added to the namespaces by name; an unknown name is another upstream."""
     run = desk.role(
         ROLE,

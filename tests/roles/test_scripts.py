@@ -89,7 +89,7 @@ def test_named_python_is_the_only_one_that_counts(node: Node) -> None:
 
 
 @pytest.mark.parametrize("marker", ["wanted python=any", "wanted python=any\n", "older", ""])
-def test_marker_decides(node: Node, tmp_path: Path, marker: str) -> None:
+def test_the_marker_decides_what_is_installed(node: Node, tmp_path: Path, marker: str) -> None:
     """What is installed counts only when the marker that is written last names it."""
     venv = tmp_path / "venv"
     (venv / "bin").mkdir(parents=True)
@@ -149,7 +149,9 @@ def test_debian_completes_the_python_that_is_there(node: Node) -> None:
         ("apk", "python3", ["python3"]),
     ],
 )
-def test_other_distributions(node: Node, manager: str, available: str, expected: list[str]) -> None:
+def test_the_newest_python_of_a_distribution_is_installed(
+    node: Node, manager: str, available: str, expected: list[str]
+) -> None:
     """The newest Python that the distribution has is installed."""
     node.program(
         manager, f'echo "$*" >>{node.log}; case "$*" in *{available}*) ;; *) exit 1 ;; esac'
@@ -159,7 +161,7 @@ def test_other_distributions(node: Node, manager: str, available: str, expected:
     assert [call.split()[-2] for call in node.calls()] == expected
 
 
-def test_unknown_distribution(node: Node) -> None:
+def test_nothing_is_done_on_an_unknown_distribution(node: Node) -> None:
     """Without a package manager that is known, nothing is done."""
     code, _ = node.run("python.sh", "")
     assert code == 1

@@ -28,7 +28,7 @@ def test_check_mode_from_a_part_of_a_checkout(
     assert LOGIN not in run.output
 
 
-def test_no_registry(make_desk: MakeDesk) -> None:
+def test_a_missing_registry_is_refused(make_desk: MakeDesk) -> None:
     """The error says what to do."""
     run = make_desk().role(ROLE, "--check")
     assert run.code != 0

@@ -126,7 +126,9 @@ def test_record_names_every_file_with_its_hash(tmp_path: Path, wheel: ModuleType
         ("https://example.com/buildset_registry-1-py3-none-any.whl", None),
     ],
 )
-def test_requirements(bundle: ModuleType, package: str, requirement: str | None) -> None:
+def test_requirements_are_left_to_pip(
+    bundle: ModuleType, package: str, requirement: str | None
+) -> None:
     """A version, a requirement and a URL are for pip to find."""
     told = bundle.describe(package, False)
     assert told["kind"] == "requirement"

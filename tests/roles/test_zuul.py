@@ -52,7 +52,9 @@ def test_facts_work_and_are_returned(make_desk: MakeDesk, clone: Path, version: 
     assert run.facts["password"] not in json.dumps(job.returned["data"])
 
 
-def test_job_pauses(make_desk: MakeDesk, clone: Path, version: str) -> None:
+def test_the_job_pauses_and_keeps_the_registry(
+    make_desk: MakeDesk, clone: Path, version: str
+) -> None:
     """Zuul is told to pause, and the registry stays in what is returned."""
     job = Job(make_desk(version), clone, version)
     facts = job.run(RUN).facts

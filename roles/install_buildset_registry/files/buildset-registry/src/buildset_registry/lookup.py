@@ -58,7 +58,7 @@ class ArrivingBlob(Protocol):
         """Wait until it is stored."""
 
 
-class Upstream(Protocol):
+class UpstreamRegistries(Protocol):
     """The registries that cached content is a copy of."""
 
     def serves(self, name: RepositoryName) -> bool:
@@ -90,7 +90,7 @@ class Lookup:
     Without ``upstream``, nobody is asked for what the store lacks.
     """
 
-    def __init__(self, store: Store, upstream: Upstream | None = None) -> None:
+    def __init__(self, store: Store, upstream: UpstreamRegistries | None = None) -> None:
         self._store = store
         self._upstream = upstream
         self._types: dict[Digest, str] = {}
@@ -201,7 +201,7 @@ class Lookup:
         """Return what jobs pushed, under the name asked for and then under its other name."""
         return map(self._store.pushed, name.names)
 
-    def _upstream_of(self, name: RepositoryName) -> Upstream | None:
+    def _upstream_of(self, name: RepositoryName) -> UpstreamRegistries | None:
         upstream = self._upstream
         return upstream if upstream is not None and upstream.serves(name) else None
 

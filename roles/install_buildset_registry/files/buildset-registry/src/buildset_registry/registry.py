@@ -21,7 +21,7 @@ from buildset_registry.lookup import (
     ArrivingBlob,
     Lookup,
     StoredManifest,
-    Upstream,
+    UpstreamRegistries,
     link_manifest,
 )
 from buildset_registry.oci.descriptor import Descriptor
@@ -65,7 +65,7 @@ class Registry:
     """
 
     def __init__(
-        self, store: Store, upstream: Upstream | None = None, *, sparse: bool = False
+        self, store: Store, upstream: UpstreamRegistries | None = None, *, sparse: bool = False
     ) -> None:
         self._store = store
         self._lookup = Lookup(store, upstream)

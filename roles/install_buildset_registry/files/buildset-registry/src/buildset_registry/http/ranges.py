@@ -32,7 +32,7 @@ Span = tuple[int, int]
 Cut = Callable[[int, int], File | Stream]
 
 
-class Content(Protocol):
+class PartialReadable(Protocol):
     """Content of which a part can be had."""
 
     @property
@@ -45,7 +45,7 @@ class Content(Protocol):
 
 
 def ranged_response(
-    header: str, content: Content, cut: Cut, headers: Mapping[str, str]
+    header: str, content: PartialReadable, cut: Cut, headers: Mapping[str, str]
 ) -> Response:
     """Return the answer to a ``Range``: 206 with what it asks for, or 200 with the whole."""
     size = content.size
@@ -120,7 +120,9 @@ def _unsatisfiable(size: int) -> RangeNotSatisfiable:
     )
 
 
-def _multipart(spans: Sequence[Span], content: Content, headers: Mapping[str, str]) -> Response:
+def _multipart(
+    spans: Sequence[Span], content: PartialReadable, headers: Mapping[str, str]
+) -> Response:
     """Return the answer that has a part for each span (RFC 9110, 14.6)."""
     size = content.size
     boundary = uuid.uuid4().hex

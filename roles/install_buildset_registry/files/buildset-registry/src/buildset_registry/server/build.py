@@ -97,7 +97,7 @@ class DockerProxy:
 
 
 @dataclass(frozen=True, slots=True)
-class Service:
+class RegistryProcess:
     """The objects of one process that have to be started."""
 
     listeners: list[Listener]
@@ -107,7 +107,7 @@ class Service:
     """The socket by which commands ask the server; none where no folder is used."""
 
 
-async def build(config: Config, output: TextIO, stack: AsyncExitStack) -> Service:
+async def build(config: Config, output: TextIO, stack: AsyncExitStack) -> RegistryProcess:
     """Make what the configuration says; ``stack`` ends it. ``ConfigError`` for a mistake."""
     backend = await _backend(config, output, stack)
     control = _control(config, backend.store, stack)
@@ -126,7 +126,7 @@ async def build(config: Config, output: TextIO, stack: AsyncExitStack) -> Servic
     if config.metrics is not None:
         address, port = config.metrics.address, config.metrics.port
         listeners.append(Listener("metrics", address, port, applications.metrics(), None))
-    return Service(listeners, proxy, tls, control)
+    return RegistryProcess(listeners, proxy, tls, control)
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from granian.server.embed import Server
 
 from buildset_registry import __version__
 from buildset_registry.config import Config
-from buildset_registry.server.build import DockerProxy, Listener, Service, build
+from buildset_registry.server.build import DockerProxy, Listener, RegistryProcess, build
 from buildset_registry.server.logs import configure, open_output
 from buildset_registry.server.sockets import KeyPair, check_free, open_listener
 
@@ -72,7 +72,7 @@ async def _listen(proxy: DockerProxy, tls: KeyPair | None) -> None:
     await proxy.proxy.listen(listener, tls.context() if tls else None)
 
 
-def _ports(service: Service) -> str:
+def _ports(service: RegistryProcess) -> str:
     """Return the listeners and their ports; not the one for the registry itself."""
     ports = {one.name: one.port for one in service.listeners if not one.reserved}
     if service.proxy is not None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where bytes and names live: the contract in ``base``, and a module or package for each kind.
+"""Stores of bytes and names: the contract in ``base``, and a module or package for each kind.
 
 A new kind is its package and a row of ``STORES``.
 """
@@ -24,7 +24,7 @@ def _no_socket(_config: Config) -> Path | None:
 
 @dataclass(frozen=True, slots=True)
 class StoreKind:
-    """How a kind of store is opened, and what commands have to know of it."""
+    """A kind of store: the way to open it, and what commands have to know of it."""
 
     open: Callable[[Config, Purpose], Awaitable[Store]]
     """Opens it, or raises ``ConfigError``; ``StoreInUse`` where another process has it."""

@@ -78,7 +78,7 @@ StoredBlob = BlobFile | BlobSource | BlobRedirect
 
 @dataclass(frozen=True, slots=True)
 class TagTarget:
-    """What a tag points to, and when that was last known to be true."""
+    """The manifest that a tag points to, and when that was last known to be true."""
 
     digest: Digest
     checked: float
@@ -308,7 +308,7 @@ class RepositoryIndex(Protocol):
 
 
 class StorageSpace(Protocol):
-    """What can be told of a storage from outside."""
+    """The state of a storage, as it can be told from outside."""
 
     async def problem(self) -> str | None:
         """Return why nothing can be stored, in a few words, or None."""
@@ -353,7 +353,7 @@ class Store(Contents, Protocol):
 
 
 class Purpose(Enum):
-    """What a store is opened for."""
+    """The use that a store is opened for."""
 
     SERVE = "serve"
     """To serve and change; where there is nothing yet, it begins empty."""

@@ -27,7 +27,7 @@ _NOTED_SECONDS = 60
 
 @dataclass(frozen=True, slots=True)
 class LinkContext:
-    """What the links of one repository have in common."""
+    """The things that the links of one repository have in common."""
 
     disk: Disk
     changed: Callable[[], None]

@@ -25,7 +25,7 @@ _RECORD = struct.Struct("<BHI")
 
 
 class Kind(IntEnum):
-    """What a record says of a path."""
+    """The thing that a record says of a path."""
 
     WRITTEN = 1
     """A file has this content."""

@@ -29,7 +29,7 @@ class MemoryRepository:
 
 
 class MemoryLinks:
-    """What digests are stored as, and when each link was last used; ``keep`` after an addition."""
+    """Targets of digests, and when each link was last used; ``keep`` after an addition."""
 
     def __init__(self, blobs: Blobs, keep: Callable[[], None], *, tracked: bool) -> None:
         self._blobs = blobs

@@ -32,7 +32,7 @@ class MemoryStore:
 
     async def repositories(self) -> Sequence[RepositoryName]:
         self._kept = {key: one for key, one in self._kept.items() if not one.empty}
-        return sorted({name for (name, _), one in self._kept.items() if await one.exists()})
+        return sorted({key[0] for key, one in self._kept.items() if await one.exists()})
 
     def _repository(self, name: RepositoryName, *, cached: bool) -> MemoryRepository:
         """Return one of which nobody knew; asking for it keeps nothing."""
