@@ -230,7 +230,8 @@ def sanity(session: nox.Session, ansible: str) -> None:
     session.run("python", "tools/sanity.py", place, env=indexes.pip_variables())
 
 
-@tier()
+# It builds the collection from the work tree, where documentation writes pages.
+@tier(after=("documentation",))
 def roles(session: nox.Session) -> None:
     """Run the roles by each version of Ansible, at a desk and as Zuul does."""
     install(session, "test", payload=True)
