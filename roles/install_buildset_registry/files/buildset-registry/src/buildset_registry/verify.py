@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 from buildset_registry.errors import RegistryError
@@ -19,12 +20,12 @@ from buildset_registry.oci.digest import Digest, Hasher, hasher
 from buildset_registry.oci.manifest import Manifest
 from buildset_registry.oci.names import RepositoryName
 from buildset_registry.progress import Progress, ProgressCallback
-from buildset_registry.store.base import BlobState, RepositoryIndex, Store, StoredBlob
+from buildset_registry.store.base import BlobFile, BlobState, RepositoryIndex, Store, StoredBlob
 
 #: Blobs that are hashed at once; hashing releases the GIL.
 _HASHING = 2
 #: Bytes that a thread hashes before it is given more.
-_BATCH = 4 * 1024 * 1024
+_BATCH = 1024 * 1024
 #: After so many steps other tasks have their turn.
 _STEPS = 20
 #: Seconds until what looks broken is looked at again.
@@ -129,8 +130,11 @@ async def _damage(store: Store, digest: Digest) -> str | None:
 
 
 async def _hash(blob: StoredBlob, algorithm: str) -> str:
-    """Return the digest of a blob's content, in hexadecimal."""
+    """Return the digest of a blob's content, in hexadecimal; a file is read by the thread."""
     state = hasher(algorithm)
+    if isinstance(blob, BlobFile):
+        await asyncio.to_thread(_read, state, blob.path)
+        return state.hexdigest()
     batch: list[bytes] = []
     size = 0
     async with aclosing(blob.chunks(0, blob.size)) as pieces:
@@ -142,6 +146,13 @@ async def _hash(blob: StoredBlob, algorithm: str) -> str:
                 batch, size = [], 0
     await asyncio.to_thread(_update, state, batch)
     return state.hexdigest()
+
+
+def _read(state: Hasher, path: Path) -> None:
+    piece = memoryview(bytearray(_BATCH))
+    with path.open("rb", buffering=0) as file:
+        while size := file.readinto(piece):
+            state.update(piece[:size])
 
 
 def _update(state: Hasher, pieces: list[bytes]) -> None:

@@ -23,7 +23,7 @@ _DIGEST = re.compile(r"(sha256):([a-f0-9]{64})|(sha512):([a-f0-9]{128})")
 class Hasher(Protocol):
     """A hash of ``hashlib``; pieces over 2 KB are hashed without the GIL."""
 
-    def update(self, data: bytes, /) -> None:
+    def update(self, data: bytes | memoryview, /) -> None:
         """Hash more data."""
 
     def hexdigest(self) -> str:
