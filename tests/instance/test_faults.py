@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -233,3 +235,15 @@ def test_a_terminal_that_closes_does_not_end_the_registry(desk: Desk) -> None:
     assert os.getsid(supervisor) == supervisor
     os.kill(supervisor, signal.SIGCONT)
     assert desk.status()["running"]
+
+
+def test_somebody_who_asks_whether_it_runs_does_not_keep_it_from_starting(desk: Desk) -> None:
+    """``status`` takes the lock for a moment, in which the watchdog may be about to take it."""
+    desk.up()
+    desk.run("down")
+    with (desk.root / "run" / "lock").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_SH)
+        release = threading.Timer(0.4, fcntl.flock, (lock, fcntl.LOCK_UN))
+        release.start()
+        desk.up()
+        release.join()
