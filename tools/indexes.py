@@ -95,7 +95,7 @@ def trust(settings: Mapping[str, str], environ: Mapping[str, str]) -> dict[str, 
 def settings() -> dict[str, str]:
     """Return what pip is told in its files and by its variables."""
     ask = [sys.executable, "-m", "pip", "config", "list", "--disable-pip-version-check"]
-    return read(subprocess.run(ask, capture_output=True, text=True).stdout)
+    return read(subprocess.run(ask, capture_output=True, text=True, check=False).stdout)
 
 
 def environment() -> dict[str, str]:
@@ -114,4 +114,6 @@ def pip_variables() -> dict[str, str]:
 
 
 if __name__ == "__main__":
-    sys.exit(subprocess.run(sys.argv[1:], env={**os.environ, **environment()}).returncode)
+    sys.exit(
+        subprocess.run(sys.argv[1:], env={**os.environ, **environment()}, check=False).returncode
+    )

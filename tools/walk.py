@@ -146,7 +146,7 @@ class Ports:
     @classmethod
     def free(cls) -> Ports:
         """Choose three that nobody listens on."""
-        probes = [socket.create_server(("127.0.0.1", 0)) for _ in range(3)]
+        probes = [socket.create_server(("127.0.0.1", 0)) for _number in range(3)]
         numbers = [probe.getsockname()[1] for probe in probes]
         for probe in probes:
             probe.close()
@@ -164,7 +164,7 @@ class Request:
 
     def scope(self) -> dict[str, Any]:
         """Return it as ASGI has it."""
-        path, _, query = self.url.partition("?")
+        path, _mark, query = self.url.partition("?")
         headers = {"host": "127.0.0.1", "content-length": str(len(self.body)), **self.headers}
         return {
             "type": "http",

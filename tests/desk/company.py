@@ -111,7 +111,10 @@ class Tunnel(socketserver.StreamRequestHandler):
 
     def handle(self) -> None:
         """Connect, and pass bytes on in both directions."""
-        self.server.asked.append(self.rfile.readline().decode().rstrip())
+        line = self.rfile.readline().decode().rstrip()
+        if not line:  # who tries several addresses at once leaves those that were slower
+            return
+        self.server.asked.append(line)
         while self.rfile.readline().strip():
             pass
         with socket.create_connection((ADDRESS, self.server.mirror.port)) as there:

@@ -36,9 +36,9 @@ def run(arguments: argparse.Namespace) -> int:
     from buildset_registry.server.control_socket import collect_in
 
     config = load_config(arguments)
-    with Bar(sys.stderr) as bar:
+    with Bar(sys.stderr) as drawn:
         report = asyncio.run(
-            collect_in(config, collection_rules(config.gc), bar.show, dry_run=arguments.dry_run)
+            collect_in(config, collection_rules(config.gc), drawn.show, dry_run=arguments.dry_run)
         )
     if arguments.json:
         say_json(report.to_json())

@@ -32,8 +32,8 @@ def add(commands: Any) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Look at everything; the exit code is 1 where something is broken."""
     config = load_config(arguments)
-    with Bar(sys.stderr) as bar:
-        findings = asyncio.run(_verify(config, bar))
+    with Bar(sys.stderr) as drawn:
+        findings = asyncio.run(_verify(config, drawn))
     if arguments.json:
         say_json(findings.to_json())
     else:
