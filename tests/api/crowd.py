@@ -148,13 +148,13 @@ class Outcome:
     """What came of it."""
 
     image: Image
-    fast: list[Any]
+    fast: list[Client]
     slow: Client
-    upstream_log: list[Any]
+    upstream_log: list[dict[str, Any]]
     began: float
     memory_mib: float
     open_blobs: int
-    again: tuple[Any, ...]
+    again: tuple[str, Exception | None]
 
     @property
     def requests(self) -> list[dict[str, float | str | None]]:
@@ -162,16 +162,16 @@ class Outcome:
         return [line for line in self.upstream_log if line["what"] == "begin"]
 
     @property
-    def upstream_ended(self) -> Any:
+    def upstream_ended(self) -> float:
         (line,) = [
             line
             for line in self.upstream_log
             if line["what"] == "end" and line["path"].endswith(self.image.layer)
         ]
-        return line["at"]
+        return float(line["at"])
 
     @property
-    def figures(self) -> Any:
+    def figures(self) -> str:
         """The figures in a line."""
         sending = self.upstream_ended - self.began
         firsts = [client.first_byte - self.began for client in self.fast]
@@ -242,7 +242,7 @@ def _upstream(folder: Path, rate: float) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _registry(folder: Any) -> Iterator[tuple[int, int]]:
+def _registry(folder: Path) -> Iterator[tuple[int, int]]:
     port = free_port()
     config = {
         "endpoints": {
@@ -268,7 +268,7 @@ def _registry(folder: Any) -> Iterator[tuple[int, int]]:
 
 
 @contextlib.contextmanager
-def _program(module: str, *arguments: Any, log: Path) -> Iterator[Popen[bytes]]:
+def _program(module: str, *arguments: str, log: Path) -> Iterator[Popen[bytes]]:
     with log.open("wb") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", module, *arguments],
@@ -283,7 +283,7 @@ def _program(module: str, *arguments: Any, log: Path) -> Iterator[Popen[bytes]]:
         process.wait(60)
 
 
-def _wait(process: Popen[bytes], condition: Callable[..., Any], log: Path) -> None:
+def _wait(process: Popen[bytes], condition: Callable[[], bool], log: Path) -> None:
     deadline = time.monotonic() + 30
     while not condition():
         assert process.poll() is None, log.read_text()

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Registries in threads of this process, and what a client does with one."""
 
+from __future__ import annotations
+
 import asyncio
 import contextlib
 import hashlib
@@ -9,16 +11,18 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import bcrypt
 import httpx
-from buildset_registry.config import parse
+from buildset_registry.config import Config, parse
 from buildset_registry.oci.descriptor import OCI_MANIFEST
 from buildset_registry.server.serve import serve
+from trustme import CA
+
+from tests.api.configurations import TABLE, Configuration
 
 USER, PASSWORD = "buildset", "correct horse"
 _HASH = bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(4)).decode()
@@ -29,15 +33,47 @@ def hash_line() -> str:
     return f"{USER}:{_HASH}\n"
 
 
-def free_port() -> Any:
+def free_port() -> int:
     """Return a port that nobody listens on."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
-        return probe.getsockname()[1]
+        return int(probe.getsockname()[1])
 
 
-def digest_of(content: Any, algorithm: str = "sha256") -> Any:
+def digest_of(content: bytes, algorithm: str = "sha256") -> str:
     """Return the digest of bytes as text."""
     return f"{algorithm}:{hashlib.new(algorithm, content).hexdigest()}"
+
+
+def trusting(authority: CA) -> ssl.SSLContext:
+    """Return TLS for clients that trust the authority.
+
+    Nothing else: loading the system's own store takes longer than starting a registry.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    authority.configure_trust(context)
+    return context
+
+
+@contextlib.contextmanager
+def raw(client: httpx.Client) -> Iterator[socket.socket]:
+    """A connection to a client's server on which a test writes what and when it likes."""
+    url = client.base_url
+    assert url.port is not None
+    with contextlib.ExitStack() as stack:
+        made: socket.socket = stack.enter_context(
+            socket.create_connection((url.host, url.port), 30)
+        )
+        if url.scheme == "https":
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+            made = stack.enter_context(context.wrap_socket(made))
+        yield made
+
+
+def code(answer: httpx.Response) -> str:
+    """Return the code of the error that an answer tells."""
+    return str(answer.json()["errors"][0]["code"])
 
 
 @dataclass
@@ -51,7 +87,7 @@ class Registry:
     log: Path
     stop: Callable[[], object]
 
-    def push_blob(self, name: Any, content: Any, algorithm: str = "sha256") -> Any:
+    def push_blob(self, name: str, content: bytes, algorithm: str = "sha256") -> str:
         """Push a blob in one request and return its digest."""
         digest = digest_of(content, algorithm)
         started = self.push.post(f"/v2/{name}/blobs/uploads/")
@@ -61,7 +97,7 @@ class Registry:
         assert done.status_code == 201, done.text
         return digest
 
-    def image(self, name: Any, seed: bytes = b"seed") -> Any:
+    def image(self, name: str, seed: bytes = b"seed") -> bytes:
         """Push the blobs of a small image and return its manifest's bytes."""
         config, layer = b'{"seed": "%s"}' % seed.hex().encode(), seed * 10
         return json.dumps(
@@ -75,7 +111,7 @@ class Registry:
             }
         ).encode()
 
-    def push_image(self, name: Any, tag: Any, seed: bytes = b"seed") -> Any:
+    def push_image(self, name: str, tag: str, seed: bytes = b"seed") -> str:
         """Push a small image and return its digest."""
         raw = self.image(name, seed)
         answer = self.put_manifest(name, tag, raw)
@@ -83,36 +119,40 @@ class Registry:
         return digest_of(raw)
 
     def put_manifest(
-        self, name: Any, reference: Any, raw: Any, media_type: Any = OCI_MANIFEST
-    ) -> Any:
+        self, name: str, reference: str, raw: bytes, media_type: str = OCI_MANIFEST
+    ) -> httpx.Response:
         """Put a manifest and return the answer."""
         return self.push.put(
             f"/v2/{name}/manifests/{reference}", content=raw, headers={"Content-Type": media_type}
         )
 
-    def wait_for_log(self, text: Any, seconds: int = 5) -> None:
+    def wait_for_log(self, text: str, seconds: int = 5) -> None:
         """Wait until the log holds ``text``."""
         deadline = time.monotonic() + seconds
         while text not in self.log.read_text():
             assert time.monotonic() < deadline, f"{text} is not in {self.log.read_text()}"
             time.sleep(0.05)
 
-    def _descriptor(self, name: Any, content: Any, media_type: Any) -> Any:
+    def _descriptor(self, name: str, content: bytes, media_type: str) -> dict[str, str | int]:
         digest = self.push_blob(name, content)
         return {"mediaType": media_type, "digest": digest, "size": len(content)}
 
 
 class Harness:
-    """Starts registries below one folder and stops them at the end."""
+    """Starts registries below one folder, in one configuration, and stops them at the end."""
 
-    def __init__(self, folder: Any, authority: Any) -> None:
+    def __init__(
+        self, folder: Path, authority: CA, configuration: Configuration = TABLE[0]
+    ) -> None:
         self.folder = folder
         self.authority = authority
+        self.trusted = trusting(authority)
+        self._configuration = configuration
         self._stack = contextlib.ExitStack()
         self._certificate = folder / "server.pem"
         self._key = folder / "server.key"
 
-    def __enter__(self) -> Any:
+    def __enter__(self) -> Harness:
         leaf = self.authority.issue_cert("127.0.0.1", "localhost")
         self._certificate.write_bytes(b"".join(pem.bytes() for pem in leaf.cert_chain_pems))
         # trustme writes PKCS#1 or SEC 1, as users' own keys are: the server takes these, too.
@@ -120,56 +160,57 @@ class Harness:
         (self.folder / "htpasswd").write_text(hash_line())
         return self
 
-    def __exit__(self, *exc: Any) -> None:
+    def __exit__(self, *exc: object) -> None:
         self._stack.close()
 
     def start(
         self,
         name: str = "registry",
         *,
-        single: bool = False,
-        auth: Any = None,
-        upstreams: Any = (),
-        **settings: Any,
-    ) -> Any:
+        single: bool | None = None,
+        auth: Mapping[str, object] | None = None,
+        upstreams: Sequence[Mapping[str, object]] = (),
+        **settings: object,
+    ) -> Registry:
         """Start a registry, with what else the configuration may say, and wait until it answers."""
-        ports = [free_port(), free_port()]
+        one = self._configuration.single if single is None else single
+        ports = {"single": free_port()} if one else {"pull": free_port(), "push": free_port()}
         config = {
-            "endpoints": {"single": {"port": ports[0], "address": "127.0.0.1"}}
-            if single
-            else {
-                kind: {"port": port, "address": "127.0.0.1"}
-                for kind, port in zip(("pull", "push"), ports, strict=True)
+            "endpoints": {
+                kind: {"port": port, "address": "127.0.0.1"} for kind, port in ports.items()
             },
             "storage": f"{name}-data",
             "tls": {"certificate": str(self._certificate), "key": str(self._key)},
             "auth": {"htpasswd": "htpasswd", **(auth or {})},
             "upstreams": list(upstreams),
+            **self._configuration.settings,
             **settings,
         }
         log = self.folder / f"{name}.log"
         stop, alive = self._stack.enter_context(_serving(parse(config, name, self.folder), log))
         scheme = "https" if config["tls"] else "http"
-        pull = self.client(ports[0], scheme)
-        push = self.client(ports[0] if single else ports[1], scheme)
+        first, *more = ports.values()
+        last = more[0] if more else first
+        pull, push = self.client(first, scheme), self.client(last, scheme)
         push.auth = httpx.BasicAuth(USER, PASSWORD)
-        anonymous = self.client(ports[0] if single else ports[1], scheme)
+        anonymous = self.client(last, scheme)
         _wait(pull, alive)
         _wait(anonymous, alive)
         return Registry(pull, push, anonymous, self.folder / f"{name}-data", log, stop)
 
-    def client(self, port: Any, scheme: str = "https") -> Any:
+    def client(self, port: int | None, scheme: str = "https") -> httpx.Client:
         """Return a client of a port of this machine that trusts the authority."""
-        context = ssl.create_default_context()
-        self.authority.configure_trust(context)
-        client = httpx.Client(base_url=f"{scheme}://127.0.0.1:{port}", verify=context, timeout=30)
-        return self._stack.enter_context(client)
+        url = f"{scheme}://127.0.0.1:{port}"
+        return self._stack.enter_context(
+            httpx.Client(base_url=url, verify=self.trusted, timeout=30)
+        )
 
 
 @contextlib.contextmanager
-def _serving(config: Any, log: Any) -> Iterator[Any]:
+def _serving(config: Config, log: Path) -> Iterator[tuple[Callable[[], None], Callable[[], bool]]]:
     """Serve in a thread; yields a function that ends it, and one that tells whether it lives."""
-    loop, stop, failure = asyncio.new_event_loop(), asyncio.Event(), []
+    loop, stop = asyncio.new_event_loop(), asyncio.Event()
+    failure: list[BaseException] = []
 
     def work() -> None:
         asyncio.set_event_loop(loop)
@@ -198,7 +239,7 @@ def _serving(config: Any, log: Any) -> Iterator[Any]:
         end()
 
 
-def _wait(client: Any, alive: Any) -> None:
+def _wait(client: httpx.Client, alive: Callable[[], bool]) -> None:
     deadline = time.monotonic() + 10
     while alive():
         try:

@@ -7,14 +7,13 @@ import contextlib
 import socket
 import ssl
 from base64 import b64encode
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from http.client import HTTPResponse
-from typing import Any
 
 import httpx
 
-from tests.api.harness import PASSWORD, USER, Harness, free_port
+from tests.api.harness import PASSWORD, USER, Harness, Registry, free_port
 
 NAME = "registry.example"
 
@@ -25,15 +24,16 @@ def basic(user: str = USER, password: str = PASSWORD) -> str:
 
 
 @dataclass(frozen=True)
-class Proxied:
-    """A registry with a proxy."""
+class ProxyClient:
+    """A client of the proxy at a port."""
 
-    registry: Any
     port: int
     trusted: ssl.SSLContext
 
     @contextlib.contextmanager
-    def asked(self, target: str, credentials: str | None = None, *more: str) -> Iterator[Any]:
+    def asked(
+        self, target: str, credentials: str | None = None, *more: str
+    ) -> Iterator[tuple[HTTPResponse, ssl.SSLSocket]]:
         """Ask for a tunnel, with more headers; yields the answer and the connection."""
         lines = [f"Proxy-Authorization: {credentials}"] if credentials else []
         said = "".join(f"{line}\r\n" for line in (*lines, *more))
@@ -62,8 +62,19 @@ class Proxied:
         return httpx.Client(verify=self.trusted, proxy=proxy, timeout=20)
 
 
+@dataclass(frozen=True)
+class Proxied(ProxyClient):
+    """A registry with a proxy."""
+
+    registry: Registry
+
+
 def start(
-    harness: Harness, *registries: str, certified: Sequence[str] = (NAME,), **settings: Any
+    harness: Harness,
+    *registries: str,
+    certified: Sequence[str] = (NAME,),
+    proxy: Mapping[str, object] | None = None,
+    auth: Mapping[str, object] | None = None,
 ) -> Proxied:
     """Start a registry whose proxy stands for other registries, with a certificate for names."""
     names = registries or (NAME,)
@@ -71,13 +82,11 @@ def start(
     for name, pem in (("proxy.pem", leaf.cert_chain_pems[0]), ("proxy.key", leaf.private_key_pem)):
         pem.write_to_path(harness.folder / name)
     port = free_port()
-    proxy = {
+    settings = {
         "port": port,
         "address": "127.0.0.1",
         "tls": {"certificate": "proxy.pem", "key": "proxy.key"},
         "registries": list(names),
-        **settings.pop("proxy", {}),
+        **(proxy or {}),
     }
-    trusted = ssl.create_default_context()
-    harness.authority.configure_trust(trusted)
-    return Proxied(harness.start(proxy=proxy, **settings), port, trusted)
+    return Proxied(port, harness.trusted, harness.start(proxy=settings, auth=auth))

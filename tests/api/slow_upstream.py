@@ -12,7 +12,6 @@ import ssl
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 from aiohttp import web
 
@@ -22,12 +21,12 @@ _PIECE = 128 * 1024
 class Upstream:
     """Sends files slowly."""
 
-    def __init__(self, folder: Any, rate: Any) -> None:
+    def __init__(self, folder: Path, rate: float) -> None:
         self._folder = folder
         self._rate = rate
         self._log = (folder / "requests.log").open("a", buffering=1)
 
-    async def handle(self, request: Any) -> Any:
+    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         self._note("begin", request)
         path = self._folder / "content" / request.path.lstrip("/")
         if not path.is_file():
@@ -42,7 +41,7 @@ class Upstream:
         self._note("end", request)
         return response
 
-    async def _send(self, path: Any, response: Any) -> None:
+    async def _send(self, path: Path, response: web.StreamResponse) -> None:
         began, sent = time.monotonic(), 0
         with path.open("rb") as file:
             while piece := file.read(_PIECE):
@@ -50,7 +49,7 @@ class Upstream:
                 sent += len(piece)
                 await asyncio.sleep(began + sent / self._rate - time.monotonic())
 
-    def _note(self, what: Any, request: Any) -> None:
+    def _note(self, what: str, request: web.BaseRequest) -> None:
         line = {
             "what": what,
             "method": request.method,
@@ -62,7 +61,7 @@ class Upstream:
         self._log.write(json.dumps(line) + "\n")
 
 
-async def main(folder: Any, rate: Any) -> None:
+async def main(folder: Path, rate: float) -> None:
     upstream = Upstream(folder, rate)
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(folder / "server.pem", folder / "server.key")

@@ -13,7 +13,8 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from httpx import Client, Response
 
-from tests.api.harness import PASSWORD, USER, Harness, Registry, digest_of
+from tests.api.configurations import on_disk, only, single_port
+from tests.api.harness import PASSWORD, USER, Harness, Registry, code, digest_of
 
 KEY = b"k" * 64
 CONTENT = b"content"
@@ -23,37 +24,38 @@ ONE_POST = f"{UPLOADS}?digest={DIGEST}"
 PUSH = "repository:org/app:pull,push"
 
 
-def code(answer: Response) -> Any:
-    return answer.json()["errors"][0]["code"]
-
-
 def bearer(token: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {token}"}
 
 
 def get_token(
-    client: Client, scope: list[Any] | str, auth: tuple[str, str] | None = None, **query: Any
-) -> Any:
+    client: Client, scope: list[str] | str, auth: tuple[str, str] | None = None, **query: str
+) -> dict[str, Any]:
     """Get a token as docker does."""
     answer = client.get(
         "/token", params={"service": "buildset-registry", "scope": scope, **query}, auth=auth
     )
     assert answer.status_code == 200, answer.text
-    return answer.json()
+    grant: dict[str, Any] = answer.json()
+    return grant
 
 
-def post_form(client: Client, **form: Any) -> Response:
+def post_form(client: Client, **form: str) -> Response:
     """Ask for a token as containerd does."""
     return client.post("/token", data={"service": "buildset-registry", "client_id": "test", **form})
 
 
+one_port = only(single_port, why="one port asks for tokens where two ask for passwords")
+
+
 @pytest.fixture
-def single(harness: Harness) -> Any:
+def single(harness: Harness) -> Registry:
     """A registry on one port, whose tokens outlive it."""
     (harness.folder / "token.key").write_bytes(KEY)
-    return harness.start(single=True, auth={"token_key": "token.key"})
+    return harness.start(auth={"token_key": "token.key"})
 
 
+@one_port
 def test_one_port_asks_for_a_token(single: Registry) -> None:
     """Anonymous pulls and pushes by password on one port take the token protocol."""
     single.push_blob("org/app", CONTENT)
@@ -69,6 +71,7 @@ def test_one_port_asks_for_a_token(single: Registry) -> None:
     assert single.anonymous.get("/v2/", headers=bearer(nobody["token"])).status_code == 200
 
 
+@one_port
 def test_a_token_by_get_pushes(single: Registry) -> None:
     """What docker, podman and skopeo do; its life is in the answer."""
     grant = get_token(single.anonymous, PUSH, (USER, PASSWORD))
@@ -79,6 +82,7 @@ def test_a_token_by_get_pushes(single: Registry) -> None:
     assert pushed.status_code == 201
 
 
+@one_port
 def test_a_token_for_less_asks_for_more(single: Registry) -> None:
     """A pull token does not push, delete, or open another repository; the scope says what would."""
     token = get_token(single.anonymous, "repository:org/app:pull", (USER, PASSWORD))["token"]
@@ -95,6 +99,7 @@ def test_a_token_for_less_asks_for_more(single: Registry) -> None:
         assert 'error="insufficient_scope"' in challenge
 
 
+@one_port
 def test_a_refresh_token_instead_of_the_password(single: Registry) -> None:
     """docker keeps what ``offline_token=true`` got it, and asks with that from then on."""
     kept = get_token(single.anonymous, [], (USER, PASSWORD), offline_token="true")["refresh_token"]
@@ -106,6 +111,7 @@ def test_a_refresh_token_instead_of_the_password(single: Registry) -> None:
     assert single.anonymous.get("/v2/", headers=bearer(kept)).status_code == 401
 
 
+@one_port
 def test_a_token_by_post(single: Registry) -> None:
     """What containerd and buildkit do."""
     login = {"grant_type": "password", "username": USER, "password": PASSWORD, "scope": PUSH}
@@ -120,6 +126,7 @@ def test_a_token_by_post(single: Registry) -> None:
     assert (other.status_code, code(other)) == (405, "UNSUPPORTED")
 
 
+@one_port
 def test_a_refresh_token_ends_with_its_password(single: Registry, harness: Harness) -> None:
     """A changed file takes effect, for passwords and for what was got by them."""
     kept = get_token(single.anonymous, [], (USER, PASSWORD), offline_token="true")["refresh_token"]
@@ -141,15 +148,16 @@ def change_password(harness: Harness, password: str) -> None:
     os.utime(file, ns=(later, later))
 
 
+@one_port
 def test_no_refresh_token_without_a_key_that_lasts(harness: Harness) -> None:
     """A client would be locked out by a restart of the server."""
-    registry = harness.start(single=True)
+    registry = harness.start()
     assert "refresh_token" not in get_token(
         registry.anonymous, [], (USER, PASSWORD), offline_token="true"
     )
 
 
-def forged(key: Any, algorithm: str = "HS256", **changes: Any) -> str:
+def forged(key: Any, algorithm: str = "HS256", **changes: object) -> str:
     now = int(time.time())
     claims = {
         "iss": "buildset-registry",
@@ -174,6 +182,7 @@ def forged(key: Any, algorithm: str = "HS256", **changes: Any) -> str:
     ],
     ids=["key", "none", "expired", "audience", "algorithm", "nonsense"],
 )
+@one_port
 def test_a_forged_token_is_refused(single: Registry, token: str) -> None:
     """Everywhere, also where nobody needs one."""
     for method, path in [("POST", UPLOADS), ("GET", "/v2/"), ("GET", "/v2/org/app/tags/list")]:
@@ -181,15 +190,17 @@ def test_a_forged_token_is_refused(single: Registry, token: str) -> None:
         assert (answer.status_code, code(answer)) == (401, "UNAUTHORIZED")
 
 
+@one_port
 def test_the_forgeries_are_good_otherwise(single: Registry) -> None:
     """So that each is refused for its own reason."""
     headers = bearer(forged(KEY))
     assert single.anonymous.post(ONE_POST, content=CONTENT, headers=headers).status_code == 201
 
 
+@one_port
 def test_a_token_of_another_registry_is_refused(harness: Harness, single: Registry) -> None:
     """Of the same program, with the same users, and a key of its own."""
-    other = harness.start("other", single=True)
+    other = harness.start("other")
     token = get_token(other.anonymous, PUSH, (USER, PASSWORD))["token"]
     assert single.anonymous.post(UPLOADS, headers=bearer(token)).status_code == 401
 
@@ -216,6 +227,7 @@ def test_rules_hold_users_to_their_repositories(harness: Harness) -> None:
         assert message in answer.text
 
 
+@only(on_disk, why="it starts again on what was stored")
 def test_a_blob_that_may_not_be_pulled_cannot_be_mounted(harness: Harness) -> None:
     """Not from its repository, nor from whichever has it: an upload begins instead."""
     both = [{"repositories": ["open/**", "closed/**"], "actions": ["*"]}]
@@ -275,8 +287,12 @@ def test_a_private_upstream_needs_a_login(harness: Harness) -> None:
     assert registry.pull.get("/v2/org/app/manifests/v1").status_code == 404
 
 
+#: Issues a token for what may be done with org/app, as a header.
+Issue = Callable[[list[str]], dict[str, str]]
+
+
 @pytest.fixture
-def issued(harness: Harness) -> tuple[Registry, Callable[..., Any]]:
+def issued(harness: Harness) -> tuple[Registry, Issue]:
     """A registry whose tokens come from elsewhere, and a function that issues one."""
     key = ec.generate_private_key(ec.SECP256R1())
     entry = jwt.algorithms.ECAlgorithm.to_jwk(key.public_key(), as_dict=True)
@@ -298,7 +314,7 @@ def issued(harness: Harness) -> tuple[Registry, Callable[..., Any]]:
     return registry, issue
 
 
-def test_tokens_of_another_server(issued: tuple[Registry, Callable[..., Any]]) -> None:
+def test_tokens_of_another_server(issued: tuple[Registry, Issue]) -> None:
     """As distribution's ``auth: token``: the challenge names that server, its key decides."""
     registry, issue = issued
     challenge = registry.anonymous.get("/v2/").headers["www-authenticate"]

@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """HEAD works wherever GET does, and tells the same."""
 
-from typing import Any
-
 import pytest
 from buildset_registry.http.routes import ROUTES
+from httpx import Response
 
 from tests.api.harness import Registry, digest_of
 
@@ -33,6 +32,6 @@ def test_head_tells_what_get_would(registry: Registry, path: str) -> None:
         assert headers(head) == headers(got)
 
 
-def headers(answer: Any) -> Any:
+def headers(answer: Response) -> dict[str, str]:
     """Return the headers that do not change by themselves."""
     return {name: value for name, value in answer.headers.items() if name not in CHANGING}

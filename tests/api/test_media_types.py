@@ -2,7 +2,6 @@
 """Older and odd manifests: what each is taken as, and what is refused with a reason."""
 
 import json
-from typing import Any
 
 import pytest
 from buildset_registry.oci.descriptor import (
@@ -12,6 +11,7 @@ from buildset_registry.oci.descriptor import (
     OCI_INDEX,
     OCI_MANIFEST,
 )
+from httpx import Response
 
 from tests.api.harness import Registry, digest_of
 
@@ -19,7 +19,7 @@ EMPTY = "application/vnd.oci.empty.v1+json"
 LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
 
 
-def descriptor(media_type: Any, content: Any, **more: Any) -> Any:
+def descriptor(media_type: str, content: bytes, **more: object) -> dict[str, object]:
     return {
         "mediaType": media_type,
         "digest": digest_of(content),
@@ -28,12 +28,14 @@ def descriptor(media_type: Any, content: Any, **more: Any) -> Any:
     }
 
 
-def put(registry: Any, reference: Any, tree: Any, media_type: Any) -> Any:
+def put(
+    registry: Registry, reference: str, tree: object, media_type: str
+) -> tuple[bytes, Response]:
     raw = json.dumps(tree).encode()
     return raw, registry.put_manifest("org/app", reference, raw, media_type)
 
 
-def assert_kept(registry: Any, reference: Any, raw: Any, media_type: Any) -> None:
+def assert_kept(registry: Registry, reference: str, raw: bytes, media_type: str) -> None:
     """Make sure that a manifest comes back as it was pushed, by tag and by digest."""
     for one in (reference, digest_of(raw)):
         answer = registry.pull.get(f"/v2/org/app/manifests/{one}")
@@ -86,7 +88,9 @@ def test_docker_schema_1_is_refused_with_what_to_do(registry: Registry, media_ty
         (LAYER, {"urls": ["https://elsewhere.example/layer"]}),
     ],
 )
-def test_a_foreign_layer_need_not_be_here(registry: Registry, media_type: str, more: Any) -> None:
+def test_a_foreign_layer_need_not_be_here(
+    registry: Registry, media_type: str, more: dict[str, list[str]]
+) -> None:
     """Windows base layers stand at their vendor; a client fetches them from there."""
     registry.push_blob("org/app", b"config")
     image = {
@@ -135,7 +139,7 @@ def test_an_index_of_images_that_are_not_here(registry: Registry) -> None:
     ],
 )
 def test_an_artifact_of_any_type(
-    registry: Registry, artifact_type: Any, config: Any, blob: Any
+    registry: Registry, artifact_type: str | None, config: str, blob: str
 ) -> None:
     """Helm charts, signatures, bills of materials, and what nobody has thought of."""
     registry.push_blob("org/app", b"{}")

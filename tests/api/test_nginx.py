@@ -5,13 +5,15 @@ import re
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
 
 import httpx
 import pytest
 
+from tests.api.configurations import once, only
 from tests.api.harness import PASSWORD, USER, Harness, digest_of, free_port
+
+pytestmark = only(once, why="one port by plain HTTP, with whatever nginx has to know")
 
 CONTENT = b"content" * 500_000
 DIGEST = digest_of(CONTENT)
@@ -67,12 +69,16 @@ PROXIES = {
 }
 
 
+#: Starts it in front of a port, shown below a path and with these lines; returns its URL.
+Nginx = Callable[[int | None, str, str], str]
+
+
 @pytest.fixture
-def nginx(harness: Any) -> Iterator[Any]:
+def nginx(harness: Harness) -> Iterator[Nginx]:
     """Start nginx in front of a registry's port; it ends with the test."""
     started = []
 
-    def start(backend: Any, location: Any, headers: Any) -> Any:
+    def start(backend: int | None, location: str, headers: str) -> str:
         port = free_port()
         configuration = harness.folder / "nginx.conf"
         text = NGINX.format(
@@ -98,18 +104,19 @@ def nginx(harness: Any) -> Iterator[Any]:
         process.wait(10)
 
 
-def wait_for(port: Any, process: Any) -> Any:
+def wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
     """Wait until somebody listens."""
     deadline = time.monotonic() + 10
     while True:
         try:
-            return socket.create_connection(("127.0.0.1", port)).close()
+            socket.create_connection(("127.0.0.1", port)).close()
+            return
         except OSError:
             assert process.poll() is None and time.monotonic() < deadline
             time.sleep(0.02)
 
 
-def log_in(client: Any, challenge: Any) -> Any:
+def log_in(client: httpx.Client, challenge: str) -> tuple[str, dict[str, str]]:
     """Fetch a token from where the challenge says, as docker does."""
     said = dict(re.findall(r'(\w+)="([^"]*)"', challenge))
     query = {"service": said["service"], "scope": said["scope"]}
@@ -120,7 +127,7 @@ def log_in(client: Any, challenge: Any) -> Any:
 @pytest.mark.parametrize("absolute", [False, True], ids=["relative", "absolute"])
 @pytest.mark.parametrize("proxy", PROXIES)
 def test_a_push_and_a_pull_through_nginx(
-    harness: Harness, nginx: Any, proxy: str, absolute: Any
+    harness: Harness, nginx: Nginx, proxy: str, absolute: bool
 ) -> None:
     """The realm and the locations are those of the outside, whole or as paths."""
     registry = harness.start(single=True, tls=None, absolute_urls=absolute)
@@ -141,8 +148,8 @@ def test_a_push_and_a_pull_through_nginx(
         answer.url.join(answer.headers["location"]), headers=token, content=CONTENT
     )
     assert answer.status_code == 202
-    location = answer.url.join(answer.headers["location"]).copy_merge_params({"digest": DIGEST})
-    answer = client.put(location, headers=token)
+    address = answer.url.join(answer.headers["location"]).copy_merge_params({"digest": DIGEST})
+    answer = client.put(address, headers=token)
     assert answer.status_code == 201
     pulled = client.get(answer.url.join(answer.headers["location"]))
     assert pulled.content == CONTENT
@@ -158,7 +165,7 @@ def test_a_push_and_a_pull_through_nginx(
     assert client.get(following).json()["tags"] == ["b"]
 
 
-def parts_of(client: Any, url: Any) -> Any:
+def parts_of(client: httpx.Client, url: httpx.URL) -> list[bytes]:
     """Return the first and the last ten bytes, asked for in one request."""
     answer = client.get(url, headers={"Range": "bytes=0-9,-10"})
     assert answer.status_code == 206

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from email.policy import HTTP
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
 
 import httpx
 import pytest
@@ -24,7 +23,7 @@ OTHER = f'"{digest_of(b"other")}"'
 BLOB = f"/v2/org/app/blobs/{DIGEST}"
 
 
-def parts(answer: Response) -> list[tuple[Any, Any]]:
+def parts(answer: Response) -> list[tuple[str, bytes]]:
     """Return the Content-Range and the content of each part of a multipart answer."""
     assert answer.status_code == 206
     assert len(answer.content) == int(answer.headers["content-length"])
@@ -34,7 +33,7 @@ def parts(answer: Response) -> list[tuple[Any, Any]]:
     assert {part.get_content_type() for part in message.iter_parts()} == {
         "application/octet-stream"
     }
-    return [(part["Content-Range"], part.get_payload(decode=True)) for part in message.iter_parts()]
+    return [(part["Content-Range"], part.get_content()) for part in message.iter_parts()]
 
 
 def spans(header: str) -> list[tuple[str, bytes]]:
@@ -89,7 +88,7 @@ class SlowUpstream(BaseHTTPRequestHandler):
             assert self.go_on.wait(20)
             self.wfile.write(CONTENT[50_000:])
 
-    def log_message(self, *args: Any) -> None:
+    def log_message(self, *args: object) -> None:
         """Say nothing."""
 
 
@@ -175,9 +174,9 @@ def test_a_tag_that_moves_from_what_the_client_saw(registry: Registry) -> None:
     first, second = registry.image("org/app", b"1"), registry.image("org/app", b"2")
     path = "/v2/org/app/manifests/v1"
 
-    def change(method: str, seen: bytes, **body: Any) -> int:
+    def change(method: str, seen: bytes, content: bytes | None = None) -> int:
         headers = {"If-Match": f'"{digest_of(seen)}"', "Content-Type": OCI_MANIFEST}
-        return registry.push.request(method, path, headers=headers, **body).status_code
+        return registry.push.request(method, path, headers=headers, content=content).status_code
 
     assert change("PUT", first, content=first) == 412
     assert change("DELETE", first) == 404

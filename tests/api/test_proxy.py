@@ -3,12 +3,15 @@
 
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import pytest
 
+from tests.api.configurations import once, only
 from tests.api.harness import Harness
 from tests.api.proxy import NAME, basic, start
+
+pytestmark = only(once, why="the proxy is a listener of its own, whatever else there is")
 
 MANIFEST = f"https://{NAME}/v2/org/app/manifests/v1"
 
@@ -159,7 +162,7 @@ class OtherProxy(BaseHTTPRequestHandler):
         if "good" in self.path:
             self.wfile.write(b"hello from there")
 
-    def log_message(self, *args: Any) -> None:
+    def log_message(self, *args: object) -> None:
         """Say nothing."""
 
 

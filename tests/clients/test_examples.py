@@ -8,7 +8,6 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import tomllib  # type: ignore[import-not-found, unused-ignore]  # the tiers run on 3.11
@@ -42,7 +41,7 @@ def play(tmp_path: Path, fresh: Registry, trial: Trial) -> Iterator[Play]:
     """Run an example with the facts, as a user who is logged in nowhere."""
     program = Path(os.environ["EXAMPLES_ANSIBLE"], "bin", "ansible-playbook")
 
-    def run_example(name: str, **more: Any) -> str:
+    def run_example(name: str, **more: object) -> str:
         variables = tmp_path / "variables.json"
         variables.write_text(json.dumps({"buildset_registry": fresh.facts, **more}))
         words = ["-vvv", "-i", "node,", "-c", "local", "-e", f"@{variables}"]

@@ -3,6 +3,7 @@
 
 import hashlib
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
@@ -16,8 +17,10 @@ IMAGE = f"{OCI}.manifest.v1+json"
 DOCKER_IMAGE = f"{DOCKER}.distribution.manifest.v2+json"
 DOCKER_LIST = f"{DOCKER}.distribution.manifest.list.v2+json"
 
+Descriptor = dict[str, object]
 
-def digest_of(content: Any, algorithm: str = "sha256") -> Any:
+
+def digest_of(content: bytes, algorithm: str = "sha256") -> str:
     """Return the digest of bytes as text."""
     return f"{algorithm}:{hashlib.new(algorithm, content).hexdigest()}"
 
@@ -26,16 +29,16 @@ def digest_of(content: Any, algorithm: str = "sha256") -> Any:
 class Content:
     """What a client pushed, to be found again."""
 
-    blobs: dict[Any, Any] = field(default_factory=dict)
+    blobs: dict[tuple[str, str], bytes] = field(default_factory=dict)
     """Bytes by repository and digest."""
 
-    manifests: dict[Any, Any] = field(default_factory=dict)
+    manifests: dict[tuple[str, str], tuple[bytes, str]] = field(default_factory=dict)
     """Bytes and media type by repository and digest."""
 
-    tags: dict[Any, Any] = field(default_factory=dict)
+    tags: dict[str, dict[str, str]] = field(default_factory=dict)
     """Digest by tag, by repository."""
 
-    def descriptor(self, name: Any, digest: Any) -> Any:
+    def descriptor(self, name: str, digest: str) -> Descriptor:
         """Return the descriptor of a manifest that was pushed."""
         raw, media_type = self.manifests[name, digest]
         return {"mediaType": media_type, "digest": digest, "size": len(raw)}
@@ -44,11 +47,11 @@ class Content:
 class Pusher:
     """A client that pushes, and remembers what."""
 
-    def __init__(self, client: Any) -> None:
+    def __init__(self, client: httpx.Client) -> None:
         self._client = client
         self.content = Content()
 
-    def blob(self, name: Any, content: Any, algorithm: str = "sha256") -> Any:
+    def blob(self, name: str, content: bytes, algorithm: str = "sha256") -> str:
         """Push a blob in two chunks and return its digest."""
         digest = digest_of(content, algorithm)
         started = self._client.post(f"/v2/{name}/blobs/uploads/")
@@ -62,32 +65,34 @@ class Pusher:
         self.content.blobs[name, digest] = content
         return digest
 
-    def mount(self, name: Any, digest: Any, source: Any) -> None:
+    def mount(self, name: str, digest: str, source: str) -> None:
         """Take a blob over from another repository."""
         query = {"mount": digest, "from": source}
         done = self._client.post(f"/v2/{name}/blobs/uploads/", params=query)
         assert done.status_code == 201, done.text
         self.content.blobs[name, digest] = self.content.blobs[source, digest]
 
-    def manifest(self, name: Any, tree: Any, *tags: Any, media_type: Any = None) -> Any:
+    def manifest(
+        self, name: str, tree: dict[str, Any], *tags: str, media_type: str | None = None
+    ) -> str:
         """Push a manifest under tags, or by its digest where there are none."""
         raw = json.dumps(tree).encode()
         digest = digest_of(raw)
-        media_type = media_type or tree["mediaType"]
+        said: str = media_type or tree["mediaType"]
         for reference in tags or (digest,):
             done = self._client.put(
                 f"/v2/{name}/manifests/{reference}",
                 content=raw,
-                headers={"Content-Type": media_type},
+                headers={"Content-Type": said},
             )
             assert done.status_code == 201, done.text
-        self.content.manifests[name, digest] = raw, media_type
+        self.content.manifests[name, digest] = raw, said
         self.content.tags.setdefault(name, {}).update(dict.fromkeys(tags, digest))
         return digest
 
     def image(
-        self, name: Any, seed: Any, *tags: Any, media_type: Any = IMAGE, say_type: bool = True
-    ) -> Any:
+        self, name: str, seed: bytes, *tags: str, media_type: str = IMAGE, say_type: bool = True
+    ) -> str:
         """Push a small image of a family of media types."""
         family = OCI if media_type == IMAGE else DOCKER
         config_type = (
@@ -103,7 +108,7 @@ class Pusher:
         tree["layers"] = [self._descriptor(name, seed * 1000, layer_type)]
         return self.manifest(name, tree, *tags, media_type=media_type)
 
-    def index(self, name: Any, media_type: Any, children: Any, *tags: Any) -> Any:
+    def index(self, name: str, media_type: str, children: Iterable[str], *tags: str) -> str:
         """Push an index of manifests that were pushed before."""
         platforms = ({"os": "linux", "architecture": one} for one in ("amd64", "arm64"))
         listed = [
@@ -113,7 +118,7 @@ class Pusher:
         tree = {"schemaVersion": 2, "mediaType": media_type, "manifests": listed}
         return self.manifest(name, tree, *tags)
 
-    def artifact(self, name: Any, subject: Any, *tags: Any) -> Any:
+    def artifact(self, name: str, subject: str, *tags: str) -> str:
         """Push an artifact that refers to a manifest, with the empty config."""
         tree = {
             "schemaVersion": 2,
@@ -124,7 +129,7 @@ class Pusher:
         }
         return self.manifest(name, tree, *tags)
 
-    def _descriptor(self, name: Any, content: Any, media_type: Any) -> Any:
+    def _descriptor(self, name: str, content: bytes, media_type: str) -> Descriptor:
         return {
             "mediaType": media_type,
             "digest": self.blob(name, content),
@@ -132,7 +137,7 @@ class Pusher:
         }
 
 
-def push_one_of_each(client: Any) -> Any:
+def push_one_of_each(client: httpx.Client) -> Pusher:
     """Push images, indexes and artifacts of every kind that all three registries take."""
     pusher = Pusher(client)
     app = "org/app"
@@ -151,7 +156,7 @@ def push_one_of_each(client: Any) -> Any:
     return pusher
 
 
-def check(client: Any, content: Any) -> None:
+def check(client: httpx.Client, content: Content) -> None:
     """Find everything again, byte for byte and by every way of asking."""
     for (name, digest), expected in content.blobs.items():
         check_blob(client, name, digest, expected)
@@ -168,7 +173,7 @@ def check(client: Any, content: Any) -> None:
     assert names <= set(pages(client, "/v2/_catalog?n=3", "repositories"))
 
 
-def check_blob(client: Any, name: Any, digest: Any, expected: Any) -> None:
+def check_blob(client: httpx.Client, name: str, digest: str, expected: bytes) -> None:
     """Find a blob, its size, and a range of it."""
     url = f"/v2/{name}/blobs/{digest}"
     whole, size = client.get(url), client.head(url)
@@ -179,7 +184,9 @@ def check_blob(client: Any, name: Any, digest: Any, expected: Any) -> None:
         assert (part.status_code, part.content) == (206, expected[1:4])
 
 
-def check_manifest(client: Any, name: Any, reference: Any, raw: Any, media_type: Any) -> Any:
+def check_manifest(
+    client: httpx.Client, name: str, reference: str, raw: bytes, media_type: str
+) -> httpx.Response:
     """Find a manifest as it was pushed, and return the answer."""
     answer = client.get(
         f"/v2/{name}/manifests/{reference}", headers={"Accept": f"{media_type}, */*"}
@@ -189,16 +196,13 @@ def check_manifest(client: Any, name: Any, reference: Any, raw: Any, media_type:
     return answer
 
 
-def pages(client: Any, url: Any, key: Any) -> Any:
+def pages(client: httpx.Client, url: str, key: str) -> list[str]:
     """Follow a list to its end as clients do, by the Link header alone."""
-    found: list[Any] = []
+    found: list[str] = []
     while url:
         answer = client.get(url)
         assert answer.status_code == 200, answer.text
         found += answer.json()[key] or []
-        following = answer.links.get("next", {}).get("url")
-        if following:
-            parts = urlsplit(following)
-            following = f"{parts.path}?{parts.query}"
-        url = following
+        following = urlsplit(answer.links.get("next", {}).get("url") or "")
+        url = f"{following.path}?{following.query}" if following.path else ""
     return found

@@ -30,16 +30,18 @@ class Program:
 
     name: str
     command: tuple[str, ...]
-    config: Callable[[Path, int, Any], dict[str, Any]]
+    config: Callable[[Path, int, Identity], dict[str, object]]
 
     @contextlib.contextmanager
-    def serving(self, storage: Path, identity: Identity) -> Iterator[Any]:
+    def serving(self, storage: Path, identity: Identity) -> Iterator[httpx.Client]:
         """Serve ``storage`` over TLS; yields a client that may do everything."""
         with self.running(storage, identity) as (client, _):
             yield client
 
     @contextlib.contextmanager
-    def running(self, storage: Path, identity: Identity) -> Iterator[Any]:
+    def running(
+        self, storage: Path, identity: Identity
+    ) -> Iterator[tuple[httpx.Client, subprocess.Popen[bytes]]]:
         """Serve ``storage`` over TLS; yields a client that may do everything, and the process."""
         folder = identity.folder
         with socket.create_server(("127.0.0.1", 0)) as probe:
@@ -112,7 +114,7 @@ def distribution(name: str, binary: str) -> Program:
     return Program(name, (str(binary), "serve"), _distribution_config)
 
 
-def _our_config(storage: Any, port: Any, identity: Any) -> Any:
+def _our_config(storage: Path, port: int, identity: Identity) -> dict[str, object]:
     return {
         "endpoints": {"single": {"port": port, "address": "127.0.0.1"}},
         "storage": str(storage),
@@ -121,7 +123,7 @@ def _our_config(storage: Any, port: Any, identity: Any) -> Any:
     }
 
 
-def _distribution_config(storage: Path, port: int, identity: Identity) -> dict[str, Any]:
+def _distribution_config(storage: Path, port: int, identity: Identity) -> dict[str, object]:
     return {
         "version": 0.1,
         "log": {"level": "warn"},
@@ -137,7 +139,7 @@ def _distribution_config(storage: Path, port: int, identity: Identity) -> dict[s
     }
 
 
-def _wait(client: Any, process: Any, log: Any) -> None:
+def _wait(client: httpx.Client, process: subprocess.Popen[bytes], log: Path) -> None:
     deadline = time.monotonic() + _START_SECONDS
     while True:
         try:

@@ -2,8 +2,8 @@
 """A directory with very many names, as another program left it, listed page by page."""
 
 import os
+import subprocess
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -21,7 +21,7 @@ LISTS = {
 
 
 @pytest.fixture(scope="module")
-def storage(tmp_path_factory: Any) -> Any:
+def storage(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory in distribution's layout: a repository with many tags, and many repositories."""
     digest = digest_of(b"{}")
     hexadecimal = digest.partition(":")[2]
@@ -36,7 +36,7 @@ def storage(tmp_path_factory: Any) -> Any:
     return data
 
 
-def _link(folder: Any, digest: Any) -> None:
+def _link(folder: Path, digest: str) -> None:
     folder.mkdir(parents=True)
     (folder / "link").write_text(digest)
 
@@ -56,7 +56,7 @@ def test_ten_thousand_names(storage: Path, identity: Identity, registry: Program
         assert (_cpu_seconds(process) - before) / 100 < CPU_SECONDS_A_PAGE
 
 
-def _cpu_seconds(process: Any) -> Any:
+def _cpu_seconds(process: subprocess.Popen[bytes]) -> float:
     """Return what a process has used of the CPU (proc(5): utime and stime)."""
     fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

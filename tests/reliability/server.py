@@ -40,7 +40,7 @@ class Answer:
     """A whole answer."""
 
     status: int
-    headers: Any
+    headers: http.client.HTTPMessage
     content: bytes
 
 

@@ -13,7 +13,7 @@ import pytest
 import trustme
 
 from tests.api.harness import free_port
-from tests.api.proxy import NAME, Proxied
+from tests.api.proxy import NAME, ProxyClient
 from tests.reliability.server import MIB, Server, digest_of
 
 BLOB = os.urandom(256 * MIB)
@@ -26,7 +26,7 @@ EACH = 4
 @pytest.fixture
 def proxied(
     serve: Callable[..., Server], tmp_path: Path, authority: trustme.CA
-) -> tuple[Server, Proxied]:
+) -> tuple[Server, ProxyClient]:
     """A registry that stands for another one, which has a large blob."""
     folder, port = tmp_path / "registry", free_port()
     folder.mkdir()
@@ -36,7 +36,7 @@ def proxied(
     proxy = {"port": port, "address": "127.0.0.1", "tls": tls, "registries": [NAME]}
     server = serve(proxy=proxy)
     assert server.client().push_blob(f"{NAME}/app", BLOB).status == 201
-    return server, Proxied(server, port, server.context)
+    return server, ProxyClient(port, server.context)
 
 
 def settled(server: Server) -> float:
@@ -50,7 +50,7 @@ def settled(server: Server) -> float:
     return now
 
 
-def test_clients_that_do_not_read_take_no_memory(proxied: tuple[Server, Proxied]) -> None:
+def test_clients_that_do_not_read_take_no_memory(proxied: tuple[Server, ProxyClient]) -> None:
     """A blob waits in the store, not in the proxy; somebody who reads gets it meanwhile."""
     server, proxy = proxied
     began = server.memory()

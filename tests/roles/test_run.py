@@ -120,9 +120,11 @@ def test_how_long_tags_hold(desk: Desk) -> None:
     assert "pull_through" not in configuration(desk)
 
 
-def configuration(desk: Desk) -> Any:
+def configuration(desk: Desk) -> dict[str, Any]:
     """Read what the registry is configured with."""
-    return yaml.safe_load(Path(desk.variables["buildset_registry_root"], "config.yaml").read_text())
+    path = Path(desk.variables["buildset_registry_root"], "config.yaml")
+    said: dict[str, Any] = yaml.safe_load(path.read_text())
+    return said
 
 
 def test_changed_settings_restart_the_registry(desk: Desk) -> None:

@@ -6,7 +6,7 @@ from contextlib import aclosing
 from pathlib import Path
 
 import pytest
-from buildset_registry.pullthrough import PullThrough, download
+from buildset_registry.pullthrough import Pace, PullThrough
 from buildset_registry.registry import Registry
 from buildset_registry.store.filesystem.store import FilesystemStore
 from buildset_registry.upstream.client import UpstreamClient
@@ -22,15 +22,11 @@ async def store(tmp_path: Path) -> AsyncIterator[FilesystemStore]:
 
 @pytest.fixture
 async def pull_through(
-    store: FilesystemStore,
-    quay: Server,
-    connect: Callable[..., UpstreamClient],
-    monkeypatch: pytest.MonkeyPatch,
+    store: FilesystemStore, quay: Server, connect: Callable[..., UpstreamClient]
 ) -> AsyncIterator[PullThrough]:
-    monkeypatch.setattr(download, "_PAUSE", 0)
     quay.on(V1_PATH, manifest())
     quay.on(BLOB_PATH, blob())
-    made = PullThrough(store, connect())
+    made = PullThrough(store, connect(), pace=Pace(pause=0))
     yield made
     await made.close()
 

@@ -3,14 +3,12 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 
-import pytest
 from buildset_registry.errors import RegistryError, UpstreamFailed
 from buildset_registry.oci.digest import Digest
-from buildset_registry.pullthrough import download
-from buildset_registry.pullthrough.download import Download, DownloadStream
+from buildset_registry.pullthrough.download import Download, DownloadStream, Pace
 from buildset_registry.store.memory import MemoryStore
 from buildset_registry.upstream.counters import UpstreamCounters
 from hypothesis import given, settings
@@ -87,13 +85,8 @@ FOLLOWERS = st.builds(
 )
 
 
-@pytest.fixture(autouse=True)
-def quickly() -> Iterator[None]:
-    """Try again without a pause, and read in small pieces."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(download, "_PAUSE", 0)
-        patch.setattr(download, "_PIECE", 16)
-        yield
+#: Try again without a pause, and read in small pieces.
+QUICKLY = Pace(piece=16, pause=0)
 
 
 @settings(max_examples=150, deadline=None)
@@ -114,7 +107,7 @@ def test_every_reader_gets_its_bytes(
         counters = UpstreamCounters()
         async with contextlib.aclosing(MemoryStore()) as store:
             digest = Digest.of(content)
-            one = Download(digest, upstream.open, "quay.io", counters)
+            one = Download(digest, upstream.open, "quay.io", counters, QUICKLY)
             running = asyncio.create_task(one.run(store.uploads, _nothing, lambda: None))
 
             async def follow(follower: Follower) -> None:
@@ -151,7 +144,7 @@ def test_no_reader_gets_the_whole_of_what_is_wrong(
         upstream = Upstream(damaged, piece, [], True)
         async with contextlib.aclosing(MemoryStore()) as store:
             digest = Digest.of(content)
-            one = Download(digest, upstream.open, "quay.io", UpstreamCounters())
+            one = Download(digest, upstream.open, "quay.io", UpstreamCounters(), QUICKLY)
             running = asyncio.create_task(one.run(store.uploads, _nothing, lambda: None))
 
             async def follow(follower: Follower) -> None:

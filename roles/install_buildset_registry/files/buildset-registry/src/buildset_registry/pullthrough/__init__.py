@@ -12,6 +12,7 @@ from buildset_registry.oci.descriptor import Descriptor
 from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.names import Reference, RepositoryName
 from buildset_registry.pullthrough.blobs import BlobCache
+from buildset_registry.pullthrough.download import Pace
 from buildset_registry.pullthrough.manifests import Freshness, ManifestCache
 from buildset_registry.store.base import Store, StoredBlob
 from buildset_registry.upstream.client import UpstreamClient
@@ -24,13 +25,17 @@ class PullThrough:
     """
 
     def __init__(
-        self, store: Store, client: UpstreamClient, freshness: Freshness | None = None
+        self,
+        store: Store,
+        client: UpstreamClient,
+        freshness: Freshness | None = None,
+        pace: Pace | None = None,
     ) -> None:
         self.counters = client.counters
         self._client = client
         lookup = Lookup(store, self)
         self._manifests = ManifestCache(store, client, lookup, freshness or Freshness())
-        self._blobs = BlobCache(store, client, lookup)
+        self._blobs = BlobCache(store, client, lookup, pace or Pace())
 
     def serves(self, name: RepositoryName) -> bool:
         return self._client.serves(name)
@@ -58,4 +63,4 @@ class PullThrough:
         await self._client.close()
 
 
-__all__ = ["Freshness", "PullThrough"]
+__all__ = ["Freshness", "Pace", "PullThrough"]

@@ -15,7 +15,7 @@ from buildset_registry.errors import RegistryError, UpstreamBusy, UpstreamFailed
 from buildset_registry.lookup import Lookup, is_linked
 from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.names import RepositoryName
-from buildset_registry.pullthrough.download import Download, DownloadStream
+from buildset_registry.pullthrough.download import Download, DownloadStream, Pace
 from buildset_registry.pullthrough.singleflight import SingleFlight
 from buildset_registry.store.base import Store, StoredBlob
 from buildset_registry.upstream.client import UpstreamClient
@@ -37,10 +37,11 @@ class _SharedDownload:
 class BlobCache:
     """Blobs that were pulled through, are on their way, or are fetched now."""
 
-    def __init__(self, store: Store, client: UpstreamClient, lookup: Lookup) -> None:
+    def __init__(self, store: Store, client: UpstreamClient, lookup: Lookup, pace: Pace) -> None:
         self._store = store
         self._lookup = lookup
         self._client = client
+        self._pace = pace
         self._counters = client.counters
         self._sizes = SingleFlight[tuple[RepositoryName, Digest], int]()
         self._running = SingleFlight[tuple[str, Digest], None]()
@@ -101,7 +102,8 @@ class BlobCache:
 
     def _start(self, key: tuple[str, Digest], name: RepositoryName) -> _SharedDownload:
         host, digest = key
-        download = Download(digest, partial(self._client.blob, name, digest), host, self._counters)
+        source = partial(self._client.blob, name, digest)
+        download = Download(digest, source, host, self._counters, self._pace)
         shared = self._downloads[key] = _SharedDownload(download, name, {name})
         link, forget = partial(self._link, shared, digest), partial(self._downloads.pop, key)
         self._running.begin(key, partial(download.run, self._store.uploads, link, forget))

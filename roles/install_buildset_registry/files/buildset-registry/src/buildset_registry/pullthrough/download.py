@@ -11,6 +11,7 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, contextmanager
+from dataclasses import dataclass
 from typing import Protocol
 
 from buildset_registry.errors import (
@@ -24,14 +25,24 @@ from buildset_registry.oci.digest import Digest
 from buildset_registry.store.base import Reader, Upload, Uploads
 from buildset_registry.upstream.counters import UpstreamCounters
 
-#: Bytes that a client gets at once. Several pieces of each client are under way: 150 downloads at
-#: once took 106 to 118 MiB of memory with 32 KiB, 115 to 144 with 64, and none was served sooner.
-_PIECE = 32 * 1024
-#: Tries to go on with a broken transfer, none of which got a byte, before the clients are told.
-_ATTEMPTS = 5
-_PAUSE = 0.2
-
 _log = logging.getLogger("buildset_registry.upstream")
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """The size of the steps of a download, and how often it goes on after a failure."""
+
+    piece: int = 32 * 1024
+    """Bytes that a client gets at once. Several pieces of each client are under way: 150 downloads
+    at once took 106 to 118 MiB of memory with 32 KiB, 115 to 144 with 64, and none was served
+    sooner."""
+
+    attempts: int = 5
+    """Tries to go on with a broken transfer, none of which got a byte, before the clients are
+    told."""
+
+    pause: float = 0.2
+    """Seconds until the next try, doubled for each failure in a row."""
 
 
 class Remote(Protocol):
@@ -54,16 +65,22 @@ Source = Callable[[int, Callable[[int], None]], AbstractAsyncContextManager[Remo
 class Download:
     """A copy of a blob from ``source`` into the store; ``run`` it in a task of its own.
 
-    ``size`` is the blob's size in bytes, once upstream told it.
+    ``size`` is the blob's size in bytes, once upstream told it; ``pace`` is given.
     """
 
     def __init__(
-        self, digest: Digest, source: Source, upstream: str, counters: UpstreamCounters
+        self,
+        digest: Digest,
+        source: Source,
+        upstream: str,
+        counters: UpstreamCounters,
+        pace: Pace,
     ) -> None:
         self._digest = digest
         self._source = source
         self._upstream = upstream
         self._counters = counters
+        self.pace = pace
         self.size: int | None = None
         self._begun: asyncio.Future[tuple[Upload, int]] = asyncio.Future()
         self._ended: asyncio.Future[None] = asyncio.Future()
@@ -175,12 +192,12 @@ class Download:
             except (UpstreamFailed, UpstreamBusy) as error:
                 failures = 1 if upload.size > before else failures + 1
                 nothing_yet = not upload.size and self.size is None
-                if failures == _ATTEMPTS or nothing_yet:
+                if failures == self.pace.attempts or nothing_yet:
                     raise
                 _log.warning(
                     "%s at byte %d: %s; going on", self._digest, upload.size, error.message
                 )
-                await asyncio.sleep(_PAUSE * 2**failures)
+                await asyncio.sleep(self.pace.pause * 2**failures)
 
     def _written(self, length: int) -> None:
         """Tell the readers after each chunk."""
@@ -209,11 +226,12 @@ class DownloadStream:
 
     async def chunks(self, start: int, end: int) -> AsyncGenerator[bytes]:
         """Yield the bytes from ``start`` up to ``end``, as they come."""
+        most = self._download.pace.piece
         while start < end:
             ready = min(await self._download.available(start, self._upload, self.size), end)
             with self._download.reading(self._upload) as reader:
                 while start < ready:
-                    piece = await reader.read(start, min(_PIECE, ready - start))
+                    piece = await reader.read(start, min(most, ready - start))
                     if not piece:
                         raise EOFError(f"a blob ended at {start} of {self.size} bytes")
                     start += len(piece)
