@@ -275,6 +275,68 @@ def test_a_private_upstream_needs_a_login(harness: Harness) -> None:
     assert registry.pull.get("/v2/org/app/manifests/v1").status_code == 404
 
 
+@pytest.mark.parametrize(
+    ("name", "paths"),
+    [
+        (
+            "index.docker.io",
+            [
+                *("org/app", "docker.io/org/app", "index.docker.io/org/app"),
+                *("registry-1.docker.io__443/org/app", "docker.io/docker.io/org/app"),
+                *("org/app?ns=docker.io", "org/app?ns=Index.Docker.io."),
+                "docker.io/org/app?ns=docker.io:443",
+            ],
+        ),
+        (
+            "Quay.io.:443",
+            [
+                *("quay.io/org/app", "quay.io__443/org/app", "docker.io/quay.io/org/app"),
+                *("org/app?ns=quay.io", "org/app?ns=QUAY.io:0443", "quay.io/org/app?ns=quay.io."),
+            ],
+        ),
+        ("Registry.Example:5000", ["registry.example__5000/a", "a?ns=registry.example.:05000"]),
+        (
+            "[0:0::1]:5000",
+            [
+                *("ip6__0-0-0-0-0-0-0-1__5000/a", "a?ns=[::1]:5000"),
+                "a?ns=%5B::0001%5D:5000",
+            ],
+        ),
+    ],
+)
+def test_a_private_upstream_is_private_by_each_of_its_names(
+    harness: Harness, name: str, paths: list[str]
+) -> None:
+    """However the configuration, the path or ``?ns=`` writes it; a login finds it by each, too."""
+    upstream = {"name": name, "url": "https://127.0.0.1:1", "username": "u", "password": "p"}
+    registry = harness.start(upstreams=[upstream])
+    for path in paths:
+        repository, _mark, query = path.partition("?")
+        url = f"/v2/{repository}/manifests/v1?{query}"
+        assert registry.pull.get(url).status_code == 401, path
+        assert registry.pull.get(url, auth=(USER, PASSWORD)).status_code == 502, path
+
+
+def test_a_rule_names_registries_as_images_do(harness: Harness) -> None:
+    """With a port, by any name of Docker Hub; what is for Docker Hub is for nobody else's."""
+    patterns = ["Registry.Example:5000/**", "index.docker.io/org/*", "[::1]:5000/**"]
+    patterns.append("docker.io/x/**")
+    rules = [{"repositories": patterns, "actions": ["push"]}]
+    registry = harness.start(auth={"rules": rules})
+    for path, status in {
+        "a/b/blobs/uploads/?ns=registry.example:5000": 202,
+        "registry.example__5000/a/blobs/uploads/": 202,
+        "org/app/blobs/uploads/": 202,
+        "docker.io/org/app/blobs/uploads/": 202,
+        "a/blobs/uploads/?ns=[0::1]:5000": 202,
+        "x/a/b/blobs/uploads/": 202,
+        "a/blobs/uploads/?ns=registry.example": 403,
+        "quay.io/org/app/blobs/uploads/": 403,
+        "x/a/blobs/uploads/?ns=quay.io": 403,
+    }.items():
+        assert registry.push.post(f"/v2/{path}").status_code == status, path
+
+
 @pytest.fixture
 def issued(harness: Harness) -> tuple[Registry, Callable[..., Any]]:
     """A registry whose tokens come from elsewhere, and a function that issues one."""

@@ -14,6 +14,7 @@ from buildset_registry.auth.rules import AccessRule, AccessRules
 from buildset_registry.auth.tokens import Signing, TokenIssuer
 from buildset_registry.errors import Unauthorized
 from buildset_registry.oci.names import RepositoryName
+from buildset_registry.oci.patterns import RepositoryPattern
 
 APP = RepositoryName("org/app")
 #: A fixture that makes an authenticator; settings are those of its policy.
@@ -173,7 +174,8 @@ async def test_a_refresh_token_gets_tokens_without_the_password(
 
 async def test_a_token_holds_what_the_rules_give(make: Make) -> None:
     """No more than its user may do where."""
-    rules = AccessRules([AccessRule(frozenset({"ci"}), ["org/*"], frozenset({"pull", "push"}))])
+    patterns = [RepositoryPattern("org/*")]
+    rules = AccessRules([AccessRule(frozenset({"ci"}), patterns, frozenset({"pull", "push"}))])
     authenticator = make(anonymous_pull=False, rules=rules)
     scopes = ["repository:org/app:pull,push,delete", "repository:other:pull", "registry:catalog:*"]
     grant = await authenticator.grant(basic("ci", "secret"), scopes)

@@ -14,6 +14,7 @@ from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address
 
 from buildset_registry.auth.rules import AccessRules
 from buildset_registry.errors import Denied
+from buildset_registry.oci.hosts import RegistryHost
 from buildset_registry.oci.names import RepositoryName
 
 
@@ -79,7 +80,7 @@ class Policy:
 
     endpoint: Role
     anonymous_pull: bool = True
-    private_hosts: frozenset[str] = frozenset()
+    private_hosts: frozenset[RegistryHost] = frozenset()
     """Registries whose content needs a login: our credentials there see more than the public."""
 
     allowed_networks: tuple[IPv4Network | IPv6Network, ...] = ()

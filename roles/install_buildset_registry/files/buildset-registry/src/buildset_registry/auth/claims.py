@@ -90,7 +90,7 @@ def _grant(entry: object) -> tuple[RepositoryName | None, frozenset[str]]:
     if entry.get("type") != "repository":
         return nothing
     try:
-        name = RepositoryName.resolve(str(entry.get("name")))
+        name = RepositoryName.scoped(str(entry.get("name")))
     except NameInvalid:
         return nothing
     return name, ACTIONS if EVERY in actions else actions

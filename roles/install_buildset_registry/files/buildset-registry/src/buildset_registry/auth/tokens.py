@@ -44,7 +44,7 @@ def parse_scope(text: str) -> Scope | None:
     if kind.partition("(")[0] != "repository":
         return None
     try:
-        name = RepositoryName.resolve(resource)
+        name = RepositoryName.scoped(resource)
     except NameInvalid:
         return None
     requested = frozenset(actions.split(","))
