@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Logging in: by password and by token, as the container tools do it; and who is refused."""
 
+import hashlib
+import hmac
 import json
 import os
 import time
@@ -14,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from httpx import Client, Response
 
 from tests.api.configurations import on_disk, only, single_port
-from tests.api.harness import PASSWORD, USER, Harness, Registry, code, digest_of
+from tests.api.harness import PASSWORD, USER, Harness, Registry, code, digest_of, hash_line
 
 KEY = b"k" * 64
 CONTENT = b"content"
@@ -140,6 +142,79 @@ def test_a_refresh_token_ends_with_its_password(single: Registry, harness: Harne
     assert (answer.status_code, code(answer)) == (401, "UNAUTHORIZED")
 
 
+@pytest.mark.parametrize("left", ["", "other:$2b$04$x\n"], ids=["changed", "removed"])
+def test_a_token_ends_with_its_user(single: Registry, harness: Harness, left: str) -> None:
+    """Within seconds, not when its five minutes are over; that of nobody goes on."""
+    headers = bearer(get_token(single.anonymous, PUSH, (USER, PASSWORD))["token"])
+    nobody = bearer(get_token(single.anonymous, "repository:org/app:pull")["token"])
+    assert single.anonymous.post(ONE_POST, content=CONTENT, headers=headers).status_code == 201
+    change_password(harness, "changed")
+    if left:
+        (harness.folder / "htpasswd").write_text(left)
+    deadline = time.monotonic() + 10
+    while (answer := single.anonymous.post(UPLOADS, headers=headers)).status_code != 401:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    assert 'error="invalid_token"' in answer.headers["www-authenticate"]
+    for path in ("/v2/", f"/v2/org/app/blobs/{DIGEST}"):
+        assert single.anonymous.get(path, headers=headers).status_code == 401
+        assert single.anonymous.get(path, headers=nobody).status_code == 200
+
+
+def test_a_token_gives_no_more_than_its_user_has_now(harness: Harness) -> None:
+    """The rules of today count, also where the key outlives those by which it was issued."""
+    (harness.folder / "token.key").write_bytes(KEY)
+    everything = [{"repositories": ["**"], "actions": ["*"]}]
+    auth = {"token_key": "token.key", "anonymous_pull": False}
+    before = harness.start("before", single=True, auth={**auth, "rules": everything})
+    scopes = ["repository:org/app:pull,push,delete", "registry:catalog:*"]
+    headers = bearer(get_token(before.anonymous, scopes, (USER, PASSWORD))["token"])
+    assert before.anonymous.post(UPLOADS, headers=headers).status_code == 202
+    rules = [{"repositories": ["org/app"], "actions": ["pull"]}]
+    after = harness.start("after", single=True, auth={**auth, "rules": rules})
+    for method, path, status in [
+        ("POST", UPLOADS, 401),
+        ("DELETE", f"/v2/org/app/blobs/{DIGEST}", 401),
+        ("GET", "/v2/_catalog", 401),
+        ("GET", f"/v2/org/app/blobs/{DIGEST}", 404),
+    ]:
+        answer = after.anonymous.request(method, path, headers=headers)
+        assert answer.status_code == status, path
+        if status == 401:
+            assert "log in" not in answer.text
+            assert "(auth.rules)" in answer.text
+
+
+def test_a_form_may_repeat_its_scope(single: Registry) -> None:
+    """As a query may; a scope that was dropped would be missed at the push only."""
+    scopes = [f"repository:org/{name}:pull,push" for name in ("a", "b")]
+    form = {"grant_type": "password", "username": USER, "password": PASSWORD, "scope": scopes}
+    headers = bearer(post_form(single.anonymous, **form).json()["access_token"])
+    for name in ("a", "b"):
+        path = f"/v2/org/{name}/blobs/uploads/"
+        assert single.anonymous.post(path, headers=headers).status_code == 202
+
+
+def test_words_for_who_lacks_a_right(harness: Harness) -> None:
+    """Who is logged in is not told to log in, and each sentence is one."""
+    registry = harness.start(single=True, auth={"rules": RULES[1:], "anonymous_pull": False})
+    token = get_token(registry.anonymous, "repository:org/app:pull,push", (USER, PASSWORD))
+    headers = bearer(token["token"])
+    for path, words in [
+        ("/v2/other/blobs/uploads/", "buildset may not push other, by no token (auth.rules)"),
+        ("/v2/tmp/a/blobs/uploads/", "this token is not one to push tmp/a; get one with the scope"),
+    ]:
+        answer = registry.anonymous.post(path, headers=headers)
+        assert answer.status_code == 401
+        assert words in answer.text
+    answer = registry.anonymous.get("/v2/_catalog", headers=headers)
+    assert "buildset may not list the repositories, by no token (auth.rules)" in answer.text
+    refused = harness.start("basic", auth={"rules": RULES[1:], "anonymous_pull": False})
+    answer = refused.push.get("/v2/_catalog")
+    assert answer.status_code == 403
+    assert "buildset may not list the repositories (auth.rules)" in answer.text
+
+
 def change_password(harness: Harness, password: str) -> None:
     file = harness.folder / "htpasswd"
     hashed = bcrypt.hashpw(password.encode(), bcrypt.gensalt(4)).decode()
@@ -166,6 +241,7 @@ def forged(key: Any, algorithm: str = "HS256", **changes: object) -> str:
         "nbf": now,
         "exp": now + 60,
         "access": [{"type": "repository", "name": "org/app", "actions": ["pull", "push"]}],
+        "mark": hmac.new(KEY, hash_line().strip().encode(), hashlib.sha256).hexdigest(),
     }
     return jwt.encode({**claims, **changes}, key, algorithm)
 
@@ -178,9 +254,11 @@ def forged(key: Any, algorithm: str = "HS256", **changes: object) -> str:
         forged(KEY, exp=int(time.time()) - 1),
         forged(KEY, aud="another registry"),
         forged(KEY, "HS512"),
+        forged(KEY, sub="nobody"),
+        forged(KEY, mark=None),
         "nonsense",
     ],
-    ids=["key", "none", "expired", "audience", "algorithm", "nonsense"],
+    ids=["key", "none", "expired", "audience", "algorithm", "user", "no password", "nonsense"],
 )
 @one_port
 def test_a_forged_token_is_refused(single: Registry, token: str) -> None:
@@ -188,6 +266,11 @@ def test_a_forged_token_is_refused(single: Registry, token: str) -> None:
     for method, path in [("POST", UPLOADS), ("GET", "/v2/"), ("GET", "/v2/org/app/tags/list")]:
         answer = single.anonymous.request(method, path, headers=bearer(token))
         assert (answer.status_code, code(answer)) == (401, "UNAUTHORIZED")
+        challenge = answer.headers["www-authenticate"]
+        assert 'error="invalid_token"' in challenge
+        if path != "/v2/":
+            actions = "pull,push" if method == "POST" else "pull"
+            assert f'scope="repository:org/app:{actions}"' in challenge
 
 
 @one_port
@@ -285,6 +368,68 @@ def test_a_private_upstream_needs_a_login(harness: Harness) -> None:
     known = registry.pull.get("/v2/quay.io/org/app/manifests/v1", auth=(USER, PASSWORD))
     assert known.status_code == 502
     assert registry.pull.get("/v2/org/app/manifests/v1").status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("name", "paths"),
+    [
+        (
+            "index.docker.io",
+            [
+                *("org/app", "docker.io/org/app", "index.docker.io/org/app"),
+                *("registry-1.docker.io__443/org/app", "docker.io/docker.io/org/app"),
+                *("org/app?ns=docker.io", "org/app?ns=Index.Docker.io."),
+                "docker.io/org/app?ns=docker.io:443",
+            ],
+        ),
+        (
+            "Quay.io.:443",
+            [
+                *("quay.io/org/app", "quay.io__443/org/app", "docker.io/quay.io/org/app"),
+                *("org/app?ns=quay.io", "org/app?ns=QUAY.io:0443", "quay.io/org/app?ns=quay.io."),
+            ],
+        ),
+        ("Registry.Example:5000", ["registry.example__5000/a", "a?ns=registry.example.:05000"]),
+        (
+            "[0:0::1]:5000",
+            [
+                *("ip6__0-0-0-0-0-0-0-1__5000/a", "a?ns=[::1]:5000"),
+                "a?ns=%5B::0001%5D:5000",
+            ],
+        ),
+    ],
+)
+def test_a_private_upstream_is_private_by_each_of_its_names(
+    harness: Harness, name: str, paths: list[str]
+) -> None:
+    """However the configuration, the path or ``?ns=`` writes it; a login finds it by each, too."""
+    upstream = {"name": name, "url": "https://127.0.0.1:1", "username": "u", "password": "p"}
+    registry = harness.start(upstreams=[upstream])
+    for path in paths:
+        repository, _mark, query = path.partition("?")
+        url = f"/v2/{repository}/manifests/v1?{query}"
+        assert registry.pull.get(url).status_code == 401, path
+        assert registry.pull.get(url, auth=(USER, PASSWORD)).status_code == 502, path
+
+
+def test_a_rule_names_registries_as_images_do(harness: Harness) -> None:
+    """With a port, by any name of Docker Hub; what is for Docker Hub is for nobody else's."""
+    patterns = ["Registry.Example:5000/**", "index.docker.io/org/*", "[::1]:5000/**"]
+    patterns.append("docker.io/x/**")
+    rules = [{"repositories": patterns, "actions": ["push"]}]
+    registry = harness.start(auth={"rules": rules})
+    for path, status in {
+        "a/b/blobs/uploads/?ns=registry.example:5000": 202,
+        "registry.example__5000/a/blobs/uploads/": 202,
+        "org/app/blobs/uploads/": 202,
+        "docker.io/org/app/blobs/uploads/": 202,
+        "a/blobs/uploads/?ns=[0::1]:5000": 202,
+        "x/a/b/blobs/uploads/": 202,
+        "a/blobs/uploads/?ns=registry.example": 403,
+        "quay.io/org/app/blobs/uploads/": 403,
+        "x/a/blobs/uploads/?ns=quay.io": 403,
+    }.items():
+        assert registry.push.post(f"/v2/{path}").status_code == status, path
 
 
 #: Issues a token for what may be done with org/app, as a header.

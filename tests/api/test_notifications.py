@@ -122,6 +122,31 @@ def test_mounts_and_deletes(told: Told) -> None:
     assert wait_for(events, 8)["action"] == "delete"
 
 
+def test_a_registry_that_a_request_names_is_in_its_event(told: Told) -> None:
+    """Repositories are named in one way, and the address leads to what was pushed."""
+    registry, events = told
+    query = {"ns": "Quay.io:443"}
+    manifest = registry.push.put(
+        "/v2/org/app/manifests/v1", params=query, content=b"{}", headers={"Content-Type": "a/b"}
+    )
+    assert manifest.status_code == 201
+    target = wait_for(events, 1)["target"]
+    assert target["repository"] == "quay.io/org/app"
+    assert registry.push.get(target["url"]).content == b"{}"
+    wait_for(events, 2)
+    registry.push_blob("quay.io/org/app", CONTENT)
+    wait_for(events, 3)
+    mounted = registry.push.post(
+        "/v2/org/other/blobs/uploads/", params={**query, "mount": DIGEST, "from": "org/app"}
+    )
+    assert mounted.status_code == 201
+    target = wait_for(events, 4)["target"]
+    assert (target["repository"], target["fromRepository"]) == (
+        "quay.io/org/other",
+        "quay.io/org/app",
+    )
+
+
 @only(once, why="it takes seconds, by a sender that no configuration changes")
 def test_a_receiver_that_fails_keeps_no_push_waiting(harness: Harness) -> None:
     """The push is acknowledged as if there were no receiver; the metrics tell."""

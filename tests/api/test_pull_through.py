@@ -197,6 +197,21 @@ def test_a_registry_of_the_callers_choice_is_not_asked(
     assert quay.asked == []
 
 
+def test_what_is_of_no_upstream_is_said_to_be(start: Callable[..., Any]) -> None:
+    """Not only that it is not here: adding the upstream would help. A push endpoint has none."""
+    registry = start()
+    for path in (
+        "/v2/unknown.example/app/manifests/v1",
+        f"/v2/app/manifests/{BLOB_DIGEST}?ns=unknown.example",
+        f"/v2/unknown.example/app/blobs/{BLOB_DIGEST}",
+        "/v2/unknown.example/app/tags/list",
+    ):
+        answer = registry.pull.get(path)
+        assert answer.status_code == 404
+        assert message(answer).endswith("; unknown.example is no upstream of this registry")
+        assert "upstream" not in message(registry.push.get(path))
+
+
 def test_a_redirect_to_what_only_the_registry_can_reach(
     start: Callable[..., Registry], quay: Server
 ) -> None:

@@ -115,6 +115,14 @@ def test_upstreams_come_from_standard_input(desk: Desk) -> None:
     assert desk.up()["changed"] is False
 
 
+def test_an_upstream_is_refused_that_is_another_one_by_another_name(desk: Desk) -> None:
+    """Before anything is written, in one line."""
+    upstreams = [{"name": name, "url": "https://x"} for name in ("index.docker.io", "Docker.io")]
+    line = desk.refused("up", "--upstreams-file", "-", stdin=json.dumps(upstreams))
+    assert "upstream docker.io is listed twice" in line
+    assert not (desk.root / "config.yaml").exists()
+
+
 def test_check_tells_and_changes_nothing(desk: Desk) -> None:
     """``--check`` foresees what ``up`` would do."""
     foreseen = desk.up("--check")

@@ -8,6 +8,7 @@ import pytest
 from buildset_registry.auth.access import ANONYMOUS, Access, Identity, Policy, Role, Scheme, Verdict
 from buildset_registry.auth.rules import AccessRule, AccessRules
 from buildset_registry.oci.names import RepositoryName
+from buildset_registry.oci.patterns import RepositoryPattern
 
 APP = RepositoryName("org/app")
 OTHER = RepositoryName("org/other")
@@ -65,7 +66,9 @@ def test_the_policy_decides_by_endpoint_client_and_repository(
     assert Policy(endpoint=role, **settings).decide(who, access, repository) is verdict
 
 
-ORG_RULES = AccessRules([AccessRule(frozenset({"ci"}), ["org/app"], frozenset({"pull"}))])
+ORG_RULES = AccessRules(
+    [AccessRule(frozenset({"ci"}), [RepositoryPattern("org/app")], frozenset({"pull"}))]
+)
 RULED: dict[str, Any] = {"anonymous_pull": False, "rules": ORG_RULES}
 
 

@@ -3,6 +3,7 @@
 
 from base64 import b64encode
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import bcrypt
@@ -12,8 +13,9 @@ from buildset_registry.auth.authenticator import Authenticator, Basic, Bearer, p
 from buildset_registry.auth.htpasswd import Htpasswd
 from buildset_registry.auth.rules import AccessRule, AccessRules
 from buildset_registry.auth.tokens import Signing, TokenIssuer
-from buildset_registry.errors import Unauthorized
+from buildset_registry.errors import TokenInvalid, Unauthorized
 from buildset_registry.oci.names import RepositoryName
+from buildset_registry.oci.patterns import RepositoryPattern
 
 APP = RepositoryName("org/app")
 #: A fixture that makes an authenticator; settings are those of its policy.
@@ -115,6 +117,46 @@ async def test_foreign_credentials_pull_as_nobody(
             await authenticator.authenticate(basic("hub", "x"), access)
 
 
+async def test_a_login_at_the_endpoint_to_push_does_not_tell_names(make: Make) -> None:
+    """A name that is not known gets what a wrong password gets."""
+    authenticator = make(endpoint=Role.PUSH)
+    said = []
+    for user in ("ci", "hub"):
+        with pytest.raises(Unauthorized) as refused:
+            await authenticator.authenticate(basic(user, "wrong"), Access.BASE)
+        said.append(refused.value.message)
+    assert said == ["user name or password is wrong"] * 2
+
+
+@pytest.mark.parametrize("change", ["removed", "changed"])
+async def test_a_token_ends_with_its_user(tmp_path: Path, change: str) -> None:
+    """With the password by which it was got, for whatever it grants; that of nobody goes on."""
+    file = tmp_path / "htpasswd"
+    now = [0.0]
+    hashes = [bcrypt.hashpw(b"secret", bcrypt.gensalt(4)).decode() for _ in range(2)]
+    file.write_text(f"ci:{hashes[0]}\nother:{hashes[0]}\n")
+    tokens = TokenIssuer(Signing(b"k" * 32, "registry", 300, 3000))
+    htpasswd = Htpasswd(file, lambda: now[0])
+    authenticator = Authenticator(htpasswd, tokens, Policy(endpoint=Role.SINGLE))
+    headers = {
+        who: f"Bearer {(await authenticator.grant(given, ['repository:org/app:pull'])).token.token}"
+        for who, given in {
+            "ci": basic("ci", "secret"),
+            "other": basic("other", "secret"),
+            None: None,
+        }.items()
+    }
+    for who, header in headers.items():
+        assert (await authenticator.authenticate(header, Access.PULL)).name == who
+    file.write_text(f"other:{hashes[0]}\n" + (f"ci:{hashes[1]}\n" if change == "changed" else ""))
+    now[0] += 2
+    for access in Access:
+        with pytest.raises(TokenInvalid, match="was removed or changed"):
+            await authenticator.authenticate(headers["ci"], access)
+        for who in ("other", None):
+            assert (await authenticator.authenticate(headers[who], access)).name == who
+
+
 @pytest.mark.parametrize(
     ("who", "asked", "granted"),
     [
@@ -173,7 +215,8 @@ async def test_a_refresh_token_gets_tokens_without_the_password(
 
 async def test_a_token_holds_what_the_rules_give(make: Make) -> None:
     """No more than its user may do where."""
-    rules = AccessRules([AccessRule(frozenset({"ci"}), ["org/*"], frozenset({"pull", "push"}))])
+    patterns = [RepositoryPattern("org/*")]
+    rules = AccessRules([AccessRule(frozenset({"ci"}), patterns, frozenset({"pull", "push"}))])
     authenticator = make(anonymous_pull=False, rules=rules)
     scopes = ["repository:org/app:pull,push,delete", "repository:other:pull", "registry:catalog:*"]
     grant = await authenticator.grant(basic("ci", "secret"), scopes)

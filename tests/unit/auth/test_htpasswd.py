@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import bcrypt
+import buildset_registry.auth.htpasswd
 import pytest
 from buildset_registry.auth.htpasswd import Htpasswd, parse
 from buildset_registry.errors import ConfigError, TooManyRequests
@@ -184,6 +185,27 @@ async def test_an_unknown_user_costs_as_much_as_a_known_one(tmp_path: Path) -> N
         assert not await users.verify(user, "wrong")
         times.append(time.process_time() - began)
     assert 0.2 < times[0] / times[1] < 5
+
+
+async def test_unknown_users_cost_what_known_ones_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where hashes have several costs, no cost is that of unknown users alone, nor does it vary."""
+    file = tmp_path / "htpasswd"
+    file.write_text(f"ci:{hashed('secret', cost=4)}\nold:{hashed('secret', cost=5)}\n")
+    costs = []
+
+    def matches(password: str, stored: str) -> bool:
+        costs.append(stored[4:6])
+        return False
+
+    monkeypatch.setattr(buildset_registry.auth.htpasswd, "_matches", matches)
+    users = Htpasswd(file)
+    for _round in range(2):
+        for number in range(40):
+            assert not await users.verify(f"nobody{number}", f"wrong{_round}")
+    assert set(costs) == {"04", "05"}
+    assert costs[:40] == costs[40:]
 
 
 def test_a_file_may_hold_comments_and_hashes_of_another_kind(

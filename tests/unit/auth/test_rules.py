@@ -4,6 +4,7 @@
 import pytest
 from buildset_registry.auth.rules import AccessRule, AccessRules
 from buildset_registry.oci.names import RepositoryName
+from buildset_registry.oci.patterns import RepositoryPattern
 
 
 def rule(
@@ -11,7 +12,8 @@ def rule(
     actions: list[str] | tuple[str] = ("pull",),
     users: list[str] | tuple[str] = ("*",),
 ) -> AccessRule:
-    return AccessRule(frozenset(users), patterns, frozenset(actions))
+    parsed = list(map(RepositoryPattern.parse, patterns))
+    return AccessRule(frozenset(users), parsed, frozenset(actions))
 
 
 @pytest.mark.parametrize(
@@ -34,6 +36,22 @@ def rule(
         ("ci-*/app", "ci-1/app", True),
         ("docker.io/org/*", "org/app", True),
         ("docker.io/library/*", "app", True),
+        ("index.docker.io/org/*", "org/app", True),
+        ("Registry-1.Docker.io:443/org/*", "org/app", True),
+        ("docker.io/**", "org/app", True),
+        ("docker.io/**", "app", True),
+        ("docker.io/**", "quay.io/org/app", False),
+        ("docker.io/*/app", "quay.io/app", False),
+        ("Quay.io/org/*", "quay.io/org/app", True),
+        ("quay.io:443/org/*", "quay.io/org/app", True),
+        ("quay.io./org/*", "quay.io/org/app", True),
+        ("registry.example:5000/**", "registry.example__5000/org/app", True),
+        ("registry.example:5000/**", "registry.example/org/app", False),
+        ("registry.example__5000/**", "registry.example__5000/org/app", True),
+        ("*.example:5000/**", "registry.example__5000/app", True),
+        ("registry.example:*/**", "registry.example__5000/app", True),
+        ("localhost:5000/*", "localhost__5000/app", True),
+        ("[0:0::1]:5000/*", "ip6__0-0-0-0-0-0-0-1__5000/app", True),
         ("app", "library/app", True),
     ],
 )

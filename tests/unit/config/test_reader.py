@@ -9,6 +9,7 @@ import pytest
 from buildset_registry.config import load, parse
 from buildset_registry.config.model import Config
 from buildset_registry.errors import ConfigError
+from buildset_registry.oci.hosts import DOCKER_HUB
 
 MINIMAL = {"endpoints": {"single": {"port": 5000}}, "storage": "data"}
 
@@ -92,6 +93,23 @@ def test_every_kind_of_value_is_read() -> None:
             "upstream a: give username and password, or neither",
         ),
         ({"upstreams": [{"name": "a", "url": "https://a"}] * 2}, "upstream a is listed twice"),
+        (
+            {
+                "upstreams": [
+                    {"name": n, "url": "https://a"} for n in ("index.docker.io", DOCKER_HUB)
+                ]
+            },
+            "upstream docker.io is listed twice (upstreams[0] and upstreams[1] name it); keep one",
+        ),
+        (
+            {"upstreams": [{"name": n, "url": "https://a"} for n in ("quay.io.:443", "Quay.io")]},
+            "upstream quay.io is listed twice",
+        ),
+        ({"upstreams": [{"name": "a:0", "url": "https://a"}]}, "upstreams[0].name: not the name"),
+        (
+            {"auth": {"rules": [{"repositories": ["Org/x"], "actions": ["*"]}]}},
+            "auth.rules[0].repositories[0]: 'Org/x' matches no repository's name",
+        ),
     ],
 )
 def test_a_mistake_is_one_line_that_names_the_key(changes: dict[str, Any], message: str) -> None:

@@ -12,6 +12,7 @@ from buildset_registry.connect_proxy import certificate_names, server_of
 from buildset_registry.connect_proxy.connect import parse_answer
 from buildset_registry.connect_proxy.dialer import is_own
 from buildset_registry.errors import ConfigError
+from buildset_registry.oci.hosts import RegistryHost
 
 
 @pytest.mark.parametrize(
@@ -20,16 +21,19 @@ from buildset_registry.errors import ConfigError
         ("quay.io", ("quay.io", 443)),
         ("Registry.Example:5000", ("registry.example", 5000)),
         ("docker.io", ("registry-1.docker.io", 443)),
+        ("index.docker.io", ("registry-1.docker.io", 443)),
+        ("[0:0::1]:5000", ("::1", 5000)),
+        ("[::1]", ("::1", 443)),
     ],
 )
 def test_where_docker_asks_for_a_registry(registry: str, server: tuple[str, int]) -> None:
     """Docker Hub's images are on another host than the one that names them."""
-    assert server_of(registry) == server
+    assert server_of(RegistryHost.parse(registry)) == server
 
 
 def test_the_certificate_names_every_host_once() -> None:
     """Ports are not in certificates."""
-    registries = ["b.example:1", "docker.io", "b.example:2"]
+    registries = map(RegistryHost.parse, ["b.example:1", "docker.io", "b.example:2"])
     assert certificate_names(registries) == ["b.example", "registry-1.docker.io"]
 
 

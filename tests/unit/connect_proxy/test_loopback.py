@@ -9,6 +9,7 @@ import httpx
 from buildset_registry.connect_proxy import LoopbackApp, ProxiedConnections
 from buildset_registry.connect_proxy.loopback import ProxiedClient
 from buildset_registry.http.asgi import Receive, Scope, Send
+from buildset_registry.oci.hosts import RegistryHost
 
 PORT = 4711
 AGENT = "buildset-registry/1"
@@ -31,7 +32,7 @@ async def ask(port: int, **options: Any) -> tuple[httpx.Response, Seen]:
     transport = httpx.ASGITransport(
         LoopbackApp(seen, connections, AGENT), client=("127.0.0.1", port)
     )
-    visitor = ProxiedClient("192.0.2.7", "quay.io:8443", "Basic eDp5")
+    visitor = ProxiedClient("192.0.2.7", RegistryHost("quay.io:8443"), "Basic eDp5")
     with connections.present(PORT, visitor):
         async with httpx.AsyncClient(transport=transport, base_url="https://quay.io") as client:
             return await client.get("/v2/", **options), seen

@@ -5,15 +5,16 @@ from typing import Any
 
 import pytest
 from buildset_registry.errors import BlobUnknown, ManifestUnknown
+from buildset_registry.oci.hosts import RegistryHost
 from buildset_registry.oci.names import RepositoryName
 from buildset_registry.upstream.errors import UpstreamError
 from buildset_registry.upstream.hosts import Host, RepositoryRequest, Upstream, Upstreams
 
 NAME = RepositoryName("quay.io/org/app")
 LOGIN = {"username": "ci", "password": "secret"}
-HUB = Upstream(name="docker.io", url="https://docker.io")
-QUAY = Upstream(name="Quay.io", url="https://quay.io/")
-PORT = Upstream(name="registry.example:5000", url="http://registry.example:5000")
+HUB = Upstream(name=RegistryHost("docker.io"), url="https://docker.io")
+QUAY = Upstream(name=RegistryHost.parse("Quay.io"), url="https://quay.io/")
+PORT = Upstream(name=RegistryHost("registry.example:5000"), url="http://registry.example:5000")
 UPSTREAMS = Upstreams((HUB, QUAY, PORT))
 
 
@@ -41,7 +42,7 @@ def test_the_host_in_the_name_decides(name: str, upstream: Upstream | None) -> N
 @pytest.mark.parametrize("name", ["docker.io", "index.docker.io", "registry-1.docker.io"])
 def test_docker_hub_may_be_configured_by_any_of_its_names(name: str) -> None:
     """All of them are the registry of names without a host."""
-    upstream = Upstream(name=name, url="https://mirror.example")
+    upstream = Upstream(name=RegistryHost.parse(name), url="https://mirror.example")
     assert Upstreams((upstream,)).find(RepositoryName("org/app")) == upstream
 
 

@@ -113,7 +113,9 @@ async def test_a_redirect_out_of_tls_is_refused(quay: Server, connect: Connect) 
 async def test_storage_that_cannot_be_reached_is_named(quay: Server, connect: Connect) -> None:
     """It is not the registry that fails."""
     quay.on(V1_PATH, redirect("https://127.0.0.2:1/x"))
-    with pytest.raises(UpstreamFailed, match=r"upstream quay\.io .*127\.0\.0\.2: connection refus"):
+    with pytest.raises(
+        UpstreamFailed, match=r"upstream quay\.io .*127\.0\.0\.2:1: connection refu"
+    ):
         await connect().manifest(NAME, V1)
 
 

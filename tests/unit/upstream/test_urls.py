@@ -3,7 +3,7 @@
 
 import pytest
 from buildset_registry.upstream.errors import UpstreamError
-from buildset_registry.upstream.urls import is_forbidden, onward, origin, without_query
+from buildset_registry.upstream.urls import is_forbidden, onward, origin, server, without_query
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -64,6 +64,21 @@ def test_an_origin_has_the_port_of_its_scheme() -> None:
     """Writing the usual port makes no other server of it."""
     assert origin("https://A.example/x") == origin("https://a.example:443")
     assert origin("http://a.example") != origin("https://a.example")
+
+
+@pytest.mark.parametrize(
+    ("url", "name"),
+    [
+        ("https://quay.io/x", "quay.io"),
+        ("https://quay.io:443/x", "quay.io"),
+        ("http://u:p@Quay.io:443", "quay.io:443"),
+        ("https://[::1]:5000/x", "[::1]:5000"),
+        ("https://[::1]/x", "[::1]"),
+    ],
+)
+def test_a_server_is_named_with_a_port_that_its_scheme_does_not_tell(url: str, name: str) -> None:
+    """Several servers of one host can be told apart."""
+    assert server(url) == name
 
 
 def test_what_is_logged_has_no_secret() -> None:

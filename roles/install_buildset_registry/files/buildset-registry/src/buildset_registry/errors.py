@@ -90,6 +90,10 @@ class Unauthorized(RegistryError):
     code, status, default = "UNAUTHORIZED", 401, "log in to this registry first"
 
 
+class TokenInvalid(Unauthorized):
+    """Refuse a bearer token that is not good here and now (RFC 6750, section 3.1)."""
+
+
 class Denied(RegistryError):
     code, status, default = "DENIED", 403, "requested access to the resource is denied"
 

@@ -197,6 +197,10 @@ class Lookup:
                 found.setdefault(str(descriptor.digest), descriptor)
         return [found[key] for key in sorted(found)]
 
+    def serves(self, name: RepositoryName) -> bool:
+        """Tell whether an upstream has been asked for a repository, or none ever is."""
+        return self._upstream is None or self._upstream.serves(name)
+
     def _pushed(self, name: RepositoryName) -> Iterator[RepositoryIndex]:
         """Return what jobs pushed, under the name asked for and then under its other name."""
         return map(self._store.pushed, name.names)

@@ -77,20 +77,20 @@ class Registry:
     async def manifest(self, name: RepositoryName, reference: Reference) -> StoredManifest:
         found = await self._lookup.manifest(name, reference)
         if found is None:
-            raise ManifestUnknown(f"{name} has no manifest {reference}")
+            raise ManifestUnknown(f"{name} has no manifest {reference}{self._unserved(name)}")
         return found
 
     async def blob(self, name: RepositoryName, digest: Digest) -> StoredBlob | ArrivingBlob:
         found = await self._lookup.blob(name, digest)
         if found is None:
-            raise BlobUnknown(f"{name} has no blob {digest}")
+            raise BlobUnknown(f"{name} has no blob {digest}{self._unserved(name)}")
         return found
 
     async def blob_size(self, name: RepositoryName, digest: Digest) -> int:
         """Return the size of a blob in bytes without fetching it."""
         size = await self._lookup.blob_size(name, digest)
         if size is None:
-            raise BlobUnknown(f"{name} has no blob {digest}")
+            raise BlobUnknown(f"{name} has no blob {digest}{self._unserved(name)}")
         return size
 
     async def promised_size(self, name: RepositoryName, digest: Digest) -> int:
@@ -110,7 +110,7 @@ class Registry:
     async def tags(self, name: RepositoryName, limit: int | None, last: str | None) -> Page:
         tags = await self._lookup.tags(name)
         if not tags and not await self._lookup.exists(name):
-            raise NameUnknown(f"there is no repository {name}")
+            raise NameUnknown(f"there is no repository {name}{self._unserved(name)}")
         return Page.of(tags, limit, last)
 
     async def repositories(self, limit: int | None, last: str | None) -> Page:
@@ -223,6 +223,10 @@ class Registry:
         removed = [await index.layers.remove(digest) for index in self._lookup.indexes(name)]
         if not any(removed):
             raise BlobUnknown(f"{name} has no blob {digest}")
+
+    def _unserved(self, name: RepositoryName) -> str:
+        """Return what a message adds where a registry might be asked, and is not configured."""
+        return "" if self._lookup.serves(name) else f"; {name.host} is no upstream of this registry"
 
     def _turn(self, name: RepositoryName, tag: Tag) -> asyncio.Lock:
         """Return what lets one request at a time look at a tag and change it."""

@@ -14,6 +14,7 @@ from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address
 
 from buildset_registry.auth.rules import AccessRules
 from buildset_registry.errors import Denied
+from buildset_registry.oci.hosts import RegistryHost
 from buildset_registry.oci.names import RepositoryName
 
 
@@ -69,6 +70,9 @@ class Identity:
     catalog: bool = False
     """Whether a token allows listing the repositories."""
 
+    mark: str = field(default="", compare=False, repr=False)
+    """What a token of this registry has of its user's password."""
+
 
 ANONYMOUS = Identity()
 
@@ -79,7 +83,7 @@ class Policy:
 
     endpoint: Role
     anonymous_pull: bool = True
-    private_hosts: frozenset[str] = frozenset()
+    private_hosts: frozenset[RegistryHost] = frozenset()
     """Registries whose content needs a login: our credentials there see more than the public."""
 
     allowed_networks: tuple[IPv4Network | IPv6Network, ...] = ()
@@ -157,10 +161,34 @@ class Policy:
         if self.endpoint is Role.PULL and access in (Access.PUSH, Access.DELETE):
             return Verdict.DENY
         if identity.scopes is not None:
-            return Verdict.ALLOW if _granted(identity, access, repository) else Verdict.LOGIN
+            holds = self._still(identity, access, repository)
+            granted = holds and _granted(identity, access, repository)
+            return Verdict.ALLOW if granted else Verdict.LOGIN
         if self._may(identity.name, access, repository):
             return Verdict.ALLOW
         return Verdict.LOGIN if identity.name is None else Verdict.DENY
+
+    def lacks(
+        self, identity: Identity, access: Access, repository: RepositoryName | None = None
+    ) -> str:
+        """Return the words for what ``decide`` does not allow; none for whom a login may help."""
+        user = identity.name
+        if user is None:
+            return ""
+        what = "list the repositories"
+        if repository is not None:
+            what = f"{access.value} {repository}"
+        if identity.scopes is None:
+            return f"{user} may not {what} (auth.rules)"
+        if not self.external and not self._may(user, access, repository):
+            return f"{user} may not {what}, by no token (auth.rules)"
+        return f"this token is not one to {what}; get one with the scope that is asked for"
+
+    def _still(self, identity: Identity, access: Access, repository: RepositoryName | None) -> bool:
+        """Tell whether the holder of a token may do now what it was issued for."""
+        if self.external or access is Access.BASE:
+            return True
+        return self._may(identity.name, access, repository)
 
     def _may(self, user: str | None, access: Access, repository: RepositoryName | None) -> bool:
         """Tell whether nobody, or a user known by password, may do something."""

@@ -8,11 +8,11 @@ from base64 import b64decode
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from buildset_registry.auth.access import ANONYMOUS, Access, Identity, Policy, Scheme
+from buildset_registry.auth.access import ANONYMOUS, Access, Identity, Policy, Role, Scheme
 from buildset_registry.auth.claims import TokenVerifier
 from buildset_registry.auth.htpasswd import Htpasswd
 from buildset_registry.auth.tokens import Scope, Token, TokenIssuer, parse_scope
-from buildset_registry.errors import Unauthorized
+from buildset_registry.errors import TokenInvalid, Unauthorized
 
 REALM = "buildset-registry"
 
@@ -83,9 +83,10 @@ class Authenticator:
         if credentials is None:
             return ANONYMOUS
         if not isinstance(credentials, Basic):
-            return self._tokens.verify(credentials.token)
-        reading = access is not Access.PUSH and access is not Access.DELETE
-        return await self._by_password(credentials, client, foreign_allowed=reading)
+            return self._by_token(credentials.token)
+        return await self._by_password(
+            credentials, client, foreign_allowed=self._may_be_foreign(access)
+        )
 
     async def grant(
         self, header: str | None, scopes: Sequence[str], client: str = "", *, offline: bool = False
@@ -104,8 +105,8 @@ class Authenticator:
             foreign = bool(scopes)
             identity = await self._by_password(credentials, client, foreign_allowed=foreign)
         refresh = None
-        if offline and identity.name is not None and self._htpasswd is not None:
-            stamp = self._htpasswd.stamp(identity.name)
+        if offline and identity.name is not None:
+            stamp = self._stamp(identity.name)
             refresh = issuer.issue_refresh(identity.name, stamp) if stamp is not None else None
         return Grant(self._issue(issuer, identity, scopes), refresh)
 
@@ -129,6 +130,27 @@ class Authenticator:
             parts["error"] = error
         return "Bearer " + ",".join(f'{name}="{_quoted(value)}"' for name, value in parts.items())
 
+    def _may_be_foreign(self, access: Access) -> bool:
+        """Tell whether the credentials of a request may be for another registry.
+
+        At the endpoint to push ``GET /v2/`` is what a client logs in by, so there they may not.
+        """
+        if access is Access.BASE:
+            return self.policy.endpoint is not Role.PUSH
+        return access is not Access.PUSH and access is not Access.DELETE
+
+    def _by_token(self, token: str) -> Identity:
+        """Return what a token grants; one of this registry's users ends with the password."""
+        identity = self._tokens.verify(token)
+        if identity.name is not None and isinstance(self._tokens, TokenIssuer):
+            stamp = self._stamp(identity.name)
+            if not self._tokens.is_current(identity, stamp):
+                raise TokenInvalid("the user of the token was removed or changed; log in again")
+        return identity
+
+    def _stamp(self, user: str) -> str | None:
+        return self._htpasswd.stamp(user) if self._htpasswd is not None else None
+
     async def _by_password(
         self, credentials: Basic, client: str, *, foreign_allowed: bool
     ) -> Identity:
@@ -148,7 +170,9 @@ class Authenticator:
 
     def _issue(self, issuer: TokenIssuer, identity: Identity, scopes: Iterable[str]) -> Token:
         parsed = filter(None, map(parse_scope, scopes))
-        return issuer.issue(identity.name, [self._allowed(identity, one) for one in parsed])
+        allowed = [self._allowed(identity, one) for one in parsed]
+        stamp = None if identity.name is None else self._stamp(identity.name)
+        return issuer.issue(identity.name, allowed, stamp)
 
     def _allowed(self, identity: Identity, scope: Scope) -> Scope:
         """Return the part of a scope that somebody may have."""

@@ -12,7 +12,7 @@ from typing import Protocol
 
 from buildset_registry.auth.access import Identity
 from buildset_registry.auth.rules import ACTIONS, EVERY
-from buildset_registry.errors import NameInvalid, Unauthorized
+from buildset_registry.errors import NameInvalid, TokenInvalid
 from buildset_registry.oci.names import RepositoryName
 
 _REMEMBERED = 4096
@@ -32,7 +32,7 @@ class TokenVerifier(Protocol):
         """The URL at which tokens are issued; None means this registry itself."""
 
     def verify(self, token: str) -> Identity:
-        """Return what a token grants; ``Unauthorized`` for one that is not good here and now."""
+        """Return what a token grants; ``TokenInvalid`` for one that is not good here and now."""
 
 
 class VerifiedTokens:
@@ -52,7 +52,7 @@ class VerifiedTokens:
         now = self._clock()
         begin, end = _number(claims.get("nbf", 0)), _number(claims.get("exp"))
         if not begin - leeway <= now < end + leeway:
-            raise Unauthorized("the token has expired or is not yet valid; log in again")
+            raise TokenInvalid("the token has expired or is not yet valid; log in again")
         identity = _identity(claims)
         self._remembered[token] = (end + leeway, identity)
         while len(self._remembered) > _REMEMBERED:
@@ -62,7 +62,7 @@ class VerifiedTokens:
 
 def _number(value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise Unauthorized("the token does not say when it expires; log in again")
+        raise TokenInvalid("the token does not say when it expires; log in again")
     return float(value)
 
 
@@ -76,7 +76,8 @@ def _identity(claims: Claims) -> Identity:
             scopes[name] = scopes.get(name, frozenset()) | actions
         elif EVERY in actions:
             catalog = True
-    return Identity(str(claims.get("sub") or "") or None, scopes, catalog)
+    user = str(claims.get("sub") or "") or None
+    return Identity(user, scopes, catalog, str(claims.get("mark") or ""))
 
 
 def _grant(entry: object) -> tuple[RepositoryName | None, frozenset[str]]:
@@ -90,7 +91,7 @@ def _grant(entry: object) -> tuple[RepositoryName | None, frozenset[str]]:
     if entry.get("type") != "repository":
         return nothing
     try:
-        name = RepositoryName.resolve(str(entry.get("name")))
+        name = RepositoryName.scoped(str(entry.get("name")))
     except NameInvalid:
         return nothing
     return name, ACTIONS if EVERY in actions else actions

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from buildset_registry.auth.access import Identity
 from buildset_registry.auth.claims import VerifiedTokens
-from buildset_registry.errors import ConfigError, Unauthorized
+from buildset_registry.errors import ConfigError, TokenInvalid
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
@@ -64,7 +64,7 @@ class ExternalTokens:
         self._verified = VerifiedTokens(clock)
 
     def verify(self, token: str) -> Identity:
-        """Return what a token grants; ``Unauthorized`` for one that is not good here and now."""
+        """Return what a token grants; ``TokenInvalid`` for one that is not good here and now."""
         known = self._verified.find(token)
         return known or self._verified.add(token, self._claims(token), _LEEWAY)
 
@@ -93,7 +93,7 @@ class ExternalTokens:
             except (jwt.InvalidTokenError, RecursionError):
                 continue
             return claims
-        raise Unauthorized(f"the token was not issued by {self._server.name} for {self.service}")
+        raise TokenInvalid(f"the token was not issued by {self._server.name} for {self.service}")
 
     def _candidates(self, name: object) -> list[VerificationKey]:
         """Return the keys that a token's ``kid`` names, or all where it names none of them."""

@@ -82,7 +82,7 @@ class Htpasswd:
             return False
         task = self._checking.get(key)
         if task is None:
-            check = self._check(self._hashes.get(user), password, client)
+            check = self._check(user, password, client)
             task = self._checking[key] = asyncio.create_task(check)
             task.add_done_callback(lambda done: self._checked(key, done))
         return await asyncio.shield(task)
@@ -96,8 +96,9 @@ class Htpasswd:
         """Let running checks end, and start no more."""
         self._queue.close()
 
-    async def _check(self, stored: str | None, password: str, client: str) -> bool:
-        matches = await self._queue.matches(client, password, stored or self._nobody())
+    async def _check(self, user: str, password: str, client: str) -> bool:
+        stored, nobody = self._hashes.get(user), self._nobody(user)
+        matches = await self._queue.matches(client, password, stored or nobody)
         return matches and stored is not None
 
     def _checked(self, key: bytes, task: asyncio.Task[bool]) -> None:
@@ -109,9 +110,16 @@ class Htpasswd:
         else:
             _remember(self._refused, key, self._clock() + _DISTRUST)
 
-    def _nobody(self) -> str:
-        costs = [hashed[4:6] for hashed in self._hashes.values()]
-        return f"$2b${max(costs, default=_NOBODY_COST)}${_NOBODY}"
+    def _nobody(self, user: str) -> str:
+        """Return the hash of a user that there is not; its cost is that of one that there is.
+
+        Always the same one's: where the file has several costs, each of them is found with names
+        that it does not know as often as with those that it knows.
+        """
+        costs = [hashed[4:6] for hashed in self._hashes.values()] or [_NOBODY_COST]
+        keyed = self._keyed.copy()
+        keyed.update(user.encode(errors="surrogatepass"))
+        return f"$2b${costs[int.from_bytes(keyed.digest()[:8], 'big') % len(costs)]}${_NOBODY}"
 
     def _key(self, user: str, password: str) -> bytes:
         """Return what a pair is remembered by; another hash in the file makes it another one.

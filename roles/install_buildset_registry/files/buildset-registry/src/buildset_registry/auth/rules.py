@@ -6,11 +6,11 @@ A rule only ever gives; what no rule gives is refused. Without rules every user 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from buildset_registry.oci.names import RepositoryName
+from buildset_registry.oci.patterns import RepositoryMatcher, RepositoryPattern
 
 ACTIONS = frozenset({"pull", "push", "delete"})
 #: Every user, in a rule's ``users``; every action, in its ``actions``.
@@ -26,11 +26,12 @@ class AccessRule:
     """Gives ``users`` the ``actions`` on the repositories whose names match one of the patterns.
 
     In a pattern ``*`` is any part of one component of a name, ``**`` is any number of components:
-    ``org/*`` is ``org/app``, ``org/**`` is ``org/team/app`` as well, ``**`` is every repository.
+    ``org/*`` is ``org/app``, ``org/**`` is ``org/team/app`` as well, ``**`` is every repository,
+    ``docker.io/**`` every one of Docker Hub.
     """
 
     users: frozenset[str]
-    patterns: Sequence[str]
+    patterns: Sequence[RepositoryPattern]
     actions: frozenset[str]
 
     def is_for(self, user: str) -> bool:
@@ -42,9 +43,7 @@ class AccessRules:
     """All rules together."""
 
     def __init__(self, rules: Sequence[AccessRule] = ()) -> None:
-        self._rules = [
-            (rule, re.compile("|".join(map(_expression, rule.patterns)))) for rule in rules
-        ]
+        self._rules = [(rule, list(map(RepositoryMatcher, rule.patterns))) for rule in rules]
         self._remembered: dict[tuple[str, RepositoryName], frozenset[str]] = {}
 
     def allow(self, user: str, action: str, repository: RepositoryName) -> bool:
@@ -63,21 +62,14 @@ class AccessRules:
         """Tell whether a user may pull from every repository, also one that does not exist yet."""
         return not self._rules or any(
             rule.is_for(user) and "pull" in rule.actions and _EVERYWHERE in rule.patterns
-            for rule, _pattern in self._rules
+            for rule, _matchers in self._rules
         )
 
     def _actions(self, user: str, repository: RepositoryName) -> frozenset[str]:
         """Add up what the rules give, for each of the names that the image has."""
         given = [
             rule.actions
-            for rule, pattern in self._rules
-            if rule.is_for(user) and any(map(pattern.fullmatch, repository.names))
+            for rule, matchers in self._rules
+            if rule.is_for(user) and any(one.matches(repository) for one in matchers)
         ]
         return _NOTHING.union(*given)
-
-
-def _expression(pattern: str) -> str:
-    """Return the regular expression of a pattern; Docker Hub's names are stored without host."""
-    parts = re.split(r"(\*\*|\*)", pattern.removeprefix("docker.io/"))
-    wild = {"**": ".+", "*": "[^/]+"}
-    return "".join(wild.get(part) or re.escape(part) for part in parts)

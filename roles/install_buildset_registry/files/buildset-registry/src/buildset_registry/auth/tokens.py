@@ -14,15 +14,18 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from functools import lru_cache
 
 from buildset_registry.auth.access import Identity
 from buildset_registry.auth.claims import VerifiedTokens
 from buildset_registry.auth.rules import ACTIONS, EVERY
-from buildset_registry.errors import NameInvalid, Unauthorized
+from buildset_registry.errors import NameInvalid, TokenInvalid, Unauthorized
 from buildset_registry.oci.names import RepositoryName
 
 _ALGORITHM = "HS256"
 _CATALOG = "registry:catalog:*"
+#: Marks of users that asked a short while ago: one is looked at with each request.
+_REMEMBERED = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +47,7 @@ def parse_scope(text: str) -> Scope | None:
     if kind.partition("(")[0] != "repository":
         return None
     try:
-        name = RepositoryName.resolve(resource)
+        name = RepositoryName.scoped(resource)
     except NameInvalid:
         return None
     requested = frozenset(actions.split(","))
@@ -83,9 +86,10 @@ class TokenIssuer:
         self._refresh_audience = f"{self.service} refresh"
         self._clock = clock
         self._verified = VerifiedTokens(clock)
+        self._mark = lru_cache(_REMEMBERED)(self._new_mark)
 
-    def issue(self, user: str | None, scopes: Iterable[Scope]) -> Token:
-        """Sign a token that grants ``scopes``."""
+    def issue(self, user: str | None, scopes: Iterable[Scope], stamp: str | None = None) -> Token:
+        """Sign a token that grants ``scopes``, to a user while the password's ``stamp`` stays."""
         access = [
             {
                 "type": "registry" if scope.repository is None else "repository",
@@ -95,15 +99,21 @@ class TokenIssuer:
             for scope in scopes
         ]
         seconds = self._signing.seconds
-        token, now = self._sign(self.service, seconds, sub=user or "", access=access)
+        mark = {"mark": self._mark(user, stamp)} if user and stamp is not None else {}
+        token, now = self._sign(self.service, seconds, sub=user or "", access=access, **mark)
         issued = datetime.fromtimestamp(now, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
         return Token(token, seconds, issued)
 
     def verify(self, token: str) -> Identity:
-        """Return what a token grants; ``Unauthorized`` for one that is not good here and now."""
+        """Return what a token grants; ``TokenInvalid`` for one that is not good here and now."""
         return self._verified.find(token) or self._verified.add(
             token, self._claims(token, self.service)
         )
+
+    def is_current(self, identity: Identity, stamp: str | None) -> bool:
+        """Tell whether the password of a token's user is still the one it was issued for."""
+        user = identity.name
+        return user is not None and stamp is not None and identity.mark == self._mark(user, stamp)
 
     def issue_refresh(self, user: str, stamp: str) -> str | None:
         """Sign a token that gets others for a user, as long as the password's ``stamp`` stays."""
@@ -123,7 +133,7 @@ class TokenIssuer:
             raise Unauthorized("the refresh token has expired; log in again")
         return user
 
-    def _mark(self, user: str, stamp: str) -> str:
+    def _new_mark(self, user: str, stamp: str) -> str:
         """Return what stands for a password inside a token, where everybody can read it."""
         message = f"{user}:{stamp}".encode()
         return hmac.new(self._signing.key, message, hashlib.sha256).hexdigest()
@@ -155,5 +165,5 @@ class TokenIssuer:
                 },
             )
         except (jwt.InvalidTokenError, RecursionError):
-            raise Unauthorized("the token is not valid; log in again") from None
+            raise TokenInvalid("the token is not valid; log in again") from None
         return claims

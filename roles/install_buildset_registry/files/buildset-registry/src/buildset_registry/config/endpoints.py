@@ -6,6 +6,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from buildset_registry.oci.hosts import RegistryHost
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
@@ -62,7 +64,7 @@ class ProxySettings:
     address: str | None = None
     """Address to listen on; by default every address, IPv6 too where the host has it."""
 
-    registries: tuple[str, ...] | None = None
+    registries: tuple[RegistryHost, ...] | None = None
     """The registries, as images name them; by default all upstreams but Docker Hub, for which
     docker has ``registry-mirrors``."""
 

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Literal
 
 from buildset_registry.config.endpoints import Endpoints, MetricsSettings, ProxySettings, Tls
-from buildset_registry.oci.names import DOCKER_HUB_NAMES
+from buildset_registry.oci.hosts import DOCKER_HUB, RegistryHost
+from buildset_registry.oci.patterns import RepositoryPattern
 
 Network = IPv4Network | IPv6Network
 
@@ -31,7 +32,7 @@ DEFAULT_UPSTREAMS = {
 class UpstreamSettings:
     """A registry to pull through."""
 
-    name: str
+    name: RegistryHost
     """How images name it: ``docker.io``, ``quay.io``, ``registry.example.com:5000``."""
 
     url: str
@@ -60,7 +61,7 @@ class UpstreamSettings:
 class RuleSettings:
     """A rule: some users may do something in some repositories."""
 
-    repositories: tuple[str, ...]
+    repositories: tuple[RepositoryPattern, ...]
     """Patterns of names: ``*`` is any part of one component, ``**`` any number of components."""
 
     actions: tuple[Literal["pull", "push", "delete", "*"], ...]
@@ -249,11 +250,11 @@ class Config:
     """Whether pushes and deletes are refused; what is pulled through is stored all the same."""
 
     @property
-    def proxied(self) -> tuple[str, ...]:
+    def proxied(self) -> tuple[RegistryHost, ...]:
         """The registries that the proxy answers for itself."""
         if self.proxy is None:
             return ()
         if self.proxy.registries is not None:
             return self.proxy.registries
         names = (upstream.name for upstream in self.upstreams)
-        return tuple(name for name in names if name.lower() not in DOCKER_HUB_NAMES)
+        return tuple(name for name in names if name != DOCKER_HUB)

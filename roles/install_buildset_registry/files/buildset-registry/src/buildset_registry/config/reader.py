@@ -6,6 +6,7 @@ from __future__ import annotations
 import dataclasses
 import types
 import typing
+from collections.abc import Sequence
 from ipaddress import ip_network
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -19,7 +20,9 @@ from buildset_registry.config.model import (
     TokenServerSettings,
     UpstreamSettings,
 )
-from buildset_registry.errors import ConfigError
+from buildset_registry.errors import ConfigError, NameInvalid
+from buildset_registry.oci.hosts import RegistryHost
+from buildset_registry.oci.patterns import RepositoryPattern
 
 #: Seconds within which a client that was told of a blob surely has pushed its manifest.
 _LEAST_GRACE = 60
@@ -70,6 +73,7 @@ def _check_proxy(config: Config, source: str) -> None:
         raise ConfigError(f"{source}: proxy needs users with passwords; set auth.htpasswd")
     if not all(0 < port < 65536 for port in config.proxy.ports):
         raise ConfigError(f"{source}: proxy.ports must be ports from 1 to 65535")
+    _check_distinct(config.proxy.registries or (), source, "proxy.registries")
 
 
 def _check_gc(gc: GcSettings, source: str) -> None:
@@ -87,7 +91,7 @@ def _check_token_server(server: TokenServerSettings | None, source: str) -> None
 
 
 def _check_upstreams(upstreams: tuple[UpstreamSettings, ...], source: str) -> None:
-    seen = set()
+    _check_distinct([upstream.name for upstream in upstreams], source, "upstreams")
     for upstream in upstreams:
         for url in filter(None, (upstream.url, upstream.mirror)):
             parts = urlsplit(url)
@@ -99,11 +103,18 @@ def _check_upstreams(upstreams: tuple[UpstreamSettings, ...], source: str) -> No
             raise ConfigError(
                 f"{source}: upstream {upstream.name}: give username and password, or neither"
             )
-        if upstream.name in seen:
+
+
+def _check_distinct(names: Sequence[RegistryHost], source: str, where: str) -> None:
+    """Refuse two entries of one registry, by whichever of its names."""
+    seen: dict[RegistryHost, int] = {}
+    for number, name in enumerate(names):
+        first = seen.setdefault(name, number)
+        if first != number:
             raise ConfigError(
-                f"{source}: upstream {upstream.name} is listed twice; keep one of them"
+                f"{source}: upstream {name} is listed twice ({where}[{first}] and "
+                f"{where}[{number}] name it); keep one of them"
             )
-        seen.add(upstream.name)
 
 
 class _Reader:
@@ -139,6 +150,8 @@ class _Reader:
     def _value(self, value: object, hint: object, where: str) -> object:
         if hint == Network:
             return self._network(value, where)
+        if hint is RegistryHost or hint is RepositoryPattern:
+            return self._name(value, hint, where)
         if isinstance(hint, type) and dataclasses.is_dataclass(hint):
             return self.section(value, hint, where)
         readers = {
@@ -202,6 +215,16 @@ class _Reader:
             raise self._error(
                 where, "a network such as 10.0.0.0/8 or 2001:db8::/32", value
             ) from None
+
+    def _name(
+        self, value: object, kind: type[RegistryHost] | type[RepositoryPattern], where: str
+    ) -> RegistryHost | RepositoryPattern:
+        if not isinstance(value, str):
+            raise self._error(where, "a string", value)
+        try:
+            return kind.parse(value)
+        except NameInvalid as error:
+            raise ConfigError(f"{self._source}: {where}: {error.message}") from None
 
     def _error(self, where: str, expected: str, value: object) -> ConfigError:
         shown = "(hidden)" if "password" in where or "headers" in where else repr(value)

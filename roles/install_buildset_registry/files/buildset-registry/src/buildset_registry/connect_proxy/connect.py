@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 
 from buildset_registry.auth.access import Access, Identity, Policy
 from buildset_registry.auth.authenticator import REALM, Authenticator
-from buildset_registry.errors import RegistryError, Unauthorized
+from buildset_registry.errors import NameInvalid, RegistryError, Unauthorized
+from buildset_registry.oci.hosts import normal_host
 
 #: Bytes that a head may have; docker's has a few hundred.
 MAX_HEAD = 16 * 1024
@@ -39,7 +40,7 @@ class ConnectRequest:
     headers: Mapping[str, str] = field(repr=False)
 
     def server(self) -> tuple[str, int]:
-        """Return the host, in small letters, and the port that a tunnel is wanted to."""
+        """Return the host, in its normal form, and the port that a tunnel is wanted to."""
         if self.method != "CONNECT":
             raise ConnectRefused(
                 405,
@@ -48,9 +49,12 @@ class ConnectRequest:
                 {"Allow": "CONNECT"},
             )
         found = _AUTHORITY.fullmatch(self.target)
-        if found is None or not 0 < int(found[3]) < 65536:
-            raise ConnectRefused(400, "CONNECT needs a host and a port, such as quay.io:443")
-        return (found[1] or found[2]).lower().rstrip("."), int(found[3])
+        try:
+            if found is not None and 0 < int(found[3]) < 65536:
+                return normal_host(found[1] or found[2]), int(found[3])
+        except NameInvalid:
+            pass
+        raise ConnectRefused(400, "CONNECT needs a host and a port, such as quay.io:443")
 
 
 def parse_head(raw: bytes) -> ConnectRequest:

@@ -5,27 +5,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from buildset_registry.oci.names import DOCKER_HUB
+from buildset_registry.oci.hosts import DOCKER_HUB, HTTPS, RegistryHost
 
-HTTPS = 443
 #: What docker asks for the images of Docker Hub.
 _DOCKER_HUB_SERVER = "registry-1.docker.io"
 
-#: A host in small letters, and a port.
+#: A host in its normal form, and a port.
 Server = tuple[str, int]
 
 
-def server_of(registry: str) -> Server:
-    """Return the server of a registry, which is named as images name it: with a port or without."""
-    name = registry.lower()
-    if name == DOCKER_HUB:
-        return _DOCKER_HUB_SERVER, HTTPS
-    host, separator, port = name.rpartition(":")
-    if separator and port.isdecimal():
-        return host, int(port)
-    return name, HTTPS
+def server_of(registry: RegistryHost) -> Server:
+    """Return the server that docker asks for the images of a registry."""
+    return (_DOCKER_HUB_SERVER, HTTPS) if registry == DOCKER_HUB else registry.server
 
 
-def certificate_names(registries: Iterable[str]) -> list[str]:
+def certificate_names(registries: Iterable[RegistryHost]) -> list[str]:
     """Return the names that a certificate for these registries has to be good for."""
     return sorted({server_of(registry)[0] for registry in registries})

@@ -15,6 +15,7 @@ from urllib.parse import quote
 from buildset_registry.errors import Denied, RegistryError
 from buildset_registry.http.asgi import Application, Receive, Scope, Send
 from buildset_registry.http.response import error_response, send_response
+from buildset_registry.oci.hosts import RegistryHost
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +25,7 @@ class ProxiedClient:
     client: str
     """The client's address."""
 
-    registry: str
+    registry: RegistryHost
     credentials: str = field(repr=False)
     """An Authorization header, of a user who was let in."""
 

@@ -28,6 +28,7 @@ from buildset_registry.connect_proxy.loopback import ProxiedClient, ProxiedConne
 from buildset_registry.connect_proxy.tunnel import BUFFER, Connection, Tunnel
 from buildset_registry.http.accesslog import CLIENT_LEFT, AccessRecord
 from buildset_registry.http.request import plain_address
+from buildset_registry.oci.hosts import RegistryHost
 
 #: Seconds for TLS and for the head of a request.
 _HEAD_SECONDS = 30.0
@@ -53,7 +54,7 @@ class Limits:
 class LoopbackEndpoint:
     """The registry itself: which servers it answers for, and where it does."""
 
-    registries: Mapping[Server, str]
+    registries: Mapping[Server, RegistryHost]
     port: int
     """On loopback."""
 

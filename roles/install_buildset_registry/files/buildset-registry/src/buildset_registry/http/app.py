@@ -7,11 +7,12 @@ import contextlib
 import logging
 import time
 
-from buildset_registry.auth.access import Access, Role, Verdict
+from buildset_registry.auth.access import Access, Identity, Role, Verdict
 from buildset_registry.errors import (
     Denied,
     RegistryError,
     RequestTimeout,
+    TokenInvalid,
     Unauthorized,
     Unsupported,
     storage_error,
@@ -117,16 +118,25 @@ class App:
             self._check_writable()
         header = request.headers.get("authorization")
         if header is not None:
-            request.identity = await context.authenticator.authenticate(
-                header, access, request.client
-            )
+            request.identity = await self._identify(request, header, access)
         repository = request.name if "name" in request.path else None
         verdict = context.policy.decide(request.identity, access, repository)
-        if verdict is Verdict.LOGIN:
-            raise Unauthorized(headers={"WWW-Authenticate": self._challenge(request, access)})
+        if verdict is Verdict.ALLOW:
+            return
+        message = context.policy.lacks(request.identity, access, repository)
         if verdict is Verdict.DENY:
-            target = repository or "the list of repositories"
-            raise Denied(f"{request.identity.name} may not {access.value} {target} (auth.rules)")
+            raise Denied(message)
+        headers = {"WWW-Authenticate": self._challenge(request, access)}
+        raise Unauthorized(message, headers=headers)
+
+    async def _identify(self, request: Request, header: str, access: Access) -> Identity:
+        """Return who asks; what is refused says how to log in for what was asked."""
+        try:
+            return await self._context.authenticator.authenticate(header, access, request.client)
+        except Unauthorized as error:
+            reason = "invalid_token" if isinstance(error, TokenInvalid) else None
+            error.headers["WWW-Authenticate"] = self._challenge(request, access, reason)
+            raise
 
     def _check_writable(self) -> None:
         """Raise ``Unsupported`` where this endpoint, or the registry for now, is read-only."""
@@ -138,9 +148,11 @@ class App:
                 "pushing and deleting are possible later"
             )
 
-    def _challenge(self, request: Request, access: Access | None = None) -> str:
+    def _challenge(
+        self, request: Request, access: Access | None = None, error: str | None = None
+    ) -> str:
         """Return the challenge, with the scope that a token needs for what was asked."""
-        scope = error = None
+        scope = None
         if access is Access.CATALOG:
             scope = "registry:catalog:*"
         elif access in _ACTIONS:

@@ -69,6 +69,7 @@ class Events:
         if kind.action == "delete" and not tag:
             digest = digest or reference
         mounted = kind.action == "push" and "mount" in request.query
+        source = request.source("from") if mounted else None
         target = Target(
             repository=str(request.name),
             media_type=_media_type(kind, request, response),
@@ -76,7 +77,7 @@ class Events:
             size=await self._size(kind, request, response, digest),
             tag=tag,
             url=_url(kind, request, digest),
-            from_repository=request.query.get("from", "") if mounted else "",
+            from_repository=str(source or ""),
         )
         return Event("mount" if mounted else kind.action, target, _cause(request))
 
@@ -110,7 +111,7 @@ def _url(kind: _RouteAction, request: Request, digest: str) -> str:
     if not digest or kind.action == "delete":
         return ""
     base = request.public.origin + request.public.prefix
-    return f"{base}/v2/{request.path['name']}/{kind.what}/{digest}"
+    return f"{base}/v2/{request.path['name']}/{kind.what}/{digest}{request.namespace}"
 
 
 def _cause(request: Request) -> Cause:

@@ -44,7 +44,7 @@ async def put(request: Request, context: Context) -> Response:
         request.name, references, raw, content_type, admit=_admit(request)
     )
     headers = {
-        "Location": f"/v2/{request.path['name']}/manifests/{manifest.digest}",
+        "Location": f"/v2/{request.path['name']}/manifests/{manifest.digest}{request.namespace}",
         "Docker-Content-Digest": str(manifest.digest),
     }
     if tags:

@@ -7,7 +7,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Iterable, Mapping
 from functools import cached_property
 from types import TracebackType
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, urlencode
 
 from buildset_registry.auth.access import ANONYMOUS, Identity
 from buildset_registry.errors import NameInvalid, RequestTimeout, SizeInvalid
@@ -70,6 +70,11 @@ class Request:
         except NameInvalid:
             return ""
 
+    @property
+    def namespace(self) -> str:
+        """The query by which a further URL names the registry that ``?ns=`` names here."""
+        return f"?{urlencode({'ns': self.registry})}" if self.registry else ""
+
     @cached_property
     def public(self) -> PublicAddress:
         """The registry's address as the client sees it."""
@@ -85,10 +90,13 @@ class Request:
         return self._name
 
     def source(self, query_name: str) -> RepositoryName | None:
-        """Return the repository that a query parameter names, or None where it names none."""
+        """Return the repository that a query parameter names, or None where it names none.
+
+        It is one of the registry that ``?ns=`` names, as that of the URL is.
+        """
         value = self.query.get(query_name)
         try:
-            return RepositoryName.resolve(value) if value else None
+            return RepositoryName.resolve(value, self.registry or None) if value else None
         except NameInvalid:
             return None
 

@@ -33,8 +33,9 @@ async def get(request: Request, context: Context) -> Response:
 async def post(request: Request, context: Context) -> Response:
     """Issue a token for a user name and a password in a form, or for a refresh token."""
     raw = await request.read(_MAX_FORM) or b""
-    form = {key: values[0] for key, values in parse_qs(raw.decode("latin-1")).items()}
-    scopes = _split([form.get("scope", "")])
+    fields = parse_qs(raw.decode("latin-1"))
+    form = {key: values[0] for key, values in fields.items()}
+    scopes = _split(fields.get("scope", []))
     kind = form.get("grant_type")
     if kind == "refresh_token":
         return _answer(context.authenticator.refresh(form.get("refresh_token", ""), scopes))

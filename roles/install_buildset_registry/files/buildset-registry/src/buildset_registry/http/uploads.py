@@ -7,8 +7,6 @@ makes whole URLs of them where that is configured.
 
 from __future__ import annotations
 
-from urllib.parse import urlencode
-
 from buildset_registry.errors import DigestInvalid, RangeInvalid, SizeInvalid
 from buildset_registry.http.context import Context
 from buildset_registry.http.ranges import parse_chunk, upload_range
@@ -92,7 +90,7 @@ def _check_chunk(request: Request, upload: Upload) -> None:
 
 
 def _created(request: Request, digest: Digest) -> Response:
-    location = f"/v2/{request.path['name']}/blobs/{digest}{_namespace(request)}"
+    location = f"/v2/{request.path['name']}/blobs/{digest}{request.namespace}"
     return Response(201, {"Location": location, "Docker-Content-Digest": str(digest)})
 
 
@@ -101,15 +99,9 @@ def _accepted(request: Request, upload: Upload) -> Response:
 
 
 def _progress(request: Request, upload: Upload) -> dict[str, str]:
-    location = f"/v2/{request.path['name']}/blobs/uploads/{upload.id}{_namespace(request)}"
+    location = f"/v2/{request.path['name']}/blobs/uploads/{upload.id}{request.namespace}"
     return {
         "Location": location,
         "Range": upload_range(upload.size),
         "Docker-Upload-UUID": str(upload.id),
     }
-
-
-def _namespace(request: Request) -> str:
-    """Return the query that keeps naming the registry that ``?ns=`` named."""
-    namespace = request.query.get("ns")
-    return f"?{urlencode({'ns': namespace})}" if namespace else ""

@@ -12,7 +12,7 @@ One store serves docker's tools and OCI tools at once, so a name may carry its r
 first component (``quay.io/org/app``), and Docker Hub's repositories carry none:
 ``docker.io/org/app`` is stored as ``org/app``, as distribution stores it. A port cannot be written
 in a name: the registry ``host:5000`` is stored as ``host__5000``, which neither a host nor a user
-of Docker Hub can be called.
+of Docker Hub can be called (``hosts``).
 """
 
 from __future__ import annotations
@@ -24,19 +24,15 @@ from functools import lru_cache
 
 from buildset_registry.errors import BlobUploadUnknown, NameInvalid, TagInvalid
 from buildset_registry.oci.digest import Digest
+from buildset_registry.oci.hosts import DOCKER_HUB, RegistryHost
 
 _COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
 _NAME = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*")
 _TAG = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}")
-_HOST_WITH_PORT = re.compile(r"(.+)__(\d{1,5})")
 _UPLOAD = re.compile(r"[a-f0-9]{8}(-[a-f0-9]{4}){3}-[a-f0-9]{12}")
 _NAME_LENGTH = 255
 #: Names and references that were looked at a short while ago: clients ask for the same again.
 _REMEMBERED = 1024
-
-DOCKER_HUB = "docker.io"
-#: The names that clients use for Docker Hub: its API host, and its older web host.
-DOCKER_HUB_NAMES = {DOCKER_HUB, "index.docker.io", "registry-1.docker.io"}
 
 
 class RepositoryName(str):
@@ -63,18 +59,28 @@ class RepositoryName(str):
         a mirror at a path, ``host:port/quay.io``, name that registry in both.
         """
         name = cls.parse(path)
-        first, _separator, rest = name.partition("/")
-        if namespace is not None:
-            host = namespace.lower().replace(":", "__")
-            if host not in DOCKER_HUB_NAMES:
-                return name if rest and first == host else cls.parse(f"{host}/{name}")
-        if rest and first in DOCKER_HUB_NAMES:
-            return cls(rest)
-        return name
+        meant = DOCKER_HUB if namespace is None else RegistryHost.parse(namespace)
+        named, rest = _split(name)
+        if meant != DOCKER_HUB:
+            return cls.parse(f"{meant.component}/{rest if named == meant else name}")
+        while named == DOCKER_HUB:
+            name = cls(rest)
+            named, rest = _split(name)
+        return name if named is None else cls.parse(f"{named.component}/{rest}")
+
+    @classmethod
+    def scoped(cls, resource: str) -> RepositoryName:
+        """Return the stored name of the repository that a token's scope names.
+
+        There, unlike in a URL, the registry may have its port (distribution's "Token Scope
+        Documentation").
+        """
+        first, _separator, rest = resource.partition("/")
+        return cls.resolve(rest, first) if ":" in first and rest else cls.resolve(resource)
 
     @property
-    def host(self) -> str:
-        """The registry that the name belongs to, as ``host`` or ``host:port``."""
+    def host(self) -> RegistryHost:
+        """The registry that the name belongs to."""
         return _host(self)
 
     @property
@@ -99,15 +105,14 @@ class RepositoryName(str):
 
 
 @lru_cache(_REMEMBERED)
-def _host(name: RepositoryName) -> str:
-    first, separator, _rest = name.partition("/")
-    if separator:
-        with_port = _HOST_WITH_PORT.fullmatch(first)
-        if with_port:
-            return f"{with_port[1]}:{with_port[2]}"
-        if "." in first or first == "localhost":
-            return first
-    return DOCKER_HUB
+def _host(name: RepositoryName) -> RegistryHost:
+    return _split(name)[0] or DOCKER_HUB
+
+
+def _split(name: str) -> tuple[RegistryHost | None, str]:
+    """Return the registry that a name has, and the rest; None where it has none."""
+    first, _separator, rest = name.partition("/")
+    return (RegistryHost.of_component(first) if rest else None), rest
 
 
 @lru_cache(_REMEMBERED)

@@ -57,6 +57,7 @@ from buildset_registry.metrics.counters import RequestCounters
 from buildset_registry.metrics.listener import MetricsListener, Sources
 from buildset_registry.notifications.events import Source
 from buildset_registry.notifications.webhook import Receiver, Webhook
+from buildset_registry.oci.hosts import RegistryHost
 from buildset_registry.pullthrough import Freshness, PullThrough
 from buildset_registry.registry import Registry
 from buildset_registry.server.control_socket import ControlSocket
@@ -256,7 +257,7 @@ def _docker_proxy(
 class AccessControl:
     """Users, tokens and rules, which all endpoints share; close it at the end."""
 
-    def __init__(self, auth: AuthSettings, private_hosts: frozenset[str]) -> None:
+    def __init__(self, auth: AuthSettings, private_hosts: frozenset[RegistryHost]) -> None:
         self._auth = auth
         self._private_hosts = private_hosts
         self._htpasswd = Htpasswd(auth.htpasswd) if auth.htpasswd else None

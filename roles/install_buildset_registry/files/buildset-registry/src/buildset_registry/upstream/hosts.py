@@ -13,7 +13,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from buildset_registry.errors import RegistryError, UpstreamBusy, UpstreamFailed
-from buildset_registry.oci.names import DOCKER_HUB, DOCKER_HUB_NAMES, RepositoryName
+from buildset_registry.oci.hosts import DOCKER_HUB_NAMES, RegistryHost
+from buildset_registry.oci.names import RepositoryName
 from buildset_registry.upstream.errors import UpstreamError
 from buildset_registry.upstream.tokens import basic
 from buildset_registry.upstream.urls import Origin, origin
@@ -30,7 +31,7 @@ _RETRY_AFTER = re.compile(r"[A-Za-z0-9 ,:-]{1,40}")
 class Upstream:
     """A registry to pull through, as it is configured."""
 
-    name: str
+    name: RegistryHost
     url: str
     mirror: str | None = None
     """A URL that is asked before ``url``."""
@@ -150,7 +151,7 @@ class Upstreams:
     """The registries that may be asked; no other ever is."""
 
     def __init__(self, upstreams: Iterable[Upstream]) -> None:
-        self._upstreams = {_registry(upstream.name): upstream for upstream in upstreams}
+        self._upstreams = {upstream.name: upstream for upstream in upstreams}
 
     def find(self, name: RepositoryName) -> Upstream | None:
         """Return the upstream that the repository belongs to, if it is configured."""
@@ -164,11 +165,6 @@ class Upstreams:
         bases = filter(None, (upstream.mirror, upstream.url))
         urls = [f"{_api(base)}/{name.remote}" for base in bases]
         return tuple(Host(upstream, url, urls[-1]) for url in urls)
-
-
-def _registry(name: str) -> str:
-    """Return the registry of a configured name: Docker Hub has several."""
-    return DOCKER_HUB if name.lower() in DOCKER_HUB_NAMES else name.lower()
 
 
 def _api(base: str) -> str:

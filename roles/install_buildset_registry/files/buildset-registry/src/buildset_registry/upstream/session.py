@@ -23,7 +23,7 @@ from buildset_registry.upstream.tokens import (
     authorize,
     challenges,
 )
-from buildset_registry.upstream.urls import origin
+from buildset_registry.upstream.urls import origin, server
 
 if TYPE_CHECKING:
     from buildset_registry.upstream.transport import Transport, UpstreamResponse
@@ -152,19 +152,19 @@ class Session:
         headers = (
             {"Authorization": token_request.authorization} if token_request.authorization else {}
         )
-        server = origin(token_request.url)[1]
+        asked = server(token_request.url)
         try:
             response = await self._transport.send(host.request("GET", token_request.url, headers))
             body = await response.read(_MAX_TOKEN_ANSWER)
         except UpstreamError as error:
             raise UpstreamError(
-                f"its token server {server}: {error.reason}", transient=error.transient
+                f"its token server {asked}: {error.reason}", transient=error.transient
             ) from None
         if response.status == 429:
             raise host.busy(response.headers)
         if response.status >= 500:
             raise UpstreamError(
-                f"its token server {server} answers {response.status}", transient=True
+                f"its token server {asked} answers {response.status}", transient=True
             )
         if token_request.authorization and response.status in (401, 403):
             _log.warning("upstream %s refuses its credentials", host.upstream.name)
@@ -188,7 +188,7 @@ def _check(host: Host, request: RepositoryRequest, response: UpstreamResponse) -
         raise host.busy(response.headers)
     if status in (401, 403) and not _is_elsewhere(host, response):
         raise host.denies(request)
-    where = f"{origin(response.url)[1]} " if _is_elsewhere(host, response) else ""
+    where = f"{server(response.url)} " if _is_elsewhere(host, response) else ""
     retry_after = response.headers.get("Retry-After")
     transient = status >= 500 and retry_after is None
     raise UpstreamError(f"{where}answers {status}", transient=transient, retry_after=retry_after)

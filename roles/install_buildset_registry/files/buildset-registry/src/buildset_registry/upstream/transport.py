@@ -24,7 +24,7 @@ from yarl import URL
 from buildset_registry.upstream.errors import UpstreamError
 from buildset_registry.upstream.hosts import UpstreamRequest
 from buildset_registry.upstream.proxy_env import ProxyEnvironment
-from buildset_registry.upstream.urls import is_forbidden, onward, origin, without_query
+from buildset_registry.upstream.urls import is_forbidden, onward, origin, server, without_query
 
 #: At most so much of a body is handed over at once, and so much more is read ahead.
 _PIECE = 256 * 1024
@@ -189,7 +189,7 @@ def _naming(error: UpstreamError, url: str, requested: str) -> UpstreamError:
     """Name the server that failed where it is not the one that was asked."""
     if origin(url) == origin(requested):
         return error
-    return UpstreamError(f"{origin(url)[1]}: {error.reason}", transient=error.transient)
+    return UpstreamError(f"{server(url)}: {error.reason}", transient=error.transient)
 
 
 class TrustStore:

@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Patterns of repository names: ``*`` is any part of one component, ``**`` any number of them."""
+
+from __future__ import annotations
+
+import re
+
+from buildset_registry.errors import NameInvalid
+from buildset_registry.oci.hosts import DOCKER_HUB, RegistryHost
+from buildset_registry.oci.names import RepositoryName
+
+_CHARACTERS = re.compile(r"[a-z0-9._*-]+(?:/[a-z0-9._*-]+)*")
+_OF_DOCKER_HUB = f"{DOCKER_HUB}/"
+_WILD = {"**": ".+", "*": "[^/]+"}
+
+
+class RepositoryPattern(str):
+    """A pattern as names are stored; that of Docker Hub's repositories alone has its host."""
+
+    __slots__ = ()
+
+    @classmethod
+    def parse(cls, text: str) -> RepositoryPattern:
+        """Return the normal form; ``NameInvalid`` for what matches no name."""
+        first, slash, rest = text.partition("/")
+        pattern = f"{_registry(first)}/{rest}" if slash and _is_registry(first) else text
+        if _CHARACTERS.fullmatch(pattern) is None:
+            raise NameInvalid(f"{text[:80]!r} matches no repository's name")
+        return cls(pattern)
+
+
+class RepositoryMatcher:
+    """Tells whether a repository's name matches a pattern."""
+
+    def __init__(self, pattern: RepositoryPattern) -> None:
+        self._of_docker_hub = pattern.startswith(_OF_DOCKER_HUB)
+        parts = re.split(r"(\*\*|\*)", pattern.removeprefix(_OF_DOCKER_HUB))
+        self._expression = re.compile("".join(_WILD.get(part) or re.escape(part) for part in parts))
+
+    def matches(self, name: RepositoryName) -> bool:
+        """Tell whether any of the names that the image has matches."""
+        if self._of_docker_hub and name.host != DOCKER_HUB:
+            return False
+        return any(map(self._expression.fullmatch, name.names))
+
+
+def _is_registry(first: str) -> bool:
+    host = first.lower()
+    return ":" in host or "." in host or host == "localhost" or "__" in host
+
+
+def _registry(first: str) -> str:
+    """Return what stands for a registry in stored names; for Docker Hub its host."""
+    host = first.lower()
+    if "*" in host:
+        return host.replace(":", "__")
+    found = RegistryHost.of_component(host) if "__" in host else RegistryHost.parse(host)
+    if found is None:
+        return host
+    return str(found) if found == DOCKER_HUB else found.component
