@@ -31,6 +31,13 @@ def origin(url: str) -> Origin:
     return parts.scheme, parts.hostname, port
 
 
+def server(url: str) -> str:
+    """Return host and port, as a message names them: the port where it is not the scheme's."""
+    scheme, host, port = origin(url)
+    host = f"[{host}]" if ":" in host else host
+    return host if port == _PORTS[scheme] else f"{host}:{port}"
+
+
 def is_forbidden(address: str) -> bool:
     """Tell whether ``address`` is one that only this host can reach; a name is none."""
     try:
