@@ -42,7 +42,7 @@ def get_token(
     return grant
 
 
-def post_form(client: Client, **form: str) -> Response:
+def post_form(client: Client, **form: str | list[str]) -> Response:
     """Ask for a token as containerd does."""
     return client.post("/token", data={"service": "buildset-registry", "client_id": "test", **form})
 
@@ -185,11 +185,13 @@ def test_a_token_gives_no_more_than_its_user_has_now(harness: Harness) -> None:
             assert "(auth.rules)" in answer.text
 
 
+@one_port
 def test_a_form_may_repeat_its_scope(single: Registry) -> None:
     """As a query may; a scope that was dropped would be missed at the push only."""
     scopes = [f"repository:org/{name}:pull,push" for name in ("a", "b")]
-    form = {"grant_type": "password", "username": USER, "password": PASSWORD, "scope": scopes}
-    headers = bearer(post_form(single.anonymous, **form).json()["access_token"])
+    login = {"grant_type": "password", "username": USER, "password": PASSWORD}
+    answer = post_form(single.anonymous, **login, scope=scopes)
+    headers = bearer(answer.json()["access_token"])
     for name in ("a", "b"):
         path = f"/v2/org/{name}/blobs/uploads/"
         assert single.anonymous.post(path, headers=headers).status_code == 202

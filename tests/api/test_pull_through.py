@@ -4,6 +4,7 @@
 import asyncio
 import base64
 import contextlib
+import gzip
 import ssl
 import threading
 from collections.abc import Callable, Iterator
@@ -25,6 +26,7 @@ from tests.unit.upstream.lab import (
     Server,
     blob,
     breaking,
+    by_method,
     guarded,
     manifest,
     redirect,
@@ -197,7 +199,7 @@ def test_a_registry_of_the_callers_choice_is_not_asked(
     assert quay.asked == []
 
 
-def test_what_is_of_no_upstream_is_said_to_be(start: Callable[..., Any]) -> None:
+def test_what_is_of_no_upstream_is_said_to_be(start: Callable[..., Registry]) -> None:
     """Not only that it is not here: adding the upstream would help. A push endpoint has none."""
     registry = start()
     for path in (
@@ -252,6 +254,60 @@ def test_wrong_content_that_is_known_in_time_is_told(
     answer = start().pull.get(LAYER)
     assert answer.status_code == 502
     assert "what it sends has another digest" in message(answer)
+
+
+def test_a_tag_that_moved_is_seen_where_upstream_refuses_head(
+    start: Callable[..., Registry], quay: Server
+) -> None:
+    """A registry, or a firewall before it, that shows by GET what it refuses by HEAD."""
+    registry = start(tag_seconds=0)
+    for content in (MANIFEST, PUSHED):
+        quay.on(V1_PATH, by_method(HEAD=reply(403), GET=manifest(content)))
+        assert registry.pull.get(TAG).content == content
+
+
+def test_a_manifest_that_comes_packed_is_served_unpacked(
+    start: Callable[..., Registry], quay: Server
+) -> None:
+    """As it is pushed there: its digest is that of these bytes."""
+    quay.on(V1_PATH, manifest(gzip.compress(MANIFEST), Content_Encoding="gzip"))
+    answer = start().pull.get(TAG)
+    assert (answer.status_code, answer.content) == (200, MANIFEST)
+    assert answer.headers["docker-content-digest"] == digest_of(MANIFEST)
+    assert "content-encoding" not in answer.headers
+
+
+def test_an_image_that_upstream_has_at_another_registry(
+    start: Callable[..., Registry], quay: Server, authority: CA
+) -> None:
+    """The token that everybody gets there is used, without the credentials of the upstream."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    with in_a_thread(context) as other:
+        challenge = f'Bearer realm="{other.url}/token",service="other"'
+        other.on("/token", reply(200, b'{"token": "everybody"}'))
+        for path, answer in ((V1_PATH, manifest()), (BLOB_PATH, blob())):
+            there = path.replace("/v2/org/", "/v2/real/")
+            quay.on(path, redirect(f"{other.url}{there}"))
+            other.on(there, guarded(answer, "Bearer everybody", challenge=challenge))
+        registry = start(username="ci", password="secret", public=True)
+        assert registry.pull.get(TAG).content == MANIFEST
+        assert registry.pull.get(LAYER).content == BLOB
+        assert {one.authorization for one in other.asked} == {None, "Bearer everybody"}
+
+
+@pytest.mark.parametrize("status", [400, 404, 405, 406, 501])
+def test_what_refers_to_an_image_by_a_tag(
+    start: Callable[..., Registry], quay: Server, status: int
+) -> None:
+    """Where upstream refuses the list, in whatever way."""
+    digest = digest_of(MANIFEST)
+    entry = f'{{"mediaType":"{OCI_INDEX}","digest":"{digest}","size":1,"artifactType":"a/b"}}'
+    listed = f'{{"schemaVersion":2,"mediaType":"{OCI_INDEX}","manifests":[{entry}]}}'.encode()
+    quay.on(f"/v2/org/app/referrers/{digest}", reply(status))
+    quay.on(f"/v2/org/app/manifests/{digest.replace(':', '-')}", manifest(listed))
+    (found,) = start().pull.get(f"/v2/quay.io/org/app/referrers/{digest}").json()["manifests"]
+    assert found["artifactType"] == "a/b"
 
 
 @only(two_endpoints, why="one port pulls through for pushers, too")

@@ -129,6 +129,22 @@ async def test_a_tag_that_has_changed_is_fetched(
     assert methods(quay) == ["GET", "HEAD", "GET"]
 
 
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 405, 500, 501])
+async def test_a_tag_that_has_changed_is_seen_where_head_is_refused(
+    pulling: Callable[..., PullingRegistry], quay: Server, clock: Clock, status: int
+) -> None:
+    """By GET; a tag that is there is not forgotten because HEAD does not find it."""
+    registry = pulling()
+    await registry.manifest(NAME, V1)
+    quay.on(V1_PATH, by_method(HEAD=reply(status), GET=manifest(NEWER)))
+    clock.passed = 61
+    assert (await registry.manifest(NAME, V1)).raw == NEWER
+    quay.on(V1_PATH, by_method(HEAD=reply(status), GET=manifest(NEWER)))
+    clock.passed = 122
+    assert (await registry.manifest(NAME, V1)).raw == NEWER
+    assert registry.counters.stale == 0
+
+
 async def test_no_tag_holds_where_the_clock_was_set_back(
     pulling: Callable[..., PullingRegistry], quay: Server, clock: Clock
 ) -> None:
@@ -350,14 +366,15 @@ async def test_an_upstream_that_takes_its_time(
 async def test_an_image_that_upstream_no_longer_shows_us(
     pulling: Callable[..., PullingRegistry], quay: Server, clock: Clock
 ) -> None:
-    """Credentials run out: the cached image is served, and upstream does not rest."""
+    """Credentials run out: the cached image is served, and upstream does not rest. Some registries
+    refuse HEAD of what they show, so GET decides."""
     registry = pulling()
     await registry.manifest(NAME, V1)
     clock.passed = 61
     quay.on(V1_PATH, reply(403))
     for _ in range(2):
         assert (await registry.manifest(NAME, V1)).raw == MANIFEST
-    assert methods(quay) == ["GET", "HEAD", "HEAD"]
+    assert methods(quay) == ["GET", "HEAD", "GET", "HEAD", "GET"]
     assert registry.counters.stale == 2
 
 
@@ -372,5 +389,6 @@ async def test_requests_are_counted_by_upstream_method_and_status(
     await registry.manifest(NAME, V1)
     assert registry.counters.requests == {
         ("quay.io", "GET", "200"): 1,
-        ("quay.io", "HEAD", "failed"): 3,
+        ("quay.io", "HEAD", "failed"): 1,
+        ("quay.io", "GET", "failed"): 2,
     }

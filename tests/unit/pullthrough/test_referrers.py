@@ -26,6 +26,8 @@ from tests.unit.upstream.lab import (
     reply,
 )
 
+#: What registries answer that do not know the API.
+NO_API = (400, 401, 403, 404, 405, 406, 415, 501)
 SUBJECT = Digest.of(MANIFEST)
 PATH = f"/v2/org/app/referrers/{SUBJECT}"
 TAG_PATH = f"/v2/org/app/manifests/{referrers_tag(SUBJECT)}"
@@ -106,13 +108,13 @@ async def test_a_list_that_does_not_end(registry: Registry, quay: Server) -> Non
 @pytest.mark.parametrize(
     "answer",
     [
-        reply(404),
-        reply(401),
+        *(reply(status) for status in NO_API),
+        reply(200, MANIFEST),
         reply(200, b"<html>"),
         manifest(b"{}", "application/json"),
         manifest(b'{"manifests": [1]}'),
     ],
-    ids=["unknown", "hidden", "a web page", "no list", "a bad list"],
+    ids=[*map(str, NO_API), "the subject", "a web page", "no list", "a bad list"],
 )
 async def test_a_registry_without_the_api(
     registry: Registry, quay: Server, answer: Callable[..., Any]
@@ -123,6 +125,30 @@ async def test_a_registry_without_the_api(
     for _ in range(2):
         assert await kinds(registry) == ["a/signature"]
     assert len(quay.at(TAG_PATH)) == 1
+
+
+async def test_a_tag_that_leads_to_the_subject_lists_nothing(
+    registry: Registry, store: FilesystemStore, quay: Server
+) -> None:
+    """Some registries take the tag for the digest; the platforms of an image refer to nothing."""
+    tree = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [entry("a/platform")]}
+    image = json.dumps(tree).encode()
+    subject = Digest.of(image)
+    quay.on(f"/v2/org/app/manifests/{referrers_tag(subject)}", manifest(image))
+    assert await registry.referrers(NAME, subject, None) == []
+    quay.on(f"/v2/org/app/referrers/{subject}", manifest(image))
+    assert await registry.referrers(NAME, subject, None) == []
+
+
+async def test_a_list_that_is_larger_than_a_manifest_may_be_is_refused(
+    registry: Registry, quay: Server
+) -> None:
+    """All its pages together; one that is cut short would hide a signature without a word."""
+    large = entry("a/large", annotations={"a": "b" * 3_000_000})
+    quay.on(PATH, listing(large, Link=f"<{PATH}?again>; rel=next"))
+    with pytest.raises(UpstreamFailed, match="sends more than 4096 KiB"):
+        await kinds(registry)
+    assert len(quay.asked) == 2
 
 
 async def test_what_nothing_refers_to(registry: Registry, quay: Server) -> None:

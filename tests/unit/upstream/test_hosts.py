@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The upstream that a repository belongs to, its hosts, and the words for what they refuse."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -8,7 +9,13 @@ from buildset_registry.errors import BlobUnknown, ManifestUnknown
 from buildset_registry.oci.hosts import RegistryHost
 from buildset_registry.oci.names import RepositoryName
 from buildset_registry.upstream.errors import UpstreamError
-from buildset_registry.upstream.hosts import Host, RepositoryRequest, Upstream, Upstreams
+from buildset_registry.upstream.hosts import (
+    Host,
+    RemoteAccount,
+    RepositoryRequest,
+    Upstream,
+    Upstreams,
+)
 
 NAME = RepositoryName("quay.io/org/app")
 LOGIN = {"username": "ci", "password": "secret"}
@@ -97,8 +104,8 @@ def test_a_mirror_on_the_same_host_gets_the_credentials() -> None:
 def test_a_token_is_asked_for_the_repository_of_its_host() -> None:
     """The repository as it is called there."""
     mirror, last = hosts(mirror="https://mirror.example/v2/quay")
-    assert mirror.scope == "repository:quay/org/app:pull"
-    assert last.scope == "repository:org/app:pull"
+    assert mirror.account.scope == "repository:quay/org/app:pull"
+    assert last.account.scope == "repository:org/app:pull"
 
 
 def test_a_failure_names_who_was_asked() -> None:
@@ -137,8 +144,53 @@ def test_advice_depends_on_the_credentials() -> None:
     request = RepositoryRequest("blobs/x", BlobUnknown, BlobUnknown)
     assert without.busy({}).message.endswith("; give it credentials, or a mirror")
     assert having.busy({}).message.endswith("limits the rate of requests")
-    assert without.denies(request).message.endswith("; give it credentials")
-    assert having.denies(request).message.endswith("; check its credentials")
+    assert without.denies(request, without.account).message.endswith("; give it credentials")
+    assert having.denies(request, having.account).message.endswith("; check its credentials")
+
+
+def test_nobody_is_told_to_give_credentials_for_where_an_upstream_redirects_to() -> None:
+    """They would never go there; the other registry can be configured itself."""
+    (host,) = hosts(**LOGIN)
+    account = RemoteAccount.anonymous("https://ghcr.example:8443/v2/real/app/blobs/x")
+    assert account is not None
+    message = host.denies(RepositoryRequest("blobs/x", BlobUnknown, BlobUnknown), account).message
+    assert "redirects to ghcr.example:8443, which denies access to real/app" in message
+    assert "credentials" not in message
+
+
+@pytest.mark.parametrize(
+    ("url", "account"),
+    [
+        ("https://a.example/v2/org/app/manifests/v1", "https://a.example/v2/org/app"),
+        ("https://a.example:1/v2/app/blobs/sha256:0?x=/y", "https://a.example:1/v2/app"),
+        ("https://a.example/p/v2/q/app/referrers/sha256:0", "https://a.example/p/v2/q/app"),
+        ("https://a.example/v2/manifests/v1", None),
+        ("https://a.example/v2/app/tags/list", None),
+        ("https://a.example/store/v2-app/blobs/0", None),
+        ("https://a.example/docker/registry/v2/blobs/sha256/00/00/data", None),
+    ],
+)
+def test_what_an_upstream_redirects_to_is_another_registry_or_storage(
+    url: str, account: str | None
+) -> None:
+    """A registry is told by its API; only there is it asked for an account, which is nobody's."""
+    found = RemoteAccount.anonymous(url)
+    assert (found and (found.url, found.credentials)) == (account and (account, None))
+
+
+@pytest.mark.parametrize("status", [400, 404, 405, 406, 410, 415, 501])
+def test_a_part_of_the_api_that_is_refused_is_not_there(status: int) -> None:
+    """Where a registry may be without it."""
+    request = RepositoryRequest("referrers/x", BlobUnknown, BlobUnknown, optional=True)
+    assert request.is_missing(status)
+    assert replace(request, optional=False).is_missing(status) == (status == 404)
+
+
+@pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503, 504])
+def test_a_failure_that_passes_says_nothing_of_what_is_there(status: int) -> None:
+    """A list that cannot be had now is not one that is empty."""
+    request = RepositoryRequest("referrers/x", BlobUnknown, BlobUnknown, optional=True)
+    assert not request.is_missing(status)
 
 
 def test_the_missing_manifest_is_named() -> None:

@@ -28,7 +28,7 @@ INDEX = json.dumps({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [LI
 )
 def test_a_page_holds_descriptors_and_a_link(headers: dict[str, str], link: str | None) -> None:
     """The link is that of the next page, and no other."""
-    page = ReferrersPage.read(INDEX, headers)
+    page = ReferrersPage.read(INDEX, headers, SUBJECT)
     assert page is not None
     assert [str(one.digest) for one in page.items] == [LISTED["digest"]]
     assert page.link == link
@@ -37,7 +37,13 @@ def test_a_page_holds_descriptors_and_a_link(headers: dict[str, str], link: str 
 @pytest.mark.parametrize("raw", [b"", b"{}", b"<html>", b'{"mediaType": "text/plain"}'])
 def test_an_answer_that_is_no_index_is_no_page(raw: bytes) -> None:
     """Some registries answer so to what they do not know."""
-    assert ReferrersPage.read(raw, {}) is None
+    assert ReferrersPage.read(raw, {}, SUBJECT) is None
+
+
+@pytest.mark.parametrize("algorithm", ["sha256", "sha512"])
+def test_the_subject_itself_is_no_list(algorithm: str) -> None:
+    """A registry that takes the path for another one answers so; its children refer to nothing."""
+    assert ReferrersPage.read(INDEX, {}, Digest.of(INDEX, algorithm)) is None
 
 
 @pytest.mark.parametrize(
@@ -53,5 +59,5 @@ def test_an_answer_that_is_no_index_is_no_page(raw: bytes) -> None:
 )
 def test_the_next_page_is_one_of_the_same_repository(link: str | None, path: str | None) -> None:
     """A link that leads elsewhere is not followed."""
-    following = next_page(URL, first_page(SUBJECT), ReferrersPage((), link))
+    following = next_page(f"{URL}/{first_page(SUBJECT).path}", ReferrersPage((), link, 2))
     assert (following and following.path) == path

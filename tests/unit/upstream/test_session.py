@@ -6,6 +6,7 @@ import base64
 import json
 import logging
 from collections.abc import AsyncIterator
+from itertools import groupby
 from ssl import SSLContext
 from typing import Any
 
@@ -32,6 +33,7 @@ from tests.unit.upstream.lab import (
     redirect,
     reply,
     serving,
+    streamed,
 )
 
 DIGEST = Digest.of(MANIFEST)
@@ -143,8 +145,8 @@ async def test_a_registry_that_takes_no_token_is_not_asked_for_ever(
 @pytest.mark.parametrize(
     ("answer", "error", "message"),
     [
-        (reply(503), UpstreamFailed, r"its token server 127.0.0.3:\d+ answers 503"),
-        (hanging_up(), UpstreamFailed, r"its token server 127.0.0.3:\d+: the connection broke"),
+        (reply(503), UpstreamFailed, r"its token server 127\.0\.0\.3:\d+ answers 503"),
+        (hanging_up(), UpstreamFailed, r"its token server 127\.0\.0\.3:\d+: the connection broke"),
         (reply(200, b"hello"), UpstreamFailed, "its token server answers without a token"),
         (reply(429, Retry_After="9"), UpstreamBusy, "limits the rate of requests"),
         (reply(404), ManifestHidden, "denies access"),
@@ -206,6 +208,47 @@ async def test_storage_that_answers_get_alone_is_asked_by_get(
     storage.on("/b", by_method(HEAD=reply(403), GET=blob()))
     assert await connect().blob_size(NAME, BLOB_DIGEST) == len(BLOB)
     assert [asked.method for asked in storage.asked] == ["HEAD", "GET"]
+
+
+REFUSALS = {str(status): reply(status) for status in (204, 400, 401, 403, 404, 405, 500, 501)}
+ODDITIES = {"breaks": hanging_up(), "no length": streamed(), "length 0": reply(200)}
+
+
+@pytest.mark.parametrize(
+    "answer", [*REFUSALS.values(), *ODDITIES.values()], ids=[*REFUSALS, *ODDITIES]
+)
+async def test_head_decides_nothing_that_get_would_decide_otherwise(
+    quay: Server, connect: Connect, answer: Answer
+) -> None:
+    """Whatever a registry, or a firewall, does with HEAD; of a blob only the head is read."""
+    quay.on(V1_PATH, by_method(HEAD=answer, GET=manifest(Docker_Content_Digest=str(DIGEST))))
+    quay.on(BLOB_PATH, by_method(HEAD=answer, GET=blob()))
+    found = await connect().head(NAME, V1)
+    assert (found.digest, found.size) == (DIGEST, len(MANIFEST))
+    assert await connect().blob_size(NAME, BLOB_DIGEST) == len(BLOB)
+    # A connection that breaks is made again once before anybody is told.
+    methods = [method for method, _same in groupby(asked.method for asked in quay.asked)]
+    assert methods == ["HEAD", "GET"] * 2
+
+
+@pytest.mark.parametrize(
+    "answer", [reply(429), reply(503, Retry_After="9")], ids=["rate limit", "busy"]
+)
+async def test_head_is_enough_where_a_registry_wants_to_be_left_alone(
+    quay: Server, connect: Connect, answer: Answer
+) -> None:
+    """GET costs more."""
+    quay.on(V1_PATH, by_method(HEAD=answer, GET=manifest()))
+    with pytest.raises((UpstreamBusy, UpstreamFailed)):
+        await connect().head(NAME, V1)
+    assert [asked.method for asked in quay.asked] == ["HEAD"]
+
+
+async def test_the_head_of_an_empty_blob_tells_its_size(quay: Server, connect: Connect) -> None:
+    """A length of 0 may be right."""
+    empty = Digest.of(b"")
+    quay.on(f"/v2/org/app/blobs/{empty}", reply(200))
+    assert await connect().blob_size(NAME, empty) == 0
 
 
 async def test_a_registry_that_knows_no_head_is_asked_by_get(

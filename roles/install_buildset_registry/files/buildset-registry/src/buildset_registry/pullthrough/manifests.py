@@ -22,7 +22,7 @@ from buildset_registry.errors import (
     UpstreamFailed,
 )
 from buildset_registry.lookup import Lookup, StoredManifest, link_manifest
-from buildset_registry.oci.descriptor import Descriptor
+from buildset_registry.oci.descriptor import OCI_INDEX, Descriptor
 from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.manifest import Manifest
 from buildset_registry.oci.names import Reference, RepositoryName, Tag, referrers_tag
@@ -88,7 +88,7 @@ class ManifestCache:
             listed = await self._lists.join((name.canonical, subject), ask)
             if listed is None:
                 stored = await self._lookup.manifest(name, referrers_tag(subject))
-                listed = [*_parsed(name, stored).manifests] if stored is not None else []
+                listed = [] if stored is None else _listed(name, subject, stored)
         except ManifestUnknown:
             return []
         except (UpstreamFailed, UpstreamBusy) as error:
@@ -168,6 +168,14 @@ class ManifestCache:
         if isinstance(reference, Tag):
             await index.tags.set(reference, manifest.digest)
         return StoredManifest(remote.raw, manifest.media_type, manifest.digest)
+
+
+def _listed(name: RepositoryName, subject: Digest, stored: StoredManifest) -> list[Descriptor]:
+    """Return the list under a referrers tag. Some registries take the tag for the digest that it is
+    made of, and answer by the subject: its children refer to nothing."""
+    if stored.media_type != OCI_INDEX or Digest.of(stored.raw, subject.algorithm) == subject:
+        return []
+    return [*_parsed(name, stored).manifests]
 
 
 def _parsed(name: RepositoryName, remote: RemoteManifest | StoredManifest) -> Manifest:

@@ -31,6 +31,7 @@ from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.manifest import MAX_MANIFEST
 from buildset_registry.oci.names import Reference, RepositoryName
 from buildset_registry.upstream import referrers, resume
+from buildset_registry.upstream.content_coding import too_large
 from buildset_registry.upstream.counters import UpstreamCounters
 from buildset_registry.upstream.errors import UpstreamError
 from buildset_registry.upstream.hosts import Host, RepositoryRequest, Upstreams
@@ -55,6 +56,11 @@ class RemoteManifest:
     raw: bytes
     media_type: str
     digest: Digest
+
+    @property
+    def descriptor(self) -> Descriptor:
+        """Return what describes it."""
+        return Descriptor(self.media_type, self.digest, len(self.raw))
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +98,8 @@ class UpstreamClient:
         request = _manifest(reference, "HEAD")
 
         async def read(response: UpstreamResponse) -> Descriptor | None:
+            if response.method != "HEAD":
+                return (await _received(response, reference)).descriptor
             response.close()
             digest = _stated_digest(response.headers)
             size = resume.length(response.headers)
@@ -104,24 +112,14 @@ class UpstreamClient:
         _host, descriptor = await self._first(name, request, read)
         if descriptor is not None:
             return descriptor
-        fetched = await self.manifest(name, reference)
-        return Descriptor(fetched.media_type, fetched.digest, len(fetched.raw))
+        return (await self.manifest(name, reference)).descriptor
 
     async def manifest(self, name: RepositoryName, reference: Reference) -> RemoteManifest:
         """Fetch a manifest of at most 4 MiB and verify its digest."""
         request = _manifest(reference)
 
         async def read(response: UpstreamResponse) -> RemoteManifest:
-            media_type = _media_type(response.headers)
-            if media_type == "text/html":
-                raise UpstreamError("answers with a web page instead of a manifest; check its url")
-            if media_type in DOCKER_SCHEMA1:
-                raise UpstreamError(
-                    "has this image in Docker's schema 1, which is not supported; "
-                    "push it there again with docker 1.10 or newer"
-                )
-            raw = await response.read(MAX_MANIFEST)
-            return RemoteManifest(raw, media_type, _verified(raw, reference, response.headers))
+            return await _received(response, reference)
 
         _host, manifest = await self._first(name, request, read)
         return manifest
@@ -129,24 +127,30 @@ class UpstreamClient:
     async def referrers(self, name: RepositoryName, subject: Digest) -> list[Descriptor] | None:
         """Return the manifests that name one as their subject; None where a registry lists none."""
 
-        async def read(response: UpstreamResponse) -> ReferrersPage | None:
-            return ReferrersPage.read(await response.read(MAX_MANIFEST), response.headers)
+        async def read(
+            response: UpstreamResponse,
+        ) -> tuple[ReferrersPage | None, RepositoryRequest | None]:
+            raw = await response.read(MAX_MANIFEST)
+            page = await asyncio.to_thread(ReferrersPage.read, raw, response.headers, subject)
+            return page, None if page is None else referrers.next_page(response.url, page)
 
-        request = referrers.first_page(subject)
         found: list[Descriptor] = []
+        length = 0
         try:
-            host, page = await self._first(name, request, read)
-            pages = 1
-            while page is not None:
+            host, (page, following) = await self._first(name, referrers.first_page(subject), read)
+            for asked in range(1, _MOST_PAGES + 1):
+                if page is None:
+                    return None
                 found += page.items
-                next_request = referrers.next_page(host.url, request, page)
-                if next_request is None or pages == _MOST_PAGES:
-                    return found
-                request, pages = next_request, pages + 1
-                page = await (await self._open()).ask(host, request, read)
+                length += page.length
+                if length > MAX_MANIFEST:
+                    raise host.failed(too_large(MAX_MANIFEST))
+                if following is None or asked == _MOST_PAGES:
+                    break
+                page, following = await (await self._open()).ask(host, following, read)
         except ManifestUnknown:
-            pass
-        return None
+            return None
+        return found
 
     async def blob_size(self, name: RepositoryName, digest: Digest) -> int:
         """Return a blob's size in bytes without fetching it."""
@@ -235,6 +239,20 @@ def _manifest(reference: Reference, method: str = "GET") -> RepositoryRequest:
     return RepositoryRequest(
         f"manifests/{reference}", ManifestUnknown, ManifestHidden, _ACCEPT, method
     )
+
+
+async def _received(response: UpstreamResponse, reference: Reference) -> RemoteManifest:
+    """Read a manifest and verify its digest."""
+    media_type = _media_type(response.headers)
+    if media_type == "text/html":
+        raise UpstreamError("answers with a web page instead of a manifest; check its url")
+    if media_type in DOCKER_SCHEMA1:
+        raise UpstreamError(
+            "has this image in Docker's schema 1, which is not supported; "
+            "push it there again with docker 1.10 or newer"
+        )
+    raw = await response.read(MAX_MANIFEST)
+    return RemoteManifest(raw, media_type, _verified(raw, reference, response.headers))
 
 
 def _media_type(headers: Mapping[str, str]) -> str:

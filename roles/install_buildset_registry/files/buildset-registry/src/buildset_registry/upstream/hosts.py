@@ -7,7 +7,7 @@ A host knows the requests that it takes, and the refusals that its answers mean.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -16,8 +16,9 @@ from buildset_registry.errors import RegistryError, UpstreamBusy, UpstreamFailed
 from buildset_registry.oci.hosts import DOCKER_HUB_NAMES, RegistryHost
 from buildset_registry.oci.names import RepositoryName
 from buildset_registry.upstream.errors import UpstreamError
+from buildset_registry.upstream.reach import Reach
 from buildset_registry.upstream.tokens import basic
-from buildset_registry.upstream.urls import Origin, origin
+from buildset_registry.upstream.urls import Origin, origin, server
 
 #: The one host that serves Docker Hub's API, by whichever of its names it is configured.
 _DOCKER_HUB_API = "registry-1.docker.io"
@@ -25,6 +26,8 @@ _DOCKER_HUB_API = "registry-1.docker.io"
 _PAUSES = (0.2, 0.5)
 #: Seconds, or a date (RFC 9110, 10.2.3); nothing else is passed on.
 _RETRY_AFTER = re.compile(r"[A-Za-z0-9 ,:-]{1,40}")
+#: A path of the specification's API; an upstream may redirect there, as lscr.io does to ghcr.io.
+_OF_A_REPOSITORY = re.compile(r"((?:/.+)?/v2/(.+))/(?:manifests|blobs|referrers)/[^/]+")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +57,38 @@ class UpstreamRequest:
     ca_origin: Origin | None = None
     """... but instead of them at this one server."""
 
+    login: Callable[[str], str | None] = lambda _url: None
+    """The Authorization for the URL of another server that the request is redirected to."""
+
+    reach: Reach = Reach.LOOPBACK
+    """How far in its server may be."""
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteAccount:
+    """The asker for a repository at a registry: what a login is good for."""
+
+    url: str
+    """The repository's URL."""
+
+    credentials: str | None = field(default=None, repr=False)
+    """The header with credentials; None for what everybody may see."""
+
+    @classmethod
+    def anonymous(cls, url: str) -> RemoteAccount | None:
+        """Return the account for a URL at another registry; None where it is none's, but storage's.
+
+        Nobody's credentials are for a server that an upstream chose.
+        """
+        parts = urlsplit(url)
+        match = _OF_A_REPOSITORY.fullmatch(parts.path)
+        return cls(f"{parts.scheme}://{parts.netloc}{match[1]}") if match else None
+
+    @property
+    def scope(self) -> str:
+        """The scope that a token is asked for (distribution's token scopes)."""
+        return f"repository:{self.url.partition('/v2/')[2]}:pull"
+
 
 @dataclass(frozen=True, slots=True)
 class RepositoryRequest:
@@ -68,6 +103,18 @@ class RepositoryRequest:
 
     headers: Mapping[str, str] = field(default_factory=dict)
     method: str = "GET"
+    optional: bool = False
+    """Whether a registry may be without this part of the API: any refusal means that it is."""
+
+    def is_missing(self, status: int) -> bool:
+        """Tell whether a status says that there is no such thing.
+
+        Of what is not in their API, registries and the servers in front of them say 400, 405, 406
+        (Artifactory), 415, 501 and more; what passes (408, 425, 429) says nothing of it.
+        """
+        if not self.optional:
+            return status == 404
+        return status == 501 or (400 <= status < 500 and status not in (408, 425, 429))
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,9 +129,9 @@ class Host:
     """The repository's URL at the upstream itself."""
 
     @property
-    def scope(self) -> str:
-        """The scope that a token is asked for (distribution's token scopes)."""
-        return f"repository:{self.url.partition('/v2/')[2]}:pull"
+    def account(self) -> RemoteAccount:
+        """Who asks here."""
+        return RemoteAccount(self.url, self.credentials)
 
     @property
     def pauses(self) -> tuple[float, ...]:
@@ -102,6 +149,10 @@ class Host:
     def request(self, method: str, url: str, headers: Mapping[str, str]) -> UpstreamRequest:
         """Return a request that trusts what the upstream's configuration says."""
         return UpstreamRequest(method, url, headers, self.upstream.ca, origin(self.upstream_url))
+
+    def account_at(self, url: str) -> RemoteAccount | None:
+        """Return who asks at the URL that answered: here, or where a redirect led to."""
+        return self.account if origin(url) == origin(self.url) else RemoteAccount.anonymous(url)
 
     def failed(self, error: UpstreamError) -> UpstreamFailed:
         """Return the refusal that names the upstream, the host that was asked, and the reason."""
@@ -125,9 +176,15 @@ class Host:
             f"upstream {self.upstream.name} has no {kind[:-1]} {reference} in {self._repository}"
         )
 
-    def denies(self, request: RepositoryRequest) -> RegistryError:
-        """Return the refusal for what the upstream does not show; Docker Hub says it of what
+    def denies(self, request: RepositoryRequest, account: RemoteAccount) -> RegistryError:
+        """Return the refusal for what a registry does not show; Docker Hub says it of what
         it does not have, too."""
+        if account.url != self.url:
+            return request.hidden(
+                f"upstream {self.upstream.name} redirects to {server(account.url)}, "
+                f"which denies access to {account.url.partition('/v2/')[2]} without a login; "
+                "configure that registry and name the image after it"
+            )
         advice = "check its credentials" if self.credentials else "give it credentials"
         return request.hidden(
             f"upstream {self.upstream.name} denies access to {self._repository}; {advice}"

@@ -26,19 +26,21 @@ class ReferrersPage:
 
     items: tuple[Descriptor, ...]
     link: str | None
+    length: int
+    """The bytes of the answer."""
 
     @classmethod
-    def read(cls, raw: bytes, headers: Mapping[str, str]) -> ReferrersPage | None:
+    def read(cls, raw: bytes, headers: Mapping[str, str], subject: Digest) -> ReferrersPage | None:
         """Read an answer; None where it is no list: some registries answer so to what they
-        do not know."""
-        if stored_media_type(raw) != OCI_INDEX:
+        do not know, and some by the subject itself."""
+        if stored_media_type(raw) != OCI_INDEX or Digest.of(raw, subject.algorithm) == subject:
             return None
         try:
             index = Manifest.parse(raw)
         except ManifestInvalid:
             return None
         match = _NEXT.search(headers.get("Link", ""))
-        return cls(index.manifests, match[1] if match else None)
+        return cls(index.manifests, match[1] if match else None, len(raw))
 
 
 def first_page(subject: Digest) -> RepositoryRequest:
@@ -46,16 +48,18 @@ def first_page(subject: Digest) -> RepositoryRequest:
     return _page_request(f"referrers/{subject}")
 
 
-def next_page(
-    repository: str, request: RepositoryRequest, page: ReferrersPage
-) -> RepositoryRequest | None:
-    """Return the request for the next page; a link out of the repository is not followed."""
+def next_page(url: str, page: ReferrersPage) -> RepositoryRequest | None:
+    """Return the request for the page after the one at ``url``, where a redirect may have led to;
+    a link out of the repository there is not followed."""
     if page.link is None:
         return None
-    url = urljoin(f"{repository}/{request.path}", page.link)
-    inside = url.startswith(f"{repository}/referrers/")
-    return _page_request(url.removeprefix(f"{repository}/")) if inside else None
+    repository, separator, _subject = url.partition("?")[0].rpartition("/referrers/")
+    target = urljoin(url, page.link)
+    inside = bool(separator) and target.startswith(f"{repository}/referrers/")
+    return _page_request(target.removeprefix(f"{repository}/")) if inside else None
 
 
 def _page_request(path: str) -> RepositoryRequest:
-    return RepositoryRequest(path, ManifestUnknown, ManifestHidden, {"Accept": OCI_INDEX})
+    return RepositoryRequest(
+        path, ManifestUnknown, ManifestHidden, {"Accept": OCI_INDEX}, optional=True
+    )

@@ -8,17 +8,18 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 from weakref import WeakValueDictionary
 
+from buildset_registry.upstream import resume
 from buildset_registry.upstream.counters import UpstreamCounters
 from buildset_registry.upstream.errors import UpstreamError
-from buildset_registry.upstream.hosts import Host, RepositoryRequest
+from buildset_registry.upstream.hosts import Host, RemoteAccount, RepositoryRequest, UpstreamRequest
 from buildset_registry.upstream.tokens import (
     Authorization,
     AuthorizationCache,
     TokenAnswer,
-    TokenRequest,
     UnauthorizedResponse,
     authorize,
     challenges,
@@ -47,7 +48,7 @@ class Session:
         self._counters = counters
         self._clock = clock
         self._cache = AuthorizationCache(clock)
-        self._logins: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
+        self._logins: WeakValueDictionary[RemoteAccount, asyncio.Lock] = WeakValueDictionary()
 
     async def ask(
         self,
@@ -67,6 +68,8 @@ class Session:
                 pause = next(pauses, None)
                 if pause is None or not error.transient:
                     raise host.failed(error) from None
+            if request.method == "HEAD":  # what fails by HEAD alone may go by GET
+                request = replace(request, method="GET")
             await asyncio.sleep(pause)
 
     async def close(self) -> None:
@@ -80,7 +83,7 @@ class Session:
         read: Callable[[UpstreamResponse], Awaitable[_Result]],
     ) -> _Result:
         response = await self._answer(host, request)
-        if request.method == "HEAD" and _takes_no_head(host, response):
+        if request.method == "HEAD" and not _is_answer_to_head(response):
             await response.discard()
             request = replace(request, method="GET")
             response = await self._answer(host, request)
@@ -92,89 +95,108 @@ class Session:
             raise
 
     async def _answer(self, host: Host, request: RepositoryRequest) -> UpstreamResponse:
-        """Send a request, and once more with a login where the host asks for one."""
-        known = self._cache.get((host.url, host.scope))
-        response = await self._send(host, request, known)
-        # Storage that the host redirects to does not get to ask for a login.
-        if response.status != 401 or _is_elsewhere(host, response):
-            return response
-        await response.discard()
-        unauthorized = UnauthorizedResponse(
-            response.url, challenges(response.challenges), host.scope
-        )
-        fresh = await self._log_in(host, unauthorized, known)
-        return response if fresh is None else await self._send(host, request, fresh)
+        """Send a request, and again with a login where the host asks for one, or the registry
+        that it redirects to; storage does not get to ask for a login."""
+        sent: dict[RemoteAccount, str | None] = {}
+        logged_in: set[RemoteAccount] = set()
+        while True:
+            response = await self._send(host, request, partial(self._known, sent))
+            account = host.account_at(response.url)
+            if response.status != 401 or account is None or account in logged_in:
+                return response
+            await response.discard()
+            logged_in.add(account)
+            if not await self._log_in(host, account, response, sent.get(account)):
+                return response
+
+    def _known(self, sent: dict[RemoteAccount, str | None], account: RemoteAccount) -> str | None:
+        """Return the header that is known for an account, and note that it is sent."""
+        sent[account] = known = self._cache.get(account)
+        return known
 
     async def _send(
-        self, host: Host, request: RepositoryRequest, authorization: str | None
+        self, host: Host, request: RepositoryRequest, known: Callable[[RemoteAccount], str | None]
     ) -> UpstreamResponse:
+        def login(url: str) -> str | None:
+            account = RemoteAccount.anonymous(url)
+            return None if account is None else known(account)
+
         headers = dict(request.headers)
+        authorization = known(host.account)
         if authorization is not None:
             headers["Authorization"] = authorization
         url = f"{host.url}/{request.path}"
         status = "failed"
         try:
-            response = await self._transport.send(host.request(request.method, url, headers))
+            whole = replace(host.request(request.method, url, headers), login=login)
+            response = await self._transport.send(whole)
             status = str(response.status)
             return response
         finally:
             self._counters.requests[host.upstream.name, request.method, status] += 1
 
     async def _log_in(
-        self, host: Host, unauthorized: UnauthorizedResponse, refused: str | None
-    ) -> str | None:
-        """Return another header than the refused one; those who wait share one login."""
-        key = (host.url, host.scope)
-        lock = self._logins.setdefault(key, asyncio.Lock())
+        self, host: Host, account: RemoteAccount, response: UpstreamResponse, refused: str | None
+    ) -> bool:
+        """Get another header than the refused one; those who wait share one login."""
+        lock = self._logins.setdefault(account, asyncio.Lock())
         async with lock:
-            known = self._cache.get(key)
+            known = self._cache.get(account)
             if known is not None and known != refused:
-                return known
-            authorization = await self._authorize(host, unauthorized)
-            if authorization is None:
-                return None
-            self._cache.put(key, authorization)
-            return authorization.header
+                return True
+            authorization = await self._authorize(host, account, response)
+            if authorization is not None:
+                self._cache.put(account, authorization)
+            return authorization is not None
 
     async def _authorize(
-        self, host: Host, unauthorized: UnauthorizedResponse
+        self, host: Host, account: RemoteAccount, response: UpstreamResponse
     ) -> Authorization | None:
-        flow = authorize(unauthorized, host.credentials, self._clock)
+        unauthorized = UnauthorizedResponse(
+            response.url, challenges(response.challenges), account.scope
+        )
+        flow = authorize(unauthorized, account.credentials, self._clock)
         try:
             token_request = next(flow)
             while True:
-                token_request = flow.send(await self._ask_token_server(host, token_request))
+                whole = replace(
+                    host.request("GET", token_request.url, token_request.headers),
+                    reach=response.reach(token_request.url),
+                )
+                token_request = flow.send(await self._ask_token_server(host, whole))
         except StopIteration as end:
             found: Authorization | None = end.value
             return found
 
-    async def _ask_token_server(self, host: Host, token_request: TokenRequest) -> TokenAnswer:
-        headers = (
-            {"Authorization": token_request.authorization} if token_request.authorization else {}
-        )
-        asked = server(token_request.url)
+    async def _ask_token_server(self, host: Host, request: UpstreamRequest) -> TokenAnswer:
+        name = server(request.url)
         try:
-            response = await self._transport.send(host.request("GET", token_request.url, headers))
+            response = await self._transport.send(request)
             body = await response.read(_MAX_TOKEN_ANSWER)
         except UpstreamError as error:
             raise UpstreamError(
-                f"its token server {asked}: {error.reason}", transient=error.transient
+                f"its token server {name}: {error.reason}", transient=error.transient
             ) from None
         if response.status == 429:
             raise host.busy(response.headers)
         if response.status >= 500:
             raise UpstreamError(
-                f"its token server {asked} answers {response.status}", transient=True
+                f"its token server {name} answers {response.status}", transient=True
             )
-        if token_request.authorization and response.status in (401, 403):
+        if request.headers and response.status in (401, 403):
             _log.warning("upstream %s refuses its credentials", host.upstream.name)
         return TokenAnswer(response.status, body)
 
 
-def _takes_no_head(host: Host, response: UpstreamResponse) -> bool:
-    """Tell whether GET may be answered where HEAD is not: S3 signs an address for one of them."""
-    refused_elsewhere = response.status in (400, 401, 403) and _is_elsewhere(host, response)
-    return response.status in (405, 501) or refused_elsewhere
+def _is_answer_to_head(response: UpstreamResponse) -> bool:
+    """Tell whether GET need not be asked: HEAD decides nothing that GET would decide otherwise.
+
+    Registries and firewalls refuse HEAD of what they hand out, S3 signs an address for one method,
+    and some servers leave the length out or say 0.
+    """
+    if response.status == 200:
+        return bool(resume.length(response.headers)) and not response.coding
+    return response.status == 429 or (response.status >= 500 and response.status != 501)
 
 
 def _check(host: Host, request: RepositoryRequest, response: UpstreamResponse) -> None:
@@ -182,17 +204,14 @@ def _check(host: Host, request: RepositoryRequest, response: UpstreamResponse) -
     status = response.status
     if status == 200 or (status in (206, 416) and "Range" in request.headers):
         return
-    if status == 404:
+    account = host.account_at(response.url)
+    if status in (401, 403) and account is not None:
+        raise host.denies(request, account)
+    if request.is_missing(status):
         raise host.lacks(request)
     if status == 429:
         raise host.busy(response.headers)
-    if status in (401, 403) and not _is_elsewhere(host, response):
-        raise host.denies(request)
-    where = f"{server(response.url)} " if _is_elsewhere(host, response) else ""
+    where = f"{server(response.url)} " if origin(response.url) != origin(host.url) else ""
     retry_after = response.headers.get("Retry-After")
     transient = status >= 500 and retry_after is None
     raise UpstreamError(f"{where}answers {status}", transient=transient, retry_after=retry_after)
-
-
-def _is_elsewhere(host: Host, response: UpstreamResponse) -> bool:
-    return origin(response.url) != origin(host.url)

@@ -12,7 +12,7 @@ import base64
 import json
 import math
 import re
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from urllib.parse import quote, urlencode, urlsplit, urlunsplit
@@ -66,6 +66,11 @@ class TokenRequest:
     url: str
     authorization: str | None = field(repr=False)
 
+    @property
+    def headers(self) -> dict[str, str]:
+        """Return the headers to send."""
+        return {"Authorization": self.authorization} if self.authorization else {}
+
 
 @dataclass(frozen=True, slots=True)
 class TokenAnswer:
@@ -84,18 +89,18 @@ class Authorization:
 
 
 class AuthorizationCache:
-    """Headers that upstreams accepted, by upstream and scope, for as long as they are good."""
+    """Headers that registries accepted, by the account there, for as long as they are good."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self._known: dict[tuple[str, str], Authorization] = {}
+        self._known: dict[Hashable, Authorization] = {}
 
-    def get(self, key: tuple[str, str]) -> str | None:
+    def get(self, key: Hashable) -> str | None:
         """Return the header to send, if there is one that is still good."""
         known = self._known.get(key)
         return known.header if known is not None and self._clock() < known.expires else None
 
-    def put(self, key: tuple[str, str], authorization: Authorization) -> None:
+    def put(self, key: Hashable, authorization: Authorization) -> None:
         """Keep it, and forget what is out of date."""
         now = self._clock()
         self._known = {one: held for one, held in self._known.items() if now < held.expires}

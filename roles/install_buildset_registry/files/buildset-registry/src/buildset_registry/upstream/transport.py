@@ -19,12 +19,15 @@ from pathlib import Path
 
 import aiohttp
 from aiohttp.abc import ResolveResult
+from aiohttp.connector import Connection
 from yarl import URL
 
+from buildset_registry.upstream.content_coding import content_coding, decoded, too_large
 from buildset_registry.upstream.errors import UpstreamError
 from buildset_registry.upstream.hosts import UpstreamRequest
 from buildset_registry.upstream.proxy_env import ProxyEnvironment
-from buildset_registry.upstream.urls import is_forbidden, onward, origin, server, without_query
+from buildset_registry.upstream.reach import Reach, reach_of
+from buildset_registry.upstream.urls import onward, origin, server, without_query
 
 #: At most so much of a body is handed over at once, and so much more is read ahead.
 _PIECE = 256 * 1024
@@ -60,14 +63,37 @@ class Timeouts:
     """For the next bytes."""
 
 
+class _Response(aiohttp.ClientResponse):
+    """An answer that knows who sent it; its connection may be given back before anybody asks."""
+
+    peer: str | None = None
+
+    async def start(self, connection: Connection) -> aiohttp.ClientResponse:
+        peer = connection.transport and connection.transport.get_extra_info("peername")
+        self.peer = peer[0] if peer else None
+        return await super().start(connection)
+
+
 class UpstreamResponse:
     """An answer whose body is still to be read, or to be closed."""
 
-    def __init__(self, raw: aiohttp.ClientResponse, url: str, timeouts: Timeouts) -> None:
+    def __init__(
+        self,
+        raw: aiohttp.ClientResponse,
+        url: str,
+        timeouts: Timeouts,
+        reach: Reach,
+        *,
+        proxied: bool,
+    ) -> None:
         self.status = raw.status
+        self.method = raw.method
         self.headers: Mapping[str, str] = raw.headers
         self.url = url
         """Whose answer it is, after redirects."""
+        self._reach = reach
+        self._proxied = proxied
+        self._peer = raw.peer if isinstance(raw, _Response) else None
         self.challenges = tuple(raw.headers.getall("WWW-Authenticate", ()))
         self._raw = raw
         self._timeouts = timeouts
@@ -79,25 +105,42 @@ class UpstreamResponse:
         except _BROKEN as error:
             raise _explained(error, self._timeouts) from None
 
+    @property
+    def coding(self) -> str:
+        """The coding of the content, which nobody asked for; empty where it is as it is."""
+        return content_coding(self.headers)
+
+    def reach(self, url: str) -> Reach:
+        """Return how far in the server of a URL may be that this answer points to."""
+        if origin(url) == origin(self.url):
+            return self._reach
+        # Of a name behind a proxy, nothing is known.
+        peer = origin(self.url)[1] if self._proxied else self._peer
+        place = reach_of(peer or "")
+        return min(self._reach, Reach.PUBLIC if place is None else place)
+
     async def read(self, limit: int) -> bytes:
-        """Return the whole body if it is at most ``limit`` bytes."""
-        body = bytearray()
-        while piece := await self.piece():
-            body += piece
-            if len(body) > limit:
-                raise UpstreamError(f"sends more than {limit // 1024} KiB, which is the limit")
-        return bytes(body)
+        """Return the whole document if it is at most ``limit`` bytes, also unpacked."""
+        return decoded(await self._whole(limit), self.coding, limit)
 
     async def discard(self) -> None:
         """Be done with a body of no interest."""
         try:
-            await self.read(_DISCARDED)
+            await self._whole(_DISCARDED)
         except UpstreamError:
             self.close()
 
     def close(self) -> None:
         """Drop the connection, unless the body was read to its end and gave it back already."""
         self._raw.close()
+
+    async def _whole(self, limit: int) -> bytes:
+        body = bytearray()
+        while piece := await self.piece():
+            body += piece
+            if len(body) > limit:
+                raise too_large(limit)
+        return bytes(body)
 
 
 class Transport:
@@ -106,32 +149,20 @@ class Transport:
     def __init__(
         self, user_agent: str, environment: Mapping[str, str], timeouts: Timeouts | None = None
     ) -> None:
-        self._timeouts = timeouts = timeouts or Timeouts()
+        self._timeouts = timeouts or Timeouts()
+        self._user_agent = user_agent
         self._proxies = ProxyEnvironment(environment)
         self._trust = TrustStore()
-        # Proxies are chosen here: with trust_env, aiohttp would also send credentials of ~/.netrc.
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, resolver=_Resolver()),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            # Content is what its digest says: never decompressed on the way.
-            headers={"User-Agent": user_agent, "Accept-Encoding": "identity"},
-            auto_decompress=False,
-            timeout=aiohttp.ClientTimeout(
-                total=None, connect=timeouts.connect, sock_read=timeouts.read
-            ),
-            read_bufsize=_PIECE,
-            max_line_size=_HEADER,
-            max_field_size=_HEADER,
-        )
+        self._sessions: dict[Reach, aiohttp.ClientSession] = {}
 
     async def send(self, request: UpstreamRequest) -> UpstreamResponse:
         """Send a request and follow redirects; its Authorization stays with the server it is for.
 
         Storage services refuse a request that has both a signed URL and an Authorization.
         """
-        url, headers = request.url, dict(request.headers)
+        url, headers, reach = request.url, dict(request.headers), request.reach
         for _hop in range(_MOST_REDIRECTS + 1):
-            response = await self._hop(request, url, headers)
+            response = await self._hop(request, url, headers, reach)
             location = response.headers.get("Location")
             if response.status not in _REDIRECTS or location is None:
                 return response
@@ -139,26 +170,58 @@ class Transport:
             target = onward(url, location)
             if origin(target) != origin(url):
                 headers.pop("Authorization", None)
-            url = target
+                login = request.login(target)
+                if login is not None:
+                    headers["Authorization"] = login
+            url, reach = target, response.reach(target)
         raise UpstreamError(f"redirects more than {_MOST_REDIRECTS} times")
 
     async def close(self) -> None:
         """End all connections."""
-        await self._session.close()
+        for session in self._sessions.values():
+            await session.close()
+
+    def _session(self, reach: Reach) -> aiohttp.ClientSession:
+        """Return the session for servers that may be so far in.
+
+        Each has connections of its own: one that was made to a private registry which is
+        configured does not serve a redirect of a public one.
+        """
+        if reach not in self._sessions:
+            # Proxies are chosen here: with trust_env, aiohttp would also send ~/.netrc's passwords.
+            self._sessions[reach] = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=0, resolver=_Resolver(reach)),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                response_class=_Response,
+                # Content is what its digest says: never decompressed on the way.
+                headers={"User-Agent": self._user_agent, "Accept-Encoding": "identity"},
+                auto_decompress=False,
+                timeout=aiohttp.ClientTimeout(
+                    total=None, connect=self._timeouts.connect, sock_read=self._timeouts.read
+                ),
+                read_bufsize=_PIECE,
+                max_line_size=_HEADER,
+                max_field_size=_HEADER,
+            )
+        return self._sessions[reach]
 
     async def _hop(
-        self, request: UpstreamRequest, url: str, headers: dict[str, str]
+        self, request: UpstreamRequest, url: str, headers: dict[str, str], reach: Reach
     ) -> UpstreamResponse:
         begun = time.monotonic()
+        proxy = self._proxies.find(url)
         try:
-            raw = await self._session.request(
+            if url != request.url or reach < Reach.LOOPBACK:
+                _check_address(url, reach)
+            # A proxy is where its setting says, and finds the address of a name itself.
+            raw = await self._session(Reach.LOOPBACK if proxy else reach).request(
                 request.method,
                 # Encoded: a signed URL has to arrive as it was signed.
                 URL(url, encoded=True),
                 headers=headers,
                 allow_redirects=False,
                 ssl=self._trust.context(request.ca, alone=origin(url) == request.ca_origin),
-                proxy=self._proxies.find(url),
+                proxy=proxy,
             )
         except _BROKEN as error:
             explained = _explained(error, self._timeouts)
@@ -169,19 +232,45 @@ class Transport:
             raise _naming(explained, url, request.url) from None
         seconds = time.monotonic() - begun
         _log.info("%s %s %d %.3f s", request.method, without_query(url), raw.status, seconds)
-        return UpstreamResponse(raw, url, self._timeouts)
+        return UpstreamResponse(raw, url, self._timeouts, reach, proxied=proxy is not None)
+
+
+class _ForbiddenAddress(OSError):
+    """An address that an upstream may not lead to; another try does not help."""
+
+
+def _check_address(url: str, reach: Reach) -> None:
+    """Refuse an address in a URL; those of names are looked at when they are known."""
+    host = origin(url)[1]
+    found = reach_of(host)
+    if found is not None and found > reach:
+        raise _ForbiddenAddress(_refusal(host, found))
+
+
+def _refusal(host: str, found: Reach) -> str:
+    if found is Reach.NOBODY:
+        return f"{host} is a link-local address; this is refused"
+    return (
+        f"{host} is {found.words} address, where an upstream leads only from one itself; "
+        "this is refused"
+    )
 
 
 class _Resolver(aiohttp.ThreadedResolver):
-    """The system's resolver, without addresses that only this host can reach."""
+    """The system's resolver, without addresses that are too far in."""
+
+    def __init__(self, reach: Reach) -> None:
+        super().__init__()
+        self._reach = reach
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
     ) -> list[ResolveResult]:
         found = await super().resolve(host, port, family)
-        allowed = [one for one in found if not is_forbidden(one["host"])]
+        places = [reach_of(one["host"]) or Reach.PUBLIC for one in found]
+        allowed = [one for one, place in zip(found, places, strict=True) if place <= self._reach]
         if not allowed:
-            raise OSError(f"{host} is a link-local address; this is refused")
+            raise _ForbiddenAddress(_refusal(host, min(places)))
         return allowed
 
 
@@ -228,6 +317,8 @@ def _explained(error: Exception, timeouts: Timeouts) -> UpstreamError:
     What has waited long already (names, time-outs) or cannot change (certificates) is not worth
     another try.
     """
+    if isinstance(error, _ForbiddenAddress):
+        return UpstreamError(str(error))
     if isinstance(error, aiohttp.ClientConnectorError):
         return _not_connected(error)
     if isinstance(error, aiohttp.ClientHttpProxyError):
@@ -253,6 +344,8 @@ def _not_connected(error: aiohttp.ClientConnectorError) -> UpstreamError:
         if cause.reason in _NO_TLS:
             return UpstreamError("does not speak TLS; if that is right, set its url to http://")
         return UpstreamError(f"TLS failed ({cause.reason})")
+    if isinstance(cause, _ForbiddenAddress):
+        return UpstreamError(str(cause))
     if isinstance(cause, socket.gaierror):
         return UpstreamError(f"its host name {error.host} cannot be resolved ({cause.strerror})")
     # A server that hangs up during TLS leaves an error without any word.

@@ -32,7 +32,7 @@ def origin(url: str) -> Origin:
 
 
 def server(url: str) -> str:
-    """Return the host of a URL, with its port where that is not its scheme's own."""
+    """Return host and port, as a message names them: the port where it is not the scheme's."""
     scheme, host, port = origin(url)
     host = f"[{host}]" if ":" in host else host
     return host if port == _PORTS[scheme] else f"{host}:{port}"
