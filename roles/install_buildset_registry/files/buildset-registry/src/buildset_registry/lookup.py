@@ -9,7 +9,9 @@ also found as ``library/app``, and the other way round.
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple, Protocol, runtime_checkable
 
 from buildset_registry.errors import RegistryError
@@ -17,10 +19,13 @@ from buildset_registry.oci.descriptor import Descriptor
 from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.manifest import Manifest, stored_media_type
 from buildset_registry.oci.names import Reference, RepositoryName, Tag, referrers_tag
+from buildset_registry.pacing import aside, paced
 from buildset_registry.store.base import RepositoryIndex, Store, StoredBlob
 
 #: Media types that are remembered; past this many, all are forgotten.
 _REMEMBERED = 4096
+#: Manifests that one request may have walked through.
+_WALKED = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,15 +166,10 @@ class Lookup:
     async def is_layer_of_cached(self, name: RepositoryName, digest: Digest) -> bool:
         """Tell whether an image that was pulled through from the repository refers to a blob."""
         index = self._store.cached(name.canonical)
-        targets = [await index.tags.get(tag) for tag in await index.tags.all()]
-        waiting = [target.digest for target in targets if target is not None]
-        while waiting:
-            manifest = await self._parsed(index, waiting.pop())
-            if manifest is None:
-                continue
-            if any(blob.digest == digest for blob in manifest.blobs):
-                return True
-            waiting.extend(child.digest for child in manifest.manifests)
+        async with aclosing(self._tagged(index)) as manifests:
+            async for manifest in manifests:
+                if any(blob.digest == digest for blob in manifest.blobs):
+                    return True
         return False
 
     async def exists(self, name: RepositoryName) -> bool:
@@ -197,6 +197,27 @@ class Lookup:
                 found.setdefault(str(descriptor.digest), descriptor)
         return [found[key] for key in sorted(found)]
 
+    async def _tagged(self, index: RepositoryIndex) -> AsyncGenerator[Manifest]:
+        """Yield what tags lead to, each manifest once, and so many that a request has an end.
+
+        Indexes may list the same children again and again, level by level.
+        """
+        found: set[Digest] = set()
+        async for tag in paced(await index.tags.all()):
+            target = await index.tags.get(tag)
+            if target is not None:
+                found.add(target.digest)
+        waiting = list(found)[:_WALKED]
+        async for digest in paced(waiting):  # which grows meanwhile
+            manifest = await self._parsed(index, digest)
+            if manifest is None:
+                continue
+            yield manifest
+            listed = {child.digest for child in manifest.manifests} - found
+            new = list(listed)[: _WALKED - len(waiting)]
+            found.update(new)
+            waiting += new
+
     def _pushed(self, name: RepositoryName) -> Iterator[RepositoryIndex]:
         """Return what jobs pushed, under the name asked for and then under its other name."""
         return map(self._store.pushed, name.names)
@@ -220,7 +241,8 @@ class Lookup:
         if stored is None:
             return None
         try:
-            return Manifest.parse(stored.raw, stored.media_type, digest.algorithm)
+            parse = partial(Manifest.parse, stored.raw, stored.media_type, digest.algorithm)
+            return await aside(len(stored.raw), parse)
         except RegistryError:
             return None
 

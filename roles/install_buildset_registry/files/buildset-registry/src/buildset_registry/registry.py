@@ -7,6 +7,7 @@ import asyncio
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from weakref import WeakValueDictionary
 
 from buildset_registry.errors import (
@@ -28,6 +29,7 @@ from buildset_registry.oci.descriptor import Descriptor
 from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.manifest import Manifest
 from buildset_registry.oci.names import Reference, RepositoryName, Tag, UploadId
+from buildset_registry.pacing import aside, paced
 from buildset_registry.store.base import RepositoryIndex, Store, StoredBlob, Upload
 
 #: Raise unless a reference may change that points there now.
@@ -166,15 +168,16 @@ class Registry:
         """
         wanted = [one for one in references if isinstance(one, Digest)]
         algorithm = wanted[0].algorithm if wanted else "sha256"
-        manifest = Manifest.parse(raw, content_type, algorithm)
+        parse = partial(Manifest.parse, raw, content_type, algorithm)
+        manifest = await aside(len(raw), parse)
         if any(digest != manifest.digest for digest in wanted):
             raise DigestInvalid(f"manifest is {manifest.digest}, not {wanted[0]}")
         if admit is not None:
             admit(await self._target(name, references[0]))
         index = self._store.pushed(name)
-        for blob in manifest.blobs:
+        async for blob in paced(manifest.blobs):
             await self._require(index, name, blob.digest)
-        for listed in manifest.manifests:
+        async for listed in paced(manifest.manifests):
             await index.manifests.use(listed.digest)
         await self._store.blobs.put(manifest.digest, raw)
         await link_manifest(index, manifest)
@@ -235,7 +238,7 @@ class Registry:
 
     async def _untag(self, name: RepositoryName, index: RepositoryIndex, digest: Digest) -> None:
         """Remove the tags that point to a manifest, and none that a push has just moved."""
-        for tag in await index.tags.all():
+        async for tag in paced(await index.tags.all()):
             async with self._turn(name, tag):
                 target = await index.tags.get(tag)
                 if target is not None and target.digest == digest:

@@ -26,6 +26,7 @@ from buildset_registry.oci.descriptor import Descriptor
 from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.manifest import Manifest
 from buildset_registry.oci.names import Reference, RepositoryName, Tag, referrers_tag
+from buildset_registry.pacing import aside
 from buildset_registry.pullthrough.singleflight import SingleFlight
 from buildset_registry.store.base import Store
 from buildset_registry.upstream.client import RemoteManifest, UpstreamClient
@@ -88,7 +89,7 @@ class ManifestCache:
             listed = await self._lists.join((name.canonical, subject), ask)
             if listed is None:
                 stored = await self._lookup.manifest(name, referrers_tag(subject))
-                listed = [*_parsed(name, stored).manifests] if stored is not None else []
+                listed = [] if stored is None else await _listed(name, stored)
         except ManifestUnknown:
             return []
         except (UpstreamFailed, UpstreamBusy) as error:
@@ -162,12 +163,17 @@ class ManifestCache:
                 return cached
         self._counters.misses["manifest"] += 1
         remote = await self._client.manifest(name, reference)
-        manifest = _parsed(name, remote)
+        manifest = await aside(len(remote.raw), partial(_parsed, name, remote))
         await self._store.blobs.put(manifest.digest, remote.raw)
         await link_manifest(index, manifest)
         if isinstance(reference, Tag):
             await index.tags.set(reference, manifest.digest)
         return StoredManifest(remote.raw, manifest.media_type, manifest.digest)
+
+
+async def _listed(name: RepositoryName, stored: StoredManifest) -> list[Descriptor]:
+    parsed = await aside(len(stored.raw), partial(_parsed, name, stored))
+    return list(parsed.manifests)
 
 
 def _parsed(name: RepositoryName, remote: RemoteManifest | StoredManifest) -> Manifest:
