@@ -49,7 +49,8 @@ async def pull(registry: Registry, quay: Server, chain: list[bytes]) -> None:
     quay.on(V1_PATH, manifest(chain[-1]))
     await registry.manifest(NAME, V1)
     for raw in chain[:-1]:
-        quay.on(f"/v2/org/app/manifests/{Digest.of(raw)}", manifest(raw))
+        media_type = OCI_MANIFEST if b'"config"' in raw else OCI_INDEX
+        quay.on(f"/v2/org/app/manifests/{Digest.of(raw)}", manifest(raw, media_type))
         await registry.manifest(NAME, Digest.of(raw))
 
 

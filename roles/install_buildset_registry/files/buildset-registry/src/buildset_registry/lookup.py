@@ -14,8 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple, Protocol, runtime_checkable
 
-from buildset_registry.errors import RegistryError
-from buildset_registry.oci.descriptor import Descriptor
+from buildset_registry.oci.descriptor import OCTETS, Descriptor, is_media_type
 from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.manifest import Manifest, stored_media_type
 from buildset_registry.oci.names import Reference, RepositoryName, Tag, referrers_tag
@@ -236,15 +235,12 @@ class Lookup:
         return [one.digest for one in listed.manifests] if listed else []
 
     async def _parsed(self, index: RepositoryIndex, digest: Digest) -> Manifest | None:
-        """Return a manifest with its links; None where it is not there or cannot be read."""
+        """Return a manifest with its links; None where it is not there."""
         stored = await self._manifest([index], digest)
         if stored is None:
             return None
-        try:
-            parse = partial(Manifest.parse, stored.raw, stored.media_type, digest.algorithm)
-            return await aside(len(stored.raw), parse)
-        except RegistryError:
-            return None
+        read = partial(Manifest.stored, stored.raw, stored.media_type, digest.algorithm)
+        return await aside(len(stored.raw), read)
 
     async def _blob(self, indexes: Iterable[RepositoryIndex], digest: Digest) -> StoredBlob | None:
         for index in indexes:
@@ -274,6 +270,8 @@ class Lookup:
             raw = await self._store.blobs.read(digest)
             if raw is not None:
                 kept = await index.manifests.media_type(digest)
+                if kept is not None and not is_media_type(kept):
+                    kept = OCTETS  # it was taken in by older rules, and cannot be a header
                 return StoredManifest(raw, kept or self._told_type(digest, raw), digest)
         return None
 
@@ -294,7 +292,8 @@ async def is_linked(index: RepositoryIndex, digest: Digest) -> bool:
 
 async def link_manifest(index: RepositoryIndex, manifest: Manifest) -> None:
     """Link a stored manifest in a repository, as what it is and as what refers to its subject."""
-    if stored_media_type(manifest.raw) != manifest.media_type:
+    told = await aside(len(manifest.raw), partial(stored_media_type, manifest.raw))
+    if manifest.media_type != (await index.manifests.media_type(manifest.digest) or told):
         await index.manifests.set_media_type(manifest.digest, manifest.media_type)
     await index.manifests.add(manifest.digest)
     if manifest.subject is not None:

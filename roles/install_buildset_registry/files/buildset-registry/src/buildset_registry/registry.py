@@ -16,7 +16,6 @@ from buildset_registry.errors import (
     ManifestBlobUnknown,
     ManifestUnknown,
     NameUnknown,
-    RegistryError,
 )
 from buildset_registry.lookup import (
     ArrivingBlob,
@@ -273,7 +272,4 @@ async def _retire(index: RepositoryIndex, tag: Tag) -> None:
 
 def _subject(stored: StoredManifest) -> Descriptor | None:
     """Return a manifest's subject; a damaged one has none, and can be deleted all the same."""
-    try:
-        return Manifest.parse(stored.raw, stored.media_type).subject
-    except RegistryError:
-        return None
+    return Manifest.stored(stored.raw, stored.media_type).subject

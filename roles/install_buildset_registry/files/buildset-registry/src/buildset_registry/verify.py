@@ -13,7 +13,6 @@ from contextlib import aclosing
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from buildset_registry.errors import RegistryError
 from buildset_registry.lookup import Lookup, is_linked
 from buildset_registry.oci.digest import Digest, Hasher, hasher
 from buildset_registry.oci.manifest import Manifest
@@ -182,11 +181,8 @@ class _RepositoryCheck:
         raw = await self._store.blobs.read(digest)
         if raw is None:
             return "its manifest is missing; push it again or delete it"
-        try:
-            media_type = await index.manifests.media_type(digest) or ""
-            manifest = Manifest.parse(raw, media_type, digest.algorithm)
-        except RegistryError:
-            return None  # damaged, which the blobs say, or older than what we parse
+        media_type = await index.manifests.media_type(digest) or ""
+        manifest = Manifest.stored(raw, media_type, digest.algorithm)
         missing = [one async for one in self._missing(index, manifest)]
         return f"it lacks {', '.join(missing)}; push it again or delete it" if missing else None
 

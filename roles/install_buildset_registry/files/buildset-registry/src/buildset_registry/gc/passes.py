@@ -13,7 +13,6 @@ from __future__ import annotations
 import asyncio
 from functools import partial
 
-from buildset_registry.errors import RegistryError
 from buildset_registry.gc.reachability import Key, ManifestNode, expired, key, mentioned
 from buildset_registry.gc.state import Collection
 from buildset_registry.lookup import unlink_manifest
@@ -111,10 +110,7 @@ def _verified_node(raw: bytes, state: LinkState, media_type: str) -> ManifestNod
 
 def parse_node(raw: bytes, media_type: str, used: float) -> ManifestNode:
     """Return a manifest as a node; one that cannot be read refers to nothing."""
-    try:
-        manifest = Manifest.parse(raw, media_type)
-    except RegistryError:
-        return ManifestNode((), None, used)
+    manifest = Manifest.stored(raw, media_type)
     children = tuple(child.digest for child in manifest.manifests)
     return ManifestNode(children, manifest.subject.digest if manifest.subject else None, used)
 

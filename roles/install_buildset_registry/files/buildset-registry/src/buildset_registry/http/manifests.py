@@ -10,10 +10,13 @@ from buildset_registry.http.conditional import check_change, conditional, entity
 from buildset_registry.http.context import Context
 from buildset_registry.http.request import Request
 from buildset_registry.http.response import Bytes, Response
+from buildset_registry.oci.descriptor import IMAGES, INDEXES
 from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.manifest import MAX_MANIFEST
 from buildset_registry.oci.names import Tag, parse_reference
 from buildset_registry.registry import Admit
+
+_KNOWN = IMAGES | INDEXES
 
 
 async def get(request: Request, context: Context) -> Response:
@@ -26,7 +29,11 @@ async def get(request: Request, context: Context) -> Response:
         "Content-Type": stored.media_type,
         "Docker-Content-Digest": text,
         "ETag": entity_tag(text),
+        # Somebody's content is not to become a page of this host in a browser.
+        "X-Content-Type-Options": "nosniff",
     }
+    if stored.media_type not in _KNOWN:
+        headers["Content-Security-Policy"] = "sandbox"
     if not_modified(request.headers, stored.digest):
         return Response(304, headers)
     return Response(200, headers, Bytes(stored.raw))

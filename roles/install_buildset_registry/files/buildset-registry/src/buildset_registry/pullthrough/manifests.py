@@ -178,7 +178,8 @@ async def _listed(name: RepositoryName, stored: StoredManifest) -> list[Descript
 
 def _parsed(name: RepositoryName, remote: RemoteManifest | StoredManifest) -> Manifest:
     try:
-        return Manifest.parse(remote.raw, remote.media_type, remote.digest.algorithm)
+        algorithm = remote.digest.algorithm
+        return Manifest.parse(remote.raw, remote.media_type, algorithm, strict=False)
     except ManifestInvalid as error:
         raise UpstreamFailed(
             f"upstream {name.host} sends a manifest that is not valid: {error.message}"
