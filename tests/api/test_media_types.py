@@ -170,7 +170,7 @@ def test_an_artifact_of_any_type(
 )
 def test_a_type_that_cannot_be_a_header_is_refused(registry: Registry, media_type: str) -> None:
     """It was taken, and could not be sent again."""
-    raw, answer = put(registry, "odd", {"schemaVersion": 2, "mediaType": media_type}, "")
+    _raw, answer = put(registry, "odd", {"schemaVersion": 2, "mediaType": media_type}, "")
     assert answer.status_code == 400
     assert answer.json()["errors"][0]["code"] == "MANIFEST_INVALID"
 

@@ -156,11 +156,16 @@ def test_what_is_an_image_and_an_index_at_once_is_refused(
 ) -> None:
     """Which of them it is depended on who reads it (CVE-2021-41190); Go reads any case."""
     kind = {"mediaType": media_type} if declared else {}
-    both = {"config": descriptor(), "layers": [], "manifests": []}
-    odd = [{"Manifests": []}, {"LAYERS": []}, {"fsLayers": []}, {"layer\u017f": []}]
+    both: dict[str, Any] = {"config": descriptor(), "layers": [], "manifests": []}
+    odd: list[dict[str, Any]] = [
+        {"Manifests": []},
+        {"LAYERS": []},
+        {"fsLayers": []},
+        {"layer\u017f": []},
+    ]
     for more in (both, *odd):
-        own = {"manifests": []} if media_type in (OCI_INDEX, DOCKER_LIST) else {}
-        own = own or {"config": descriptor()}
+        index = media_type in (OCI_INDEX, DOCKER_LIST)
+        own: dict[str, Any] = {"manifests": []} if index else {"config": descriptor()}
         with pytest.raises(ManifestInvalid):
             Manifest.parse(dump(**kind, **{**own, **more}), media_type, strict=strict)
 

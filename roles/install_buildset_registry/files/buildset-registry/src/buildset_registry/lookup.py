@@ -9,11 +9,12 @@ also found as ``library/app``, and the other way round.
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple, Protocol, runtime_checkable
 
+from buildset_registry.errors import RegistryError
 from buildset_registry.oci.descriptor import OCTETS, Descriptor, is_media_type
 from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.manifest import Manifest, stored_media_type
@@ -181,20 +182,28 @@ class Lookup:
         """Return the sorted tags of each place that holds some; a tag may be in several."""
         return [tags for index in self.indexes(name) if (tags := await index.tags.all())]
 
-    async def referrers(self, name: RepositoryName, subject: Digest) -> list[Descriptor]:
-        """List what names a manifest as its subject, here and at upstream, by digest."""
-        found: dict[str, Descriptor] = {}
+    async def referrers(
+        self, name: RepositoryName, subject: Digest, last: str | None = None
+    ) -> AsyncGenerator[Descriptor]:
+        """Yield what names a manifest as its subject, here and at upstream, by digest.
+
+        Those up to the digest ``last`` are left out.
+        """
+        here: dict[str, list[RepositoryIndex]] = {}
         for index in self.indexes(name):
             listed = await self._listed_referrers(index, subject)
             for digest in {*await index.referrers.of(subject), *listed}:
-                manifest = await self._parsed(index, digest)
-                if manifest and manifest.subject and manifest.subject.digest == subject:
-                    found.setdefault(str(digest), manifest.descriptor)
-        upstream = self._upstream_of(name)
-        if upstream is not None:
-            for descriptor in await upstream.referrers(name, subject):
-                found.setdefault(str(descriptor.digest), descriptor)
-        return [found[key] for key in sorted(found)]
+                here.setdefault(str(digest), []).append(index)
+        there = await self._referrers_there(name, subject)
+        async for key in paced(sorted(one for one in here.keys() | there if one > (last or ""))):
+            for index in here.get(key, ()):
+                found = await self._referrer(index, subject, Digest.parse(key))
+                if found is not None:
+                    yield found
+                    break
+            else:
+                if key in there:
+                    yield there[key]
 
     async def _tagged(self, index: RepositoryIndex) -> AsyncGenerator[Manifest]:
         """Yield what tags lead to, each manifest once, and so many that a request has an end.
@@ -232,7 +241,34 @@ class Lookup:
         """
         target = await index.tags.get(referrers_tag(subject))
         listed = await self._parsed(index, target.digest) if target else None
-        return [one.digest for one in listed.manifests] if listed else []
+        return [one.digest for one in listed.manifests[:_WALKED]] if listed else []
+
+    async def _referrers_there(
+        self, name: RepositoryName, subject: Digest
+    ) -> dict[str, Descriptor]:
+        """Return what upstream lists, each of its digests once."""
+        upstream = self._upstream_of(name)
+        listed = [] if upstream is None else await upstream.referrers(name, subject)
+        return {str(one.digest): one for one in reversed(listed)}
+
+    async def _referrer(
+        self, index: RepositoryIndex, subject: Digest, digest: Digest
+    ) -> Descriptor | None:
+        """Return what a list says of a referrer, as it was noted when it came.
+
+        A store of distribution, or of an older release, has no note: it is made then.
+        """
+        if not await index.manifests.has(digest) or await self._store.blobs.size(digest) is None:
+            return None
+        noted = await index.referrers.noted(subject, digest)
+        if noted is not None:
+            return noted
+        manifest = await self._parsed(index, digest)
+        if manifest is None or manifest.subject is None or manifest.subject.digest != subject:
+            return None
+        with suppress(OSError, RegistryError):  # a full disk is no reason to list nothing
+            await index.referrers.note(subject, digest, manifest.listed)
+        return manifest.listed
 
     async def _parsed(self, index: RepositoryIndex, digest: Digest) -> Manifest | None:
         """Return a manifest with its links; None where it is not there."""
@@ -297,6 +333,7 @@ async def link_manifest(index: RepositoryIndex, manifest: Manifest) -> None:
         await index.manifests.set_media_type(manifest.digest, manifest.media_type)
     await index.manifests.add(manifest.digest)
     if manifest.subject is not None:
+        await index.referrers.note(manifest.subject.digest, manifest.digest, manifest.listed)
         await index.referrers.add(manifest.subject.digest, manifest.digest)
 
 

@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
 from weakref import WeakValueDictionary
@@ -26,10 +28,14 @@ from buildset_registry.lookup import (
 )
 from buildset_registry.oci.descriptor import Descriptor
 from buildset_registry.oci.digest import Digest
-from buildset_registry.oci.manifest import Manifest
+from buildset_registry.oci.manifest import MAX_MANIFEST, Manifest
 from buildset_registry.oci.names import Reference, RepositoryName, Tag, UploadId
 from buildset_registry.pacing import aside, paced
 from buildset_registry.store.base import RepositoryIndex, Store, StoredBlob, Upload
+
+#: Bytes of a list of referrers as JSON: clients read an index as large as a manifest, less what is
+#: around the list.
+_LARGEST_LIST = MAX_MANIFEST - 1024
 
 #: Raise unless a reference may change that points there now.
 Admit = Callable[[Digest | None], None]
@@ -56,6 +62,17 @@ class Page:
         if limit is None:
             return cls(found, False)
         return cls(found[:limit], 0 < limit < len(found))
+
+
+@dataclass(frozen=True, slots=True)
+class ReferrersPage:
+    """A part of the list of a manifest's referrers, and whether more follows."""
+
+    items: Sequence[Descriptor]
+    size: int
+    """Its bytes as JSON, about."""
+
+    more: bool
 
 
 class Registry:
@@ -118,11 +135,28 @@ class Registry:
         return Page.of([await self._store.repositories()], limit, last)
 
     async def referrers(
-        self, name: RepositoryName, subject: Digest, artifact_type: str | None
-    ) -> list[Descriptor]:
-        """List what names a manifest as its subject, here and at upstream."""
-        found = await self._lookup.referrers(name, subject)
-        return [one for one in found if artifact_type in (None, one.artifact_type)]
+        self,
+        name: RepositoryName,
+        subject: Digest,
+        artifact_type: str | None = None,
+        last: str | None = None,
+    ) -> ReferrersPage:
+        """List what names a manifest as its subject, here and at upstream, after ``last``.
+
+        A list is an index, and ends where an index is as large as a manifest may be.
+        """
+        items: list[Descriptor] = []
+        size = 0
+        async with aclosing(self._lookup.referrers(name, subject, last)) as found:
+            async for one in found:
+                if artifact_type not in (None, one.artifact_type):
+                    continue
+                length = len(json.dumps(one.to_json()))
+                if items and size + length > _LARGEST_LIST:
+                    return ReferrersPage(items, size, more=True)
+                items.append(one)
+                size += length
+        return ReferrersPage(items, size, more=False)
 
     # -- push
 

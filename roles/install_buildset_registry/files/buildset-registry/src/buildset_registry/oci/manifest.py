@@ -12,7 +12,7 @@ import contextlib
 import itertools
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypedDict
 
 from buildset_registry.errors import DigestInvalid, ManifestInvalid, ManifestTooLarge
@@ -31,6 +31,8 @@ from buildset_registry.oci.digest import Digest
 
 #: Bytes; the distribution specification asks for at least this much.
 MAX_MANIFEST = 4 * 1024 * 1024
+#: Characters of a referrer's annotations that a list shows.
+_LISTED = 256 * 1024
 
 _GENERIC_TYPES = frozenset({"", OCTETS, "application/json", "application/x-www-form-urlencoded"})
 #: The types whose content has to be what the specifications say; nothing stands for no type.
@@ -78,6 +80,13 @@ class Manifest:
         return Descriptor(
             self.media_type, self.digest, len(self.raw), self.annotations, self.artifact_type
         )
+
+    @property
+    def listed(self) -> Descriptor:
+        """The same; where its annotations would fill a list, without them."""
+        annotations = self.annotations or {}
+        size = sum(len(name) + len(value) for name, value in annotations.items())
+        return replace(self.descriptor, annotations=None) if size > _LISTED else self.descriptor
 
     @classmethod
     def parse(

@@ -11,6 +11,7 @@ import os
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from buildset_registry import __version__
@@ -30,6 +31,7 @@ from buildset_registry.oci.descriptor import (
 from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.manifest import MAX_MANIFEST
 from buildset_registry.oci.names import Reference, RepositoryName
+from buildset_registry.pacing import aside
 from buildset_registry.upstream import referrers, resume
 from buildset_registry.upstream.counters import UpstreamCounters
 from buildset_registry.upstream.errors import UpstreamError
@@ -43,6 +45,8 @@ if TYPE_CHECKING:
 _ACCEPT = {"Accept": ", ".join((*sorted(INDEXES | IMAGES), "*/*"))}
 #: Pages of a list of referrers that are read.
 _MOST_PAGES = 50
+#: Bytes of such a list: a page more is read only if it fits.
+_MOST_BYTES = 2 * MAX_MANIFEST
 
 _log = logging.getLogger("buildset_registry.upstream")
 _Result = TypeVar("_Result")
@@ -130,19 +134,24 @@ class UpstreamClient:
         """Return the manifests that name one as their subject; None where a registry lists none."""
 
         async def read(response: UpstreamResponse) -> ReferrersPage | None:
-            return ReferrersPage.read(await response.read(MAX_MANIFEST), response.headers)
+            raw = await response.read(MAX_MANIFEST)
+            return await aside(len(raw), partial(ReferrersPage.read, raw, response.headers))
 
         request = referrers.first_page(subject)
         found: list[Descriptor] = []
         try:
             host, page = await self._first(name, request, read)
-            pages = 1
+            pages = size = 0
             while page is not None:
                 found += page.items
+                pages, size = pages + 1, size + page.size
                 next_request = referrers.next_page(host.url, request, page)
-                if next_request is None or pages == _MOST_PAGES:
+                if next_request is None:
                     return found
-                request, pages = next_request, pages + 1
+                if pages == _MOST_PAGES or size + MAX_MANIFEST > _MOST_BYTES:
+                    _log.warning("upstream %s: the list of referrers of %s is cut", name, subject)
+                    return found
+                request = next_request
                 page = await (await self._open()).ask(host, request, read)
         except ManifestUnknown:
             pass

@@ -26,6 +26,8 @@ class ReferrersPage:
 
     items: tuple[Descriptor, ...]
     link: str | None
+    size: int = 0
+    """Bytes that were read for it."""
 
     @classmethod
     def read(cls, raw: bytes, headers: Mapping[str, str]) -> ReferrersPage | None:
@@ -38,7 +40,7 @@ class ReferrersPage:
         except ManifestInvalid:
             return None
         match = _NEXT.search(headers.get("Link", ""))
-        return cls(index.manifests, match[1] if match else None)
+        return cls(index.manifests, match[1] if match else None, len(raw))
 
 
 def first_page(subject: Digest) -> RepositoryRequest:
