@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 import httpx
 import pytest
 from buildset_registry.errors import ConfigError
+from buildset_registry.oci.descriptor import OCI_INDEX
 
 from tests.api.harness import PASSWORD, USER, Harness, Registry, digest_of, free_port
 
@@ -233,6 +234,8 @@ def test_the_disk_is_not_filled(harness: Harness) -> None:
     assert "limits.free_bytes" in answer.text
     assert registry.pull.get(BLOB).content == CONTENT
     assert registry.pull.get("/readyz").json() == {"status": "the disk is full"}
+    answer = registry.put_manifest("org/app", "v1", b'{"manifests": []}', OCI_INDEX)
+    assert (answer.status_code, code(answer)) == (507, "UNKNOWN")
 
 
 def test_the_disk_is_not_filled_by_an_upload_that_runs(harness: Harness) -> None:

@@ -18,6 +18,7 @@ from buildset_registry.errors import (
     ManifestHidden,
     ManifestInvalid,
     ManifestUnknown,
+    StorageFull,
     UpstreamBusy,
     UpstreamFailed,
 )
@@ -164,10 +165,13 @@ class ManifestCache:
         self._counters.misses["manifest"] += 1
         remote = await self._client.manifest(name, reference)
         manifest = await aside(len(remote.raw), partial(_parsed, name, remote))
-        await self._store.blobs.put(manifest.digest, remote.raw)
-        await link_manifest(index, manifest)
-        if isinstance(reference, Tag):
-            await index.tags.set(reference, manifest.digest)
+        try:
+            await self._store.blobs.put(manifest.digest, remote.raw)
+            await link_manifest(index, manifest)
+            if isinstance(reference, Tag):
+                await index.tags.set(reference, manifest.digest)
+        except StorageFull as error:
+            _log.warning("%s:%s is served and not stored: %s", name, reference, error.message)
         return StoredManifest(remote.raw, manifest.media_type, manifest.digest)
 
 
