@@ -9,7 +9,7 @@ from buildset_registry.errors import ManifestTooLarge
 from buildset_registry.http.conditional import check_change, conditional, entity_tag, not_modified
 from buildset_registry.http.context import Context
 from buildset_registry.http.request import Request
-from buildset_registry.http.response import Bytes, Response
+from buildset_registry.http.response import Bytes, Change, Response
 from buildset_registry.oci.descriptor import IMAGES, INDEXES
 from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.manifest import MAX_MANIFEST
@@ -58,7 +58,9 @@ async def put(request: Request, context: Context) -> Response:
         headers["OCI-Tag"] = ", ".join(tags)
     if manifest.subject is not None:
         headers["OCI-Subject"] = str(manifest.subject.digest)
-    return Response(201, headers)
+    tagged = tuple(str(one) for one in dict.fromkeys(references) if isinstance(one, Tag))
+    change = Change("push", manifest.media_type, len(raw), tagged)
+    return Response(201, headers, change=change)
 
 
 async def delete(request: Request, context: Context) -> Response:

@@ -7,7 +7,7 @@ import asyncio
 import json
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -50,12 +50,45 @@ class Stream:
 
 
 @dataclass(frozen=True, slots=True)
+class Change:
+    """The change that a request made, as far as its answer does not tell it."""
+
+    action: str
+    """``push`` or ``mount``, as notifications call it."""
+
+    media_type: str
+    size: int | None = None
+    tags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Response:
     """Status, headers and body; Content-Length follows from the body where no header gives it."""
 
     status: int
     headers: Mapping[str, str] = field(default_factory=dict)
     body: Bytes | File | Stream = Bytes()
+    change: Change | None = None
+
+
+async def begun(response: Response) -> Response:
+    """Wait for the first piece of a body that comes in pieces.
+
+    What fails before it is refused like anything else, with a status and a reason; afterwards, an
+    answer can only break off.
+    """
+    body = response.body
+    if not isinstance(body, Stream) or not body.size:
+        return response
+    first = await anext(body.chunks, b"")
+    return replace(response, body=Stream(body.size, _with_first(first, body.chunks)))
+
+
+async def _with_first(first: bytes, chunks: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
+    async with aclosing(chunks):
+        yield first
+        async for piece in chunks:
+            yield piece
 
 
 def json_response(
