@@ -65,7 +65,7 @@ class Page:
 
 
 @dataclass(frozen=True, slots=True)
-class ReferrersPage:
+class ReferrersList:
     """A part of the list of a manifest's referrers, and whether more follows."""
 
     items: Sequence[Descriptor]
@@ -140,7 +140,7 @@ class Registry:
         subject: Digest,
         artifact_type: str | None = None,
         last: str | None = None,
-    ) -> ReferrersPage:
+    ) -> ReferrersList:
         """List what names a manifest as its subject, here and at upstream, after ``last``.
 
         A list is an index, and ends where an index is as large as a manifest may be.
@@ -153,10 +153,10 @@ class Registry:
                     continue
                 length = len(json.dumps(one.to_json()))
                 if items and size + length > _LARGEST_LIST:
-                    return ReferrersPage(items, size, more=True)
+                    return ReferrersList(items, size, more=True)
                 items.append(one)
                 size += length
-        return ReferrersPage(items, size, more=False)
+        return ReferrersList(items, size, more=False)
 
     # -- push
 

@@ -59,7 +59,7 @@ class Events:
         if response.status not in (kind.status, _REDIRECTED):
             return
         target = await self._target(kind, request, response)
-        action = response.change.action if response.change else kind.action
+        action = response.outcome.action if response.outcome else kind.action
         for tag in _tags(request, response):
             event = Event(action, replace(target, tag=tag), _cause(request))
             for recipient in self._recipients:
@@ -70,7 +70,7 @@ class Events:
         digest = response.headers.get("Docker-Content-Digest") or request.path.get("digest", "")
         if kind.action == "delete" and ":" in reference:
             digest = digest or reference
-        mounted = response.change is not None and response.change.action == "mount"
+        mounted = response.outcome is not None and response.outcome.action == "mount"
         return Target(
             repository=str(request.name),
             media_type=_media_type(kind, request, response),
@@ -87,8 +87,8 @@ class Events:
             return response.body.size
         if kind.action == "delete":
             return None
-        if response.change is not None and response.change.size is not None:
-            return response.change.size
+        if response.outcome is not None and response.outcome.size is not None:
+            return response.outcome.size
         try:
             registry, parsed = self._context.registry, Digest.parse(digest)
             return await registry.blob_size(request.name, parsed)
@@ -101,15 +101,15 @@ def _media_type(kind: _RouteAction, request: Request, response: Response) -> str
         return ""
     if kind.what == "blobs":
         return OCTETS
-    if response.change is not None:
-        return response.change.media_type
+    if response.outcome is not None:
+        return response.outcome.media_type
     return response.headers["Content-Type"]
 
 
 def _tags(request: Request, response: Response) -> tuple[str, ...]:
     """Return the tags that it is about, each of which is told; an empty one where there is none."""
     reference = request.path.get("reference", "")
-    pushed = response.change.tags if response.change is not None else ()
+    pushed = response.outcome.tags if response.outcome is not None else ()
     return pushed or ("" if ":" in reference else reference,)
 
 

@@ -9,7 +9,7 @@ from buildset_registry.errors import ManifestTooLarge
 from buildset_registry.http.conditional import check_change, conditional, entity_tag, not_modified
 from buildset_registry.http.context import Context
 from buildset_registry.http.request import Request
-from buildset_registry.http.response import Bytes, Change, Response
+from buildset_registry.http.response import Bytes, PushOutcome, Response
 from buildset_registry.oci.descriptor import IMAGES, INDEXES
 from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.manifest import MAX_MANIFEST
@@ -59,8 +59,8 @@ async def put(request: Request, context: Context) -> Response:
     if manifest.subject is not None:
         headers["OCI-Subject"] = str(manifest.subject.digest)
     tagged = tuple(str(one) for one in dict.fromkeys(references) if isinstance(one, Tag))
-    change = Change("push", manifest.media_type, len(raw), tagged)
-    return Response(201, headers, change=change)
+    outcome = PushOutcome("push", manifest.media_type, len(raw), tagged)
+    return Response(201, headers, outcome=outcome)
 
 
 async def delete(request: Request, context: Context) -> Response:

@@ -50,8 +50,8 @@ class Stream:
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
-    """The change that a request made, as far as its answer does not tell it."""
+class PushOutcome:
+    """The change that a request made to the registry, as far as its answer does not tell it."""
 
     action: str
     """``push`` or ``mount``, as notifications call it."""
@@ -68,7 +68,7 @@ class Response:
     status: int
     headers: Mapping[str, str] = field(default_factory=dict)
     body: Bytes | File | Stream = Bytes()
-    change: Change | None = None
+    outcome: PushOutcome | None = None
 
 
 async def begun(response: Response) -> Response:

@@ -14,7 +14,7 @@ from buildset_registry.errors import DigestInvalid, RangeInvalid, SizeInvalid
 from buildset_registry.http.context import Context
 from buildset_registry.http.ranges import parse_chunk, upload_range
 from buildset_registry.http.request import Request
-from buildset_registry.http.response import Change, Response
+from buildset_registry.http.response import PushOutcome, Response
 from buildset_registry.oci.descriptor import OCTETS
 from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.names import UploadId
@@ -111,7 +111,7 @@ async def _of_length(pieces: AsyncIterator[bytes], length: int) -> AsyncGenerato
 def _created(request: Request, digest: Digest, action: str) -> Response:
     location = f"/v2/{request.path['name']}/blobs/{digest}{_namespace(request)}"
     headers = {"Location": location, "Docker-Content-Digest": str(digest)}
-    return Response(201, headers, change=Change(action, OCTETS))
+    return Response(201, headers, outcome=PushOutcome(action, OCTETS))
 
 
 def _accepted(request: Request, upload: Upload) -> Response:
