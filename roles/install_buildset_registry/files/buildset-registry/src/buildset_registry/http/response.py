@@ -7,7 +7,7 @@ import asyncio
 import json
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
@@ -41,12 +41,14 @@ class File:
     size: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Stream:
     """A body that comes in pieces, ``size`` bytes in all."""
 
     size: int
     chunks: AsyncGenerator[bytes]
+    first: bytes | None = None
+    """The piece that was waited for, before those that follow."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,15 +82,8 @@ async def begun(response: Response) -> Response:
     body = response.body
     if not isinstance(body, Stream) or not body.size:
         return response
-    first = await anext(body.chunks, b"")
-    return replace(response, body=Stream(body.size, _with_first(first, body.chunks)))
-
-
-async def _with_first(first: bytes, chunks: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
-    async with aclosing(chunks):
-        yield first
-        async for piece in chunks:
-            yield piece
+    body.first = await anext(body.chunks, b"")
+    return response
 
 
 def json_response(
@@ -138,10 +133,10 @@ async def send_response(response: Response, receive: Receive, send: Send, *, hea
     if isinstance(body, File):
         await send({"type": "http.response.pathsend", "path": str(body.path)})
         return body.size
-    return await _send_pieces(body.chunks, receive, send)
+    return await _send_pieces(body, receive, send)
 
 
-async def _send_pieces(chunks: AsyncGenerator[bytes], receive: Receive, send: Send) -> int:
+async def _send_pieces(body: Stream, receive: Receive, send: Send) -> int:
     """Send piece by piece; each waits for the client, so that memory stays flat.
 
     Granian takes pieces for a client that has left at once and without a word: so the loop gets
@@ -150,13 +145,15 @@ async def _send_pieces(chunks: AsyncGenerator[bytes], receive: Receive, send: Se
     sent = 0
     left = asyncio.ensure_future(_until_client_leaves(receive))
     try:
-        async with aclosing(chunks):
-            async for piece in chunks:
+        async with aclosing(body.chunks):
+            piece = await anext(body.chunks, None) if body.first is None else body.first
+            while piece is not None:
                 await asyncio.sleep(0)
                 if left.done():
                     raise ClientLeft
                 await send({"type": "http.response.body", "body": piece, "more_body": True})
                 sent += len(piece)
+                piece = await anext(body.chunks, None)
     finally:
         left.cancel()
     await send({"type": "http.response.body", "body": b""})

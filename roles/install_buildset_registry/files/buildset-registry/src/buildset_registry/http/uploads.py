@@ -91,9 +91,11 @@ def _chunk(request: Request, upload: Upload) -> AsyncIterator[bytes]:
             f"the next chunk starts at {upload.size}, not {first}",
             headers=_progress(request, upload),
         )
-    if request.content_length not in (None, length):
+    if request.content_length is None:
+        return _of_length(request.body(), length)
+    if request.content_length != length:
         raise SizeInvalid(f"Content-Range names {length} bytes, Content-Length another number")
-    return _of_length(request.body(), length)
+    return request.body()
 
 
 async def _of_length(pieces: AsyncIterator[bytes], length: int) -> AsyncGenerator[bytes]:
