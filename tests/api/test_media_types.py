@@ -167,3 +167,33 @@ def test_an_artifact_of_any_type(
             annotations={"org.example.key": "value"},
         )
     ]
+
+
+@pytest.mark.parametrize(
+    "media_type", ["application/\u2603+json", "x/y\r\nX-Odd: 1", "a" * 200_000]
+)
+def test_a_type_that_cannot_be_a_header_is_refused(registry: Registry, media_type: str) -> None:
+    """It was taken, and could not be sent again."""
+    _raw, answer = put(registry, "odd", {"schemaVersion": 2, "mediaType": media_type}, "")
+    assert answer.status_code == 400
+    assert answer.json()["errors"][0]["code"] == "MANIFEST_INVALID"
+
+
+def test_the_type_of_the_last_push_counts(registry: Registry) -> None:
+    """A manifest that does not say its type is what it was pushed as at last."""
+    config = descriptor(EMPTY, b"{}")
+    registry.push_blob("org/app", b"{}")
+    image = {"schemaVersion": 2, "config": config, "layers": []}
+    for media_type in (DOCKER_MANIFEST, OCI_MANIFEST, DOCKER_MANIFEST):
+        raw, answer = put(registry, "typed", image, media_type)
+        assert answer.status_code == 201
+        assert_kept(registry, "typed", raw, media_type)
+
+
+def test_a_page_is_not_run_by_a_browser(registry: Registry) -> None:
+    """What browsers would show is shown without its scripts, in a host of its own."""
+    answer = registry.put_manifest("org/app", "page", b"<script>alert(1)</script>", "text/html")
+    assert answer.status_code == 201
+    headers = registry.pull.get("/v2/org/app/manifests/page").headers
+    assert headers["x-content-type-options"] == "nosniff"
+    assert headers["content-security-policy"] == "sandbox"

@@ -122,6 +122,45 @@ def test_mounts_and_deletes(told: Told) -> None:
     assert wait_for(events, 8)["action"] == "delete"
 
 
+@pytest.mark.parametrize("sent", [f"{OCI_MANIFEST}; charset=utf-8", "application/json", ""])
+def test_a_manifests_type_is_its_own(told: Told, sent: str) -> None:
+    """Whatever the header of the push says."""
+    registry, events = told
+    raw = registry.image("org/app")
+    assert registry.put_manifest("org/app", "v1", raw, sent).status_code == 201
+    assert wait_for(events, 3)["target"]["mediaType"] == OCI_MANIFEST
+
+
+def test_each_tag_of_a_push_is_told(told: Told) -> None:
+    """Those of the query as the one of the path."""
+    registry, events = told
+    raw = registry.image("org/app")
+    for number, reference in ((2, "v1"), (5, digest_of(raw))):
+        path = f"/v2/org/app/manifests/{reference}?tag=y&tag=z&tag=y"
+        answer = registry.push.put(path, content=raw, headers={"Content-Type": OCI_MANIFEST})
+        assert answer.status_code == 201
+        tags = ["v1", "y", "z"] if reference == "v1" else ["y", "z"]
+        wait_for(events, number + len(tags))
+        assert [one["target"]["tag"] for one in events[number:]] == tags
+        assert {one["target"]["digest"] for one in events[number:]} == {digest_of(raw)}
+
+
+@pytest.mark.parametrize("query", [{"from": "org/none"}, {"from": ""}, {"digest": DIGEST}])
+def test_a_mount_that_became_an_upload_is_a_push(told: Told, query: dict[str, str]) -> None:
+    """It says from where nothing came."""
+    registry, events = told
+    where = "/v2/org/app/blobs/uploads/"
+    query = {"mount": DIGEST, "from": "org/none", **query}
+    started = registry.push.post(where, params=query, content=CONTENT if "digest" in query else b"")
+    if started.status_code == 202:
+        location = started.headers["location"]
+        started = registry.push.put(location, params={"digest": DIGEST}, content=CONTENT)
+    assert started.status_code == 201
+    event = wait_for(events, 1)
+    assert event["action"] == "push"
+    assert "fromRepository" not in event["target"]
+
+
 def test_a_registry_that_a_request_names_is_in_its_event(told: Told) -> None:
     """Repositories are named in one way, and the address leads to what was pushed."""
     registry, events = told

@@ -13,6 +13,7 @@ from collections.abc import Callable
 import httpx
 import pytest
 from buildset_registry.errors import ConfigError
+from buildset_registry.oci.descriptor import OCI_INDEX
 
 from tests.api.configurations import on_disk, once, only, two_endpoints
 from tests.api.harness import PASSWORD, USER, Harness, Registry, code, digest_of, free_port, raw
@@ -226,6 +227,8 @@ def test_the_disk_is_not_filled(harness: Harness) -> None:
     assert "limits.free_bytes" in answer.text
     assert registry.pull.get(BLOB).content == CONTENT
     assert registry.pull.get("/readyz").json() == {"status": "the disk is full"}
+    answer = registry.put_manifest("org/app", "v1", b'{"manifests": []}', OCI_INDEX)
+    assert (answer.status_code, code(answer)) == (507, "UNKNOWN")
 
 
 @only(on_disk, why="memory has no disk")

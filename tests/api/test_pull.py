@@ -69,6 +69,8 @@ def test_an_empty_blob(registry: Registry) -> None:
     digest = registry.push_blob("org/app", b"")
     answer = registry.pull.get(f"/v2/org/app/blobs/{digest}")
     assert (answer.status_code, answer.content) == (200, b"")
+    part = registry.pull.get(f"/v2/org/app/blobs/{digest}", headers={"Range": "bytes=0-"})
+    assert (part.status_code, part.content) == (200, b"")
 
 
 @pytest.mark.parametrize(

@@ -322,3 +322,29 @@ def test_what_refers_to_an_image(start: Callable[..., Registry], quay: Server) -
     (found,) = registry.pull.get(path).json()["manifests"]
     assert found["artifactType"] == "a/b"
     assert registry.push.get(path).json()["manifests"] == []
+
+
+@pytest.mark.parametrize("size", [18, 30_000])
+@pytest.mark.parametrize("asked", ["", "bytes=0-5", "bytes=0-1,3-4"])
+def test_a_small_blob_that_is_wrong_is_told(
+    start: Callable[..., Registry], quay: Server, size: int, asked: str
+) -> None:
+    """An error that names it, and no half answer: upstream sends a page instead (harbor#23882)."""
+    quay.on(BLOB_PATH, blob(b"<html>" + b"x" * (size - 6)))
+    registry = start()
+    answer = registry.pull.get(LAYER, headers={"Range": asked} if asked else {})
+    assert answer.status_code == 502
+    assert "another digest" in answer.json()["errors"][0]["message"]
+    registry.wait_for_log(f'{LAYER.partition("?")[0]}" 502')
+
+
+def test_a_manifest_is_served_where_the_disk_is_full(
+    quay: Server, harness: Harness, authority: CA
+) -> None:
+    """It is not stored then."""
+    authority.cert_pem.write_to_path(harness.folder / "ca.pem")
+    upstream = {"name": "quay.io", "url": quay.url, "ca": "ca.pem"}
+    registry = harness.start(upstreams=[upstream], limits={"free_bytes": 10**18})
+    for _ in range(2):
+        assert registry.pull.get(TAG).content == MANIFEST
+    assert len(quay.at(V1_PATH)) == 2

@@ -90,6 +90,28 @@ def test_a_chunk_with_a_wrong_range_is_refused(registry: Registry, value: str) -
     assert answer.status_code == 400
 
 
+@pytest.mark.parametrize("value", ["0-3", "0-9"])
+@pytest.mark.parametrize("method", ["PATCH", "PUT"])
+def test_a_chunk_of_unknown_length_is_as_long_as_its_range(
+    registry: Registry, value: str, method: str
+) -> None:
+    """Neither longer nor shorter; no byte past the range stays."""
+    location = start(registry)
+    body = iter([CONTENT[:2], CONTENT[2:]])
+    params = {"digest": DIGEST} if method == "PUT" else {}
+    headers = {"Content-Range": value}
+    answer = registry.push.request(method, location, content=body, params=params, headers=headers)
+    assert (answer.status_code, code(answer)) == (400, "SIZE_INVALID")
+    kept = registry.push.get(location).headers["range"]
+    assert int(kept.removeprefix("0-")) <= int(value.removeprefix("0-"))
+
+
+def test_a_mount_of_nothing_is_an_upload(registry: Registry) -> None:
+    """Templates leave both fields empty."""
+    answer = registry.push.post("/v2/org/app/blobs/uploads/?mount=&from=")
+    assert answer.status_code == 202
+
+
 def test_a_cancelled_upload_is_unknown(registry: Registry) -> None:
     """After DELETE every request to it is 404."""
     location = start(registry)

@@ -119,7 +119,7 @@ async def test_a_referrer_lives_as_long_as_its_subject(store: Store, registry: R
         f"{NAME}@{one['digest']}" for one in (signature, of_signature)
     }
     assert await is_whole(registry, NAME, named)
-    listed = await registry.referrers(NAME, digest_of(image), None)
+    listed = (await registry.referrers(NAME, digest_of(image))).items
     assert [one.digest for one in listed] == [digest_of(named)]
 
 

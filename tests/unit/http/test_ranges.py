@@ -40,12 +40,19 @@ def test_ranges_are_spans_in_the_order_asked_for(
         "bytes=\u0661-\u0662",
         f"bytes={'9' * 30}-",
         "bytes=0-7,4-9",
+        "bytes=0-1,1-2",
+        "bytes=5-6,0-0,-4",
         "bytes=" + ",".join("1-1" for _ in range(1025)),
     ],
 )
 def test_what_is_not_understood_or_excessive_means_the_whole(header: str) -> None:
     """RFC 9110 lets a server ignore it; ranges that overlap would send more than there is."""
     assert parse_ranges(header, 10) == []
+
+
+def test_any_range_of_an_empty_blob_means_the_whole() -> None:
+    """Clients that go on with a download send one always; there is no part to send."""
+    assert [parse_ranges(header, 0) for header in ("bytes=0-", "bytes=0-9", "bytes=-1")] == [[]] * 3
 
 
 @pytest.mark.parametrize(

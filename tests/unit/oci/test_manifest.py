@@ -104,6 +104,28 @@ def test_the_media_type_is_the_contents_own_or_the_headers(
         (b"[" * 100_000, ""),
         (b'{"schemaVersion": 1}', ""),
         (b"{}", "application/vnd.docker.distribution.manifest.v1+prettyjws"),
+        (b'{"schemaVersion": 1, "config": {}}', OCI_MANIFEST),
+        (dump(mediaType="application/\u2603+json"), ""),
+        (dump(mediaType="application/x\r\nX-Injected: yes"), ""),
+        (dump(mediaType="a\0b"), ""),
+        (dump(mediaType="a" * 200_000), ""),
+        (dump(mediaType="x"), "application/json"),
+        (dump(), "text/\xe9"),
+        (dump(config=descriptor(), mediaType=1), OCI_MANIFEST),
+        (dump(config=descriptor(), schemaVersion="2"), OCI_MANIFEST),
+        (dump(config=descriptor(), artifactType=1), OCI_MANIFEST),
+        (dump(config=descriptor()).decode().encode("utf-16"), OCI_MANIFEST),
+        (b"\xef\xbb\xbf" + dump(config=descriptor()), OCI_MANIFEST),
+        (dump(config=descriptor(), annotations={"a": "\xe9"}).replace(b"\\u00e9", b"\xe9"), ""),
+        (dump(config=descriptor(), annotations={"a": float("nan")}), OCI_MANIFEST),
+        (dump(config=descriptor(), odd=float("-inf")), OCI_MANIFEST),
+        (dump(config=descriptor(), odd=1)[:-1] + b', "odd": 2}', OCI_MANIFEST),
+        (dump(config=descriptor(), annotations={"a": 1}), OCI_MANIFEST),
+        (dump(config=descriptor(), annotations={"a": {"b": "c"}}), OCI_MANIFEST),
+        (dump(config=descriptor(), annotations=["a"]), OCI_MANIFEST),
+        (dump(manifests=[descriptor(annotations={"a": True})]), OCI_INDEX),
+        (dump(config=descriptor() | {"size": 2**63}), OCI_MANIFEST),
+        (b'{"config": {"size": ' + b"9" * 5000 + b"}}", OCI_MANIFEST),
     ],
 )
 def test_a_broken_manifest_of_a_known_type_is_refused(raw: bytes, content_type: str) -> None:
@@ -124,3 +146,59 @@ def test_the_stored_media_type_is_what_the_bytes_tell() -> None:
     """Content that tells nothing is plain octets."""
     assert stored_media_type(dump(manifests=[])) == OCI_INDEX
     assert stored_media_type(b"not json") == OCTETS
+
+
+@pytest.mark.parametrize("media_type", [OCI_MANIFEST, OCI_INDEX, DOCKER_MANIFEST, DOCKER_LIST])
+@pytest.mark.parametrize("declared", [True, False])
+@pytest.mark.parametrize("strict", [True, False])
+def test_what_is_an_image_and_an_index_at_once_is_refused(
+    media_type: str, declared: bool, strict: bool
+) -> None:
+    """Which of them it is depended on who reads it (CVE-2021-41190); Go reads any case."""
+    kind = {"mediaType": media_type} if declared else {}
+    both: dict[str, Any] = {"config": descriptor(), "layers": [], "manifests": []}
+    odd: list[dict[str, Any]] = [
+        {"Manifests": []},
+        {"LAYERS": []},
+        {"fsLayers": []},
+        {"layer\u017f": []},
+    ]
+    for more in (both, *odd):
+        index = media_type in (OCI_INDEX, DOCKER_LIST)
+        own: dict[str, Any] = {"manifests": []} if index else {"config": descriptor()}
+        with pytest.raises(ManifestInvalid):
+            Manifest.parse(dump(**kind, **{**own, **more}), media_type, strict=strict)
+
+
+def test_what_an_upstream_has_may_lack_what_clients_do_without() -> None:
+    """Descriptors without a media type (moby#22378) and odd annotations, which are left out."""
+    config = {"digest": str(Digest.of(b"x")), "size": 1}
+    raw = dump(config=config, layers=[config], annotations={"a": 1, "b": "c"})
+    manifest = Manifest.parse(raw, OCI_MANIFEST, strict=False)
+    assert [blob.media_type for blob in manifest.blobs] == [OCTETS, OCTETS]
+    assert manifest.annotations == {"b": "c"}
+    with pytest.raises(ManifestInvalid, match="config needs digest and mediaType"):
+        Manifest.parse(dump(config=config), OCI_MANIFEST)
+
+
+def test_a_type_of_ones_own_may_have_any_schema_version() -> None:
+    """Docker schema 1 says what it is, or says nothing."""
+    raw = dump(mediaType="application/vnd.own+json", schemaVersion=1)
+    assert Manifest.parse(raw).media_type == "application/vnd.own+json"
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        dump(config=descriptor(), layers=[descriptor(b"m")], manifests=[descriptor(b"m")]),
+        dump(config=descriptor(), layers=[descriptor(b"m"), 1, {"digest": "x"}]),
+        dump(config=descriptor(), layers=[descriptor(b"m")], annotations={"a": float("nan")}),
+        dump(config=descriptor(), layers=[descriptor(b"m")]).decode().encode("utf-16"),
+    ],
+)
+def test_no_link_is_lost_of_what_older_rules_took_in(raw: bytes) -> None:
+    """Collection would take the content away; a list of referrers shows what all can read."""
+    manifest = Manifest.stored(raw, OCI_MANIFEST)
+    assert [blob.digest for blob in manifest.blobs] == [Digest.of(b"x"), Digest.of(b"m")]
+    json.dumps(manifest.descriptor.to_json(), allow_nan=False)
+    assert Manifest.stored(b"no JSON", OCI_MANIFEST).blobs == ()

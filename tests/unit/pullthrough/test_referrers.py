@@ -68,7 +68,7 @@ async def registry(
 
 
 async def kinds(registry: Registry, artifact_type: str | None = None) -> list[str]:
-    found = await registry.referrers(NAME, SUBJECT, artifact_type)
+    found = (await registry.referrers(NAME, SUBJECT, artifact_type)).items
     return sorted(str(one.artifact_type) for one in found)
 
 
@@ -81,7 +81,7 @@ async def test_upstreams_list_and_ours_are_one(
         await Registry(store).push_manifest(NAME, [Digest.of(artifact(kind))], artifact(kind))
     assert await kinds(registry) == ["a/sbom", "a/signature", "a/test"]
     assert await kinds(registry, "a/sbom") == ["a/sbom"]
-    (sbom,) = await registry.referrers(NAME, SUBJECT, "a/sbom")
+    (sbom,) = (await registry.referrers(NAME, SUBJECT, "a/sbom")).items
     assert sbom.annotations == {"by": "quay"}
     assert quay.asked[0].headers["Accept"] == OCI_INDEX
 
@@ -103,6 +103,15 @@ async def test_a_list_that_does_not_end(registry: Registry, quay: Server) -> Non
     quay.on(PATH, listing(Link=f"<{PATH}?again>; rel=next"))
     assert await kinds(registry) == []
     assert len(quay.asked) == 50
+
+
+async def test_large_pages_of_a_list_that_does_not_end(registry: Registry, quay: Server) -> None:
+    """No more is read than may be held in memory."""
+    filler = {f"p{number}": "x" * 1000 for number in range(3000)}
+    quay.on(PATH, listing(entry("a/1", annotations=filler), Link=f"<{PATH}?again>; rel=next"))
+    with pytest.raises(UpstreamFailed, match="sends more than 4096 KiB"):
+        await kinds(registry)
+    assert len(quay.asked) == 2
 
 
 @pytest.mark.parametrize(
@@ -135,9 +144,9 @@ async def test_a_tag_that_leads_to_the_subject_lists_nothing(
     image = json.dumps(tree).encode()
     subject = Digest.of(image)
     quay.on(f"/v2/org/app/manifests/{referrers_tag(subject)}", manifest(image))
-    assert await registry.referrers(NAME, subject, None) == []
+    assert not (await registry.referrers(NAME, subject, None)).items
     quay.on(f"/v2/org/app/referrers/{subject}", manifest(image))
-    assert await registry.referrers(NAME, subject, None) == []
+    assert not (await registry.referrers(NAME, subject, None)).items
 
 
 async def test_a_list_that_is_larger_than_a_manifest_may_be_is_refused(

@@ -9,18 +9,23 @@ also found as ``library/app``, and the other way round.
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple, Protocol, runtime_checkable
 
 from buildset_registry.errors import RegistryError
-from buildset_registry.oci.descriptor import Descriptor
+from buildset_registry.oci.descriptor import OCTETS, Descriptor, is_media_type
 from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.manifest import Manifest, stored_media_type
 from buildset_registry.oci.names import Reference, RepositoryName, Tag, referrers_tag
+from buildset_registry.pacing import aside, paced
 from buildset_registry.store.base import RepositoryIndex, Store, StoredBlob
 
 #: Media types that are remembered; past this many, all are forgotten.
 _REMEMBERED = 4096
+#: Manifests that one request may have walked through.
+_WALKED = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,15 +166,10 @@ class Lookup:
     async def is_layer_of_cached(self, name: RepositoryName, digest: Digest) -> bool:
         """Tell whether an image that was pulled through from the repository refers to a blob."""
         index = self._store.cached(name.canonical)
-        targets = [await index.tags.get(tag) for tag in await index.tags.all()]
-        waiting = [target.digest for target in targets if target is not None]
-        while waiting:
-            manifest = await self._parsed(index, waiting.pop())
-            if manifest is None:
-                continue
-            if any(blob.digest == digest for blob in manifest.blobs):
-                return True
-            waiting.extend(child.digest for child in manifest.manifests)
+        async with aclosing(self._tagged(index)) as manifests:
+            async for manifest in manifests:
+                if any(blob.digest == digest for blob in manifest.blobs):
+                    return True
         return False
 
     async def exists(self, name: RepositoryName) -> bool:
@@ -182,20 +182,49 @@ class Lookup:
         """Return the sorted tags of each place that holds some; a tag may be in several."""
         return [tags for index in self.indexes(name) if (tags := await index.tags.all())]
 
-    async def referrers(self, name: RepositoryName, subject: Digest) -> list[Descriptor]:
-        """List what names a manifest as its subject, here and at upstream, by digest."""
-        found: dict[str, Descriptor] = {}
+    async def referrers(
+        self, name: RepositoryName, subject: Digest, last: str | None = None
+    ) -> AsyncGenerator[Descriptor]:
+        """Yield what names a manifest as its subject, here and at upstream, by digest.
+
+        Those up to the digest ``last`` are left out.
+        """
+        here: dict[str, list[RepositoryIndex]] = {}
         for index in self.indexes(name):
             listed = await self._listed_referrers(index, subject)
             for digest in {*await index.referrers.of(subject), *listed}:
-                manifest = await self._parsed(index, digest)
-                if manifest and manifest.subject and manifest.subject.digest == subject:
-                    found.setdefault(str(digest), manifest.descriptor)
-        upstream = self._upstream_of(name)
-        if upstream is not None:
-            for descriptor in await upstream.referrers(name, subject):
-                found.setdefault(str(descriptor.digest), descriptor)
-        return [found[key] for key in sorted(found)]
+                here.setdefault(str(digest), []).append(index)
+        there = await self._referrers_there(name, subject)
+        async for key in paced(sorted(one for one in here.keys() | there if one > (last or ""))):
+            for index in here.get(key, ()):
+                found = await self._referrer(index, subject, Digest.parse(key))
+                if found is not None:
+                    yield found
+                    break
+            else:
+                if key in there:
+                    yield there[key]
+
+    async def _tagged(self, index: RepositoryIndex) -> AsyncGenerator[Manifest]:
+        """Yield what tags lead to, each manifest once, and so many that a request has an end.
+
+        Indexes may list the same children again and again, level by level.
+        """
+        found: set[Digest] = set()
+        async for tag in paced(await index.tags.all()):
+            target = await index.tags.get(tag)
+            if target is not None:
+                found.add(target.digest)
+        waiting = list(found)[:_WALKED]
+        async for digest in paced(waiting):  # which grows meanwhile
+            manifest = await self._parsed(index, digest)
+            if manifest is None:
+                continue
+            yield manifest
+            listed = {child.digest for child in manifest.manifests} - found
+            new = list(listed)[: _WALKED - len(waiting)]
+            found.update(new)
+            waiting += new
 
     def serves(self, name: RepositoryName) -> bool:
         """Tell whether an upstream has been asked for a repository, or none ever is."""
@@ -216,17 +245,42 @@ class Lookup:
         """
         target = await index.tags.get(referrers_tag(subject))
         listed = await self._parsed(index, target.digest) if target else None
-        return [one.digest for one in listed.manifests] if listed else []
+        return [one.digest for one in listed.manifests[:_WALKED]] if listed else []
+
+    async def _referrers_there(
+        self, name: RepositoryName, subject: Digest
+    ) -> dict[str, Descriptor]:
+        """Return what upstream lists, each of its digests once."""
+        upstream = self._upstream_of(name)
+        listed = [] if upstream is None else await upstream.referrers(name, subject)
+        return {str(one.digest): one for one in reversed(listed)}
+
+    async def _referrer(
+        self, index: RepositoryIndex, subject: Digest, digest: Digest
+    ) -> Descriptor | None:
+        """Return what a list says of a referrer, as it was noted when it came.
+
+        A store of distribution, or of an older release, has no note: it is made then.
+        """
+        if not await index.manifests.has(digest) or await self._store.blobs.size(digest) is None:
+            return None
+        noted = await index.referrers.noted(subject, digest)
+        if noted is not None:
+            return noted
+        manifest = await self._parsed(index, digest)
+        if manifest is None or manifest.subject is None or manifest.subject.digest != subject:
+            return None
+        with suppress(OSError, RegistryError):  # a full disk is no reason to list nothing
+            await index.referrers.note(subject, digest, manifest.listed)
+        return manifest.listed
 
     async def _parsed(self, index: RepositoryIndex, digest: Digest) -> Manifest | None:
-        """Return a manifest with its links; None where it is not there or cannot be read."""
+        """Return a manifest with its links; None where it is not there."""
         stored = await self._manifest([index], digest)
         if stored is None:
             return None
-        try:
-            return Manifest.parse(stored.raw, stored.media_type, digest.algorithm)
-        except RegistryError:
-            return None
+        read = partial(Manifest.stored, stored.raw, stored.media_type, digest.algorithm)
+        return await aside(len(stored.raw), read)
 
     async def _blob(self, indexes: Iterable[RepositoryIndex], digest: Digest) -> StoredBlob | None:
         for index in indexes:
@@ -256,6 +310,8 @@ class Lookup:
             raw = await self._store.blobs.read(digest)
             if raw is not None:
                 kept = await index.manifests.media_type(digest)
+                if kept is not None and not is_media_type(kept):
+                    kept = OCTETS  # it was taken in by older rules, and cannot be a header
                 return StoredManifest(raw, kept or self._told_type(digest, raw), digest)
         return None
 
@@ -276,10 +332,12 @@ async def is_linked(index: RepositoryIndex, digest: Digest) -> bool:
 
 async def link_manifest(index: RepositoryIndex, manifest: Manifest) -> None:
     """Link a stored manifest in a repository, as what it is and as what refers to its subject."""
-    if stored_media_type(manifest.raw) != manifest.media_type:
+    told = await aside(len(manifest.raw), partial(stored_media_type, manifest.raw))
+    if manifest.media_type != (await index.manifests.media_type(manifest.digest) or told):
         await index.manifests.set_media_type(manifest.digest, manifest.media_type)
     await index.manifests.add(manifest.digest)
     if manifest.subject is not None:
+        await index.referrers.note(manifest.subject.digest, manifest.digest, manifest.listed)
         await index.referrers.add(manifest.subject.digest, manifest.digest)
 
 

@@ -4,9 +4,12 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
+from functools import partial
 from weakref import WeakValueDictionary
 
 from buildset_registry.errors import (
@@ -15,7 +18,6 @@ from buildset_registry.errors import (
     ManifestBlobUnknown,
     ManifestUnknown,
     NameUnknown,
-    RegistryError,
 )
 from buildset_registry.lookup import (
     ArrivingBlob,
@@ -26,9 +28,14 @@ from buildset_registry.lookup import (
 )
 from buildset_registry.oci.descriptor import Descriptor
 from buildset_registry.oci.digest import Digest
-from buildset_registry.oci.manifest import Manifest
+from buildset_registry.oci.manifest import MAX_MANIFEST, Manifest
 from buildset_registry.oci.names import Reference, RepositoryName, Tag, UploadId
+from buildset_registry.pacing import aside, paced
 from buildset_registry.store.base import RepositoryIndex, Store, StoredBlob, Upload
+
+#: Bytes of a list of referrers as JSON: clients read an index as large as a manifest, less what is
+#: around the list.
+_LARGEST_LIST = MAX_MANIFEST - 1024
 
 #: Raise unless a reference may change that points there now.
 Admit = Callable[[Digest | None], None]
@@ -55,6 +62,17 @@ class Page:
         if limit is None:
             return cls(found, False)
         return cls(found[:limit], 0 < limit < len(found))
+
+
+@dataclass(frozen=True, slots=True)
+class ReferrersList:
+    """A part of the list of a manifest's referrers, and whether more follows."""
+
+    items: Sequence[Descriptor]
+    size: int
+    """Its bytes as JSON, about."""
+
+    more: bool
 
 
 class Registry:
@@ -117,11 +135,28 @@ class Registry:
         return Page.of([await self._store.repositories()], limit, last)
 
     async def referrers(
-        self, name: RepositoryName, subject: Digest, artifact_type: str | None
-    ) -> list[Descriptor]:
-        """List what names a manifest as its subject, here and at upstream."""
-        found = await self._lookup.referrers(name, subject)
-        return [one for one in found if artifact_type in (None, one.artifact_type)]
+        self,
+        name: RepositoryName,
+        subject: Digest,
+        artifact_type: str | None = None,
+        last: str | None = None,
+    ) -> ReferrersList:
+        """List what names a manifest as its subject, here and at upstream, after ``last``.
+
+        A list is an index, and ends where an index is as large as a manifest may be.
+        """
+        items: list[Descriptor] = []
+        size = 0
+        async with aclosing(self._lookup.referrers(name, subject, last)) as found:
+            async for one in found:
+                if artifact_type not in (None, one.artifact_type):
+                    continue
+                length = len(json.dumps(one.to_json()))
+                if items and size + length > _LARGEST_LIST:
+                    return ReferrersList(items, size, more=True)
+                items.append(one)
+                size += length
+        return ReferrersList(items, size, more=False)
 
     # -- push
 
@@ -166,15 +201,16 @@ class Registry:
         """
         wanted = [one for one in references if isinstance(one, Digest)]
         algorithm = wanted[0].algorithm if wanted else "sha256"
-        manifest = Manifest.parse(raw, content_type, algorithm)
+        parse = partial(Manifest.parse, raw, content_type, algorithm)
+        manifest = await aside(len(raw), parse)
         if any(digest != manifest.digest for digest in wanted):
             raise DigestInvalid(f"manifest is {manifest.digest}, not {wanted[0]}")
         if admit is not None:
             admit(await self._target(name, references[0]))
         index = self._store.pushed(name)
-        for blob in manifest.blobs:
+        async for blob in paced(manifest.blobs):
             await self._require(index, name, blob.digest)
-        for listed in manifest.manifests:
+        async for listed in paced(manifest.manifests):
             await index.manifests.use(listed.digest)
         await self._store.blobs.put(manifest.digest, raw)
         await link_manifest(index, manifest)
@@ -239,7 +275,7 @@ class Registry:
 
     async def _untag(self, name: RepositoryName, index: RepositoryIndex, digest: Digest) -> None:
         """Remove the tags that point to a manifest, and none that a push has just moved."""
-        for tag in await index.tags.all():
+        async for tag in paced(await index.tags.all()):
             async with self._turn(name, tag):
                 target = await index.tags.get(tag)
                 if target is not None and target.digest == digest:
@@ -274,7 +310,4 @@ async def _retire(index: RepositoryIndex, tag: Tag) -> None:
 
 def _subject(stored: StoredManifest) -> Descriptor | None:
     """Return a manifest's subject; a damaged one has none, and can be deleted all the same."""
-    try:
-        return Manifest.parse(stored.raw, stored.media_type).subject
-    except RegistryError:
-        return None
+    return Manifest.stored(stored.raw, stored.media_type).subject

@@ -14,11 +14,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from buildset_registry.errors import RegistryError
 from buildset_registry.lookup import Lookup, is_linked
 from buildset_registry.oci.digest import Digest, Hasher, hasher
 from buildset_registry.oci.manifest import Manifest
 from buildset_registry.oci.names import RepositoryName
+from buildset_registry.pacing import paced
 from buildset_registry.progress import Progress, ProgressCallback
 from buildset_registry.store.base import BlobFile, BlobState, RepositoryIndex, Store, StoredBlob
 
@@ -26,8 +26,6 @@ from buildset_registry.store.base import BlobFile, BlobState, RepositoryIndex, S
 _HASHING = 2
 #: Bytes that a thread hashes before it is given more.
 _BATCH = 1024 * 1024
-#: After so many steps other tasks have their turn.
-_STEPS = 20
 #: Seconds until what looks broken is looked at again.
 _PAUSE = 1.0
 
@@ -174,16 +172,12 @@ class _RepositoryCheck:
     async def problems(self) -> AsyncIterator[Problem]:
         """Yield what is broken of what was pushed; the cache heals by itself."""
         index = self._store.pushed(self._name)
-        for number, state in enumerate(await index.manifests.all()):
-            if number % _STEPS == 0:
-                await asyncio.sleep(0)
+        async for state in paced(await index.manifests.all()):
             self._findings.manifests += 1
             reason = await self._manifest(index, state.digest)
             if reason is not None:
                 yield Problem("image", f"{self._name}@{state.digest}", reason)
-        for number, tag in enumerate(await index.tags.all()):
-            if number % _STEPS == 0:
-                await asyncio.sleep(0)
+        async for tag in paced(await index.tags.all()):
             self._findings.tags += 1
             target = await index.tags.get(tag)
             if target is None:
@@ -198,17 +192,14 @@ class _RepositoryCheck:
         raw = await self._store.blobs.read(digest)
         if raw is None:
             return "its manifest is missing; push it again or delete it"
-        try:
-            media_type = await index.manifests.media_type(digest) or ""
-            manifest = Manifest.parse(raw, media_type, digest.algorithm)
-        except RegistryError:
-            return None  # damaged, which the blobs say, or older than what we parse
+        media_type = await index.manifests.media_type(digest) or ""
+        manifest = Manifest.stored(raw, media_type, digest.algorithm)
         missing = [one async for one in self._missing(index, manifest)]
         return f"it lacks {', '.join(missing)}; push it again or delete it" if missing else None
 
     async def _missing(self, index: RepositoryIndex, manifest: Manifest) -> AsyncIterator[str]:
         """Yield the blobs that a client that pulls would not get."""
-        for blob in manifest.blobs:
+        async for blob in paced(manifest.blobs):
             target = await index.layers.target(blob.digest)
             if target is None and (self._sparse or await self._held(blob.digest)):
                 continue

@@ -3,16 +3,19 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 
 from buildset_registry.gc.passes import parse_node
-from buildset_registry.gc.reachability import Key, key, mentioned
+from buildset_registry.gc.reachability import Key, ManifestNode, key, mentioned
 from buildset_registry.gc.state import Collection
 from buildset_registry.lookup import unlink_manifest
 from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.names import RepositoryName
+from buildset_registry.pacing import aside, paced
 from buildset_registry.store.base import RepositoryIndex
 
 
@@ -79,16 +82,15 @@ async def mark_cached(collection: Collection) -> None:
     gone: list[CacheEntry] = []
     if collection.rules.cache_size is not None:
         sizes = await _sizes(collection, entries)
-        gone = evictions(
-            entries, sizes, collection.rules.cache_size, collection.began - collection.rules.pulling
-        )
+        limit, before = collection.rules.cache_size, collection.began - collection.rules.pulling
+        gone = await asyncio.to_thread(evictions, entries, sizes, limit, before)
     remaining = _Remaining(entries, gone)
     async for entry in collection.paced("eviction", gone):
         if collection.report.dry_run or await _evict(collection, entry, remaining):
             collection.remove("cached", f"{entry.name}@{entry.digest}", "the cache is too large")
         else:
             collection.marked.update(entry.keys)
-    for entry in remaining.entries:
+    async for entry in collection.paced("", remaining.entries):
         collection.marked.update(entry.keys)
 
 
@@ -124,17 +126,25 @@ async def _entries(collection: Collection, name: RepositoryName) -> list[CacheEn
     layers = {state.digest: state.used for state in await index.layers.all()}
     loose = dict(layers)
     entries = []
-    for state in await index.manifests.all():
+    async for state in collection.paced("", await index.manifests.all()):
         raw = await collection.store.blobs.read(state.digest) or b""
-        needed = mentioned(raw)
-        held = tuple(digest for digest in needed if digest in layers)
+        media_type = await index.manifests.media_type(state.digest) or ""
+        read = partial(_read, raw, media_type, state.used, layers)
+        node, held = await aside(len(raw), read)
         for digest in held:
             loose.pop(digest, None)
         used = max([state.used, *(layers[digest] for digest in held)])
-        node = parse_node(raw, await index.manifests.media_type(state.digest) or "", state.used)
         entries.append(CacheEntry(name, state.digest, held, node.children, node.subject, used))
     entries += [CacheEntry(name, digest, (), (), None, used) for digest, used in loose.items()]
     return entries
+
+
+def _read(
+    raw: bytes, media_type: str, used: float, layers: Mapping[Digest, float]
+) -> tuple[ManifestNode, tuple[Digest, ...]]:
+    """Return a manifest as a node, and those of the layers that it needs."""
+    held = tuple(digest for digest in mentioned(raw) if digest in layers)
+    return parse_node(raw, media_type, used), held
 
 
 async def _evict(collection: Collection, entry: CacheEntry, remaining: _Remaining) -> bool:
@@ -155,7 +165,7 @@ async def _evict(collection: Collection, entry: CacheEntry, remaining: _Remainin
 
 
 async def _untag(index: RepositoryIndex, digest: Digest) -> None:
-    for tag in await index.tags.all():
+    async for tag in paced(await index.tags.all()):
         target = await index.tags.get(tag)
         if target is not None and target.digest == digest:
             await index.tags.remove(tag)

@@ -10,15 +10,18 @@ not here.
 
 from __future__ import annotations
 
-from buildset_registry.errors import RegistryError
-from buildset_registry.gc.reachability import ManifestNode, expired, key, mentioned
+import asyncio
+from functools import partial
+
+from buildset_registry.gc.reachability import Key, ManifestNode, expired, key, mentioned
 from buildset_registry.gc.state import Collection
 from buildset_registry.lookup import unlink_manifest
 from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.manifest import Manifest
 from buildset_registry.oci.names import RepositoryName
+from buildset_registry.pacing import aside
 from buildset_registry.progress import Progress
-from buildset_registry.store.base import BlobState, RepositoryIndex
+from buildset_registry.store.base import BlobState, LinkState, RepositoryIndex
 
 #: Times of files differ by more than this, or not at all.
 _INSTANT = 1e-6
@@ -53,7 +56,7 @@ async def sweep_blobs(collection: Collection) -> None:
         return
     done = 0
     async for batch in collection.store.blobs.walk():
-        for state in batch:
+        async for state in collection.paced("", batch):
             if await _sweep(collection, state):
                 collection.swept.add(key(state.digest))
                 collection.report.blobs += 1
@@ -71,7 +74,7 @@ async def prune_links(collection: Collection) -> None:
         return
     async for name in collection.paced("links", await collection.store.repositories()):
         for index in (collection.store.pushed(name), collection.store.cached(name)):
-            for state in await index.layers.all():
+            async for state in collection.paced("", await index.layers.all()):
                 if key(state.digest) in collection.marked:
                     continue
                 if collection.report.dry_run:
@@ -89,20 +92,25 @@ async def _read(
         raw = await collection.store.blobs.read(state.digest)
         if raw is None:
             continue
-        if Digest.of(raw, state.digest.algorithm) != state.digest:
-            collection.report.problems.append(f"manifest {name}@{state.digest} is damaged")
-            continue
         media_type = await index.manifests.media_type(state.digest) or ""
-        nodes[state.digest] = parse_node(raw, media_type, state.used)
+        node = await aside(len(raw), partial(_verified_node, raw, state, media_type))
+        if node is None:
+            collection.report.problems.append(f"manifest {name}@{state.digest} is damaged")
+        else:
+            nodes[state.digest] = node
     return nodes
+
+
+def _verified_node(raw: bytes, state: LinkState, media_type: str) -> ManifestNode | None:
+    """Return a manifest as a node; None where the bytes are not what the digest says."""
+    if Digest.of(raw, state.digest.algorithm) != state.digest:
+        return None
+    return parse_node(raw, media_type, state.used)
 
 
 def parse_node(raw: bytes, media_type: str, used: float) -> ManifestNode:
     """Return a manifest as a node; one that cannot be read refers to nothing."""
-    try:
-        manifest = Manifest.parse(raw, media_type)
-    except RegistryError:
-        return ManifestNode((), None, used)
+    manifest = Manifest.stored(raw, media_type)
     children = tuple(child.digest for child in manifest.manifests)
     return ManifestNode(children, manifest.subject.digest if manifest.subject else None, used)
 
@@ -118,13 +126,12 @@ async def _expire(
     if rules.untagged is None and not any(one.subject for one in nodes.values()):
         return set()
     untagged_before = None if rules.untagged is None else collection.began - rules.untagged
-    doomed = expired(
-        nodes, await _tagged(collection, index), untagged_before, collection.began - rules.grace
-    )
+    tagged, before = await _tagged(collection, index), collection.began - rules.grace
+    doomed = await asyncio.to_thread(expired, nodes, tagged, untagged_before, before)
     gone = set()
     for digest, reason in doomed.items():
-        subject, before = nodes[digest].subject, nodes[digest].used + _INSTANT
-        if collection.report.dry_run or await unlink_manifest(index, digest, subject, before):
+        subject, used = nodes[digest].subject, nodes[digest].used + _INSTANT
+        if collection.report.dry_run or await unlink_manifest(index, digest, subject, used):
             collection.remove("manifest", f"{name}@{digest}", reason)
             gone.add(digest)
     return gone
@@ -141,11 +148,18 @@ async def _tagged(collection: Collection, index: RepositoryIndex) -> set[Digest]
 
 async def _mark(collection: Collection, index: RepositoryIndex, digest: Digest) -> None:
     collection.marked.add(key(digest))
-    for one in mentioned(await collection.store.blobs.read(digest) or b""):
-        collection.marked.add(key(one))
-        if one.algorithm != "sha256":
-            # distribution stores by sha256 what was pushed by another algorithm.
-            collection.marked.add(key(await index.layers.target(one) or one))
+    raw = await collection.store.blobs.read(digest) or b""
+    keys, others = await aside(len(raw), partial(_mentions, raw))
+    collection.marked |= keys
+    async for one in collection.paced("", others):
+        # distribution stores by sha256 what was pushed by another algorithm.
+        collection.marked.add(key(await index.layers.target(one) or one))
+
+
+def _mentions(raw: bytes) -> tuple[set[Key], list[Digest]]:
+    """Return what a manifest mentions in its short form, and those not by sha256 as they are."""
+    found = mentioned(raw)
+    return set(map(key, found)), [one for one in found if one.algorithm != "sha256"]
 
 
 async def _sweep(collection: Collection, state: BlobState) -> bool:

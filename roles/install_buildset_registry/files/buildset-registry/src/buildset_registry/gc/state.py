@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
@@ -11,11 +10,10 @@ from typing import TypeVar
 
 from buildset_registry.gc.reachability import Key
 from buildset_registry.gc.report import CollectionReport, Removed
+from buildset_registry.pacing import STEPS, paced
 from buildset_registry.progress import Progress, ProgressCallback
 from buildset_registry.store.base import Store
 
-#: After so many steps other requests have their turn.
-_STEPS = 20
 _Item = TypeVar("_Item")
 
 
@@ -63,11 +61,11 @@ class Collection:
 
     async def paced(self, stage: str, items: Sequence[_Item]) -> AsyncIterator[_Item]:
         """Yield items, let other requests have their turn, and tell how far a stage has come."""
-        for number, item in enumerate(items):
-            if number % _STEPS == 0:
-                await asyncio.sleep(0)
-                if stage:
-                    self.on_progress(Progress(stage, number, len(items)))
+        number = 0
+        async for item in paced(items):
+            if stage and number % STEPS == 0:
+                self.on_progress(Progress(stage, number, len(items)))
             yield item
+            number += 1
         if stage:
             self.on_progress(Progress(stage, len(items), len(items)))

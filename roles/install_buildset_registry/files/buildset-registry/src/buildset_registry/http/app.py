@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import time
+from dataclasses import replace
 
 from buildset_registry.auth.access import Access, Identity, Role, Verdict
 from buildset_registry.errors import (
@@ -23,7 +25,7 @@ from buildset_registry.http.asgi import ClientLeft, Receive, Scope, Send
 from buildset_registry.http.context import Context
 from buildset_registry.http.events import Events
 from buildset_registry.http.request import BodyTimeout, Request
-from buildset_registry.http.response import Response, error_response, send_response
+from buildset_registry.http.response import Response, begun, error_response, send_response
 
 _log = logging.getLogger("buildset_registry.http")
 
@@ -79,7 +81,7 @@ class App:
             request.route = route.id
             if route.access is not None:
                 await self._authorize(request, route.access)
-            response = await route.handler(request, context)
+            response = await begun(await route.handler(request, context))
         except ClientLeft:
             raise
         except Exception as error:
@@ -96,6 +98,8 @@ class App:
             if error.status >= 500:
                 _log.error("%s %s: %s", request.method, request.url, error.message)
             return error_response(error)
+        if isinstance(error, EOFError):
+            error = OSError(errno.EIO, f"a file is too short: {error}")
         if isinstance(error, OSError):
             _log.error("%s %s: %s", request.method, request.url, error)
             return error_response(storage_error(error))
@@ -110,7 +114,7 @@ class App:
             headers["Location"] = base + headers["Location"]
         if "Link" in headers:
             headers["Link"] = headers["Link"].replace("<", f"<{base}", 1)
-        return Response(response.status, headers, response.body)
+        return replace(response, headers=headers)
 
     async def _authorize(self, request: Request, access: Access) -> None:
         context = self._context

@@ -3,14 +3,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from functools import partial
 from urllib.parse import urlencode
 
 from buildset_registry.errors import PaginationInvalid
 from buildset_registry.http.context import Context
 from buildset_registry.http.request import Request
 from buildset_registry.http.response import Response, json_response
-from buildset_registry.oci.descriptor import OCI_INDEX
+from buildset_registry.oci.descriptor import OCI_INDEX, Descriptor
 from buildset_registry.oci.digest import Digest
+from buildset_registry.pacing import aside
 from buildset_registry.registry import Page
 
 
@@ -37,13 +40,17 @@ async def referrers(request: Request, context: Context) -> Response:
     """List what names a manifest as its subject, as an image index."""
     subject = Digest.parse(request.path["digest"])
     artifact_type = request.query.get("artifactType")
-    found = await context.registry.referrers(request.name, subject, artifact_type)
-    tree = {
-        "schemaVersion": 2,
-        "mediaType": OCI_INDEX,
-        "manifests": [descriptor.to_json() for descriptor in found],
-    }
+    last = request.query.get("last")
+    page = await context.registry.referrers(request.name, subject, artifact_type, last)
     headers = {"OCI-Filters-Applied": "artifactType"} if artifact_type is not None else {}
+    if page.more:
+        headers["Link"] = _link(request, {"last": str(page.items[-1].digest)})
+    return await aside(page.size, partial(_index, page.items, headers))
+
+
+def _index(items: Sequence[Descriptor], headers: Mapping[str, str]) -> Response:
+    manifests = [descriptor.to_json() for descriptor in items]
+    tree = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": manifests}
     return json_response(tree, headers=headers, media_type=OCI_INDEX)
 
 
@@ -60,6 +67,9 @@ def _next(request: Request, page: Page) -> dict[str, str]:
     """Return the Link to what follows the page (RFC 8288)."""
     if not page.more:
         return {}
+    return {"Link": _link(request, {"n": str(len(page.items)), "last": page.items[-1]})}
+
+
+def _link(request: Request, following: Mapping[str, str]) -> str:
     query = {key: value for key, value in request.query.items() if key not in ("n", "last")}
-    query |= {"n": str(len(page.items)), "last": page.items[-1]}
-    return {"Link": f'<{request.url}?{urlencode(query)}>; rel="next"'}
+    return f'<{request.url}?{urlencode({**query, **following})}>; rel="next"'

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from buildset_registry.errors import RegistryError
@@ -58,28 +58,28 @@ class Events:
             return
         if response.status not in (kind.status, _REDIRECTED):
             return
-        event = await self._event(kind, request, response)
-        for recipient in self._recipients:
-            recipient.put(event)
+        target = await self._target(kind, request, response)
+        action = response.outcome.action if response.outcome else kind.action
+        for tag in _tags(request, response):
+            event = Event(action, replace(target, tag=tag), _cause(request))
+            for recipient in self._recipients:
+                recipient.put(event)
 
-    async def _event(self, kind: _RouteAction, request: Request, response: Response) -> Event:
+    async def _target(self, kind: _RouteAction, request: Request, response: Response) -> Target:
         reference = request.path.get("reference", "")
         digest = response.headers.get("Docker-Content-Digest") or request.path.get("digest", "")
-        tag = "" if ":" in reference else reference
-        if kind.action == "delete" and not tag:
+        if kind.action == "delete" and ":" in reference:
             digest = digest or reference
-        mounted = kind.action == "push" and "mount" in request.query
+        mounted = response.outcome is not None and response.outcome.action == "mount"
         source = request.source("from") if mounted else None
-        target = Target(
+        return Target(
             repository=str(request.name),
             media_type=_media_type(kind, request, response),
             digest=digest,
             size=await self._size(kind, request, response, digest),
-            tag=tag,
             url=_url(kind, request, digest),
             from_repository=str(source or ""),
         )
-        return Event("mount" if mounted else kind.action, target, _cause(request))
 
     async def _size(
         self, kind: _RouteAction, request: Request, response: Response, digest: str
@@ -88,8 +88,8 @@ class Events:
             return response.body.size
         if kind.action == "delete":
             return None
-        if kind.what == "manifests":
-            return request.received
+        if response.outcome is not None and response.outcome.size is not None:
+            return response.outcome.size
         try:
             registry, parsed = self._context.registry, Digest.parse(digest)
             return await registry.blob_size(request.name, parsed)
@@ -102,9 +102,16 @@ def _media_type(kind: _RouteAction, request: Request, response: Response) -> str
         return ""
     if kind.what == "blobs":
         return OCTETS
-    if kind.action == "pull":
-        return response.headers["Content-Type"]
-    return request.headers.get("content-type", "")
+    if response.outcome is not None:
+        return response.outcome.media_type
+    return response.headers["Content-Type"]
+
+
+def _tags(request: Request, response: Response) -> tuple[str, ...]:
+    """Return the tags that it is about, each of which is told; an empty one where there is none."""
+    reference = request.path.get("reference", "")
+    pushed = response.outcome.tags if response.outcome is not None else ()
+    return pushed or ("" if ":" in reference else reference,)
 
 
 def _url(kind: _RouteAction, request: Request, digest: str) -> str:

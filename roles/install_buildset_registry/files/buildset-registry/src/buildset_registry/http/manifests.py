@@ -9,11 +9,14 @@ from buildset_registry.errors import ManifestTooLarge
 from buildset_registry.http.conditional import check_change, conditional, entity_tag, not_modified
 from buildset_registry.http.context import Context
 from buildset_registry.http.request import Request
-from buildset_registry.http.response import Bytes, Response
+from buildset_registry.http.response import Bytes, PushOutcome, Response
+from buildset_registry.oci.descriptor import IMAGES, INDEXES
 from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.manifest import MAX_MANIFEST
 from buildset_registry.oci.names import Tag, parse_reference
 from buildset_registry.registry import Admit
+
+_KNOWN = IMAGES | INDEXES
 
 
 async def get(request: Request, context: Context) -> Response:
@@ -26,7 +29,11 @@ async def get(request: Request, context: Context) -> Response:
         "Content-Type": stored.media_type,
         "Docker-Content-Digest": text,
         "ETag": entity_tag(text),
+        # Somebody's content is not to become a page of this host in a browser.
+        "X-Content-Type-Options": "nosniff",
     }
+    if stored.media_type not in _KNOWN:
+        headers["Content-Security-Policy"] = "sandbox"
     if not_modified(request.headers, stored.digest):
         return Response(304, headers)
     return Response(200, headers, Bytes(stored.raw))
@@ -51,7 +58,9 @@ async def put(request: Request, context: Context) -> Response:
         headers["OCI-Tag"] = ", ".join(tags)
     if manifest.subject is not None:
         headers["OCI-Subject"] = str(manifest.subject.digest)
-    return Response(201, headers)
+    tagged = tuple(str(one) for one in dict.fromkeys(references) if isinstance(one, Tag))
+    outcome = PushOutcome("push", manifest.media_type, len(raw), tagged)
+    return Response(201, headers, outcome=outcome)
 
 
 async def delete(request: Request, context: Context) -> Response:

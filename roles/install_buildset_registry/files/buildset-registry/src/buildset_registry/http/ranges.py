@@ -7,6 +7,7 @@ ranges are the distribution specification's: ``<start>-<end>``, both ends includ
 
 from __future__ import annotations
 
+import itertools
 import re
 import uuid
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
@@ -66,7 +67,7 @@ def parse_ranges(header: str, size: int) -> list[Span]:
     14.2). Of several ranges those count that lie inside; where none does, or where one ends before
     it starts, ``RangeNotSatisfiable``.
     """
-    texts = _split(header)
+    texts = _split(header) if size else []  # of nothing there is no part
     spans = []
     for first, last in texts:
         if last and first and int(last) < int(first):
@@ -77,8 +78,9 @@ def parse_ranges(header: str, size: int) -> list[Span]:
             spans.append((start, end))
     if texts and not spans:
         raise _unsatisfiable(size)
-    if len(spans) > 1 and sum(end - start for start, end in spans) > size:
-        return []  # they overlap: the whole is less to send
+    ordered = sorted(spans)
+    if any(after[0] < before[1] for before, after in itertools.pairwise(ordered)):
+        return []  # they overlap: no client that means well asks so (RFC 9110, 17.15)
     return spans
 
 
@@ -134,11 +136,12 @@ def _multipart(
     close = f"\r\n--{boundary}--\r\n".encode()
 
     async def chunks() -> AsyncGenerator[bytes]:
-        for head, (start, end) in zip(heads, spans, strict=True):
-            yield head
+        for before, (start, end) in zip(heads, spans, strict=True):
+            head = before  # with the first piece, so that a failure before it comes before all
             async with aclosing(content.chunks(start, end)) as pieces:
                 async for piece in pieces:
-                    yield piece
+                    yield head + piece
+                    head = b""
         yield close
 
     length = sum(map(len, heads)) + sum(end - start for start, end in spans) + len(close)

@@ -41,12 +41,26 @@ class File:
     size: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Stream:
     """A body that comes in pieces, ``size`` bytes in all."""
 
     size: int
     chunks: AsyncGenerator[bytes]
+    first: bytes | None = None
+    """The piece that was waited for, before those that follow."""
+
+
+@dataclass(frozen=True, slots=True)
+class PushOutcome:
+    """The change that a request made to the registry, as far as its answer does not tell it."""
+
+    action: str
+    """``push`` or ``mount``, as notifications call it."""
+
+    media_type: str
+    size: int | None = None
+    tags: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +70,20 @@ class Response:
     status: int
     headers: Mapping[str, str] = field(default_factory=dict)
     body: Bytes | File | Stream = Bytes()
+    outcome: PushOutcome | None = None
+
+
+async def begun(response: Response) -> Response:
+    """Wait for the first piece of a body that comes in pieces.
+
+    What fails before it is refused like anything else, with a status and a reason; afterwards, an
+    answer can only break off.
+    """
+    body = response.body
+    if not isinstance(body, Stream) or not body.size:
+        return response
+    body.first = await anext(body.chunks, b"")
+    return response
 
 
 def json_response(
@@ -105,10 +133,10 @@ async def send_response(response: Response, receive: Receive, send: Send, *, hea
     if isinstance(body, File):
         await send({"type": "http.response.pathsend", "path": str(body.path)})
         return body.size
-    return await _send_pieces(body.chunks, receive, send)
+    return await _send_pieces(body, receive, send)
 
 
-async def _send_pieces(chunks: AsyncGenerator[bytes], receive: Receive, send: Send) -> int:
+async def _send_pieces(body: Stream, receive: Receive, send: Send) -> int:
     """Send piece by piece; each waits for the client, so that memory stays flat.
 
     Granian takes pieces for a client that has left at once and without a word: so the loop gets
@@ -117,13 +145,15 @@ async def _send_pieces(chunks: AsyncGenerator[bytes], receive: Receive, send: Se
     sent = 0
     left = asyncio.ensure_future(_until_client_leaves(receive))
     try:
-        async with aclosing(chunks):
-            async for piece in chunks:
+        async with aclosing(body.chunks):
+            piece = await anext(body.chunks, None) if body.first is None else body.first
+            while piece is not None:
                 await asyncio.sleep(0)
                 if left.done():
                     raise ClientLeft
                 await send({"type": "http.response.body", "body": piece, "more_body": True})
                 sent += len(piece)
+                piece = await anext(body.chunks, None)
     finally:
         left.cancel()
     await send({"type": "http.response.body", "body": b""})

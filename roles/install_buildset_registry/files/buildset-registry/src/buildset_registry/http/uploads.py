@@ -7,11 +7,14 @@ makes whole URLs of them where that is configured.
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator, AsyncIterator
+
 from buildset_registry.errors import DigestInvalid, RangeInvalid, SizeInvalid
 from buildset_registry.http.context import Context
 from buildset_registry.http.ranges import parse_chunk, upload_range
 from buildset_registry.http.request import Request
-from buildset_registry.http.response import Response
+from buildset_registry.http.response import PushOutcome, Response
+from buildset_registry.oci.descriptor import OCTETS
 from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.names import UploadId
 from buildset_registry.store.base import Upload
@@ -19,33 +22,32 @@ from buildset_registry.store.base import Upload
 
 async def start(request: Request, context: Context) -> Response:
     """Mount a blob, take it in one request, or open a session; what was asked for, if possible."""
-    if "mount" in request.query:
+    if request.query.get("mount"):
         digest = Digest.parse(request.query["mount"])
         source = request.source("from")
         named = "from" not in request.query or source is not None
         allowed = named and context.policy.may_mount(request.identity, source)
         if allowed and await context.registry.mount(request.name, digest, source):
-            return _created(request, digest)
+            return _created(request, digest, "mount")
     upload = await context.registry.start_upload(request.name)
     if "digest" in request.query:
-        return await _finish(request, context, upload)
+        return await _finish(request, context, upload, request.body())
     return _accepted(request, upload)
 
 
 async def append(request: Request, context: Context) -> Response:
     """Take a chunk, or everything as one stream."""
     upload = await _find(request, context)
-    _check_chunk(request, upload)
+    chunk = _chunk(request, upload)
     with context.uploads.one():
-        await upload.append(request.body())
+        await upload.append(chunk)
     return _accepted(request, upload)
 
 
 async def finish(request: Request, context: Context) -> Response:
     """Take the last chunk, if there is one, verify, and make it a blob."""
     upload = await _find(request, context)
-    _check_chunk(request, upload)
-    return await _finish(request, context, upload)
+    return await _finish(request, context, upload, _chunk(request, upload))
 
 
 async def status(request: Request, context: Context) -> Response:
@@ -65,33 +67,52 @@ async def _find(request: Request, context: Context) -> Upload:
     return await context.registry.upload(request.name, UploadId.parse(request.path["upload"]))
 
 
-async def _finish(request: Request, context: Context, upload: Upload) -> Response:
+async def _finish(
+    request: Request, context: Context, upload: Upload, chunk: AsyncIterator[bytes]
+) -> Response:
     if not request.query.get("digest"):
         raise DigestInvalid("the digest of the upload is missing; give ?digest=")
     digest = Digest.parse(request.query["digest"])
     with context.uploads.one():
-        await upload.append(request.body(), last=digest)
+        await upload.append(chunk, last=digest)
     await context.registry.finish_upload(request.name, upload, digest)
-    return _created(request, digest)
+    return _created(request, digest, "push")
 
 
-def _check_chunk(request: Request, upload: Upload) -> None:
+def _chunk(request: Request, upload: Upload) -> AsyncIterator[bytes]:
+    """Return the body, of which ``Content-Range`` may say where it belongs and how long it is."""
     header = request.headers.get("content-range")
     if header is None:
-        return
+        return request.body()
     first, length = parse_chunk(header)
     if first != upload.size:
         raise RangeInvalid(
             f"the next chunk starts at {upload.size}, not {first}",
             headers=_progress(request, upload),
         )
-    if request.content_length not in (None, length):
+    if request.content_length is None:
+        return _of_length(request.body(), length)
+    if request.content_length != length:
         raise SizeInvalid(f"Content-Range names {length} bytes, Content-Length another number")
+    return request.body()
 
 
-def _created(request: Request, digest: Digest) -> Response:
+async def _of_length(pieces: AsyncIterator[bytes], length: int) -> AsyncGenerator[bytes]:
+    """Yield a chunk that comes without a Content-Length, as long as Content-Range says it is."""
+    left = length
+    async for piece in pieces:
+        left -= len(piece)
+        if left < 0:
+            raise SizeInvalid(f"Content-Range names {length} bytes, and more arrived")
+        yield piece
+    if left:
+        raise SizeInvalid(f"Content-Range names {length} bytes, and {length - left} arrived")
+
+
+def _created(request: Request, digest: Digest, action: str) -> Response:
     location = f"/v2/{request.path['name']}/blobs/{digest}{request.namespace}"
-    return Response(201, {"Location": location, "Docker-Content-Digest": str(digest)})
+    headers = {"Location": location, "Docker-Content-Digest": str(digest)}
+    return Response(201, headers, outcome=PushOutcome(action, OCTETS))
 
 
 def _accepted(request: Request, upload: Upload) -> Response:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -26,6 +27,16 @@ INDEXES = frozenset({OCI_INDEX, DOCKER_LIST})
 IMAGES = frozenset({OCI_MANIFEST, DOCKER_MANIFEST, OCI_ARTIFACT})
 
 OCTETS = "application/octet-stream"
+
+#: RFC 6838, section 4.2, as the image specification wants media types.
+_MEDIA_TYPE = re.compile(r"[A-Za-z0-9][\w!#$&^.+-]{0,126}/[A-Za-z0-9][\w!#$&^.+-]{0,126}", re.ASCII)
+#: Go's clients read sizes into so many bits.
+_LARGEST = 2**63 - 1
+
+
+def is_media_type(text: str) -> bool:
+    """Tell whether a text can be the type of content, and so a header."""
+    return _MEDIA_TYPE.fullmatch(text) is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,23 +64,26 @@ class Descriptor:
         )
 
     @classmethod
-    def parse(cls, tree: object, where: str) -> Descriptor:
-        """Read a descriptor from JSON; ``ManifestInvalid`` names ``where`` it is wrong."""
+    def parse(cls, tree: object, where: str, *, strict: bool = True) -> Descriptor:
+        """Read a descriptor from JSON; ``ManifestInvalid`` names ``where`` it is wrong.
+
+        Not ``strict``, it may lack what clients do without: old registries have descriptors
+        without ``mediaType`` (moby#22378).
+        """
         if not isinstance(tree, dict):
             raise ManifestInvalid(f"{where} is not a descriptor")
         digest, size, media_type = tree.get("digest"), tree.get("size"), tree.get("mediaType")
-        if not isinstance(digest, str) or not isinstance(media_type, str):
+        if not isinstance(digest, str) or (strict and not isinstance(media_type, str)):
             raise ManifestInvalid(f"{where} needs digest and mediaType")
-        if not isinstance(size, int) or isinstance(size, bool) or size < 0:
+        if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size <= _LARGEST:
             raise ManifestInvalid(f"{where}.size must be a number of bytes")
         urls = tree.get("urls")
         artifact_type = tree.get("artifactType")
-        annotations = tree.get("annotations")
         return cls(
-            media_type,
+            media_type if isinstance(media_type, str) else OCTETS,
             Digest.parse(digest),
             size,
-            annotations if isinstance(annotations, dict) else None,
+            parse_annotations(tree, f"{where}.annotations", strict=strict),
             artifact_type=artifact_type if isinstance(artifact_type, str) else None,
             urls=tuple(map(str, urls)) if isinstance(urls, list) else (),
         )
@@ -86,3 +100,21 @@ class Descriptor:
         if self.annotations:
             tree["annotations"] = dict(self.annotations)
         return tree
+
+
+def parse_annotations(
+    tree: Mapping[str, object], where: str, *, strict: bool = True
+) -> Mapping[str, str] | None:
+    """Return annotations, which are texts by name: clients written in Go read nothing else.
+
+    Others are refused where that is ``strict``, and left out where it is not.
+    """
+    found = tree.get("annotations")
+    if not isinstance(found, dict):
+        if strict and found is not None:
+            raise ManifestInvalid(f"{where} is not an object of texts")
+        return None
+    texts = {name: value for name, value in found.items() if isinstance(value, str)}
+    if strict and any(value is not None for name, value in found.items() if name not in texts):
+        raise ManifestInvalid(f"{where} has a value that is no text")
+    return texts

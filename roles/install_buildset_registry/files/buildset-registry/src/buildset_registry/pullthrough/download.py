@@ -131,10 +131,14 @@ class Download:
         await asyncio.shield(self._ended)
 
     async def available(self, offset: int, upload: Upload, size: int) -> int:
-        """Wait for content after ``offset`` and return up to where it may be read."""
+        """Wait for content after ``offset`` and return up to where it may be read.
+
+        A small blob is there as a whole or not at all: its last byte is waited for anyway, and so
+        a client is told what is wrong with it.
+        """
         while not self._ended.done():
             end = min(upload.size, size - 1)
-            if end > offset:
+            if end > offset and size > self.pace.piece:
                 return end
             await self._changed.wait()
         self._ended.result()

@@ -18,6 +18,7 @@ from buildset_registry.errors import (
     ManifestHidden,
     ManifestInvalid,
     ManifestUnknown,
+    StorageFull,
     UpstreamBusy,
     UpstreamFailed,
 )
@@ -26,6 +27,7 @@ from buildset_registry.oci.descriptor import OCI_INDEX, Descriptor
 from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.manifest import Manifest
 from buildset_registry.oci.names import Reference, RepositoryName, Tag, referrers_tag
+from buildset_registry.pacing import aside
 from buildset_registry.pullthrough.singleflight import SingleFlight
 from buildset_registry.store.base import Store
 from buildset_registry.upstream.client import RemoteManifest, UpstreamClient
@@ -88,7 +90,7 @@ class ManifestCache:
             listed = await self._lists.join((name.canonical, subject), ask)
             if listed is None:
                 stored = await self._lookup.manifest(name, referrers_tag(subject))
-                listed = [] if stored is None else _listed(name, subject, stored)
+                listed = [] if stored is None else await _listed(name, subject, stored)
         except ManifestUnknown:
             return []
         except (UpstreamFailed, UpstreamBusy) as error:
@@ -162,25 +164,32 @@ class ManifestCache:
                 return cached
         self._counters.misses["manifest"] += 1
         remote = await self._client.manifest(name, reference)
-        manifest = _parsed(name, remote)
-        await self._store.blobs.put(manifest.digest, remote.raw)
-        await link_manifest(index, manifest)
-        if isinstance(reference, Tag):
-            await index.tags.set(reference, manifest.digest)
+        manifest = await aside(len(remote.raw), partial(_parsed, name, remote))
+        try:
+            await self._store.blobs.put(manifest.digest, remote.raw)
+            await link_manifest(index, manifest)
+            if isinstance(reference, Tag):
+                await index.tags.set(reference, manifest.digest)
+        except StorageFull as error:
+            _log.warning("%s:%s is served and not stored: %s", name, reference, error.message)
         return StoredManifest(remote.raw, manifest.media_type, manifest.digest)
 
 
-def _listed(name: RepositoryName, subject: Digest, stored: StoredManifest) -> list[Descriptor]:
+async def _listed(
+    name: RepositoryName, subject: Digest, stored: StoredManifest
+) -> list[Descriptor]:
     """Return the list under a referrers tag. Some registries take the tag for the digest that it is
     made of, and answer by the subject: its children refer to nothing."""
     if stored.media_type != OCI_INDEX or Digest.of(stored.raw, subject.algorithm) == subject:
         return []
-    return [*_parsed(name, stored).manifests]
+    parsed = await aside(len(stored.raw), partial(_parsed, name, stored))
+    return list(parsed.manifests)
 
 
 def _parsed(name: RepositoryName, remote: RemoteManifest | StoredManifest) -> Manifest:
     try:
-        return Manifest.parse(remote.raw, remote.media_type, remote.digest.algorithm)
+        algorithm = remote.digest.algorithm
+        return Manifest.parse(remote.raw, remote.media_type, algorithm, strict=False)
     except ManifestInvalid as error:
         raise UpstreamFailed(
             f"upstream {name.host} sends a manifest that is not valid: {error.message}"

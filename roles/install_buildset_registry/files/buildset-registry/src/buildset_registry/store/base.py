@@ -23,6 +23,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Protocol
 
+from buildset_registry.oci.descriptor import Descriptor
 from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.names import RepositoryName, Tag, UploadId
 
@@ -282,6 +283,15 @@ class Referrers(Protocol):
 
     async def of(self, subject: Digest) -> list[Digest]:
         """Return the manifests that name a subject."""
+
+    async def note(self, subject: Digest, digest: Digest, descriptor: Descriptor) -> None:
+        """Note what a list says of a referrer, so that its manifest is not read for each list.
+
+        The note goes with what ``add`` noted, and may be there before.
+        """
+
+    async def noted(self, subject: Digest, digest: Digest) -> Descriptor | None:
+        """Return what a list says of a referrer, or None where that was not noted."""
 
 
 class RepositoryIndex(Protocol):

@@ -11,6 +11,7 @@ import os
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from buildset_registry import __version__
@@ -30,6 +31,7 @@ from buildset_registry.oci.descriptor import (
 from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.manifest import MAX_MANIFEST
 from buildset_registry.oci.names import Reference, RepositoryName
+from buildset_registry.pacing import aside
 from buildset_registry.upstream import referrers, resume
 from buildset_registry.upstream.content_coding import too_large
 from buildset_registry.upstream.counters import UpstreamCounters
@@ -131,7 +133,9 @@ class UpstreamClient:
             response: UpstreamResponse,
         ) -> tuple[ReferrersPage | None, RepositoryRequest | None]:
             raw = await response.read(MAX_MANIFEST)
-            page = await asyncio.to_thread(ReferrersPage.read, raw, response.headers, subject)
+            page = await aside(
+                len(raw), partial(ReferrersPage.read, raw, response.headers, subject)
+            )
             return page, None if page is None else referrers.next_page(response.url, page)
 
         found: list[Descriptor] = []

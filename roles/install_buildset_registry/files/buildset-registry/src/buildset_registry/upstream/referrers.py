@@ -36,7 +36,7 @@ class ReferrersPage:
         if stored_media_type(raw) != OCI_INDEX or Digest.of(raw, subject.algorithm) == subject:
             return None
         try:
-            index = Manifest.parse(raw)
+            index = Manifest.parse(raw, strict=False)
         except ManifestInvalid:
             return None
         match = _NEXT.search(headers.get("Link", ""))

@@ -21,7 +21,9 @@ it, so what its layout lacks stands in ``_referrers`` and ``_upstream``::
             │       ├── current/link                        text: the digest
             │       └── index/<algorithm>/<hex>/link        all digests the tag ever had
             ├── _uploads/<uuid>/{data,startedat}
-            ├── _referrers/<algorithm>/<hex>/<algorithm>/<hex>/link   subject, then referrer
+            ├── _referrers/<algorithm>/<hex>/<algorithm>/<hex>/       subject, then referrer
+            │   ├── link                                text: the digest
+            │   └── descriptor                          JSON: what a list of referrers says of it
             └── _upstream/                          what was pulled through
                 ├── _layers/...                     the same again
                 ├── _manifests/...                  tags' mtime: when upstream was last asked
@@ -127,6 +129,11 @@ def link(folder: Path, digest: Digest) -> Path:
 def link_name(folder: str, digest: Digest) -> str:
     """Return the path of a link as text."""
     return f"{folder}/{digest.algorithm}/{digest.hex}/link"
+
+
+def descriptor_name(folder: str, digest: Digest) -> str:
+    """Return the path of what a list says of a referrer, as text."""
+    return f"{folder}/{digest.algorithm}/{digest.hex}/descriptor"
 
 
 def media_type_name(folder: str, digest: Digest) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -13,12 +14,15 @@ from functools import partial
 from pathlib import Path
 
 from buildset_registry.errors import DigestInvalid, NameInvalid, RegistryError, TagInvalid
+from buildset_registry.oci.descriptor import Descriptor
 from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.names import RepositoryName, Tag
+from buildset_registry.pacing import aside
 from buildset_registry.store.base import LinkState, TagTarget
 from buildset_registry.store.filesystem import layout
 from buildset_registry.store.filesystem.caches import ListCache
 from buildset_registry.store.filesystem.disk import Disk
+from buildset_registry.store.filesystem.files import read_file
 
 _PARTS = frozenset({layout.MANIFESTS, layout.LAYERS, layout.UPSTREAM})
 #: A use of a link is noted when the last one noted is older than this.
@@ -187,7 +191,7 @@ class FileTags:
 
 
 class FileReferrers:
-    """``_referrers/<subject>/<referrer>/link``."""
+    """``_referrers/<subject>/<referrer>/{link,descriptor}``."""
 
     def __init__(self, repository: Path, context: LinkContext) -> None:
         self._repository = repository
@@ -202,8 +206,27 @@ class FileReferrers:
     async def remove(self, subject: Digest, digest: Digest) -> bool:
         return await self._links(subject).remove(digest)
 
+    async def note(self, subject: Digest, digest: Digest, descriptor: Descriptor) -> None:
+        content = json.dumps(descriptor.to_json(), separators=(",", ":")).encode()
+        await self._context.disk.write(self._note(subject, digest), content)
+
+    async def noted(self, subject: Digest, digest: Digest) -> Descriptor | None:
+        # Not by the cache of small files: a note may have many annotations.
+        found = read_file(self._note(subject, digest))
+        if found is None:
+            return None
+        try:
+            return Descriptor.parse(await aside(len(found[0]), partial(json.loads, found[0])), "")
+        except (ValueError, RegistryError):
+            return None
+
+    def _note(self, subject: Digest, digest: Digest) -> str:
+        return layout.descriptor_name(str(layout.referrers(self._repository, subject)), digest)
+
     async def of(self, subject: Digest) -> list[Digest]:
-        folder = layout.referrers(self._repository, subject)
+        return await asyncio.to_thread(self._of, layout.referrers(self._repository, subject))
+
+    def _of(self, folder: Path) -> list[Digest]:
         return sorted(
             (
                 Digest(algorithm.name, entry.name)

@@ -126,6 +126,7 @@ class FileBlobs:
         found = read_file(name)
         present = found is not None and found[0] == content
         if not (present and self._disk.touch(name)):
+            self._disk.space.require()
             await self._disk.write(name, content)
 
     async def keep(self, digest: Digest) -> int | None:

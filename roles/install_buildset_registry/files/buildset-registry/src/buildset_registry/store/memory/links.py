@@ -6,6 +6,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 
+from buildset_registry.oci.descriptor import Descriptor
 from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.names import Tag
 from buildset_registry.store.base import Blobs, LinkState, TagTarget
@@ -122,15 +123,17 @@ class MemoryReferrers:
     def __init__(self, keep: Callable[[], None]) -> None:
         self._keep = keep
         self._referrers: dict[Digest, set[Digest]] = {}
+        self._notes: dict[tuple[Digest, Digest], Descriptor] = {}
 
     def __len__(self) -> int:
-        return len(self._referrers)
+        return len(self._referrers) or len(self._notes)
 
     async def add(self, subject: Digest, digest: Digest) -> None:
         self._referrers.setdefault(subject, set()).add(digest)
         self._keep()
 
     async def remove(self, subject: Digest, digest: Digest) -> bool:
+        self._notes.pop((subject, digest), None)
         referrers = self._referrers.get(subject, set())
         if digest not in referrers:
             return False
@@ -141,3 +144,10 @@ class MemoryReferrers:
 
     async def of(self, subject: Digest) -> list[Digest]:
         return sorted(self._referrers.get(subject, ()), key=str)
+
+    async def note(self, subject: Digest, digest: Digest, descriptor: Descriptor) -> None:
+        self._notes[subject, digest] = descriptor
+        self._keep()
+
+    async def noted(self, subject: Digest, digest: Digest) -> Descriptor | None:
+        return self._notes.get((subject, digest))

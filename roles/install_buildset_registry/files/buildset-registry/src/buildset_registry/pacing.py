@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Long work in short steps: the event loop is never held for more than some milliseconds.
+
+What a client or an upstream sends decides how large a manifest is and how many of them there are,
+so whatever is read, parsed or walked goes through here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterable
+from typing import TypeVar
+
+#: After so many steps other requests have their turn.
+STEPS = 20
+#: Bytes past which content is parsed in a thread: below it takes less than the way there.
+_LARGE = 64 * 1024
+
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
+
+
+async def paced(items: Iterable[_Item]) -> AsyncIterator[_Item]:
+    """Yield items, and let other requests have their turn every now and then."""
+    for number, item in enumerate(items, 1):
+        yield item
+        if number % STEPS == 0:
+            await asyncio.sleep(0)
+
+
+async def aside(size: int, work: Callable[[], _Result]) -> _Result:
+    """Return what work on so many bytes gives; much of it is done in a thread."""
+    return work() if size < _LARGE else await asyncio.to_thread(work)
