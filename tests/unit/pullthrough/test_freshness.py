@@ -145,6 +145,22 @@ async def test_a_tag_that_has_changed_is_seen_where_head_is_refused(
     assert registry.counters.stale == 0
 
 
+async def test_a_tag_that_moved_to_an_image_that_is_here_is_not_fetched(
+    pulling: Callable[..., PullingRegistry], quay: Server, clock: Clock
+) -> None:
+    """Back to an older one, or to that of another tag: Docker Hub counts GET, and not HEAD."""
+    registry = pulling()
+    await registry.manifest(NAME, V1)
+    for content, fetched in ((NEWER, True), (MANIFEST, False), (NEWER, False)):
+        quay.on(V1_PATH, manifest(content, Docker_Content_Digest=str(Digest.of(content))))
+        clock.passed += 61
+        before = len(quay.asked)
+        assert (await registry.manifest(NAME, V1)).raw == content
+        assert methods(quay)[before:] == (["HEAD", "GET"] if fetched else ["HEAD"])
+    assert (await registry.manifest(NAME, V1)).raw == NEWER
+    assert registry.counters.hits == {"manifest": 3}
+
+
 async def test_no_tag_holds_where_the_clock_was_set_back(
     pulling: Callable[..., PullingRegistry], quay: Server, clock: Clock
 ) -> None:

@@ -150,6 +150,7 @@ class ManifestCache:
     ) -> StoredManifest:
         """Compare what is cached with upstream's, and fetch what differs."""
         index = self._store.cached(name)
+        stored: StoredManifest | None = None
         if cached is not None and isinstance(reference, Tag):
             try:
                 now = await self._client.head(name, reference)
@@ -162,8 +163,10 @@ class ManifestCache:
                 await index.tags.set(reference, cached.digest)
                 self._counters.hits["manifest"] += 1
                 return cached
-        self._counters.misses["manifest"] += 1
-        remote = await self._client.manifest(name, reference)
+            # A GET is counted: of what the repository has by another tag, none is needed.
+            stored = await self._lookup.stored_manifest(name, now.digest)
+        (self._counters.misses if stored is None else self._counters.hits)["manifest"] += 1
+        remote = stored or await self._client.manifest(name, reference)
         manifest = await aside(len(remote.raw), partial(_parsed, name, remote))
         try:
             await self._store.blobs.put(manifest.digest, remote.raw)
