@@ -117,14 +117,23 @@ async def _expire(
     rules = collection.rules
     if rules.untagged is None and not any(one.subject for one in nodes.values()):
         return set()
-    untagged_before = None if rules.untagged is None else collection.began - rules.untagged
+    # What is pushed by its digest may be listed next, or be the subject of what comes next.
+    young = max(rules.grace, rules.settling)
+    untagged = None if rules.untagged is None else max(rules.untagged, young)
     doomed = expired(
-        nodes, await _tagged(collection, index), untagged_before, collection.began - rules.grace
+        nodes,
+        await _tagged(collection, index),
+        None if untagged is None else collection.began - untagged,
+        collection.began - young,
     )
     gone = set()
     for digest, reason in doomed.items():
         subject, before = nodes[digest].subject, nodes[digest].used + _INSTANT
-        if collection.report.dry_run or await unlink_manifest(index, digest, subject, before):
+        async with collection.store.turns.manifest(name, digest):
+            removed = collection.report.dry_run or await unlink_manifest(
+                index, digest, subject, before
+            )
+        if removed:
             collection.remove("manifest", f"{name}@{digest}", reason)
             gone.add(digest)
     return gone

@@ -25,6 +25,7 @@ from typing import Protocol
 
 from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.names import RepositoryName, Tag, UploadId
+from buildset_registry.store.turns import Turns
 
 #: Bytes of a file that are read at once.
 _PIECE = 256 * 1024
@@ -343,6 +344,10 @@ class Contents(Protocol):
 
 class Store(Contents, Protocol):
     """A store that was opened: everything that is kept, and where."""
+
+    @property
+    def turns(self) -> Turns:
+        """Return what lets one at a time change a manifest with its tags."""
 
     @property
     def space(self) -> StorageSpace:

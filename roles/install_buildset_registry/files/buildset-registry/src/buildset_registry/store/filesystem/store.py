@@ -29,6 +29,7 @@ from buildset_registry.store.filesystem.links import (
     walk_repositories,
 )
 from buildset_registry.store.filesystem.uploads import FileUploads
+from buildset_registry.store.turns import Turns
 
 #: A promise is noted when the last one noted is older than this, or a busy registry would write
 #: on each HEAD. The grace period is longer.
@@ -53,6 +54,7 @@ class FilesystemStore:
         self._root = layout.repositories(storage)
         self._disk = disk or Disk(storage, floor, durable=durable)
         self.space = self._disk.space
+        self.turns = Turns()
         self._indexes: dict[tuple[RepositoryName, bool], FileRepository] = {}
         self._names: ListCache[RepositoryName] = ListCache()
         self._tags: ListCache[Tag] = ListCache()
