@@ -192,8 +192,10 @@ class Blobs(Protocol):
     async def put(self, digest: Digest, content: bytes) -> None:
         """Store a small blob (a manifest) whose digest the caller computed."""
 
-    async def keep(self, digest: Digest) -> int | None:
+    async def keep(self, digest: Digest, *, promised: bool = True) -> int | None:
         """Promise a client that pushes that a blob stays; return its size, None if it is not here.
+
+        Not ``promised``, it stays from a collection that is under way, to be linked in the cache.
 
         The promise holds for as long as the collector's grace period, also over a restart. What
         is linked or put in a manifest has to be promised first: then the collector, which asks

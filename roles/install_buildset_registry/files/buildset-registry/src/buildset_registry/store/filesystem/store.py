@@ -125,20 +125,22 @@ class FileBlobs:
 
     async def put(self, digest: Digest, content: bytes) -> None:
         name = layout.blob_name(self._name, digest)
+        await self._disk.settled(name)
         found = read_file(name)
         present = found is not None and found[0] == content
         if not (present and self._disk.touch(name)):
             await self._disk.write(name, content)
 
-    async def keep(self, digest: Digest) -> int | None:
+    async def keep(self, digest: Digest, *, promised: bool = True) -> int | None:
         name = layout.blob_name(self._name, digest)
+        await self._disk.settled(name)
         state = self._disk.state(name)
         if state is None:
             return None
-        size, promised = state
-        if time.time() - promised < self._promise_seconds or self._disk.touch(name):
+        size, noted = state
+        if promised and time.time() - noted < self._promise_seconds:
             return size
-        return None
+        return size if self._disk.touch(name, timeless=not promised) else None
 
     async def walk(self) -> AsyncIterator[list[BlobState]]:
         root = layout.blobs(self._storage)

@@ -5,6 +5,9 @@ A change is durable when its record is. The files themselves are left to the ker
 has grown, or nothing has come for a while, everything is synced and the log begins anew. After a
 crash, what the log holds is done again (``wal_format.py``). One thread makes all changes, in the
 order of their records, so that doing them again leaves the same.
+
+Where the disk fails to sync, what was made since the last sync may be lost, and no later sync
+tells. From then on all logs are kept, until the next start does again what they tell.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from buildset_registry.store.filesystem.files import SyncFailed
 from buildset_registry.store.filesystem.wal_format import (
     Kind,
     LogFile,
@@ -66,6 +70,7 @@ class WriteAheadLog:
         self._durable = durable
         self._large = large
         self._file: LogFile | None = None
+        self._trusted = True
         self._number = 0
         self._changes: list[Change] = []
         self._some = threading.Condition()
@@ -157,8 +162,12 @@ class WriteAheadLog:
                 self._number += 1
                 self._file = LogFile(self._folder / str(self._number))
             self._file.append(told)
+        except SyncFailed as error:
+            self._distrust(error)
+            self._abandon()
+            raise
         except OSError as error:
-            if error.errno != errno.ENOSPC:
+            if error.errno != errno.ENOSPC or not self._trusted:
                 raise
             self._end()
             return True
@@ -182,13 +191,37 @@ class WriteAheadLog:
         if self._file is not None:
             self._file.close()
             self._file = None
-        settle(self._folder, self._number)
+        self._settle(self._number)
 
     def _forget(self, number: int) -> None:
+        with contextlib.suppress(OSError):
+            self._settle(number)
+
+    def _settle(self, number: int) -> None:
+        """Sync everything and remove the logs, unless something may be on disk by them alone."""
+        if not self._trusted:
+            return
         try:
             settle(self._folder, number)
         except OSError as error:
-            _log.error("%s cannot be synced: %s; its log is kept", self._storage, error)
+            self._distrust(error)
+            raise
+
+    def _distrust(self, error: OSError) -> None:
+        """Keep all logs from now on."""
+        if self._trusted:
+            _log.error(
+                "%s cannot be synced: %s; its log is kept, and done again at the next start",
+                self._storage,
+                error,
+            )
+        self._trusted = False
+
+    def _abandon(self) -> None:
+        """Write no more to a log that the disk did not take."""
+        if self._file is not None:
+            self._file.abandon()
+            self._file = None
 
 
 def _make(change: Change) -> None:
