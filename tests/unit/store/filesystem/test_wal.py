@@ -12,9 +12,10 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+from buildset_registry.errors import ConfigError
 from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.names import RepositoryName, Tag
-from buildset_registry.store.filesystem import wal, wal_format
+from buildset_registry.store.filesystem import disk, wal, wal_format
 from buildset_registry.store.filesystem.files import SyncFailed
 from buildset_registry.store.filesystem.store import FilesystemStore
 from buildset_registry.store.filesystem.wal import WriteAheadLog
@@ -200,6 +201,35 @@ async def test_after_a_sync_that_failed_the_logs_stay_until_the_next_start(
         assert await again.blobs.read(digest) == SMALL
         assert await again.pushed(APP).tags.all() == [V1, Tag("v2")]
     assert not list((storage / "log").iterdir())
+
+
+@pytest.mark.parametrize("lost", [False, True], ids=["a kill", "a power cut"])
+async def test_a_start_on_a_full_disk_needs_no_room_for_what_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lost: bool
+) -> None:
+    """What a power cut took cannot be made: that is said in a line, and the log stays."""
+    store = FilesystemStore(tmp_path / "store")
+    digest = await push(store, SMALL)
+    left = tmp_path / "left"
+    shutil.copytree(tmp_path / "store", left)
+    await store.aclose()
+    if lost:
+        shutil.rmtree(left / "docker")
+
+    def full(*_arguments: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(disk, "create", full)
+        if lost:
+            with pytest.raises(ConfigError, match=r"up to date from .*: No space left"):
+                FilesystemStore(left)
+        else:
+            async with contextlib.aclosing(FilesystemStore(left)) as again:
+                assert await again.blobs.read(digest) == SMALL
+                assert await again.pushed(APP).layers.remove(digest)
+    async with contextlib.aclosing(FilesystemStore(left)) as again:
+        assert await again.blobs.read(digest) == SMALL
 
 
 async def test_another_programs_files_beside_the_logs_are_left(tmp_path: Path) -> None:

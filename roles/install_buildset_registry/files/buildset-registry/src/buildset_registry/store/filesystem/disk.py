@@ -49,7 +49,14 @@ class Disk:
         self._lock = _prepare(storage)
         self.space = Space(storage, floor)
         log = layout.log(storage)
-        replay(log, self._write_again, self._remove_again)
+        try:
+            replay(log, self._write_again, self._remove_again)
+        except OSError as error:
+            os.close(self._lock)
+            raise ConfigError(
+                f"cannot bring {storage} up to date from {log}: {error.strerror}; "
+                "look after its disk, and start again"
+            ) from None
         self._log = WriteAheadLog(storage, log, durable=durable)
 
     def close(self) -> None:

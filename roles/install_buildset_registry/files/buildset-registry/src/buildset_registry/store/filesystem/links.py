@@ -218,8 +218,8 @@ class FileReferrers:
 def read_link(path: Path) -> Digest | None:
     """Return the digest that a link names; None where there is no link, or nothing in it."""
     try:
-        return Digest.parse(path.read_text())
-    except (FileNotFoundError, RegistryError):
+        return Digest.parse(path.read_bytes().decode("latin-1"))
+    except (OSError, RegistryError):
         return None
 
 
