@@ -149,6 +149,12 @@ def _update(state: Hasher, pieces: list[bytes]) -> None:
         state.update(piece)
 
 
+async def _breathe(number: int) -> None:
+    """Let other tasks have their turn, now and then."""
+    if number % _STEPS == 0:
+        await asyncio.sleep(0)
+
+
 class _RepositoryCheck:
     """One look at a repository's links, tags and manifests."""
 
@@ -163,16 +169,28 @@ class _RepositoryCheck:
     async def problems(self) -> AsyncIterator[Problem]:
         """Yield what is broken of what was pushed; the cache heals by itself."""
         index = self._store.pushed(self._name)
+        for look in (self._manifests, self._layers, self._tags):
+            async for problem in look(index):
+                yield problem
+
+    async def _manifests(self, index: RepositoryIndex) -> AsyncIterator[Problem]:
         for number, state in enumerate(await index.manifests.all()):
-            if number % _STEPS == 0:
-                await asyncio.sleep(0)
+            await _breathe(number)
             self._findings.manifests += 1
             reason = await self._manifest(index, state.digest)
             if reason is not None:
                 yield Problem("image", f"{self._name}@{state.digest}", reason)
+
+    async def _layers(self, index: RepositoryIndex) -> AsyncIterator[Problem]:
+        for number, state in enumerate(await index.layers.all()):
+            await _breathe(number)
+            if await index.layers.target(state.digest) is None:
+                reason = "its link is damaged; push it again"
+                yield Problem("layer", f"{self._name}@{state.digest}", reason)
+
+    async def _tags(self, index: RepositoryIndex) -> AsyncIterator[Problem]:
         for number, tag in enumerate(await index.tags.all()):
-            if number % _STEPS == 0:
-                await asyncio.sleep(0)
+            await _breathe(number)
             self._findings.tags += 1
             target = await index.tags.get(tag)
             if target is None:

@@ -126,11 +126,11 @@ class Disk:
             settling.set_result(None)
 
     async def _rename_into(self, target: Path, replace: Callable[[], bool]) -> bool:
-        """Rename by ``replace``, also where others remove the folder; return its answer."""
+        """Rename by ``replace``, also where others remove the folder, or put one in the way."""
         for _attempt in range(_ATTEMPTS - 1):
-            with contextlib.suppress(FileNotFoundError):
+            with contextlib.suppress(FileNotFoundError, IsADirectoryError, NotADirectoryError):
                 return await self._log.change(Kind.KEPT, str(target), replace)
-            self._synced.clear()
+            await asyncio.to_thread(self._clear, str(target))
             await asyncio.to_thread(self._make, target.parent)
         return await self._log.change(Kind.KEPT, str(target), replace)
 
@@ -196,6 +196,22 @@ class Disk:
         except FileNotFoundError:
             _make_folders(target.rpartition("/")[0])
             self._rename(source, target)
+        except (IsADirectoryError, NotADirectoryError):
+            self._clear(target)
+            _make_folders(target.rpartition("/")[0])
+            self._rename(source, target)
+
+    def _clear(self, target: str) -> None:
+        """Take away what is in the way of a file: a folder of its name, a file as its folder."""
+        with self._removing:
+            for folder in reversed(Path(target).relative_to(self.storage).parents):
+                place = self.storage / folder
+                if place.is_symlink() or (place.exists() and not place.is_dir()):
+                    _move(place, self.temporary())
+            if Path(target).is_dir():
+                _move(Path(target), self.temporary())
+            self._synced.clear()
+            self._cache.removed()
 
     def _rename(self, source: str, target: str) -> None:
         with self._removing:
@@ -244,6 +260,8 @@ class Disk:
 
     def _make(self, folder: Path) -> None:
         """Make a folder, and those above it, by whose own syncs it is durable."""
+        if not folder.is_dir():
+            self._clear(f"{folder}/data")
         missing = []
         while folder not in self._synced and folder != self.storage:
             missing.append(folder)

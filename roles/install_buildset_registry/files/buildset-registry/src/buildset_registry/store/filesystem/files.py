@@ -7,6 +7,7 @@ import asyncio
 import os
 from collections.abc import Callable
 from pathlib import Path
+from stat import S_ISDIR
 
 from buildset_registry.oci.digest import Hasher, hasher
 
@@ -46,10 +47,12 @@ def read_file(path: Path | str) -> tuple[bytes, float] | None:
     """Return a small file's content and its mtime, or None; a third of what ``Path.open`` costs."""
     try:
         descriptor = os.open(path, os.O_RDONLY)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     try:
         state = os.fstat(descriptor)
+        if S_ISDIR(state.st_mode):
+            return None
         content = os.read(descriptor, state.st_size)
         while len(content) < state.st_size and (more := os.read(descriptor, state.st_size)):
             content += more
@@ -62,9 +65,9 @@ def file_state(name: str) -> tuple[int, float] | None:
     """Return a file's size in bytes and its mtime, or None where there is none."""
     try:
         state = os.stat(name)  # noqa: PTH116  # see layout.blob_name
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
-    return state.st_size, state.st_mtime
+    return None if S_ISDIR(state.st_mode) else (state.st_size, state.st_mtime)
 
 
 def create(path: Path | str, content: bytes = b"") -> None:

@@ -114,7 +114,7 @@ class FileLinks:
         found = []
         for algorithm in _entries(self._folder):
             for entry in _entries(self._folder / algorithm.name):
-                with contextlib.suppress(FileNotFoundError, DigestInvalid):
+                with contextlib.suppress(OSError, DigestInvalid):
                     digest = Digest.parse(f"{algorithm.name}:{entry.name}")
                     used = layout.link(self._folder, digest).stat().st_mtime
                     found.append(LinkState(digest, used))
@@ -126,7 +126,7 @@ class FileManifests(FileLinks):
 
     async def media_type(self, digest: Digest) -> str | None:
         found = self._disk.read(layout.media_type_name(self._name, digest))
-        return found[0].decode() if found else None
+        return found[0].decode("latin-1") if found else None
 
     async def set_media_type(self, digest: Digest, media_type: str) -> None:
         await self._disk.write(layout.media_type_name(self._name, digest), media_type.encode())
@@ -224,9 +224,14 @@ def read_link(path: Path) -> Digest | None:
 
 
 async def write_link(disk: Disk, name: str, target: Digest) -> None:
-    """Make a link; one that is there already is durable, and made new to the collector."""
-    if not disk.touch(name):
-        await disk.write(name, str(target).encode())
+    """Make a link; one that is there already is durable, and made new to the collector.
+
+    One that names something else is damaged, or older than what is linked now.
+    """
+    content = str(target).encode()
+    found = disk.read(name)
+    if found is None or found[0] != content or not disk.touch(name):
+        await disk.write(name, content)
 
 
 def is_repository(folder: Path) -> bool:

@@ -13,6 +13,7 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from functools import partial
 from pathlib import Path
+from stat import S_ISREG
 
 from buildset_registry.errors import DigestInvalid
 from buildset_registry.oci.digest import ALGORITHMS, Digest
@@ -165,14 +166,22 @@ class FileBlobs:
 
 def _blob_folders(root: Path) -> list[Path]:
     """Return ``<algorithm>/<2 hex>`` of all blobs."""
-    return [folder for algorithm in ALGORITHMS for folder in (root / algorithm).glob("??")]
+    return [
+        folder
+        for algorithm in ALGORITHMS
+        for folder in (root / algorithm).glob("??")
+        if folder.is_dir()
+    ]
 
 
 def _blobs_in(folder: Path) -> list[BlobState]:
     found = []
     for entry in folder.iterdir():
-        with contextlib.suppress(FileNotFoundError, DigestInvalid):
+        with contextlib.suppress(OSError, DigestInvalid):
             digest = Digest.parse(f"{folder.parent.name}:{entry.name}")
-            state = (entry / "data").stat()
+            data = entry / "data"
+            state = data.stat()
+            if not S_ISREG(state.st_mode):
+                continue
             found.append(BlobState(digest, state.st_size, state.st_mtime, state.st_ctime))
     return found
