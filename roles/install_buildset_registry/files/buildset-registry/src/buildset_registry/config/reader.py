@@ -21,8 +21,8 @@ from buildset_registry.config.model import (
 )
 from buildset_registry.errors import ConfigError
 
-#: The largest number: what floats hold exactly, and time-outs can be.
-_MOST = 2**53
+#: The largest number: what the kernel takes for a size in bytes.
+_MOST = 2**63 - 1
 #: Seconds within which a client that was told of a blob surely has pushed its manifest.
 _LEAST_GRACE = 60
 
