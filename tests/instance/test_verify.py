@@ -30,3 +30,29 @@ def test_damage_is_named_and_fails(desk: Desk) -> None:
         (problem,) = json.loads(done.stdout)["problems"]
         assert (problem["kind"], problem["name"]) == ("blob", digest_of(b"{}"))
     assert f"blob {digest_of(b'{}')}: its content is " in desk.run("verify").stdout
+
+
+def test_repair_needs_the_registry_to_be_stopped_and_leaves_nothing_broken(desk: Desk) -> None:
+    """A link is made again, content that is damaged removed with what needs it."""
+    push_image(desk, desk.up()["facts"])
+    refused = desk.run("verify", "--repair")
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert "in use by another buildset-registry" in refused.stderr
+    desk.run("down")
+    hexadecimal = digest_of(b"{}")[7:]
+    storage = desk.root / "data/docker/registry/v2"
+    (link,) = storage.glob(f"repositories/**/_layers/sha256/{hexadecimal}/link")
+    link.write_bytes(b"\xff" * 71)
+    done = desk.run("verify", "--repair")
+    assert done.returncode == 0
+    assert f"@sha256:{hexadecimal}: mended: its link is damaged" in done.stdout
+    (storage / f"blobs/sha256/{hexadecimal[:2]}/{hexadecimal}/data").write_bytes(b"[]")
+    done = desk.run("verify", "--repair", "--json")
+    assert done.returncode == 0
+    report = json.loads(done.stdout)
+    assert report["problems"] == []
+    assert {(one["problem"]["kind"], one["done"]) for one in report["repaired"]} == {
+        ("blob", "removed"),
+        ("image", "removed"),
+    }
+    assert desk.run("verify").returncode == 0

@@ -3,6 +3,7 @@
 
 import asyncio
 import json
+import os
 import time
 from collections.abc import AsyncIterator
 
@@ -14,6 +15,7 @@ from buildset_registry.oci.names import RepositoryName, Tag
 from buildset_registry.pullthrough import PullThrough
 from buildset_registry.pullthrough.download import DownloadStream
 from buildset_registry.registry import Registry
+from buildset_registry.store.base import BlobFile
 from buildset_registry.store.filesystem.store import FilesystemStore
 
 from tests.unit.pullthrough.reading import OTHER, OTHER_PATH, PUSHED, arriving, read
@@ -210,3 +212,28 @@ async def test_other_repositories_never_reach_upstream(registry: Registry, quay:
     with pytest.raises(BlobUnknown):
         await registry.blob(other, BLOB_DIGEST)
     assert quay.asked == []
+
+
+async def test_a_damaged_blob_is_fetched_again_once_it_was_deleted(
+    registry: Registry, store: FilesystemStore
+) -> None:
+    """What upstream has now is of another size; what comes takes the place of what is there."""
+    await arriving(await registry.blob(NAME, BLOB_DIGEST)).complete()
+    stored = await store.blobs.open(BLOB_DIGEST)
+    assert isinstance(stored, BlobFile)
+    os.truncate(stored.path, 100)
+    await Registry(store).delete_blob(NAME, BLOB_DIGEST)
+    assert await read(await registry.blob(NAME, BLOB_DIGEST)) == BLOB
+    assert stored.path.read_bytes() == BLOB
+
+
+async def test_a_blob_that_two_cached_repositories_share_is_promised_to_nobody(
+    registry: Registry, store: FilesystemStore, quay: Server
+) -> None:
+    """Only a client that pushes is; so it goes with the last image, when the cache is cut."""
+    await arriving(await registry.blob(NAME, BLOB_DIGEST)).complete()
+    quay.on(OTHER_PATH, blob())
+    assert await read(await registry.blob(OTHER, BLOB_DIGEST)) == BLOB
+    ((state,),) = [batch async for batch in store.blobs.walk() if batch]
+    assert state.promised == 0
+    assert state.changed > 0

@@ -3,13 +3,15 @@
 
 import asyncio
 import contextlib
+import errno
+import os
 import time
 import uuid
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from buildset_registry.errors import BlobUploadUnknown, DigestInvalid
+from buildset_registry.errors import BlobUploadInvalid, BlobUploadUnknown, DigestInvalid
 from buildset_registry.http.asgi import ClientLeft
 from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.names import RepositoryName, UploadId
@@ -218,3 +220,52 @@ async def test_an_upload_outlives_the_process(folder: Path) -> None:
         await again.append(pieces(b"e"))
         await again.commit(ONE)
         assert await store.blobs.read(ONE) == b"one"
+
+
+async def test_of_a_write_that_failed_half_way_nothing_stays(
+    store: FilesystemStore, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a full disk: the offset that the client is told is what the file has."""
+    upload = await store.uploads.create(NAME)
+    await upload.append(pieces(LARGE))
+    real = os.pwrite
+
+    def half(descriptor: int, content: bytes, offset: int) -> int:
+        if offset > len(LARGE):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return real(descriptor, content[:50_000], offset)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "pwrite", half)
+        with pytest.raises(OSError, match="No space left"):
+            await upload.append(pieces(LARGE))
+    again = await store.uploads.resume(NAME, upload.id)
+    (session,) = sessions(folder)
+    assert again.size == len(LARGE) == (session / "data").stat().st_size
+    await again.append(pieces(LARGE))
+    await again.commit(Digest.of(LARGE + LARGE))
+
+
+async def test_an_upload_has_one_writer_however_many_others_begin(folder: Path) -> None:
+    """A session that is not kept any more is found while a request has it."""
+    disk = Disk(folder)
+    uploads = FileUploads(folder, disk, kept_sessions=2)
+    upload = await uploads.create(NAME)
+    go = asyncio.Event()
+
+    async def slow() -> AsyncIterator[bytes]:
+        yield LARGE
+        await go.wait()
+        yield LARGE
+
+    first = asyncio.create_task(upload.append(slow()))
+    for _other in range(5):
+        await asyncio.sleep(0)
+        await uploads.create(NAME)
+    second = await uploads.resume(NAME, upload.id)
+    with pytest.raises(BlobUploadInvalid, match="another request"):
+        await second.append(pieces(b"other"))
+    go.set()
+    await first
+    assert (await uploads.resume(NAME, upload.id)).size == 2 * len(LARGE)
+    disk.close()

@@ -12,9 +12,11 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+from buildset_registry.errors import ConfigError
 from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.names import RepositoryName, Tag
-from buildset_registry.store.filesystem import wal, wal_format
+from buildset_registry.store.filesystem import disk, wal, wal_format
+from buildset_registry.store.filesystem.files import SyncFailed
 from buildset_registry.store.filesystem.store import FilesystemStore
 from buildset_registry.store.filesystem.wal import WriteAheadLog
 from buildset_registry.store.filesystem.wal_format import Kind
@@ -172,6 +174,79 @@ async def test_a_disk_that_fails_is_told_and_nothing_is_made(
     assert [path for _kind, path, _content in _records_of(tmp_path)] == ["b"]
 
 
+async def test_after_a_sync_that_failed_the_logs_stay_until_the_next_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A later sync says that all is well, and nothing was written again."""
+    storage = tmp_path / "store"
+    failing = True
+
+    def sync_everything(_folder: Path) -> None:
+        if failing:
+            raise SyncFailed(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(wal, "_IDLE", 0.02)
+    monkeypatch.setattr(wal_format, "sync_everything", sync_everything)
+    store = FilesystemStore(storage)
+    digest = await push(store, SMALL)
+    await store.pushed(APP).tags.set(V1, digest)
+    await asyncio.sleep(0.2)
+    failing = False
+    await store.pushed(APP).tags.set(Tag("v2"), digest)
+    await asyncio.sleep(0.2)
+    await store.aclose()
+    assert len(list((storage / "log").iterdir())) == 2
+    shutil.rmtree(storage / "docker")  # the file system lost what it could not sync
+    async with contextlib.aclosing(FilesystemStore(storage)) as again:
+        assert await again.blobs.read(digest) == SMALL
+        assert await again.pushed(APP).tags.all() == [V1, Tag("v2")]
+    assert not list((storage / "log").iterdir())
+
+
+@pytest.mark.parametrize("lost", [False, True], ids=["a kill", "a power cut"])
+async def test_a_start_on_a_full_disk_needs_no_room_for_what_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lost: bool
+) -> None:
+    """What a power cut took cannot be made: that is said in a line, and the log stays."""
+    store = FilesystemStore(tmp_path / "store")
+    digest = await push(store, SMALL)
+    left = tmp_path / "left"
+    shutil.copytree(tmp_path / "store", left)
+    await store.aclose()
+    if lost:
+        shutil.rmtree(left / "docker")
+
+    def full(*_arguments: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(disk, "create", full)
+        if lost:
+            with pytest.raises(ConfigError, match=r"up to date from .*: No space left"):
+                FilesystemStore(left)
+        else:
+            async with contextlib.aclosing(FilesystemStore(left)) as again:
+                assert await again.blobs.read(digest) == SMALL
+                assert await again.pushed(APP).layers.remove(digest)
+    async with contextlib.aclosing(FilesystemStore(left)) as again:
+        assert await again.blobs.read(digest) == SMALL
+
+
+async def test_another_programs_files_beside_the_logs_are_left(tmp_path: Path) -> None:
+    """As NFS leaves one for a file that was removed while it was open."""
+    storage = tmp_path / "store"
+    store = FilesystemStore(storage)
+    digest = await push(store, SMALL)
+    left = storage / "log/.nfs0001"
+    left.write_bytes(b"another's")
+    (storage / "log/2").mkdir()
+    again = after_a_cut(storage, tmp_path / "cut")
+    assert await again.blobs.read(digest) == SMALL
+    await again.aclose()
+    await store.aclose()
+    assert left.exists()
+
+
 async def test_a_full_disk_lets_removals_go_on(
     log: WriteAheadLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -197,5 +272,5 @@ async def test_nobody_waits_for_a_log_that_is_closed(log: WriteAheadLog, tmp_pat
 
 
 def _records_of(storage: Path) -> list[tuple[int, str, bytes]]:
-    (log,) = (storage / "log").iterdir()
-    return list(wal_format.records(log.read_bytes()))
+    logs = sorted((storage / "log").iterdir(), key=lambda log: int(log.name))
+    return [record for log in logs for record in wal_format.records(log.read_bytes())]

@@ -341,14 +341,32 @@ async def link_manifest(index: RepositoryIndex, manifest: Manifest) -> None:
         await index.referrers.add(manifest.subject.digest, manifest.digest)
 
 
+async def untag(store: Store, name: RepositoryName, index: RepositoryIndex, digest: Digest) -> None:
+    """Remove the tags that point to a manifest, and none that a push has just moved.
+
+    Whoever calls has the manifest's turn, so that no tag begins to point to it.
+    """
+    async for tag in paced(await index.tags.all()):
+        if await _points(index, tag, digest):
+            async with store.turns.tag(name, tag):
+                if await _points(index, tag, digest):
+                    await index.tags.remove(tag)
+
+
+async def _points(index: RepositoryIndex, tag: Tag, digest: Digest) -> bool:
+    target = await index.tags.get(tag)
+    return target is not None and target.digest == digest
+
+
 async def unlink_manifest(
     index: RepositoryIndex, digest: Digest, subject: Digest | None, used_before: float
 ) -> bool:
-    """Undo ``link_manifest`` unless the manifest was used at or after a time."""
+    """Undo ``link_manifest`` unless the manifest was used at or after a time.
+
+    Whoever calls has the manifest's turn, or a push in between would lose half of what it did.
+    """
     if not await index.manifests.expire(digest, used_before):
         return False
     if subject is not None:
         await index.referrers.remove(subject, digest)
-        if await index.manifests.has(digest):  # it was pushed again meanwhile
-            await index.referrers.add(subject, digest)
     return True

@@ -3,14 +3,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
-from weakref import WeakValueDictionary
 
 from buildset_registry.errors import (
     BlobUnknown,
@@ -25,6 +23,7 @@ from buildset_registry.lookup import (
     StoredManifest,
     UpstreamRegistries,
     link_manifest,
+    untag,
 )
 from buildset_registry.oci.descriptor import Descriptor
 from buildset_registry.oci.digest import Digest
@@ -88,7 +87,6 @@ class Registry:
         self._store = store
         self._lookup = Lookup(store, upstream)
         self._sparse = sparse
-        self._turns: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
 
     # -- pull
 
@@ -210,18 +208,24 @@ class Registry:
         index = self._store.pushed(name)
         async for blob in paced(manifest.blobs):
             await self._require(index, name, blob.digest)
+        tags = [one for one in references if isinstance(one, Tag)]
+        async with self._store.turns.manifest(name, manifest.digest, tags):
+            if admit is not None:
+                admit(await self._target(name, references[0]))
+            await self._publish(index, manifest, tags)
+        return manifest
+
+    async def _publish(
+        self, index: RepositoryIndex, manifest: Manifest, tags: Sequence[Tag]
+    ) -> None:
+        """Store a manifest whose turn it is, and let the tags point to it."""
         async for listed in paced(manifest.manifests):
             await index.manifests.use(listed.digest)
-        await self._store.blobs.put(manifest.digest, raw)
+        await self._store.blobs.put(manifest.digest, manifest.raw)
         await link_manifest(index, manifest)
-        for tag in references:
-            if isinstance(tag, Tag):
-                async with self._turn(name, tag):
-                    if admit is not None and tag is references[0]:
-                        admit(await self._target(name, tag))
-                    await _retire(index, tag)
-                    await index.tags.set(tag, manifest.digest)
-        return manifest
+        for tag in tags:
+            await _retire(index, tag)
+            await index.tags.set(tag, manifest.digest)
 
     # -- delete
 
@@ -229,23 +233,24 @@ class Registry:
         self, name: RepositoryName, digest: Digest, *, admit: Admit | None = None
     ) -> None:
         """Forget a manifest and the tags that point to it."""
-        stored = await self._lookup.stored_manifest(name, digest)
-        if stored is None:
-            raise ManifestUnknown(f"{name} has no manifest {digest}")
-        if admit is not None:
-            admit(digest)
-        subject = _subject(stored)
-        for index in self._lookup.indexes(name):
-            await self._untag(name, index, digest)
-            if subject is not None:
-                await index.referrers.remove(subject.digest, digest)
-            await index.manifests.remove(digest)
+        async with self._store.turns.manifest(name, digest):
+            stored = await self._lookup.stored_manifest(name, digest)
+            if stored is None:
+                raise ManifestUnknown(f"{name} has no manifest {digest}")
+            if admit is not None:
+                admit(digest)
+            subject = _subject(stored)
+            for index in self._lookup.indexes(name):
+                await untag(self._store, name, index, digest)
+                if subject is not None:
+                    await index.referrers.remove(subject.digest, digest)
+                await index.manifests.remove(digest)
 
     async def delete_tag(
         self, name: RepositoryName, tag: Tag, *, admit: Admit | None = None
     ) -> None:
         """Remove the tag that is seen; one of upstream's below it is seen again afterwards."""
-        async with self._turn(name, tag):
+        async with self._store.turns.tag(name, tag):
             current = await self._target(name, tag)
             if admit is not None and current is not None:
                 admit(current)
@@ -264,22 +269,10 @@ class Registry:
         """Return what a message adds where a registry might be asked, and is not configured."""
         return "" if self._lookup.serves(name) else f"; {name.host} is no upstream of this registry"
 
-    def _turn(self, name: RepositoryName, tag: Tag) -> asyncio.Lock:
-        """Return what lets one request at a time look at a tag and change it."""
-        return self._turns.setdefault((name, tag), asyncio.Lock())
-
     async def _target(self, name: RepositoryName, reference: Reference) -> Digest | None:
         """Return what clients see at a reference now."""
         found = await self._lookup.stored_manifest(name, reference)
         return found.digest if found else None
-
-    async def _untag(self, name: RepositoryName, index: RepositoryIndex, digest: Digest) -> None:
-        """Remove the tags that point to a manifest, and none that a push has just moved."""
-        async for tag in paced(await index.tags.all()):
-            async with self._turn(name, tag):
-                target = await index.tags.get(tag)
-                if target is not None and target.digest == digest:
-                    await index.tags.remove(tag)
 
     async def _require(self, index: RepositoryIndex, name: RepositoryName, digest: Digest) -> None:
         """Make sure that a pushed manifest's blob is here and stays, linked as pushed itself."""

@@ -172,11 +172,24 @@ class _RepositoryCheck:
     async def problems(self) -> AsyncIterator[Problem]:
         """Yield what is broken of what was pushed; the cache heals by itself."""
         index = self._store.pushed(self._name)
+        for look in (self._manifests, self._layers, self._tags):
+            async for problem in look(index):
+                yield problem
+
+    async def _manifests(self, index: RepositoryIndex) -> AsyncIterator[Problem]:
         async for state in paced(await index.manifests.all()):
             self._findings.manifests += 1
             reason = await self._manifest(index, state.digest)
             if reason is not None:
                 yield Problem("image", f"{self._name}@{state.digest}", reason)
+
+    async def _layers(self, index: RepositoryIndex) -> AsyncIterator[Problem]:
+        async for state in paced(await index.layers.all()):
+            if await index.layers.target(state.digest) is None:
+                reason = "its link is damaged; push it again"
+                yield Problem("layer", f"{self._name}@{state.digest}", reason)
+
+    async def _tags(self, index: RepositoryIndex) -> AsyncIterator[Problem]:
         async for tag in paced(await index.tags.all()):
             self._findings.tags += 1
             target = await index.tags.get(tag)

@@ -111,8 +111,9 @@ def load_keys(bundle: Path | None, jwks: Path | None) -> tuple[VerificationKey, 
             found = list(parse(path.read_bytes()))
         except OSError as error:
             raise ConfigError(f"cannot read {path}: {error.strerror}") from None
-        except (ValueError, KeyError, TypeError) as error:
-            raise ConfigError(f"{path} holds no public keys: {error}") from None
+        except Exception as error:  # whatever a parser makes of another's file
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise ConfigError(f"{path} holds no public keys: {reason}") from None
         if not found:
             raise ConfigError(f"{path} holds no key; give it an RSA, EC or Ed25519 key")
         keys += found

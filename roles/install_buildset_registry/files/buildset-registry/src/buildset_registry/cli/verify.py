@@ -7,6 +7,7 @@ import argparse
 import asyncio
 import sys
 from contextlib import aclosing
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from buildset_registry.cli.options import add_command, add_json, add_root_or_config, load_config
@@ -14,6 +15,7 @@ from buildset_registry.cli.output import Bar, amount, number, say, say_json
 
 if TYPE_CHECKING:
     from buildset_registry.config import Config
+    from buildset_registry.repair import Repaired
     from buildset_registry.verify import Findings
 
 
@@ -27,17 +29,31 @@ def add(commands: Any) -> None:
     )
     add_root_or_config(verify)
     add_json(verify, "print the findings as JSON")
+    verify.add_argument(
+        "--repair",
+        action="store_true",
+        help="mend what can be mended and remove what cannot; no registry may be running",
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Look at everything; the exit code is 1 where something is broken."""
+    """Look at everything; the exit code is 1 where something is broken, and stays so."""
     config = load_config(arguments)
+    repaired: list[Repaired] = []
     with Bar(sys.stderr) as drawn:
-        findings = asyncio.run(_verify(config, drawn))
+        if arguments.repair:
+            findings, repaired = asyncio.run(_repair(config, drawn))
+        else:
+            findings = asyncio.run(_verify(config, drawn))
     if arguments.json:
-        say_json(findings.to_json())
+        more = {"repaired": [asdict(one) for one in repaired]} if arguments.repair else {}
+        say_json(findings.to_json() | more)
     else:
-        say("\n".join(_lines(findings)))
+        done = [
+            f"{one.problem.kind} {one.problem.name}: {one.done}: {one.problem.reason}"
+            for one in repaired
+        ]
+        say("\n".join(done + _lines(findings)))
     return 1 if findings.problems else 0
 
 
@@ -47,6 +63,14 @@ async def _verify(config: Config, progress: Bar) -> Findings:
 
     async with aclosing(await open_store(config, Purpose.READ)) as store:
         return await verify(store, progress.show, sparse=config.sparse_images)
+
+
+async def _repair(config: Config, progress: Bar) -> tuple[Findings, list[Repaired]]:
+    from buildset_registry.repair import verify_and_repair
+    from buildset_registry.store import Purpose, open_store
+
+    async with aclosing(await open_store(config, Purpose.COLLECT)) as store:
+        return await verify_and_repair(store, progress.show, sparse=config.sparse_images)
 
 
 def _lines(findings: Findings) -> list[str]:

@@ -27,7 +27,7 @@ from buildset_registry.config.model import (
     UpstreamSettings,
     WebhookSettings,
 )
-from buildset_registry.config.reader import load, parse
+from buildset_registry.config.reader import is_http_url, load, parse
 
 __all__ = [
     "DEFAULT_UPSTREAMS",
@@ -46,6 +46,7 @@ __all__ = [
     "TokenServerSettings",
     "UpstreamSettings",
     "WebhookSettings",
+    "is_http_url",
     "load",
     "parse",
 ]

@@ -144,7 +144,7 @@ class GcSettings:
 
     untagged: int | None = None
     """How long a pushed manifest stays that has no tag, and that no index lists and no subject
-    holds; by default for ever."""
+    holds; by default for ever, otherwise as long as ``grace`` at least."""
 
     uploads: int = 7 * 24 * 3600
     """How long an upload may rest before it is forgotten."""

@@ -24,6 +24,8 @@ from buildset_registry.errors import ConfigError, NameInvalid
 from buildset_registry.oci.hosts import RegistryHost
 from buildset_registry.oci.patterns import RepositoryPattern
 
+#: The largest number: what the kernel takes for a size in bytes.
+_MOST = 2**63 - 1
 #: Seconds within which a client that was told of a blob surely has pushed its manifest.
 _LEAST_GRACE = 60
 
@@ -31,14 +33,16 @@ _LEAST_GRACE = 60
 def load(path: Path) -> Config:
     """Read a YAML file; ``ConfigError`` says what is wrong, where, and what to do."""
     try:
-        text = path.read_text()
+        text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise ConfigError(
             f"cannot read {path}: {error.strerror}; name the file with --config"
         ) from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path} is not UTF-8: byte {error.start} is no text") from None
     try:
         tree = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
         reason = " ".join(str(error).split())
         raise ConfigError(f"{path} is not YAML: {reason}") from None
     return parse(tree, str(path), path.parent)
@@ -56,7 +60,7 @@ def parse(tree: object, source: str, folder: Path) -> Config:
     _check_upstreams(config.upstreams, source)
     _check_token_server(config.auth.token, source)
     for webhook in config.notifications:
-        if urlsplit(webhook.url).scheme not in ("https", "http"):
+        if not is_http_url(webhook.url):
             raise ConfigError(
                 f"{source}: notifications: {webhook.name}: {webhook.url!r} is not an https:// or "
                 "http:// URL"
@@ -64,6 +68,15 @@ def parse(tree: object, source: str, folder: Path) -> Config:
     _check_gc(config.gc, source)
     _check_proxy(config, source)
     return config
+
+
+def is_http_url(text: str) -> bool:
+    """Tell whether a text is an http:// or https:// URL with a host, and a port that is one."""
+    try:
+        parts = urlsplit(text)
+        return parts.scheme in ("https", "http") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
 
 
 def _check_proxy(config: Config, source: str) -> None:
@@ -94,8 +107,7 @@ def _check_upstreams(upstreams: tuple[UpstreamSettings, ...], source: str) -> No
     _check_distinct([upstream.name for upstream in upstreams], source, "upstreams")
     for upstream in upstreams:
         for url in filter(None, (upstream.url, upstream.mirror)):
-            parts = urlsplit(url)
-            if parts.scheme not in ("https", "http") or not parts.hostname:
+            if not is_http_url(url):
                 raise ConfigError(
                     f"{source}: upstream {upstream.name}: {url!r} is not an https:// or http:// URL"
                 )
@@ -182,7 +194,7 @@ class _Reader:
         if hint is Path:
             if not isinstance(value, str):
                 raise self._error(where, "a path", value)
-            return self._folder / Path(value).expanduser()
+            return self._path(value, where)
         names = {bool: "true or false", int: "a number", str: "a string"}
         kind = typing.cast("type", hint)
         if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
@@ -192,7 +204,23 @@ class _Reader:
         if kind is int and typing.cast("int", value) < 0:
             unit = " of seconds" if where.endswith("_seconds") else ""
             raise self._error(where, f"a number{unit}, 0 or more", value)
+        if kind is int and typing.cast("int", value) > _MOST:
+            raise self._error(where, f"a number up to {_MOST}", value)
+        if kind is str:
+            self._check_text(typing.cast("str", value), where)
         return value
+
+    def _path(self, text: str, where: str) -> Path:
+        self._check_text(text, where)
+        try:
+            return self._folder / Path(text).expanduser()
+        except RuntimeError:  # there is no such user
+            raise self._error(where, "a path to a home that is there", text) from None
+
+    def _check_text(self, text: str, where: str) -> None:
+        """Refuse what no file, host or header can be named by."""
+        if "\0" in text or any("\ud800" <= char <= "\udfff" for char in text):
+            raise self._error(where, "text without NUL and half characters", text)
 
     def _words(self, value: object, kinds: tuple[object, ...], where: str) -> object:
         """Read a mapping of strings; its values may be secrets."""
@@ -201,6 +229,7 @@ class _Reader:
         for name, content in value.items():
             if not isinstance(name, str) or not isinstance(content, str):
                 raise self._error(f"{where}.{name}", "a string", content)
+            self._check_text(name + content, f"{where}.{name!a}")
         return dict(value)
 
     def _choice(self, value: object, choices: tuple[object, ...], where: str) -> object:

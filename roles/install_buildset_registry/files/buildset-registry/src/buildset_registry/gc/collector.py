@@ -6,8 +6,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from contextlib import suppress
 
+from buildset_registry.background import stop, supervised
 from buildset_registry.gc.eviction import mark_cached
 from buildset_registry.gc.passes import expire_uploads, mark_pushed, prune_links, sweep_blobs
 from buildset_registry.gc.report import CollectionReport
@@ -39,7 +39,8 @@ class Collector:
         self._store = store
         self._rules = rules
         self._one_at_a_time = asyncio.Lock()
-        self._task = asyncio.create_task(self._periodically(interval)) if interval else None
+        self._interval = interval
+        self._task = supervised("the collection", self._periodically) if interval else None
 
     async def run(self, on_progress: ProgressCallback, *, dry_run: bool) -> CollectionReport:
         """Collect now, after a collection that is under way."""
@@ -51,13 +52,11 @@ class Collector:
     async def close(self) -> None:
         """Stop; what is half done is done the next time."""
         if self._task is not None:
-            self._task.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._task
+            await stop(self._task)
 
-    async def _periodically(self, interval: float) -> None:
+    async def _periodically(self) -> None:
         while True:
-            await asyncio.sleep(interval)
+            await asyncio.sleep(self._interval)
             try:
                 await self.run(lambda progress: None, dry_run=False)
             except OSError as error:

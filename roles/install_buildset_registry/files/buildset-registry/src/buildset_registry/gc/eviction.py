@@ -12,11 +12,10 @@ from functools import partial
 from buildset_registry.gc.passes import parse_node
 from buildset_registry.gc.reachability import Key, ManifestNode, key, mentioned
 from buildset_registry.gc.state import Collection
-from buildset_registry.lookup import unlink_manifest
+from buildset_registry.lookup import unlink_manifest, untag
 from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.names import RepositoryName
-from buildset_registry.pacing import aside, paced
-from buildset_registry.store.base import RepositoryIndex
+from buildset_registry.pacing import aside
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,18 +153,12 @@ async def _evict(collection: Collection, entry: CacheEntry, remaining: _Remainin
     before = collection.began - collection.rules.pulling
     if await index.layers.expire(entry.digest, before):
         return True
-    if not await unlink_manifest(index, entry.digest, entry.subject, before):
-        return False
-    await _untag(index, entry.digest)
+    async with collection.store.turns.manifest(name, entry.digest):
+        if not await unlink_manifest(index, entry.digest, entry.subject, before):
+            return False
+        await untag(collection.store, name, index, entry.digest)
     for layer in entry.layers:
         needed = (entry.name, layer) in remaining.layers
         if not needed and not await index.layers.expire(layer, before):
             collection.marked.add(key(layer))
     return True
-
-
-async def _untag(index: RepositoryIndex, digest: Digest) -> None:
-    async for tag in paced(await index.tags.all()):
-        target = await index.tags.get(tag)
-        if target is not None and target.digest == digest:
-            await index.tags.remove(tag)

@@ -125,13 +125,20 @@ async def _expire(
     rules = collection.rules
     if rules.untagged is None and not any(one.subject for one in nodes.values()):
         return set()
-    untagged_before = None if rules.untagged is None else collection.began - rules.untagged
-    tagged, before = await _tagged(collection, index), collection.began - rules.grace
+    # What is pushed by its digest may be listed next, or be the subject of what comes next.
+    young = max(rules.grace, rules.settling)
+    untagged = None if rules.untagged is None else max(rules.untagged, young)
+    untagged_before = None if untagged is None else collection.began - untagged
+    tagged, before = await _tagged(collection, index), collection.began - young
     doomed = await asyncio.to_thread(expired, nodes, tagged, untagged_before, before)
     gone = set()
     for digest, reason in doomed.items():
         subject, used = nodes[digest].subject, nodes[digest].used + _INSTANT
-        if collection.report.dry_run or await unlink_manifest(index, digest, subject, used):
+        async with collection.store.turns.manifest(name, digest):
+            removed = collection.report.dry_run or await unlink_manifest(
+                index, digest, subject, used
+            )
+        if removed:
             collection.remove("manifest", f"{name}@{digest}", reason)
             gone.add(digest)
     return gone

@@ -10,11 +10,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import time
 from collections.abc import Callable, Mapping
 from typing import Literal, Protocol, TextIO
 
 from buildset_registry.auth.access import Identity
+
+_log = logging.getLogger("buildset_registry.http")
 
 Format = Literal["text", "json"]
 
@@ -92,6 +95,7 @@ class AccessLog:
         self._output = output
         self._line: Callable[[str, AnsweredRequest, int, int, float], str] = _FORMATS[form]
         self._lines: list[str] = []
+        self._lost = 0
         self._second = 0
         self._stamp = ""
 
@@ -103,10 +107,18 @@ class AccessLog:
 
     def flush(self) -> None:
         """Write what is waiting."""
-        if self._lines:
-            self._output.write("".join(self._lines))
+        if not self._lines:
+            return
+        lines, self._lines = self._lines, []
+        try:
+            self._output.write("".join(lines))
             self._output.flush()
-            self._lines.clear()
+        except OSError:  # its disk may have room again later
+            self._lost += len(lines)
+            return
+        if self._lost:
+            _log.error("%d lines of the access log are lost: its disk took none", self._lost)
+            self._lost = 0
 
     def _now(self) -> str:
         now = int(time.time())

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import resource
 import time
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from buildset_registry import __version__
+from buildset_registry.background import told
 from buildset_registry.http.asgi import Receive, Scope, Send
 from buildset_registry.http.context import UploadLimit
 from buildset_registry.http.health import liveness, readiness
@@ -28,6 +30,8 @@ from buildset_registry.metrics.prometheus import (
 from buildset_registry.notifications.webhook import Webhook
 from buildset_registry.store.base import StorageSpace
 from buildset_registry.upstream.counters import UpstreamCounters
+
+_log = logging.getLogger("buildset_registry.metrics")
 
 #: Seconds that the size of the store holds; adding it up takes long.
 _SIZE_HOLDS = 300.0
@@ -85,8 +89,13 @@ class MetricsListener:
     def _measured(self, done: asyncio.Future[int]) -> None:
         self._measuring = None
         self._size_until = self._clock() + _SIZE_HOLDS
-        if not done.cancelled() and done.exception() is None:
+        if done.cancelled():
+            return
+        error = done.exception()
+        if error is None:
             self._size = done.result()
+        else:
+            _log.error("the size of the storage cannot be measured: %s", told(error))
 
     def _metrics(self) -> Iterator[Metric]:
         yield gauge("info", "The version.", 1, {"version": __version__})

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from buildset_registry.background import stop, supervised
 from buildset_registry.errors import ConfigError
 from buildset_registry.notifications.events import MEDIA_TYPE, Event, Source
 
@@ -85,15 +86,14 @@ class Webhook:
         self._empty.clear()
         self._arrived.set()
         if self._task is None:
-            self._task = asyncio.create_task(self._run())
+            self._task = supervised(f"sending to {self.receiver.name}", self._run)
 
     async def close(self, seconds: float = _LAST_SECONDS) -> None:
         """Send what waits, for a few seconds; say what is lost."""
         if self._task is None:
             return
         await asyncio.wait([asyncio.ensure_future(self._empty.wait())], timeout=seconds)
-        self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
+        await stop(self._task)
         if self._queue:
             _log.error(
                 "%d notifications to %s are lost: it did not take them in time",

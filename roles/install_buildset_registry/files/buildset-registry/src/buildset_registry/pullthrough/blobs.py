@@ -76,14 +76,17 @@ class BlobCache:
         await self._running.close()
 
     async def _stored_elsewhere(self, name: RepositoryName, digest: Digest) -> StoredBlob | None:
-        """Return a blob that the store has for another repository, and upstream for this one."""
+        """Return a blob that the store has for another repository, and upstream for this one.
+
+        One of another size than upstream's is damaged, and fetched again.
+        """
         if await self._store.blobs.size(digest) is None:
             return None
         index = self._store.cached(name)
         if not await is_linked(index, digest):  # by a download that has just ended
-            await self._upstream_size(name, digest)
+            size = await self._upstream_size(name, digest)
             # Collection may be about to remove it, until it is told that it is wanted.
-            if await self._store.blobs.keep(digest) is None:
+            if await self._store.blobs.keep(digest, promised=False) != size:
                 return None
             await index.layers.add(digest)
         return await self._store.blobs.open(digest)

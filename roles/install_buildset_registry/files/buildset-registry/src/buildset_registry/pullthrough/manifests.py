@@ -157,10 +157,10 @@ class ManifestCache:
             except ManifestHidden:
                 raise
             except ManifestUnknown:
-                await index.tags.remove(reference)
+                async with self._store.turns.tag(name, reference):
+                    await index.tags.remove(reference)
                 raise
-            if now.digest == cached.digest:
-                await index.tags.set(reference, cached.digest)
+            if now.digest == cached.digest and await self._confirm(name, reference, now.digest):
                 self._counters.hits["manifest"] += 1
                 return cached
             # A GET is counted: of what the repository has by another tag, none is needed.
@@ -168,14 +168,25 @@ class ManifestCache:
         (self._counters.misses if stored is None else self._counters.hits)["manifest"] += 1
         remote = stored or await self._client.manifest(name, reference)
         manifest = await aside(len(remote.raw), partial(_parsed, name, remote))
+        tags = [reference] if isinstance(reference, Tag) else []
         try:
-            await self._store.blobs.put(manifest.digest, remote.raw)
-            await link_manifest(index, manifest)
-            if isinstance(reference, Tag):
-                await index.tags.set(reference, manifest.digest)
+            async with self._store.turns.manifest(name, manifest.digest, tags):
+                await self._store.blobs.put(manifest.digest, remote.raw)
+                await link_manifest(index, manifest)
+                for tag in tags:
+                    await index.tags.set(tag, manifest.digest)
         except StorageFull as error:
             _log.warning("%s:%s is served and not stored: %s", name, reference, error.message)
         return StoredManifest(remote.raw, manifest.media_type, manifest.digest)
+
+    async def _confirm(self, name: RepositoryName, tag: Tag, digest: Digest) -> bool:
+        """Note that a tag still holds; False where its manifest was removed meanwhile."""
+        index = self._store.cached(name)
+        async with self._store.turns.manifest(name, digest, [tag]):
+            if not await index.manifests.has(digest):
+                return False
+            await index.tags.set(tag, digest)
+        return True
 
 
 async def _listed(

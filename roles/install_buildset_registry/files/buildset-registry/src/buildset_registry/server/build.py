@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TextIO
-from urllib.parse import urlsplit
 
 from buildset_registry import __version__
 from buildset_registry.auth.access import Policy, Role
@@ -34,6 +33,7 @@ from buildset_registry.config import (
     TokenServerSettings,
     UpstreamSettings,
     WebhookSettings,
+    is_http_url,
 )
 from buildset_registry.connect_proxy import (
     LOOPBACK,
@@ -334,7 +334,7 @@ def _access_rule(settings: RuleSettings) -> AccessRule:
 
 
 def _external_tokens(settings: TokenServerSettings) -> ExternalTokens:
-    if urlsplit(settings.realm).scheme not in ("https", "http"):
+    if not is_http_url(settings.realm):
         raise ConfigError(f"auth.token.realm {settings.realm!r} is not an https:// or http:// URL")
     keys = load_keys(settings.rootcertbundle, settings.jwks)
     return ExternalTokens(TokenServer(settings.realm, settings.service, settings.issuer, keys))

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 import os
 import time
 from collections.abc import Iterator
@@ -19,11 +20,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from buildset_registry.background import told
 from buildset_registry.config import Config
 from buildset_registry.errors import ConfigError, StoreInUse
 from buildset_registry.gc import CollectionReport, CollectionRules, Collector, collect
 from buildset_registry.progress import Progress, ProgressCallback
 from buildset_registry.store import Purpose, open_store, store_kind
+
+_log = logging.getLogger("buildset_registry.gc")
 
 #: A line may list every manifest that was removed.
 _LINE_BYTES = 256 * 1024 * 1024
@@ -69,18 +73,31 @@ class ControlSocket:
                 writer.write(json.dumps({kind: tree}).encode() + b"\n")
 
         try:
-            request = json.loads(await reader.readline())
+            dry_run = _parse(await reader.readline())
+            if dry_run is None:
+                send("error", "the command is of another version; restart the server")
+                return
             report = await self._collector.run(
-                lambda progress: send("progress", asdict(progress)), dry_run=request["dry_run"]
+                lambda progress: send("progress", asdict(progress)), dry_run=dry_run
             )
             send("report", report.to_json())
             await writer.drain()
-        except (ValueError, KeyError, TypeError):
-            send("error", "the command is of another version; restart the server")
         except OSError as error:
             send("error", f"the collection broke off: {error}")
+        except Exception as error:
+            _log.error("a collection that was asked for failed: %s", told(error))
+            send("error", f"the collection failed: {told(error)}")
         finally:
             writer.close()
+
+
+def _parse(line: bytes) -> bool | None:
+    """Return whether a command asks for a dry run; None where it asks for something else."""
+    try:
+        asked = json.loads(line)["dry_run"]
+    except (ValueError, KeyError, TypeError):
+        return None
+    return asked if isinstance(asked, bool) else None
 
 
 async def collect_in(

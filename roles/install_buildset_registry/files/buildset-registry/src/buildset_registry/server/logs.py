@@ -37,13 +37,20 @@ def configure(output: TextIO, form: Literal["text", "json"]) -> None:
 
     This comes after Granian is made, which configures logging itself.
     """
-    handler = logging.StreamHandler(output)
+    handler = _Handler(output)
     text = logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
     handler.setFormatter(JsonLines() if form == "json" else text)
     logger = logging.getLogger("buildset_registry")
     logger.handlers[:] = [handler]
     logger.setLevel(logging.INFO)
     logger.propagate = False
+
+
+class _Handler(logging.StreamHandler[TextIO]):
+    """Messages as lines; one for which the disk has no room is lost, and nothing else is."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Leave out the traceback that logging prints of itself."""
 
 
 class JsonLines(logging.Formatter):

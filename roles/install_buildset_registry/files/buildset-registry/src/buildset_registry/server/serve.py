@@ -8,6 +8,7 @@ over in 16 KiB pieces (four times the CPU).
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import resource
 import signal
@@ -40,8 +41,12 @@ _log = logging.getLogger("buildset_registry")
 def run(config: Config) -> None:
     """Serve until SIGTERM or SIGINT; ``ConfigError`` says why it cannot start."""
     _raise_file_limit()
-    with open_output(config.log.file) as output:
+    output = open_output(config.log.file)
+    try:
         uvloop.run(_serve_until_signal(config, output))
+    finally:
+        with contextlib.suppress(OSError):  # its disk may be full
+            output.close()
 
 
 async def _serve_until_signal(config: Config, output: TextIO) -> None:

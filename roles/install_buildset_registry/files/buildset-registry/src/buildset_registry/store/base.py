@@ -26,6 +26,7 @@ from typing import Protocol
 from buildset_registry.oci.descriptor import Descriptor
 from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.names import RepositoryName, Tag, UploadId
+from buildset_registry.store.turns import Turns
 
 #: Bytes of a file that are read at once.
 _PIECE = 256 * 1024
@@ -192,8 +193,10 @@ class Blobs(Protocol):
     async def put(self, digest: Digest, content: bytes) -> None:
         """Store a small blob (a manifest) whose digest the caller computed."""
 
-    async def keep(self, digest: Digest) -> int | None:
+    async def keep(self, digest: Digest, *, promised: bool = True) -> int | None:
         """Promise a client that pushes that a blob stays; return its size, None if it is not here.
+
+        Not ``promised``, it stays from a collection that is under way, to be linked in the cache.
 
         The promise holds for as long as the collector's grace period, also over a restart. What
         is linked or put in a manifest has to be promised first: then the collector, which asks
@@ -353,6 +356,10 @@ class Contents(Protocol):
 
 class Store(Contents, Protocol):
     """A store that was opened: everything that is kept, and where."""
+
+    @property
+    def turns(self) -> Turns:
+        """Return what lets one at a time change a manifest with its tags."""
 
     @property
     def space(self) -> StorageSpace:

@@ -16,17 +16,17 @@ import itertools
 import os
 import shutil
 import threading
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from functools import partial
 from pathlib import Path
 
 from buildset_registry.errors import ConfigError, StoreInUse
 from buildset_registry.store.filesystem import layout
 from buildset_registry.store.filesystem.caches import FileCache
-from buildset_registry.store.filesystem.files import create, file_state, read_file
+from buildset_registry.store.filesystem.files import create, file_state, read_file, sync
 from buildset_registry.store.filesystem.space import Space
 from buildset_registry.store.filesystem.wal import WriteAheadLog
-from buildset_registry.store.filesystem.wal_format import Kind, replay, sync
+from buildset_registry.store.filesystem.wal_format import Kind, replay
 
 #: Folders that are noted as synced; past this many, all are forgotten and synced again when used.
 _NOTED_FOLDERS = 10_000
@@ -45,10 +45,18 @@ class Disk:
         self._synced: set[Path] = set()
         self._cache = FileCache()
         self._removing = threading.Lock()
+        self._unsettled: dict[str, asyncio.Future[None]] = {}
         self._lock = _prepare(storage)
         self.space = Space(storage, floor)
         log = layout.log(storage)
-        replay(log, self._write_again, self._remove_again)
+        try:
+            replay(log, self._write_again, self._remove_again)
+        except OSError as error:
+            os.close(self._lock)
+            raise ConfigError(
+                f"cannot bring {storage} up to date from {log}: {error.strerror}; "
+                "look after its disk, and start again"
+            ) from None
         self._log = WriteAheadLog(storage, log, durable=durable)
 
     def close(self) -> None:
@@ -84,26 +92,57 @@ class Disk:
         make = partial(self._appear, str(source), str(target))
         await self._log.change(Kind.WRITTEN, str(target), make, found[0])
 
-    async def publish(self, source: Path, target: Path) -> None:
-        """Sync a finished file of any size and rename it to where it becomes visible."""
-        await asyncio.to_thread(self._sync_and_make, source, target.parent)
-        for attempt in range(_ATTEMPTS):
-            try:
-                make = partial(self._rename, str(source), str(target))
-                await self._log.change(Kind.KEPT, str(target), make)
-                break
-            except FileNotFoundError:  # another request removed the folder in between
-                if attempt == _ATTEMPTS - 1:
-                    raise
-                self._synced.clear()
-                await asyncio.to_thread(self._make, target.parent)
-        await asyncio.to_thread(self._sync, target.parent)
+    async def publish(self, source: Path, target: Path, *, timeless: bool = False) -> None:
+        """Sync a finished file of any size and rename it to where it becomes visible.
 
-    def touch(self, name: str) -> bool:
-        """Let a file's time be now; False where there is none."""
+        ``timeless``, it takes the time of what it replaces.
+        """
+        await asyncio.to_thread(self._sync_and_make, source, target.parent)
+        name = str(target)
+        async with self._settling(name):
+            replace = partial(self._replace, str(source), name, timeless=timeless)
+            new = await self._rename_into(target, replace)
+            try:
+                await asyncio.to_thread(self._sync, target.parent)
+            except OSError:
+                if new:
+                    await asyncio.to_thread(self._take_back, name)
+                raise
+
+    async def settled(self, name: str) -> None:
+        """Wait until a file that is being published has its name on disk, or not."""
+        while (settling := self._unsettled.get(name)) is not None:
+            await asyncio.wait([settling])
+
+    @contextlib.asynccontextmanager
+    async def _settling(self, name: str) -> AsyncIterator[None]:
+        """Let those wait who would promise a file; one at a time publishes it."""
+        await self.settled(name)
+        settling = self._unsettled[name] = asyncio.get_running_loop().create_future()
+        try:
+            yield
+        finally:
+            del self._unsettled[name]
+            settling.set_result(None)
+
+    async def _rename_into(self, target: Path, replace: Callable[[], bool]) -> bool:
+        """Rename by ``replace``, also where others remove the folder, or put one in the way."""
+        for _attempt in range(_ATTEMPTS - 1):
+            with contextlib.suppress(FileNotFoundError, IsADirectoryError, NotADirectoryError):
+                return await self._log.change(Kind.KEPT, str(target), replace)
+            await asyncio.to_thread(self._clear, str(target))
+            await asyncio.to_thread(self._make, target.parent)
+        return await self._log.change(Kind.KEPT, str(target), replace)
+
+    def touch(self, name: str, *, timeless: bool = False) -> bool:
+        """Let a file's time be now, or only that of its last change; False where there is none."""
         with self._removing:
             try:
-                os.utime(name)
+                if timeless:
+                    state = os.stat(name)  # noqa: PTH116  # a text, as everywhere here
+                    os.utime(name, ns=(state.st_atime_ns, state.st_mtime_ns))
+                else:
+                    os.utime(name)
             except FileNotFoundError:
                 return False
             self._cache.changed(name)
@@ -157,14 +196,56 @@ class Disk:
         except FileNotFoundError:
             _make_folders(target.rpartition("/")[0])
             self._rename(source, target)
+        except (IsADirectoryError, NotADirectoryError):
+            self._clear(target)
+            _make_folders(target.rpartition("/")[0])
+            self._rename(source, target)
+
+    def _clear(self, target: str) -> None:
+        """Take away what is in the way of a file: a folder of its name, a file as its folder."""
+        with self._removing:
+            for folder in reversed(Path(target).relative_to(self.storage).parents):
+                place = self.storage / folder
+                if place.is_symlink() or (place.exists() and not place.is_dir()):
+                    _move(place, self.temporary())
+            if Path(target).is_dir():
+                _move(Path(target), self.temporary())
+            self._synced.clear()
+            self._cache.removed()
 
     def _rename(self, source: str, target: str) -> None:
         with self._removing:
             os.replace(source, target)  # noqa: PTH105  # a Path made of its answer costs more
             self._cache.changed(target)
 
+    def _replace(self, source: str, target: str, *, timeless: bool) -> bool:
+        """Rename a file, and tell whether there was none before."""
+        with self._removing:
+            try:
+                before = os.stat(target)  # noqa: PTH116  # a text, as everywhere here
+            except FileNotFoundError:
+                before = None
+            if timeless and before is not None:
+                os.utime(source, ns=(before.st_atime_ns, before.st_mtime_ns))
+            os.replace(source, target)  # noqa: PTH105  # a Path made of its answer costs more
+            self._cache.changed(target)
+        return before is None
+
+    def _take_back(self, name: str) -> None:
+        """Remove a file whose name may not be on disk, so that it is made again."""
+        with self._removing:
+            Path(name).unlink(missing_ok=True)
+            self._cache.changed(name)
+
     def _write_again(self, path: str, content: bytes) -> None:
-        self._write(f"{self.storage}/{path}", content)
+        name = f"{self.storage}/{path}"
+        try:
+            self._write(name, content)
+        except OSError as error:
+            # The disk may be full; after a mere kill, everything is there.
+            found = read_file(name)
+            if error.errno != errno.ENOSPC or found is None or found[0] != content:
+                raise
 
     def _remove_again(self, path: str) -> None:
         doomed = self.temporary()
@@ -179,6 +260,8 @@ class Disk:
 
     def _make(self, folder: Path) -> None:
         """Make a folder, and those above it, by whose own syncs it is durable."""
+        if not folder.is_dir():
+            self._clear(f"{folder}/data")
         missing = []
         while folder not in self._synced and folder != self.storage:
             missing.append(folder)
@@ -187,7 +270,12 @@ class Disk:
             return
         for folder in reversed(missing):
             folder.mkdir(exist_ok=True)
-            self._sync(folder.parent)
+            try:
+                self._sync(folder.parent)
+            except OSError:
+                with contextlib.suppress(OSError):
+                    folder.rmdir()  # a folder that is made again is synced again
+                raise
         if len(self._synced) > _NOTED_FOLDERS:
             self._synced.clear()
         self._synced.update(missing)
@@ -211,7 +299,7 @@ class ReadingDisk(Disk):
     def close(self) -> None:
         """Nothing is held."""
 
-    def touch(self, name: str) -> bool:
+    def touch(self, name: str, *, timeless: bool = False) -> bool:
         """Leave the time of a file; False where there is none."""
         return file_state(name) is not None
 
@@ -256,7 +344,16 @@ def _prepare(storage: Path) -> int:
             "stop that one or name another folder"
         ) from None
     temporary = layout.temporary(storage)
-    shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(exist_ok=True)
+    for entry in temporary.iterdir():
+        _discard(entry)
     layout.log(storage).mkdir(exist_ok=True)
     return descriptor
+
+
+def _discard(path: Path) -> None:
+    """Remove a file or a folder with what is in it, as far as that goes."""
+    with contextlib.suppress(OSError):
+        path.unlink()
+        return
+    shutil.rmtree(path, ignore_errors=True)

@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Callable
 from pathlib import Path
+from stat import S_ISDIR
 
 from buildset_registry.oci.digest import Hasher, hasher
 
@@ -16,14 +18,41 @@ _AHEAD = 16 * 1024 * 1024
 _PIECE = 1024 * 1024
 
 
+class SyncFailed(OSError):
+    """The disk did not take what was written.
+
+    The kernel forgets by that what was not written, so a later sync may say that all is well
+    (fsync(2)): what was written before has to be written again, or nobody is promised it.
+    """
+
+
+def wait_for_disk(descriptor: int, sync: Callable[[int], None]) -> None:
+    """Wait until what was written to a file is on disk; raises ``SyncFailed``."""
+    try:
+        sync(descriptor)
+    except OSError as error:
+        raise SyncFailed(error.errno, error.strerror) from error
+
+
+def sync(path: Path) -> None:
+    """Wait until a file or a folder is on disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        wait_for_disk(descriptor, os.fsync)
+    finally:
+        os.close(descriptor)
+
+
 def read_file(path: Path | str) -> tuple[bytes, float] | None:
     """Return a small file's content and its mtime, or None; a third of what ``Path.open`` costs."""
     try:
         descriptor = os.open(path, os.O_RDONLY)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     try:
         state = os.fstat(descriptor)
+        if S_ISDIR(state.st_mode):
+            return None
         content = os.read(descriptor, state.st_size)
         while len(content) < state.st_size and (more := os.read(descriptor, state.st_size)):
             content += more
@@ -36,9 +65,9 @@ def file_state(name: str) -> tuple[int, float] | None:
     """Return a file's size in bytes and its mtime, or None where there is none."""
     try:
         state = os.stat(name)  # noqa: PTH116  # see layout.blob_name
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
-    return state.st_size, state.st_mtime
+    return None if S_ISDIR(state.st_mode) else (state.st_size, state.st_mtime)
 
 
 def create(path: Path | str, content: bytes = b"") -> None:
@@ -83,19 +112,29 @@ class Writer:
         self._offset = offset
         self._handed_over = offset
         self._syncing: asyncio.Future[None] | None = None
+        self._closed = False
 
     def write(self, chunk: bytes) -> None:
-        """Write a piece; past some of them, begin to bring them to the disk."""
-        write_whole(self._descriptor, chunk, self._offset)
+        """Write a piece, or nothing of it; past some, begin to bring them to the disk."""
+        try:
+            write_whole(self._descriptor, chunk, self._offset)
+        except OSError:
+            os.ftruncate(self._descriptor, self._offset)
+            raise
         self._offset += len(chunk)
         many = self._offset - self._handed_over >= self._ahead
         if self._durable and many and self._idle():
             self._handed_over = self._offset
             loop = asyncio.get_running_loop()
-            self._syncing = loop.run_in_executor(None, os.fdatasync, self._descriptor)
+            self._syncing = loop.run_in_executor(
+                None, wait_for_disk, self._descriptor, os.fdatasync
+            )
 
     async def close(self) -> None:
-        """Close the file; raises ``OSError`` where the disk did not take what was written."""
+        """Close the file; raises ``SyncFailed`` where the disk did not take what was written.
+
+        Whoever was cancelled meanwhile, or has to know it once more, may ask again.
+        """
         try:
             if self._syncing is not None:
                 await asyncio.shield(self._syncing)
@@ -113,6 +152,9 @@ class Writer:
 
     def _close_when_idle(self) -> None:
         """Close at once, or when a thread that still uses the descriptor has ended."""
+        if self._closed:
+            return
+        self._closed = True
         if self._syncing is None or self._syncing.done():
             os.close(self._descriptor)
         else:

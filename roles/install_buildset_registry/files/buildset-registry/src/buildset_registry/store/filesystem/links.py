@@ -118,7 +118,7 @@ class FileLinks:
         found = []
         for algorithm in _entries(self._folder):
             for entry in _entries(self._folder / algorithm.name):
-                with contextlib.suppress(FileNotFoundError, DigestInvalid):
+                with contextlib.suppress(OSError, DigestInvalid):
                     digest = Digest.parse(f"{algorithm.name}:{entry.name}")
                     used = layout.link(self._folder, digest).stat().st_mtime
                     found.append(LinkState(digest, used))
@@ -130,7 +130,7 @@ class FileManifests(FileLinks):
 
     async def media_type(self, digest: Digest) -> str | None:
         found = self._disk.read(layout.media_type_name(self._name, digest))
-        return found[0].decode() if found else None
+        return found[0].decode("latin-1") if found else None
 
     async def set_media_type(self, digest: Digest, media_type: str) -> None:
         await self._disk.write(layout.media_type_name(self._name, digest), media_type.encode())
@@ -241,15 +241,20 @@ class FileReferrers:
 def read_link(path: Path) -> Digest | None:
     """Return the digest that a link names; None where there is no link, or nothing in it."""
     try:
-        return Digest.parse(path.read_text())
-    except (FileNotFoundError, RegistryError):
+        return Digest.parse(path.read_bytes().decode("latin-1"))
+    except (OSError, RegistryError):
         return None
 
 
 async def write_link(disk: Disk, name: str, target: Digest) -> None:
-    """Make a link; one that is there already is durable, and made new to the collector."""
-    if not disk.touch(name):
-        await disk.write(name, str(target).encode())
+    """Make a link; one that is there already is durable, and made new to the collector.
+
+    One that names something else is damaged, or older than what is linked now.
+    """
+    content = str(target).encode()
+    found = disk.read(name)
+    if found is None or found[0] != content or not disk.touch(name):
+        await disk.write(name, content)
 
 
 def is_repository(folder: Path) -> bool:

@@ -13,6 +13,7 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from functools import partial
 from pathlib import Path
+from stat import S_ISREG
 
 from buildset_registry.errors import DigestInvalid
 from buildset_registry.oci.digest import ALGORITHMS, Digest
@@ -29,6 +30,7 @@ from buildset_registry.store.filesystem.links import (
     walk_repositories,
 )
 from buildset_registry.store.filesystem.uploads import FileUploads
+from buildset_registry.store.turns import Turns
 
 #: A promise is noted when the last one noted is older than this, or a busy registry would write
 #: on each HEAD. The grace period is longer.
@@ -53,6 +55,7 @@ class FilesystemStore:
         self._root = layout.repositories(storage)
         self._disk = disk or Disk(storage, floor, durable=durable)
         self.space = self._disk.space
+        self.turns = Turns()
         self._indexes: dict[tuple[RepositoryName, bool], FileRepository] = {}
         self._names: ListCache[RepositoryName] = ListCache()
         self._tags: ListCache[Tag] = ListCache()
@@ -123,21 +126,23 @@ class FileBlobs:
 
     async def put(self, digest: Digest, content: bytes) -> None:
         name = layout.blob_name(self._name, digest)
+        await self._disk.settled(name)
         found = read_file(name)
         present = found is not None and found[0] == content
         if not (present and self._disk.touch(name)):
             self._disk.space.require()
             await self._disk.write(name, content)
 
-    async def keep(self, digest: Digest) -> int | None:
+    async def keep(self, digest: Digest, *, promised: bool = True) -> int | None:
         name = layout.blob_name(self._name, digest)
+        await self._disk.settled(name)
         state = self._disk.state(name)
         if state is None:
             return None
-        size, promised = state
-        if time.time() - promised < self._promise_seconds or self._disk.touch(name):
+        size, noted = state
+        if promised and time.time() - noted < self._promise_seconds:
             return size
-        return None
+        return size if self._disk.touch(name, timeless=not promised) else None
 
     async def walk(self) -> AsyncIterator[list[BlobState]]:
         root = layout.blobs(self._storage)
@@ -162,14 +167,22 @@ class FileBlobs:
 
 def _blob_folders(root: Path) -> list[Path]:
     """Return ``<algorithm>/<2 hex>`` of all blobs."""
-    return [folder for algorithm in ALGORITHMS for folder in (root / algorithm).glob("??")]
+    return [
+        folder
+        for algorithm in ALGORITHMS
+        for folder in (root / algorithm).glob("??")
+        if folder.is_dir()
+    ]
 
 
 def _blobs_in(folder: Path) -> list[BlobState]:
     found = []
     for entry in folder.iterdir():
-        with contextlib.suppress(FileNotFoundError, DigestInvalid):
+        with contextlib.suppress(OSError, DigestInvalid):
             digest = Digest.parse(f"{folder.parent.name}:{entry.name}")
-            state = (entry / "data").stat()
+            data = entry / "data"
+            state = data.stat()
+            if not S_ISREG(state.st_mode):
+                continue
             found.append(BlobState(digest, state.st_size, state.st_mtime, state.st_ctime))
     return found

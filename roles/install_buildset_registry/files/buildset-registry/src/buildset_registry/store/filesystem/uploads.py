@@ -12,6 +12,7 @@ from collections import OrderedDict
 from collections.abc import AsyncIterator, Iterator
 from datetime import datetime, timezone
 from pathlib import Path
+from weakref import WeakValueDictionary
 
 from buildset_registry.errors import BlobUploadInvalid, BlobUploadUnknown, DigestInvalid
 from buildset_registry.oci.digest import Digest, Hasher, hasher
@@ -21,6 +22,7 @@ from buildset_registry.store.filesystem import layout
 from buildset_registry.store.filesystem.disk import Disk
 from buildset_registry.store.filesystem.files import (
     FileReader,
+    SyncFailed,
     Writer,
     create,
     file_state,
@@ -49,6 +51,9 @@ class FileUploads:
         self._disk = disk
         self._kept_sessions = kept_sessions
         self._sessions: OrderedDict[tuple[RepositoryName, UploadId], FileUpload] = OrderedDict()
+        #: Those that a request holds are found again, however many others came since.
+        self._held: WeakValueDictionary[tuple[RepositoryName, UploadId], FileUpload]
+        self._held = WeakValueDictionary()
         self._started = time.time_ns() // 1_000_000 / 1000  # as exact as an identifier
 
     async def create(self, name: RepositoryName) -> FileUpload:
@@ -56,7 +61,7 @@ class FileUploads:
         return self._keep(name, self._begin(name, UploadId.new()))
 
     async def resume(self, name: RepositoryName, upload_id: UploadId) -> FileUpload:
-        upload = self._sessions.get((name, upload_id))
+        upload = self._held.get((name, upload_id))
         if upload is None:
             return self._keep(name, self._find(name, upload_id))
         if not upload.exists():
@@ -77,7 +82,7 @@ class FileUploads:
         return found + await asyncio.to_thread(lambda: list(_walk_uploads(self._storage)))
 
     async def expire(self, state: UploadState) -> bool:
-        upload = self._sessions.get((state.name, state.id))
+        upload = self._held.get((state.name, state.id))
         if upload is not None:
             if upload.busy or upload.ended:
                 return False
@@ -121,7 +126,7 @@ class FileUploads:
             oldest = next(iter(self._sessions))
             self._sessions[oldest].save()
             del self._sessions[oldest]
-        self._sessions[key] = upload
+        self._sessions[key] = self._held[key] = upload
         self._sessions.move_to_end(key)
         return upload
 
@@ -148,6 +153,7 @@ class FileUpload:
         #: Whether a client that pushes gave it, and is to be told that it is here.
         self._promised = True
         self._sha256 = hasher("sha256") if stored is None else None
+        self._writer: Writer | None = None
         self._disk = disk
 
     @classmethod
@@ -197,35 +203,35 @@ class FileUpload:
     async def append(self, chunks: AsyncIterator[bytes], *, last: Digest | None = None) -> None:
         with self._exclusive():
             sha256 = await self._hash_state()
+            if last is None:
+                self.save()
             try:
-                if last is None:
-                    self.save()
                 await self._take(chunks, sha256)
-            except OSError:
-                if not self.in_memory:
-                    self._sha256 = None  # more may be in the file than was counted
-                raise
+            finally:
+                await self._settle()
 
     async def _take(self, chunks: AsyncIterator[bytes], sha256: Hasher) -> None:
-        writer: Writer | None = None
-        try:
-            async for chunk in chunks:
-                self._disk.space.require()
-                if self._content is not None and self.size + len(chunk) <= _SMALL:
-                    self._content += chunk
-                else:
-                    if writer is None:
-                        self.save()
-                        writer = Writer(self._data, self.size, durable=self._disk.durable)
-                    writer.write(chunk)
-                sha256.update(chunk)
-                self.size += len(chunk)
-        finally:
-            if writer is not None:
-                await writer.close()
+        async for chunk in chunks:
+            self._disk.space.require()
+            if self._content is not None and self.size + len(chunk) <= _SMALL:
+                self._content += chunk
+            else:
+                if self._writer is None:
+                    self.save()
+                    self._writer = Writer(self._data, self.size, durable=self._disk.durable)
+                self._writer.write(chunk)
+            sha256.update(chunk)
+            self.size += len(chunk)
+
+    async def _settle(self) -> None:
+        """Close what an append wrote to, also one that was broken off: its syncs may fail."""
+        if self._writer is not None:
+            await self._writer.close()
+            self._writer = None
 
     async def commit(self, digest: Digest) -> None:
         with self._exclusive():
+            await self._settle()
             actual = await self._digest(digest.algorithm)
             if actual == digest.hex:
                 await self._publish(digest)
@@ -256,9 +262,8 @@ class FileUpload:
         path = layout.blob(self._disk.storage, digest)
         if not self._promised:
             os.utime(self._data, (0, 0))
-            # What upstream sends again replaces nothing: the time of what is there may promise it.
-            if not self._disk.touch(str(path)):
-                await self._disk.publish(self._data, path)
+            # Of what upstream sends again, the time stays that may promise it.
+            await self._disk.publish(self._data, path, timeless=True)
         elif self._content is not None:
             await self._disk.write(str(path), self._content)
         elif self.size <= _SMALL:
@@ -286,7 +291,10 @@ class FileUpload:
 
     @contextlib.contextmanager
     def _exclusive(self) -> Iterator[None]:
-        """Let one request use it; of one that fails, what arrived is on disk for the next."""
+        """Let one request use it; of one that fails, what arrived is on disk for the next.
+
+        What the disk failed to sync nobody goes on with: it has to be sent again.
+        """
         if self.busy:
             raise BlobUploadInvalid("another request is writing to this upload; wait for it to end")
         if self.ended:
@@ -294,6 +302,10 @@ class FileUpload:
         self.busy = True
         try:
             yield
+        except SyncFailed:
+            self.ended = True
+            _remove(self._folder)
+            raise
         except BaseException:
             self.save()
             raise

@@ -5,6 +5,9 @@ A change is durable when its record is. The files themselves are left to the ker
 has grown, or nothing has come for a while, everything is synced and the log begins anew. After a
 crash, what the log holds is done again (``wal_format.py``). One thread makes all changes, in the
 order of their records, so that doing them again leaves the same.
+
+Where the disk fails to sync, what was made since the last sync may be lost, and no later sync
+tells. From then on all logs are kept, until the next start does again what they tell.
 """
 
 from __future__ import annotations
@@ -15,11 +18,14 @@ import errno
 import logging
 import os
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from buildset_registry.background import told
+from buildset_registry.store.filesystem.files import SyncFailed
 from buildset_registry.store.filesystem.wal_format import (
     Kind,
     LogFile,
@@ -36,6 +42,8 @@ Result = TypeVar("Result")
 _LARGE = 8 * 1024 * 1024
 #: Seconds without a change after which everything is synced.
 _IDLE = 2.0
+#: Seconds between an error that nobody foresaw and the next change.
+_REST = 0.1
 #: Seconds that the end waits for the disk, which may have others to serve.
 _CLOSE_SECONDS = 10.0
 
@@ -66,6 +74,7 @@ class WriteAheadLog:
         self._durable = durable
         self._large = large
         self._file: LogFile | None = None
+        self._trusted = True
         self._number = 0
         self._changes: list[Change] = []
         self._some = threading.Condition()
@@ -90,8 +99,7 @@ class WriteAheadLog:
             if self._closed:
                 raise OSError(errno.ESHUTDOWN, "the storage is closed")
             if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="log", daemon=True)
-                self._thread.start()
+                self._thread = _begin("log", self._go_on)
             self._changes.append(change)
             self._some.notify()
         result: Result = await waiting
@@ -110,6 +118,16 @@ class WriteAheadLog:
         if self._syncing is not None:
             self._syncing.join(_CLOSE_SECONDS)
 
+    def _go_on(self) -> None:
+        """Take changes until the end; an error that nobody foresaw ends none but those it met."""
+        while True:
+            try:
+                self._run()
+                return
+            except Exception as error:
+                _log.error("the log of %s failed: %s; it goes on", self._storage, told(error))
+                time.sleep(_REST)
+
     def _run(self) -> None:
         while True:
             with self._some:
@@ -119,9 +137,23 @@ class WriteAheadLog:
                 if not group and self._closed:
                     return
             if group:
-                self._take(group)
+                self._answer(group)
             if self._file is not None and (not group or self._file.size > self._large):
                 self._next()
+
+    def _answer(self, group: list[Change]) -> None:
+        """Make a group of changes, and tell those who wait; whatever happens, nobody waits on."""
+        try:
+            self._take(group)
+        except Exception as error:
+            for change in group:
+                change.error = change.error or error
+            if not isinstance(error, OSError):
+                _log.error("the log of %s failed: %s", self._storage, told(error))
+        for loop in {change.loop for change in group}:
+            ended = [change for change in group if change.loop is loop]
+            with contextlib.suppress(RuntimeError):  # the loop is closed; nobody waits
+                loop.call_soon_threadsafe(_tell, ended)
 
     def _take(self, group: list[Change]) -> None:
         """Make a group of changes: those first of which making tells what to record."""
@@ -129,19 +161,11 @@ class WriteAheadLog:
         rest = [change for change in group if not change.decided_late]
         for change in late:
             _make(change)
-        try:
-            full = self._record([*(change for change in late if change.result), *rest])
-            for change in rest:
-                _make(change)
-            if full:
-                sync_everything(self._folder)
-        except OSError as error:
-            for change in group:
-                change.error = change.error or error
-        for loop in {change.loop for change in group}:
-            ended = [change for change in group if change.loop is loop]
-            with contextlib.suppress(RuntimeError):  # the loop is closed; nobody waits
-                loop.call_soon_threadsafe(_tell, ended)
+        full = self._record([*(change for change in late if change.result), *rest])
+        for change in rest:
+            _make(change)
+        if full:
+            sync_everything(self._folder)
 
     def _record(self, changes: list[Change]) -> bool:
         """Record changes; tell whether there is no room to, and no log now: removals go on."""
@@ -157,8 +181,12 @@ class WriteAheadLog:
                 self._number += 1
                 self._file = LogFile(self._folder / str(self._number))
             self._file.append(told)
+        except SyncFailed as error:
+            self._distrust(error)
+            self._abandon()
+            raise
         except OSError as error:
-            if error.errno != errno.ENOSPC:
+            if error.errno != errno.ENOSPC or not self._trusted:
                 raise
             self._end()
             return True
@@ -170,10 +198,11 @@ class WriteAheadLog:
             return
         self._file.close()
         self._file = None
-        self._syncing = threading.Thread(
-            target=self._forget, args=(self._number,), name="settle", daemon=True
-        )
-        self._syncing.start()
+        number = self._number
+        try:
+            self._syncing = _begin("settle", lambda: self._forget(number))
+        except OSError:  # then the changes that come wait for it
+            self._forget(number)
 
     def _end(self) -> None:
         """Sync everything now, and have no log."""
@@ -182,13 +211,47 @@ class WriteAheadLog:
         if self._file is not None:
             self._file.close()
             self._file = None
-        settle(self._folder, self._number)
+        self._settle(self._number)
 
     def _forget(self, number: int) -> None:
+        with contextlib.suppress(OSError):
+            self._settle(number)
+
+    def _settle(self, number: int) -> None:
+        """Sync everything and remove the logs, unless something may be on disk by them alone."""
+        if not self._trusted:
+            return
         try:
             settle(self._folder, number)
         except OSError as error:
-            _log.error("%s cannot be synced: %s; its log is kept", self._storage, error)
+            self._distrust(error)
+            raise
+
+    def _distrust(self, error: OSError) -> None:
+        """Keep all logs from now on."""
+        if self._trusted:
+            _log.error(
+                "%s cannot be synced: %s; its log is kept, and done again at the next start",
+                self._storage,
+                error,
+            )
+        self._trusted = False
+
+    def _abandon(self) -> None:
+        """Write no more to a log that the disk did not take."""
+        if self._file is not None:
+            self._file.abandon()
+            self._file = None
+
+
+def _begin(name: str, run: Callable[[], None]) -> threading.Thread:
+    """Start a thread; ``OSError`` where none can be made now."""
+    thread = threading.Thread(target=run, name=name, daemon=True)
+    try:
+        thread.start()
+    except RuntimeError:
+        raise OSError(errno.EAGAIN, "no thread can be made") from None
+    return thread
 
 
 def _make(change: Change) -> None:

@@ -7,6 +7,7 @@ lengths, path below the storage, content. What is no whole frame ends it. Logs a
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import struct
@@ -16,7 +17,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from pathlib import Path
 
-from buildset_registry.store.filesystem.files import write_whole
+from buildset_registry.store.filesystem.files import SyncFailed, sync, wait_for_disk, write_whole
 
 #: A log grows by so many bytes of zeros: to write over them costs half of what appending does.
 _GROWTH = 1024 * 1024
@@ -49,17 +50,27 @@ class LogFile:
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
         self.size = 0
         self._room = 0
-        sync(path.parent)
+        try:
+            sync(path.parent)
+        except OSError:
+            os.close(self._descriptor)
+            raise
 
     def append(self, records: bytes) -> None:
-        """Write a frame and wait for the disk; where that fails, the next one takes its place."""
+        """Write a frame and wait for the disk; after ``SyncFailed``, nothing more may follow."""
         frame = _FRAME.pack(len(records), zlib.crc32(records)) + records
         while self.size + len(frame) > self._room:
             write_whole(self._descriptor, bytes(_GROWTH), self._room)
             self._room += _GROWTH
         write_whole(self._descriptor, frame, self.size)
-        os.fdatasync(self._descriptor)
+        wait_for_disk(self._descriptor, os.fdatasync)
         self.size += len(frame)
+
+    def abandon(self) -> None:
+        """Close a log after ``SyncFailed``, and void the frame that was refused, if that goes."""
+        with contextlib.suppress(OSError):
+            write_whole(self._descriptor, bytes(_FRAME.size), self.size)
+        self.close()
 
     def close(self) -> None:
         os.close(self._descriptor)
@@ -121,22 +132,13 @@ def settle(folder: Path, number: int) -> None:
     sync(folder)
 
 
-def sync(path: Path) -> None:
-    """Wait until a file or a folder is on disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def sync_everything(folder: Path) -> None:
     """Wait until all of a folder's file system is on disk (syncfs(2))."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         if ctypes.CDLL(None, use_errno=True).syncfs(descriptor) != 0:
             number = ctypes.get_errno()
-            raise OSError(number, os.strerror(number))
+            raise SyncFailed(number, os.strerror(number))
     finally:
         os.close(descriptor)
 
@@ -168,4 +170,6 @@ def _above(path: str) -> Iterator[str]:
 
 
 def _logs(folder: Path) -> list[Path]:
-    return sorted(folder.iterdir(), key=lambda path: int(path.name))
+    """Return the logs in their order; another program's files are none of them."""
+    found = (path for path in folder.iterdir() if path.name.isdecimal() and path.is_file())
+    return sorted(found, key=lambda path: int(path.name))

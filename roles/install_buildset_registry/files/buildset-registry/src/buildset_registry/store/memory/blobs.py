@@ -105,11 +105,13 @@ class MemoryBlobs:
     async def put(self, digest: Digest, content: bytes) -> None:
         self.add(digest, Content(content), promised=True)
 
-    async def keep(self, digest: Digest) -> int | None:
+    async def keep(self, digest: Digest, *, promised: bool = True) -> int | None:
         blob = self._blobs.get(digest)
         if blob is None:
             return None
-        blob.promised = blob.changed = time.time()
+        blob.changed = time.time()
+        if promised:
+            blob.promised = blob.changed
         return blob.content.size
 
     async def walk(self) -> AsyncIterator[list[BlobState]]:

@@ -10,12 +10,14 @@ from buildset_registry.oci.names import RepositoryName
 from buildset_registry.store.memory.blobs import MemoryBlobs
 from buildset_registry.store.memory.links import MemoryRepository
 from buildset_registry.store.memory.uploads import MemoryUploads
+from buildset_registry.store.turns import Turns
 
 
 class MemoryStore:
     """Everything in dictionaries."""
 
     def __init__(self) -> None:
+        self.turns = Turns()
         self.blobs = MemoryBlobs()
         self.uploads = MemoryUploads(self.blobs)
         self.space = MemorySpace(self.blobs)

@@ -1,0 +1,180 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What nobody waits for: a background task that fails says so, and goes on."""
+
+import asyncio
+import json
+import logging
+import os
+import threading
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from dataclasses import replace
+from io import StringIO
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+from buildset_registry.background import stop, supervised
+from buildset_registry.errors import ConfigError
+from buildset_registry.gc import CollectionReport, Collector, collector
+from buildset_registry.oci.digest import Digest
+from buildset_registry.oci.names import RepositoryName
+from buildset_registry.server.control_socket import ControlSocket, ask_server
+from buildset_registry.store.filesystem.store import FilesystemStore
+from buildset_registry.store.filesystem.wal import WriteAheadLog
+
+from tests.unit.gc.images import RULES, silent
+
+NAME = RepositoryName("org/app")
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[FilesystemStore]:
+    async with aclosing(FilesystemStore(tmp_path / "store")) as made:
+        yield made
+
+
+async def test_a_task_that_fails_says_so_and_is_started_again(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """In one line, and later each time; to stop it is no error."""
+    runs, well = [], asyncio.Event()
+
+    async def work() -> None:
+        runs.append(asyncio.get_running_loop().time())
+        if len(runs) < 4:
+            raise UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid\nstart byte")
+        well.set()
+        await asyncio.sleep(60)
+
+    task = supervised("the work", work, 0.02)
+    await asyncio.wait_for(well.wait(), 5)
+    pauses = [later - earlier for earlier, later in pairwise(runs)]
+    assert pauses[0] < pauses[1] < pauses[2]
+    messages = [record.getMessage() for record in caplog.records]
+    assert len(messages) == 3
+    assert messages[0].startswith("the work failed: UnicodeDecodeError: 'utf-8' codec")
+    assert "test_background.py:" in messages[0]
+    assert messages[0].endswith("; again in 0.02 s")
+    assert not any("\n" in message for message in messages)
+    await stop(task)
+    assert task.cancelled()
+
+
+async def test_a_collector_goes_on_and_tells_a_command_what_failed(
+    store: FilesystemStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An error that nobody foresaw is not taken for a command of another version."""
+    real, runs = collector.collect, []
+
+    async def fail(*_arguments: Any, **_more: Any) -> CollectionReport:
+        runs.append(1)
+        raise ValueError("nobody foresaw it")
+
+    monkeypatch.setattr(collector, "collect", fail)
+    made = Collector(store, replace(RULES, grace=0), 0.01)
+    control = ControlSocket(made, tmp_path / "control")
+    await control.listen()
+    with pytest.raises(ConfigError, match="the collection failed: ValueError: nobody foresaw it"):
+        await ask_server(tmp_path / "control", silent, dry_run=False)
+    monkeypatch.setattr(collector, "collect", real)
+    await asyncio.sleep(1.2)
+    assert runs
+    assert await ask_server(tmp_path / "control", silent, dry_run=False) is not None
+    await control.close()
+    await made.close()
+
+
+@pytest.mark.parametrize("asked", [{}, {"dry_run": "yes"}, [], "gc"])
+async def test_another_version_of_the_command_is_told_so(
+    store: FilesystemStore, tmp_path: Path, asked: object
+) -> None:
+    made = Collector(store, RULES, 0)
+    control = ControlSocket(made, tmp_path / "control")
+    await control.listen()
+    reader, writer = await asyncio.open_unix_connection(tmp_path / "control")
+    writer.write(json.dumps(asked).encode() + b"\n")
+    assert b"another version" in await reader.readline()
+    writer.close()
+    await control.close()
+
+
+async def test_changes_go_on_when_no_thread_could_be_made_for_a_moment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither the first change nor the end of a log leaves those waiting who come later."""
+    real = threading.Thread.start
+
+    def none(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    digest = Digest.of(b"one")
+    store = FilesystemStore(tmp_path / "store")
+    monkeypatch.setattr("buildset_registry.store.filesystem.wal._IDLE", 0.05)
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", none)
+        with pytest.raises(OSError, match="no thread can be made"):
+            await store.blobs.put(digest, b"one")
+    await store.blobs.put(digest, b"one")
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", none)
+        await asyncio.sleep(0.3)  # the log ends, and nothing else can sync it
+    assert threading.Thread.start is real
+    await asyncio.wait_for(store.blobs.put(Digest.of(b"two"), b"two"), 5)
+    await store.aclose()
+    assert not list((tmp_path / "store/log").iterdir())
+
+
+async def test_an_error_that_nobody_foresaw_reaches_who_waits_for_a_change(
+    store: FilesystemStore, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """And the next one waits for nothing."""
+
+    def wrong(*_arguments: object) -> bool:
+        raise ValueError("nobody foresaw it")
+
+    for name in ("_record", "_take"):
+        with monkeypatch.context() as patched:
+            patched.setattr(WriteAheadLog, name, wrong)
+            change = asyncio.ensure_future(store.pushed(NAME).layers.add(Digest.of(name.encode())))
+            with pytest.raises(ValueError, match="nobody foresaw"):
+                await asyncio.wait_for(change, 5)
+        await asyncio.wait_for(store.pushed(NAME).layers.add(Digest.of(b"next")), 5)
+    assert "the log of" in caplog.text
+
+
+def test_the_log_goes_on_when_its_disk_has_room_again(caplog: pytest.LogCaptureFixture) -> None:
+    """What could not be written is lost, and counted."""
+    from buildset_registry.http.accesslog import AccessLog
+
+    class Disk(StringIO):
+        full = False
+
+        def write(self, text: str) -> int:
+            if self.full:
+                raise OSError(28, os.strerror(28))
+            return super().write(text)
+
+    class Asked:
+        method, url, registry, route, client, received = "GET", "/v2/", "", "", "127.0.0.1", 0
+
+        class identity:
+            name = "ann"
+
+        def __init__(self, agent: str) -> None:
+            self.headers = {"user-agent": agent}
+
+    async def log() -> str:
+        disk = Disk()
+        access = AccessLog(disk)
+        for agent, full in (("before", False), ("lost", True), ("lost", True), ("again", False)):
+            disk.full = full
+            access.add(Asked(agent), 200, 0, 0.1)  # type: ignore[arg-type]  # as far as it is used
+            await asyncio.sleep(0.3)
+        return disk.getvalue()
+
+    with caplog.at_level(logging.ERROR):
+        written = asyncio.run(log())
+    assert [line.split('"')[-2] for line in written.splitlines()] == ["before", "again"]
+    assert "2 lines of the access log are lost" in caplog.text

@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Damage of every kind to every file of the layout: named in lines, repaired, and then whole."""
+
+import contextlib
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from buildset_registry.oci.digest import Digest
+from buildset_registry.oci.names import RepositoryName, Tag
+from buildset_registry.registry import Registry
+from buildset_registry.repair import verify_and_repair
+from buildset_registry.store.filesystem import layout
+from buildset_registry.store.filesystem.disk import ReadingDisk
+from buildset_registry.store.filesystem.store import FilesystemStore
+from buildset_registry.verify import verify
+
+from tests.unit.gc.images import descriptor, digest_of, is_whole, push_blob, silent
+
+NAME = RepositoryName("org/app")
+LAYER = bytes(range(256)) * 500
+TYPE = "application/vnd.example.config.v1+json"
+
+
+def _folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+def _file_above(path: Path) -> None:
+    shutil.rmtree(path.parent)
+    path.parent.write_bytes(b"a file")
+
+
+def _dangling(path: Path) -> None:
+    path.unlink()
+    path.symlink_to(path.parent / "nowhere")
+
+
+DAMAGE: dict[str, Callable[[Path], object]] = {
+    "missing": Path.unlink,
+    "empty": lambda path: path.write_bytes(b""),
+    "garbage": lambda path: path.write_bytes(b"garbage"),
+    "not UTF-8": lambda path: path.write_bytes(b"\xff" * 71),
+    "zeros": lambda path: path.write_bytes(bytes(71)),
+    "another digest": lambda path: path.write_bytes(b"sha256:" + b"0" * 64),
+    "a folder": _folder,
+    "a file instead of its folder": _file_above,
+    "a link to nowhere": _dangling,
+}
+FILES = [
+    "blob",
+    "config",
+    "manifest",
+    "layer link",
+    "manifest link",
+    "tag",
+    "tag index",
+    "media type",
+]
+
+
+async def image(storage: Path) -> tuple[dict[str, Path], dict[str, object]]:
+    """Push an image whose bytes do not tell their type, under a tag; return its files."""
+    async with contextlib.aclosing(FilesystemStore(storage)) as store:
+        described = await push_it(store)
+    digest = digest_of(described)
+    folder = layout.repository(storage, NAME)
+    tag = layout.tags(folder) / "latest"
+    return {
+        "blob": layout.blob(storage, Digest.of(LAYER)),
+        "config": layout.blob(storage, Digest.of(b"{}")),
+        "manifest": layout.blob(storage, digest),
+        "layer link": layout.link(layout.layers(folder), Digest.of(LAYER)),
+        "manifest link": layout.link(layout.revisions(folder), digest),
+        "tag": tag / "current/link",
+        "tag index": layout.link(tag / "index", digest),
+        "media type": layout.link(layout.revisions(folder), digest).with_name("media-type"),
+    }, described
+
+
+async def push_it(store: FilesystemStore) -> dict[str, object]:
+    registry = Registry(store)
+    tree = {"schemaVersion": 2, "config": await push_blob(registry, NAME, b"{}")}
+    tree["layers"] = [await push_blob(registry, NAME, LAYER)]
+    raw = b'{"schemaVersion":2,' + str(tree)[1:].replace("'", '"').encode()
+    media_type = "application/vnd.docker.distribution.manifest.v2+json"
+    await registry.push_manifest(NAME, [Tag("latest")], raw, media_type)
+    return descriptor(Digest.of(raw), len(raw), media_type)
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+@pytest.mark.parametrize("file", FILES)
+async def test_each_damage_is_named_and_repaired_or_healed_by_a_push(
+    tmp_path: Path, file: str, damage: str
+) -> None:
+    storage = tmp_path / "store"
+    files, described = await image(storage)
+    DAMAGE[damage](files[file])
+    async with contextlib.aclosing(FilesystemStore(storage, disk=ReadingDisk(storage))) as reading:
+        found = await verify(reading, silent, sparse=False, pause=0)
+        assert all("\n" not in one.reason for one in found.problems)
+    damaged = tmp_path / "damaged"
+    shutil.copytree(storage, damaged, symlinks=True)
+    async with contextlib.aclosing(FilesystemStore(damaged)) as store:
+        left, repaired = await verify_and_repair(store, silent, sparse=False)
+        assert left.problems == []
+        assert bool(repaired) == bool(found.problems)
+        for tag in await store.pushed(NAME).tags.all():
+            assert (await Registry(store).manifest(NAME, tag)).digest == digest_of(described)
+            assert await is_whole(Registry(store), NAME, described)
+    async with contextlib.aclosing(FilesystemStore(storage)) as store:
+        assert await push_it(store) == described
+        assert (await verify(store, silent, sparse=False, pause=0)).problems == []
+        assert await is_whole(Registry(store), NAME, described)
+        assert (await Registry(store).manifest(NAME, Tag("latest"))).media_type == (
+            described["mediaType"]
+        )
+
+
+async def test_links_are_mended_from_what_is_there(tmp_path: Path) -> None:
+    """Nothing is removed whose content is whole."""
+    files, described = await image(tmp_path / "store")
+    for file in ("layer link", "manifest link"):
+        files[file].write_bytes(bytes(71))
+    async with contextlib.aclosing(FilesystemStore(tmp_path / "store")) as store:
+        _left, repaired = await verify_and_repair(store, silent, sparse=False)
+        assert {one.done for one in repaired} == {"mended"}
+        assert await is_whole(Registry(store), NAME, described)
+        assert await store.pushed(NAME).tags.all() == [Tag("latest")]
