@@ -8,8 +8,10 @@ also found as ``library/app``, and the other way round.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from enum import Enum
 from typing import NamedTuple, Protocol, runtime_checkable
 
 from buildset_registry.errors import RegistryError
@@ -21,6 +23,9 @@ from buildset_registry.store.base import RepositoryIndex, Store, StoredBlob
 
 #: Media types that are remembered; past this many, all are forgotten.
 _REMEMBERED = 4096
+#: Manifests of a repository, and bytes of them, that are searched for one that mentions a blob.
+_MOST_MANIFESTS = 1000
+_MOST_BYTES = 32 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +63,48 @@ class ArrivingBlob(Protocol):
         """Wait until it is stored."""
 
 
+class ReadRights(Protocol):
+    """The repositories that whoever asks may read."""
+
+    @property
+    def everything(self) -> bool:
+        """Tell whether that is every repository."""
+
+    def allow(self, name: RepositoryName) -> bool:
+        """Tell whether a certain repository is one of them."""
+
+    def as_open(self, source: RepositoryName | None, target: RepositoryName) -> bool:
+        """Tell whether whoever may read ``target`` may read ``source``, too; None is all there are.
+
+        This is about everybody, not about who asks.
+        """
+
+
+class _NoRights:
+    everything = False
+
+    def allow(self, name: RepositoryName) -> bool:
+        return False
+
+    def as_open(self, source: RepositoryName | None, target: RepositoryName) -> bool:
+        return False
+
+
+class Reuse(Enum):
+    """The use that may be made of stored bytes in a repository for which they did not come."""
+
+    NONE = "none"
+    READ = "read"
+    """Who asks may have them."""
+
+    LINK = "link"
+    """Whoever may read the repository may have them: they may be linked there."""
+
+
+#: The rights of somebody who may read nothing but the repository that is asked for.
+NOTHING_ELSE: ReadRights = _NoRights()
+
+
 class UpstreamRegistries(Protocol):
     """The registries that cached content is a copy of."""
 
@@ -73,11 +120,18 @@ class UpstreamRegistries(Protocol):
         """
 
     async def blob(
-        self, name: RepositoryName, digest: Digest, cached: StoredBlob | None
+        self,
+        name: RepositoryName,
+        digest: Digest,
+        cached: StoredBlob | None,
+        rights: ReadRights,
     ) -> StoredBlob | ArrivingBlob:
-        """Return a blob, which is fetched unless it is ``cached``."""
+        """Return a blob, which is fetched unless it is ``cached``.
 
-    async def blob_size(self, name: RepositoryName, digest: Digest) -> int:
+        What is stored for other repositories is reused where ``rights`` cover one of them.
+        """
+
+    async def blob_size(self, name: RepositoryName, digest: Digest, rights: ReadRights) -> int:
         """Return the size in bytes of a blob that is not cached, without fetching it."""
 
     async def referrers(self, name: RepositoryName, subject: Digest) -> list[Descriptor]:
@@ -122,16 +176,20 @@ class Lookup:
         """Return what clients see at a reference now, as far as the store knows."""
         return await self._manifest(self.indexes(name), reference)
 
-    async def blob(self, name: RepositoryName, digest: Digest) -> StoredBlob | ArrivingBlob | None:
+    async def blob(
+        self, name: RepositoryName, digest: Digest, rights: ReadRights = NOTHING_ELSE
+    ) -> StoredBlob | ArrivingBlob | None:
         """Return a blob that the repository has, here or at upstream; manifests are blobs, too."""
         found = await self._blob(self._pushed(name), digest)
         if found is not None:
             return found
         cached = await self._blob([self._store.cached(name.canonical)], digest)
         upstream = self._upstream_of(name)
-        return cached if upstream is None else await upstream.blob(name, digest, cached)
+        return cached if upstream is None else await upstream.blob(name, digest, cached, rights)
 
-    async def blob_size(self, name: RepositoryName, digest: Digest) -> int | None:
+    async def blob_size(
+        self, name: RepositoryName, digest: Digest, rights: ReadRights = NOTHING_ELSE
+    ) -> int | None:
         """Return the size in bytes of what ``blob`` would return; nobody is about to open it."""
         for index in self.indexes(name):
             if await is_linked(index, digest):
@@ -142,7 +200,7 @@ class Lookup:
                 if alias is not None:
                     return alias.size
         upstream = self._upstream_of(name)
-        return None if upstream is None else await upstream.blob_size(name, digest)
+        return None if upstream is None else await upstream.blob_size(name, digest, rights)
 
     async def keep(self, name: RepositoryName, digest: Digest) -> KeptBlob | None:
         """Promise that a blob which the store has of a repository stays; see ``Blobs.keep``."""
@@ -158,18 +216,47 @@ class Lookup:
                 return KeptBlob(stored, size, number < len(name.names))
         return None
 
-    async def is_layer_of_cached(self, name: RepositoryName, digest: Digest) -> bool:
-        """Tell whether an image that was pulled through from the repository refers to a blob."""
-        index = self._store.cached(name.canonical)
-        targets = [await index.tags.get(tag) for tag in await index.tags.all()]
-        waiting = [target.digest for target in targets if target is not None]
-        while waiting:
-            manifest = await self._parsed(index, waiting.pop())
-            if manifest is None:
-                continue
-            if any(blob.digest == digest for blob in manifest.blobs):
+    async def reuse(self, name: RepositoryName, digest: Digest, rights: ReadRights) -> Reuse:
+        """Tell what use a repository may make of a stored blob that others have.
+
+        Whoever may read none of those gets nothing of it here: a digest is no secret, and an
+        upstream may say that it has what it never saw. Nor does who may read it make it readable
+        for others by asking for it here.
+        """
+        found = Reuse.READ if rights.everything else Reuse.NONE
+        if rights.everything and rights.as_open(None, name):
+            return Reuse.LINK
+        for holder in self._store.holders.of(digest):
+            if (rights.everything or rights.allow(holder)) and await self._holds(holder, digest):
+                if rights.as_open(holder, name):
+                    return Reuse.LINK
+                found = Reuse.READ
+        return found
+
+    async def _holds(self, name: RepositoryName, digest: Digest) -> bool:
+        for index in self.indexes(name):
+            if await is_linked(index, digest):
                 return True
-            waiting.extend(child.digest for child in manifest.manifests)
+        return False
+
+    async def is_layer_of_cached(self, name: RepositoryName, digest: Digest) -> bool:
+        """Tell whether an image that was pulled through from the repository refers to a blob.
+
+        By a tag or by its digest. The images used last are searched, up to a bound.
+        """
+        index = self._store.cached(name.canonical)
+        wanted, left = str(digest).encode(), _MOST_BYTES
+        states = sorted(await index.manifests.all(), key=lambda state: -state.used)
+        for state in states[:_MOST_MANIFESTS]:
+            await asyncio.sleep(0)  # other requests have their turn
+            raw = await self._store.blobs.read(state.digest) or b""
+            left -= len(raw)
+            if left < 0:
+                return False
+            if wanted in raw:
+                manifest = await self._parsed(index, state.digest)
+                if manifest and any(blob.digest == digest for blob in manifest.blobs):
+                    return True
         return False
 
     async def exists(self, name: RepositoryName) -> bool:

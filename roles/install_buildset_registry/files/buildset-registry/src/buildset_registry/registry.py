@@ -18,8 +18,11 @@ from buildset_registry.errors import (
     RegistryError,
 )
 from buildset_registry.lookup import (
+    NOTHING_ELSE,
     ArrivingBlob,
     Lookup,
+    ReadRights,
+    Reuse,
     StoredManifest,
     UpstreamRegistries,
     link_manifest,
@@ -80,15 +83,20 @@ class Registry:
             raise ManifestUnknown(f"{name} has no manifest {reference}")
         return found
 
-    async def blob(self, name: RepositoryName, digest: Digest) -> StoredBlob | ArrivingBlob:
-        found = await self._lookup.blob(name, digest)
+    async def blob(
+        self, name: RepositoryName, digest: Digest, rights: ReadRights = NOTHING_ELSE
+    ) -> StoredBlob | ArrivingBlob:
+        """Return a blob; ``rights`` are those of who asks, who is given what they may read only."""
+        found = await self._lookup.blob(name, digest, rights)
         if found is None:
             raise BlobUnknown(f"{name} has no blob {digest}")
         return found
 
-    async def blob_size(self, name: RepositoryName, digest: Digest) -> int:
+    async def blob_size(
+        self, name: RepositoryName, digest: Digest, rights: ReadRights = NOTHING_ELSE
+    ) -> int:
         """Return the size of a blob in bytes without fetching it."""
-        size = await self._lookup.blob_size(name, digest)
+        size = await self._lookup.blob_size(name, digest, rights)
         if size is None:
             raise BlobUnknown(f"{name} has no blob {digest}")
         return size
@@ -136,13 +144,21 @@ class Registry:
         await self._store.pushed(name).layers.add(digest)
 
     async def mount(
-        self, name: RepositoryName, digest: Digest, source: RepositoryName | None
+        self,
+        name: RepositoryName,
+        digest: Digest,
+        source: RepositoryName | None,
+        rights: ReadRights,
     ) -> bool:
-        """Link a blob that another repository has; without ``source``, any one may have it."""
+        """Link a blob that another repository has; without ``source``, any one may have it.
+
+        A mount shows the content: what ``rights`` do not cover is not mounted.
+        """
+        stored = None
         if source is not None:
-            kept = await self._lookup.keep(source, digest)
+            kept = await self._lookup.keep(source, digest) if rights.allow(source) else None
             stored = None if kept is None else kept.stored
-        else:
+        elif await self._lookup.reuse(name, digest, rights) is not Reuse.NONE:
             stored = None if await self._store.blobs.keep(digest) is None else digest
         if stored is not None:
             await self._store.pushed(name).layers.add(digest, stored)

@@ -73,6 +73,33 @@ class Identity:
 ANONYMOUS = Identity()
 
 
+@dataclass(frozen=True, slots=True)
+class Rights:
+    """The repositories that a client may read."""
+
+    policy: Policy
+    identity: Identity
+
+    @property
+    def everything(self) -> bool:
+        """Tell whether that is every repository."""
+        return self.policy.may_mount(self.identity, None)
+
+    def allow(self, name: RepositoryName) -> bool:
+        """Tell whether a certain repository is one of them."""
+        return self.policy.may_mount(self.identity, name)
+
+    def as_open(self, source: RepositoryName | None, target: RepositoryName) -> bool:
+        """Tell whether whoever may read ``target`` may read ``source``, too; None is all there are.
+
+        Where rules or another server's tokens tell users apart, only what is public is.
+        """
+        policy = self.policy
+        if policy.may_pull(None, source):
+            return True
+        return not (policy.may_pull(None, target) or policy.external or policy.rules)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
     """The policy of one endpoint."""
@@ -142,12 +169,14 @@ class Policy:
     def may_mount(self, identity: Identity, source: RepositoryName | None) -> bool:
         """Tell whether somebody may link blobs of a repository, or with None of any.
 
-        A mount shows the content: what cannot be pulled cannot be mounted.
+        A mount shows the content: what cannot be pulled cannot be mounted. A token is for the
+        repositories that it names, never for all.
         """
         if self.may_pull(None, source):
             return True
         if source is None:
-            return not self.external and self.may_pull(identity.name, None)
+            whole = identity.scopes is None and not self.external
+            return whole and self.may_pull(identity.name, None)
         return self.decide(identity, Access.PULL, source) is Verdict.ALLOW
 
     def decide(

@@ -25,13 +25,13 @@ from buildset_registry.store.base import BlobFile, BlobRedirect, StoredBlob
 async def get(request: Request, context: Context) -> Response:
     """Send a blob, a range of it, or several ranges."""
     digest = Digest.parse(request.path["digest"])
-    headers = _headers(digest)
+    headers, rights = _headers(digest), context.rights(request.identity)
     if conditional(request.headers):
         # Whether it is here comes first (RFC 9110, 13.2.1), and asking does not fetch it.
-        await context.registry.blob_size(request.name, digest)
+        await context.registry.blob_size(request.name, digest, rights)
         if not_modified(request.headers, digest):
             return Response(304, headers)
-    blob = await context.registry.blob(request.name, digest)
+    blob = await context.registry.blob(request.name, digest, rights)
     if isinstance(blob, BlobRedirect):
         return Response(307, {"Location": blob.url, "Docker-Content-Digest": str(digest)})
     wanted = request.headers.get("range")
@@ -48,9 +48,11 @@ async def head(request: Request, context: Context) -> Response:
     """
     digest = Digest.parse(request.path["digest"])
     role, logged_in = context.policy.endpoint, request.identity.name is not None
-    pushing = role is Role.PUSH or (role is Role.SINGLE and logged_in)
-    ask = context.registry.promised_size if pushing else context.registry.blob_size
-    size = await ask(request.name, digest)
+    if role is Role.PUSH or (role is Role.SINGLE and logged_in):
+        size = await context.registry.promised_size(request.name, digest)
+    else:
+        rights = context.rights(request.identity)
+        size = await context.registry.blob_size(request.name, digest, rights)
     headers = _headers(digest)
     if not_modified(request.headers, digest):
         return Response(304, headers)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from buildset_registry.auth.access import Policy
+from buildset_registry.auth.access import Identity, Policy, Rights
 from buildset_registry.auth.authenticator import Authenticator
 from buildset_registry.errors import TooManyRequests
 from buildset_registry.registry import Registry
@@ -63,3 +63,7 @@ class Context:
     limits: RequestLimits = RequestLimits()
     absolute_urls: bool = False
     """True where ``Location`` and ``Link`` are to be whole URLs."""
+
+    def rights(self, identity: Identity) -> Rights:
+        """Return what a client may read at this endpoint."""
+        return Rights(self.policy, identity)

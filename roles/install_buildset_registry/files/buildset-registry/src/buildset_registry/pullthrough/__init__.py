@@ -7,7 +7,7 @@ through before.
 
 from __future__ import annotations
 
-from buildset_registry.lookup import ArrivingBlob, Lookup, StoredManifest
+from buildset_registry.lookup import ArrivingBlob, Lookup, ReadRights, StoredManifest
 from buildset_registry.oci.descriptor import Descriptor
 from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.names import Reference, RepositoryName
@@ -41,12 +41,16 @@ class PullThrough:
         return await self._manifests.get(name.canonical, reference, cached)
 
     async def blob(
-        self, name: RepositoryName, digest: Digest, cached: StoredBlob | None
+        self,
+        name: RepositoryName,
+        digest: Digest,
+        cached: StoredBlob | None,
+        rights: ReadRights,
     ) -> StoredBlob | ArrivingBlob:
-        return await self._blobs.get(name.canonical, digest, cached)
+        return await self._blobs.get(name.canonical, digest, cached, rights)
 
-    async def blob_size(self, name: RepositoryName, digest: Digest) -> int:
-        return await self._blobs.size(name.canonical, digest)
+    async def blob_size(self, name: RepositoryName, digest: Digest, rights: ReadRights) -> int:
+        return await self._blobs.size(name.canonical, digest, rights)
 
     async def referrers(self, name: RepositoryName, subject: Digest) -> list[Descriptor]:
         return await self._manifests.referrers(name, subject)

@@ -25,6 +25,7 @@ from typing import Protocol
 
 from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.names import RepositoryName, Tag, UploadId
+from buildset_registry.store.holders import Holders
 
 #: Bytes of a file that are read at once.
 _PIECE = 256 * 1024
@@ -347,6 +348,10 @@ class Store(Contents, Protocol):
     @property
     def space(self) -> StorageSpace:
         """Return what tells of the storage itself."""
+
+    @property
+    def holders(self) -> Holders:
+        """Return what remembers where blobs were linked; each link that is made is added."""
 
     async def aclose(self) -> None:
         """Let another process have the storage."""
