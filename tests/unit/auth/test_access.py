@@ -10,11 +10,11 @@ from buildset_registry.auth.access import (
     Access,
     Identity,
     Policy,
-    Rights,
     Role,
     Scheme,
     Verdict,
 )
+from buildset_registry.auth.rights import Rights
 from buildset_registry.auth.rules import AccessRule, AccessRules
 from buildset_registry.oci.names import RepositoryName
 

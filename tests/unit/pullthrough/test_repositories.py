@@ -7,8 +7,8 @@ import time
 from collections.abc import AsyncIterator
 
 import pytest
+from buildset_registry.auth.rights import NOTHING_ELSE
 from buildset_registry.errors import BlobUnknown, ManifestUnknown, UpstreamFailed
-from buildset_registry.lookup import NOTHING_ELSE
 from buildset_registry.oci.descriptor import OCI_INDEX
 from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.names import RepositoryName, Tag

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple, Protocol, runtime_checkable
 
+from buildset_registry.auth.rights import NOTHING_ELSE, ReadRights
 from buildset_registry.errors import RegistryError
 from buildset_registry.oci.descriptor import Descriptor
 from buildset_registry.oci.digest import Digest
@@ -35,6 +36,10 @@ class StoredManifest:
     raw: bytes
     media_type: str
     digest: Digest
+
+    @property
+    def descriptor(self) -> Descriptor:
+        return Descriptor(self.media_type, self.digest, len(self.raw))
 
 
 class KeptBlob(NamedTuple):
@@ -63,33 +68,6 @@ class ArrivingBlob(Protocol):
         """Wait until it is stored."""
 
 
-class ReadRights(Protocol):
-    """The repositories that whoever asks may read."""
-
-    @property
-    def everything(self) -> bool:
-        """Tell whether that is every repository."""
-
-    def allow(self, name: RepositoryName) -> bool:
-        """Tell whether a certain repository is one of them."""
-
-    def as_open(self, source: RepositoryName | None, target: RepositoryName) -> bool:
-        """Tell whether whoever may read ``target`` may read ``source``, too; None is all there are.
-
-        This is about everybody, not about who asks.
-        """
-
-
-class _NoRights:
-    everything = False
-
-    def allow(self, name: RepositoryName) -> bool:
-        return False
-
-    def as_open(self, source: RepositoryName | None, target: RepositoryName) -> bool:
-        return False
-
-
 class Reuse(Enum):
     """The use that may be made of stored bytes in a repository for which they did not come."""
 
@@ -99,10 +77,6 @@ class Reuse(Enum):
 
     LINK = "link"
     """Whoever may read the repository may have them: they may be linked there."""
-
-
-#: The rights of somebody who may read nothing but the repository that is asked for.
-NOTHING_ELSE: ReadRights = _NoRights()
 
 
 class UpstreamRegistries(Protocol):
@@ -118,6 +92,11 @@ class UpstreamRegistries(Protocol):
 
         None where it need not be asked, since what is ``cached`` still holds.
         """
+
+    async def describe(
+        self, name: RepositoryName, reference: Reference, cached: StoredManifest | None
+    ) -> Descriptor | None:
+        """Describe what ``manifest`` would return, without fetching what is not cached."""
 
     async def blob(
         self,
@@ -157,7 +136,7 @@ class Lookup:
 
     async def manifest(self, name: RepositoryName, reference: Reference) -> StoredManifest | None:
         """Return what a job pushed, or else what upstream has now or had when it was asked."""
-        found = await self._manifest(self._pushed(name), reference)
+        found = await self.pushed_manifest(name, reference)
         if found is not None:
             return found
         cached = await self._manifest([self._store.cached(name.canonical)], reference)
@@ -168,7 +147,27 @@ class Lookup:
         if current is None:
             return cached
         # A job may have pushed the tag while upstream was being asked: its push wins.
-        return await self._manifest(self._pushed(name), reference) or current
+        return await self.pushed_manifest(name, reference) or current
+
+    async def describe(self, name: RepositoryName, reference: Reference) -> Descriptor | None:
+        """Describe what ``manifest`` would return; nobody is about to read it."""
+        pushed = await self.pushed_manifest(name, reference)
+        if pushed is not None:
+            return pushed.descriptor
+        cached = await self._manifest([self._store.cached(name.canonical)], reference)
+        upstream = self._upstream_of(name)
+        if upstream is not None:
+            current = await upstream.describe(name, reference, cached)
+            if current is not None:
+                pushed = await self.pushed_manifest(name, reference)
+                return current if pushed is None else pushed.descriptor
+        return None if cached is None else cached.descriptor
+
+    async def pushed_manifest(
+        self, name: RepositoryName, reference: Reference
+    ) -> StoredManifest | None:
+        """Return what a job pushed."""
+        return await self._manifest(self._pushed(name), reference)
 
     async def stored_manifest(
         self, name: RepositoryName, reference: Reference

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from weakref import WeakValueDictionary
 
+from buildset_registry.auth.rights import NOTHING_ELSE, ReadRights
 from buildset_registry.errors import (
     BlobUnknown,
     DigestInvalid,
@@ -16,12 +17,12 @@ from buildset_registry.errors import (
     ManifestUnknown,
     NameUnknown,
     RegistryError,
+    UpstreamBusy,
+    UpstreamFailed,
 )
 from buildset_registry.lookup import (
-    NOTHING_ELSE,
     ArrivingBlob,
     Lookup,
-    ReadRights,
     Reuse,
     StoredManifest,
     UpstreamRegistries,
@@ -79,6 +80,19 @@ class Registry:
 
     async def manifest(self, name: RepositoryName, reference: Reference) -> StoredManifest:
         found = await self._lookup.manifest(name, reference)
+        if found is None:
+            raise ManifestUnknown(f"{name} has no manifest {reference}")
+        return found
+
+    async def describe(
+        self, name: RepositoryName, reference: Reference, *, pushed: bool = False
+    ) -> Descriptor:
+        """Describe a manifest without fetching it; with ``pushed``, only one that was pushed."""
+        if pushed:
+            stored = await self._lookup.pushed_manifest(name, reference)
+            found = None if stored is None else stored.descriptor
+        else:
+            found = await self._lookup.describe(name, reference)
         if found is None:
             raise ManifestUnknown(f"{name} has no manifest {reference}")
         return found
@@ -266,7 +280,7 @@ class Registry:
             if isinstance(blob, ArrivingBlob):
                 await blob.complete()
             kept = await self._lookup.keep(name, digest)
-        except BlobUnknown:
+        except (BlobUnknown, UpstreamFailed, UpstreamBusy):
             kept = None
         if kept is not None:
             await index.layers.add(digest, kept.stored)

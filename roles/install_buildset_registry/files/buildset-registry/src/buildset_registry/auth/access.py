@@ -36,6 +36,16 @@ class Role(Enum):
     SINGLE = "single"
 
 
+class Intent(Enum):
+    """The mind of a client that asks what is here, as far as its credentials tell."""
+
+    PULL = "pull"
+    UNKNOWN = "unknown"
+    """It may push, and has not said that it wants to."""
+
+    PUSH = "push"
+
+
 class Scheme(Enum):
     """The way in which an endpoint asks for credentials."""
 
@@ -71,33 +81,6 @@ class Identity:
 
 
 ANONYMOUS = Identity()
-
-
-@dataclass(frozen=True, slots=True)
-class Rights:
-    """The repositories that a client may read."""
-
-    policy: Policy
-    identity: Identity
-
-    @property
-    def everything(self) -> bool:
-        """Tell whether that is every repository."""
-        return self.policy.may_mount(self.identity, None)
-
-    def allow(self, name: RepositoryName) -> bool:
-        """Tell whether a certain repository is one of them."""
-        return self.policy.may_mount(self.identity, name)
-
-    def as_open(self, source: RepositoryName | None, target: RepositoryName) -> bool:
-        """Tell whether whoever may read ``target`` may read ``source``, too; None is all there are.
-
-        Where rules or another server's tokens tell users apart, only what is public is.
-        """
-        policy = self.policy
-        if policy.may_pull(None, source):
-            return True
-        return not (policy.may_pull(None, target) or policy.external or policy.rules)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,6 +148,21 @@ class Policy:
         if user is None or self.endpoint is Role.PULL:
             return False
         return self.rules.allow(user, action, repository)
+
+    def intent(self, identity: Identity, repository: RepositoryName) -> Intent:
+        """Return what somebody who asks for content here has in mind.
+
+        Where one port serves everything, a token to push tells. A password does not, and nor does
+        a token to pull of a user who may push: oras asks with one before it pushes.
+        """
+        if self.endpoint is Role.PULL:
+            return Intent.PULL
+        if self.decide(identity, Access.PUSH, repository) is Verdict.ALLOW:
+            told = self.endpoint is Role.PUSH or identity.scopes is not None
+            return Intent.PUSH if told else Intent.UNKNOWN
+        if not self.external and self.may_write(identity.name, "push", repository):
+            return Intent.UNKNOWN
+        return Intent.PULL
 
     def may_mount(self, identity: Identity, source: RepositoryName | None) -> bool:
         """Tell whether somebody may link blobs of a repository, or with None of any.

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from functools import partial
 
-from buildset_registry.auth.access import Role
+from buildset_registry.auth.access import Intent
+from buildset_registry.errors import BlobUnknown, UpstreamBusy, UpstreamFailed
 from buildset_registry.http.conditional import (
     conditional,
     entity_tag,
@@ -43,21 +44,37 @@ async def get(request: Request, context: Context) -> Response:
 async def head(request: Request, context: Context) -> Response:
     """Tell whether a blob is here and how large it is.
 
-    At the push endpoint a client asks in order to push, and so does one that logged in where one
-    port serves both: it is told of the store only, so that a push does not wait for an upstream.
+    Who asks in order to push is told of the store only, so that a push does not wait for an
+    upstream, and what it is told of stays. Nothing is kept for who may not push.
     """
     digest = Digest.parse(request.path["digest"])
-    role, logged_in = context.policy.endpoint, request.identity.name is not None
-    if role is Role.PUSH or (role is Role.SINGLE and logged_in):
-        size = await context.registry.promised_size(request.name, digest)
-    else:
-        rights = context.rights(request.identity)
-        size = await context.registry.blob_size(request.name, digest, rights)
+    size = await _size(request, context, digest)
     headers = _headers(digest)
     if not_modified(request.headers, digest):
         return Response(304, headers)
     headers["Content-Length"] = str(size)
     return Response(200, headers)
+
+
+async def _size(request: Request, context: Context, digest: Digest) -> int:
+    """Return a blob's size; see ``head``.
+
+    A password does not tell whether its user pulls or pushes; most who pull ask by GET.
+    """
+    identity, name, registry = request.identity, request.name, context.registry
+    intent = context.intent(identity, name)
+    if intent is Intent.PULL:
+        return await registry.blob_size(name, digest, context.rights(identity))
+    try:
+        return await registry.promised_size(name, digest)
+    except BlobUnknown:
+        if intent is Intent.PUSH or identity.scopes is None:
+            raise
+    try:
+        return await registry.blob_size(name, digest, context.rights(identity))
+    except (UpstreamFailed, UpstreamBusy) as error:
+        # It may be about to push: that an upstream fails is no reason to refuse that.
+        raise BlobUnknown(f"{name} has no blob {digest}; {error.message}") from None
 
 
 async def delete(request: Request, context: Context) -> Response:

@@ -7,7 +7,8 @@ through before.
 
 from __future__ import annotations
 
-from buildset_registry.lookup import ArrivingBlob, Lookup, ReadRights, StoredManifest
+from buildset_registry.auth.rights import ReadRights
+from buildset_registry.lookup import ArrivingBlob, Lookup, StoredManifest
 from buildset_registry.oci.descriptor import Descriptor
 from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.names import Reference, RepositoryName
@@ -39,6 +40,11 @@ class PullThrough:
         self, name: RepositoryName, reference: Reference, cached: StoredManifest | None
     ) -> StoredManifest | None:
         return await self._manifests.get(name.canonical, reference, cached)
+
+    async def describe(
+        self, name: RepositoryName, reference: Reference, cached: StoredManifest | None
+    ) -> Descriptor | None:
+        return await self._manifests.describe(name.canonical, reference, cached)
 
     async def blob(
         self,

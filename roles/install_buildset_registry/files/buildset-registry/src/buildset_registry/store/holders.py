@@ -19,9 +19,10 @@ _MOST_NAMES = 8
 
 
 class Holders:
-    """Where blobs were linked since the start: a hint, since links are removed, and many forgotten.
+    """The repositories in which blobs were linked since the start.
 
-    Whoever is given a repository looks there again.
+    It is a hint, since links are removed, and many are forgotten: whoever is given a repository
+    looks there again.
     """
 
     def __init__(self, limit: int = _REMEMBERED) -> None:
