@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 from buildset_registry.auth.rights import NOTHING_ELSE
-from buildset_registry.errors import BlobUnknown, ManifestUnknown, UpstreamFailed
+from buildset_registry.errors import BlobUnknown, ManifestUnknown, UpstreamBusy, UpstreamFailed
 from buildset_registry.oci.descriptor import OCI_INDEX
 from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.names import RepositoryName, Tag
@@ -26,6 +26,7 @@ from tests.unit.upstream.lab import (
     NAME,
     V1,
     V1_PATH,
+    Answer,
     Server,
     blob,
     by_method,
@@ -293,3 +294,26 @@ async def test_other_repositories_never_reach_upstream(registry: Registry, quay:
     with pytest.raises(BlobUnknown):
         await registry.blob(other, BLOB_DIGEST)
     assert quay.asked == []
+
+
+@pytest.mark.parametrize(
+    ("head", "get", "there"),
+    [
+        (manifest(), manifest(), True),
+        (reply(404), manifest(), True),
+        (reply(404), reply(404), False),
+        (reply(403), reply(404), True),
+    ],
+    ids=["there", "by GET alone", "gone", "hidden"],
+)
+async def test_whether_upstream_has_a_manifest(
+    pull_through: PullThrough, quay: Server, head: Answer, get: Answer, there: bool
+) -> None:
+    """One that hides what it has may have it; one that fails does not tell."""
+    path = f"/v2/org/app/manifests/{Digest.of(MANIFEST)}"
+    quay.on(path, by_method(HEAD=head, GET=get))
+    assert await pull_through.has_manifest(NAME, Digest.of(MANIFEST)) is there
+    assert not await pull_through.has_manifest(RepositoryName("example.com/app"), BLOB_DIGEST)
+    quay.on(path, reply(429))
+    with pytest.raises(UpstreamBusy):
+        await pull_through.has_manifest(NAME, Digest.of(MANIFEST))

@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Garbage collection: passes in an order, over a store that serves meanwhile; a report as a value.
 
-``reachability`` decides, pure; ``passes`` and ``eviction`` act on one collection, the ``state``;
-``collector`` runs them from time to time, or when asked. Nothing here prints.
+``reachability`` decides, pure; ``subjects`` looks for what signatures are about; ``passes`` and
+``eviction`` act on one collection, the ``state``; ``collector`` runs them from time to time, or
+when asked. Nothing here prints.
 """
 
 from buildset_registry.gc.collector import Collector, collect
 from buildset_registry.gc.report import CollectionReport, Removed
-from buildset_registry.gc.state import CollectionRules
+from buildset_registry.gc.state import AtUpstream, CollectionRules
 
-__all__ = ["CollectionReport", "CollectionRules", "Collector", "Removed", "collect"]
+__all__ = ["AtUpstream", "CollectionReport", "CollectionRules", "Collector", "Removed", "collect"]

@@ -13,6 +13,7 @@ from __future__ import annotations
 from buildset_registry.errors import RegistryError
 from buildset_registry.gc.reachability import ManifestNode, expired, key, mentioned
 from buildset_registry.gc.state import Collection
+from buildset_registry.gc.subjects import living_elsewhere
 from buildset_registry.lookup import unlink_manifest
 from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.manifest import Manifest
@@ -118,9 +119,13 @@ async def _expire(
     if rules.untagged is None and not any(one.subject for one in nodes.values()):
         return set()
     untagged_before = None if rules.untagged is None else collection.began - rules.untagged
-    doomed = expired(
-        nodes, await _tagged(collection, index), untagged_before, collection.began - rules.grace
-    )
+    referrers_before = collection.began - rules.grace
+    tagged = await _tagged(collection, index)
+    doomed = expired(nodes, tagged, untagged_before, referrers_before)
+    subjects = {subject for digest in doomed if (subject := nodes[digest].subject) is not None}
+    if subjects:
+        elsewhere = await living_elsewhere(collection, name, subjects)
+        doomed = expired(nodes, tagged, untagged_before, referrers_before, elsewhere)
     gone = set()
     for digest, reason in doomed.items():
         subject, before = nodes[digest].subject, nodes[digest].used + _INSTANT

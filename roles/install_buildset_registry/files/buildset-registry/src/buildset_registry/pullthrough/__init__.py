@@ -58,6 +58,10 @@ class PullThrough:
     async def blob_size(self, name: RepositoryName, digest: Digest, rights: ReadRights) -> int:
         return await self._blobs.size(name.canonical, digest, rights)
 
+    async def has_manifest(self, name: RepositoryName, digest: Digest) -> bool:
+        """Tell whether upstream has a manifest, as far as it shows what it has."""
+        return self.serves(name) and await self._manifests.is_at_upstream(name.canonical, digest)
+
     async def referrers(self, name: RepositoryName, subject: Digest) -> list[Descriptor]:
         return await self._manifests.referrers(name, subject)
 

@@ -97,6 +97,18 @@ class ManifestCache:
         current = await self.get(name, reference, cached)
         return None if current is None else current.descriptor
 
+    async def is_at_upstream(self, name: RepositoryName, digest: Digest) -> bool:
+        """Tell whether upstream has a manifest; one that hides what it has may."""
+        for ask in (self._client.head, self._client.manifest):
+            try:
+                await ask(name, digest)
+            except ManifestHidden:
+                return True
+            except ManifestUnknown:
+                continue  # some registries do not know HEAD of what GET sends
+            return True
+        return False
+
     async def referrers(self, name: RepositoryName, subject: Digest) -> list[Descriptor]:
         """Return what upstream lists as referring to a manifest, by its API or by a tag.
 
