@@ -136,7 +136,7 @@ class Lookup:
 
     async def manifest(self, name: RepositoryName, reference: Reference) -> StoredManifest | None:
         """Return what a job pushed, or else what upstream has now or had when it was asked."""
-        found = await self.pushed_manifest(name, reference)
+        found = await self._manifest(self._pushed(name), reference)
         if found is not None:
             return found
         cached = await self._manifest([self._store.cached(name.canonical)], reference)

@@ -3,8 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from buildset_registry.auth.access import Identity, Policy
 from buildset_registry.oci.names import RepositoryName
@@ -41,8 +40,7 @@ class _NoRights:
 NOTHING_ELSE: ReadRights = _NoRights()
 
 
-@dataclass(frozen=True, slots=True)
-class Rights:
+class Rights(NamedTuple):
     """The repositories that a client may read."""
 
     policy: Policy

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from buildset_registry.auth.access import Intent
+from buildset_registry.auth.access import Intent, Role
 from buildset_registry.errors import BlobUnknown, UpstreamBusy, UpstreamFailed
 from buildset_registry.http.conditional import (
     conditional,
@@ -48,7 +48,11 @@ async def head(request: Request, context: Context) -> Response:
     upstream, and what it is told of stays. Nothing is kept for who may not push.
     """
     digest = Digest.parse(request.path["digest"])
-    size = await _size(request, context, digest)
+    if context.policy.endpoint is Role.PULL:
+        rights = context.rights(request.identity)
+        size = await context.registry.blob_size(request.name, digest, rights)
+    else:
+        size = await _size(request, context, digest)
     headers = _headers(digest)
     if not_modified(request.headers, digest):
         return Response(304, headers)
@@ -57,7 +61,7 @@ async def head(request: Request, context: Context) -> Response:
 
 
 async def _size(request: Request, context: Context, digest: Digest) -> int:
-    """Return a blob's size; see ``head``.
+    """Return a blob's size where somebody may be about to push it.
 
     A password does not tell whether its user pulls or pushes; most who pull ask by GET.
     """
