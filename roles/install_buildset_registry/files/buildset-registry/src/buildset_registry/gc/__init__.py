@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Garbage collection: passes in an order, over a store that serves meanwhile; a report as a value.
 
-``reachability`` decides, pure; ``subjects`` looks for what signatures are about; ``passes`` and
-``eviction`` act on one collection, the ``state``; ``collector`` runs them from time to time, or
-when asked. Nothing here prints.
+``reachability`` decides, pure; ``passes`` and ``eviction`` act on one collection, the ``state``;
+``collector`` runs them from time to time, or when asked. Nothing here prints.
 """
 
 from buildset_registry.gc.collector import Collector, collect

@@ -10,10 +10,11 @@ not here.
 
 from __future__ import annotations
 
-from buildset_registry.errors import RegistryError
+from collections.abc import Iterable
+
+from buildset_registry.errors import RegistryError, UpstreamBusy, UpstreamFailed
 from buildset_registry.gc.reachability import ManifestNode, expired, key, mentioned
 from buildset_registry.gc.state import Collection
-from buildset_registry.gc.subjects import living_elsewhere
 from buildset_registry.lookup import unlink_manifest
 from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.manifest import Manifest
@@ -23,6 +24,8 @@ from buildset_registry.store.base import BlobState, RepositoryIndex
 
 #: Times of files differ by more than this, or not at all.
 _INSTANT = 1e-6
+#: Subjects of which upstreams are asked in one collection; the others are taken to be there.
+_MOST_ASKED = 1000
 
 
 async def expire_uploads(collection: Collection) -> None:
@@ -124,7 +127,7 @@ async def _expire(
     doomed = expired(nodes, tagged, untagged_before, referrers_before)
     subjects = {subject for digest in doomed if (subject := nodes[digest].subject) is not None}
     if subjects:
-        elsewhere = await living_elsewhere(collection, name, subjects)
+        elsewhere = await _living_elsewhere(collection, name, subjects)
         doomed = expired(nodes, tagged, untagged_before, referrers_before, elsewhere)
     gone = set()
     for digest, reason in doomed.items():
@@ -133,6 +136,45 @@ async def _expire(
             collection.remove("manifest", f"{name}@{digest}", reason)
             gone.add(digest)
     return gone
+
+
+async def _living_elsewhere(
+    collection: Collection, name: RepositoryName, subjects: Iterable[Digest]
+) -> set[Digest]:
+    """Return those of a repository's subjects that are cached, at upstream, or under its other
+    name.
+
+    A signature is pushed for an image that was pulled through, or that upstream alone has. What a
+    job pushed is never removed because a cache was.
+    """
+    return {
+        subject
+        async for subject in collection.paced("", sorted(subjects, key=str))
+        if await _is_stored(collection, name, subject)
+        or await _is_at_upstream(collection, name, subject)
+    }
+
+
+async def _is_stored(collection: Collection, name: RepositoryName, subject: Digest) -> bool:
+    store = collection.store
+    others = [store.pushed(one) for one in name.names if one != name]
+    for index in (*others, store.cached(name.canonical)):
+        # Not ``has``, which would count as a use of what is cached.
+        if await index.manifests.target(subject) is not None:
+            return True
+    return False
+
+
+async def _is_at_upstream(collection: Collection, name: RepositoryName, subject: Digest) -> bool:
+    """Ask upstream; one that cannot be asked, or was asked enough, may have it."""
+    if name.host in collection.silent or collection.asked >= _MOST_ASKED:
+        return True
+    collection.asked += 1
+    try:
+        return await collection.at_upstream(name, subject)
+    except (UpstreamFailed, UpstreamBusy):
+        collection.silent.add(name.host)
+        return True
 
 
 async def _tagged(collection: Collection, index: RepositoryIndex) -> set[Digest]:
