@@ -1,6 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A registry in this process, over real sockets, in every configuration; and clients for it."""
+"""A registry in this process, in every configuration; clients for it, and an upstream."""
 
+import asyncio
+import contextlib
+import ssl
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +13,7 @@ from trustme import CA
 
 from tests.api.configurations import Configuration, rows
 from tests.api.harness import Harness, Registry
+from tests.unit.upstream.lab import BLOB_PATH, V1_PATH, Server, blob, manifest, serving
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -41,3 +46,39 @@ def harness(tmp_path: Path, authority: CA, configuration: Configuration) -> Iter
 def registry(harness: Harness) -> Registry:
     """A registry without upstreams."""
     return harness.start()
+
+
+@contextlib.contextmanager
+def in_a_thread(context: ssl.SSLContext) -> Iterator[Server]:
+    """Run the lab's server in a loop of its own."""
+    loop, stop, made = asyncio.new_event_loop(), asyncio.Event(), []
+    started = threading.Event()
+
+    async def serve() -> None:
+        async with serving(context) as server:
+            made.append(server)
+            started.set()
+            await stop.wait()
+        # Connections that the other side has closed are let go of in the loop's next rounds.
+        await asyncio.sleep(0.05)
+
+    thread = threading.Thread(target=loop.run_until_complete, args=(serve(),))
+    thread.start()
+    started.wait()
+    try:
+        yield made[0]
+    finally:
+        loop.call_soon_threadsafe(stop.set)
+        thread.join()
+        loop.close()
+
+
+@pytest.fixture
+def quay(authority: CA) -> Iterator[Server]:
+    """An upstream, which the tests configure as quay.io."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    with in_a_thread(context) as server:
+        server.on(V1_PATH, manifest())
+        server.on(BLOB_PATH, blob())
+        yield server

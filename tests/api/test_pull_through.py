@@ -1,13 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Pull-through as clients see it: two registries over TLS, status, headers and lists."""
 
-import asyncio
 import base64
-import contextlib
 import gzip
 import ssl
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import httpx
 import pytest
@@ -16,6 +13,7 @@ from httpx import Response
 from trustme import CA
 
 from tests.api.configurations import only, two_endpoints
+from tests.api.conftest import in_a_thread
 from tests.api.harness import Harness, Registry, digest_of
 from tests.unit.upstream.lab import (
     BLOB,
@@ -31,49 +29,12 @@ from tests.unit.upstream.lab import (
     manifest,
     redirect,
     reply,
-    serving,
 )
 
 TAG = "/v2/quay.io/org/app/manifests/v1"
 LAYER = f"/v2/quay.io/org/app/blobs/{BLOB_DIGEST}"
 PUSHED = b'{"schemaVersion":2,"manifests":[],"annotations":{"by":"job"}}'
 BASIC = "Basic " + base64.b64encode(b"ci:secret").decode()
-
-
-@contextlib.contextmanager
-def in_a_thread(context: ssl.SSLContext) -> Iterator[Server]:
-    """Run the lab's server in a loop of its own."""
-    loop, stop, made = asyncio.new_event_loop(), asyncio.Event(), []
-    started = threading.Event()
-
-    async def serve() -> None:
-        async with serving(context) as server:
-            made.append(server)
-            started.set()
-            await stop.wait()
-        # Connections that the other side has closed are let go of in the loop's next rounds.
-        await asyncio.sleep(0.05)
-
-    thread = threading.Thread(target=loop.run_until_complete, args=(serve(),))
-    thread.start()
-    started.wait()
-    try:
-        yield made[0]
-    finally:
-        loop.call_soon_threadsafe(stop.set)
-        thread.join()
-        loop.close()
-
-
-@pytest.fixture
-def quay(authority: CA) -> Iterator[Server]:
-    """An upstream, which the tests configure as quay.io."""
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    authority.issue_cert("127.0.0.1").configure_cert(context)
-    with in_a_thread(context) as server:
-        server.on(V1_PATH, manifest())
-        server.on(BLOB_PATH, blob())
-        yield server
 
 
 @pytest.fixture

@@ -5,7 +5,16 @@ from ipaddress import ip_network
 from typing import Any
 
 import pytest
-from buildset_registry.auth.access import ANONYMOUS, Access, Identity, Policy, Role, Scheme, Verdict
+from buildset_registry.auth.access import (
+    ANONYMOUS,
+    Access,
+    Identity,
+    Policy,
+    Role,
+    Scheme,
+    Verdict,
+)
+from buildset_registry.auth.rights import Rights
 from buildset_registry.auth.rules import AccessRule, AccessRules
 from buildset_registry.oci.names import RepositoryName
 from buildset_registry.oci.patterns import RepositoryPattern
@@ -105,13 +114,46 @@ def test_a_user_is_held_to_the_rules(
         (RULED, USER, None, False),
         (HALF, WRITES_APP, PRIVATE, False),
         ({**CLOSED, "external": True}, WRITES_APP, None, False),
+        (CLOSED, WRITES_APP, None, False),
+        (HALF, WRITES_APP, None, False),
+        (OPEN, WRITES_APP, None, True),
     ],
 )
 def test_a_blob_may_be_mounted_where_it_may_be_pulled(
     settings: dict[str, Any], who: Identity, source: RepositoryName | None, allowed: bool
 ) -> None:
     """A mount shows the content, so what cannot be pulled cannot be mounted."""
-    assert Policy(endpoint=Role.SINGLE, **settings).may_mount(who, source) is allowed
+    policy = Policy(endpoint=Role.SINGLE, **settings)
+    assert policy.may_mount(who, source) is allowed
+    rights = Rights(policy, who)
+    assert (rights.everything if source is None else rights.allow(source)) is allowed
+
+
+@pytest.mark.parametrize(
+    ("settings", "source", "target", "as_open"),
+    [
+        (OPEN, APP, OTHER, True),
+        (OPEN, None, OTHER, True),
+        (CLOSED, APP, OTHER, True),
+        (CLOSED, None, OTHER, True),
+        (RULED, APP, OTHER, False),
+        (HALF, APP, PRIVATE, True),
+        (HALF, PRIVATE, APP, False),
+        (HALF, None, APP, False),
+        (HALF, None, PRIVATE, True),
+        ({**CLOSED, "external": True}, APP, OTHER, False),
+    ],
+)
+def test_private_content_is_shared_with_what_is_as_private(
+    settings: dict[str, Any],
+    source: RepositoryName | None,
+    target: RepositoryName,
+    as_open: bool,
+) -> None:
+    """Whoever asks: this is about all who may read the second repository."""
+    policy = Policy(endpoint=Role.PULL, **settings)
+    for who in (ANONYMOUS, USER, PULLS_APP):
+        assert Rights(policy, who).as_open(source, target) is as_open
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ from tests.unit.gc.images import (
     is_whole,
     push_image,
 )
+from tests.unit.pullthrough.reading import ALL
 
 A, B, C, D, E = (Digest.of(letter.encode()) for letter in "ABCDE")
 
@@ -117,6 +118,6 @@ async def test_a_promised_blob_outlives_the_eviction(store: Store, registry: Reg
     await cache_image(store, NAME, b"{}", b"layer")
     await registry.promised_size(NAME, Digest.of(b"layer"))
     await clean(store, replace(RULES, cache_size=0, grace=3600))
-    assert await registry.mount(OTHER, Digest.of(b"layer"), NAME)
+    assert await registry.mount(OTHER, Digest.of(b"layer"), NAME, ALL)
     await clean(store, replace(RULES, cache_size=0, grace=3600))
     assert await registry.promised_size(OTHER, Digest.of(b"layer")) == 5

@@ -30,6 +30,7 @@ from tests.unit.gc.images import (
     push_blob,
     silent,
 )
+from tests.unit.pullthrough.reading import ALL
 from tests.unit.store.blobs import pieces
 
 
@@ -45,7 +46,7 @@ async def test_a_promise_in_the_middle_of_a_collection_holds(tmp_path: Path) -> 
 
         async def meanwhile() -> None:
             await registry.promised_size(NAME, Digest.of(b"head"))
-            await registry.mount(OTHER, Digest.of(b"mount"), NAME)
+            await registry.mount(OTHER, Digest.of(b"mount"), NAME, ALL)
             await push_blob(registry, NAME, b"push")
 
         clients: list[asyncio.Future[None]] = []

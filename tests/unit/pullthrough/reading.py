@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The registry that the tests of pull-through ask, what they push to it, and how they read."""
 
+from dataclasses import dataclass
+
 from buildset_registry.lookup import ArrivingBlob
 from buildset_registry.oci.names import RepositoryName
 from buildset_registry.pullthrough import Freshness, PullThrough
@@ -13,6 +15,28 @@ from tests.unit.upstream.lab import BLOB_DIGEST
 OTHER = RepositoryName("quay.io/org/other")
 OTHER_PATH = f"/v2/org/other/blobs/{BLOB_DIGEST}"
 PUSHED = b'{"schemaVersion":2,"manifests":[],"annotations":{"by":"job"}}'
+
+
+@dataclass(frozen=True)
+class May:
+    """What somebody may read; ``public`` is what everybody may, and None in it is all."""
+
+    read: frozenset[RepositoryName | None] = frozenset()
+    public: frozenset[RepositoryName | None] = frozenset()
+
+    @property
+    def everything(self) -> bool:
+        return None in self.read
+
+    def allow(self, name: RepositoryName) -> bool:
+        return self.everything or name in self.read
+
+    def as_open(self, source: RepositoryName | None, target: RepositoryName) -> bool:
+        return None in self.public or source in self.public
+
+
+#: The rights of anybody where everything is public.
+ALL = May(frozenset({None}), frozenset({None}))
 
 
 class PullingRegistry(Registry):

@@ -8,7 +8,8 @@ import time
 from collections.abc import AsyncIterator
 
 import pytest
-from buildset_registry.errors import BlobUnknown, ManifestUnknown, UpstreamFailed
+from buildset_registry.auth.rights import NOTHING_ELSE
+from buildset_registry.errors import BlobUnknown, ManifestUnknown, UpstreamBusy, UpstreamFailed
 from buildset_registry.oci.descriptor import OCI_INDEX
 from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.names import RepositoryName, Tag
@@ -18,7 +19,7 @@ from buildset_registry.registry import Registry
 from buildset_registry.store.base import BlobFile
 from buildset_registry.store.filesystem.store import FilesystemStore
 
-from tests.unit.pullthrough.reading import OTHER, OTHER_PATH, PUSHED, arriving, read
+from tests.unit.pullthrough.reading import ALL, OTHER, OTHER_PATH, PUSHED, May, arriving, read
 from tests.unit.upstream.lab import (
     BLOB,
     BLOB_DIGEST,
@@ -27,6 +28,7 @@ from tests.unit.upstream.lab import (
     NAME,
     V1,
     V1_PATH,
+    Answer,
     Server,
     blob,
     by_method,
@@ -51,7 +53,7 @@ async def test_a_blob_that_is_collected_while_upstream_is_asked(
     assert await read(await registry.blob(NAME, BLOB_DIGEST)) == BLOB
     gate = asyncio.Event()
     quay.on(OTHER_PATH, by_method(HEAD=gated(gate, blob()), GET=blob()))
-    waiting = asyncio.create_task(registry.blob(OTHER, BLOB_DIGEST))
+    waiting = asyncio.create_task(registry.blob(OTHER, BLOB_DIGEST, ALL))
     await eventually(lambda: len(quay.asked) == 2)
     assert await store.blobs.sweep(BLOB_DIGEST, time.time() + 60, time.time() + 60)
     gate.set()
@@ -106,9 +108,9 @@ async def test_a_blob_of_another_repository_is_not_fetched_again(
     pulled = arriving(await registry.blob(NAME, BLOB_DIGEST))
     await pulled.complete()
     with pytest.raises(BlobUnknown):
-        await registry.blob(OTHER, BLOB_DIGEST)
+        await registry.blob(OTHER, BLOB_DIGEST, ALL)
     quay.on(OTHER_PATH, blob())
-    found = await asyncio.gather(*(registry.blob(OTHER, BLOB_DIGEST) for _ in range(10)))
+    found = await asyncio.gather(*(registry.blob(OTHER, BLOB_DIGEST, ALL) for _ in range(10)))
     assert {await read(one) for one in found} == {BLOB}
     methods = [(asked.method, asked.path) for asked in quay.asked]
     lacking = [("HEAD", OTHER_PATH), ("GET", OTHER_PATH)]
@@ -124,8 +126,8 @@ async def test_a_blob_that_two_repositories_share_is_fetched_once(
     quay.on(BLOB_PATH, halting(gate, BLOB, 1000))
     quay.on(OTHER_PATH, blob())
     names = (NAME, OTHER, OTHER)
-    found = [await registry.blob(name, BLOB_DIGEST) for name in names]
-    assert await registry.blob_size(OTHER, BLOB_DIGEST) == len(BLOB)
+    found = [await registry.blob(name, BLOB_DIGEST, ALL) for name in names]
+    assert await registry.blob_size(OTHER, BLOB_DIGEST, ALL) == len(BLOB)
     gate.set()
     assert [await read(one) for one in found] == [BLOB] * 3
     methods = [(asked.method, asked.path) for asked in quay.asked]
@@ -143,7 +145,7 @@ async def test_a_shared_blob_that_the_first_repository_lacks(
     quay.on(OTHER_PATH, blob())
     lacking = asyncio.create_task(registry.blob(NAME, BLOB_DIGEST))
     await eventually(lambda: quay.asked)
-    having = asyncio.create_task(registry.blob(OTHER, BLOB_DIGEST))
+    having = asyncio.create_task(registry.blob(OTHER, BLOB_DIGEST, ALL))
     await eventually(lambda: len(quay.asked) == 2)
     await asyncio.sleep(0.05)
     gate.set()
@@ -160,7 +162,7 @@ async def test_a_shared_blob_that_arrives_before_upstream_tells(
     quay.on(BLOB_PATH, halting(gates[0], BLOB, 1000))
     quay.on(OTHER_PATH, gated(gates[1], blob()))
     first = await registry.blob(NAME, BLOB_DIGEST)
-    second = asyncio.create_task(registry.blob(OTHER, BLOB_DIGEST))
+    second = asyncio.create_task(registry.blob(OTHER, BLOB_DIGEST, ALL))
     await eventually(lambda: len(quay.asked) == 2)
     gates[0].set()
     assert isinstance(first, DownloadStream)
@@ -189,10 +191,94 @@ async def test_a_blob_of_another_repository_while_upstream_is_down(
     await registry.manifest(OTHER, V1)
     quay.on(OTHER_PATH, reply(503))
     with pytest.raises(UpstreamFailed):
-        await registry.blob(OTHER, BLOB_DIGEST)
+        await registry.blob(OTHER, BLOB_DIGEST, ALL)
     await registry.manifest(OTHER, Digest.of(child))
-    assert await registry.blob_size(OTHER, BLOB_DIGEST) == len(BLOB)
-    assert await read(await registry.blob(OTHER, BLOB_DIGEST)) == BLOB
+    assert await registry.blob_size(OTHER, BLOB_DIGEST, ALL) == len(BLOB)
+    assert await read(await registry.blob(OTHER, BLOB_DIGEST, ALL)) == BLOB
+
+
+async def test_a_blob_of_an_image_pulled_by_digest_while_upstream_is_down(
+    registry: Registry, quay: Server
+) -> None:
+    """A digest leads to the image as a tag does."""
+    pinned = image("a/b")
+    media_type = "application/vnd.oci.image.manifest.v1+json"
+    path = f"/v2/org/other/manifests/{Digest.of(pinned)}"
+    quay.on(path, manifest(pinned, media_type))
+    await arriving(await registry.blob(NAME, BLOB_DIGEST)).complete()
+    await registry.manifest(OTHER, Digest.of(pinned))
+    quay.on(OTHER_PATH, reply(503))
+    for rights in (NOTHING_ELSE, May(frozenset({OTHER}))):
+        with pytest.raises(UpstreamFailed):
+            await registry.blob(OTHER, BLOB_DIGEST, rights)
+        with pytest.raises(UpstreamFailed):
+            await registry.blob_size(OTHER, BLOB_DIGEST, rights)
+    for rights in (May(frozenset({NAME})), ALL):
+        assert await read(await registry.blob(OTHER, BLOB_DIGEST, rights)) == BLOB
+
+
+async def test_upstreams_word_is_no_right_to_what_is_stored(
+    registry: Registry, store: FilesystemStore, quay: Server
+) -> None:
+    """Who may not read it where it is gets what upstream sends, or nothing."""
+    await arriving(await registry.blob(NAME, BLOB_DIGEST)).complete()
+    quay.on(OTHER_PATH, by_method(HEAD=blob(), GET=reply(404)))
+    with pytest.raises(BlobUnknown):
+        await registry.blob(OTHER, BLOB_DIGEST)
+    assert not await store.cached(OTHER).layers.has(BLOB_DIGEST)
+    quay.on(OTHER_PATH, blob())
+    sent = arriving(await registry.blob(OTHER, BLOB_DIGEST))
+    assert await read(sent) == BLOB
+    await sent.complete()
+    assert await store.cached(OTHER).layers.has(BLOB_DIGEST)
+
+
+async def test_who_may_read_it_opens_it_to_nobody_else(
+    registry: Registry, store: FilesystemStore, quay: Server
+) -> None:
+    """A private blob is not linked where others may read, because somebody asked for it there."""
+    quay.on(OTHER_PATH, by_method(HEAD=blob(), GET=reply(404)))
+    await arriving(await registry.blob(NAME, BLOB_DIGEST)).complete()
+    for rights in (May(frozenset({NAME})), May(frozenset({None}))):
+        assert await read(await registry.blob(OTHER, BLOB_DIGEST, rights)) == BLOB
+        assert not await store.cached(OTHER).layers.has(BLOB_DIGEST)
+    with pytest.raises(BlobUnknown):
+        await registry.blob(OTHER, BLOB_DIGEST)
+    public = frozenset({NAME})
+    assert await read(await registry.blob(OTHER, BLOB_DIGEST, May(public, public))) == BLOB
+    assert await store.cached(OTHER).layers.has(BLOB_DIGEST)
+
+
+async def test_a_download_is_shared_by_those_who_may_read_it(
+    registry: Registry, store: FilesystemStore, quay: Server
+) -> None:
+    """Others get what upstream sends for their own repository."""
+    gate = asyncio.Event()
+    quay.on(BLOB_PATH, halting(gate, BLOB, 1000))
+    quay.on(OTHER_PATH, by_method(HEAD=blob(), GET=reply(404)))
+    first = arriving(await registry.blob(NAME, BLOB_DIGEST))
+    for rights in (NOTHING_ELSE, May(frozenset({NAME}))):
+        with pytest.raises(BlobUnknown):
+            await registry.blob(OTHER, BLOB_DIGEST, rights)
+    quay.on(OTHER_PATH, blob())
+    second = arriving(await registry.blob(OTHER, BLOB_DIGEST))
+    assert await read(second) == BLOB
+    await second.complete()
+    gate.set()
+    assert await read(first) == BLOB
+    for name in (NAME, OTHER):
+        assert await store.cached(name).layers.has(BLOB_DIGEST)
+
+
+async def test_a_blob_that_another_repository_no_longer_has(
+    registry: Registry, store: FilesystemStore, quay: Server
+) -> None:
+    """What is remembered of where it was is looked at again."""
+    await arriving(await registry.blob(NAME, BLOB_DIGEST)).complete()
+    await store.cached(NAME).layers.remove(BLOB_DIGEST)
+    quay.on(OTHER_PATH, by_method(HEAD=blob(), GET=reply(404)))
+    with pytest.raises(BlobUnknown):
+        await registry.blob(OTHER, BLOB_DIGEST, May(frozenset({NAME}), frozenset({NAME})))
 
 
 async def test_a_pushed_image_may_use_upstreams_layers(
@@ -233,7 +319,30 @@ async def test_a_blob_that_two_cached_repositories_share_is_promised_to_nobody(
     """Only a client that pushes is; so it goes with the last image, when the cache is cut."""
     await arriving(await registry.blob(NAME, BLOB_DIGEST)).complete()
     quay.on(OTHER_PATH, blob())
-    assert await read(await registry.blob(OTHER, BLOB_DIGEST)) == BLOB
+    assert await read(await registry.blob(OTHER, BLOB_DIGEST, ALL)) == BLOB
     ((state,),) = [batch async for batch in store.blobs.walk() if batch]
     assert state.promised == 0
     assert state.changed > 0
+
+
+@pytest.mark.parametrize(
+    ("head", "get", "there"),
+    [
+        (manifest(), manifest(), True),
+        (reply(404), manifest(), True),
+        (reply(404), reply(404), False),
+        (reply(403), reply(404), True),
+    ],
+    ids=["there", "by GET alone", "gone", "hidden"],
+)
+async def test_whether_upstream_has_a_manifest(
+    pull_through: PullThrough, quay: Server, head: Answer, get: Answer, there: bool
+) -> None:
+    """One that hides what it has may have it; one that fails does not tell."""
+    path = f"/v2/org/app/manifests/{Digest.of(MANIFEST)}"
+    quay.on(path, by_method(HEAD=head, GET=get))
+    assert await pull_through.has_manifest(NAME, Digest.of(MANIFEST)) is there
+    assert not await pull_through.has_manifest(RepositoryName("example.com/app"), BLOB_DIGEST)
+    quay.on(path, reply(429))
+    with pytest.raises(UpstreamBusy):
+        await pull_through.has_manifest(NAME, Digest.of(MANIFEST))

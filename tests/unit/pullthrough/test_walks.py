@@ -13,6 +13,7 @@ from buildset_registry.registry import Registry
 from buildset_registry.store.filesystem.store import FilesystemStore
 
 from tests.unit.loop import longest_hold
+from tests.unit.pullthrough.reading import ALL
 from tests.unit.upstream.lab import (
     BLOB,
     BLOB_DIGEST,
@@ -64,7 +65,7 @@ async def test_nested_indexes_cost_no_more_than_their_number(
 
     async def ask() -> None:
         with pytest.raises(UpstreamBusy):
-            await registry.blob(NAME, Digest.of(LAYER))
+            await registry.blob(NAME, Digest.of(LAYER), ALL)
 
     held, _nothing = await longest_hold(ask())
     assert held < 0.1
@@ -78,18 +79,18 @@ async def test_a_layer_at_the_end_of_nested_indexes_is_found(
     tree = {"schemaVersion": 2, "config": listed(BLOB, "application/x"), "layers": []}
     await pull(registry, quay, nested(40, json.dumps(tree).encode()))
     quay.on(BLOB_PATH, reply(429))
-    assert await registry.blob_size(NAME, BLOB_DIGEST) == len(BLOB)
-    await registry.blob(NAME, BLOB_DIGEST)
+    assert await registry.blob_size(NAME, BLOB_DIGEST, ALL) == len(BLOB)
+    await registry.blob(NAME, BLOB_DIGEST, ALL)
 
 
 async def test_a_walk_has_an_end(
     registry: Registry, store: FilesystemStore, quay: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Past so many manifests, what is further down is not looked for."""
-    monkeypatch.setattr(lookup, "_WALKED", 10)
+    monkeypatch.setattr(lookup, "_MOST_MANIFESTS", 10)
     await store.blobs.put(BLOB_DIGEST, BLOB)
     tree = {"schemaVersion": 2, "config": listed(BLOB, "application/x"), "layers": []}
     await pull(registry, quay, nested(40, json.dumps(tree).encode()))
     quay.on(BLOB_PATH, reply(429))
     with pytest.raises(UpstreamBusy):
-        await registry.blob(RepositoryName(NAME), BLOB_DIGEST)
+        await registry.blob(RepositoryName(NAME), BLOB_DIGEST, ALL)

@@ -69,6 +69,11 @@ class Server:
         """Give ``answers`` one after the other, the last one for ever."""
         self._table[path] = list(answers)
 
+    @property
+    def paths(self) -> list[str]:
+        """The paths that it knows."""
+        return [*self._table]
+
     def at(self, path: str) -> list[Asked]:
         return [asked for asked in self.asked if asked.path == path]
 

@@ -8,12 +8,15 @@ also found as ``library/app``, and the other way round.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
-from contextlib import aclosing, suppress
+from contextlib import suppress
 from dataclasses import dataclass
+from enum import Enum
 from functools import partial
 from typing import NamedTuple, Protocol, runtime_checkable
 
+from buildset_registry.auth.rights import NOTHING_ELSE, ReadRights
 from buildset_registry.errors import RegistryError
 from buildset_registry.oci.descriptor import OCTETS, Descriptor, is_media_type
 from buildset_registry.oci.digest import Digest
@@ -24,8 +27,11 @@ from buildset_registry.store.base import RepositoryIndex, Store, StoredBlob
 
 #: Media types that are remembered; past this many, all are forgotten.
 _REMEMBERED = 4096
-#: Manifests that one request may have walked through.
+#: Referrers of a list under a tag that one request may have looked at.
 _WALKED = 10_000
+#: Manifests of a repository, and bytes of them, that are searched for one that mentions a blob.
+_MOST_MANIFESTS = 1000
+_MOST_BYTES = 32 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +41,10 @@ class StoredManifest:
     raw: bytes
     media_type: str
     digest: Digest
+
+    @property
+    def descriptor(self) -> Descriptor:
+        return Descriptor(self.media_type, self.digest, len(self.raw))
 
 
 class KeptBlob(NamedTuple):
@@ -63,6 +73,17 @@ class ArrivingBlob(Protocol):
         """Wait until it is stored."""
 
 
+class Reuse(Enum):
+    """The use that may be made of stored bytes in a repository for which they did not come."""
+
+    NONE = "none"
+    READ = "read"
+    """Who asks may have them."""
+
+    LINK = "link"
+    """Whoever may read the repository may have them: they may be linked there."""
+
+
 class UpstreamRegistries(Protocol):
     """The registries that cached content is a copy of."""
 
@@ -77,12 +98,24 @@ class UpstreamRegistries(Protocol):
         None where it need not be asked, since what is ``cached`` still holds.
         """
 
-    async def blob(
-        self, name: RepositoryName, digest: Digest, cached: StoredBlob | None
-    ) -> StoredBlob | ArrivingBlob:
-        """Return a blob, which is fetched unless it is ``cached``."""
+    async def describe(
+        self, name: RepositoryName, reference: Reference, cached: StoredManifest | None
+    ) -> Descriptor | None:
+        """Describe what ``manifest`` would return, without fetching what is not cached."""
 
-    async def blob_size(self, name: RepositoryName, digest: Digest) -> int:
+    async def blob(
+        self,
+        name: RepositoryName,
+        digest: Digest,
+        cached: StoredBlob | None,
+        rights: ReadRights,
+    ) -> StoredBlob | ArrivingBlob:
+        """Return a blob, which is fetched unless it is ``cached``.
+
+        What is stored for other repositories is reused where ``rights`` cover one of them.
+        """
+
+    async def blob_size(self, name: RepositoryName, digest: Digest, rights: ReadRights) -> int:
         """Return the size in bytes of a blob that is not cached, without fetching it."""
 
     async def referrers(self, name: RepositoryName, subject: Digest) -> list[Descriptor]:
@@ -119,7 +152,27 @@ class Lookup:
         if current is None:
             return cached
         # A job may have pushed the tag while upstream was being asked: its push wins.
-        return await self._manifest(self._pushed(name), reference) or current
+        return await self.pushed_manifest(name, reference) or current
+
+    async def describe(self, name: RepositoryName, reference: Reference) -> Descriptor | None:
+        """Describe what ``manifest`` would return; nobody is about to read it."""
+        pushed = await self.pushed_manifest(name, reference)
+        if pushed is not None:
+            return pushed.descriptor
+        cached = await self._manifest([self._store.cached(name.canonical)], reference)
+        upstream = self._upstream_of(name)
+        if upstream is not None:
+            current = await upstream.describe(name, reference, cached)
+            if current is not None:
+                pushed = await self.pushed_manifest(name, reference)
+                return current if pushed is None else pushed.descriptor
+        return None if cached is None else cached.descriptor
+
+    async def pushed_manifest(
+        self, name: RepositoryName, reference: Reference
+    ) -> StoredManifest | None:
+        """Return what a job pushed."""
+        return await self._manifest(self._pushed(name), reference)
 
     async def stored_manifest(
         self, name: RepositoryName, reference: Reference
@@ -127,16 +180,20 @@ class Lookup:
         """Return what clients see at a reference now, as far as the store knows."""
         return await self._manifest(self.indexes(name), reference)
 
-    async def blob(self, name: RepositoryName, digest: Digest) -> StoredBlob | ArrivingBlob | None:
+    async def blob(
+        self, name: RepositoryName, digest: Digest, rights: ReadRights = NOTHING_ELSE
+    ) -> StoredBlob | ArrivingBlob | None:
         """Return a blob that the repository has, here or at upstream; manifests are blobs, too."""
         found = await self._blob(self._pushed(name), digest)
         if found is not None:
             return found
         cached = await self._blob([self._store.cached(name.canonical)], digest)
         upstream = self._upstream_of(name)
-        return cached if upstream is None else await upstream.blob(name, digest, cached)
+        return cached if upstream is None else await upstream.blob(name, digest, cached, rights)
 
-    async def blob_size(self, name: RepositoryName, digest: Digest) -> int | None:
+    async def blob_size(
+        self, name: RepositoryName, digest: Digest, rights: ReadRights = NOTHING_ELSE
+    ) -> int | None:
         """Return the size in bytes of what ``blob`` would return; nobody is about to open it."""
         for index in self.indexes(name):
             if await is_linked(index, digest):
@@ -147,7 +204,7 @@ class Lookup:
                 if alias is not None:
                     return alias.size
         upstream = self._upstream_of(name)
-        return None if upstream is None else await upstream.blob_size(name, digest)
+        return None if upstream is None else await upstream.blob_size(name, digest, rights)
 
     async def keep(self, name: RepositoryName, digest: Digest) -> KeptBlob | None:
         """Promise that a blob which the store has of a repository stays; see ``Blobs.keep``."""
@@ -163,12 +220,46 @@ class Lookup:
                 return KeptBlob(stored, size, number < len(name.names))
         return None
 
+    async def reuse(self, name: RepositoryName, digest: Digest, rights: ReadRights) -> Reuse:
+        """Tell what use a repository may make of a stored blob that others have.
+
+        Whoever may read none of those gets nothing of it here: a digest is no secret, and an
+        upstream may say that it has what it never saw. Nor does who may read it make it readable
+        for others by asking for it here.
+        """
+        found = Reuse.READ if rights.everything else Reuse.NONE
+        if rights.everything and rights.as_open(None, name):
+            return Reuse.LINK
+        for holder in self._store.holders.of(digest):
+            if (rights.everything or rights.allow(holder)) and await self._holds(holder, digest):
+                if rights.as_open(holder, name):
+                    return Reuse.LINK
+                found = Reuse.READ
+        return found
+
+    async def _holds(self, name: RepositoryName, digest: Digest) -> bool:
+        for index in self.indexes(name):
+            if await is_linked(index, digest):
+                return True
+        return False
+
     async def is_layer_of_cached(self, name: RepositoryName, digest: Digest) -> bool:
-        """Tell whether an image that was pulled through from the repository refers to a blob."""
+        """Tell whether an image that was pulled through from the repository refers to a blob.
+
+        By a tag or by its digest. The images used last are searched, up to a bound.
+        """
         index = self._store.cached(name.canonical)
-        async with aclosing(self._tagged(index)) as manifests:
-            async for manifest in manifests:
-                if any(blob.digest == digest for blob in manifest.blobs):
+        wanted, left = str(digest).encode(), _MOST_BYTES
+        states = sorted(await index.manifests.all(), key=lambda state: -state.used)
+        for state in states[:_MOST_MANIFESTS]:
+            await asyncio.sleep(0)  # other requests have their turn
+            raw = await self._store.blobs.read(state.digest) or b""
+            left -= len(raw)
+            if left < 0:
+                return False
+            if wanted in raw:
+                manifest = await self._parsed(index, state.digest)
+                if manifest and any(blob.digest == digest for blob in manifest.blobs):
                     return True
         return False
 
@@ -204,27 +295,6 @@ class Lookup:
             else:
                 if key in there:
                     yield there[key]
-
-    async def _tagged(self, index: RepositoryIndex) -> AsyncGenerator[Manifest]:
-        """Yield what tags lead to, each manifest once, and so many that a request has an end.
-
-        Indexes may list the same children again and again, level by level.
-        """
-        found: set[Digest] = set()
-        async for tag in paced(await index.tags.all()):
-            target = await index.tags.get(tag)
-            if target is not None:
-                found.add(target.digest)
-        waiting = list(found)[:_WALKED]
-        async for digest in paced(waiting):  # which grows meanwhile
-            manifest = await self._parsed(index, digest)
-            if manifest is None:
-                continue
-            yield manifest
-            listed = {child.digest for child in manifest.manifests} - found
-            new = list(listed)[: _WALKED - len(waiting)]
-            found.update(new)
-            waiting += new
 
     def serves(self, name: RepositoryName) -> bool:
         """Tell whether an upstream has been asked for a repository, or none ever is."""

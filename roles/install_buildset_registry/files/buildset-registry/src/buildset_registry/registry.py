@@ -10,16 +10,20 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
 
+from buildset_registry.auth.rights import NOTHING_ELSE, ReadRights
 from buildset_registry.errors import (
     BlobUnknown,
     DigestInvalid,
     ManifestBlobUnknown,
     ManifestUnknown,
     NameUnknown,
+    UpstreamBusy,
+    UpstreamFailed,
 )
 from buildset_registry.lookup import (
     ArrivingBlob,
     Lookup,
+    Reuse,
     StoredManifest,
     UpstreamRegistries,
     link_manifest,
@@ -96,15 +100,33 @@ class Registry:
             raise ManifestUnknown(f"{name} has no manifest {reference}{self._unserved(name)}")
         return found
 
-    async def blob(self, name: RepositoryName, digest: Digest) -> StoredBlob | ArrivingBlob:
-        found = await self._lookup.blob(name, digest)
+    async def describe(
+        self, name: RepositoryName, reference: Reference, *, pushed: bool = False
+    ) -> Descriptor:
+        """Describe a manifest without fetching it; with ``pushed``, only one that was pushed."""
+        if pushed:
+            stored = await self._lookup.pushed_manifest(name, reference)
+            found = None if stored is None else stored.descriptor
+        else:
+            found = await self._lookup.describe(name, reference)
+        if found is None:
+            raise ManifestUnknown(f"{name} has no manifest {reference}{self._unserved(name)}")
+        return found
+
+    async def blob(
+        self, name: RepositoryName, digest: Digest, rights: ReadRights = NOTHING_ELSE
+    ) -> StoredBlob | ArrivingBlob:
+        """Return a blob; ``rights`` are those of who asks, who is given what they may read only."""
+        found = await self._lookup.blob(name, digest, rights)
         if found is None:
             raise BlobUnknown(f"{name} has no blob {digest}{self._unserved(name)}")
         return found
 
-    async def blob_size(self, name: RepositoryName, digest: Digest) -> int:
+    async def blob_size(
+        self, name: RepositoryName, digest: Digest, rights: ReadRights = NOTHING_ELSE
+    ) -> int:
         """Return the size of a blob in bytes without fetching it."""
-        size = await self._lookup.blob_size(name, digest)
+        size = await self._lookup.blob_size(name, digest, rights)
         if size is None:
             raise BlobUnknown(f"{name} has no blob {digest}{self._unserved(name)}")
         return size
@@ -169,13 +191,21 @@ class Registry:
         await self._store.pushed(name).layers.add(digest)
 
     async def mount(
-        self, name: RepositoryName, digest: Digest, source: RepositoryName | None
+        self,
+        name: RepositoryName,
+        digest: Digest,
+        source: RepositoryName | None,
+        rights: ReadRights,
     ) -> bool:
-        """Link a blob that another repository has; without ``source``, any one may have it."""
+        """Link a blob that another repository has; without ``source``, any one may have it.
+
+        A mount shows the content: what ``rights`` do not cover is not mounted.
+        """
+        stored = None
         if source is not None:
-            kept = await self._lookup.keep(source, digest)
+            kept = await self._lookup.keep(source, digest) if rights.allow(source) else None
             stored = None if kept is None else kept.stored
-        else:
+        elif await self._lookup.reuse(name, digest, rights) is not Reuse.NONE:
             stored = None if await self._store.blobs.keep(digest) is None else digest
         if stored is not None:
             await self._store.pushed(name).layers.add(digest, stored)
@@ -283,7 +313,7 @@ class Registry:
             if isinstance(blob, ArrivingBlob):
                 await blob.complete()
             kept = await self._lookup.keep(name, digest)
-        except BlobUnknown:
+        except (BlobUnknown, UpstreamFailed, UpstreamBusy):
             kept = None
         if kept is not None:
             await index.layers.add(digest, kept.stored)

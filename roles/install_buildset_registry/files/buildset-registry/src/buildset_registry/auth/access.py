@@ -37,6 +37,16 @@ class Role(Enum):
     SINGLE = "single"
 
 
+class Intent(Enum):
+    """The mind of a client that asks what is here, as far as its credentials tell."""
+
+    PULL = "pull"
+    UNKNOWN = "unknown"
+    """It may push, and has not said that it wants to."""
+
+    PUSH = "push"
+
+
 class Scheme(Enum):
     """The way in which an endpoint asks for credentials."""
 
@@ -143,15 +153,32 @@ class Policy:
             return False
         return self.rules.allow(user, action, repository)
 
+    def intent(self, identity: Identity, repository: RepositoryName) -> Intent:
+        """Return what somebody who asks for content here has in mind.
+
+        Where one port serves everything, a token to push tells. A password does not, and nor does
+        a token to pull of a user who may push: oras asks with one before it pushes.
+        """
+        if self.endpoint is Role.PULL:
+            return Intent.PULL
+        if self.decide(identity, Access.PUSH, repository) is Verdict.ALLOW:
+            told = self.endpoint is Role.PUSH or identity.scopes is not None
+            return Intent.PUSH if told else Intent.UNKNOWN
+        if not self.external and self.may_write(identity.name, "push", repository):
+            return Intent.UNKNOWN
+        return Intent.PULL
+
     def may_mount(self, identity: Identity, source: RepositoryName | None) -> bool:
         """Tell whether somebody may link blobs of a repository, or with None of any.
 
-        A mount shows the content: what cannot be pulled cannot be mounted.
+        A mount shows the content: what cannot be pulled cannot be mounted. A token is for the
+        repositories that it names, never for all.
         """
         if self.may_pull(None, source):
             return True
         if source is None:
-            return not self.external and self.may_pull(identity.name, None)
+            whole = identity.scopes is None and not self.external
+            return whole and self.may_pull(identity.name, None)
         return self.decide(identity, Access.PULL, source) is Verdict.ALLOW
 
     def decide(

@@ -46,6 +46,10 @@ class AccessRules:
         self._rules = [(rule, list(map(RepositoryMatcher, rule.patterns))) for rule in rules]
         self._remembered: dict[tuple[str, RepositoryName], frozenset[str]] = {}
 
+    def __bool__(self) -> bool:
+        """Tell whether there is a rule; without one all users are alike."""
+        return bool(self._rules)
+
     def allow(self, user: str, action: str, repository: RepositoryName) -> bool:
         """Tell whether a user may do something in a repository."""
         if not self._rules:

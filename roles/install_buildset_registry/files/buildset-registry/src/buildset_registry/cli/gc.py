@@ -32,13 +32,19 @@ def add(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Collect garbage and print a report; the exit code is 1 where something is damaged."""
-    from buildset_registry.server.build import collection_rules
+    from buildset_registry.server.build import collection_rules, possibly_at_upstream
     from buildset_registry.server.control_socket import collect_in
 
     config = load_config(arguments)
     with Bar(sys.stderr) as drawn:
         report = asyncio.run(
-            collect_in(config, collection_rules(config.gc), drawn.show, dry_run=arguments.dry_run)
+            collect_in(
+                config,
+                collection_rules(config.gc),
+                drawn.show,
+                possibly_at_upstream(config),
+                dry_run=arguments.dry_run,
+            )
         )
     if arguments.json:
         say_json(report.to_json())

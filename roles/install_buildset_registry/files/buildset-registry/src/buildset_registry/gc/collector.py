@@ -11,7 +11,7 @@ from buildset_registry.background import stop, supervised
 from buildset_registry.gc.eviction import mark_cached
 from buildset_registry.gc.passes import expire_uploads, mark_pushed, prune_links, sweep_blobs
 from buildset_registry.gc.report import CollectionReport
-from buildset_registry.gc.state import Collection, CollectionRules
+from buildset_registry.gc.state import AtUpstream, Collection, CollectionRules, no_upstream
 from buildset_registry.progress import ProgressCallback
 from buildset_registry.store.base import Store
 
@@ -21,11 +21,16 @@ _log = logging.getLogger("buildset_registry.gc")
 
 
 async def collect(
-    store: Store, rules: CollectionRules, on_progress: ProgressCallback, *, dry_run: bool
+    store: Store,
+    rules: CollectionRules,
+    on_progress: ProgressCallback,
+    at_upstream: AtUpstream = no_upstream,
+    *,
+    dry_run: bool,
 ) -> CollectionReport:
     """Remove what nobody wants, or tell what that would be."""
     began = time.monotonic()
-    collection = Collection(store, rules, CollectionReport(dry_run), on_progress)
+    collection = Collection(store, rules, CollectionReport(dry_run), on_progress, at_upstream)
     for each_pass in PASSES:
         await each_pass(collection)
     collection.report.seconds = round(time.monotonic() - began, 3)
@@ -35,9 +40,16 @@ async def collect(
 class Collector:
     """Collect every ``interval`` seconds (0: never) and when asked; close it before the store."""
 
-    def __init__(self, store: Store, rules: CollectionRules, interval: float) -> None:
+    def __init__(
+        self,
+        store: Store,
+        rules: CollectionRules,
+        interval: float,
+        at_upstream: AtUpstream = no_upstream,
+    ) -> None:
         self._store = store
         self._rules = rules
+        self._at_upstream = at_upstream
         self._one_at_a_time = asyncio.Lock()
         self._interval = interval
         self._task = supervised("the collection", self._periodically) if interval else None
@@ -45,7 +57,9 @@ class Collector:
     async def run(self, on_progress: ProgressCallback, *, dry_run: bool) -> CollectionReport:
         """Collect now, after a collection that is under way."""
         async with self._one_at_a_time:
-            report = await collect(self._store, self._rules, on_progress, dry_run=dry_run)
+            report = await collect(
+                self._store, self._rules, on_progress, self._at_upstream, dry_run=dry_run
+            )
         _tell(report)
         return report
 

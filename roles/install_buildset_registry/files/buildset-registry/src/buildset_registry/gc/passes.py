@@ -11,8 +11,10 @@ not here.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 from functools import partial
 
+from buildset_registry.errors import UpstreamBusy, UpstreamFailed
 from buildset_registry.gc.reachability import Key, ManifestNode, expired, key, mentioned
 from buildset_registry.gc.state import Collection
 from buildset_registry.lookup import unlink_manifest
@@ -25,6 +27,8 @@ from buildset_registry.store.base import BlobState, LinkState, RepositoryIndex
 
 #: Times of files differ by more than this, or not at all.
 _INSTANT = 1e-6
+#: Subjects of which upstreams are asked in one collection; the others are taken to be there.
+_MOST_ASKED = 1000
 
 
 async def expire_uploads(collection: Collection) -> None:
@@ -131,6 +135,10 @@ async def _expire(
     untagged_before = None if untagged is None else collection.began - untagged
     tagged, before = await _tagged(collection, index), collection.began - young
     doomed = await asyncio.to_thread(expired, nodes, tagged, untagged_before, before)
+    subjects = {subject for digest in doomed if (subject := nodes[digest].subject) is not None}
+    if subjects:
+        elsewhere = await _living_elsewhere(collection, name, subjects)
+        doomed = await asyncio.to_thread(expired, nodes, tagged, untagged_before, before, elsewhere)
     gone = set()
     for digest, reason in doomed.items():
         subject, used = nodes[digest].subject, nodes[digest].used + _INSTANT
@@ -142,6 +150,45 @@ async def _expire(
             collection.remove("manifest", f"{name}@{digest}", reason)
             gone.add(digest)
     return gone
+
+
+async def _living_elsewhere(
+    collection: Collection, name: RepositoryName, subjects: Iterable[Digest]
+) -> set[Digest]:
+    """Return those of a repository's subjects that are cached, at upstream, or under its other
+    name.
+
+    A signature is pushed for an image that was pulled through, or that upstream alone has. What a
+    job pushed is never removed because a cache was.
+    """
+    return {
+        subject
+        async for subject in collection.paced("", sorted(subjects, key=str))
+        if await _is_stored(collection, name, subject)
+        or await _is_at_upstream(collection, name, subject)
+    }
+
+
+async def _is_stored(collection: Collection, name: RepositoryName, subject: Digest) -> bool:
+    store = collection.store
+    others = [store.pushed(one) for one in name.names if one != name]
+    for index in (*others, store.cached(name.canonical)):
+        # Not ``has``, which would count as a use of what is cached.
+        if await index.manifests.target(subject) is not None:
+            return True
+    return False
+
+
+async def _is_at_upstream(collection: Collection, name: RepositoryName, subject: Digest) -> bool:
+    """Ask upstream; one that cannot be asked, or was asked enough, may have it."""
+    if name.host in collection.silent or collection.asked >= _MOST_ASKED:
+        return True
+    collection.asked += 1
+    try:
+        return await collection.at_upstream(name, subject)
+    except (UpstreamFailed, UpstreamBusy):
+        collection.silent.add(name.host)
+        return True
 
 
 async def _tagged(collection: Collection, index: RepositoryIndex) -> set[Digest]:

@@ -48,19 +48,22 @@ def expired(
     tagged: Collection[Digest],
     untagged_before: float | None,
     referrers_before: float,
+    elsewhere: Collection[Digest] = (),
 ) -> dict[Digest, str]:
     """Return the manifests that nothing holds any more, and why.
 
     A tag holds a manifest, an index what it lists, a subject its referrers. What nothing holds
     goes if it is older than ``untagged_before``, never where that is None; a referrer whose
-    subject is not there goes if it is older than ``referrers_before``: its subject may be on its
-    way.
+    subject is neither there nor ``elsewhere`` goes if it is older than ``referrers_before``: its
+    subject may be on its way.
     """
     referrers: dict[Digest, list[Digest]] = {}
     for digest, node in nodes.items():
         if node.subject is not None:
             referrers.setdefault(node.subject, []).append(digest)
     waiting = [digest for digest in tagged if digest in nodes]
+    for subject in elsewhere:
+        waiting += referrers.get(subject, ())
     for digest, node in nodes.items():
         before = untagged_before if node.subject is None else referrers_before
         if before is None or node.used >= before:

@@ -4,17 +4,27 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
 from buildset_registry.gc.reachability import Key
 from buildset_registry.gc.report import CollectionReport, Removed
+from buildset_registry.oci.digest import Digest
+from buildset_registry.oci.names import RepositoryName
 from buildset_registry.pacing import STEPS, paced
 from buildset_registry.progress import Progress, ProgressCallback
 from buildset_registry.store.base import Store
 
 _Item = TypeVar("_Item")
+
+#: Tells whether an upstream has a manifest of a repository, as far as it can be known.
+AtUpstream = Callable[[RepositoryName, Digest], Awaitable[bool]]
+
+
+async def no_upstream(_name: RepositoryName, _digest: Digest) -> bool:
+    """Tell that there is none."""
+    return False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,12 +58,19 @@ class Collection:
     rules: CollectionRules
     report: CollectionReport
     on_progress: ProgressCallback
+    at_upstream: AtUpstream = no_upstream
     began: float = field(default_factory=time.time)
     marked: set[Key] = field(default_factory=set)
     """The blobs that a link, or the manifest of a link that is kept, refers to."""
 
     swept: set[Key] = field(default_factory=set)
     """The blobs that were removed."""
+
+    asked: int = 0
+    """How often an upstream was asked."""
+
+    silent: set[str] = field(default_factory=set)
+    """The upstreams that could not be asked."""
 
     def remove(self, kind: str, name: str, reason: str) -> None:
         """Put something that was removed into the report."""

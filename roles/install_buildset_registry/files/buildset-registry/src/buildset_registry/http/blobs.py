@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from functools import partial
 
-from buildset_registry.auth.access import Role
+from buildset_registry.auth.access import Intent, Role
+from buildset_registry.errors import BlobUnknown, UpstreamBusy, UpstreamFailed
 from buildset_registry.http.conditional import (
     conditional,
     entity_tag,
@@ -25,13 +26,13 @@ from buildset_registry.store.base import BlobFile, BlobRedirect, StoredBlob
 async def get(request: Request, context: Context) -> Response:
     """Send a blob, a range of it, or several ranges."""
     digest = Digest.parse(request.path["digest"])
-    headers = _headers(digest)
+    headers, rights = _headers(digest), context.rights(request.identity)
     if conditional(request.headers):
         # Whether it is here comes first (RFC 9110, 13.2.1), and asking does not fetch it.
-        await context.registry.blob_size(request.name, digest)
+        await context.registry.blob_size(request.name, digest, rights)
         if not_modified(request.headers, digest):
             return Response(304, headers)
-    blob = await context.registry.blob(request.name, digest)
+    blob = await context.registry.blob(request.name, digest, rights)
     if isinstance(blob, BlobRedirect):
         return Response(307, {"Location": blob.url, "Docker-Content-Digest": str(digest)})
     wanted = request.headers.get("range")
@@ -43,19 +44,41 @@ async def get(request: Request, context: Context) -> Response:
 async def head(request: Request, context: Context) -> Response:
     """Tell whether a blob is here and how large it is.
 
-    At the push endpoint a client asks in order to push, and so does one that logged in where one
-    port serves both: it is told of the store only, so that a push does not wait for an upstream.
+    Who asks in order to push is told of the store only, so that a push does not wait for an
+    upstream, and what it is told of stays. Nothing is kept for who may not push.
     """
     digest = Digest.parse(request.path["digest"])
-    role, logged_in = context.policy.endpoint, request.identity.name is not None
-    pushing = role is Role.PUSH or (role is Role.SINGLE and logged_in)
-    ask = context.registry.promised_size if pushing else context.registry.blob_size
-    size = await ask(request.name, digest)
+    if context.policy.endpoint is Role.PULL:
+        rights = context.rights(request.identity)
+        size = await context.registry.blob_size(request.name, digest, rights)
+    else:
+        size = await _size(request, context, digest)
     headers = _headers(digest)
     if not_modified(request.headers, digest):
         return Response(304, headers)
     headers["Content-Length"] = str(size)
     return Response(200, headers)
+
+
+async def _size(request: Request, context: Context, digest: Digest) -> int:
+    """Return a blob's size where somebody may be about to push it.
+
+    A password does not tell whether its user pulls or pushes; most who pull ask by GET.
+    """
+    identity, name, registry = request.identity, request.name, context.registry
+    intent = context.intent(identity, name)
+    if intent is Intent.PULL:
+        return await registry.blob_size(name, digest, context.rights(identity))
+    try:
+        return await registry.promised_size(name, digest)
+    except BlobUnknown:
+        if intent is Intent.PUSH or identity.scopes is None:
+            raise
+    try:
+        return await registry.blob_size(name, digest, context.rights(identity))
+    except (UpstreamFailed, UpstreamBusy) as error:
+        # It may be about to push: that an upstream fails is no reason to refuse that.
+        raise BlobUnknown(f"{name} has no blob {digest}; {error.message}") from None
 
 
 async def delete(request: Request, context: Context) -> Response:

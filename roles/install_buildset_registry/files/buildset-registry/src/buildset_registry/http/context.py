@@ -7,9 +7,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from buildset_registry.auth.access import Policy
+from buildset_registry.auth.access import Identity, Intent, Policy
 from buildset_registry.auth.authenticator import Authenticator
+from buildset_registry.auth.rights import Rights
 from buildset_registry.errors import TooManyRequests
+from buildset_registry.oci.names import RepositoryName
 from buildset_registry.registry import Registry
 from buildset_registry.store.base import StorageSpace
 
@@ -63,3 +65,12 @@ class Context:
     limits: RequestLimits = RequestLimits()
     absolute_urls: bool = False
     """True where ``Location`` and ``Link`` are to be whole URLs."""
+
+    def intent(self, identity: Identity, name: RepositoryName) -> Intent:
+        """Return what a client that asks what is here has in mind; nobody can push for now where
+        the registry is read-only."""
+        return Intent.PULL if self.limits.read_only else self.policy.intent(identity, name)
+
+    def rights(self, identity: Identity) -> Rights:
+        """Return what a client may read at this endpoint."""
+        return Rights(self.policy, identity)

@@ -1,16 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Manifests: get (end-3), put (end-7), delete (end-9)."""
+"""Manifests: get (end-3), head, put (end-7), delete (end-9)."""
 
 from __future__ import annotations
 
 from functools import partial
 
-from buildset_registry.errors import ManifestTooLarge
+from buildset_registry.auth.access import Intent
+from buildset_registry.errors import (
+    ManifestTooLarge,
+    ManifestUnknown,
+    UpstreamBusy,
+    UpstreamFailed,
+)
 from buildset_registry.http.conditional import check_change, conditional, entity_tag, not_modified
 from buildset_registry.http.context import Context
 from buildset_registry.http.request import Request
 from buildset_registry.http.response import Bytes, PushOutcome, Response
-from buildset_registry.oci.descriptor import IMAGES, INDEXES
+from buildset_registry.oci.descriptor import IMAGES, INDEXES, Descriptor
 from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.manifest import MAX_MANIFEST
 from buildset_registry.oci.names import Tag, parse_reference
@@ -24,19 +30,50 @@ async def get(request: Request, context: Context) -> Response:
     stored = await context.registry.manifest(
         request.name, parse_reference(request.path["reference"])
     )
-    text = str(stored.digest)
+    headers = _headers(stored.digest, stored.media_type)
+    if not_modified(request.headers, stored.digest):
+        return Response(304, headers)
+    return Response(200, headers, Bytes(stored.raw))
+
+
+async def head(request: Request, context: Context) -> Response:
+    """Tell what GET would send.
+
+    Who asks in order to push is told of what was pushed only: where upstream or the cache has the
+    same, the push would be left out, and would not win once upstream moves on.
+    """
+    found = await _described(request, context)
+    headers = _headers(found.digest, found.media_type)
+    if not_modified(request.headers, found.digest):
+        return Response(304, headers)
+    headers["Content-Length"] = str(found.size)
+    return Response(200, headers)
+
+
+async def _described(request: Request, context: Context) -> Descriptor:
+    name, reference = request.name, parse_reference(request.path["reference"])
+    intent = context.intent(request.identity, name)
+    try:
+        return await context.registry.describe(name, reference, pushed=intent is Intent.PUSH)
+    except (UpstreamFailed, UpstreamBusy) as error:
+        if intent is Intent.PULL:
+            raise
+        # It may be about to push: that an upstream fails is no reason to refuse that.
+        raise ManifestUnknown(f"{name} has no manifest {reference}; {error.message}") from None
+
+
+def _headers(digest: Digest, media_type: str) -> dict[str, str]:
+    text = str(digest)
     headers = {
-        "Content-Type": stored.media_type,
+        "Content-Type": media_type,
         "Docker-Content-Digest": text,
         "ETag": entity_tag(text),
         # Somebody's content is not to become a page of this host in a browser.
         "X-Content-Type-Options": "nosniff",
     }
-    if stored.media_type not in _KNOWN:
+    if media_type not in _KNOWN:
         headers["Content-Security-Policy"] = "sandbox"
-    if not_modified(request.headers, stored.digest):
-        return Response(304, headers)
-    return Response(200, headers, Bytes(stored.raw))
+    return headers
 
 
 async def put(request: Request, context: Context) -> Response:

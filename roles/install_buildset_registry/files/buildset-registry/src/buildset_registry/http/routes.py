@@ -44,6 +44,7 @@ ROUTES = (
     Route("end-2", "GET", "/v2/{name}/blobs/{digest}", Access.PULL, blobs.get),
     Route("end-2-head", "HEAD", "/v2/{name}/blobs/{digest}", Access.PULL, blobs.head),
     Route("end-3", "GET", "/v2/{name}/manifests/{reference}", Access.PULL, manifests.get),
+    Route("end-3-head", "HEAD", "/v2/{name}/manifests/{reference}", Access.PULL, manifests.head),
     Route("end-4", "POST", "/v2/{name}/blobs/uploads/", Access.PUSH, uploads.start),
     Route("end-5", "PATCH", "/v2/{name}/blobs/uploads/{upload}", Access.PUSH, uploads.append),
     Route("end-6", "PUT", "/v2/{name}/blobs/uploads/{upload}", Access.PUSH, uploads.finish),

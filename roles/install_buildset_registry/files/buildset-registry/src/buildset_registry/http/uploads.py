@@ -26,8 +26,8 @@ async def start(request: Request, context: Context) -> Response:
         digest = Digest.parse(request.query["mount"])
         source = request.source("from")
         named = "from" not in request.query or source is not None
-        allowed = named and context.policy.may_mount(request.identity, source)
-        if allowed and await context.registry.mount(request.name, digest, source):
+        rights = context.rights(request.identity)
+        if named and await context.registry.mount(request.name, digest, source, rights):
             return _created(request, digest, "mount")
     upload = await context.registry.start_upload(request.name)
     if "digest" in request.query:

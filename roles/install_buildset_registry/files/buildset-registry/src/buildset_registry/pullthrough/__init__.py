@@ -7,6 +7,7 @@ through before.
 
 from __future__ import annotations
 
+from buildset_registry.auth.rights import ReadRights
 from buildset_registry.lookup import ArrivingBlob, Lookup, StoredManifest
 from buildset_registry.oci.descriptor import Descriptor
 from buildset_registry.oci.digest import Digest
@@ -45,13 +46,26 @@ class PullThrough:
     ) -> StoredManifest | None:
         return await self._manifests.get(name.canonical, reference, cached)
 
-    async def blob(
-        self, name: RepositoryName, digest: Digest, cached: StoredBlob | None
-    ) -> StoredBlob | ArrivingBlob:
-        return await self._blobs.get(name.canonical, digest, cached)
+    async def describe(
+        self, name: RepositoryName, reference: Reference, cached: StoredManifest | None
+    ) -> Descriptor | None:
+        return await self._manifests.describe(name.canonical, reference, cached)
 
-    async def blob_size(self, name: RepositoryName, digest: Digest) -> int:
-        return await self._blobs.size(name.canonical, digest)
+    async def blob(
+        self,
+        name: RepositoryName,
+        digest: Digest,
+        cached: StoredBlob | None,
+        rights: ReadRights,
+    ) -> StoredBlob | ArrivingBlob:
+        return await self._blobs.get(name.canonical, digest, cached, rights)
+
+    async def blob_size(self, name: RepositoryName, digest: Digest, rights: ReadRights) -> int:
+        return await self._blobs.size(name.canonical, digest, rights)
+
+    async def has_manifest(self, name: RepositoryName, digest: Digest) -> bool:
+        """Tell whether upstream has a manifest, as far as it shows what it has."""
+        return self.serves(name) and await self._manifests.is_at_upstream(name.canonical, digest)
 
     async def referrers(self, name: RepositoryName, subject: Digest) -> list[Descriptor]:
         return await self._manifests.referrers(name, subject)

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Blobs of upstreams: fetched once, however many clients wait, in whatever repositories.
+"""Blobs of upstreams: fetched once, however many clients wait, in whatever repositories they may
+read.
 
 A task, not a client, owns a download, so a client that leaves spoils nothing. Once it has failed,
 the next client starts another.
@@ -11,8 +12,9 @@ import logging
 from dataclasses import dataclass
 from functools import partial
 
+from buildset_registry.auth.rights import ReadRights
 from buildset_registry.errors import RegistryError, UpstreamBusy, UpstreamFailed
-from buildset_registry.lookup import Lookup, is_linked
+from buildset_registry.lookup import Lookup, Reuse, is_linked
 from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.names import RepositoryName
 from buildset_registry.pullthrough.download import Download, DownloadStream, Pace
@@ -33,6 +35,17 @@ class _SharedDownload:
 
     names: set[RepositoryName]
 
+    def open_to(self, name: RepositoryName, rights: ReadRights) -> bool:
+        """Tell whether a repository in which somebody asks for it may have these bytes."""
+        if name in self.names or (rights.everything and rights.as_open(None, name)):
+            return True
+        return any(rights.allow(one) and rights.as_open(one, name) for one in self.names)
+
+
+#: A download that any repository of a registry may share has the registry's name; one that others
+#: may not read has that of its repository, too.
+_Key = tuple[str, Digest]
+
 
 class BlobCache:
     """Blobs that were pulled through, are on their way, or are fetched now."""
@@ -44,81 +57,102 @@ class BlobCache:
         self._pace = pace
         self._counters = client.counters
         self._sizes = SingleFlight[tuple[RepositoryName, Digest], int]()
-        self._running = SingleFlight[tuple[str, Digest], None]()
-        self._downloads: dict[tuple[str, Digest], _SharedDownload] = {}
+        self._running = SingleFlight[_Key, None]()
+        self._downloads: dict[_Key, _SharedDownload] = {}
 
     async def get(
-        self, name: RepositoryName, digest: Digest, cached: StoredBlob | None
+        self,
+        name: RepositoryName,
+        digest: Digest,
+        cached: StoredBlob | None,
+        rights: ReadRights,
     ) -> StoredBlob | DownloadStream:
         """Return what is ``cached`` or stored, or a stream of what is arriving."""
-        key = (name.host, digest)
         while True:
-            shared = self._downloads.get(key)
-            if shared is None:
-                cached = cached or await self._stored_elsewhere(name, digest)
+            key = self._key(name, digest, rights)
+            if key not in self._downloads:
+                cached = cached or await self._stored_elsewhere(name, digest, rights)
             if cached is not None:
                 self._counters.hits["blob"] += 1
                 return cached
-            shared = shared or self._downloads.get(key) or self._start(key, name)
-            stream = await self._follow(key, shared, name)
+            key = self._key(name, digest, rights)
+            shared = self._downloads.get(key) or self._start(key, name)
+            stream = await self._follow(key, shared, name, rights)
             if stream is not None:
                 return stream
 
-    async def size(self, name: RepositoryName, digest: Digest) -> int:
+    async def size(self, name: RepositoryName, digest: Digest, rights: ReadRights) -> int:
         """Return the size of a blob that is not cached; upstream says it, or a download does."""
-        shared = self._downloads.get((name.host, digest))
+        shared = self._downloads.get(self._key(name, digest, rights))
         known = shared.download.size if shared and name in shared.names else None
-        return await self._upstream_size(name, digest) if known is None else known
+        return await self._upstream_size(name, digest, rights) if known is None else known
 
     async def close(self) -> None:
         """Stop what is under way."""
         await self._sizes.close()
         await self._running.close()
 
-    async def _stored_elsewhere(self, name: RepositoryName, digest: Digest) -> StoredBlob | None:
+    def _key(self, name: RepositoryName, digest: Digest, rights: ReadRights) -> _Key:
+        """Return the key of the download that somebody may join, or start."""
+        shared = self._downloads.get((name.host, digest))
+        if shared is None or shared.open_to(name, rights):
+            return name.host, digest
+        return f"{name.host}/{name}", digest
+
+    async def _stored_elsewhere(
+        self, name: RepositoryName, digest: Digest, rights: ReadRights
+    ) -> StoredBlob | None:
         """Return a blob that the store has for another repository, and upstream for this one.
 
-        One of another size than upstream's is damaged, and fetched again.
+        None where that one may not be read by who asks: then upstream has to send the bytes. One of
+        another size than upstream's is damaged, and fetched again.
         """
         if await self._store.blobs.size(digest) is None:
             return None
         index = self._store.cached(name)
         if not await is_linked(index, digest):  # by a download that has just ended
-            size = await self._upstream_size(name, digest)
+            reuse = await self._lookup.reuse(name, digest, rights)
+            if reuse is Reuse.NONE:
+                return None
+            size = await self._upstream_size(name, digest, rights)
             # Collection may be about to remove it, until it is told that it is wanted.
             if await self._store.blobs.keep(digest, promised=False) != size:
                 return None
-            await index.layers.add(digest)
+            if reuse is Reuse.LINK:
+                await index.layers.add(digest)
         return await self._store.blobs.open(digest)
 
-    async def _upstream_size(self, name: RepositoryName, digest: Digest) -> int:
+    async def _upstream_size(self, name: RepositoryName, digest: Digest, rights: ReadRights) -> int:
+        """Ask upstream; where that fails, a manifest that it sent tells what the repository has."""
         ask = partial(self._client.blob_size, name, digest)
         try:
             return await self._sizes.join((name, digest), ask)
         except (UpstreamFailed, UpstreamBusy) as error:
             size = await self._store.blobs.size(digest)
-            if size is None or not await self._lookup.is_layer_of_cached(name, digest):
+            if size is None or await self._lookup.reuse(name, digest, rights) is Reuse.NONE:
+                raise
+            if not await self._lookup.is_layer_of_cached(name, digest):
                 raise
             self._counters.stale += 1
             _log.warning("%s of %s is served from the store: %s", digest, name, error.message)
             return size
 
-    def _start(self, key: tuple[str, Digest], name: RepositoryName) -> _SharedDownload:
-        host, digest = key
+    def _start(self, key: _Key, name: RepositoryName) -> _SharedDownload:
+        digest = key[1]
         source = partial(self._client.blob, name, digest)
-        download = Download(digest, source, host, self._counters, self._pace)
+        download = Download(digest, source, name.host, self._counters, self._pace)
         shared = self._downloads[key] = _SharedDownload(download, name, {name})
         link, forget = partial(self._link, shared, digest), partial(self._downloads.pop, key)
         self._running.begin(key, partial(download.run, self._store.uploads, link, forget))
         return shared
 
     async def _follow(
-        self, key: tuple[str, Digest], shared: _SharedDownload, name: RepositoryName
+        self, key: _Key, shared: _SharedDownload, name: RepositoryName, rights: ReadRights
     ) -> DownloadStream | None:
         """Attach a client; None where it has to look again, since the download has ended."""
         if name not in shared.names:
             # It is on its way for another repository; whether this one has it, upstream tells.
-            await self._upstream_size(name, key[1])
+            await self._upstream_size(name, key[1], rights)
             if self._downloads.get(key) is not shared:
                 return None
             shared.names.add(name)

@@ -11,6 +11,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
@@ -23,7 +24,7 @@ from buildset_registry.errors import (
     UpstreamFailed,
 )
 from buildset_registry.lookup import Lookup, StoredManifest, link_manifest
-from buildset_registry.oci.descriptor import OCI_INDEX, Descriptor
+from buildset_registry.oci.descriptor import IMAGES, INDEXES, OCI_INDEX, Descriptor
 from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.manifest import Manifest
 from buildset_registry.oci.names import Reference, RepositoryName, Tag, referrers_tag
@@ -69,6 +70,7 @@ class ManifestCache:
         self._freshness = freshness
         self._resting: dict[str, float] = {}
         self._fetches = SingleFlight[tuple[RepositoryName, Reference], StoredManifest]()
+        self._heads = SingleFlight[tuple[RepositoryName, Reference], Descriptor]()
         self._lists = SingleFlight[tuple[RepositoryName, Digest], list[Descriptor] | None]()
 
     async def get(
@@ -79,6 +81,35 @@ class ManifestCache:
             self._counters.hits["manifest"] += 1
             return None
         return await self._current(name, reference, cached)
+
+    async def describe(
+        self, name: RepositoryName, reference: Reference, cached: StoredManifest | None
+    ) -> Descriptor | None:
+        """Describe what ``get`` would return; what is not cached is not fetched.
+
+        Upstreams limit GET and not HEAD (Docker Hub). Where an upstream says no to HEAD, or not
+        what there is, GET decides.
+        """
+        if cached is None:
+            ask = partial(self._client.head, name, reference)
+            with suppress(ManifestUnknown):
+                told = await self._heads.join((name, reference), ask)
+                if told.media_type in IMAGES | INDEXES:
+                    return told
+        current = await self.get(name, reference, cached)
+        return None if current is None else current.descriptor
+
+    async def is_at_upstream(self, name: RepositoryName, digest: Digest) -> bool:
+        """Tell whether upstream has a manifest; one that hides what it has may."""
+        for ask in (self._client.head, self._client.manifest):
+            try:
+                await ask(name, digest)
+            except ManifestHidden:
+                return True
+            except ManifestUnknown:
+                continue  # some registries do not know HEAD of what GET sends
+            return True
+        return False
 
     async def referrers(self, name: RepositoryName, subject: Digest) -> list[Descriptor]:
         """Return what upstream lists as referring to a manifest, by its API or by a tag.
@@ -106,6 +137,7 @@ class ManifestCache:
     async def close(self) -> None:
         """Stop what is under way."""
         await self._fetches.close()
+        await self._heads.close()
         await self._lists.close()
 
     async def _holds(self, name: RepositoryName, reference: Reference) -> bool:

@@ -47,7 +47,7 @@ from buildset_registry.connect_proxy import (
     server_of,
 )
 from buildset_registry.errors import ConfigError
-from buildset_registry.gc import CollectionRules, Collector
+from buildset_registry.gc import AtUpstream, CollectionRules, Collector
 from buildset_registry.http.accesslog import AccessLog, AccessRecord
 from buildset_registry.http.app import App
 from buildset_registry.http.asgi import Application
@@ -57,7 +57,9 @@ from buildset_registry.metrics.counters import RequestCounters
 from buildset_registry.metrics.listener import MetricsListener, Sources
 from buildset_registry.notifications.events import Source
 from buildset_registry.notifications.webhook import Receiver, Webhook
+from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.hosts import RegistryHost
+from buildset_registry.oci.names import RepositoryName
 from buildset_registry.pullthrough import Freshness, PullThrough
 from buildset_registry.registry import Registry
 from buildset_registry.server.control_socket import ControlSocket
@@ -111,7 +113,7 @@ class RegistryProcess:
 async def build(config: Config, output: TextIO, stack: AsyncExitStack) -> RegistryProcess:
     """Make what the configuration says; ``stack`` ends it. ``ConfigError`` for a mistake."""
     backend = await _backend(config, output, stack)
-    control = _control(config, backend.store, stack)
+    control = _control(config, backend, stack)
     folder = Path(stack.enter_context(TemporaryDirectory(prefix="buildset-registry-")))
     tls = _key_pair(config.tls, folder) if config.tls else None
     applications = Applications(config, backend)
@@ -150,7 +152,7 @@ async def _backend(config: Config, output: TextIO, stack: AsyncExitStack) -> Bac
     stack.push_async_callback(store.aclose)
     access_log = AccessLog(output, config.log.format)
     stack.callback(access_log.flush)
-    client = UpstreamClient(Upstreams(map(_upstream, config.upstreams)))
+    client = UpstreamClient(_upstreams(config))
     pull_through = PullThrough(store, client, Freshness(config.pull_through.tag_seconds))
     stack.push_async_callback(pull_through.close)
     ends = config.endpoints
@@ -166,9 +168,10 @@ async def _close_all(webhooks: list[Webhook]) -> None:
     await asyncio.gather(*(webhook.close() for webhook in webhooks))
 
 
-def _control(config: Config, store: Store, stack: AsyncExitStack) -> ControlSocket | None:
+def _control(config: Config, backend: Backend, stack: AsyncExitStack) -> ControlSocket | None:
     interval = 0 if config.read_only else config.gc.interval
-    collector = Collector(store, collection_rules(config.gc), interval)
+    rules, at_upstream = collection_rules(config.gc), backend.pull_through.has_manifest
+    collector = Collector(backend.store, rules, interval, at_upstream)
     stack.push_async_callback(collector.close)
     path = store_kind(config).control_socket(config)
     if path is None:
@@ -294,6 +297,16 @@ def collection_rules(settings: GcSettings) -> CollectionRules:
     )
 
 
+def possibly_at_upstream(config: Config) -> AtUpstream:
+    """Return what a command takes for an upstream's word, which asks nobody: it may have all."""
+    upstreams = _upstreams(config)
+
+    async def at_upstream(name: RepositoryName, _digest: Digest) -> bool:
+        return upstreams.find(name) is not None
+
+    return at_upstream
+
+
 def _push_port(config: Config) -> int:
     push = config.endpoints.push or config.endpoints.single
     return push.port if push else 0
@@ -301,6 +314,10 @@ def _push_port(config: Config) -> int:
 
 def _key_pair(tls: Tls, folder: Path) -> KeyPair:
     return KeyPair(tls.certificate, tls.key).checked(folder)
+
+
+def _upstreams(config: Config) -> Upstreams:
+    return Upstreams(map(_upstream, config.upstreams))
 
 
 def _upstream(settings: UpstreamSettings) -> Upstream:

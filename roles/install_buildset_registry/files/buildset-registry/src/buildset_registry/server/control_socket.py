@@ -23,7 +23,7 @@ from typing import Any
 from buildset_registry.background import told
 from buildset_registry.config import Config
 from buildset_registry.errors import ConfigError, StoreInUse
-from buildset_registry.gc import CollectionReport, CollectionRules, Collector, collect
+from buildset_registry.gc import AtUpstream, CollectionReport, CollectionRules, Collector, collect
 from buildset_registry.progress import Progress, ProgressCallback
 from buildset_registry.store import Purpose, open_store, store_kind
 
@@ -101,7 +101,12 @@ def _parse(line: bytes) -> bool | None:
 
 
 async def collect_in(
-    config: Config, rules: CollectionRules, on_progress: ProgressCallback, *, dry_run: bool
+    config: Config,
+    rules: CollectionRules,
+    on_progress: ProgressCallback,
+    at_upstream: AtUpstream,
+    *,
+    dry_run: bool,
 ) -> CollectionReport:
     """Collect in a store: by the server that has it, by its rules, or else here."""
     deadline = time.monotonic() + _WAIT_SECONDS
@@ -119,7 +124,7 @@ async def collect_in(
             await asyncio.sleep(_PAUSE)
             continue
         async with contextlib.aclosing(store):
-            return await collect(store, rules, on_progress, dry_run=dry_run)
+            return await collect(store, rules, on_progress, at_upstream, dry_run=dry_run)
 
 
 async def ask_server(

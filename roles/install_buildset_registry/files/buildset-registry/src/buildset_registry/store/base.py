@@ -26,6 +26,7 @@ from typing import Protocol
 from buildset_registry.oci.descriptor import Descriptor
 from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.names import RepositoryName, Tag, UploadId
+from buildset_registry.store.holders import Holders
 from buildset_registry.store.turns import Turns
 
 #: Bytes of a file that are read at once.
@@ -364,6 +365,10 @@ class Store(Contents, Protocol):
     @property
     def space(self) -> StorageSpace:
         """Return what tells of the storage itself."""
+
+    @property
+    def holders(self) -> Holders:
+        """Return what remembers where blobs were linked; each link that is made is added."""
 
     async def aclose(self) -> None:
         """Let another process have the storage."""

@@ -37,6 +37,9 @@ class LinkContext:
     changed: Callable[[], None]
     """Called after a link was made or removed: the repository may be a new one, or hold nothing."""
 
+    linked: Callable[[Digest], None]
+    """Told of each link that is made."""
+
     tracked: bool
     """Whether asking for a link counts as using it."""
 
@@ -78,6 +81,7 @@ class FileLinks:
 
     async def add(self, digest: Digest, target: Digest | None = None) -> None:
         await write_link(self._disk, layout.link_name(self._name, digest), target or digest)
+        self._context.linked(digest)
         self._context.changed()
 
     async def use(self, digest: Digest) -> bool:

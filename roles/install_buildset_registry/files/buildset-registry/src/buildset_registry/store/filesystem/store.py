@@ -30,6 +30,7 @@ from buildset_registry.store.filesystem.links import (
     walk_repositories,
 )
 from buildset_registry.store.filesystem.uploads import FileUploads
+from buildset_registry.store.holders import Holders
 from buildset_registry.store.turns import Turns
 
 #: A promise is noted when the last one noted is older than this, or a busy registry would write
@@ -59,6 +60,7 @@ class FilesystemStore:
         self._indexes: dict[tuple[RepositoryName, bool], FileRepository] = {}
         self._names: ListCache[RepositoryName] = ListCache()
         self._tags: ListCache[Tag] = ListCache()
+        self.holders = Holders()
         self.blobs = FileBlobs(storage, self._disk, promise_seconds)
         self.uploads = FileUploads(storage, self._disk)
 
@@ -71,7 +73,12 @@ class FilesystemStore:
     def _repository(self, name: RepositoryName, *, cached: bool) -> FileRepository:
         """Make what reads and writes a repository; it holds paths and no state, so it is kept."""
         folder = self._folder(name)
-        context = LinkContext(self._disk, partial(self._links_changed, name), tracked=cached)
+        context = LinkContext(
+            self._disk,
+            partial(self._links_changed, name),
+            partial(self.holders.add, name),
+            tracked=cached,
+        )
         made = FileRepository(layout.upstream(folder) if cached else folder, context, self._tags)
         if len(self._indexes) >= _KEPT_REPOSITORIES:
             self._indexes.clear()

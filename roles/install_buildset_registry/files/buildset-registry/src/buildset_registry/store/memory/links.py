@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from buildset_registry.oci.descriptor import Descriptor
 from buildset_registry.oci.digest import Digest
@@ -12,14 +13,25 @@ from buildset_registry.oci.names import Tag
 from buildset_registry.store.base import Blobs, LinkState, TagTarget
 
 
+@dataclass(frozen=True, slots=True)
+class Noted:
+    """The things to be told of what is put in a repository."""
+
+    keep: Callable[[], None]
+    """Called after an addition: the repository holds something."""
+
+    linked: Callable[[Digest], None]
+    """Told of each link that is made."""
+
+
 class MemoryRepository:
     """One repository's links."""
 
-    def __init__(self, blobs: Blobs, keep: Callable[[], None], *, tracked: bool) -> None:
-        self.layers = MemoryLinks(blobs, keep, tracked=tracked)
-        self.manifests = MemoryManifests(blobs, keep, tracked=tracked)
-        self.tags = MemoryTags(keep)
-        self.referrers = MemoryReferrers(keep)
+    def __init__(self, blobs: Blobs, noted: Noted, *, tracked: bool) -> None:
+        self.layers = MemoryLinks(blobs, noted, tracked=tracked)
+        self.manifests = MemoryManifests(blobs, noted, tracked=tracked)
+        self.tags = MemoryTags(noted.keep)
+        self.referrers = MemoryReferrers(noted.keep)
 
     async def exists(self) -> bool:
         return bool(self.layers or self.manifests or self.tags)
@@ -30,11 +42,11 @@ class MemoryRepository:
 
 
 class MemoryLinks:
-    """Targets of digests, and when each link was last used; ``keep`` after an addition."""
+    """Targets of digests, and when each link was last used; what is added is ``noted``."""
 
-    def __init__(self, blobs: Blobs, keep: Callable[[], None], *, tracked: bool) -> None:
+    def __init__(self, blobs: Blobs, noted: Noted, *, tracked: bool) -> None:
         self._blobs = blobs
-        self._keep = keep
+        self._noted = noted
         self._tracked = tracked
         self._links: dict[Digest, tuple[Digest, float]] = {}
 
@@ -51,7 +63,8 @@ class MemoryLinks:
     async def add(self, digest: Digest, target: Digest | None = None) -> None:
         if not await self.use(digest):
             self._links[digest] = (target or digest, time.time())
-            self._keep()
+            self._noted.keep()
+        self._noted.linked(digest)
 
     async def use(self, digest: Digest) -> bool:
         link = self._links.get(digest)
@@ -78,8 +91,8 @@ class MemoryLinks:
 class MemoryManifests(MemoryLinks):
     """Links to manifests, and the media types that their bytes do not tell."""
 
-    def __init__(self, blobs: Blobs, keep: Callable[[], None], *, tracked: bool) -> None:
-        super().__init__(blobs, keep, tracked=tracked)
+    def __init__(self, blobs: Blobs, noted: Noted, *, tracked: bool) -> None:
+        super().__init__(blobs, noted, tracked=tracked)
         self._media_types: dict[Digest, str] = {}
 
     async def remove(self, digest: Digest) -> bool:

@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from weakref import WeakValueDictionary
 
 from buildset_registry.oci.names import RepositoryName
+from buildset_registry.store.holders import Holders
 from buildset_registry.store.memory.blobs import MemoryBlobs
-from buildset_registry.store.memory.links import MemoryRepository
+from buildset_registry.store.memory.links import MemoryRepository, Noted
 from buildset_registry.store.memory.uploads import MemoryUploads
 from buildset_registry.store.turns import Turns
 
@@ -18,6 +20,7 @@ class MemoryStore:
 
     def __init__(self) -> None:
         self.turns = Turns()
+        self.holders = Holders()
         self.blobs = MemoryBlobs()
         self.uploads = MemoryUploads(self.blobs)
         self.space = MemorySpace(self.blobs)
@@ -39,7 +42,8 @@ class MemoryStore:
     def _repository(self, name: RepositoryName, *, cached: bool) -> MemoryRepository:
         """Return one of which nobody knew; asking for it keeps nothing."""
         key = (name, cached)
-        made = MemoryRepository(self.blobs, lambda: self._kept.update({key: found}), tracked=cached)
+        noted = Noted(lambda: self._kept.update({key: found}), partial(self.holders.add, name))
+        made = MemoryRepository(self.blobs, noted, tracked=cached)
         found = self._used.setdefault(key, made)
         return found
 
