@@ -50,7 +50,7 @@ from buildset_registry.gc import CollectionRules, Collector
 from buildset_registry.http.accesslog import AccessLog, AccessRecord
 from buildset_registry.http.app import App
 from buildset_registry.http.asgi import Application
-from buildset_registry.http.context import Context, RequestLimits, UploadLimit
+from buildset_registry.http.context import Context, Crowd, RequestLimits, UploadLimit
 from buildset_registry.http.events import Events
 from buildset_registry.metrics.counters import RequestCounters
 from buildset_registry.metrics.listener import MetricsListener, Sources
@@ -107,6 +107,9 @@ class RegistryProcess:
     control: ControlSocket | None
     """The socket by which commands ask the server; none where no folder is used."""
 
+    crowd: Crowd
+    """What the endpoints know of clients that hold too many connections."""
+
 
 async def build(config: Config, output: TextIO, stack: AsyncExitStack) -> RegistryProcess:
     """Make what the configuration says; ``stack`` ends it. ``ConfigError`` for a mistake."""
@@ -126,7 +129,7 @@ async def build(config: Config, output: TextIO, stack: AsyncExitStack) -> Regist
     if config.metrics is not None:
         address, port = config.metrics.address, config.metrics.port
         listeners.append(Listener("metrics", address, port, applications.metrics(), None))
-    return RegistryProcess(listeners, proxy, tls, control)
+    return RegistryProcess(listeners, proxy, tls, control, applications.crowd)
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +187,7 @@ class Applications:
         self._config = config
         self._backend = backend
         self._counters: list[RequestCounters] = []
+        self.crowd = Crowd()
 
     def endpoint(self, role: Role, name: str, elsewhere: str) -> App:
         """Return an endpoint; ``elsewhere`` says to its clients where they may push."""
@@ -199,6 +203,7 @@ class Applications:
             backend.uploads,
             RequestLimits(config.read_only, config.limits.body_seconds),
             config.absolute_urls,
+            self.crowd,
         )
         events = Events([*backend.webhooks], context) if backend.webhooks else None
         return App(context, self.record(name), events)

@@ -11,26 +11,28 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import logging
 import os
 import resource
 import socket
 import struct
+import threading
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from buildset_registry.errors import TooManyRequests
-from buildset_registry.http.asgi import Application, Receive, Scope, Send
+from buildset_registry.http.context import Crowd
 from buildset_registry.http.request import plain_address
-from buildset_registry.http.response import error_response, send_response
 
 _LOOK_SECONDS = 0.5
 #: Descriptors that stay free for uploads, upstreams and the store, and what a connection takes: its
 #: own one, and that of a file.
 _RESERVE = 16
 _EACH = 2
+#: Connections that are at the beginning of TLS at once: Granian does not count them among the
+#: others, and accepts as many as come between two looks.
+_HANDSHAKES = 64
 #: Connections of an endpoint where there are hardly any descriptors.
 _LEAST = 4
 #: Where TCP_INFO says for how many milliseconds nothing was sent, and nothing received (tcp(7)).
@@ -39,7 +41,7 @@ _LAST_SENT = struct.Struct("=44xI4xI")
 _log = logging.getLogger("buildset_registry.server")
 
 
-def affordable(wanted: int, endpoints: int) -> int:
+def affordable(wanted: int, endpoints: int, *, tls: bool) -> int:
     """Return how many connections each endpoint may have: as many as wanted, or as can be open.
 
     A process that is out of descriptors cannot even refuse a connection: the kernel says again
@@ -48,41 +50,36 @@ def affordable(wanted: int, endpoints: int) -> int:
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     if most == resource.RLIM_INFINITY:
         return wanted
-    free = most - len(os.listdir("/proc/self/fd")) - _RESERVE  # noqa: PTH208 - names, not paths
+    free = most - len(_descriptors()) - _RESERVE - endpoints * (_HANDSHAKES if tls else 0)
     return max(_LEAST, min(wanted, free // _EACH // max(endpoints, 1)))
 
 
 @dataclass(frozen=True, slots=True)
 class _Held:
-    """A connection of a client, by a descriptor of its own."""
+    """A connection of a client."""
 
     client: str
     port: int
+    peer: Any
+    """Its address as the kernel has it."""
+
     descriptor: int
+    """Granian's, which another connection may have a moment later."""
+
     idle: int
     """Milliseconds for which nothing has moved."""
 
 
 class ConnectionBudget:
-    """Bounds what clients hold open: ``run`` it, and serve by ``bounded`` applications."""
+    """Bounds what clients hold open at the ports that it watches, once it runs."""
 
-    def __init__(self, each_client: int, all_clients: int) -> None:
+    def __init__(self, crowd: Crowd, each_client: int, all_clients: int) -> None:
         self._each = each_client
         self._all = all_clients
         self._ports: set[int] = set()
-        self._over: frozenset[str] = frozenset()
-
-    def bounded(self, app: Application, port: int) -> Application:
-        """Return the application of the endpoint on a port for clients within their bound."""
-        self.watch(port)
-
-        async def serve(scope: Scope, receive: Receive, send: Send) -> None:
-            if self._over and scope["type"] == "http" and scope["client"][0] in self._over:
-                await self._refuse(scope, receive, send)
-            else:
-                await app(scope, receive, send)
-
-        return serve
+        self._crowd = crowd
+        self._glass = _Glass()
+        self._looking = threading.Lock()
 
     def watch(self, port: int) -> None:
         """Bound the connections to a port, whatever serves it."""
@@ -94,46 +91,46 @@ class ConnectionBudget:
             await asyncio.sleep(_LOOK_SECONDS)
             try:
                 if self._are_many():
-                    self._over = await asyncio.to_thread(self._look)
+                    self._crowd.clients = await asyncio.to_thread(self._look_once)
                 else:
-                    self._over = frozenset()
+                    self._crowd.clients = frozenset()
             except Exception:
                 _log.exception("could not look at the connections; it is tried again")
 
-    async def _refuse(self, scope: Scope, receive: Receive, send: Send) -> None:
-        client = plain_address(scope["client"][0])
-        error = TooManyRequests(
-            f"{client} holds more than {self._each} connections (limits.client_connections); "
-            "try again soon",
-            headers={"Retry-After": "2", "Connection": "close"},
-        )
-        await send_response(error_response(error), receive, send, head=scope["method"] == "HEAD")
+    def close(self) -> None:
+        """Stop looking, when a look that has begun has ended."""
+        with self._looking:
+            self._glass.close()
+            self._ports.clear()
 
     def _are_many(self) -> bool:
         """Tell cheaply whether a bound can have been reached."""
-        files = len(os.listdir("/proc/self/fd"))  # noqa: PTH208 - names, not paths
-        return files > min(self._each or self._all, self._all)
+        return len(_descriptors()) > min(self._each or self._all, self._all)
+
+    def _look_once(self) -> frozenset[str]:
+        with self._looking:
+            return self._look() if self._ports else frozenset()
 
     def _look(self) -> frozenset[str]:
         """End what is too much, and return the clients that held too many."""
         by_client: dict[str, list[_Held]] = defaultdict(list)
-        with contextlib.ExitStack() as stack:
-            for one in _connections(self._ports, stack):
-                by_client[one.client].append(one)
-            for held in by_client.values():
-                held.sort(key=lambda one: one.idle)
-            over = [name for name, held in by_client.items() if 0 < self._each < len(held)]
-            ended = [one for name in over for one in by_client[name][self._each :]]
-            kept = {name: held[: self._each or None] for name, held in by_client.items()}
-            ended += self._crowding(kept)
-            for one in ended:
-                _end(one.descriptor)
+        for one in self._glass.connections(self._ports):
+            by_client[one.client].append(one)
+        for held in by_client.values():
+            held.sort(key=lambda one: one.idle)
+        over = [name for name, held in by_client.items() if 0 < self._each < len(held)]
+        ended = [one for name in over for one in by_client[name][self._each :]]
+        kept = {name: held[: self._each or None] for name, held in by_client.items()}
+        ended += self._crowding(kept)
+        for one in ended:
+            self._glass.end(one)
+        self._glass.put_down()
         if ended:
             names = ", ".join(sorted({plain_address(one.client) for one in ended})[:5])
             _log.warning(
                 "ended %d connections of clients that hold too many: %s", len(ended), names
             )
-        return frozenset(over)
+        return frozenset(map(plain_address, over))
 
     def _crowding(self, by_client: dict[str, list[_Held]]) -> Iterator[_Held]:
         """Yield what has to end so that full endpoints can accept: of who holds most, first."""
@@ -147,46 +144,52 @@ class ConnectionBudget:
                 yield from (one for _rank, _idle, one in found[self._all * 7 // 8 :])
 
 
-def _connections(ports: set[int], stack: contextlib.ExitStack) -> Iterator[_Held]:
-    """Yield the connections that clients have to some ports of this process.
+class _Glass:
+    """One descriptor by which the sockets of the process are looked at, one after the other.
 
-    Each by a descriptor of ours: what its owner closes meanwhile cannot become another file.
+    What its owner closes meanwhile cannot become another file in it; and it needs no descriptor
+    more where there is none left.
     """
-    for name in os.listdir("/proc/self/fd"):  # noqa: PTH208 - names, not paths
-        try:
-            own = os.dup(int(name))
-        except OSError as error:
-            if error.errno == errno.EBADF:
-                continue
-            raise
-        try:
-            found = _held(own, ports)
-        except OSError:
-            found = None
-        if found is None:
-            os.close(own)
-        else:
-            stack.callback(os.close, own)
-            yield found
+
+    def __init__(self) -> None:
+        self._nothing = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._socket = socket.socket(socket.AF_INET6, socket.SOCK_STREAM)
+
+    def put_down(self) -> None:
+        """Hold no connection open."""
+        os.dup2(self._nothing.fileno(), self._socket.fileno(), inheritable=False)
+
+    def close(self) -> None:
+        """Look no more."""
+        self._socket.close()
+        self._nothing.close()
+
+    def connections(self, ports: set[int]) -> Iterator[_Held]:
+        """Yield the connections that clients have to some ports."""
+        for number in _descriptors():
+            with contextlib.suppress(OSError, IndexError):
+                port, peer = self._put_under(number)
+                if port in ports:
+                    info = self._socket.getsockopt(
+                        socket.IPPROTO_TCP, socket.TCP_INFO, _LAST_SENT.size
+                    )
+                    yield _Held(peer[0], port, peer, number, min(_LAST_SENT.unpack(info)))
+
+    def end(self, one: _Held) -> None:
+        """End a connection, unless it has ended."""
+        with contextlib.suppress(OSError, IndexError):
+            if self._put_under(one.descriptor) == (one.port, one.peer):
+                self._socket.shutdown(socket.SHUT_RDWR)
+
+    def _put_under(self, number: int) -> tuple[int, Any]:
+        """Look at a descriptor; returns the port here and the address there of a connection."""
+        os.dup2(number, self._socket.fileno(), inheritable=False)
+        return self._socket.getsockname()[1], self._socket.getpeername()
 
 
-def _held(descriptor: int, ports: set[int]) -> _Held | None:
-    sock = socket.socket(socket.AF_INET6, socket.SOCK_STREAM, fileno=descriptor)
+def _descriptors() -> Sequence[int]:
+    """Return the open descriptors, all that can be where there are that many."""
     try:
-        port = sock.getsockname()[1]
-        if port not in ports:
-            return None
-        client = sock.getpeername()[0]
-        info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _LAST_SENT.size)
-    except IndexError:
-        return None
-    finally:
-        sock.detach()
-    return _Held(client, port, descriptor, min(_LAST_SENT.unpack(info)))
-
-
-def _end(descriptor: int) -> None:
-    sock = socket.socket(socket.AF_INET6, socket.SOCK_STREAM, fileno=descriptor)
-    with contextlib.suppress(OSError):
-        sock.shutdown(socket.SHUT_RDWR)
-    sock.detach()
+        return [*map(int, os.listdir("/proc/self/fd"))]  # noqa: PTH208 - names, not paths
+    except OSError:
+        return range(resource.getrlimit(resource.RLIMIT_NOFILE)[0])

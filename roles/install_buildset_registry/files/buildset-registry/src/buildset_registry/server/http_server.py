@@ -124,7 +124,8 @@ class _OnSocket(Server):
 
     def _init_shared_socket(self) -> None:
         # The holder closes what it holds.
-        self._shd = SocketHolder(os.dup(self._listener.fileno()), False, BACKLOG)
+        make: Any = SocketHolder  # its stub knows no arguments
+        self._shd = make(os.dup(self._listener.fileno()), False, BACKLOG)
 
 
 def _others_of(listener: socket.socket) -> list[int]:

@@ -10,7 +10,7 @@ import signal
 from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from typing import TextIO
+from typing import Any, TextIO
 
 import uvloop
 
@@ -42,8 +42,13 @@ async def _serve_until_signal(config: Config, output: TextIO) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     watches: list[CertificateWatch] = []
-    loop.add_signal_handler(signal.SIGHUP, lambda: [watch.read() for watch in watches])
+    loop.add_signal_handler(signal.SIGHUP, _read_again, watches)
     await serve(config, output, stop, watches)
+
+
+def _read_again(watches: list[CertificateWatch]) -> None:
+    for watch in watches:
+        watch.read()
 
 
 async def serve(
@@ -93,8 +98,13 @@ class Listening:
         self._proxy = service.proxy
         self._tls = service.tls
         self._certificates: dict[KeyPair, _Certificate] = {}
-        self._each = affordable(limits.connections, len(service.listeners))
-        self._budget = ConnectionBudget(limits.client_connections, self._each)
+        self._each = affordable(
+            limits.connections,
+            len(service.listeners),
+            tls=any(one.tls for one in service.listeners),
+        )
+        self._budget = ConnectionBudget(service.crowd, limits.client_connections, self._each)
+        stack.callback(self._budget.close)
         self._servers = [
             (self._server(one), self._certificate(one.tls), one) for one in service.listeners
         ]
@@ -132,13 +142,13 @@ class Listening:
             server.stop()
 
     def _server(self, listener: Listener) -> HttpServer:
-        sock, app = listener.socket, listener.app
+        sock = listener.socket
         if sock is None:
             seconds = self._limits.answer_seconds
             sock = open_listener(listener.address, listener.port, listener.name, seconds)
             self._stack.enter_context(sock)
-            app = self._budget.bounded(app, listener.port)
-        return HttpServer(app, sock, self._each, pushes=listener.pushes)
+            self._budget.watch(listener.port)
+        return HttpServer(listener.app, sock, self._each, pushes=listener.pushes)
 
     def _certificate(self, pair: KeyPair | None) -> _Certificate | None:
         if pair is not None and pair not in self._certificates:
@@ -170,7 +180,8 @@ def _ports(service: RegistryProcess) -> str:
 async def _until_stopped(running: Listening, stop: asyncio.Event, seconds: int) -> None:
     stopped = asyncio.ensure_future(stop.wait())
     while not stopped.done() and not running.ended:
-        await asyncio.wait([stopped, *running.serving], return_when=asyncio.FIRST_COMPLETED)
+        ends: list[asyncio.Future[Any]] = [stopped, *running.serving]
+        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
     if stopped.done():
         _log.info("stopping: running requests are finished first")
     stopped.cancel()
