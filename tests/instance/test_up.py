@@ -2,8 +2,11 @@
 """``up``, ``status`` and ``down``: what they make, keep, change and remove."""
 
 import json
+import os
+import signal
 import stat
 import time
+from pathlib import Path
 
 import pytest
 import yaml
@@ -165,3 +168,36 @@ def test_nobody_else_reads_images(desk: Desk) -> None:
     """The data is below a folder that its owner alone may enter."""
     desk.up()
     assert stat.S_IMODE((desk.root / "data").stat().st_mode) == 0o700
+
+
+def test_a_certificate_that_is_about_to_end_is_made_anew(desk: Desk) -> None:
+    """With a new authority in the facts; the registry is restarted with it."""
+    before = desk.up()["facts"]
+    write_certificates(desk.root, days=20)
+    report = desk.up()
+    assert report["changes"] == ["certificate", "restarted"]
+    assert report["facts"]["cert"] != before["cert"]
+    assert desk.ask(report["facts"]).status == 200
+    assert desk.up()["changes"] == []
+
+
+def test_a_hangup_does_not_end_the_registry(desk: Desk) -> None:
+    """SIGHUP has it read its certificates, whichever of its processes gets it."""
+    facts = desk.up()["facts"]
+    for process in desk.processes():
+        os.kill(int(process), signal.SIGHUP)
+    time.sleep(1)
+    assert desk.up()["changes"] == []
+    assert desk.ask(facts).status == 200
+
+
+def write_certificates(root: Path, days: int) -> None:
+    """Put certificates in the place of those of a registry, which end in so many days."""
+    from buildset_registry.instance import certificate
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(certificate, "_DAYS", days)
+        issued = certificate.issue(["127.0.0.1"])
+    (root / "cert.pem").write_bytes(issued.authority)
+    (root / "server.pem").write_bytes(issued.leaves[0].chain)
+    (root / "server.key").write_bytes(issued.leaves[0].key)

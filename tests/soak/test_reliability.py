@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.reliability import crashes, large, nonsense
+from tests.reliability import crashes, large, nonsense, stalled
 from tests.reliability.server import Server
 
 
@@ -38,3 +38,13 @@ def test_twenty_clients_with_a_gibibyte(serve: Callable[..., Server]) -> None:
     outcome = large.run(serve, 1024)
     print(outcome.figures)
     assert outcome.peak < 150
+
+
+@pytest.mark.timeout(1800)
+def test_four_thousand_clients_that_do_not_read(serve: Callable[..., Server]) -> None:
+    """Another one pushes and pulls meanwhile, and the memory has a bound."""
+    outcome = stalled.run(serve, 4200, 30)
+    print(outcome.figures)
+    assert max(outcome.seconds) < 10
+    assert outcome.peak - outcome.before < 600
+    assert outcome.open_at_end <= stalled.FEW

@@ -12,6 +12,7 @@ from buildset_registry.connect_proxy import certificate_names, server_of
 from buildset_registry.connect_proxy.connect import parse_answer
 from buildset_registry.connect_proxy.dialer import is_own
 from buildset_registry.errors import ConfigError
+from buildset_registry.instance.options import default_host
 from buildset_registry.oci.hosts import RegistryHost
 
 
@@ -105,3 +106,9 @@ def test_a_proxy_that_cannot_be(proxy: object, settings: dict[str, object], reas
     """One line says what is missing."""
     with pytest.raises(ConfigError, match=reason):
         config(proxy, **settings)
+
+
+def test_no_tunnel_leads_to_the_outer_address_of_this_host() -> None:
+    """A service may let its own host do more than others; an address elsewhere is none of ours."""
+    assert is_own(default_host())
+    assert not is_own("192.0.2.1")

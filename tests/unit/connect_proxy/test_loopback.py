@@ -26,14 +26,12 @@ class Seen:
         await send({"type": "http.response.body"})
 
 
-async def ask(port: int, **options: Any) -> tuple[httpx.Response, Seen]:
+async def ask(port: int, address: str = "127.0.0.1", **options: Any) -> tuple[httpx.Response, Seen]:
     """Ask for a page from a port, on which one visitor is known."""
     seen, connections = Seen(), ProxiedConnections()
-    transport = httpx.ASGITransport(
-        LoopbackApp(seen, connections, AGENT), client=("127.0.0.1", port)
-    )
+    transport = httpx.ASGITransport(LoopbackApp(seen, connections, AGENT), client=(address, port))
     visitor = ProxiedClient("192.0.2.7", RegistryHost("quay.io:8443"), "Basic eDp5")
-    with connections.present(PORT, visitor):
+    with connections.present(("127.0.0.1", PORT), visitor):
         async with httpx.AsyncClient(transport=transport, base_url="https://quay.io") as client:
             return await client.get("/v2/", **options), seen
 
@@ -51,6 +49,12 @@ async def test_a_request_is_seen_as_its_client_made_it() -> None:
 async def test_who_does_not_come_by_the_proxy_is_refused() -> None:
     """Whoever finds the port on loopback."""
     answer, _seen = await ask(PORT + 1)
+    assert answer.status_code == 403
+
+
+async def test_who_has_the_port_at_another_address_is_refused() -> None:
+    """Every user of the host can bind it there."""
+    answer, _seen = await ask(PORT, "127.0.0.2")
     assert answer.status_code == 403
 
 

@@ -4,7 +4,8 @@
 import io
 import json
 import logging
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -65,3 +66,69 @@ def test_a_log_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"cannot write the log .*; set log\.file") as caught:
         open_output(tmp_path / "log" / "registry.log")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("control", ["\n", "\r\n", "\x1b[2K", "\x85", "\u2028"])
+def test_a_message_of_text_is_one_line_whatever_it_quotes(
+    logger: logging.Logger, control: str
+) -> None:
+    """An upstream's words, a manifest's, or those of an error: they cannot look like a record."""
+    output = io.StringIO()
+    configure(output, "text")
+    logger.error("says %s", f"x{control}2026-01-01 00:00:00,000 ERROR forged")
+    try:
+        raise ValueError(f"x{control}2026-01-01 00:00:00,000 ERROR forged")
+    except ValueError:
+        logger.exception("failed")
+    lines = output.getvalue().split("\n")
+    assert len(lines) == 3
+    assert lines[-1] == ""
+    assert all(line.isprintable() for line in lines)
+    assert "Traceback" in lines[1]
+
+
+def link(file: Path, secret: Path) -> None:
+    file.symlink_to(secret)
+
+
+def other_name(file: Path, secret: Path) -> None:
+    file.hardlink_to(secret)
+
+
+def pipe(file: Path, _secret: Path) -> None:
+    os.mkfifo(file)
+
+
+@pytest.mark.parametrize("lay", [link, other_name, pipe])
+def test_nothing_is_followed_in_a_folder_that_others_may_write(
+    tmp_path: Path, lay: Callable[[Path, Path], None]
+) -> None:
+    """Root's log in a job user's folder must not lead to root's files; nor is a pipe waited for."""
+    secret, folder = tmp_path / "secret", tmp_path / "logs"
+    secret.write_text("before")
+    folder.mkdir()
+    folder.chmod(0o777)
+    lay(folder / "registry.log", secret)
+    with pytest.raises(ConfigError, match="others may write"):
+        open_output(folder / "registry.log")
+    assert secret.read_text() == "before"
+
+
+def test_a_folder_on_the_way_that_is_a_link_is_not_followed(tmp_path: Path) -> None:
+    """Where others may have laid it."""
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home").chmod(0o777)
+    (tmp_path / "target").mkdir()
+    (tmp_path / "home/logs").symlink_to(tmp_path / "target")
+    with pytest.raises(ConfigError):
+        open_output(tmp_path / "home/logs/registry.log")
+    assert not list((tmp_path / "target").iterdir())
+
+
+def test_a_link_of_the_user_itself_is_followed(tmp_path: Path) -> None:
+    """In a folder that nobody else may write; what is there already stays."""
+    (tmp_path / "real.log").write_text("before\n")
+    (tmp_path / "registry.log").symlink_to(tmp_path / "real.log")
+    with open_output(tmp_path / "registry.log") as output:
+        output.write("after\n")
+    assert (tmp_path / "real.log").read_text() == "before\nafter\n"

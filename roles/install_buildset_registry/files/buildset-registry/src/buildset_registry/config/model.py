@@ -206,6 +206,16 @@ class LimitSettings:
     body_seconds: int = 60
     """For how long a client may send nothing of a body before it gets 408."""
 
+    answer_seconds: int = 30
+    """For how long a client may take nothing of an answer before its connection ends."""
+
+    connections: int = 2048
+    """Connections of an endpoint at once, fewer where the process may not open as many files; at
+    least 1. Another one waits until one ends."""
+
+    client_connections: int = 512
+    """Connections of one address; past it, requests get 429 and the idlest connections end."""
+
     free_bytes: int | None = None
     """Bytes of the disk that stay free, 507 before; by default 256 MiB, or a twentieth of a disk
     that is smaller than 5 GiB."""

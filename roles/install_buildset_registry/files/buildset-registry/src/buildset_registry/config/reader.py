@@ -66,6 +66,8 @@ def parse(tree: object, source: str, folder: Path) -> Config:
                 "http:// URL"
             )
     _check_gc(config.gc, source)
+    if config.limits.connections < 1:
+        raise ConfigError(f"{source}: limits.connections must be at least 1")
     _check_proxy(config, source)
     return config
 

@@ -25,13 +25,28 @@ _ADDRESS = 5.0
 
 
 def is_own(address: str) -> bool:
-    """Tell whether an address is one that only this host can reach, or no host's."""
+    """Tell whether an address is this host's own, one that it alone can reach, or no host's.
+
+    By its outer address, too, a service may let its own host do more than others.
+    """
     if is_forbidden(address):
         return True
     ip = ip_address(address.partition("%")[0])
     if isinstance(ip, IPv6Address) and ip.ipv4_mapped:
         ip = ip.ipv4_mapped
-    return ip.is_loopback or ip.is_unspecified or ip.is_multicast or ip.is_link_local
+    special = ip.is_loopback or ip.is_unspecified or ip.is_multicast or ip.is_link_local
+    return special or _is_assigned(str(ip))
+
+
+def _is_assigned(address: str) -> bool:
+    """Tell whether an interface of this host has an address: only then can it be bound."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.bind((address, 0))
+    except OSError:
+        return False
+    return True
 
 
 class Dialer:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The endpoint behind the proxy, and the clients on whose behalf the proxy connects to it.
 
-The endpoint listens on loopback and sees the proxy as its client. The port that the proxy connects
-from says on whose behalf it does; whoever else connects there is refused.
+The endpoint listens on loopback and sees the proxy as its client. The address and port that the
+proxy connects from say on whose behalf it does; whoever else connects there is refused.
 """
 
 from __future__ import annotations
@@ -16,6 +16,9 @@ from buildset_registry.errors import Denied, RegistryError
 from buildset_registry.http.asgi import Application, Receive, Scope, Send
 from buildset_registry.http.response import error_response, send_response
 from buildset_registry.oci.hosts import RegistryHost
+
+#: An address and a port. Another user can have the port at another address of loopback.
+Source = tuple[str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,25 +34,25 @@ class ProxiedClient:
 
 
 class ProxiedConnections:
-    """The connections of the proxy to the endpoint, by the port that they come from."""
+    """The connections of the proxy to the endpoint, by the address and port they come from."""
 
     def __init__(self) -> None:
-        self._by_port: dict[int, ProxiedClient] = {}
+        self._by_source: dict[Source, ProxiedClient] = {}
 
     @contextlib.contextmanager
-    def present(self, port: int, behind: ProxiedClient) -> Iterator[None]:
+    def present(self, source: Source, behind: ProxiedClient) -> Iterator[None]:
         """Know a connection as long as it lasts."""
-        self._by_port[port] = behind
+        self._by_source[source] = behind
         try:
             yield
         finally:
-            del self._by_port[port]
+            del self._by_source[source]
 
     def find(self, scope: Scope) -> ProxiedClient | None:
         """Return the client behind the connection of a request."""
         client = scope.get("client")
         # Granian gives the port as text, ASGI as a number.
-        return self._by_port.get(int(client[1])) if client else None
+        return self._by_source.get((client[0], int(client[1]))) if client else None
 
 
 class LoopbackApp:

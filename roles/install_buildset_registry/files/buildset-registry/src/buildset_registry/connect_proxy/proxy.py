@@ -183,10 +183,10 @@ class ConnectProxy:
         self, request: ProxiedRequest, stream: Connection, client: ProxiedClient
     ) -> None:
         """Make the registry itself the server."""
-        opening = asyncio.open_connection(LOOPBACK, self._endpoint.port, limit=BUFFER)
-        server = Connection(*await opening)
-        own_port = server.writer.get_extra_info("sockname")[1]
-        with self._endpoint.connections.present(own_port, client):
+        sock = await _connected_to(self._endpoint.port)
+        source = sock.getsockname()
+        server = Connection(*await asyncio.open_connection(sock=sock, limit=BUFFER))
+        with self._endpoint.connections.present(source, client):
             await self._join(request, stream, server)
 
     async def _join(self, request: ProxiedRequest, client: Connection, server: Connection) -> None:
@@ -198,6 +198,23 @@ class ConnectProxy:
         finally:
             server.abort()
             request.sent, request.received = tunnel.sent, tunnel.received
+
+
+async def _connected_to(port: int) -> socket.socket:
+    """Connect to a port on loopback, from one that nobody else gets while the socket is open.
+
+    A port that the kernel chooses in connect() is free again as soon as the other side resets the
+    connection, before we know of it; one that was bound is not (without SO_REUSEADDR).
+    """
+    sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        sock.setblocking(False)
+        sock.bind((LOOPBACK, 0))
+        await asyncio.get_running_loop().sock_connect(sock, (LOOPBACK, port))
+    except BaseException:
+        sock.close()
+        raise
+    return sock
 
 
 async def _read_head(stream: Connection) -> ConnectRequest:

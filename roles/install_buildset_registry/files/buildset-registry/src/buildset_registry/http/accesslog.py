@@ -131,7 +131,7 @@ class AccessLog:
 def _text(now: str, request: AnsweredRequest, status: int, size: int, seconds: float) -> str:
     user = _printable(request.identity.name or "-")
     agent = _printable(request.headers.get("user-agent", "-"))
-    asked = f"{request.method} {_printable(request.url)}"
+    asked = f"{_printable(request.method)} {_printable(request.url)}"
     if registry := request.registry:
         asked += f"?ns={_printable(registry)}"
     return (
@@ -162,6 +162,15 @@ _FORMATS: dict[Format, Callable[[str, AnsweredRequest, int, int, float], str]] =
     "text": _text,
     "json": _json,
 }
+
+
+def one_line(text: str) -> str:
+    """Return ``text`` with escapes for what is not printable: the end of a line, ESC and so on."""
+    if text.isprintable():
+        return text
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape").decode() for char in text
+    )
 
 
 def _printable(text: str) -> str:

@@ -77,6 +77,8 @@ class App:
         context = self._context
         try:
             context.policy.check_network(request.client)
+            if context.crowd.clients:
+                context.crowd.check(request.client)
             route, request.path = routes.match(request.method, request.url)
             request.route = route.id
             if route.access is not None:

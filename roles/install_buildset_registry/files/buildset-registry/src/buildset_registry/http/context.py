@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from buildset_registry.auth.access import Identity, Intent, Policy
 from buildset_registry.auth.authenticator import Authenticator
@@ -50,6 +50,21 @@ class UploadLimit:
             self.running -= 1
 
 
+@dataclass(slots=True)
+class Crowd:
+    """Clients that held too many connections when these were last looked at."""
+
+    clients: frozenset[str] = frozenset()
+
+    def check(self, client: str) -> None:
+        """Raise ``TooManyRequests`` for one of them."""
+        if client in self.clients:
+            raise TooManyRequests(
+                f"{client} holds too many connections (limits.client_connections); try again soon",
+                headers={"Retry-After": "2", "Connection": "close"},
+            )
+
+
 @dataclass(frozen=True, slots=True)
 class Context:
     """One endpoint, for its handlers."""
@@ -65,6 +80,8 @@ class Context:
     limits: RequestLimits = RequestLimits()
     absolute_urls: bool = False
     """True where ``Location`` and ``Link`` are to be whole URLs."""
+
+    crowd: Crowd = field(default_factory=Crowd)
 
     def intent(self, identity: Identity, name: RepositoryName) -> Intent:
         """Return what a client that asks what is here has in mind; nobody can push for now where

@@ -8,6 +8,7 @@ import json
 import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta, timezone
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,8 @@ from buildset_registry.instance.probe import Probe
 
 USER = "buildset"
 _BCRYPT_ROUNDS = 10
+#: How long before its end a certificate is made anew: longer than a buildset takes.
+_SOON = timedelta(days=30)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,9 +183,9 @@ def _needs_certificate(
     proxy_names: list[str],
     recorded: dict[str, Any],
 ) -> bool:
-    """Tell whether our own certificates are missing, or are for other names; a user's are not ours.
+    """Tell whether our own certificates are missing, end, or are for other names.
 
-    All are made at once, by an authority that is forgotten then.
+    A user's are not ours. All are made at once, by an authority that is forgotten then.
     """
     if config.tls is None or config.tls.certificate != paths.certificate:
         return False
@@ -190,7 +193,21 @@ def _needs_certificate(
     if proxy_names:
         files += [paths.proxy_certificate, paths.proxy_key]
     before = (recorded.get("certificate_names"), recorded.get("proxy_names", []))
-    return not _all_there(files) or before != (names.all, proxy_names)
+    if not _all_there(files) or before != (names.all, proxy_names):
+        return True
+    return any(_ends_soon(path) for path in files if path.suffix == ".pem")
+
+
+def _ends_soon(path: Path) -> bool:
+    """Tell whether a certificate of a file has ended or is about to; so has one that is none."""
+    from cryptography import x509
+
+    now = datetime.now(timezone.utc)
+    try:
+        certificates = x509.load_pem_x509_certificates(path.read_bytes())
+    except ValueError:
+        return True
+    return any(one.not_valid_after_utc - now < _SOON for one in certificates)
 
 
 def _proxy_names(paths: InstancePaths, config: Config) -> list[str]:

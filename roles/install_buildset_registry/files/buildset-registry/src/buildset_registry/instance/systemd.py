@@ -29,6 +29,8 @@ Wants=network-online.target
 [Service]
 Type=exec
 ExecStart={python} -m buildset_registry serve --config {root}/config.yaml
+# It reads its certificates again.
+ExecReload=/bin/kill -HUP $MAINPID
 {environment}StandardError=append:{root}/run/stderr
 Restart=on-failure
 RestartSec=1

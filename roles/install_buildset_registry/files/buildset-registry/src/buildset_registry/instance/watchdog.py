@@ -38,8 +38,9 @@ class Watchdog:
         """Serve until told to stop, or until the server says that it cannot."""
         if not self._lock():
             return 1
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._stop)
+        signal.signal(signal.SIGHUP, self._pass_on)
         pause = _FIRST_PAUSE
         while True:
             began = time.monotonic()
@@ -99,6 +100,11 @@ class Watchdog:
         self._stopping = True
         if self._server:
             os.kill(self._server, signal.SIGTERM)
+
+    def _pass_on(self, number: int, frame: object) -> None:
+        """Have the server read its certificates again."""
+        if self._server:
+            os.kill(self._server, number)
 
 
 if __name__ == "__main__":

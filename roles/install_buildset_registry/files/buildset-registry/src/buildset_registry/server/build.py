@@ -10,10 +10,9 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
+import socket
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TextIO
 
 from buildset_registry import __version__
@@ -51,7 +50,7 @@ from buildset_registry.gc import AtUpstream, CollectionRules, Collector
 from buildset_registry.http.accesslog import AccessLog, AccessRecord
 from buildset_registry.http.app import App
 from buildset_registry.http.asgi import Application
-from buildset_registry.http.context import Context, RequestLimits, UploadLimit
+from buildset_registry.http.context import Context, Crowd, RequestLimits, UploadLimit
 from buildset_registry.http.events import Events
 from buildset_registry.metrics.counters import RequestCounters
 from buildset_registry.metrics.listener import MetricsListener, Sources
@@ -62,8 +61,9 @@ from buildset_registry.oci.hosts import RegistryHost
 from buildset_registry.oci.names import RepositoryName
 from buildset_registry.pullthrough import Freshness, PullThrough
 from buildset_registry.registry import Registry
+from buildset_registry.server.certificates import KeyPair
 from buildset_registry.server.control_socket import ControlSocket
-from buildset_registry.server.sockets import KeyPair, ReservedPort, every_address
+from buildset_registry.server.sockets import every_address, open_listener
 from buildset_registry.store import open_store, store_kind
 from buildset_registry.store.base import Store
 from buildset_registry.upstream.client import UpstreamClient
@@ -82,8 +82,9 @@ class Listener:
     port: int
     app: Application
     tls: KeyPair | None
-    reserved: bool = False
-    """Whether its port is kept free for it already."""
+    socket: socket.socket | None = None
+    """Its socket where it listens already: for the registry itself, on a port that the kernel
+    chose."""
 
     pushes: bool = False
     """Whether images are pushed to it."""
@@ -109,15 +110,17 @@ class RegistryProcess:
     control: ControlSocket | None
     """The socket by which commands ask the server; none where no folder is used."""
 
+    crowd: Crowd
+    """What the endpoints know of clients that hold too many connections."""
+
 
 async def build(config: Config, output: TextIO, stack: AsyncExitStack) -> RegistryProcess:
     """Make what the configuration says; ``stack`` ends it. ``ConfigError`` for a mistake."""
     backend = await _backend(config, output, stack)
     control = _control(config, backend, stack)
-    folder = Path(stack.enter_context(TemporaryDirectory(prefix="buildset-registry-")))
-    tls = _key_pair(config.tls, folder) if config.tls else None
+    tls = _key_pair(config.tls) if config.tls else None
     applications = Applications(config, backend)
-    proxy = _docker_proxy(config, applications, folder / "proxy", stack)
+    proxy = _docker_proxy(config, applications, stack)
     listeners = [proxy.endpoint] if proxy else []
     elsewhere = f"push to port {_push_port(config)} of this registry"
     ends = config.endpoints
@@ -129,7 +132,7 @@ async def build(config: Config, output: TextIO, stack: AsyncExitStack) -> Regist
     if config.metrics is not None:
         address, port = config.metrics.address, config.metrics.port
         listeners.append(Listener("metrics", address, port, applications.metrics(), None))
-    return RegistryProcess(listeners, proxy, tls, control)
+    return RegistryProcess(listeners, proxy, tls, control, applications.crowd)
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +191,7 @@ class Applications:
         self._config = config
         self._backend = backend
         self._counters: list[RequestCounters] = []
+        self.crowd = Crowd()
 
     def endpoint(self, role: Role, name: str, elsewhere: str) -> App:
         """Return an endpoint; ``elsewhere`` says to its clients where they may push."""
@@ -203,6 +207,7 @@ class Applications:
             backend.uploads,
             RequestLimits(config.read_only, config.limits.body_seconds),
             config.absolute_urls,
+            self.crowd,
         )
         events = Events([*backend.webhooks], context) if backend.webhooks else None
         return App(context, self.record(name), events)
@@ -227,15 +232,15 @@ class Applications:
 
 
 def _docker_proxy(
-    config: Config, applications: Applications, folder: Path, stack: AsyncExitStack
+    config: Config, applications: Applications, stack: AsyncExitStack
 ) -> DockerProxy | None:
-    """Return the proxy for docker, if there is to be one; ``folder`` may hold a converted key."""
+    """Return the proxy for docker, if there is to be one."""
     settings = config.proxy
     if settings is None:
         return None
-    tls = _key_pair(settings.tls, folder)
-    reserved, connections = ReservedPort(LOOPBACK), ProxiedConnections()
-    stack.callback(reserved.close)
+    connections = ProxiedConnections()
+    own = stack.enter_context(open_listener(LOOPBACK, 0, "proxied", config.limits.answer_seconds))
+    port = int(own.getsockname()[1])
     record, authenticator = applications.record("proxy"), applications.authenticator(Role.PULL)
     elsewhere = (
         "docker uses the proxy of the buildset registry here; push to port "
@@ -247,13 +252,13 @@ def _docker_proxy(
     registries = {server_of(name): name for name in config.proxied}
     proxy = ConnectProxy(
         Admission(authenticator.policy, authenticator),
-        LoopbackEndpoint(registries, reserved.port, connections),
+        LoopbackEndpoint(registries, port, connections),
         Dialer(frozenset(settings.ports), os.environ),
         Limits(settings.tunnels, settings.idle_seconds),
         record,
     )
     stack.push_async_callback(proxy.close)
-    listener = Listener("proxied", LOOPBACK, reserved.port, app, tls, reserved=True)
+    listener = Listener("proxied", LOOPBACK, port, app, _key_pair(settings.tls), socket=own)
     return DockerProxy(proxy, settings.address or every_address(), settings.port, listener)
 
 
@@ -312,8 +317,8 @@ def _push_port(config: Config) -> int:
     return push.port if push else 0
 
 
-def _key_pair(tls: Tls, folder: Path) -> KeyPair:
-    return KeyPair(tls.certificate, tls.key).checked(folder)
+def _key_pair(tls: Tls) -> KeyPair:
+    return KeyPair(tls.certificate, tls.key)
 
 
 def _upstreams(config: Config) -> Upstreams:

@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Literal, TextIO
 
 from buildset_registry.errors import ConfigError
+from buildset_registry.http.accesslog import one_line
+from buildset_registry.server.append import append_to
 
 
 def open_output(file: Path | None) -> TextIO:
@@ -23,8 +25,7 @@ def open_output(file: Path | None) -> TextIO:
     if file is None:
         return os.fdopen(os.dup(sys.stderr.fileno()), "w", encoding="utf-8")
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        return file.open("a", encoding="utf-8")
+        return os.fdopen(append_to(file), "a", encoding="utf-8")
     except OSError as error:
         raise ConfigError(
             f"cannot write the log {file}: {error.strerror}; "
@@ -38,7 +39,7 @@ def configure(output: TextIO, form: Literal["text", "json"]) -> None:
     This comes after Granian is made, which configures logging itself.
     """
     handler = _Handler(output)
-    text = logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
+    text = TextLines("%(asctime)s %(levelname)s %(name)s: %(message)s")
     handler.setFormatter(JsonLines() if form == "json" else text)
     logger = logging.getLogger("buildset_registry")
     logger.handlers[:] = [handler]
@@ -51,6 +52,14 @@ class _Handler(logging.StreamHandler[TextIO]):
 
     def handleError(self, record: logging.LogRecord) -> None:
         """Leave out the traceback that logging prints of itself."""
+
+
+class TextLines(logging.Formatter):
+    """One line a record, its traceback included: what others wrote cannot look like a record."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line of a message."""
+        return one_line(super().format(record))
 
 
 class JsonLines(logging.Formatter):

@@ -1,9 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Serving: the listeners run on one event loop until a signal, and running requests end first.
-
-The only module that knows Granian. HTTP/1.1 only: with HTTP/2 switched on, Granian hands uploads
-over in 16 KiB pieces (four times the CPU).
-"""
+"""Serving: the listeners run on one event loop until a signal, and running requests end first."""
 
 from __future__ import annotations
 
@@ -12,34 +8,31 @@ import contextlib
 import logging
 import resource
 import signal
+from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
-from typing import TextIO
+from dataclasses import dataclass
+from typing import Any, TextIO
 
 import uvloop
-from granian.constants import HTTPModes, Interfaces, SSLProtocols
-from granian.http import HTTP1Settings
-from granian.server.embed import Server
 
 from buildset_registry import __version__
 from buildset_registry.config import Config
+from buildset_registry.config.model import LimitSettings
 from buildset_registry.server.build import DockerProxy, Listener, RegistryProcess, build
+from buildset_registry.server.certificates import CertificateWatch, Credentials, KeyPair
+from buildset_registry.server.connections import ConnectionBudget, affordable
+from buildset_registry.server.http_server import HttpServer
 from buildset_registry.server.logs import configure, open_output
-from buildset_registry.server.sockets import KeyPair, check_free, open_listener
-
-#: Connections that may wait to be accepted, and that may be served at once.
-_BACKLOG = 1024
-_CONNECTIONS = 4096
-#: Seconds for the head of a request, so that a client that trickles it does not keep its place.
-_HEAD_SECONDS = 30
-#: Bytes that Granian takes at once where images are pushed, more than by itself: handing over
-#: a piece of a body wakes three threads in turn.
-_PUSH_BUFFER = 1024 * 1024
+from buildset_registry.server.sockets import open_listener
 
 _log = logging.getLogger("buildset_registry")
 
 
 def run(config: Config) -> None:
-    """Serve until SIGTERM or SIGINT; ``ConfigError`` says why it cannot start."""
+    """Serve until SIGTERM or SIGINT; ``ConfigError`` says why it cannot start.
+
+    SIGHUP has certificates read again at once.
+    """
     _raise_file_limit()
     output = open_output(config.log.file)
     try:
@@ -50,85 +43,161 @@ def run(config: Config) -> None:
 
 
 async def _serve_until_signal(config: Config, output: TextIO) -> None:
-    stop = asyncio.Event()
+    stop, loop = asyncio.Event(), asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    await serve(config, output, stop)
+        loop.add_signal_handler(number, stop.set)
+    watches: list[CertificateWatch] = []
+    loop.add_signal_handler(signal.SIGHUP, _read_again, watches)
+    await serve(config, output, stop, watches)
 
 
-async def serve(config: Config, output: TextIO, stop: asyncio.Event) -> None:
-    """Serve until ``stop`` is set; then running requests end first, for a while."""
+def _read_again(watches: list[CertificateWatch]) -> None:
+    for watch in watches:
+        watch.read()
+
+
+async def serve(
+    config: Config,
+    output: TextIO,
+    stop: asyncio.Event,
+    watches: list[CertificateWatch] | None = None,
+) -> None:
+    """Serve until ``stop`` is set; then running requests end first, for a while.
+
+    ``watches`` gets what looks at the certificates.
+    """
     async with AsyncExitStack() as stack:
         service = await build(config, output, stack)
-        servers = [_server(listener) for listener in service.listeners]
+        running = Listening(service, config.limits, stack)
         configure(output, config.log.format)
-        if service.proxy is not None:
-            await _listen(service.proxy, service.tls)
+        await running.start()
+        if watches is not None:
+            watches += running.watches
         _log.info("buildset-registry %s serves: %s", __version__, _ports(service))
         if service.control is not None:
             await service.control.listen()
-        await _until_stopped(servers, stop, config.limits.shutdown_seconds, service.proxy)
+        await _until_stopped(running, stop, config.limits.shutdown_seconds)
 
 
-async def _listen(proxy: DockerProxy, tls: KeyPair | None) -> None:
-    """Let clients of the proxy in; ``ConfigError`` where the port is taken."""
-    check_free(proxy.address, proxy.port, "proxy")
-    listener = open_listener(proxy.address, proxy.port)
-    await proxy.proxy.listen(listener, tls.context() if tls else None)
+@dataclass(frozen=True, slots=True)
+class _Certificate:
+    """A certificate, and what has to be done with a new one."""
+
+    pair: KeyPair
+    current: Credentials
+    users: list[Callable[[Credentials], None]]
+
+    def renew(self, new: Credentials) -> None:
+        for use in self.users:
+            use(new)
+
+
+class Listening:
+    """The servers of all listeners, with what looks at their connections and certificates."""
+
+    def __init__(
+        self, service: RegistryProcess, limits: LimitSettings, stack: AsyncExitStack
+    ) -> None:
+        self._limits = limits
+        self._stack = stack
+        self._proxy = service.proxy
+        self._tls = service.tls
+        self._certificates: dict[KeyPair, _Certificate] = {}
+        self._each = affordable(
+            limits.connections,
+            len(service.listeners),
+            tls=any(one.tls for one in service.listeners),
+        )
+        self._budget = ConnectionBudget(service.crowd, limits.client_connections, self._each)
+        stack.callback(self._budget.close)
+        self._servers = [
+            (self._server(one), self._certificate(one.tls), one) for one in service.listeners
+        ]
+        self.watches: list[CertificateWatch] = []
+
+    async def start(self) -> None:
+        """Let clients in; ``ConfigError`` where a port is taken."""
+        if self._proxy is not None:
+            await self._listen(self._proxy)
+        for server, certificate, _listener in self._servers:
+            server.start(certificate.current if certificate else None)
+            if certificate is not None:
+                certificate.users.append(server.renew)
+        self._in_background(self._budget.run())
+        for one in self._certificates.values():
+            watch = CertificateWatch(one.pair, one.current, one.renew)
+            self.watches.append(watch)
+            self._in_background(watch.run())
+
+    @property
+    def serving(self) -> list[asyncio.Future[None]]:
+        """Return what ends when no request runs any more."""
+        return [task for server, _tls, _listener in self._servers for task in server.serving]
+
+    @property
+    def ended(self) -> bool:
+        """Tell whether a server has ended by itself."""
+        return any(server.ended for server, _tls, _listener in self._servers)
+
+    def stop(self) -> None:
+        """Let nobody else in."""
+        if self._proxy is not None:
+            self._proxy.proxy.refuse()
+        for server, _tls, _listener in self._servers:
+            server.stop()
+
+    def _server(self, listener: Listener) -> HttpServer:
+        sock = listener.socket
+        if sock is None:
+            seconds = self._limits.answer_seconds
+            sock = open_listener(listener.address, listener.port, listener.name, seconds)
+            self._stack.enter_context(sock)
+            self._budget.watch(listener.port)
+        return HttpServer(listener.app, sock, self._each, pushes=listener.pushes)
+
+    def _certificate(self, pair: KeyPair | None) -> _Certificate | None:
+        if pair is not None and pair not in self._certificates:
+            self._certificates[pair] = _Certificate(pair, pair.read(), [])
+        return self._certificates[pair] if pair else None
+
+    async def _listen(self, proxy: DockerProxy) -> None:
+        """Let clients of the proxy in."""
+        listener = open_listener(proxy.address, proxy.port, "proxy", self._limits.answer_seconds)
+        certificate = self._certificate(self._tls)
+        context = certificate.current.context() if certificate else None
+        self._budget.watch(proxy.port)
+        await proxy.proxy.listen(listener, context)
+        if certificate is not None and context is not None:
+            certificate.users.append(lambda new: new.load_into(context))
+
+    def _in_background(self, work: Coroutine[None, None, None]) -> None:
+        self._stack.callback(asyncio.ensure_future(work).cancel)
 
 
 def _ports(service: RegistryProcess) -> str:
     """Return the listeners and their ports; not the one for the registry itself."""
-    ports = {one.name: one.port for one in service.listeners if not one.reserved}
+    ports = {one.name: one.port for one in service.listeners if one.socket is None}
     if service.proxy is not None:
         ports["proxy"] = service.proxy.port
     return ", ".join(f"{name} on port {port}" for name, port in ports.items())
 
 
-async def _until_stopped(
-    servers: list[Server], stop: asyncio.Event, seconds: int, proxy: DockerProxy | None
-) -> None:
-    serving = [asyncio.ensure_future(server.serve()) for server in servers]
+async def _until_stopped(running: Listening, stop: asyncio.Event, seconds: int) -> None:
     stopped = asyncio.ensure_future(stop.wait())
-    await asyncio.wait([stopped, *serving], return_when=asyncio.FIRST_COMPLETED)
+    while not stopped.done() and not running.ended:
+        ends: list[asyncio.Future[Any]] = [stopped, *running.serving]
+        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
     if stopped.done():
         _log.info("stopping: running requests are finished first")
     stopped.cancel()
-    if proxy is not None:
-        proxy.proxy.refuse()
-    for server in servers:
-        server.stop()  # type: ignore[no-untyped-call]  # Granian leaves it unannotated
-    running = (await asyncio.wait(serving, timeout=seconds or None))[1]
-    if running:
+    running.stop()
+    serving = running.serving
+    late = (await asyncio.wait(serving, timeout=seconds or None))[1]
+    if late:
         _log.warning("requests still run after %d seconds; they are broken off", seconds)
-        for task in running:
+        for task in late:
             task.cancel()
-    await asyncio.gather(*serving, return_exceptions=bool(running))
-
-
-def _server(listener: Listener) -> Server:
-    tls = listener.tls
-    if not listener.reserved:
-        check_free(listener.address, listener.port, listener.name)
-    settings = HTTP1Settings(header_read_timeout=_HEAD_SECONDS * 1000)
-    if listener.pushes:
-        settings.max_buffer_size = _PUSH_BUFFER
-    return Server(
-        listener.app,
-        listener.address,
-        listener.port,
-        interface=Interfaces.ASGINL,
-        http=HTTPModes.http1,
-        http1_settings=settings,
-        websockets=False,
-        runtime_threads=1,
-        backlog=_BACKLOG,
-        backpressure=_CONNECTIONS,
-        log_enabled=False,
-        ssl_protocol_min=SSLProtocols.tls12,
-        ssl_cert=tls.certificate if tls else None,
-        ssl_key=tls.key if tls else None,
-    )
+    await asyncio.gather(*serving, return_exceptions=bool(late))
 
 
 def _raise_file_limit() -> None:
