@@ -10,6 +10,7 @@ from base64 import b64encode
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from http.client import HTTPResponse
+from typing import Any
 
 import httpx
 
@@ -75,6 +76,7 @@ def start(
     certified: Sequence[str] = (NAME,),
     proxy: Mapping[str, object] | None = None,
     auth: Mapping[str, object] | None = None,
+    **others: Any,
 ) -> Proxied:
     """Start a registry whose proxy stands for other registries, with a certificate for names."""
     names = registries or (NAME,)
@@ -89,4 +91,4 @@ def start(
         "registries": list(names),
         **(proxy or {}),
     }
-    return Proxied(port, harness.trusted, harness.start(proxy=settings, auth=auth))
+    return Proxied(port, harness.trusted, harness.start(proxy=settings, auth=auth, **others))

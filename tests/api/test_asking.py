@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from trustme import CA
 
+from tests.api.configurations import on_disk, only, two_endpoints
 from tests.api.harness import PASSWORD, USER, Harness, digest_of
 from tests.unit.upstream.lab import (
     BLOB,
@@ -64,6 +65,7 @@ def pushed_links(registry: Any) -> Any:
     return (registry.storage / "docker/registry/v2/repositories" / NAME / "_layers").exists()
 
 
+@only(on_disk, why="it looks into the files")
 def test_asking_writes_nothing_for_who_may_not_push(start: Callable[..., Any]) -> None:
     """A blob that was pulled through goes on being evicted; who may push is promised it."""
     registry = start()
@@ -88,6 +90,7 @@ def test_asking_writes_nothing_for_who_may_not_push(start: Callable[..., Any]) -
         {"single": True, "auth": {"rules": [{"repositories": ["**"], "actions": ["pull"]}]}},
     ],
 )
+@only(on_disk, why="it looks into the files")
 def test_asking_writes_nothing_where_a_user_may_not_push(
     start: Callable[..., Any], settings: dict[str, Any]
 ) -> None:
@@ -100,6 +103,7 @@ def test_asking_writes_nothing_where_a_user_may_not_push(
     assert not pushed_links(registry)
 
 
+@only(on_disk, why="it looks into the files")
 def test_asking_at_a_single_port_writes_nothing_for_nobody(start: Callable[..., Any]) -> None:
     """It is answered from the store, or by upstream."""
     registry = start(single=True)
@@ -149,6 +153,7 @@ def test_what_upstream_has_is_no_reason_to_leave_a_push_out(
             assert got.content == MANIFEST, (who, path)
 
 
+@only(two_endpoints, why="it is about the endpoint to push to")
 def test_the_push_endpoint_tells_who_pushes_of_what_was_pushed(
     start: Callable[..., Any],
 ) -> None:

@@ -143,6 +143,7 @@ def test_a_refresh_token_ends_with_its_password(single: Registry, harness: Harne
 
 
 @pytest.mark.parametrize("left", ["", "other:$2b$04$x\n"], ids=["changed", "removed"])
+@one_port
 def test_a_token_ends_with_its_user(single: Registry, harness: Harness, left: str) -> None:
     """Within seconds, not when its five minutes are over; that of nobody goes on."""
     headers = bearer(get_token(single.anonymous, PUSH, (USER, PASSWORD))["token"])

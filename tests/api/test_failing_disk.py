@@ -18,7 +18,10 @@ import httpx
 import pytest
 from buildset_registry.oci.descriptor import OCI_MANIFEST
 
+from tests.api.configurations import on_disk, only
 from tests.api.harness import Registry, digest_of
+
+pytestmark = only(on_disk, why="a registry in memory syncs nothing")
 
 LARGE = bytes(range(256)) * 800
 DIGEST = digest_of(LARGE)

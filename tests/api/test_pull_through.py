@@ -12,7 +12,7 @@ from buildset_registry.oci.descriptor import OCI_INDEX
 from httpx import Response
 from trustme import CA
 
-from tests.api.configurations import only, two_endpoints
+from tests.api.configurations import on_disk, only, two_endpoints
 from tests.api.conftest import in_a_thread
 from tests.api.harness import Harness, Registry, digest_of
 from tests.unit.upstream.lab import (
@@ -160,6 +160,7 @@ def test_a_registry_of_the_callers_choice_is_not_asked(
     assert quay.asked == []
 
 
+@only(two_endpoints, why="the endpoint to push to has no upstreams")
 def test_what_is_of_no_upstream_is_said_to_be(start: Callable[..., Registry]) -> None:
     """Not only that it is not here: adding the upstream would help. A push endpoint has none."""
     registry = start()
@@ -299,6 +300,7 @@ def test_a_small_blob_that_is_wrong_is_told(
     registry.wait_for_log(f'{LAYER.partition("?")[0]}" 502')
 
 
+@only(on_disk, why="a registry in memory has no disk")
 def test_a_manifest_is_served_where_the_disk_is_full(
     quay: Server, harness: Harness, authority: CA
 ) -> None:

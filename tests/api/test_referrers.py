@@ -6,6 +6,7 @@ from pathlib import Path
 
 from buildset_registry.oci.descriptor import OCI_MANIFEST
 
+from tests.api.configurations import on_disk, only
 from tests.api.harness import Registry, digest_of
 
 SUBJECT = {"mediaType": OCI_MANIFEST, "digest": digest_of(b"subject"), "size": 7}
@@ -53,6 +54,7 @@ def test_a_long_list_comes_in_pages(registry: Registry) -> None:
     assert listed(registry, f"?last={even[-1]}&artifactType=a/0") == ([], 1)
 
 
+@only(on_disk, why="it looks into the files")
 def test_a_list_is_answered_from_what_was_noted(registry: Registry) -> None:
     """A store of an older release has no notes: a manifest is read once, and noted."""
     digests = sorted(push(registry, one, "a/b") for one in range(3))

@@ -307,8 +307,8 @@ def teach(private: Server, evil: Server) -> None:
     private.on(f"/v2/org/app/blobs/{digest_of(CACHED)}", blob(CACHED))
     private.on(f"/v2/org/app/blobs/{digest_of(PUSHED)}", reply(404))
     evil.on("/v2/x/manifests/v1", manifest(image(CACHED, PUSHED), OCI_MANIFEST))
-    claim = by_method(HEAD=reply(200, b"1234567"), GET=reply(404))
     for secret in SECRETS.values():
+        claim = by_method(HEAD=reply(200, bytes(len(secret))), GET=reply(404))
         for name in ("x", *(who.own for who in WHO)):
             evil.on(f"/v2/{name}/blobs/{digest_of(secret)}", claim)
 

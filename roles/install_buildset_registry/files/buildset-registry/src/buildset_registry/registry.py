@@ -138,7 +138,7 @@ class Registry:
         """
         kept = await self._lookup.keep(name, digest)
         if kept is None:
-            raise BlobUnknown(f"{name} has no blob {digest}")
+            raise BlobUnknown(f"{name} has no blob {digest}{self._unserved(name)}")
         if not kept.pushed:
             await self._store.pushed(name).layers.add(digest, kept.stored)
         return kept.size
@@ -293,7 +293,7 @@ class Registry:
     async def delete_blob(self, name: RepositoryName, digest: Digest) -> None:
         removed = [await index.layers.remove(digest) for index in self._lookup.indexes(name)]
         if not any(removed):
-            raise BlobUnknown(f"{name} has no blob {digest}")
+            raise BlobUnknown(f"{name} has no blob {digest}{self._unserved(name)}")
 
     def _unserved(self, name: RepositoryName) -> str:
         """Return what a message adds where a registry might be asked, and is not configured."""
