@@ -191,7 +191,7 @@ WAYS = (
     ),
     Way(
         "HEAD elsewhere",
-        lambda ask, who, one: ask("HEAD", path(one, f"{EVIL}/x")),
+        lambda ask, who, one: ask("HEAD", path(one, f"{EVIL}/guess")),
         size,
         None,
     ),
@@ -245,7 +245,12 @@ class World:
             return {}
         if not who.scopes:
             return {"Authorization": proxy.basic(who.user)}
-        scopes = [*who.scopes, f"{EVIL}/x:pull", f"{EVIL}/{who.own}:pull,push"]
+        scopes = [
+            *who.scopes,
+            f"{EVIL}/x:pull",
+            f"{EVIL}/guess:pull",
+            f"{EVIL}/{who.own}:pull,push",
+        ]
         scopes += [f"{who.own}-{one}:pull,push" for one in ("from", "any")]
         query = {"scope": [f"repository:{scope}" for scope in scopes]}
         answer = client.get("/token", params=query, headers={"Authorization": proxy.basic()})
@@ -308,6 +313,9 @@ def teach(private: Server, evil: Server) -> None:
     private.on(f"/v2/org/app/blobs/{digest_of(PUSHED)}", reply(404))
     evil.on("/v2/x/manifests/v1", manifest(image(CACHED, PUSHED), OCI_MANIFEST))
     for secret in SECRETS.values():
+        # Who does not know the size of a secret must not learn it; who does gets no further.
+        guess = by_method(HEAD=reply(200, b"1234567"), GET=reply(404))
+        evil.on(f"/v2/guess/blobs/{digest_of(secret)}", guess)
         claim = by_method(HEAD=reply(200, bytes(len(secret))), GET=reply(404))
         for name in ("x", *(who.own for who in WHO)):
             evil.on(f"/v2/{name}/blobs/{digest_of(secret)}", claim)
