@@ -142,7 +142,7 @@ class Lookup:
 
     async def manifest(self, name: RepositoryName, reference: Reference) -> StoredManifest | None:
         """Return what a job pushed, or else what upstream has now or had when it was asked."""
-        found = await self._manifest(self._pushed(name), reference)
+        found = await self._manifest(map(self._store.pushed, name.names), reference)
         if found is not None:
             return found
         cached = await self._manifest([self._store.cached(name.canonical)], reference)
@@ -173,7 +173,7 @@ class Lookup:
         self, name: RepositoryName, reference: Reference
     ) -> StoredManifest | None:
         """Return what a job pushed."""
-        return await self._manifest(self._pushed(name), reference)
+        return await self._manifest(map(self._store.pushed, name.names), reference)
 
     async def stored_manifest(
         self, name: RepositoryName, reference: Reference
@@ -185,7 +185,7 @@ class Lookup:
         self, name: RepositoryName, digest: Digest, rights: ReadRights = NOTHING_ELSE
     ) -> StoredBlob | ArrivingBlob | None:
         """Return a blob that the repository has, here or at upstream; manifests are blobs, too."""
-        found = await self._blob(self._pushed(name), digest)
+        found = await self._blob(map(self._store.pushed, name.names), digest)
         if found is not None:
             return found
         cached = await self._blob([self._store.cached(name.canonical)], digest)
@@ -300,10 +300,6 @@ class Lookup:
     def serves(self, name: RepositoryName) -> bool:
         """Tell whether an upstream has been asked for a repository, or none ever is."""
         return self._upstream is None or self._upstream.serves(name)
-
-    def _pushed(self, name: RepositoryName) -> Iterator[RepositoryIndex]:
-        """Return what jobs pushed, under the name asked for and then under its other name."""
-        return map(self._store.pushed, name.names)
 
     def _upstream_of(self, name: RepositoryName) -> UpstreamRegistries | None:
         upstream = self._upstream
