@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from buildset_registry.errors import UpstreamBusy, UpstreamFailed
 from buildset_registry.gc import AtUpstream, collect
-from buildset_registry.lookup import link_manifest
+from buildset_registry.manifest_links import link_manifest
 from buildset_registry.oci.descriptor import OCI_MANIFEST
 from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.manifest import Manifest

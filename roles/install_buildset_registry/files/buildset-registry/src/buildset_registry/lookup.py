@@ -18,6 +18,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 
 from buildset_registry.auth.rights import NOTHING_ELSE, ReadRights
 from buildset_registry.errors import RegistryError
+from buildset_registry.manifest_links import is_linked
 from buildset_registry.oci.descriptor import OCTETS, Descriptor, is_media_type
 from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.manifest import Manifest, stored_media_type
@@ -141,7 +142,7 @@ class Lookup:
 
     async def manifest(self, name: RepositoryName, reference: Reference) -> StoredManifest | None:
         """Return what a job pushed, or else what upstream has now or had when it was asked."""
-        found = await self._manifest(self._pushed(name), reference)
+        found = await self._manifest(map(self._store.pushed, name.names), reference)
         if found is not None:
             return found
         cached = await self._manifest([self._store.cached(name.canonical)], reference)
@@ -172,7 +173,7 @@ class Lookup:
         self, name: RepositoryName, reference: Reference
     ) -> StoredManifest | None:
         """Return what a job pushed."""
-        return await self._manifest(self._pushed(name), reference)
+        return await self._manifest(map(self._store.pushed, name.names), reference)
 
     async def stored_manifest(
         self, name: RepositoryName, reference: Reference
@@ -184,7 +185,7 @@ class Lookup:
         self, name: RepositoryName, digest: Digest, rights: ReadRights = NOTHING_ELSE
     ) -> StoredBlob | ArrivingBlob | None:
         """Return a blob that the repository has, here or at upstream; manifests are blobs, too."""
-        found = await self._blob(self._pushed(name), digest)
+        found = await self._blob(map(self._store.pushed, name.names), digest)
         if found is not None:
             return found
         cached = await self._blob([self._store.cached(name.canonical)], digest)
@@ -300,10 +301,6 @@ class Lookup:
         """Tell whether an upstream has been asked for a repository, or none ever is."""
         return self._upstream is None or self._upstream.serves(name)
 
-    def _pushed(self, name: RepositoryName) -> Iterator[RepositoryIndex]:
-        """Return what jobs pushed, under the name asked for and then under its other name."""
-        return map(self._store.pushed, name.names)
-
     def _upstream_of(self, name: RepositoryName) -> UpstreamRegistries | None:
         upstream = self._upstream
         return upstream if upstream is not None and upstream.serves(name) else None
@@ -393,50 +390,3 @@ class Lookup:
                 self._types.clear()
             known = self._types[digest] = stored_media_type(raw)
         return known
-
-
-async def is_linked(index: RepositoryIndex, digest: Digest) -> bool:
-    """Tell whether a repository has a blob, be it a layer or a manifest."""
-    return await index.layers.has(digest) or await index.manifests.has(digest)
-
-
-async def link_manifest(index: RepositoryIndex, manifest: Manifest) -> None:
-    """Link a stored manifest in a repository, as what it is and as what refers to its subject."""
-    told = await aside(len(manifest.raw), partial(stored_media_type, manifest.raw))
-    if manifest.media_type != (await index.manifests.media_type(manifest.digest) or told):
-        await index.manifests.set_media_type(manifest.digest, manifest.media_type)
-    await index.manifests.add(manifest.digest)
-    if manifest.subject is not None:
-        await index.referrers.note(manifest.subject.digest, manifest.digest, manifest.listed)
-        await index.referrers.add(manifest.subject.digest, manifest.digest)
-
-
-async def untag(store: Store, name: RepositoryName, index: RepositoryIndex, digest: Digest) -> None:
-    """Remove the tags that point to a manifest, and none that a push has just moved.
-
-    Whoever calls has the manifest's turn, so that no tag begins to point to it.
-    """
-    async for tag in paced(await index.tags.all()):
-        if await _points(index, tag, digest):
-            async with store.turns.tag(name, tag):
-                if await _points(index, tag, digest):
-                    await index.tags.remove(tag)
-
-
-async def _points(index: RepositoryIndex, tag: Tag, digest: Digest) -> bool:
-    target = await index.tags.get(tag)
-    return target is not None and target.digest == digest
-
-
-async def unlink_manifest(
-    index: RepositoryIndex, digest: Digest, subject: Digest | None, used_before: float
-) -> bool:
-    """Undo ``link_manifest`` unless the manifest was used at or after a time.
-
-    Whoever calls has the manifest's turn, or a push in between would lose half of what it did.
-    """
-    if not await index.manifests.expire(digest, used_before):
-        return False
-    if subject is not None:
-        await index.referrers.remove(subject, digest)
-    return True

@@ -26,9 +26,8 @@ from buildset_registry.lookup import (
     Reuse,
     StoredManifest,
     UpstreamRegistries,
-    link_manifest,
-    untag,
 )
+from buildset_registry.manifest_links import link_manifest, untag
 from buildset_registry.oci.descriptor import Descriptor
 from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.manifest import MAX_MANIFEST, Manifest

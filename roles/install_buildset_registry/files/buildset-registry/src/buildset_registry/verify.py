@@ -14,7 +14,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from buildset_registry.lookup import Lookup, is_linked
+from buildset_registry.lookup import Lookup
+from buildset_registry.manifest_links import is_linked
 from buildset_registry.oci.digest import Digest, Hasher, hasher
 from buildset_registry.oci.manifest import Manifest
 from buildset_registry.oci.names import RepositoryName

@@ -12,7 +12,7 @@ from functools import partial
 from buildset_registry.gc.passes import parse_node
 from buildset_registry.gc.reachability import Key, ManifestNode, key, mentioned
 from buildset_registry.gc.state import Collection
-from buildset_registry.lookup import unlink_manifest, untag
+from buildset_registry.manifest_links import unlink_manifest, untag
 from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.names import RepositoryName
 from buildset_registry.pacing import aside

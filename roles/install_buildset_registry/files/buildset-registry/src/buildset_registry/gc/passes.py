@@ -17,7 +17,7 @@ from functools import partial
 from buildset_registry.errors import UpstreamBusy, UpstreamFailed
 from buildset_registry.gc.reachability import Key, ManifestNode, expired, key, mentioned
 from buildset_registry.gc.state import Collection
-from buildset_registry.lookup import unlink_manifest
+from buildset_registry.manifest_links import unlink_manifest
 from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.manifest import Manifest
 from buildset_registry.oci.names import RepositoryName

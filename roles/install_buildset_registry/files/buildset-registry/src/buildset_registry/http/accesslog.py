@@ -103,7 +103,11 @@ class AccessLog:
         """Take a line, to write it soon."""
         if not self._lines:
             asyncio.get_running_loop().call_later(_DELAY, self.flush)
-        self._lines.append(self._line(self._now(), request, status, size, seconds))
+        now = int(time.time())
+        if now != self._second:
+            self._second = now
+            self._stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now))
+        self._lines.append(self._line(self._stamp, request, status, size, seconds))
 
     def flush(self) -> None:
         """Write what is waiting."""
@@ -119,13 +123,6 @@ class AccessLog:
         if self._lost:
             _log.error("%d lines of the access log are lost: its disk took none", self._lost)
             self._lost = 0
-
-    def _now(self) -> str:
-        now = int(time.time())
-        if now != self._second:
-            self._second = now
-            self._stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now))
-        return self._stamp
 
 
 def _text(now: str, request: AnsweredRequest, status: int, size: int, seconds: float) -> str:

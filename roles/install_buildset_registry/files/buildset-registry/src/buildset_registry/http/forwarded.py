@@ -64,4 +64,7 @@ def _first(headers: Mapping[str, str], name: str) -> str:
 
 def _valid(pattern: re.Pattern[str], *candidates: str | None) -> str:
     """Return the first candidate of the right form, or an empty text."""
-    return next((one for one in candidates if one and pattern.fullmatch(one)), "")
+    for one in candidates:
+        if one and pattern.fullmatch(one):
+            return one
+    return ""

@@ -106,10 +106,6 @@ def error_response(error: RegistryError) -> Response:
     return json_response({"errors": [entry]}, error.status, error.headers)
 
 
-def _header(name: str, value: str) -> tuple[bytes, bytes]:
-    return _remembered(name, value) if len(value) <= _LONG else _encoded(name, value)
-
-
 def _encoded(name: str, value: str) -> tuple[bytes, bytes]:
     return name.lower().encode("latin-1"), value.encode("latin-1")
 
@@ -122,7 +118,8 @@ async def send_response(response: Response, receive: Receive, send: Send, *, hea
     body = response.body
     headers = [_API_VERSION]
     for name, value in response.headers.items():
-        headers.append(_header(name, value))
+        encode = _remembered if len(value) <= _LONG else _encoded
+        headers.append(encode(name, value))
     if response.status not in (204, 304) and "Content-Length" not in response.headers:
         headers.append((b"content-length", str(body.size).encode()))
     await send({"type": "http.response.start", "status": response.status, "headers": headers})

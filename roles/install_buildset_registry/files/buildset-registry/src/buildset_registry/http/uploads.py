@@ -32,7 +32,7 @@ async def start(request: Request, context: Context) -> Response:
     upload = await context.registry.start_upload(request.name)
     if "digest" in request.query:
         return await _finish(request, context, upload, request.body())
-    return _accepted(request, upload)
+    return Response(202, _progress(request, upload))
 
 
 async def append(request: Request, context: Context) -> Response:
@@ -41,7 +41,7 @@ async def append(request: Request, context: Context) -> Response:
     chunk = _chunk(request, upload)
     with context.uploads.one():
         await upload.append(chunk)
-    return _accepted(request, upload)
+    return Response(202, _progress(request, upload))
 
 
 async def finish(request: Request, context: Context) -> Response:
@@ -113,10 +113,6 @@ def _created(request: Request, digest: Digest, action: str) -> Response:
     location = f"/v2/{request.path['name']}/blobs/{digest}{request.namespace}"
     headers = {"Location": location, "Docker-Content-Digest": str(digest)}
     return Response(201, headers, outcome=PushOutcome(action, OCTETS))
-
-
-def _accepted(request: Request, upload: Upload) -> Response:
-    return Response(202, _progress(request, upload))
 
 
 def _progress(request: Request, upload: Upload) -> dict[str, str]:

@@ -14,7 +14,8 @@ from functools import partial
 
 from buildset_registry.auth.rights import ReadRights
 from buildset_registry.errors import RegistryError, UpstreamBusy, UpstreamFailed
-from buildset_registry.lookup import Lookup, Reuse, is_linked
+from buildset_registry.lookup import Lookup, Reuse
+from buildset_registry.manifest_links import is_linked
 from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.names import RepositoryName
 from buildset_registry.pullthrough.download import Download, DownloadStream, Pace

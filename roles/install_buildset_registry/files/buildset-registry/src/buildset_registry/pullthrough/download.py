@@ -187,7 +187,7 @@ class Download:
         while True:
             before = upload.size
             try:
-                async with self._source(before, self._written) as remote:
+                async with self._source(before, self._tell) as remote:
                     self._begin(upload, remote.size)
                     await upload.append(remote.chunks)
                 if remote.size is None or upload.size >= remote.size:
@@ -203,15 +203,12 @@ class Download:
                 )
                 await asyncio.sleep(self.pace.pause * 2**failures)
 
-    def _written(self, length: int) -> None:
-        """Tell the readers after each chunk."""
-        self._counters.received += length
-        self._tell()
-
     def _failure(self, reason: str) -> UpstreamFailed:
         return UpstreamFailed(f"upstream {self._upstream}: {self._digest}: {reason}")
 
-    def _tell(self) -> None:
+    def _tell(self, length: int = 0) -> None:
+        """Tell the readers after each chunk, of so many bytes, and at the end."""
+        self._counters.received += length
         self._changed.set()
         self._changed = asyncio.Event()
 

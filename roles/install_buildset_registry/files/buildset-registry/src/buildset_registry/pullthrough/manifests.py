@@ -23,7 +23,8 @@ from buildset_registry.errors import (
     UpstreamBusy,
     UpstreamFailed,
 )
-from buildset_registry.lookup import Lookup, StoredManifest, link_manifest
+from buildset_registry.lookup import Lookup, StoredManifest
+from buildset_registry.manifest_links import link_manifest
 from buildset_registry.oci.descriptor import IMAGES, INDEXES, OCI_INDEX, Descriptor
 from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.manifest import Manifest

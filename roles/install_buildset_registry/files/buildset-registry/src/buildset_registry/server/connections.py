@@ -90,7 +90,8 @@ class ConnectionBudget:
         while True:
             await asyncio.sleep(_LOOK_SECONDS)
             try:
-                if self._are_many():
+                # Counted cheaply: only then can a bound have been reached.
+                if len(_descriptors()) > min(self._each or self._all, self._all):
                     self._crowd.clients = await asyncio.to_thread(self._look_once)
                 else:
                     self._crowd.clients = frozenset()
@@ -102,10 +103,6 @@ class ConnectionBudget:
         with self._looking:
             self._glass.close()
             self._ports.clear()
-
-    def _are_many(self) -> bool:
-        """Tell cheaply whether a bound can have been reached."""
-        return len(_descriptors()) > min(self._each or self._all, self._all)
 
     def _look_once(self) -> frozenset[str]:
         with self._looking:

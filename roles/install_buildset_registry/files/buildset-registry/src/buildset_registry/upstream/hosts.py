@@ -136,7 +136,7 @@ class Host:
     @property
     def pauses(self) -> tuple[float, ...]:
         """The seconds before each new try; a mirror gets one try, the upstream is the second."""
-        return () if self._is_mirror else _PAUSES
+        return () if self.url != self.upstream_url else _PAUSES
 
     @property
     def credentials(self) -> str | None:
@@ -191,13 +191,9 @@ class Host:
         )
 
     @property
-    def _is_mirror(self) -> bool:
-        return self.url != self.upstream_url
-
-    @property
     def _server(self) -> str:
         server = "/".join(self.url.split("/", 3)[:3])
-        return f"mirror {server}" if self._is_mirror else server
+        return f"mirror {server}" if self.url != self.upstream_url else server
 
     @property
     def _repository(self) -> str:
@@ -221,7 +217,8 @@ class Upstreams:
             return ()
         bases = filter(None, (upstream.mirror, upstream.url))
         urls = [f"{_api(base)}/{name.remote}" for base in bases]
-        return tuple(Host(upstream, url, urls[-1]) for url in urls)
+        hosts = [Host(upstream, url, urls[-1]) for url in urls]
+        return tuple(hosts)
 
 
 def _api(base: str) -> str:

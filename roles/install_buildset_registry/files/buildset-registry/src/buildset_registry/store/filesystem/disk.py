@@ -66,10 +66,7 @@ class Disk:
 
     def temporary(self) -> Path:
         """Return a new name for a file or folder on the same filesystem; lost at a restart."""
-        return Path(self._new_name())
-
-    def _new_name(self) -> str:
-        return f"{self._temporary}/{next(self._numbers)}"
+        return Path(f"{self._temporary}/{next(self._numbers)}")
 
     def read(self, name: str) -> tuple[bytes, float] | None:
         """Return a small file's content and its mtime, or None where there is none."""
@@ -182,7 +179,7 @@ class Disk:
 
     def _write(self, name: str, content: bytes) -> None:
         """Make a file whose content a record has: nothing is synced."""
-        temporary = self._new_name()
+        temporary = f"{self._temporary}/{next(self._numbers)}"
         try:
             create(temporary, content)
             self._appear(temporary, name)

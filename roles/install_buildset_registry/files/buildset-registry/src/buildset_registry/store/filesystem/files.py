@@ -139,7 +139,12 @@ class Writer:
             if self._syncing is not None:
                 await asyncio.shield(self._syncing)
         finally:
-            self._close_when_idle()
+            if not self._closed:
+                self._closed = True
+                if self._syncing is None or self._syncing.done():
+                    os.close(self._descriptor)
+                else:  # a thread still uses it
+                    self._syncing.add_done_callback(lambda _done: os.close(self._descriptor))
 
     def _idle(self) -> bool:
         """Whether nothing is on its way; raises ``OSError`` where that failed."""
@@ -149,16 +154,6 @@ class Writer:
             return False
         self._syncing.result()
         return True
-
-    def _close_when_idle(self) -> None:
-        """Close at once, or when a thread that still uses the descriptor has ended."""
-        if self._closed:
-            return
-        self._closed = True
-        if self._syncing is None or self._syncing.done():
-            os.close(self._descriptor)
-        else:
-            self._syncing.add_done_callback(lambda _done: os.close(self._descriptor))
 
 
 class FileReader:

@@ -83,7 +83,7 @@ def blobs(storage: Path) -> Path:
 
 
 def blob(storage: Path, digest: Digest) -> Path:
-    return Path(blob_name(str(blobs(storage)), digest))
+    return Path(blob_name(f"{storage}/{_TOP}/blobs", digest))
 
 
 def blob_name(blobs: str, digest: Digest) -> str:

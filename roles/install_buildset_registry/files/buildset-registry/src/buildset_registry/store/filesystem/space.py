@@ -32,7 +32,10 @@ class Space:
 
     def require(self) -> None:
         """Raise ``StorageFull`` when no more than the floor is left; two microseconds."""
-        if self._floor and self.free()[0] <= self._floor:
+        if not self._floor:
+            return
+        state = os.statvfs(self._storage)
+        if state.f_bavail * state.f_frsize <= self._floor:
             raise StorageFull(
                 f"the disk of the registry is full: {self._floor // _MIB} MiB of it stay free "
                 "(limits.free_bytes); remove images or give it a larger disk"

@@ -72,7 +72,7 @@ class FilesystemStore:
 
     def _repository(self, name: RepositoryName, *, cached: bool) -> FileRepository:
         """Make what reads and writes a repository; it holds paths and no state, so it is kept."""
-        folder = self._folder(name)
+        folder = layout.repository(self._storage, name)
         context = LinkContext(
             self._disk,
             partial(self._links_changed, name),
@@ -93,10 +93,9 @@ class FilesystemStore:
 
     def _links_changed(self, name: RepositoryName) -> None:
         """Keep the list of repositories right: this one may be new, or hold nothing any more."""
-        self._names.changed(self._root, name, lambda: is_repository(self._folder(name)))
-
-    def _folder(self, name: RepositoryName) -> Path:
-        return layout.repository(self._storage, name)
+        self._names.changed(
+            self._root, name, lambda: is_repository(layout.repository(self._storage, name))
+        )
 
     async def aclose(self) -> None:
         self._disk.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import os
 import shutil
 import time
@@ -15,7 +16,7 @@ from pathlib import Path
 from weakref import WeakValueDictionary
 
 from buildset_registry.errors import BlobUploadInvalid, BlobUploadUnknown, DigestInvalid
-from buildset_registry.oci.digest import Digest, Hasher, hasher
+from buildset_registry.oci.digest import Digest, Hasher
 from buildset_registry.oci.names import RepositoryName, UploadId
 from buildset_registry.store.base import UploadState
 from buildset_registry.store.filesystem import layout
@@ -71,7 +72,11 @@ class FileUploads:
         return self._keep(name, upload)
 
     async def ingest(self, digest: Digest) -> FileUpload:
-        return FileUpload.download(self._disk.temporary(), self._disk)
+        """Begin what no client asked to keep; it has its folder, since it is read meanwhile."""
+        self._disk.space.require()
+        upload = FileUpload(self._disk.temporary(), UploadId.new(), self._disk, promised=False)
+        upload.save()
+        return upload
 
     async def all(self) -> list[UploadState]:
         found = [
@@ -139,7 +144,13 @@ class FileUpload:
     """
 
     def __init__(
-        self, folder: Path, upload_id: UploadId, disk: Disk, *, stored: int | None = None
+        self,
+        folder: Path,
+        upload_id: UploadId,
+        disk: Disk,
+        *,
+        stored: int | None = None,
+        promised: bool = True,
     ) -> None:
         """Begin an empty upload, or go on with one whose folder has ``stored`` bytes."""
         self._folder = folder
@@ -151,19 +162,10 @@ class FileUpload:
         #: All that arrived, as long as there is no folder.
         self._content: bytes | None = b"" if stored is None else None
         #: Whether a client that pushes gave it, and is to be told that it is here.
-        self._promised = True
-        self._sha256 = hasher("sha256") if stored is None else None
+        self._promised = promised
+        self._sha256: Hasher | None = hashlib.sha256() if stored is None else None
         self._writer: Writer | None = None
         self._disk = disk
-
-    @classmethod
-    def download(cls, folder: Path, disk: Disk) -> FileUpload:
-        """Begin what no client asked to keep; it has its folder, since it is read meanwhile."""
-        disk.space.require()
-        made = cls(folder, UploadId.new(), disk)
-        made._promised = False
-        made.save()
-        return made
 
     @property
     def begun(self) -> float:
@@ -172,7 +174,9 @@ class FileUpload:
 
     def exists(self) -> bool:
         """Whether it can go on: it has not ended, and nobody removed its folder."""
-        return not self.ended and (self.in_memory or file_state(str(self._data)) is not None)
+        if self.ended:
+            return False
+        return self._content is not None or file_state(str(self._data)) is not None
 
     @property
     def in_memory(self) -> bool:
@@ -196,7 +200,7 @@ class FileUpload:
 
     def _make(self, content: bytes) -> None:
         self._folder.mkdir(parents=True)
-        started = datetime.fromtimestamp(self.begun, timezone.utc)
+        started = datetime.fromtimestamp(self.id.made or 0, timezone.utc)
         create(self._folder / "startedat", started.strftime("%Y-%m-%dT%H:%M:%SZ").encode())
         create(self._data, content)
 
@@ -232,7 +236,13 @@ class FileUpload:
     async def commit(self, digest: Digest) -> None:
         with self._exclusive():
             await self._settle()
-            actual = await self._digest(digest.algorithm)
+            if digest.algorithm == "sha256":
+                actual = (await self._hash_state()).hexdigest()
+            elif self._content is not None:
+                actual = Digest.of(self._content, digest.algorithm).hex
+            else:
+                state = await asyncio.to_thread(hash_file, self._data, digest.algorithm)
+                actual = state.hexdigest()
             if actual == digest.hex:
                 await self._publish(digest)
             await self._forget()
@@ -248,14 +258,6 @@ class FileUpload:
 
     def reader(self) -> FileReader:
         return FileReader(self._data)
-
-    async def _digest(self, algorithm: str) -> str:
-        """Return the digest of what arrived, in hexadecimal."""
-        if algorithm == "sha256":
-            return (await self._hash_state()).hexdigest()
-        if self._content is not None:
-            return Digest.of(self._content, algorithm).hex
-        return (await asyncio.to_thread(hash_file, self._data, algorithm)).hexdigest()
 
     async def _publish(self, digest: Digest) -> None:
         """Make the content visible, in place of what may be there: that may have been damaged."""

@@ -161,7 +161,7 @@ class WriteAheadLog:
         rest = [change for change in group if not change.decided_late]
         for change in late:
             _make(change)
-        full = self._record([*(change for change in late if change.result), *rest])
+        full = self._record([change for change in late if change.result] + rest)
         for change in rest:
             _make(change)
         if full:
@@ -172,15 +172,15 @@ class WriteAheadLog:
         if not self._durable or not changes:
             return False
         prefix = len(str(self._storage)) + 1
-        told = b"".join(
+        records = [
             record(change.kind, os.fsencode(change.path[prefix:]), change.content)
             for change in changes
-        )
+        ]
         try:
             if self._file is None:
                 self._number += 1
                 self._file = LogFile(self._folder / str(self._number))
-            self._file.append(told)
+            self._file.append(b"".join(records))
         except SyncFailed as error:
             self._distrust(error)
             self._abandon()

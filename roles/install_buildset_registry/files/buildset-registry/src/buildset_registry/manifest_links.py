@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The links of a repository that make it have a manifest, written and removed together.
+
+Its revision, its media type, what refers to its subject, and the tags that point to it.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+from buildset_registry.oci.digest import Digest
+from buildset_registry.oci.manifest import Manifest, stored_media_type
+from buildset_registry.oci.names import RepositoryName, Tag
+from buildset_registry.pacing import aside, paced
+from buildset_registry.store.base import RepositoryIndex, Store
+
+
+async def is_linked(index: RepositoryIndex, digest: Digest) -> bool:
+    """Tell whether a repository has a blob, be it a layer or a manifest."""
+    return await index.layers.has(digest) or await index.manifests.has(digest)
+
+
+async def link_manifest(index: RepositoryIndex, manifest: Manifest) -> None:
+    """Link a stored manifest in a repository, as what it is and as what refers to its subject."""
+    told = await aside(len(manifest.raw), partial(stored_media_type, manifest.raw))
+    if manifest.media_type != (await index.manifests.media_type(manifest.digest) or told):
+        await index.manifests.set_media_type(manifest.digest, manifest.media_type)
+    await index.manifests.add(manifest.digest)
+    if manifest.subject is not None:
+        await index.referrers.note(manifest.subject.digest, manifest.digest, manifest.listed)
+        await index.referrers.add(manifest.subject.digest, manifest.digest)
+
+
+async def untag(store: Store, name: RepositoryName, index: RepositoryIndex, digest: Digest) -> None:
+    """Remove the tags that point to a manifest, and none that a push has just moved.
+
+    Whoever calls has the manifest's turn, so that no tag begins to point to it.
+    """
+    async for tag in paced(await index.tags.all()):
+        if await _points(index, tag, digest):
+            async with store.turns.tag(name, tag):
+                if await _points(index, tag, digest):
+                    await index.tags.remove(tag)
+
+
+async def _points(index: RepositoryIndex, tag: Tag, digest: Digest) -> bool:
+    target = await index.tags.get(tag)
+    return target is not None and target.digest == digest
+
+
+async def unlink_manifest(
+    index: RepositoryIndex, digest: Digest, subject: Digest | None, used_before: float
+) -> bool:
+    """Undo ``link_manifest`` unless the manifest was used at or after a time.
+
+    Whoever calls has the manifest's turn, or a push in between would lose half of what it did.
+    """
+    if not await index.manifests.expire(digest, used_before):
+        return False
+    if subject is not None:
+        await index.referrers.remove(subject, digest)
+    return True
