@@ -2,6 +2,7 @@
 """Damage of every kind to every file of the layout: named in lines, repaired, and then whole."""
 
 import contextlib
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -82,9 +83,12 @@ async def image(storage: Path) -> tuple[dict[str, Path], dict[str, object]]:
 
 async def push_it(store: FilesystemStore) -> dict[str, object]:
     registry = Registry(store)
-    tree = {"schemaVersion": 2, "config": await push_blob(registry, NAME, b"{}")}
-    tree["layers"] = [await push_blob(registry, NAME, LAYER)]
-    raw = b'{"schemaVersion":2,' + str(tree)[1:].replace("'", '"').encode()
+    tree = {
+        "schemaVersion": 2,
+        "config": await push_blob(registry, NAME, b"{}"),
+        "layers": [await push_blob(registry, NAME, LAYER)],
+    }
+    raw = json.dumps(tree).encode()
     media_type = "application/vnd.docker.distribution.manifest.v2+json"
     await registry.push_manifest(NAME, [Tag("latest")], raw, media_type)
     return descriptor(Digest.of(raw), len(raw), media_type)

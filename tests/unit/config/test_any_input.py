@@ -16,6 +16,8 @@ import yaml
 from buildset_registry.cli import main
 from buildset_registry.config import Config, load, parse
 from buildset_registry.errors import ConfigError
+from buildset_registry.oci.hosts import RegistryHost
+from buildset_registry.oci.patterns import RepositoryPattern
 from buildset_registry.server.build import build
 
 ODD: list[Any] = [
@@ -42,6 +44,16 @@ CONTENTS = {
     "a key of nothing": b"-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n",
 }
 
+#: A value of each kind of field; any other is a network.
+EXAMPLES: dict[object, Any] = {
+    int: 60,
+    bool: True,
+    Path: "x",
+    str: "https://a.example",
+    RegistryHost: "a.example",
+    RepositoryPattern: "org/app",
+}
+
 
 def _example(hint: object) -> Any:
     """Return a value of a kind, each field in it, to put odd values into."""
@@ -58,7 +70,7 @@ def _example(hint: object) -> Any:
         return kinds[0]
     if origin is dict:
         return {"a": "b"}
-    return {int: 60, bool: True, Path: "x", str: "https://a.example"}.get(hint, "10.0.0.0/8")  # type: ignore[call-overload]
+    return EXAMPLES.get(hint, "10.0.0.0/8")
 
 
 def _places(tree: Any, place: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:

@@ -26,7 +26,8 @@ async def pull_through(
 ) -> AsyncIterator[PullThrough]:
     quay.on(V1_PATH, manifest())
     quay.on(BLOB_PATH, blob())
-    made = PullThrough(store, connect(), pace=Pace(pause=0))
+    # Pieces smaller than the blob: a blob of one piece is given only once it is whole.
+    made = PullThrough(store, connect(), pace=Pace(piece=1000, pause=0))
     yield made
     await made.close()
 

@@ -330,15 +330,21 @@ async def test_a_blob_that_two_cached_repositories_share_is_promised_to_nobody(
     [
         (manifest(), manifest(), True),
         (reply(404), manifest(), True),
+        (reply(403), manifest(), True),
         (reply(404), reply(404), False),
-        (reply(403), reply(404), True),
+        (reply(403), reply(404), False),
+        (reply(403), reply(403), True),
+        (reply(404), reply(403), True),
     ],
-    ids=["there", "by GET alone", "gone", "hidden"],
+    ids=[
+        *("there", "by GET alone", "HEAD denied", "gone", "HEAD denied and gone"),
+        *("hidden", "hidden from GET"),
+    ],
 )
 async def test_whether_upstream_has_a_manifest(
     pull_through: PullThrough, quay: Server, head: Answer, get: Answer, there: bool
 ) -> None:
-    """One that hides what it has may have it; one that fails does not tell."""
+    """GET decides; one that hides what it has may have it, and one that fails does not tell."""
     path = f"/v2/org/app/manifests/{Digest.of(MANIFEST)}"
     quay.on(path, by_method(HEAD=head, GET=get))
     assert await pull_through.has_manifest(NAME, Digest.of(MANIFEST)) is there

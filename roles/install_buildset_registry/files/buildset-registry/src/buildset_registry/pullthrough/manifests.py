@@ -101,16 +101,17 @@ class ManifestCache:
         return None if current is None else current.descriptor
 
     async def is_at_upstream(self, name: RepositoryName, digest: Digest) -> bool:
-        """Tell whether upstream has a manifest; one that hides what it has may."""
-        for ask in (self._client.head, self._client.manifest):
-            try:
-                await ask(name, digest)
-            except ManifestHidden:
-                return True
-            except ManifestUnknown:
-                continue  # some registries do not know HEAD of what GET sends
+        """Tell whether upstream has a manifest; one that hides what it has may.
+
+        What HEAD denies or does not find, the client asks for by GET, which decides.
+        """
+        try:
+            await self._client.head(name, digest)
+        except ManifestHidden:
             return True
-        return False
+        except ManifestUnknown:
+            return False
+        return True
 
     async def referrers(self, name: RepositoryName, subject: Digest) -> list[Descriptor]:
         """Return what upstream lists as referring to a manifest, by its API or by a tag.
