@@ -200,15 +200,20 @@ class Disk:
 
     def _clear(self, target: str) -> None:
         """Take away what is in the way of a file: a folder of its name, a file as its folder."""
+        above = [self.storage / folder for folder in Path(target).relative_to(self.storage).parents]
         with self._removing:
-            for folder in reversed(Path(target).relative_to(self.storage).parents):
-                place = self.storage / folder
-                if place.is_symlink() or (place.exists() and not place.is_dir()):
-                    _move(place, self.temporary())
+            wrong = [
+                place
+                for place in reversed(above)
+                if place.is_symlink() or (place.exists() and not place.is_dir())
+            ]
             if Path(target).is_dir():
-                _move(Path(target), self.temporary())
-            self._synced.clear()
-            self._cache.removed()
+                wrong.append(Path(target))
+            for place in wrong:
+                _move(place, self.temporary())
+            if wrong:
+                self._synced.clear()
+                self._cache.removed()
 
     def _rename(self, source: str, target: str) -> None:
         with self._removing:
