@@ -182,6 +182,34 @@ def test_a_tag_that_is_not_here_is_asked_for_by_head(
     assert len(quay.asked) == 2
 
 
+@pytest.mark.parametrize("cached", [False, True])
+def test_a_tag_that_head_told_holds_once_its_manifest_is_here(
+    start: Callable[..., Any], quay: Server, cached: bool
+) -> None:
+    """containerd and docker ask so: HEAD of the tag, GET by digest; then upstream may go away."""
+    registry = start()
+    for path in (BY_DIGEST, TAG) if cached else (TAG, BY_DIGEST):
+        method = "HEAD" if path == TAG else "GET"
+        assert registry.pull.request(method, path).status_code == 200
+    for path in (V1_PATH, DIGEST_PATH):
+        quay.on(path, reply(503))
+    for method in ("HEAD", "GET"):
+        answer = registry.pull.request(method, TAG)
+        assert answer.status_code == 200
+        assert answer.headers["docker-content-digest"] == digest_of(MANIFEST)
+
+
+def test_a_tag_holds_as_head_told_it_last(start: Callable[..., Any], quay: Server) -> None:
+    """A manifest that is fetched later for another reason does not get the tag back."""
+    registry = start()
+    assert registry.pull.head(TAG).status_code == 200
+    moved = b'{"schemaVersion":2,"manifests":[],"annotations":{"moved":"yes"}}'
+    quay.on(V1_PATH, manifest(moved, Docker_Content_Digest=digest_of(moved)))
+    assert registry.pull.head(TAG).headers["docker-content-digest"] == digest_of(moved)
+    assert registry.pull.get(BY_DIGEST).status_code == 200
+    assert registry.pull.get(TAG).content == moved
+
+
 @pytest.mark.parametrize(
     "refusal",
     [reply(403), reply(404), reply(200, Content_Type="text/html")],

@@ -23,8 +23,8 @@ from tests.clients.commands import run, wait_until
 from tests.clients.registry import trust
 
 ADDRESS = "192.0.2.2"
-#: A registry that the one under test is not told of.
-OTHER = "other.example.org"
+#: A registry that the one under test is not told of, and the address of it and of the token server.
+OTHER, ELSEWHERE = "other.example.org", "198.51.100.2"
 NAMES = ("quay.io", "registry-1.docker.io", OTHER)
 _AUTH_NAME, _AUTH_PORT = "auth.example.org", 8443
 
@@ -89,7 +89,7 @@ def running(folder: Path) -> Iterator[Upstream]:
     upstream = Upstream(folder, folder / "upstream-ca.pem")
     authority.cert_pem.write_to_path(upstream.ca)
     with Path("/etc/hosts").open("a") as hosts:
-        hosts.write(f"{ADDRESS} {' '.join(NAMES)} {_AUTH_NAME}\n")
+        hosts.write(f"{ADDRESS} {' '.join(NAMES[:-1])}\n{ELSEWHERE} {OTHER} {_AUTH_NAME}\n")
     leaf = authority.issue_cert(*NAMES, _AUTH_NAME)
     _write_settings(upstream, leaf, tokens.write_root(signer, folder))
     with tokens.serving((ADDRESS, _AUTH_PORT), leaf, signer, password):

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import json
 import time
 from collections.abc import Callable
@@ -11,7 +13,7 @@ from typing import Any
 import jwt
 import pytest
 
-from tests.api.harness import USER, free_port
+from tests.api.harness import USER, free_port, hash_line
 from tests.reliability.server import Server
 
 KEY = b"k" * 64
@@ -37,6 +39,7 @@ def signed(key: Any = KEY, algorithm: str = "HS256", **changes: Any) -> str:
         "nbf": now,
         "exp": now + 60,
         "access": [{"type": "repository", "name": "org/app", "actions": actions}],
+        "mark": hmac.new(KEY, hash_line().strip().encode(), hashlib.sha256).hexdigest(),
     }
     return jwt.encode({**claims, **changes}, key, algorithm)
 

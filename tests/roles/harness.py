@@ -248,7 +248,9 @@ def ordinary_user() -> Iterator[str]:
     try:
         yield name
     finally:
-        subprocess.run(["userdel", name], check=True, capture_output=True)
+        # What the user has started may take a moment to end, as ssh's own process does.
+        subprocess.run(["pkill", "--signal", "KILL", "--uid", name], check=False)
+        subprocess.run(["userdel", "--force", name], check=True, capture_output=True)
 
 
 def get(facts: Mapping[str, Any], which: str = "", path: str = "/v2/", login: bool = False) -> int:

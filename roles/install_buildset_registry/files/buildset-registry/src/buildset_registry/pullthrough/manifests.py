@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -35,6 +36,10 @@ from buildset_registry.store.base import Store
 from buildset_registry.upstream.client import RemoteManifest, UpstreamClient
 
 _log = logging.getLogger("buildset_registry.upstream")
+
+
+#: Tags that HEAD has told of, and whose manifest nobody has asked for yet.
+_MOST_DESCRIBED = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +77,7 @@ class ManifestCache:
         self._resting: dict[str, float] = {}
         self._fetches = SingleFlight[tuple[RepositoryName, Reference], StoredManifest]()
         self._heads = SingleFlight[tuple[RepositoryName, Reference], Descriptor]()
+        self._described: OrderedDict[tuple[RepositoryName, Tag], Digest] = OrderedDict()
         self._lists = SingleFlight[tuple[RepositoryName, Digest], list[Descriptor] | None]()
 
     async def get(
@@ -96,6 +102,7 @@ class ManifestCache:
             with suppress(ManifestUnknown):
                 told = await self._heads.join((name, reference), ask)
                 if told.media_type in IMAGES | INDEXES:
+                    await self._note(name, reference, told.digest)
                     return told
         current = await self.get(name, reference, cached)
         return None if current is None else current.descriptor
@@ -202,7 +209,7 @@ class ManifestCache:
         (self._counters.misses if stored is None else self._counters.hits)["manifest"] += 1
         remote = stored or await self._client.manifest(name, reference)
         manifest = await aside(len(remote.raw), partial(_parsed, name, remote))
-        tags = [reference] if isinstance(reference, Tag) else []
+        tags = self._tags_of(name, reference)
         try:
             async with self._store.turns.manifest(name, manifest.digest, tags):
                 await self._store.blobs.put(manifest.digest, remote.raw)
@@ -212,6 +219,31 @@ class ManifestCache:
         except StorageFull as error:
             _log.warning("%s:%s is served and not stored: %s", name, reference, error.message)
         return StoredManifest(remote.raw, manifest.media_type, manifest.digest)
+
+    async def _note(self, name: RepositoryName, reference: Reference, digest: Digest) -> None:
+        """Note what HEAD told of a tag: clients ask for the manifest by its digest next.
+
+        So the tag holds from then on, as if it had been asked for by GET.
+        """
+        if isinstance(reference, Tag) and not await self._confirm(name, reference, digest):
+            self._described[name, reference] = digest
+            self._described.move_to_end((name, reference))
+            if len(self._described) > _MOST_DESCRIBED:
+                self._described.popitem(last=False)
+
+    def _tags_of(self, name: RepositoryName, reference: Reference) -> list[Tag]:
+        """Return the tags that what is fetched now was asked for by."""
+        if isinstance(reference, Tag):
+            self._described.pop((name, reference), None)
+            return [reference]
+        noted = [
+            tag
+            for (one, tag), digest in self._described.items()
+            if one == name and digest == reference
+        ]
+        for tag in noted:
+            del self._described[name, tag]
+        return noted
 
     async def _confirm(self, name: RepositoryName, tag: Tag, digest: Digest) -> bool:
         """Note that a tag still holds; False where its manifest was removed meanwhile."""
