@@ -9,6 +9,7 @@ import http.client
 import itertools
 import json
 import os
+import secrets
 import shutil
 import socket
 import ssl
@@ -33,6 +34,8 @@ SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 ANSIBLE = {"2.16": "2.16.19", "2.18": "2.18.19", "newest": "2.19.14"}
 ANSIBLE_ON_PYTHON_3_12 = "2.21.5"
 _USERS = itertools.count(1)
+#: Numbers of users, far from those that a distribution gives and from subordinate ones.
+_LOWEST_UID, _UIDS = 20_000, 30_000
 PASSWORD_OF_UPSTREAM = "not-to-be-seen-anywhere"
 
 
@@ -242,15 +245,20 @@ class Desk:
 
 @contextmanager
 def ordinary_user() -> Iterator[str]:
-    """Make a user who may do nothing special, and remove it again."""
+    """Make a user who may do nothing special, and remove it again.
+
+    Its number is drawn: another tier may make users in a machine of its own meanwhile, and a number
+    that both have is one user to the kernel.
+    """
     name = f"buildset-test-{os.getpid()}-{next(_USERS)}"
-    subprocess.run(["useradd", "--no-create-home", "--user-group", name], check=True)
+    number = str(_LOWEST_UID + secrets.randbelow(_UIDS))
+    subprocess.run(
+        ["useradd", "--no-create-home", "--user-group", "--uid", number, name], check=True
+    )
     try:
         yield name
     finally:
-        # What the user has started may take a moment to end, as ssh's own process does.
-        subprocess.run(["pkill", "--signal", "KILL", "--uid", name], check=False)
-        subprocess.run(["userdel", "--force", name], check=True, capture_output=True)
+        subprocess.run(["userdel", name], check=True, capture_output=True)
 
 
 def get(facts: Mapping[str, Any], which: str = "", path: str = "/v2/", login: bool = False) -> int:
