@@ -27,7 +27,8 @@ from typing import Any
 import yaml
 from trustme import CA
 
-from tests.api.harness import digest_of, free_port
+from tests.api.harness import digest_of
+from tests.ports import free_port
 
 MIB = 1024 * 1024
 TOP = Path(__file__).resolve().parents[2]

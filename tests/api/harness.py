@@ -23,6 +23,7 @@ from buildset_registry.server.serve import serve
 from trustme import CA
 
 from tests.api.configurations import TABLE, Configuration
+from tests.ports import free_port
 
 USER, PASSWORD = "buildset", "correct horse"
 _HASH = bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(4)).decode()
@@ -31,12 +32,6 @@ _HASH = bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(4)).decode()
 def hash_line() -> str:
     """Return the line of the user for an htpasswd file."""
     return f"{USER}:{_HASH}\n"
-
-
-def free_port() -> int:
-    """Return a port that nobody listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
 
 
 def digest_of(content: bytes, algorithm: str = "sha256") -> str:

@@ -14,7 +14,8 @@ from typing import Any
 
 import httpx
 
-from tests.api.harness import PASSWORD, USER, Harness, Registry, free_port
+from tests.api.harness import PASSWORD, USER, Harness, Registry
+from tests.ports import free_port
 
 NAME = "registry.example"
 

@@ -16,7 +16,8 @@ import httpx
 import pytest
 import trustme
 
-from tests.api.harness import Harness, digest_of, free_port
+from tests.api.harness import Harness, digest_of
+from tests.ports import free_port
 
 BLOB = os.urandom(8 * 1024 * 1024)
 

@@ -11,7 +11,8 @@ import httpx
 import pytest
 
 from tests.api.configurations import once, only
-from tests.api.harness import PASSWORD, USER, Harness, digest_of, free_port
+from tests.api.harness import PASSWORD, USER, Harness, digest_of
+from tests.ports import free_port
 
 pytestmark = only(once, why="one port by plain HTTP, with whatever nginx has to know")
 

@@ -14,7 +14,8 @@ import pytest
 from buildset_registry.oci.descriptor import OCI_MANIFEST
 
 from tests.api.configurations import once, only
-from tests.api.harness import USER, Harness, Registry, digest_of, free_port
+from tests.api.harness import USER, Harness, Registry, digest_of
+from tests.ports import free_port
 
 CONTENT = b"content"
 Event = dict[str, Any]

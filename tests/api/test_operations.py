@@ -16,7 +16,8 @@ from buildset_registry.errors import ConfigError
 from buildset_registry.oci.descriptor import OCI_INDEX
 
 from tests.api.configurations import on_disk, once, only, two_endpoints
-from tests.api.harness import PASSWORD, USER, Harness, Registry, code, digest_of, free_port, raw
+from tests.api.harness import PASSWORD, USER, Harness, Registry, code, digest_of, raw
+from tests.ports import free_port
 
 CONTENT = b"content" * 100
 DIGEST = digest_of(CONTENT)

@@ -24,6 +24,8 @@ import pytest
 import trustme
 import yaml
 
+from tests.ports import free_port
+
 REPORTS = Path(__file__).resolve().parents[2] / "build" / "conformance"
 USER, PASSWORD = "buildset", "correct horse"
 STORES = {"filesystem": "data", "memory": "memory"}
@@ -72,8 +74,7 @@ SWITCHES = (
 @contextlib.contextmanager
 def serving(folder: Path, store: str) -> Iterator[int]:
     """Run ``buildset-registry serve`` and yield its port once it accepts connections."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
+    port = free_port()
     authority = trustme.CA()
     leaf = authority.issue_cert("127.0.0.1")
     authority.cert_pem.write_to_path(str(folder / "ca.pem"))

@@ -19,7 +19,8 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.instance.conftest import Desk, free_port
+from tests.instance.conftest import Desk
+from tests.ports import free_port
 
 
 @pytest.fixture

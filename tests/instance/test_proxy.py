@@ -5,7 +5,8 @@ import json
 import socket
 import ssl
 
-from tests.instance.conftest import Desk, free_port
+from tests.instance.conftest import Desk
+from tests.ports import free_port
 
 
 def upstreams(*names: str) -> str:

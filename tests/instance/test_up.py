@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.instance.conftest import Desk, free_port
+from tests.instance.conftest import Desk
+from tests.ports import free_port
 
 KEYS = {"host", "port", "push_host", "push_port", "username", "password", "cert"}
 

@@ -6,7 +6,6 @@ from __future__ import annotations
 import contextlib
 import json
 import signal
-import socket
 import ssl
 import subprocess
 import sys
@@ -19,6 +18,8 @@ from typing import Any
 import bcrypt
 import httpx
 from trustme import CA
+
+from tests.ports import free_port
 
 USER, PASSWORD = "pusher", "correct horse"
 _START_SECONDS = 30
@@ -44,8 +45,7 @@ class Program:
     ) -> Iterator[tuple[httpx.Client, subprocess.Popen[bytes]]]:
         """Serve ``storage`` over TLS; yields a client that may do everything, and the process."""
         folder = identity.folder
-        with socket.create_server(("127.0.0.1", 0)) as probe:
-            port = probe.getsockname()[1]
+        port = free_port()
         config = folder / f"{self.name}-{port}.yml"
         config.write_text(json.dumps(self.config(storage, port, identity)))
         with (folder / f"{self.name}-{port}.log").open("w+") as log:

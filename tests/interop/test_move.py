@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import json
-import socket
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -16,6 +16,7 @@ import yaml
 
 from tests.interop.content import Pusher, check, push_one_of_each
 from tests.interop.registries import Identity, Program
+from tests.ports import free_port
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "docs" / "examples" / "move-from-registry-2"
 
@@ -25,9 +26,8 @@ def localised(name: str, storage: Path, port: int, identity: Identity) -> dict[s
     text = (EXAMPLES / f"{name}.yml").read_text()
     for there, here in (("/var/lib/registry", storage), ("/etc/registry", identity.folder)):
         text = text.replace(str(there), str(here))
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        push_port = probe.getsockname()[1]
-    text = text.replace("5000", str(port)).replace("5001", str(push_port))
+    ports = {"5000": str(port), "5001": str(free_port())}
+    text = re.sub("5000|5001", lambda found: ports[found[0]], text)
     config: dict[str, object] = yaml.safe_load(text)
     return config
 

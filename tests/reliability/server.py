@@ -22,7 +22,8 @@ from typing import Any
 import yaml
 from trustme import CA
 
-from tests.api.harness import PASSWORD, USER, free_port, hash_line
+from tests.api.harness import PASSWORD, USER, hash_line
+from tests.ports import free_port
 
 MIB = 1024 * 1024
 LOGIN = {"Authorization": "Basic " + b64encode(f"{USER}:{PASSWORD}".encode()).decode()}

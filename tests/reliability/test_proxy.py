@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 import trustme
 
-from tests.api.harness import free_port
 from tests.api.proxy import NAME, ProxyClient
+from tests.ports import free_port
 from tests.reliability.server import MIB, Server, digest_of
 
 BLOB = os.urandom(256 * MIB)

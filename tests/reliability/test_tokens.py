@@ -13,7 +13,8 @@ from typing import Any
 import jwt
 import pytest
 
-from tests.api.harness import USER, free_port, hash_line
+from tests.api.harness import USER, hash_line
+from tests.ports import free_port
 from tests.reliability.server import Server
 
 KEY = b"k" * 64

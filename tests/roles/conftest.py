@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.ports import free_port
 from tests.roles import harness
 from tests.roles.harness import Desk
 
@@ -75,8 +76,8 @@ def settings(folder: Path, program: Path) -> dict[str, object]:
         "buildset_registry_package": str(harness.wheelhouse()),
         "buildset_registry_root": str(folder / "root"),
         "buildset_registry_host": "127.0.0.1",
-        "buildset_registry_port": harness.free_port(),
-        "buildset_registry_push_port": harness.free_port(),
+        "buildset_registry_port": free_port(),
+        "buildset_registry_push_port": free_port(),
         "buildset_registry_supervisor": "process",
     }
 

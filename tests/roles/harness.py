@@ -11,7 +11,6 @@ import json
 import os
 import secrets
 import shutil
-import socket
 import ssl
 import subprocess
 import sys
@@ -129,13 +128,6 @@ def wheelhouse() -> Path:
             subprocess.run([pip, "download", *options, *dependencies], check=True)
             (folder / "complete").touch()
     return folder
-
-
-def free_port() -> int:
-    """Find a TCP port that nothing uses."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 @dataclass

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.roles.harness import Desk, Run, free_port
+from tests.ports import free_port
+from tests.roles.harness import Desk, Run
 
 ROLE = "install_buildset_registry"
 

@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 
+from tests.ports import free_port
 from tests.roles.conftest import MakeDesk
-from tests.roles.harness import ANSIBLE, REPOSITORY, ROLES, Desk, free_port
+from tests.roles.harness import ANSIBLE, REPOSITORY, ROLES, Desk
 from tests.use.places import FACTS
 from tools.stage import copy_files
 

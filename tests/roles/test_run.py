@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.ports import free_port
 from tests.roles.conftest import MakeDesk
-from tests.roles.harness import Desk, free_port, get
+from tests.roles.harness import Desk, get
 
 ROLE = "run_buildset_registry"
 KEYS = {"host", "port", "push_host", "push_port", "username", "password", "cert"}

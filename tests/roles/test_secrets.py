@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
+from tests.ports import free_port
 from tests.roles.conftest import MakeDesk
-from tests.roles.harness import Desk, free_port
+from tests.roles.harness import Desk
 
 ROLE = "run_buildset_registry"
 UPSTREAM_PASSWORD = "upstream-password-not-to-be-seen"

@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
+from tests.ports import free_port
 from tests.roles.conftest import MakeDesk
 from tests.roles.executor import PLUGINS, Job
-from tests.roles.harness import free_port, get
+from tests.roles.harness import get
 
 RUN = {"ansible.builtin.include_role": {"name": "run_buildset_registry"}}
 PAUSE = {"ansible.builtin.include_role": {"name": "pause_buildset_registry"}}
