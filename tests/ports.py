@@ -43,7 +43,7 @@ def _is_free(port: int) -> bool:
 
 def _block(process: int) -> int:
     """Take a block of ports for a process; returns its first port."""
-    blocks = range(_FIRST, _END, _BLOCK)
+    blocks = list(range(_FIRST, _END, _BLOCK))
     begin = process % len(blocks)
     for first in [*blocks[begin:], *blocks[:begin]]:
         keeper = socket.socket()
