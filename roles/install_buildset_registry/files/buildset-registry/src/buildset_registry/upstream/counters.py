@@ -28,3 +28,6 @@ class UpstreamCounters:
 
     downloads: int = 0
     """Blobs that are on their way from upstreams."""
+
+    served: int = 0
+    """Clients that are given those; goes down again."""

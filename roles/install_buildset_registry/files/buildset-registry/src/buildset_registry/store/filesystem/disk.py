@@ -24,6 +24,7 @@ from buildset_registry.errors import ConfigError, StoreInUse
 from buildset_registry.store.filesystem import layout
 from buildset_registry.store.filesystem.caches import FileCache
 from buildset_registry.store.filesystem.files import create, file_state, read_file, sync
+from buildset_registry.store.filesystem.hashing import Hashers
 from buildset_registry.store.filesystem.space import Space
 from buildset_registry.store.filesystem.wal import WriteAheadLog
 from buildset_registry.store.filesystem.wal_format import Kind, replay
@@ -48,6 +49,7 @@ class Disk:
         self._unsettled: dict[str, asyncio.Future[None]] = {}
         self._lock = _prepare(storage)
         self.space = Space(storage, floor)
+        self.hashers = Hashers()
         log = layout.log(storage)
         try:
             replay(log, self._write_again, self._remove_again)

@@ -29,6 +29,7 @@ from buildset_registry.store.filesystem.files import (
     file_state,
     hash_file,
 )
+from buildset_registry.store.filesystem.hashing import Hashing
 from buildset_registry.store.filesystem.links import walk
 
 #: Sessions in memory, with the state of their hashes; others are read when they go on.
@@ -38,6 +39,8 @@ _EARLIER_SECONDS = 3600.0
 #: Bytes up to which a blob stays in memory until it is whole, and goes to the disk by the log: to
 #: write it twice costs less than syncs.
 _SMALL = 64 * 1024
+#: Bytes after which it is worth a thread to hash what upstream sends.
+_LARGE = 1024 * 1024
 
 
 class FileUploads:
@@ -165,6 +168,7 @@ class FileUpload:
         self._promised = promised
         self._sha256: Hasher | None = hashlib.sha256() if stored is None else None
         self._writer: Writer | None = None
+        self._hashing: Hashing | None = None
         self._disk = disk
 
     @property
@@ -224,11 +228,23 @@ class FileUpload:
                     self.save()
                     self._writer = Writer(self._data, self.size, durable=self._disk.durable)
                 self._writer.write(chunk)
-            sha256.update(chunk)
+            await self._hash(chunk, sha256)
             self.size += len(chunk)
+
+    async def _hash(self, chunk: bytes, sha256: Hasher) -> None:
+        """Hash a piece; in a thread where much comes from upstream, and one is free."""
+        if self._hashing is None and not self._promised and self.size >= _LARGE:
+            self._hashing = self._disk.hashers.begin(sha256)
+        if self._hashing is None:
+            sha256.update(chunk)
+        else:
+            await self._hashing.update(chunk)
 
     async def _settle(self) -> None:
         """Close what an append wrote to, also one that was broken off: its syncs may fail."""
+        if self._hashing is not None:
+            await self._hashing.finish()
+            self._hashing = None
         if self._writer is not None:
             await self._writer.close()
             self._writer = None
