@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Blobs in memory: kept in the pieces in which they came, from the upload to the answer.
 
+Large pieces are in an arena.
+
 One is freed when the last who reads it is done: to remove it only lets go of it.
 """
 
@@ -13,6 +15,7 @@ from dataclasses import dataclass
 
 from buildset_registry.oci.digest import Digest
 from buildset_registry.store.base import BlobSource, BlobState, StoredBlob
+from buildset_registry.store.memory.arena import Arena, Extent
 
 #: Bytes up to which pieces are put together: each is an object of its own.
 _SMALL = 64 * 1024
@@ -23,11 +26,12 @@ _PIECE = 256 * 1024
 class Content:
     """Bytes in the pieces in which they came; they only ever grow, and never change."""
 
-    def __init__(self, content: bytes = b"") -> None:
-        self._pieces = [content] if content else []
-        self._starts = [0] if content else []
+    def __init__(self, arena: Arena | None = None) -> None:
+        self._arena = arena
+        self._pieces: list[bytes | Extent] = []
+        self._starts: list[int] = []
         self._tail = bytearray()
-        self._sealed = len(content)
+        self._sealed = 0
 
     @property
     def size(self) -> int:
@@ -41,7 +45,7 @@ class Content:
                 self.seal()
             return
         self.seal()
-        self._add(bytes(piece))
+        self._add(piece)
 
     def read(self, start: int, end: int) -> bytes:
         """Return some of the bytes from ``start`` on, none past ``end``; a piece as it is."""
@@ -61,7 +65,8 @@ class Content:
     def whole(self) -> bytes:
         """Return all of it; of what is one piece, no copy."""
         self.seal()
-        return self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
+        pieces = [piece[:] for piece in self._pieces]
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def seal(self) -> None:
         """Make what was gathered a piece."""
@@ -70,8 +75,9 @@ class Content:
             self._add(piece)
 
     def _add(self, piece: bytes) -> None:
+        large = self._arena if len(piece) >= _SMALL else None
         self._starts.append(self._sealed)
-        self._pieces.append(piece)
+        self._pieces.append(large.keep(piece) if large else bytes(piece))
         self._sealed += len(piece)
 
 
@@ -89,6 +95,7 @@ class MemoryBlobs:
 
     def __init__(self) -> None:
         self._blobs: dict[Digest, _Blob] = {}
+        self.arena = Arena()
 
     async def size(self, digest: Digest) -> int | None:
         blob = self._blobs.get(digest)
@@ -103,7 +110,13 @@ class MemoryBlobs:
         return None if blob is None else blob.content.whole()
 
     async def put(self, digest: Digest, content: bytes) -> None:
-        self.add(digest, Content(content), promised=True)
+        kept = self.content()
+        kept.append(content)
+        self.add(digest, kept, promised=True)
+
+    def content(self) -> Content:
+        """Return where content may arrive."""
+        return Content(self.arena)
 
     async def keep(self, digest: Digest, *, promised: bool = True) -> int | None:
         blob = self._blobs.get(digest)

@@ -67,7 +67,7 @@ class MemoryUpload:
         self._end = end
         self._promised = promised
         self._ended = False
-        self._content = Content()
+        self._content = blobs.content()
         self._sha256 = hasher("sha256")
 
     async def append(self, chunks: AsyncIterator[bytes], *, last: Digest | None = None) -> None:
