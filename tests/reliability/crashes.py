@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import itertools
 import json
 import os
 import random
@@ -18,9 +19,13 @@ from dataclasses import dataclass, field
 from buildset_registry.errors import ConfigError
 from buildset_registry.server.control_socket import ask_server
 
-from tests.reliability.server import BROKEN, Server, digest_of, files_below, manifest
+from tests.reliability.server import BROKEN, Answer, Server, digest_of, files_below, manifest
 
-KINDS = ("push", "pull-through", "delete", "collection")
+KINDS = ("push", "pull-through", "delete", "race", "collection")
+#: What the disk does before every second kill.
+FAULTS = ("", "EIO", "", "ENOSPC")
+#: Tags that are pushed beside the removal of what they lead to.
+RACED = ("a", "b")
 #: Bytes of the largest layer that is pushed.
 LARGEST = 256 * 1024
 #: Images looked at after each restart, besides those that are new.
@@ -50,6 +55,10 @@ class Outcome:
     """Kills at which a kind had any under way."""
     acknowledged: int = 0
     pulled: int = 0
+    refused: Counter[str] = field(default_factory=Counter)
+    """Answers by what the disk did."""
+    tags: int = 0
+    """Tags that lead somewhere, of those that raced with deletes."""
 
     @property
     def figures(self) -> str:
@@ -58,7 +67,9 @@ class Outcome:
         )
         return (
             f"killed {self.kills} times with requests in flight: {kinds}; "
-            f"{self.acknowledged} images acknowledged, all there; {self.pulled} pulled through"
+            f"{self.acknowledged} images acknowledged, all there; {self.pulled} pulled through; "
+            f"refused by a disk that fails: {dict(self.refused)}; "
+            f"{self.tags} tags raced with deletes, none dangles"
         )
 
 
@@ -78,12 +89,15 @@ class Storm:
         self._ended = threading.Event()
         self._failures: list[BaseException] = []
         self._pulls = iter(list(upstream))
+        self._racers: set[int] = set()
+        self._fault = ""
 
     def run(self, kills: int) -> None:
         """Let the clients work, and kill the registry that often."""
         jobs: Sequence[Callable[[int], None]] = (
             *(self._push, self._push, self._push, self._pull_through, self._pull_through),
             *(self._delete, self._delete, self._collect),
+            *(self._race, self._race, self._remove_raced),
         )
         threads = [
             threading.Thread(target=self._work, args=(job, number))
@@ -96,7 +110,7 @@ class Storm:
             self._alive.set()
             self._wait_until(lambda: bool(self._new and self.outcome.pulled))
             for number in range(kills):
-                self._round(KINDS[number % len(KINDS)])
+                self._round(KINDS[number % len(KINDS)], FAULTS[number % len(FAULTS)])
         finally:
             self._ended.set()
             self._alive.set()
@@ -107,10 +121,14 @@ class Storm:
         self._check(self._images)
         self.outcome.acknowledged = len(self._images)
 
-    def _round(self, kind: str) -> None:
+    def _round(self, kind: str, fault: str) -> None:
         """Serve for a moment, kill while a request of a kind is under way, and look at what is."""
         self._alive.set()
         time.sleep(self._chance.uniform(0.05, 0.5))
+        if fault:
+            self._fault = fault
+            self.server.fail(fault)
+            time.sleep(self._chance.uniform(0.05, 0.5))
         self._wait_until(lambda: bool(self._running[kind]))
         with self._lock:
             self._alive.clear()
@@ -119,12 +137,15 @@ class Storm:
         self.outcome.kills += 1
         self.outcome.in_flight += flying
         self.outcome.killed_with.update(flying.keys())
+        self.server.fail("")
         self.server.start()
+        self._fault = ""
         with self._lock:
             fresh, self._new = self._new, []
             sample = self._chance.sample(self._images, min(SAMPLE, len(self._images)))
             self._images += fresh
         self._check(fresh + sample)
+        self._check_tags()
 
     def _wait_until(self, happens: Callable[[], bool]) -> None:
         """Wait with patience; what never happens is found when the outcome is checked."""
@@ -145,6 +166,29 @@ class Storm:
                 assert digest_of(content.content) == blob, image
         client.close()
 
+    def _check_tags(self) -> None:
+        """Ask for each tag that is listed; a tag that leads nowhere is worse than none."""
+        client = self.server.client()
+        for worker in self._racers:
+            listed = client.ask("GET", f"/v2/raced/{worker}/tags/list")
+            if listed.status == 404:
+                continue
+            for tag in json.loads(listed.content)["tags"] or ():
+                got = client.ask("GET", f"/v2/raced/{worker}/manifests/{tag}")
+                assert got.status == 200, (worker, tag, got.content)
+                self.outcome.tags += 1
+        client.close()
+
+    def _accepted(self, answer: Answer, status: int) -> bool:
+        """Tell whether an answer is what is right; only a disk that fails excuses a refusal."""
+        if answer.status == status:
+            return True
+        fault = self._fault
+        assert fault, (answer.status, answer.content)
+        assert answer.status >= 500 and b'"errors"' in answer.content, (fault, answer)
+        self.outcome.refused[f"{fault} {answer.status}"] += 1
+        return False
+
     def _work(self, job: Callable[[int], None], number: int) -> None:
         """Repeat a job; a registry that is killed under it is waited for."""
         while not self._ended.is_set():
@@ -156,6 +200,10 @@ class Storm:
             except BaseException as error:
                 self._failures.append(error)
                 return
+
+    def _works(self) -> bool:
+        """Tell whether the registry serves, as far as it is known."""
+        return self._alive.is_set() and not self._ended.is_set()
 
     @contextmanager
     def _flying(self, kind: str) -> Iterator[None]:
@@ -170,15 +218,16 @@ class Storm:
     def _push(self, worker: int) -> None:
         client = self.server.client()
         name = f"pushed/{worker}"
-        while self._alive.is_set() and not self._ended.is_set():
+        while self._works():
             config = json.dumps({"random": os.urandom(8).hex()}).encode()
             layer = os.urandom(random.randrange(1, LARGEST))
             raw, tag = manifest(config, layer), f"t{os.urandom(6).hex()}"
             with self._flying("push"):
                 for content in (config, layer):
-                    assert client.push_blob(name, content).status == 201
-                answer = client.push_manifest(name, tag, raw)
-                assert answer.status == 201, answer.content
+                    if not self._accepted(client.push_blob(name, content), 201):
+                        return
+                if not self._accepted(client.push_manifest(name, tag, raw), 201):
+                    return
             with self._lock:
                 image = Image(name, tag, digest_of(raw), (digest_of(config), digest_of(layer)))
                 self._new.append(image)
@@ -191,25 +240,60 @@ class Storm:
             if answer.status == 200:
                 assert digest_of(answer.content) == digest
                 self.outcome.pulled += 1
-            if not self._alive.is_set() or self._ended.is_set():
+            if not self._works():
                 return
         self._pulls = iter(list(self._upstream))
 
     def _delete(self, worker: int) -> None:
         client = self.server.client()
         name, config = f"deleted/{worker}", b"{}"
-        assert client.push_blob(name, config).status == 201
-        while self._alive.is_set() and not self._ended.is_set():
-            raw = manifest(config).replace(b"{", b'{"a":"%s",' % os.urandom(6).hex().encode(), 1)
-            assert client.push_manifest(name, "latest", raw).status == 201
+        if not self._accepted(client.push_blob(name, config), 201):
+            return
+        while self._works():
+            raw = varied(manifest(config), os.urandom(6).hex())
+            if not self._accepted(client.push_manifest(name, "latest", raw), 201):
+                return
             with self._flying("delete"):
                 gone = client.ask("DELETE", f"/v2/{name}/manifests/{digest_of(raw)}")
-            assert gone.status == 202, gone.content
+            if not self._accepted(gone, 202):
+                return
+
+    def _race(self, worker: int) -> None:
+        """Push few manifests by few tags again and again, while another client removes them."""
+        client = self.server.client()
+        name, config = f"raced/{worker}", b"{}"
+        self._racers.add(worker)
+        if not self._accepted(client.push_blob(name, config), 201):
+            return
+        for number, tag in itertools.cycle(enumerate(RACED)):
+            if not self._works():
+                return
+            with self._flying("race"):
+                pushed = client.push_manifest(name, tag, varied(manifest(config), str(number)))
+            if not self._accepted(pushed, 201):
+                return
+
+    def _remove_raced(self, _worker: int) -> None:
+        client = self.server.client()
+        while self._works():
+            digest = digest_of(varied(manifest(b"{}"), str(random.randrange(len(RACED)))))
+            for worker in list(self._racers):
+                if not self._works():
+                    return
+                with self._flying("race"):
+                    gone = client.ask("DELETE", f"/v2/raced/{worker}/manifests/{digest}")
+                if gone.status != 404 and not self._accepted(gone, 202):
+                    return
 
     def _collect(self, worker: int) -> None:
         with self._flying("collection"):
             asyncio.run(ask_server(self.server.storage, lambda progress: None, dry_run=False))
         time.sleep(0.02)
+
+
+def varied(raw: bytes, mark: str) -> bytes:
+    """Return a manifest of its own for each mark."""
+    return raw.replace(b"{", b'{"a":"%s",' % mark.encode(), 1)
 
 
 def require_tidy(server: Server) -> None:
@@ -245,10 +329,11 @@ def run(serve: Callable[..., Server], kills: int, seed: int, *, blobs: int = 200
         "ca": str(upstream.folder / "ca.pem"),
     }
     settings = {"interval": 0, "grace": 60, "untagged": 1, "cache_size": 8 * LARGEST}
-    server = serve("registry", upstreams=[through], gc=settings)
+    server = serve("registry", fails=True, upstreams=[through], gc=settings)
     storm = Storm(server, held, random.Random(seed))
     storm.run(kills)
     require_tidy(server)
+    assert "Traceback" not in server.log.read_text()
     return storm.outcome
 
 
@@ -256,4 +341,5 @@ def check(outcome: Outcome, kills: int) -> None:
     """Require that every kind of request was under way at some kill."""
     assert outcome.kills == kills
     assert all(outcome.in_flight[kind] for kind in KINDS), outcome.figures
-    assert outcome.acknowledged and outcome.pulled
+    assert outcome.acknowledged and outcome.pulled and outcome.tags
+    assert {told.split()[0] for told in outcome.refused} == {"EIO", "ENOSPC"}, outcome.figures

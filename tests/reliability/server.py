@@ -30,6 +30,7 @@ LOGIN = {"Authorization": "Basic " + b64encode(f"{USER}:{PASSWORD}".encode()).de
 OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 #: What a request ends with when the server dies.
 BROKEN = (OSError, http.client.HTTPException)
+_PROGRAM = "buildset_registry"
 
 
 def digest_of(content: bytes) -> str:
@@ -110,10 +111,20 @@ def manifest(config: bytes, *layers: bytes) -> bytes:
 class Server:
     """``buildset-registry serve`` in a folder; start it as often as it was killed."""
 
-    def __init__(self, folder: Path, authority: CA, key: bytes = b"", **settings: Any) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        authority: CA,
+        key: bytes = b"",
+        *,
+        fails: bool = False,
+        **settings: Any,
+    ) -> None:
         self.folder = folder
         self.storage = folder / "data"
         self.log = folder / "registry.log"
+        self._fails = fails
+        self._fault = folder / "fault"
         self.context = ssl.create_default_context()
         authority.configure_trust(self.context)
         self.pull_port, self.push_port = free_port(), free_port()
@@ -149,9 +160,14 @@ class Server:
         assert self._process is not None
         return self._process.pid
 
+    def fail(self, word: str) -> None:
+        """Let its disk fail from now on as ``faulty`` says; an empty word ends that."""
+        self._fault.write_text(word)
+
     def start(self, *prefix: str) -> None:
         """Start it, below another program where ``prefix`` names one, and wait until it answers."""
-        command = [*prefix, sys.executable, "-m", "buildset_registry", "serve", "--config"]
+        program = ["tests.reliability.faulty", str(self._fault)] if self._fails else [_PROGRAM]
+        command = [*prefix, sys.executable, "-m", *program, "serve", "--config"]
         with self.log.open("ab") as output:
             began = output.tell()
             self._process = subprocess.Popen(
@@ -194,7 +210,7 @@ class Server:
 
     def command(self, name: str, *words: str) -> subprocess.CompletedProcess[str]:
         """Run a command on the folder."""
-        argv: Sequence[str] = [sys.executable, "-m", "buildset_registry", name]
+        argv: Sequence[str] = [sys.executable, "-m", _PROGRAM, name]
         return subprocess.run(
             [*argv, "--config", str(self.folder / "config.yaml"), *words],
             capture_output=True,

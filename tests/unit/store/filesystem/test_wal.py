@@ -8,6 +8,7 @@ import contextlib
 import errno
 import os
 import shutil
+import threading
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import pytest
 from buildset_registry.errors import ConfigError
 from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.names import RepositoryName, Tag
-from buildset_registry.store.filesystem import disk, wal, wal_format
+from buildset_registry.store.filesystem import disk, files, wal, wal_format
 from buildset_registry.store.filesystem.files import SyncFailed
 from buildset_registry.store.filesystem.store import FilesystemStore
 from buildset_registry.store.filesystem.wal import WriteAheadLog
@@ -172,6 +173,85 @@ async def test_a_disk_that_fails_is_told_and_nothing_is_made(
     await log.change(Kind.WRITTEN, f"{tmp_path}/b", lambda: made.append(2))
     assert made == [2]
     assert [path for _kind, path, _content in _records_of(tmp_path)] == ["b"]
+
+
+@pytest.mark.parametrize("fails", ["the record of a removal", "what was recorded"])
+async def test_what_only_half_happened_is_not_done_after_what_follows_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: str
+) -> None:
+    """A tag would come back at the next start, after the manifest that it led to was removed."""
+    store = FilesystemStore(tmp_path / "store")
+    digest = await push(store, b"{}")
+    await store.pushed(APP).manifests.add(digest)
+    tags = store.pushed(APP).tags
+
+    def fail(*_arguments: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    if fails == "the record of a removal":
+        await tags.set(V1, digest)
+        with monkeypatch.context() as patched, pytest.raises(OSError, match="Input/output"):
+            patched.setattr(os, "fdatasync", fail)
+            await tags.remove(V1)
+    else:
+        with monkeypatch.context() as patched, pytest.raises(OSError, match="Input/output"):
+            patched.setattr(disk, "create", fail)
+            await tags.set(V1, digest)
+    assert await tags.get(V1) is None
+    assert await store.pushed(APP).manifests.remove(digest)
+    left = tmp_path / "left"
+    shutil.copytree(tmp_path / "store", left)
+    await store.aclose()
+    async with contextlib.aclosing(FilesystemStore(left)) as again:
+        assert await again.pushed(APP).tags.all() == []
+        assert not await again.pushed(APP).manifests.has(digest)
+
+
+async def test_a_tag_that_only_half_failed_is_listed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else to remove its manifest, which goes by the list, would leave it."""
+    async with contextlib.aclosing(FilesystemStore(tmp_path)) as store:
+        digest = await push(store, b"{}")
+        tags = store.pushed(APP).tags
+        await tags.set(Tag("v0"), digest)
+        assert await tags.all() == ["v0"]
+        create = files.create
+        pieces = iter([False, True])
+
+        def fail_once(path: Path | str, content: bytes = b"") -> None:
+            if next(pieces):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            create(path, content)
+
+        with monkeypatch.context() as patched, pytest.raises(OSError, match="No space left"):
+            patched.setattr(disk, "create", fail_once)
+            await tags.set(V1, digest)
+        assert set(await tags.all()) == {
+            tag for tag in (Tag("v0"), V1) if await tags.get(tag) is not None
+        }
+
+
+async def test_who_gives_up_waits_until_the_change_is_made(
+    log: WriteAheadLog, tmp_path: Path
+) -> None:
+    """So that nobody else has the turn before."""
+    made, go_on = asyncio.Event(), threading.Event()
+    loop = asyncio.get_running_loop()
+
+    def make() -> None:
+        go_on.wait(10)
+        loop.call_soon_threadsafe(made.set)
+
+    task = asyncio.create_task(log.change(Kind.WRITTEN, f"{tmp_path}/a", make))
+    await asyncio.sleep(0.05)
+    task.cancel()
+    await asyncio.sleep(0.05)
+    assert not task.done()
+    go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert made.is_set()
 
 
 async def test_after_a_sync_that_failed_the_logs_stay_until_the_next_start(

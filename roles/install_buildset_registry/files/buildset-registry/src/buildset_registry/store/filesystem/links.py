@@ -80,17 +80,20 @@ class FileLinks:
         return read_link(layout.link(self._folder, digest))
 
     async def add(self, digest: Digest, target: Digest | None = None) -> None:
-        await write_link(self._disk, layout.link_name(self._name, digest), target or digest)
-        self._context.linked(digest)
-        self._context.changed()
+        try:
+            await write_link(self._disk, layout.link_name(self._name, digest), target or digest)
+            self._context.linked(digest)
+        finally:
+            self._context.changed()
 
     async def use(self, digest: Digest) -> bool:
         return self._disk.touch(layout.link_name(self._name, digest))
 
     async def remove(self, digest: Digest) -> bool:
-        removed = await self._disk.remove_tree(layout.link(self._folder, digest).parent)
-        self._context.changed()
-        return removed
+        try:
+            return await self._disk.remove_tree(layout.link(self._folder, digest).parent)
+        finally:
+            self._context.changed()
 
     async def all(self) -> list[LinkState]:
         return await asyncio.to_thread(self._all)
@@ -113,10 +116,10 @@ class FileLinks:
         return await self._remove_if(path, dangling)
 
     async def _remove_if(self, link: Path, unwanted: Callable[[], bool]) -> bool:
-        removed = await self._disk.remove_if(link.parent, unwanted)
-        if removed:
+        try:
+            return await self._disk.remove_if(link.parent, unwanted)
+        finally:
             self._context.changed()
-        return removed
 
     def _all(self) -> list[LinkState]:
         found = []
@@ -161,16 +164,21 @@ class FileTags:
 
     async def set(self, tag: Tag, digest: Digest) -> None:
         index = layout.link_name(layout.tag_index_name(self._name, tag), digest)
-        await asyncio.gather(
+        # One may fail and the other not: what is listed goes by what is there in the end.
+        ended = await asyncio.gather(
             write_link(self._disk, index, digest),
             self._disk.write(layout.tag_link_name(self._name, tag), str(digest).encode()),
+            return_exceptions=True,
         )
         self._changed(tag)
+        for failed in filter(None, ended):
+            raise failed
 
     async def remove(self, tag: Tag) -> bool:
-        removed = await self._disk.remove_tree(self._folder / tag)
-        self._changed(tag)
-        return removed
+        try:
+            return await self._disk.remove_tree(self._folder / tag)
+        finally:
+            self._changed(tag)
 
     async def all(self) -> Sequence[Tag]:
         tags = self._lists.get(self._folder)

@@ -31,6 +31,7 @@ from buildset_registry.store.filesystem.wal_format import (
     LogFile,
     record,
     settle,
+    standing,
     sync_everything,
 )
 
@@ -77,6 +78,8 @@ class WriteAheadLog:
         self._trusted = True
         self._number = 0
         self._changes: list[Change] = []
+        #: Paths of which the logs may say something else than what is there.
+        self._owed: set[str] = set()
         self._some = threading.Condition()
         self._closed = False
         self._syncing: threading.Thread | None = None
@@ -102,7 +105,12 @@ class WriteAheadLog:
                 self._thread = _begin("log", self._go_on)
             self._changes.append(change)
             self._some.notify()
-        result: Result = await waiting
+        try:
+            result: Result = await asyncio.shield(waiting)
+        except asyncio.CancelledError:
+            # It is made all the same: whoever has a turn for it keeps it until then.
+            await asyncio.wait([waiting])
+            raise
         return result
 
     def close(self) -> None:
@@ -161,26 +169,42 @@ class WriteAheadLog:
         rest = [change for change in group if not change.decided_late]
         for change in late:
             _make(change)
-        full = self._record([change for change in late if change.result] + rest)
+        made = [change for change in late if change.result]
+        try:
+            full = self._record(made + rest)
+        except OSError:
+            self._owe(made)
+            raise
         for change in rest:
             _make(change)
+        self._owe([change for change in rest if change.error])
         if full:
             sync_everything(self._folder)
+
+    def _owe(self, changes: list[Change]) -> None:
+        """Remember what was made and not recorded, or recorded and not made.
+
+        The next record says how it is; else a start would do, after what follows, what never was.
+        """
+        if self._durable:
+            self._owed.update(change.path for change in changes)
 
     def _record(self, changes: list[Change]) -> bool:
         """Record changes; tell whether there is no room to, and no log now: removals go on."""
         if not self._durable or not changes:
             return False
+        told = [standing(path) for path in sorted(self._owed)]
+        told += [(change.kind, change.path, change.content) for change in changes]
         prefix = len(str(self._storage)) + 1
         records = [
-            record(change.kind, os.fsencode(change.path[prefix:]), change.content)
-            for change in changes
+            record(kind, os.fsencode(path[prefix:]), content) for kind, path, content in told
         ]
         try:
             if self._file is None:
                 self._number += 1
                 self._file = LogFile(self._folder / str(self._number))
             self._file.append(b"".join(records))
+            self._owed.clear()
         except SyncFailed as error:
             self._distrust(error)
             self._abandon()

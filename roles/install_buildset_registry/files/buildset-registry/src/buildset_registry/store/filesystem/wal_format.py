@@ -17,10 +17,18 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from pathlib import Path
 
-from buildset_registry.store.filesystem.files import SyncFailed, sync, wait_for_disk, write_whole
+from buildset_registry.store.filesystem.files import (
+    SyncFailed,
+    read_file,
+    sync,
+    wait_for_disk,
+    write_whole,
+)
 
 #: A log grows by so many bytes of zeros: to write over them costs half of what appending does.
 _GROWTH = 1024 * 1024
+#: Bytes of the largest file whose content a record has: a manifest.
+_CONTENT = 4 * 1024 * 1024
 _FRAME = struct.Struct("<II")
 _RECORD = struct.Struct("<BHI")
 
@@ -41,6 +49,14 @@ class Kind(IntEnum):
 def record(kind: Kind, path: bytes, content: bytes) -> bytes:
     """Return a record of a path below the storage."""
     return _RECORD.pack(kind, len(path), len(content)) + path + content
+
+
+def standing(path: str) -> tuple[Kind, str, bytes]:
+    """Return what a record has to say so that a path stays as it is now."""
+    found = read_file(path)
+    if found is not None and len(found[0]) <= _CONTENT:
+        return Kind.WRITTEN, path, found[0]
+    return (Kind.KEPT if Path(path).exists() else Kind.REMOVED), path, b""
 
 
 class LogFile:
