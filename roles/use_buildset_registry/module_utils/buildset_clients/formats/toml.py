@@ -169,6 +169,19 @@ def first_table(lines: Sequence[str], name: str) -> int:
     return len(lines)
 
 
+def outside(lines: Sequence[str], table: Sequence[str]) -> list[str]:
+    """Return the lines less those of a table and of the tables below it."""
+    kept, inside = [], False
+    for line in lines:
+        if _ARRAY.match(line):
+            inside = False
+        elif _HEADER.match(line):
+            inside = _named(line)[: len(table)] == list(table)
+        if not inside:
+            kept.append(line)
+    return kept
+
+
 def _beyond(path: str, table: Sequence[str], name: str, value: object) -> ClientError:
     entry = f"{header(table)} {key(name)} = {dump(value)}"
     return ClientError(f"{path}: its form cannot be edited; write {entry} there by hand")
