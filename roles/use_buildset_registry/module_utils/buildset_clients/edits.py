@@ -78,10 +78,12 @@ def taken_back(kind: str, before: bytes | None, after: bytes, current: bytes) ->
         return before
     if kind == JSON:
         return _json(before, after, current)
-    text = unmerge_text(*(part.decode() for part in (before or b"", after, current)))
+    parts = (before or b"", after, current)
+    text = unmerge_text(*(part.decode("utf-8", "surrogateescape") for part in parts))
     if text is None:
         raise ValueError("our lines were changed")
-    return text.encode() if text or before is not None else None
+    left = text.encode("utf-8", "surrogateescape")
+    return left if left or before is not None else None
 
 
 def _json(before: bytes | None, after: bytes, current: bytes) -> bytes | None:

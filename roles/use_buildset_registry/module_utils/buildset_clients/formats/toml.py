@@ -8,8 +8,10 @@ alone, with an error that says what to write by hand.
 from __future__ import annotations
 
 import copy
+import datetime
 import importlib
 import json
+import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -64,6 +66,12 @@ def certificates(node: ManagedNode, path: str, table: Sequence[str]) -> list[Pat
 
 def dump(value: object) -> str:
     """Write a value; what JSON writes of strings, numbers and truth is TOML as well."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key(name)} = {dump(item)}" for name, item in value.items()) + "}"
+    if isinstance(value, (datetime.date, datetime.time)):
+        return value.isoformat()
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
     if isinstance(value, (list, tuple)):
         return "[" + ", ".join(dump(item) for item in value) + "]"
     return json.dumps(value, ensure_ascii=False)
