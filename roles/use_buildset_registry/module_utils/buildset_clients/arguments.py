@@ -34,7 +34,7 @@ def check(given: Mapping[str, Any]) -> None:
 
 def namespaces(given: Sequence[Sequence[str]]) -> list[list[str]]:
     """Return the namespaces, each name once: what is said last of it holds."""
-    return [list(pair) for pair in {name: (name, url) for name, url in given}.items()]
+    return list({name: [name, url] for name, url in given}.values())
 
 
 def commands(given: Mapping[str, Any]) -> dict[str, str]:
@@ -92,8 +92,8 @@ def _certificate(text: str) -> None:
         what = "buildset_registry.cert holds a private key, which others would read"
         raise ClientError(f"{what}; leave only the certificate in it")
     try:
-        ssl.create_default_context(cadata=text)
-    except (ssl.SSLError, ValueError) as error:
+        ssl.create_default_context(cadata=text.strip() or "nothing")
+    except (ssl.SSLError, ValueError, TypeError) as error:
         reason = str(getattr(error, "reason", "") or "it cannot be read").lower().replace("_", " ")
         what = f"buildset_registry.cert is no certificate in PEM ({reason})"
         raise ClientError(f"{what}; {_FACTS}, line ends included") from error

@@ -25,6 +25,9 @@ _OTHERWISE = "mend that, and run the role again"
 class ClientError(Exception):
     """A node's file, program or registry that cannot be used as it is."""
 
+    def __init__(self, message: str) -> None:
+        super().__init__(" ".join(line.strip() for line in message.splitlines()))
+
 
 def cannot(verb: str, name: str, error: OSError, who: str = "") -> ClientError:
     """Tell that a file cannot be read or written, and what to do."""
@@ -55,7 +58,11 @@ def unexpected(error: Exception) -> str:
     trace = error.__traceback__
     while trace and trace.tb_next:
         trace = trace.tb_next
-    place = f"{trace.tb_frame.f_code.co_filename.rpartition('/')[2]}:{trace.tb_lineno}" if trace else "?"
+    place = (
+        f"{trace.tb_frame.f_code.co_filename.rpartition('/')[2]}:{trace.tb_lineno}"
+        if trace
+        else "?"
+    )
     what = f"this role has met something that it does not know ({type(error).__name__} at {place})"
     return f"{what}; report it with the versions of the node's tools, and use the role without them"
 

@@ -123,7 +123,7 @@ def _value(text: str, name: int, start: int, word: bool = False) -> _Value:
         end = re.compile(r"[^\s,;]*").match(text, start)
         return _Value(start, end.end() if end else line)
     quote = _around(text, name)
-    if quote:
+    if quote and quote not in text[name:start]:
         return _Value(start, min(max(text.find(quote, start, line), start), line))
     return _Value(start, _indented(text, name, line))
 

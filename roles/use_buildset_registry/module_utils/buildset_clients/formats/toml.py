@@ -45,7 +45,11 @@ def load(content: bytes | None, path: str) -> dict[str, Any]:
     module = reader()
     try:
         return dict(module.loads(content.decode()))
-    except (module.TOMLDecodeError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        line = str(content[: error.start].count(b"\n") + 1)
+        hint = "mend the file, nothing was changed"
+        raise ClientError(f"{path}, line {line}: not UTF-8; {hint}") from error
+    except module.TOMLDecodeError as error:
         found = re.search(r"line (\d+)", str(error))
         line = found.group(1) if found else str(content.count(b"\n") + 1)
         reason = re.sub(r"\s*\(at .*\)$", "", str(error)).lower()
