@@ -111,6 +111,14 @@ def test_bytes_of_any_kind_are_handled_or_refused(place: Place, name: str, conte
     tried(place, name, content)
 
 
+def test_toml_with_a_byte_order_mark_is_edited(place: Place) -> None:
+    """As containerd takes it; the mark stays."""
+    path = place.write("/etc/containerd/config.toml", "\ufeffversion = 2\n")
+    place.use("containerd")
+    assert path.read_text().startswith("\ufeffversion = 2\n")
+    assert "config_path" in path.read_text()
+
+
 @pytest.mark.parametrize("kind", ["folder", "pipe", "loop", "device"])
 @pytest.mark.parametrize("name", JSON)
 def test_file_that_is_none_is_refused(place: Place, name: str, kind: str) -> None:

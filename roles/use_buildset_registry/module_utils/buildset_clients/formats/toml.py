@@ -44,7 +44,7 @@ def load(content: bytes | None, path: str) -> dict[str, Any]:
         return {}
     module = reader()
     try:
-        return dict(module.loads(content.decode()))
+        return dict(module.loads(content.decode("utf-8-sig")))
     except UnicodeDecodeError as error:
         line = str(content[: error.start].count(b"\n") + 1)
         hint = "mend the file, nothing was changed"
