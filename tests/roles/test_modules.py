@@ -16,10 +16,12 @@ import pytest
 from tests.ports import free_port
 from tests.roles.conftest import MakeDesk
 from tests.roles.harness import ANSIBLE, REPOSITORY, ROLES, Desk
-from tests.use.places import FACTS
+from tests.use.places import FACTS as USED
 from tools.stage import copy_files
 
 COLLECTION = "buildset.registry"
+#: The facts of a registry that nothing can verify.
+FACTS = {**USED, "cert": "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"}
 MODULES = ("buildset_registry", "buildset_registry_clients", "buildset_registry_info")
 NOT_RUNNING = """\
 #!/bin/sh
@@ -184,7 +186,7 @@ def test_modules_of_roles_run(checkout: Desk) -> None:
     nobody = {**FACTS, "host": "127.0.0.1", "port": free_port(), "proxy_port": 5002}
     asked = checkout.role("run_buildset_registry", buildset_registry=nobody)
     assert "cannot be verified: cert is none" in asked.message
-    used = checkout.role("use_buildset_registry", "--check", buildset_registry=FACTS)
+    used = checkout.role("use_buildset_registry", "--check", buildset_registry=USED)
     assert used.code == 0, used.output
     assert used.recap["changed"] == 1
 

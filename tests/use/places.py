@@ -14,6 +14,20 @@ from buildset_clients.formats.toml import load
 from buildset_clients.node import Account, ManagedNode
 from buildset_clients.registry import Setup
 
+#: Of nobody, and of a key that is nowhere.
+CERTIFICATE = """\
+-----BEGIN CERTIFICATE-----
+MIIBfTCCASOgAwIBAgIUVL4KzfMRZvjXpgMX5uRw55wYK5gwCgYIKoZIzj0EAwIw
+EzERMA8GA1UEAwwIcmVnaXN0cnkwIBcNMjYxMTI5MDcwNzEzWhgPMjEyNjExMDUw
+NzA3MTNaMBMxETAPBgNVBAMMCHJlZ2lzdHJ5MFkwEwYHKoZIzj0CAQYIKoZIzj0D
+AQcDQgAEuUrTjVoRSUp6PY0XHljg7MUGfgLBIVFAIF0KMAJMtZXZttAgcXfjyGyF
+LI648Bmh7NWNkNQ+gLi59Dt07Mv85KNTMFEwHQYDVR0OBBYEFLDTbOvVfKnn/N7e
+cCyKCgFyCWwcMB8GA1UdIwQYMBaAFLDTbOvVfKnn/N7ecCyKCgFyCWwcMA8GA1Ud
+EwEB/wQFMAMBAf8wCgYIKoZIzj0EAwIDSAAwRQIhAIBCMbVlEMgXCpbogiiTOHQ/
+5ihbJsHC9EH9ZzA2R+JlAiAdJM8r72J5dBCpRmflhqDHVtZKJAeaYodmStz/n5+M
+KQ==
+-----END CERTIFICATE-----
+"""
 FACTS: dict[str, Any] = {
     "host": "198.51.100.11",
     "port": 5000,
@@ -21,7 +35,7 @@ FACTS: dict[str, Any] = {
     "push_port": 5001,
     "username": "zuul",
     "password": "not-to-be-seen",
-    "cert": "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n",
+    "cert": CERTIFICATE,
 }
 LOGIN = "enV1bDpub3QtdG8tYmUtc2Vlbg=="
 PULL, PUSH = "198.51.100.11:5000", "198.51.100.11:5001"
@@ -76,7 +90,7 @@ class Place:
         return {
             str(path.relative_to(self.root)): (
                 path.read_bytes() if path.is_file() else b"",
-                path.stat().st_mode,
+                path.lstat().st_mode,
             )
             for path in sorted(self.root.rglob("*"))
         }

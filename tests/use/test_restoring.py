@@ -4,13 +4,19 @@
 from __future__ import annotations
 
 import base64
+import errno
 import json
+import os
+import shutil
 import stat
+from pathlib import Path
 
 import pytest
+from buildset_clients import main
 from buildset_clients.errors import ClientError
+from buildset_clients.node import ManagedNode
 
-from tests.use.places import PULL, Place, toml
+from tests.use.places import LOGIN, PULL, Place, make_setup, toml
 
 #: Files as people have them, with comments and a style of their own.
 EXISTING = {
@@ -201,3 +207,211 @@ WRONG_KIND = {
 def test_file_of_another_form_is_named(lived_in: Place, name: str) -> None:
     """A file that can be read but that the client would not take is named with the key."""
     refused(lived_in, name, *WRONG_KIND[name])
+
+
+CONFIG, AUTH = "/root/.docker/config.json", "/root/.config/containers/auth.json"
+
+
+def linked(place: Place, name: str, to: str) -> Path:
+    """Make a link of a name to another one of the node."""
+    path = place.root / name[1:]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.symlink_to(os.path.relpath(place.root / to[1:], path.parent))
+    return path
+
+
+@pytest.mark.parametrize("to", ["/root/dotfiles/config.json", "/root/not/yet/there"])
+def test_link_to_a_file_that_is_not_there_stays(place: Place, to: str) -> None:
+    """The file behind it is made, and is gone again, with the credentials in it."""
+    path = linked(place, CONFIG, to)
+    before = place.tree()
+    place.use("docker")
+    assert LOGIN in place.read(to)
+    assert not place.use("docker")["changed"]
+    place.restore()
+    assert path.is_symlink()
+    assert place.tree() == before
+
+
+def test_link_that_has_another_end_meanwhile_leaves_no_credentials(place: Place) -> None:
+    """Neither behind the old one nor behind the new one."""
+    path = linked(place, CONFIG, "/root/one.json")
+    place.use("docker")
+    path.unlink()
+    linked(place, CONFIG, "/root/two.json")
+    place.restore()
+    assert not (place.root / "root/one.json").exists()
+    place.use("docker")
+    path.unlink()
+    place.use("docker")
+    assert not (place.root / "root/two.json").exists()
+    place.restore()
+    assert not path.exists()
+
+
+def test_two_names_of_one_file_are_one(place: Place) -> None:
+    """By a link of the file, and by one of the folder."""
+    place.write(CONFIG, '{"credsStore": "pass"}')
+    linked(place, AUTH, CONFIG)
+    linked(place, "/etc/docker/certs.d", "/etc/containers/certs.d")
+    (place.root / "etc/containers/certs.d").mkdir(parents=True)
+    before = place.tree()
+    place.use("docker", "containers")
+    assert json.loads(place.read(AUTH))["credHelpers"]
+    assert not place.use("docker", "containers")["changed"]
+    place.restore()
+    assert place.tree() == before
+
+
+def test_hard_link_stays_one(place: Place) -> None:
+    """What is written is there by both names, and what was there too."""
+    path = place.write(CONFIG, "{}")
+    other = place.root / "root/other.json"
+    other.hardlink_to(path)
+    place.use("docker")
+    assert LOGIN in other.read_text()
+    place.restore()
+    assert path.samefile(other)
+    assert other.read_text() == "{}"
+
+
+def test_attributes_and_rights_stay(place: Place) -> None:
+    """As they were, and none of the folder's."""
+    path = place.write("/etc/docker/daemon.json", "{}")
+    os.setxattr(path, "user.of", b"mine")
+    place.use("docker")
+    assert os.getxattr(path, "user.of") == b"mine"
+    place.restore()
+    assert os.listxattr(path) == ["user.of"]
+
+
+@pytest.mark.parametrize("umask", [0o077, 0o027])
+def test_umask_does_not_keep_readers_out(place: Place, umask: int) -> None:
+    """Folders and files of all are for all, those of a user for him."""
+    before, mine = place.tree(), os.umask(umask)
+    try:
+        place.use()
+    finally:
+        os.umask(mine)
+    for name, (_content, mode) in place.tree().items():
+        if name.startswith("etc/") and "hosts.toml" not in name and "registries.yaml" not in name:
+            assert mode & 0o044 == 0o044, name
+    assert stat.S_IMODE((place.root / "root/.docker").stat().st_mode) == 0o700
+    place.restore()
+    assert place.tree() == before
+
+
+@pytest.mark.parametrize("text", ["", " \n", "\n\n"])
+def test_file_of_white_space_is_one_again(place: Place, text: str) -> None:
+    """Also where somebody has logged in and out meanwhile."""
+    place.write(CONFIG, text, 0o600)
+    before = place.tree()
+    place.use("docker")
+    found = json.loads(place.read(CONFIG))
+    place.write(CONFIG, json.dumps(found), 0o600)
+    place.restore()
+    assert place.tree() == before
+
+
+def test_mode_is_given_back_or_is_somebody_s(place: Place) -> None:
+    """A login of others that came meanwhile is not shown to all."""
+    path = place.write(CONFIG, "{}", 0o644)
+    place.use("docker")
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    daemon = place.root / "etc/docker/daemon.json"
+    daemon.chmod(0o600)
+    place.write(
+        daemon.relative_to(place.root).as_posix(), daemon.read_text()[:-2] + ',"a":1}', 0o600
+    )
+    auth = place.root / AUTH[1:]
+    auth.write_text(json.dumps({"auths": {**json.loads(auth.read_text())["auths"], "q": {}}}))
+    place.restore()
+    assert stat.S_IMODE(path.stat().st_mode) == 0o644
+    assert stat.S_IMODE(daemon.stat().st_mode) == 0o600
+    assert json.loads(daemon.read_text()) == {"a": 1}
+    assert stat.S_IMODE(auth.stat().st_mode) == 0o600
+
+
+BROKEN_BY_OTHERS = {CONFIG: "}", "/etc/docker/certs.d/quay.io/hosts.toml": "\n[[[\n"}
+
+
+@pytest.mark.parametrize("name", BROKEN_BY_OTHERS)
+def test_file_that_others_have_broken_keeps_no_credentials(lived_in: Place, name: str) -> None:
+    """What is there stays otherwise, with a word on it."""
+    lived_in.use("docker")
+    ours = lived_in.read(name).replace("capabilities", "capability")
+    lived_in.write(name, ours + BROKEN_BY_OTHERS[name])
+    notes = lived_in.restore()["notes"]
+    assert [note for note in notes if name in note and "less the credentials" in note]
+    assert LOGIN not in lived_in.read(name)
+    assert BROKEN_BY_OTHERS[name] in lived_in.read(name)
+
+
+def test_work_of_a_daemon_that_failed_is_done_by_the_next_run(lived_in: Place) -> None:
+    """Also where no file changes any more; and by the undoing run after one that failed."""
+    failing = main.Order(clients=["k3s"], commands={"k3s": "false"})
+    working = main.Order(clients=["k3s"], commands={"k3s": f"touch {lived_in.root}/done"})
+    before = lived_in.tree()
+    with pytest.raises(ClientError, match="restart k3s failed"):
+        main.use(failing, make_setup(), lived_in.node)
+    assert not main.use(working, make_setup(), lived_in.node)["changed"]
+    (lived_in.root / "done").unlink()
+    with pytest.raises(ClientError, match="restart k3s failed"):
+        main.restore(failing, lived_in.node)
+    main.restore(working, lived_in.node)
+    (lived_in.root / "done").unlink()
+    assert lived_in.tree() == before
+
+
+def test_run_without_the_state_of_an_earlier_one_changes_nothing(lived_in: Place) -> None:
+    """What is there already is what is wanted."""
+    lived_in.use(host="2001:db8::1")
+    shutil.rmtree(lived_in.root / "var/lib/buildset-registry-clients")
+    lived_in.use(host="2001:db8::1")
+    assert not lived_in.use(host="2001:db8::1")["changed"]
+    lived_in.use(host="2001:db8::1", password="another")
+    assert LOGIN not in lived_in.read("/etc/docker/certs.d/quay.io/hosts.toml")
+
+
+@pytest.mark.parametrize("state", [None, "state"])
+def test_state_of_a_user_leaves_no_folder(
+    users_place: Place, monkeypatch: pytest.MonkeyPatch, state: str | None
+) -> None:
+    """It is found by a run whose environment says nothing of it, too."""
+    before = users_place.tree()
+    if state:
+        monkeypatch.setenv("XDG_STATE_HOME", f"/home/someone/{state}")
+    users_place.use("containers")
+    monkeypatch.delenv("XDG_STATE_HOME", raising=False)
+    users_place.restore()
+    assert users_place.tree() == before
+
+
+def test_owner_that_cannot_be_kept_is_refused(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the file's own name, and nothing is written."""
+    path = place.write(CONFIG, "{}")
+    before = place.tree()
+
+    def refuse(*_words: object) -> None:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr("buildset_clients.files._keep_owner", refuse)
+    with pytest.raises(ClientError, match=r"/root/.docker/config.json: cannot be .* chown"):
+        place.use()
+    assert place.tree() == before
+    assert path.read_text() == "{}"
+
+
+def test_user_who_is_a_number_has_the_home_of_the_environment(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As in a container; without one, the error says what to set."""
+    monkeypatch.setattr(os, "geteuid", lambda: 4294967)
+    monkeypatch.setenv("HOME", "/srv/home")
+    (account,) = ManagedNode.here([]).accounts
+    assert (account.name, account.home) == ("4294967", "/srv/home")
+    monkeypatch.delenv("HOME")
+    with pytest.raises(ClientError, match="set HOME"):
+        ManagedNode.here([])

@@ -229,7 +229,11 @@ def root_folder(params: dict) -> Path:
         return Path(params["root"])
     if os.getuid() == 0:
         return Path("/var/lib/buildset-registry")
-    data = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
+    data = os.environ.get("XDG_DATA_HOME") or next(
+        (str(one / ".local/share") for one in command.home()), ""
+    )
+    if not data:
+        raise command.CommandError("this user has no home; set the option root, or HOME")
     return Path(data) / "buildset-registry"
 
 
@@ -331,13 +335,15 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    try:
-        if module.params["state"] == "started":
-            result = start(module)
-        else:
-            result = stop(module, purge=module.params["state"] == "absent")
-    except command.CommandError as error:
-        module.fail_json(msg=str(error), **error.result, **log(module.params))
+    with command.one_line(module):
+        try:
+            if module.params["state"] == "started":
+                result = start(module)
+            else:
+                result = stop(module, purge=module.params["state"] == "absent")
+        except command.CommandError as error:
+            found = log(module.params) if command.home() else {}
+            module.fail_json(msg=str(error), **error.result, **found)
     module.exit_json(**result)
 
 

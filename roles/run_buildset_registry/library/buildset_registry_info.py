@@ -121,10 +121,10 @@ class Endpoint:
     def trust(self) -> ssl.SSLContext:
         """Trust the registry's certificate and no other one."""
         try:
-            context = ssl.create_default_context(cadata=self.cert)
-        except (ssl.SSLError, ValueError) as error:
+            context = ssl.create_default_context(cadata=self.cert or "nothing")
+        except (ssl.SSLError, ValueError, TypeError) as error:
             hint = "give it as the registry's facts have it, line ends included"
-            raise self.error(f"cannot be verified: cert is none ({error})", hint) from error
+            raise self.error("cannot be verified: cert is none in PEM", hint) from error
         # Python 3.13 began to refuse certificates that the container tools accept.
         context.verify_flags &= ~ssl.VERIFY_X509_STRICT
         return context
@@ -133,7 +133,7 @@ class Endpoint:
         """Open a TCP connection."""
         try:
             return socket.create_connection((self.host, self.port), self.timeout)
-        except socket.gaierror as error:
+        except (socket.gaierror, UnicodeError) as error:
             hint = "use an address, or add the name to /etc/hosts"
             raise self.error("has a name that does not resolve on this node", hint) from error
         except socket.timeout as error:
@@ -188,6 +188,12 @@ def check(registry: dict, timeout: int) -> list:
     credentials = base64.b64encode(login.encode()).decode()
     host, port, cert = registry["host"], registry["port"], registry["cert"]
     push_host, push_port = registry["push_host"] or host, registry["push_port"] or port
+    for name, value in (("port", port), ("push_port", push_port)):
+        if not 0 < value < 65536:
+            hint = "use the facts of the role run_buildset_registry as they are"
+            raise UnusableError(f"{name} of the registry is {value}, which is no port; {hint}")
+    if timeout <= 0:
+        raise UnusableError(f"timeout is {timeout}; give it the seconds that an endpoint may take")
     pull = Endpoint("pull", host, port, cert, timeout)
     push = Endpoint("push", push_host, push_port, cert, timeout)
     status = pull.get()
@@ -226,14 +232,15 @@ def main() -> None:
         supports_check_mode=True,
     )
     given = module.params["registry"]
-    try:
-        if not given:
-            module.exit_json(changed=False, status=tell_status(module))
-        endpoints = check(given, module.params["timeout"])
-    except command.CommandError as error:
-        module.fail_json(msg=str(error), **error.result)
-    except UnusableError as error:
-        module.fail_json(msg=str(error))
+    with command.one_line(module):
+        try:
+            if not given:
+                module.exit_json(changed=False, status=tell_status(module))
+            endpoints = check(given, module.params["timeout"])
+        except command.CommandError as error:
+            module.fail_json(msg=str(error), **error.result)
+        except UnusableError as error:
+            module.fail_json(msg=str(error))
     module.exit_json(changed=False, endpoints=endpoints)
 
 

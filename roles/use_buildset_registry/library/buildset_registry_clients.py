@@ -130,11 +130,13 @@ notes:
 from ansible.module_utils.basic import AnsibleModule
 
 try:  # in a role's own folders
-    from ansible.module_utils.buildset_clients import errors, main, registry
+    from ansible.module_utils.buildset_clients import arguments, errors, main, masking, registry
 except ImportError:  # in a collection
     from ansible_collections.buildset.registry.plugins.module_utils.buildset_clients import (
+        arguments,
         errors,
         main,
+        masking,
         registry,
     )
 
@@ -169,25 +171,31 @@ def run_module() -> None:
         required_if=[("state", "present", ["registry"])],
         supports_check_mode=True,
     )
-    given = module.params
+    try:
+        result = work(module.params, dry=module.check_mode)
+    except errors.ClientError as error:
+        module.fail_json(msg=masking.mask_logins(str(error)))
+    except Exception as error:  # or its words, with a password in them, would be all that is told
+        module.fail_json(msg=errors.unexpected(error))
+    module.exit_json(**result)
+
+
+def work(given: dict, dry: bool) -> dict:
+    """Do what the options say; return what is told."""
+    arguments.check(given)
     order = main.Order(
         users=given["users"],
         clients=given["clients"],
         store=given["system_trust"],
-        commands=given["restart_commands"],
+        commands=arguments.commands(given["restart_commands"]),
         canary=given["canary"],
-        dry=module.check_mode,
+        dry=dry,
     )
-    try:
-        if given["state"] == "absent":
-            result = main.restore(order)
-        else:
-            facts, names = given["registry"], given["namespaces"]
-            setup = registry.Setup.read(facts, given["alias"], names, given["unqualified"])
-            result = main.use(order, setup)
-    except errors.ClientError as error:
-        module.fail_json(msg=str(error))
-    module.exit_json(**result)
+    if given["state"] == "absent":
+        return main.restore(order)
+    names = arguments.namespaces(given["namespaces"])
+    setup = registry.Setup.read(given["registry"], given["alias"], names, given["unqualified"])
+    return main.use(order, setup)
 
 
 if __name__ == "__main__":

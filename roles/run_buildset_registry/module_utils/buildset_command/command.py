@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,8 +15,8 @@ if TYPE_CHECKING:
 
 #: The options of a module that runs the command.
 ARGUMENTS = {"root": {"type": "path"}, "command": {"type": "path"}}
-#: Where the role installs the command: for root, and for other users.
-PLACES = (Path("/opt/buildset-registry/bin"), Path.home() / ".local/lib/buildset-registry/bin")
+#: Where the role installs the command: for root, and for other users below their homes.
+SYSTEM_PLACE, HOME_PLACE = Path("/opt/buildset-registry/bin"), ".local/lib/buildset-registry/bin"
 #: What ``status`` exits with when the registry does not run.
 NOT_RUNNING = 3
 
@@ -27,12 +29,41 @@ class CommandError(Exception):
         self.result = {} if code is None else {"rc": code}
 
 
+@contextmanager
+def one_line(module: AnsibleModule) -> Iterator[None]:
+    """Have a module that meets something unknown say so in one line.
+
+    The words of an error may hold a password, and Ansible shows a trace of it or, with ``no_log``,
+    nothing at all.
+    """
+    try:
+        yield
+    except Exception as error:
+        trace = error.__traceback__
+        while trace and trace.tb_next:
+            trace = trace.tb_next
+        name = trace.tb_frame.f_code.co_filename.rpartition("/")[2] if trace else "?"
+        place = f"{type(error).__name__} at {name}:{trace.tb_lineno if trace else 0}"
+        hint = "check the types of its options, and report it if they are right"
+        module.fail_json(
+            msg=f"this module has met something that it does not know ({place}); {hint}"
+        )
+
+
+def home() -> list[Path]:
+    """Return the user's home; a user who is a number only, as in a container, may have none."""
+    try:
+        return [Path.home()]
+    except (KeyError, RuntimeError):
+        return []
+
+
 def find(module: AnsibleModule) -> str | None:
     """Tell the path of the command, or nothing where it is not installed."""
     given: str | None = module.params["command"]
     if given:
         return given if os.access(given, os.X_OK) else None
-    places = [str(place) for place in PLACES]
+    places = [str(SYSTEM_PLACE), *(str(one / HOME_PLACE) for one in home())]
     found: str | None = module.get_bin_path("buildset-registry", opt_dirs=places)
     return found
 
@@ -57,12 +88,17 @@ def run(
         reason = lines[-1].strip() if lines else f"it ended with exit code {code}, without a word"
         raise CommandError(reason, code)
     try:
-        answer: dict[str, Any] = json.loads(out)
-    except ValueError as error:
-        hint = "is it the right command?"
-        message = f"{command} {arguments[0]} did not answer in JSON; {hint}"
-        raise CommandError(message) from error
+        answer = json.loads(out)
+    except (ValueError, RecursionError) as error:
+        raise _other_command(command, arguments) from error
+    if not isinstance(answer, dict):
+        raise _other_command(command, arguments)
     return answer
+
+
+def _other_command(command: str, arguments: list[str]) -> CommandError:
+    hint = "is it the right command?"
+    return CommandError(f"{command} {arguments[0]} did not answer in JSON as it should; {hint}")
 
 
 def status(module: AnsibleModule) -> dict[str, Any]:

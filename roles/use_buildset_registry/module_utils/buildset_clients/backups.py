@@ -11,15 +11,21 @@ from __future__ import annotations
 import base64
 import json
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from . import files
-from .errors import ClientError
+from .errors import ClientError, cannot
 from .node import ManagedNode
 
 _NAME = "buildset-registry-clients"
+_FILE = "ledger.json"
+#: Fields of a backup that version 0.1 does not know; and those that are contents of the file.
+_NEWER = ("former", "given")
+_CONTENTS = ("before", "after", "former")
 
 
 @dataclass(frozen=True)
@@ -38,60 +44,113 @@ class Backup:
     """The user with whose rights it is written."""
 
     action: str
+    former: bytes | None = None
+    """What an earlier run had made of it, until a later one has ended."""
+
+    given: int | None = None
+    """The mode that it was given."""
+
+
+@dataclass(frozen=True)
+class State:
+    """All that is remembered."""
+
+    entries: Mapping[str, Backup] = field(default_factory=dict)
+    """The backups by the names of the files that links lead to."""
+
+    folders: Mapping[str, str] = field(default_factory=dict)
+    """The folders made for files, each with the user that it is of."""
+
+    actions: Mapping[str, str] = field(default_factory=dict)
+    """What clients have still to do, to take what is in their files: ``reload`` or ``restart``."""
 
 
 def folder(node: ManagedNode) -> Path:
-    """Tell where the backups are."""
+    """Tell where the backups are. A variable does not decide for new ones: tasks that are run
+    another way, by sudo or without a login, would not find them again."""
     if node.is_root:
         return node.real(f"/var/lib/{_NAME}")
-    state = os.environ.get("XDG_STATE_HOME") or f"{node.me.home}/.local/state"
-    return node.real(f"{state}/{_NAME}")
+    states = [os.environ.get("XDG_STATE_HOME", ""), f"{node.me.home}/.local/state"]
+    places = [node.real(f"{state}/{_NAME}") for state in states if state.startswith("/")]
+    return next((place for place in places if (place / _FILE).exists()), places[-1])
 
 
 class Backups:
-    """The backups by path, and the folders made for files, each with the user that it is of."""
+    """The state on disk, in a folder that is there as long as there is something to remember."""
 
     def __init__(self, place: Path) -> None:
         self.place = place
-        self._file = place / "ledger.json"
-        self.entries: dict[str, Backup] = {}
-        self.folders: dict[str, str] = {}
-        self._read()
+        self._file = place / _FILE
+        self.state = self._read()
 
-    def _read(self) -> None:
+    def _read(self) -> State:
         content = files.read(self._file)
         if content is None:
-            return
+            return State()
         try:
             known = json.loads(content)
-            self.entries = {path: _parse(value) for path, value in known["files"].items()}
-            self.folders = dict(known["folders"])
-        except (ValueError, KeyError, TypeError) as error:
+            entries = {path: _parse(value) for path, value in known["files"].items()}
+            return State(entries, dict(known["folders"]), dict(known.get("actions", {})))
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+            reason = getattr(error, "msg", "not of the form that this role writes")
             hint = "restore it, or remove it and mend the clients' files by hand"
-            raise ClientError(f"{self._file}: damaged ({error}); {hint}") from error
+            raise ClientError(f"{self._file}: damaged ({reason}); {hint}") from error
 
-    def write(self, entries: dict[str, Backup]) -> None:
-        """Keep backups; without any, nothing is left of the folder."""
-        self.entries = entries
-        if not entries:
-            if self._file.exists():
-                files.remove(self._file)
-                self.place.rmdir()
-            return
-        files.make_folder(self.place, 0o700)
+    def write(self, state: State) -> None:
+        """Keep a state; without a file or an action in it, nothing is left of the folder."""
+        try:
+            if state.entries or state.actions:
+                self.state = self._keep(state)
+            else:
+                self.state = self._remove(state)
+        except OSError as error:
+            raise cannot("write", str(self._file), error) from error
+
+    def tidy(self) -> None:
+        """Remove the folder where a run that was killed has left it with nothing in it."""
+        if self.place.exists() and not (self.state.entries or self.state.actions):
+            self.write(self.state)
+
+    def _keep(self, state: State) -> State:
+        above = files.missing_folders(self.place)[1:]
+        kept = replace(state, folders={**state.folders, **{str(path): "" for path in above}})
         known = {
-            "files": {path: _plain(entry) for path, entry in sorted(entries.items())},
-            "folders": self.folders,
+            "files": {path: _plain(entry) for path, entry in sorted(kept.entries.items())},
+            "folders": dict(kept.folders),
+            **({"actions": dict(kept.actions)} if kept.actions else {}),
         }
-        files.write(self._file, json.dumps(known, indent=1).encode() + b"\n", 0o600)
+        try:
+            files.make_folder(self.place, 0o700)
+            files.write(self._file, json.dumps(known, indent=1).encode() + b"\n", 0o600)
+        except OSError:
+            if not self._file.exists():
+                self._remove(kept)
+            raise
+        return kept
+
+    def _remove(self, state: State) -> State:
+        if self.place.exists():
+            files.remove(self._file)
+            files.remove_staged(self._file)
+            with suppress(OSError):  # somebody has put something there
+                self.place.rmdir()
+        above = set(map(str, files.real(self.place).parents)) & set(state.folders)
+        for name in sorted(above, key=len, reverse=True):
+            with suppress(OSError):
+                Path(name).rmdir()
+        return State()
 
 
 def _plain(entry: Backup) -> dict[str, Any]:
-    before = None if entry.before is None else base64.b64encode(entry.before).decode()
-    after = base64.b64encode(entry.after).decode()
-    return {**vars(entry), "before": before, "after": after}
+    known = dict(vars(entry))
+    for name in _CONTENTS:
+        known[name] = None if known[name] is None else base64.b64encode(known[name]).decode()
+    return {name: value for name, value in known.items() if name not in _NEWER or value is not None}
 
 
 def _parse(value: dict[str, Any]) -> Backup:
-    before = None if value["before"] is None else base64.b64decode(value["before"])
-    return Backup(**{**value, "before": before, "after": base64.b64decode(value["after"])})
+    known = dict(value)
+    for name in _CONTENTS:
+        text = known.get(name)
+        known[name] = None if text is None else base64.b64decode(text)
+    return Backup(**known)

@@ -8,7 +8,8 @@ it, ``current`` what it is now, since somebody may have changed it meanwhile.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from difflib import SequenceMatcher
 from typing import Any, Callable
 
@@ -46,6 +47,30 @@ def own(client: str, path: str, content: bytes, **rest: Any) -> Edit:
     return Edit(client, path, OWN, lambda before: content, **rest)
 
 
+def united(edits: Iterable[Edit], place: Callable[[Edit], str]) -> dict[str, Edit]:
+    """Return edits by the place of their file; those of one file, which links may lead to by
+    several names, are done one after the other."""
+    found: dict[str, Edit] = {}
+    for edit in edits:
+        where = place(edit)
+        found[where] = _both(found[where], edit) if where in found else edit
+    return found
+
+
+def _both(first: Edit, second: Edit) -> Edit:
+    def rewrite(before: bytes | None) -> bytes:
+        return second.rewrite(first.rewrite(before))
+
+    return replace(
+        first,
+        kind=first.kind if first.kind == second.kind else OWN,
+        rewrite=rewrite,
+        mode=first.mode & second.mode,
+        secret=first.secret or second.secret,
+        action=max(first.action, second.action),  # a restart is more than a reload
+    )
+
+
 def taken_back(kind: str, before: bytes | None, after: bytes, current: bytes) -> bytes | None:
     """Return a file without our part, where somebody has changed it since; ValueError if it
     cannot be told apart."""
@@ -53,18 +78,26 @@ def taken_back(kind: str, before: bytes | None, after: bytes, current: bytes) ->
         return before
     if kind == JSON:
         return _json(before, after, current)
-    text = unmerge_text(*(part.decode() for part in (before or b"", after, current)))
+    parts = (before or b"", after, current)
+    text = unmerge_text(*(part.decode("utf-8", "surrogateescape") for part in parts))
     if text is None:
         raise ValueError("our lines were changed")
-    return text.encode() if text or before is not None else None
+    left = text.encode("utf-8", "surrogateescape")
+    return left if left or before is not None else None
 
 
 def _json(before: bytes | None, after: bytes, current: bytes) -> bytes | None:
-    old, new, now = (json.loads(part or b"{}") for part in (before, after, current))
+    old, new, now = (_object(part) for part in (before, after, current))
     left = unmerge(old, new, now)
-    if not left and before is None:
-        return None
+    if left == old:
+        return before
     return json.dumps(left, indent=2, ensure_ascii=False).encode() + b"\n"
+
+
+def _object(content: bytes | None) -> Any:
+    """Read JSON; a file that is missing or white space only has nothing in it."""
+    text = (content or b"").decode("utf-8-sig")
+    return json.loads(text) if text.strip() else {}
 
 
 def unmerge(before: Any, after: Any, current: Any) -> Any:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from . import backups
+from . import backups, files, masking
 from .backups import Backups
 from .canary import run
 from .clients import table
@@ -74,17 +74,28 @@ def _begin(node: ManagedNode) -> Transaction:
 
 def _carry_out(order: Order, transaction: Transaction) -> dict[str, Any]:
     outcome = transaction.outcome
-    warnings = list(outcome.warnings)
+    warnings = [*transaction.node.notes, *outcome.warnings]
     if not order.dry:
-        try:
+        with files.readable():
             transaction.carry_out()
-        except OSError as error:
-            raise ClientError(f"{error.filename}: cannot be written ({error.strerror})") from error
-        for name, action in outcome.actions.items():
-            warnings.append(table.tell(transaction.node, order.commands, name, action))
+            warnings += _tell(order, transaction)
     return {
         "changed": outcome.changed,
         "paths": outcome.paths,
         "difference": outcome.difference,
-        "notes": [warning for warning in warnings if warning],
+        "notes": [masking.mask_logins(warning) for warning in warnings if warning],
     }
+
+
+def _tell(order: Order, transaction: Transaction) -> list[str]:
+    """Have daemons take what is in their files, all that can; the next run tries the others."""
+    warnings, failed = [], []
+    for name, action in transaction.outcome.actions.items():
+        try:
+            warnings.append(table.tell(transaction.node, order.commands, name, action))
+            transaction.settle(name)
+        except ClientError as error:
+            failed.append(str(error))
+    if failed:
+        raise ClientError("; ".join(failed))
+    return warnings

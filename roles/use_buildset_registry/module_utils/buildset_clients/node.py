@@ -40,17 +40,23 @@ class ManagedNode:
 
     is_root: bool
     path: str = _FOLDERS
+    notes: tuple[str, ...] = ()
+    """What is told of users that are passed over."""
 
     @classmethod
     def here(cls, users: list[str]) -> ManagedNode:
         """Describe this node, with those of the users that it has."""
-        uid = os.geteuid()
-        names = [pwd.getpwuid(uid).pw_name]
-        if uid == 0:
-            names += [name for name in users if name not in names]
-        accounts = [account for name in names for account in account_named(name)]
+        me = _account_of(os.geteuid())
+        others = list(dict.fromkeys(users)) if me.uid == 0 else []
+        found = [one for name in others for one in account_named(name) if one.uid != me.uid]
+        accounts = [me, *(one for one in found if Path(one.home).is_dir())]
+        notes = [
+            f"{one.name} has no credentials: the home {one.home} is not there"
+            for one in found
+            if one not in accounts
+        ]
         folders = os.pathsep.join(filter(None, [os.environ.get("PATH"), _FOLDERS]))
-        return cls(Path("/"), tuple(accounts), uid == 0, folders)
+        return cls(Path("/"), tuple(accounts), me.uid == 0, folders, tuple(notes))
 
     @property
     def me(self) -> Account:
@@ -60,6 +66,11 @@ class ManagedNode:
     def real(self, path: str) -> Path:
         """Tell where a file of the node is."""
         return self.root / path.lstrip("/")
+
+    def resolve(self, path: str) -> str:
+        """Tell the name of the file that a name stands for, where links lead to another one."""
+        top, found = os.path.realpath(self.root).rstrip("/"), os.path.realpath(self.real(path))
+        return found[len(top) :] if found.startswith(f"{top}/") else path
 
     def exists(self, path: str) -> bool:
         """Tell whether the node has a file or folder that can be seen."""
@@ -138,6 +149,19 @@ def account_named(name: str) -> list[Account]:
     return [Account(name, entry.pw_uid, entry.pw_gid, entry.pw_dir)]
 
 
+def _account_of(uid: int) -> Account:
+    """Describe the user who does the work, who may have a number only, as in a container."""
+    try:
+        entry = pwd.getpwuid(uid)
+    except KeyError:
+        home = os.environ.get("HOME", "")
+        if not home.startswith("/"):
+            hint = "set HOME, or add the user to /etc/passwd"
+            raise ClientError(f"user {uid} is not in /etc/passwd and has no HOME; {hint}") from None
+        return Account(str(uid), uid, os.getegid(), home)
+    return Account(entry.pw_name, uid, entry.pw_gid, entry.pw_dir)
+
+
 @contextmanager
 def acting_as(account: Account | None) -> Iterator[None]:
     """Have a user's rights only, so that no link in his folders leads root astray."""
@@ -145,13 +169,11 @@ def acting_as(account: Account | None) -> Iterator[None]:
         yield
         return
     group, groups = os.getegid(), os.getgroups()
-    os.setgroups([])
+    os.setgroups(os.getgrouplist(account.name, account.gid))
     os.setegid(account.gid)
     os.seteuid(account.uid)
     try:
         yield
-    except PermissionError as error:
-        raise ClientError(f"{error.filename}: {account.name} may not write there") from error
     finally:
         os.seteuid(0)
         os.setegid(group)

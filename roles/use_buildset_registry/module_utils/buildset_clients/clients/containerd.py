@@ -58,6 +58,9 @@ def configured_folder(tree: dict[str, Any]) -> str:
 
 def _images(tree: dict[str, Any]) -> list[str]:
     version = tree.get("version", _OLDEST)
+    if not isinstance(version, int):
+        hint = "write it without quotes, as version = 2; nothing was changed"
+        raise ClientError(f"{_SETTINGS}: version is no whole number; {hint}")
     if version not in _IMAGES:
         hint = "this role knows the versions 1 to 3"
         raise ClientError(f"{_SETTINGS}: version {version} of the file; {hint}")

@@ -68,6 +68,11 @@ def _registries(path: Path) -> list[dict[str, Any]]:
         line = content[: first.start(1)].count(b"\n") + 1
         hint = "write [[registry]] there; nothing was changed"
         raise ClientError(f"{path}, line {line}: registry is no list of tables; {hint}")
+    for one in found:
+        mirrors = one.get("mirror", [])
+        if not isinstance(mirrors, list) or not all(isinstance(each, dict) for each in mirrors):
+            hint = "write [[registry.mirror]] there; nothing was changed"
+            raise ClientError(f"{path}: registry.mirror is no list of tables; {hint}")
     return [dict(one) for one in found]
 
 

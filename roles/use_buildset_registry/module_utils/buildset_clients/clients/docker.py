@@ -225,7 +225,7 @@ def forget(transaction: Transaction, reload: Reload) -> str:
         return ""
     read_again = [
         node.real(name)
-        for name, entry in transaction.backups.entries.items()
+        for name, entry in transaction.entries.items()
         if (entry.client, entry.kind, entry.action) == ("docker", JSON, "reload")
     ]
     for one in transaction.replacements:

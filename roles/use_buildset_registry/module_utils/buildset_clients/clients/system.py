@@ -70,7 +70,7 @@ def names(node: ManagedNode, registry: RegistryFacts) -> list[Edit]:
         return []
     if not node.is_root:
         line = f"'{registry.literals[0]} {registry.alias}'"
-        if registry.alias not in node.real(_HOSTS).read_text().split():
+        if registry.alias not in node.real(_HOSTS).read_text(errors="replace").split():
             hint = f"become root, or have {line} put into {_HOSTS}"
             raise ClientError(f"{registry.literals[0]} needs a name that clients take; {hint}")
         return []
@@ -79,12 +79,12 @@ def names(node: ManagedNode, registry: RegistryFacts) -> list[Edit]:
 
 def _naming(registry: RegistryFacts) -> Rewrite:
     def rewrite(before: bytes | None) -> bytes:
-        lines = (before or b"").decode().splitlines(keepends=True)
+        lines = (before or b"").decode("utf-8", "surrogateescape").splitlines(keepends=True)
         if lines and not lines[-1].endswith("\n"):
             lines[-1] += "\n"
         kept = [line for line in lines if registry.alias not in line.partition("#")[0].split()]
         ours = [f"{address} {registry.alias}\n" for address in registry.literals]
-        return "".join([*kept, *ours]).encode()
+        return "".join([*kept, *ours]).encode("utf-8", "surrogateescape")
 
     return rewrite
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from functools import partial
 
 from ..edits import Edit
+from ..errors import taking
 from ..node import ManagedNode
 from ..registry import Setup
 from ..transaction import Transaction
@@ -84,9 +85,11 @@ def named(names: list[str]) -> list[Client]:
 
 def edits(node: ManagedNode, setup: Setup, names: list[str], trusted: bool) -> list[Edit]:
     """Return the edits of these clients, and of what all of them share."""
-    made = system.edits(node, setup.registry, trusted)
+    with taking("", system.NAME):
+        made = system.edits(node, setup.registry, trusted)
     for client in named(names):
-        made += client.edits(node, setup)
+        with taking("", client.name):
+            made += client.edits(node, setup)
     return made
 
 

@@ -76,15 +76,27 @@ def _first(path: str, server: str, table: str) -> Rewrite:
         if before is None or not before.strip():
             return f"{server}\n{table}".encode()
         known = toml.load(before, path)
+        if _is_first(known, table, path):
+            return before
         lines = before.decode().splitlines(keepends=True)
         if lines and not lines[-1].endswith("\n"):
             lines[-1] += "\n"
+        for host in toml.load(table.encode(), path)["host"]:
+            lines = toml.outside(lines, ["host", host])
+        known = toml.load("".join(lines).encode(), path)
         place = toml.first_table(lines, "host")
         text = "".join([*lines[:place], table, "\n", *lines[place:]]).encode()
         _compare(path, known, table, text)
         return text
 
     return rewrite
+
+
+def _is_first(known: dict[str, Any], table: str, path: str) -> bool:
+    """Tell whether our host is there already: of a run that nobody remembers, or by a link."""
+    hosts = known.get("host")
+    ours = toml.load(table.encode(), path)["host"]
+    return isinstance(hosts, dict) and list(hosts.items())[:1] == list(ours.items())
 
 
 def _compare(path: str, known: dict[str, Any], table: str, text: bytes) -> None:

@@ -8,8 +8,10 @@ alone, with an error that says what to write by hand.
 from __future__ import annotations
 
 import copy
+import datetime
 import importlib
 import json
+import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -42,8 +44,12 @@ def load(content: bytes | None, path: str) -> dict[str, Any]:
         return {}
     module = reader()
     try:
-        return dict(module.loads(content.decode()))
-    except (module.TOMLDecodeError, UnicodeDecodeError) as error:
+        return dict(module.loads(content.decode("utf-8-sig")))
+    except UnicodeDecodeError as error:
+        line = str(content[: error.start].count(b"\n") + 1)
+        hint = "mend the file, nothing was changed"
+        raise ClientError(f"{path}, line {line}: not UTF-8; {hint}") from error
+    except module.TOMLDecodeError as error:
         found = re.search(r"line (\d+)", str(error))
         line = found.group(1) if found else str(content.count(b"\n") + 1)
         reason = re.sub(r"\s*\(at .*\)$", "", str(error)).lower()
@@ -64,6 +70,12 @@ def certificates(node: ManagedNode, path: str, table: Sequence[str]) -> list[Pat
 
 def dump(value: object) -> str:
     """Write a value; what JSON writes of strings, numbers and truth is TOML as well."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key(name)} = {dump(item)}" for name, item in value.items()) + "}"
+    if isinstance(value, (datetime.date, datetime.time)):
+        return value.isoformat()
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
     if isinstance(value, (list, tuple)):
         return "[" + ", ".join(dump(item) for item in value) + "]"
     return json.dumps(value, ensure_ascii=False)
@@ -167,6 +179,19 @@ def first_table(lines: Sequence[str], name: str) -> int:
         if _HEADER.match(line) and not _ARRAY.match(line) and _named(line)[:1] == [name]:
             return index
     return len(lines)
+
+
+def outside(lines: Sequence[str], table: Sequence[str]) -> list[str]:
+    """Return the lines less those of a table and of the tables below it."""
+    kept, inside = [], False
+    for line in lines:
+        if _ARRAY.match(line):
+            inside = False
+        elif _HEADER.match(line):
+            inside = _named(line)[: len(table)] == list(table)
+        if not inside:
+            kept.append(line)
+    return kept
 
 
 def _beyond(path: str, table: Sequence[str], name: str, value: object) -> ClientError:
