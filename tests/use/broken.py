@@ -28,6 +28,9 @@ from buildset_clients.registry import Setup
 STALE, DEAD = "/usr/local/share/ca-certificates/public.crt", 9
 HOSTS = "/etc/{}/certs.d/quay.io/hosts.toml"
 BUILDKIT, LOGINS = "/etc/buildkit/buildkitd.toml", "/root/.docker/config.json"
+CONTAINERD = "/etc/containerd/config.toml"
+#: The daemons that read their files when they start.
+STARTED = {BUILDKIT: "buildkitd", CONTAINERD: "containerd"}
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,18 @@ def of_hosts(client: str, program: str, path: str) -> Iterator[Fault]:
     yield Fault(client, "stale CA", path, r"ca = .*", f'ca = "{STALE}"', stale)
 
 
+def of_cri() -> Iterator[Fault]:
+    """Break what CRI goes by, in its hosts.toml and in containerd's own file."""
+    path = HOSTS.format("containerd")
+    yield from of_hosts("containerd", "crictl", path)
+    begin = "canary: crictl, docker.io: configuration: {0} is not its mirror,"
+    pattern, other = r'config_path = "[^"]+"', 'config_path = "/etc/containerd/other.d"'
+    named = f"{begin} /etc/containerd/other.d/docker.io/hosts.toml has none"
+    yield Fault("containerd", "another config_path", CONTAINERD, pattern, other, named)
+    none = f"{begin} containerd config dump of {CONTAINERD}, without config_path, has none"
+    yield Fault("containerd", "no config_path", CONTAINERD, pattern, 'config_path = ""', none)
+
+
 def of_buildkit() -> Iterator[Fault]:
     """Break buildkitd.toml, and the credentials, which buildctl has for the daemon."""
     begin = "canary: buildctl, docker.io:"
@@ -71,6 +86,7 @@ def of_buildkit() -> Iterator[Fault]:
 FAULTS = [
     *of_hosts("docker", "docker", HOSTS.format("docker")),
     *of_hosts("containerd", "ctr", HOSTS.format("containerd")),
+    *of_cri(),
     *of_buildkit(),
 ]
 
@@ -91,8 +107,9 @@ def broken(fault: Fault) -> Iterator[None]:
 
 def _write(path: Path, text: str) -> None:
     path.write_text(text)
-    if str(path) == BUILDKIT:
-        subprocess.run(["restart-daemon", "buildkitd"], check=True, stdout=sys.stderr)
+    if str(path) in STARTED:
+        restart = ["restart-daemon", STARTED[str(path)]]
+        subprocess.run(restart, check=True, stdout=sys.stderr)
 
 
 def attempt(setup: Setup, client: str) -> str:
@@ -143,7 +160,9 @@ def attempt_all() -> bool:
     for fault in FAULTS:
         with broken(fault):
             said = attempt(setup, fault.client)
-        good = said.startswith(fault.said.format(setup.registry.pull))
+        # Each program of a client says its own.
+        each = re.split("; (?=canary: )", said)
+        good = any(one.startswith(fault.said.format(setup.registry.pull)) for one in each)
         right &= good
         mark = "" if good else " WRONG"
         sys.stdout.write(f"{fault.client}, {fault.what}:{mark} {said}\n")

@@ -122,6 +122,7 @@ CONFIGURATIONS = {
         ["plugins", "io.containerd.grpc.v1.cri", "registry"],
     ),
     "3": ("version = 3\n", ["plugins", "io.containerd.cri.v1.images", "registry"]),
+    "3 of 4": ("version = 4\n", ["plugins", "io.containerd.cri.v1.images", "registry"]),
     "3, literal": (
         "version = 3\n[plugins.'io.containerd.cri.v1.images'.registry]\n  config_path = ''\n",
         ["plugins", "io.containerd.cri.v1.images", "registry"],
@@ -170,7 +171,8 @@ def test_containerd_keeps_the_folder_that_it_reads_already(place: Place) -> None
             'endpoint = ["https://m"]\n',
             "registry.mirrors",
         ),
-        ("version = 4\n", "version 4"),
+        ("version = 5\n", "version 5"),
+        ('version = "2"\n', "version is '2', which is no number; write version = 2"),
         ('version = 2\nplugins = {"io.containerd.grpc.v1.cri" = {}}\n', "by hand"),
     ],
 )

@@ -4,110 +4,137 @@
 CRI goes by the setting. The transfer service of containerd 2 has one as well, but that of 2.4 reads
 the folder which its client names, as ctr of every version does by --hosts-dir. hosts.toml files are
 read at every pull, the setting at the start of the daemon only.
+
+A node may have several daemons: docker and k3s start one of their own. The one that is meant here
+is that which answers at the usual address.
 """
 
 from __future__ import annotations
 
+import os
+import subprocess
+from abc import ABC
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 from ..canary.image import Image
-from ..edits import TEXT, Edit, Rewrite
+from ..edits import TEXT, Edit
 from ..errors import ClientError
-from ..formats import hosts_toml, toml
-from ..node import ManagedNode
+from ..formats import containerd_config, hosts_toml, toml
+from ..node import ManagedNode, option
 from ..registry import Namespace, Setup
 from .base import PullError, Tool
 
 _SETTINGS = "/etc/containerd/config.toml"
-#: The table of the images' registries in each version of the file.
-_IMAGES = {
-    1: ["plugins", "cri", "registry"],
-    2: ["plugins", "io.containerd.grpc.v1.cri", "registry"],
-    3: ["plugins", "io.containerd.cri.v1.images", "registry"],
-}
-_TRANSFER = ["plugins", "io.containerd.transfer.v1.local"]
-#: A file that names no version is of version 1; a new one is written for the daemon there is.
-_OLDEST, _NEWEST = 1, 3
-_PATH = "config_path"
+_ADDRESS = "/run/containerd/containerd.sock"
+#: The places of a daemon's address: up to version 3 of its file, and in version 4.
+_ADDRESSES = (["grpc"], ["plugins", "io.containerd.server.v1.grpc"])
 #: The namespace of containerd in which the canary is.
 _SPACE = "buildset-registry-canary"
-
-
-def edits(node: ManagedNode, setup: Setup) -> list[Edit]:
-    """Configure the daemon of the version that the node has."""
-    folder = hosts_folder(node)
-    rewrite = reading(folder, node.major("containerd"))
-    settings = Edit("containerd", _SETTINGS, TEXT, rewrite, action="restart")
-    return [settings, *hosts_toml.edits("containerd", folder, setup)]
-
-
-def hosts_folder(node: ManagedNode) -> str:
-    """Tell where the daemon has its hosts.toml files, or is to have them."""
-    content = node.real(_SETTINGS).read_bytes() if node.exists(_SETTINGS) else None
-    return configured_folder(toml.load(content, _SETTINGS)) or hosts_toml.CERTS_D
-
-
-def configured_folder(tree: dict[str, Any]) -> str:
-    """Tell the folder that a configuration names, the first of several; nothing if none."""
-    named = toml.get(tree, _images(tree)).get(_PATH) or ""
-    return str(named).partition(":")[0]
-
-
-def _images(tree: dict[str, Any]) -> list[str]:
-    version = tree.get("version", _OLDEST)
-    if not isinstance(version, int):
-        hint = "write it without quotes, as version = 2; nothing was changed"
-        raise ClientError(f"{_SETTINGS}: version is no whole number; {hint}")
-    if version not in _IMAGES:
-        hint = "this role knows the versions 1 to 3"
-        raise ClientError(f"{_SETTINGS}: version {version} of the file; {hint}")
-    return _IMAGES[version]
-
-
-def reading(folder: str, major: int) -> Rewrite:
-    """Return what makes a configuration read a folder."""
-
-    def rewrite(before: bytes | None) -> bytes:
-        tree = toml.load(before, _SETTINGS)
-        content = before or b""
-        if not tree:
-            version = _NEWEST if major >= 2 else 2
-            content = toml.put(content, [], "version", version, _SETTINGS)
-            tree = {"version": version}
-        table = _images(tree)
-        _refuse(toml.get(tree, table))
-        if not configured_folder(tree):
-            content = toml.put(content, table, _PATH, folder, _SETTINGS)
-        transfer = toml.get(tree, _TRANSFER)
-        if tree.get("version") == _NEWEST and not transfer.get(_PATH):
-            content = toml.put(content, _TRANSFER, _PATH, folder, _SETTINGS)
-        return content
-
-    return rewrite
-
-
-def _refuse(registry: dict[str, Any]) -> None:
-    """containerd does not start its CRI plugin with both the older settings and the folder."""
-    configs = registry.get("configs", {}).values()
-    older = [name for name in ("mirrors",) if registry.get(name)]
-    older += ["configs.*.tls"] if any("tls" in one for one in configs) else []
-    if older:
-        hint = f"move it to hosts.toml files in {hosts_toml.CERTS_D}"
-        raise ClientError(
-            f"{_SETTINGS}: has registry.{older[0]}, which excludes config_path; {hint}"
-        )
+_DUMP_SECONDS = 20
+#: The difference of the clock of files and that by which the start of a process is told.
+_CLOCKS_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
-class Ctr(Tool):
-    """ctr. That of version 1 does not read the daemon's configuration: it is told the folder."""
+class RunningContainerd:
+    """The daemon, also one that is to be started: its program, and the file that it reads."""
+
+    program: str
+    settings: str = _SETTINGS
+
+    @classmethod
+    def find(cls, node: ManagedNode) -> RunningContainerd:
+        """Find the one at the usual address."""
+        usual = node.program("containerd") or ""
+        for number, arguments in node.processes("containerd").items():
+            settings = option(arguments, "config") or option(arguments, "c") or _SETTINGS
+            address = option(arguments, "address") or option(arguments, "a")
+            if (address or _address(node, settings)).replace("/var/run/", "/run/") != _ADDRESS:
+                continue
+            if not Path(settings).is_absolute():
+                hint = "give the whole path there"
+                raise ClientError(f"containerd runs with --config {settings}; {hint}")
+            with suppress(OSError):
+                running = os.readlink(f"/proc/{number}/exe")
+                usual = running if os.access(running, os.X_OK) else usual
+            return cls(usual, settings)
+        return cls(usual)
+
+    def configuration(self, node: ManagedNode) -> containerd_config.Configuration:
+        """Read its files."""
+        major = node.major(self.program) if self.program else 1
+        return containerd_config.read(node, self.settings, major)
+
+    def config_path(self, node: ManagedNode) -> str:
+        """Ask which folders are in effect; its files tell where its program does not."""
+        path = str(node.real(self.settings))
+        with suppress(OSError, subprocess.SubprocessError, ClientError):
+            told = subprocess.run(
+                [self.program, "--config", path, "config", "dump"],
+                capture_output=True,
+                timeout=_DUMP_SECONDS,
+                check=True,
+            )
+            return containerd_config.in_effect(told.stdout)
+        return self.configuration(node).config_path
+
+
+def _address(node: ManagedNode, settings: str) -> str:
+    """Tell the address that a file names, or the usual one."""
+    tree = toml.read(node, settings) if node.exists(settings) else {}
+    named = [toml.get(tree, table).get("address") for table in _ADDRESSES]
+    return next((str(one) for one in named if one), _ADDRESS)
+
+
+def edits(node: ManagedNode, setup: Setup) -> list[Edit]:
+    """Have the daemon read a folder, by the files that have the last word, and write that."""
+    found = RunningContainerd.find(node).configuration(node)
+    found.check()
+    made = []
+    parts = {part.path: part for part in found.parts}
+    for path, tables in found.tables().items():
+        rewrite = partial(_naming, parts[path], tables, found.config_path)
+        made.append(Edit("containerd", path, TEXT, rewrite, action="restart"))
+    folders = hosts_toml.HostFolders(node, found.config_path)
+    return [*made, *hosts_toml.edits("containerd", folders, setup)]
+
+
+def _naming(
+    part: containerd_config.Part, tables: list[list[str]], folders: str, before: bytes | None
+) -> bytes:
+    return containerd_config.naming(before or b"", part, tables, folders)
+
+
+@dataclass(frozen=True)
+class _ContainerdTool(Tool, ABC):
+    """A tool that goes by the folders which the daemon has in effect."""
+
+    settings: str = ""
+    """The file that the daemon reads."""
+
+    folders: str = ""
+    """The folders of hosts.toml files, as the daemon tells them."""
+
+    def in_effect(self, namespace: Namespace) -> tuple[str, list[str]]:
+        """Read the registry's hosts.toml."""
+        if not self.folders:
+            return f"containerd config dump of {self.settings}, without config_path,", []
+        return hosts_toml.in_effect(self.node, self.folders, namespace)
+
+    def authorities(self, namespace: Namespace, address: str) -> tuple[str, list[Path]]:
+        """Read those that the registry's hosts.toml names."""
+        return hosts_toml.authorities(self.node, self.folders, namespace, address)
+
+
+@dataclass(frozen=True)
+class Ctr(_ContainerdTool):
+    """ctr. It does not go by the daemon's configuration: it is told the folder, as CRI finds it."""
 
     program = "ctr"
-    folder: str = ""
-    """The folder of hosts.toml files that the daemon is configured to read."""
 
     @classmethod
     def connect(cls, path: str, node: ManagedNode, setup: Setup) -> Tool | None:
@@ -116,23 +143,70 @@ class Ctr(Tool):
             cls(path, node).run("version")
         except PullError:
             return None
-        return cls(path, node, folder=hosts_folder(node))
+        daemon = RunningContainerd.find(node)
+        return cls(path, node, settings=daemon.settings, folders=daemon.config_path(node))
 
     def pull(self, image: Image, names: Sequence[str]) -> list[str]:
         """Fetch each of them into a namespace of their own, which is removed."""
         space = ["--namespace", _SPACE]
         for name in names:
-            self.run(*space, "content", "fetch", "--hosts-dir", self.folder, name)
+            self.run(*space, "content", "fetch", *self._folder(name), name)
         lines = self.run(*space, "images", "list").decode().splitlines()[1:]
         self.run(*space, "images", "rm", "--sync", *names)
         self.run("namespaces", "rm", _SPACE)
         found = {line.split()[0]: line.split()[2] for line in lines}
         return [found.get(name, "") for name in names]
 
-    def in_effect(self, namespace: Namespace) -> tuple[str, list[str]]:
-        """Read the registry's hosts.toml."""
-        return hosts_toml.in_effect(self.node, self.folder, namespace)
+    def _folder(self, name: str) -> list[str]:
+        """Tell the one of the folders that has the name's registry."""
+        found = hosts_toml.root(self.node, self.folders, name.partition("/")[0])
+        return ["--hosts-dir", found] if found else []
 
-    def authorities(self, namespace: Namespace, address: str) -> tuple[str, list[Path]]:
-        """Read those that the registry's hosts.toml names."""
-        return hosts_toml.authorities(self.node, self.folder, namespace, address)
+
+@dataclass(frozen=True)
+class Crictl(_ContainerdTool):
+    """crictl, which has CRI pull into its own images, as a kubelet does."""
+
+    program = "crictl"
+
+    @classmethod
+    def connect(cls, path: str, node: ManagedNode, setup: Setup) -> Tool | None:
+        """Learn whether the daemon has CRI; nothing where it does not answer."""
+        address = f"unix://{_ADDRESS}"
+        options = ("--runtime-endpoint", address, "--image-endpoint", address)
+        daemon = RunningContainerd.find(node)
+        try:
+            cls(path, node, options).run("version")
+        except PullError:
+            return None
+        folders = daemon.config_path(node)
+        return cls(path, node, options, settings=daemon.settings, folders=folders)
+
+    def pull(self, image: Image, names: Sequence[str]) -> list[str]:
+        """Pull each of them; a digest is told with the image's name."""
+        shown = ["-o", "go-template", "--template", "{{index .status.repoDigests 0}}"]
+        found = []
+        for name in names:
+            self.run("pull", name)
+            told = self.run("inspecti", *shown, name).decode()
+            found.append(told.strip().rpartition("@")[2])
+            self.run("rmi", name)
+        return found
+
+    def unread(self) -> str:
+        """Compare the times of the files with that of the daemon's start: CRI reads them then."""
+        begun = self.node.started("containerd")
+        configuration = RunningContainerd("", self.settings).configuration(self.node)
+        for part in configuration.parts if begun else []:
+            written = files_time(self.node, part.path)
+            if written - begun > _CLOCKS_SECONDS:
+                hint = "restart it, or say how in buildset_registry_restart_commands.containerd"
+                return (
+                    f"configuration: containerd was started before {part.path} was written; {hint}"
+                )
+        return ""
+
+
+def files_time(node: ManagedNode, path: str) -> float:
+    """Tell when a file was written; 0 where there is none."""
+    return node.real(path).stat().st_mtime if node.exists(path) else 0

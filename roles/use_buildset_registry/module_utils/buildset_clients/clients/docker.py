@@ -26,6 +26,7 @@ from ..canary.image import Image
 from ..edits import JSON, Edit, Rewrite, own
 from ..errors import ClientError
 from ..formats import certs_d, hosts_toml
+from ..formats.hosts_toml import HostFolders
 from ..formats.json import dump, load, part, wrong
 from ..node import ManagedNode, option
 from ..registry import CERTIFICATE_FILE, DOCKER_HUB, Namespace, RegistryFacts, Setup
@@ -69,7 +70,7 @@ def mirroring(node: ManagedNode, setup: Setup, arguments: list[str]) -> list[Edi
     folder = certificates(node)
     made += certs_d.edits("docker", folder, setup.registry)
     certificate = f"{folder}/{setup.registry.pull}/{CERTIFICATE_FILE}"
-    return made + hosts_toml.mirrors("docker", folder, setup, certificate)
+    return made + hosts_toml.mirrors("docker", HostFolders(node, folder), setup, certificate)
 
 
 def certificates(node: ManagedNode) -> str:

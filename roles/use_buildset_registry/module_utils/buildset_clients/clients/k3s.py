@@ -1,78 +1,118 @@
 # SPDX-License-Identifier: Apache-2.0
-"""k3s and RKE2: registries.yaml, from which they write the hosts.toml files of their containerd."""
+"""k3s and RKE2: registries.yaml, from which they write the hosts.toml files of their containerd.
+
+A registry that has an entry of its own there does not have that of ``"*"``: it is taken over.
+"""
 
 from __future__ import annotations
 
-import importlib
-import json
+import copy
+from functools import partial
+from pathlib import Path
 from typing import Any
 
-from ..edits import OWN, Edit, Rewrite, own
+from ..edits import OWN, Edit, own
 from ..errors import ClientError
-from ..formats.json import part
-from ..node import ManagedNode
-from ..registry import CERTIFICATE_FILE, Setup
+from ..formats import yaml
+from ..formats.json import part, wrong
+from ..node import ManagedNode, option
+from ..registry import CERTIFICATE_FILE, Namespace, Setup
+
+_EVERY = "*"
+#: The option that names another registries.yaml, on the command line and in config.yaml.
+_OPTION = "private-registry"
+#: What YAML 1.1 has for true.
+_TRUE = ("yes", "y", "on")
 
 
 def edits(node: ManagedNode, setup: Setup) -> list[Edit]:
     """Configure k3s."""
-    return _edits("k3s", setup)
+    return _edits("k3s", node, setup)
 
 
 def rke2(node: ManagedNode, setup: Setup) -> list[Edit]:
     """Configure RKE2, which is k3s in another folder."""
-    return _edits("rke2", setup)
+    return _edits("rke2", node, setup)
 
 
-def _edits(client: str, setup: Setup) -> list[Edit]:
+def _edits(client: str, node: ManagedNode, setup: Setup) -> list[Edit]:
     """Write registries.yaml; JSON is YAML as well, where there was no file."""
     folder = f"/etc/rancher/{client}"
-    path, certificate = f"{folder}/registries.yaml", f"{folder}/{CERTIFICATE_FILE}"
-    rewrite = _mirroring(setup, path, certificate)
+    path, certificate = _settings(client, node, folder), f"{folder}/{CERTIFICATE_FILE}"
+    rewrite = partial(_mirrored, setup, path, certificate)
     return [
         own(client, certificate, setup.registry.certificate),
         Edit(client, path, OWN, rewrite, mode=0o600, secret=True, action="restart"),
     ]
 
 
-def _mirroring(setup: Setup, path: str, certificate: str) -> Rewrite:
-    def rewrite(before: bytes | None) -> bytes:
-        tree = _load(before, path)
-        registry = setup.registry
-        mirrors, configs = (part(tree, name, path) for name in ("mirrors", "configs"))
-        for namespace in setup.namespaces:
-            known = mirrors.get(namespace.name) or {}
-            others = [url for url in known.get("endpoint", []) if url != _url(setup)]
-            mirrors[namespace.name] = {**known, "endpoint": [_url(setup), *others]}
-        for address in registry.addresses:
-            login = {"username": registry.username, "password": registry.password}
-            configs[address] = {"auth": login, "tls": {"ca_file": certificate}}
-        result = {**tree, "mirrors": mirrors, "configs": configs}
-        return json.dumps(result, indent=2, ensure_ascii=False).encode() + b"\n"
-
-    return rewrite
+def _settings(client: str, node: ManagedNode, folder: str) -> str:
+    """Tell the file that it reads: the command line comes before config.yaml and its drop-ins."""
+    named = ""
+    drop_ins = node.real(f"{folder}/config.yaml.d")
+    others = [f"{folder}/config.yaml.d/{one.name}" for one in sorted(drop_ins.glob("*.yaml"))]
+    for path in [f"{folder}/config.yaml", *others]:
+        content = node.real(path).read_bytes() if node.exists(path) else b""
+        # Most have no such setting, and need no reader of YAML for that.
+        if _OPTION.encode() in content:
+            named = str(yaml.load(content, path).get(_OPTION) or named)
+    for arguments in node.processes(client).values():
+        named = option(arguments, _OPTION) or named
+    return str(Path(folder, named or "registries.yaml"))
 
 
-def _url(setup: Setup) -> str:
-    return f"https://{setup.registry.pull}"
+def _mirrored(setup: Setup, path: str, certificate: str, before: bytes | None) -> bytes:
+    tree, registry = yaml.load(before, path), setup.registry
+    mirrors, configs = (part(tree, name, path) for name in ("mirrors", "configs"))
+    for name in mirrors:
+        mirrors[name] = _mirror(mirrors, str(name), path)
+    for namespace in setup.namespaces:
+        mirrors[namespace.name] = _first(mirrors, namespace, path, f"https://{registry.pull}")
+    for name, config in configs.items():
+        _check(config, str(name), path)
+    for address in registry.addresses:
+        login = {"username": registry.username, "password": registry.password}
+        configs[address] = {"auth": login, "tls": {"ca_file": certificate}}
+    return yaml.dump({**tree, "mirrors": mirrors, "configs": configs}, path)
 
 
-def _load(content: bytes | None, path: str) -> dict[str, Any]:
-    if content is None or not content.strip():
-        return {}
-    try:
-        yaml = importlib.import_module("yaml")
-    except ImportError as error:
-        hint = "install python3-yaml there, which Ansible's modules find"
+def _first(mirrors: dict[str, Any], namespace: Namespace, path: str, url: str) -> dict[str, Any]:
+    """Put our endpoint before those of a registry, or those that stand for every one."""
+    key = namespace.name if namespace.name in mirrors else _EVERY
+    known = copy.deepcopy(mirrors.get(key)) or {}
+    if known.get("rewrite"):
         raise ClientError(
-            f"{path}: the node's Python has no module that reads YAML; {hint}"
-        ) from error
-    try:
-        found = yaml.safe_load(content)
-    except yaml.YAMLError as error:
-        line = error.problem_mark.line + 1 if getattr(error, "problem_mark", None) else 1
-        what = f"{path}, line {line}: not YAML ({getattr(error, 'problem', error)})"
-        raise ClientError(f"{what}; mend the file, nothing was changed") from error
+            f"{path}: mirrors.{key} has rewrite, which k3s applies to every endpoint, so to the "
+            f"buildset's registry too (k3s-io/k3s#7007); take rewrite out there, or leave "
+            f"{namespace.name} out of buildset_registry_namespaces"
+        )
+    others = [one for one in known.get("endpoint") or [] if one != url]
+    return {**known, "endpoint": [url, *others]}
+
+
+def _mirror(mirrors: dict[str, Any], name: str, path: str) -> dict[str, Any] | None:
+    """Check what a registry has; one endpoint may stand without a list."""
+    found = mirrors[name]
+    if found is None:
+        return None
     if not isinstance(found, dict):
-        raise ClientError(f"{path}, line 1: not a YAML mapping; mend the file, nothing was changed")
-    return found
+        raise wrong(f"mirrors.{name}", path, "a mapping with endpoint, a list of URLs")
+    known = found.get("endpoint")
+    listed = [known] if isinstance(known, str) else known
+    if listed is None:
+        return found
+    if not isinstance(listed, list) or not all(isinstance(one, str) for one in listed):
+        raise wrong(f"mirrors.{name}.endpoint", path, "a list of URLs")
+    return {**found, "endpoint": listed}
+
+
+def _check(config: Any, name: str, path: str) -> None:
+    """Check a registry's own settings, and write truth as JSON has it."""
+    if config is None:
+        return
+    if not isinstance(config, dict):
+        raise wrong(f"configs.{name}", path, "a mapping with auth and tls")
+    tls = config.get("tls")
+    named = tls.get("insecure_skip_verify") if isinstance(tls, dict) else None
+    if isinstance(tls, dict) and isinstance(named, str):
+        tls["insecure_skip_verify"] = named.lower() in _TRUE

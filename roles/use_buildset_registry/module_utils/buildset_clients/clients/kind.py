@@ -7,7 +7,7 @@ import json
 
 from ..edits import Edit, own
 from ..formats import hosts_toml
-from ..formats.hosts_toml import CERTS_D
+from ..formats.hosts_toml import CERTS_D, HostFolders
 from ..node import ManagedNode
 from ..registry import Setup
 
@@ -29,5 +29,5 @@ def edits(node: ManagedNode, setup: Setup) -> list[Edit]:
         ],
     }
     text = json.dumps(cluster, indent=2) + "\n"
-    made = hosts_toml.edits("kind", f"{folder}/certs.d", setup, seen=CERTS_D)
+    made = hosts_toml.edits("kind", HostFolders(node, f"{folder}/certs.d", CERTS_D), setup)
     return [own("kind", f"{folder}/cluster.yaml", text.encode()), *made]

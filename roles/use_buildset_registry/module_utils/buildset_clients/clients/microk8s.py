@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from ..edits import Edit
 from ..formats import hosts_toml
+from ..formats.hosts_toml import HostFolders
 from ..node import ManagedNode
 from ..registry import Setup
 
@@ -13,4 +14,4 @@ FOLDER = "/var/snap/microk8s/current/args/certs.d"
 
 def edits(node: ManagedNode, setup: Setup) -> list[Edit]:
     """Write the folder."""
-    return hosts_toml.edits("microk8s", FOLDER, setup)
+    return hosts_toml.edits("microk8s", HostFolders(node, FOLDER), setup)

@@ -5,11 +5,12 @@ from __future__ import annotations
 
 from ..edits import Edit
 from ..formats import hosts_toml
+from ..formats.hosts_toml import CERTS_D, HostFolders
 from ..node import ManagedNode
 from ..registry import Setup
 
 
 def edits(node: ManagedNode, setup: Setup) -> list[Edit]:
     """Write the folder that stands for the one of its nodes."""
-    folder = f"{node.me.home}/.minikube/files{hosts_toml.CERTS_D}"
-    return hosts_toml.edits("minikube", folder, setup, seen=hosts_toml.CERTS_D)
+    folder = f"{node.me.home}/.minikube/files{CERTS_D}"
+    return hosts_toml.edits("minikube", HostFolders(node, folder, CERTS_D), setup)

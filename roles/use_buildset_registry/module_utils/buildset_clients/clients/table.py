@@ -36,7 +36,7 @@ CLIENTS = (
         edits=containerd.edits,
         of_root=True,
         service=Daemon("containerd", unit="containerd"),
-        tools=(containerd.Ctr,),
+        tools=(containerd.Ctr, containerd.Crictl),
     ),
     Client(
         "buildkit",

@@ -25,6 +25,8 @@ _READERS = ("tomllib", "tomli", "pip._vendor.tomli", "setuptools._vendor.tomli")
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
 _HEADER = re.compile(r"\s*\[(?!\[)")
 _ARRAY = re.compile(r"\s*\[\[")
+#: What editors of other systems put before a text; readers written in Go pass over it.
+_MARK = b"\xef\xbb\xbf"
 
 
 def reader() -> Any:
@@ -57,6 +59,12 @@ def load(content: bytes | None, path: str) -> dict[str, Any]:
         raise ClientError(f"{what}; mend the file, nothing was changed") from error
 
 
+def split_mark(content: bytes) -> tuple[bytes, bytes]:
+    """Part a byte order mark from the text."""
+    size = len(_MARK) if content.startswith(_MARK) else 0
+    return content[:size], content[size:]
+
+
 def read(node: ManagedNode, path: str) -> dict[str, Any]:
     """Read a file of a node."""
     return load(files.read(node.real(path)), path)
@@ -65,7 +73,8 @@ def read(node: ManagedNode, path: str) -> dict[str, Any]:
 def certificates(node: ManagedNode, path: str, table: Sequence[str]) -> list[Path]:
     """Return the files that ``ca`` of a table names, which is one name or a list of them."""
     named = get(read(node, path), table).get("ca", [])
-    return [node.real(name) for name in ([named] if isinstance(named, str) else named)]
+    names = [named] if isinstance(named, str) else named
+    return [node.real(str(Path(path).parent / name)) for name in names]
 
 
 def dump(value: object) -> str:
@@ -84,6 +93,21 @@ def dump(value: object) -> str:
 def header(table: Sequence[str]) -> str:
     """Write the header of a table."""
     return "[" + ".".join(key(name) for name in table) + "]"
+
+
+def entries(values: dict[str, Any]) -> list[str]:
+    """Write the keys of a table, but for the tables below it."""
+    plain = {name: value for name, value in values.items() if not isinstance(value, dict)}
+    return [f"{key(name)} = {dump(value)}" for name, value in plain.items()]
+
+
+def table(names: Sequence[str], values: dict[str, Any]) -> list[str]:
+    """Write a table and those below it."""
+    lines = [header(names), *(f"  {line}" for line in entries(values))]
+    for name, value in values.items():
+        if isinstance(value, dict):
+            lines += table([*names, name], value)
+    return lines
 
 
 def key(name: str) -> str:
@@ -110,6 +134,7 @@ def put(content: bytes, table: Sequence[str], name: str, value: object, path: st
     if inner.get(name) == value:
         return content
     inner[name] = value
+    mark, content = split_mark(content)
     text = _put(content.decode(), list(table), name, value)
     try:
         same = load(text.encode(), path) == expected
@@ -117,7 +142,7 @@ def put(content: bytes, table: Sequence[str], name: str, value: object, path: st
         same = False
     if not same:
         raise _beyond(path, table, name, value)
-    return text.encode()
+    return mark + text.encode()
 
 
 def _put(text: str, table: list[str], name: str, value: object) -> str:
