@@ -90,7 +90,10 @@ def mirroring(setup: Setup, path: str, certificate: str) -> Rewrite:
         pull = setup.registry.pull
         for namespace in setup.namespaces:
             table = ["registry", namespace.name]
-            others = [one for one in toml.get(tree, table).get("mirrors", []) if one != pull]
+            known = toml.get(tree, table).get("mirrors", [])
+            if known and known[0].partition("/")[0] in setup.registry.pulls:
+                continue  # as zuul-jobs' role has it, which would put its own name first again
+            others = [one for one in known if one != pull]
             content = toml.put(content, table, "mirrors", [pull, *others], path)
         for address in setup.registry.addresses:
             table = ["registry", address]

@@ -28,7 +28,7 @@ def edits(client: str, folder: str, setup: Setup, seen: str = "") -> list[Edit]:
     made = [own(client, f"{folder}/{CERTIFICATE_FILE}", registry.certificate)]
     made += mirrors(client, folder, setup, certificate)
     for address in registry.addresses:
-        rights = ["pull", "resolve", *(["push"] if address == registry.push else [])]
+        rights = ["pull", "resolve", *(["push"] if address in registry.pushes else [])]
         table = _host(registry, address, rights, certificate)
         path = f"{folder}/{address}/hosts.toml"
         made.append(_edit(client, path, f'server = "https://{address}"\n', table))
