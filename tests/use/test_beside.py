@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A node that the roles of zuul-jobs configure as well: before ours, after it, and again.
 
-The stand-ins write what ``use-buildset-registry`` writes: the alias into ``/etc/hosts`` unless its own
-line is there, mirrors by the alias, and credentials for it; each file as JSON or TOML of another
-hand, as a whole.
+The stand-in writes what ``use-buildset-registry`` writes: the alias into ``/etc/hosts`` unless its
+own line is there, mirrors by the alias, and credentials for it; each file as a whole.
 """
 
 from __future__ import annotations
