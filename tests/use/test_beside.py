@@ -192,6 +192,18 @@ def test_buildkit_keeps_the_registry_by_the_alias(node: Place) -> None:
     assert "ca" in found[PULL_BY_ALIAS]
 
 
+def test_a_builder_is_made_with_the_daemon_s_file(node: Place) -> None:
+    """zuul-jobs' role gives it to ``docker buildx create``, though there is no buildkitd."""
+    before = node.tree()
+    node.use("docker", "buildx")
+    found = toml(node.read("/etc/buildkit/buildkitd.toml"))["registry"]
+    assert found["quay.io"]["mirrors"] == [PULL]
+    assert found[PUSH_BY_ALIAS]["ca"] == ["/etc/buildkit/buildset-registry.crt"]
+    assert not node.use("docker", "buildkit", "buildx")["changed"]
+    node.restore()
+    assert node.tree() == before
+
+
 def test_a_file_that_somebody_adds_to_stays_as_it_is(node: Place) -> None:
     """The second run takes nothing out to put it in again elsewhere."""
     node.use("docker")

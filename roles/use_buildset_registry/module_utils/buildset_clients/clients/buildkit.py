@@ -71,8 +71,10 @@ def _folder(node: ManagedNode) -> str:
 
 
 def builders(node: ManagedNode, setup: Setup) -> list[Edit]:
-    """Configure the builders that each user will make with buildx."""
-    made = []
+    """Configure the builders that each user will make with buildx.
+
+    zuul-jobs' roles make theirs with the daemon's own file, whether the node has that or not."""
+    made = edits(node, setup) if node.is_root else []
     for account in node.accounts:
         folder = f"{account.home}/.docker/buildx"
         path, certificate = f"{folder}/buildkitd.default.toml", f"{folder}/{CERTIFICATE_FILE}"
