@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from buildset_clients import main
-from buildset_clients.clients.table import NAMES
+from buildset_clients.clients.table import CLIENTS
 from buildset_clients.formats.toml import load
 from buildset_clients.node import Account, ManagedNode
 from buildset_clients.registry import Setup
@@ -39,6 +39,9 @@ FACTS: dict[str, Any] = {
 }
 LOGIN = "enV1bDpub3QtdG8tYmUtc2Vlbg=="
 PULL, PUSH = "198.51.100.11:5000", "198.51.100.11:5001"
+ALIAS = "zuul-jobs.buildset-registry"
+#: All names by which the registry is pushed to and pulled from, where it has an address.
+ADDRESSES = [PULL, PUSH, f"{ALIAS}:5000", f"{ALIAS}:5001"]
 NAMESPACES = [
     ["docker.io", "https://registry-1.docker.io"],
     ["quay.io", "https://quay.io"],
@@ -48,8 +51,7 @@ NAMESPACES = [
 
 def make_setup(**facts: Any) -> Setup:
     """Return the setup that a node is to be given."""
-    alias = "zuul-jobs.buildset-registry"
-    return Setup.read({**FACTS, **facts}, alias, NAMESPACES, ["docker.io"])
+    return Setup.read({**FACTS, **facts}, ALIAS, NAMESPACES, ["docker.io"])
 
 
 def toml(text: str) -> dict[str, Any]:
@@ -96,8 +98,9 @@ class Place:
         }
 
     def use(self, *clients: str, dry: bool = False, **facts: Any) -> dict[str, Any]:
-        """Configure clients; all that there are, if none is named."""
-        order = main.Order(clients=list(clients or NAMES), dry=dry)
+        """Configure clients; all that this user may, if none is named."""
+        every = [one.name for one in CLIENTS if self.node.is_root or not one.of_root]
+        order = main.Order(clients=list(clients or every), dry=dry)
         return main.use(order, make_setup(**facts), self.node)
 
     def restore(self) -> dict[str, Any]:

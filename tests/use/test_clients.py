@@ -12,7 +12,7 @@ import yaml
 from buildset_clients.errors import ClientError
 from buildset_clients.node import ManagedNode
 
-from tests.use.places import FACTS, LOGIN, NAMESPACES, PULL, PUSH, Place, toml
+from tests.use.places import ADDRESSES, ALIAS, FACTS, LOGIN, NAMESPACES, PULL, PUSH, Place, toml
 
 DROP_IN = "registries.conf.d/999-buildset-registry.conf"
 CERTIFICATE = "buildset-registry.crt"
@@ -70,7 +70,7 @@ def test_credentials_for_both_endpoints_are_in_both_files(place: Place) -> None:
     place.use("containers")
     for name in ("/root/.docker/config.json", "/root/.config/containers/auth.json"):
         logins = json.loads(place.read(name))["auths"]
-        assert logins == {PULL: {"auth": LOGIN}, PUSH: {"auth": LOGIN}}
+        assert logins == {address: {"auth": LOGIN} for address in ADDRESSES}
         assert (place.root / name[1:]).stat().st_mode & 0o077 == 0
 
 
@@ -80,7 +80,7 @@ def test_a_credential_store_is_not_asked_for_the_registry(place: Place) -> None:
     place.use("docker")
     found = json.loads(place.read("/root/.docker/config.json"))
     assert found["credsStore"] == "pass"
-    assert found["credHelpers"] == {PULL: "", PUSH: ""}
+    assert found["credHelpers"] == dict.fromkeys(ADDRESSES, "")
     assert found["auths"][PULL] == {"auth": LOGIN}
 
 
@@ -278,7 +278,7 @@ def test_docker_by_a_proxy_has_an_environment_that_root_alone_reads(place: Place
     path = "/etc/docker/buildset-registry.env"
     assert place.read(path).splitlines() == [
         f"HTTPS_PROXY=https://zuul:{FACTS['password']}@198.51.100.11:5002",
-        "NO_PROXY=198.51.100.11",
+        f"NO_PROXY=198.51.100.11,{ALIAS}",
         "SSL_CERT_DIR=/etc/ssl/certs:/etc/docker/buildset-registry",
     ]
     assert (place.root / path[1:]).stat().st_mode & 0o077 == 0

@@ -29,7 +29,9 @@ options:
       - With O(registry.proxy_port), docker gets to every registry through the buildset registry,
         which takes a restart of its daemon.
   alias:
-    description: The name that stands for an IPv6 literal, which docker and skopeo refuse.
+    description:
+      - The name that stands for a host that is an address. docker and skopeo refuse IPv6 literals,
+        and the roles of zuul-jobs push to the name in any case.
     type: str
     default: zuul-jobs.buildset-registry
   namespaces:
@@ -60,6 +62,13 @@ options:
       - A client that does not get it fails the module, and the error names the layer at fault,
         which is the name, the network, TLS, the credentials, the configuration, or that the client
         has asked the public registry.
+    type: bool
+    default: false
+  as_user:
+    description:
+      - Whether a user who is not root configures the own tools only, though the node has daemons of
+        root's, such as dockerd. Otherwise that is an error, unless O(clients) names what to
+        configure.
     type: bool
     default: false
   restart_commands:
@@ -160,6 +169,7 @@ ARGUMENTS = {
     "clients": {"type": "list", "elements": "str", "default": [], "choices": main.NAMES},
     "system_trust": {"type": "bool", "default": True},
     "canary": {"type": "bool", "default": False},
+    "as_user": {"type": "bool", "default": False},
     "restart_commands": {"type": "dict", "default": {}},
 }
 
@@ -188,6 +198,7 @@ def work(given: dict, dry: bool) -> dict:
         clients=given["clients"],
         store=given["system_trust"],
         commands=arguments.commands(given["restart_commands"]),
+        as_user=given["as_user"],
         canary=given["canary"],
         dry=dry,
     )

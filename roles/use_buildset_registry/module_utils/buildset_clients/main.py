@@ -40,6 +40,9 @@ class Order:
     canary: bool = False
     """Whether the clients are tried afterwards."""
 
+    as_user: bool = False
+    """Whether a user who is not root leaves the node's own daemons as they are."""
+
     dry: bool = False
     """Whether nothing is written."""
 
@@ -47,15 +50,41 @@ class Order:
 def use(order: Order, setup: Setup, node: ManagedNode | None = None) -> dict[str, Any]:
     """Configure the clients; return what a module tells."""
     node = node or ManagedNode.here(order.users)
+    left_out = _left_out(order, node)
     names = order.clients or table.present(node)
+    table.refuse(node, names)
     transaction = _begin(node)
     transaction.plan(table.edits(node, setup, names, order.store))
     result = {"clients": names, **_carry_out(order, transaction)}
+    result["notes"] += filter(None, [left_out, table.unnamed(node, setup)])
     tried: list[str] = []
+    if not order.dry:
+        table.await_names(node, result["paths"])
     if order.canary and not order.dry:
-        tried = run.prove(node, setup, names)
+        tried = _prove(node, setup, names, left_out)
         result["notes"] += run.untried(names, tried)
     return {**result, "tried": tried}
+
+
+def _left_out(order: Order, node: ManagedNode) -> str:
+    """Tell which daemons an ordinary user leaves out; refuse that where it was not chosen."""
+    names = table.left_out(node)
+    if not names:
+        return ""
+    what = f"{', '.join(names)}: the daemon is root's, and {node.me.name} is not root"
+    if not order.clients and not order.as_user:
+        choice = "buildset_registry_become: false configures this user's own tools only"
+        raise ClientError(
+            f"{what}; become root (become: true, or sudo without a password); {choice}"
+        )
+    return f"{what}, so it goes on as it is; become root to configure it"
+
+
+def _prove(node: ManagedNode, setup: Setup, names: list[str], left_out: str) -> list[str]:
+    try:
+        return run.prove(node, setup, names)
+    except ClientError as error:
+        raise ClientError("; ".join(filter(None, [str(error), left_out]))) from error
 
 
 def restore(order: Order, node: ManagedNode | None = None) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import os
 import pwd
 import re
 import shutil
+import stat
 import subprocess
 import time
 from collections.abc import Iterator
@@ -105,6 +106,35 @@ class ManagedNode:
             if words[0].rpartition("/")[2] == program and same:
                 found[int(entry.name)] = words[1:-1]
         return found
+
+    def is_of_another(self, program: str) -> bool:
+        """Tell whether another user, such as root, runs a program here; not in a container."""
+        for entry in Path("/proc").glob("[0-9]*"):
+            try:
+                words = (entry / "cmdline").read_bytes().decode("utf-8", "replace").split("\0")
+                found = words[0].rpartition("/")[2] == program
+                if found and entry.stat().st_uid != self.me.uid and self._has(entry):
+                    return True
+            except OSError:
+                continue
+        return False
+
+    def _has(self, process: Path) -> bool:
+        """Tell whether a process is the node's own. Where its root may not be seen, one that is in
+        a container has a number in another list of processes as well."""
+        try:
+            return os.path.samestat((process / "root").stat(), self.root.stat())
+        except PermissionError:
+            told = re.search(r"^NSpid:(.*)$", (process / "status").read_text(), re.MULTILINE)
+            return told is None or len(told.group(1).split()) == 1
+
+    def is_socket_of_another(self, path: str) -> bool:
+        """Tell whether another user's daemon listens, or systemd does until it is wanted."""
+        try:
+            found = self.real(path).lstat()
+        except OSError:
+            return False
+        return stat.S_ISSOCK(found.st_mode) and found.st_uid != self.me.uid
 
     def arguments(self, program: str) -> list[str]:
         """Return the command line of a daemon that runs, without its program."""

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import base64
+import ipaddress
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,7 +17,9 @@ CERTIFICATE_FILE = "buildset-registry.crt"
 
 @dataclass(frozen=True)
 class RegistryFacts:
-    """The facts. docker and skopeo refuse IPv6 literals: the alias stands for one."""
+    """The facts. docker and skopeo refuse IPv6 literals: the alias stands for one.
+
+    zuul-jobs' roles push to the alias wherever the host is an address, of IPv4 too."""
 
     host: str
     port: int
@@ -45,14 +48,32 @@ class RegistryFacts:
         return f"{self._name(self.push_host)}:{self.push_port}"
 
     @property
+    def pulls(self) -> list[str]:
+        """The pull endpoint by each name that the configuration of clients may have for it."""
+        return list(dict.fromkeys([self.pull, *self._aliased(self.host, self.port)]))
+
+    @property
+    def pushes(self) -> list[str]:
+        """The push endpoint by each of them."""
+        return list(dict.fromkeys([self.push, *self._aliased(self.push_host, self.push_port)]))
+
+    @property
     def addresses(self) -> list[str]:
-        """Both endpoints, or the one that there is."""
-        return list(dict.fromkeys([self.pull, self.push]))
+        """Both endpoints, or the one that there is, by each of these names."""
+        return list(dict.fromkeys([self.pull, self.push, *self.pulls, *self.pushes]))
+
+    @property
+    def logins(self) -> list[str]:
+        """The names that credentials are for; those with an IPv6 literal are some clients' own."""
+        ends = ((self.host, self.port), (self.push_host, self.push_port))
+        literal = [f"[{host}]:{port}" for host, port in ends if ":" in host]
+        return list(dict.fromkeys([*self.addresses, *literal]))
 
     @property
     def literals(self) -> list[str]:
-        """The IPv6 literals that the alias stands for."""
-        return list(dict.fromkeys(host for host in (self.host, self.push_host) if ":" in host))
+        """The addresses that the alias stands for."""
+        hosts = [host for host in (self.host, self.push_host) if _is_literal(host)]
+        return list(dict.fromkeys(hosts)) if self.alias else []
 
     @property
     def login(self) -> str:
@@ -66,6 +87,17 @@ class RegistryFacts:
 
     def _name(self, host: str) -> str:
         return self.alias if ":" in host else host
+
+    def _aliased(self, host: str, port: int) -> list[str]:
+        return [f"{self.alias}:{port}"] if host in self.literals else []
+
+
+def _is_literal(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return False
+    return True
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,7 @@ def _layer(tool: Tool, setup: Setup, namespace: Namespace, said: str) -> str:
     ours = tool.mirror(setup.registry, namespace)
     asked = [mirror.partition("://")[2] or mirror for mirror in known]
     addresses = [mirror.partition("/")[0] for mirror in asked]
-    if ours not in addresses:
+    if not set(_names(ours, setup)).intersection(addresses):
         named = f"names {', '.join(asked)} instead" if asked else "has none"
         return f"configuration: {ours} is not its mirror, {where} {named}"
     fault = tool.unread() or _certificate(tool, setup, namespace)
@@ -48,6 +48,11 @@ def _layer(tool: Tool, setup: Setup, namespace: Namespace, said: str) -> str:
     if not _ANSWER.search(said) and namespace.name not in said:
         return "client: it fails before it asks a registry"
     return f"fallback: it asked {namespace.name} itself, though {where} names {ours}"
+
+
+def _names(address: str, setup: Setup) -> list[str]:
+    """Tell the names of a mirror: zuul-jobs' role has the pull endpoint by the alias."""
+    return setup.registry.pulls if address == setup.registry.pull else [address]
 
 
 def _certificate(tool: Tool, setup: Setup, namespace: Namespace) -> str:

@@ -46,6 +46,9 @@ class Daemon:
     at_sighup: bool = False
     """Whether it reads its configuration again at SIGHUP."""
 
+    socket: str = ""
+    """The socket at which systemd may listen for it until it is wanted."""
+
     def tell(self, node: ManagedNode, client: str, action: str, command: str | None) -> str:
         """Reload or restart it if it runs."""
         if command is not None and (action == "restart" or not self.at_sighup):
@@ -67,6 +70,11 @@ class Daemon:
             hint = f"restart it, or say how in buildset_registry_restart_commands.{client}"
             return f"{client} runs, but is no service of this node; {hint}"
         return ""
+
+    def is_of_another(self, node: ManagedNode) -> bool:
+        """Tell whether the node's own daemon is another user's, whose files it reads."""
+        listens = bool(self.socket) and node.is_socket_of_another(self.socket)
+        return listens or node.is_of_another(self.program)
 
     def _is_unit(self, node: ManagedNode) -> bool:
         if not node.exists("/run/systemd/system"):
@@ -159,7 +167,7 @@ class Client:
     of_root: bool = False
     """Whether it belongs to the whole node, or writes where root alone may."""
 
-    service: Service | None = None
+    service: Daemon | None = None
     """The daemon that reads the files."""
 
     tools: tuple[type[Tool], ...] = ()
@@ -172,6 +180,14 @@ class Client:
         """Tell whether a node has it, and this user may configure it."""
         signs = [node.exists(sign) if "/" in sign else node.program(sign) for sign in self.signs]
         return any(signs) and (node.is_root or not self.of_root)
+
+    def runs(self, node: ManagedNode) -> bool:
+        """Tell whether its daemon runs."""
+        return self.service is not None and bool(node.processes(self.service.program))
+
+    def is_left_out(self, node: ManagedNode) -> bool:
+        """Tell whether its daemon is root's, and the present user is not root."""
+        return not node.is_root and self.service is not None and self.service.is_of_another(node)
 
 
 def execute(command: list[str], what: str) -> None:

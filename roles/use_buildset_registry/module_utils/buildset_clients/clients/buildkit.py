@@ -71,8 +71,10 @@ def _folder(node: ManagedNode) -> str:
 
 
 def builders(node: ManagedNode, setup: Setup) -> list[Edit]:
-    """Configure the builders that each user will make with buildx."""
-    made = []
+    """Configure the builders that each user will make with buildx.
+
+    zuul-jobs' roles make theirs with the daemon's own file, whether the node has that or not."""
+    made = edits(node, setup) if node.is_root else []
     for account in node.accounts:
         folder = f"{account.home}/.docker/buildx"
         path, certificate = f"{folder}/buildkitd.default.toml", f"{folder}/{CERTIFICATE_FILE}"
@@ -90,7 +92,10 @@ def mirroring(setup: Setup, path: str, certificate: str) -> Rewrite:
         pull = setup.registry.pull
         for namespace in setup.namespaces:
             table = ["registry", namespace.name]
-            others = [one for one in toml.get(tree, table).get("mirrors", []) if one != pull]
+            known = toml.get(tree, table).get("mirrors", [])
+            if known and known[0].partition("/")[0] in setup.registry.pulls:
+                continue  # as zuul-jobs' role has it, which would put its own name first again
+            others = [one for one in known if one != pull]
             content = toml.put(content, table, "mirrors", [pull, *others], path)
         for address in setup.registry.addresses:
             table = ["registry", address]

@@ -86,10 +86,9 @@ def drop_in(setup: Setup, known: list[dict[str, Any]], unqualified: tuple[str, .
         prefixes = {_prefix(one): one for one in known if _is_below(_prefix(one), namespace.name)}
         whole = {"prefix": namespace.name, "location": namespace.name}
         for prefix, settings in {namespace.name: whole, **prefixes}.items():
-            lines += [
-                "",
-                *_table({"prefix": prefix, **settings}, _mirror(setup.registry, namespace, prefix)),
-            ]
+            mirror = _mirror(setup.registry, namespace, prefix)
+            mirrors = [mirror, *_others(settings, setup.registry)]
+            lines += ["", *_table({"prefix": prefix, **settings, "mirror": mirrors})]
     return "\n".join(lines) + "\n"
 
 
@@ -106,10 +105,23 @@ def _mirror(registry: RegistryFacts, namespace: Namespace, prefix: str) -> dict[
     return {"location": f"{registry.pull}/{namespace.path}{rest}"}
 
 
-def _table(settings: dict[str, Any], mirror: dict[str, Any]) -> list[str]:
+def _others(settings: dict[str, Any], registry: RegistryFacts) -> list[dict[str, Any]]:
+    """Tell the other mirrors, less those that zuul-jobs' role adds: the registry by the alias, and
+    the location itself at the end, which comes after all mirrors in any case."""
+    found = list(settings.get("mirror", []))
+    if found and found[-1] == {"location": settings.get("location")}:
+        found.pop()
+    return [one for one in found if _host(one) not in registry.pulls]
+
+
+def _host(mirror: dict[str, Any]) -> str:
+    return str(mirror.get("location", "")).partition("/")[0]
+
+
+def _table(settings: dict[str, Any]) -> list[str]:
     plain = {name: value for name, value in settings.items() if name != "mirror"}
     lines = ["[[registry]]", *_entries(plain)]
-    for one in [mirror, *settings.get("mirror", [])]:
+    for one in settings["mirror"]:
         lines += ["[[registry.mirror]]", *_entries(one)]
     return lines
 

@@ -84,6 +84,7 @@ def _folder(node: ManagedNode) -> str:
 
 def _mirroring(path: str, registry: RegistryFacts) -> Rewrite:
     mirror = f"https://{registry.pull}"
+    ours = [f"https://{address}" for address in registry.pulls]
 
     def rewrite(before: bytes | None) -> bytes:
         found = load(before, path)
@@ -93,6 +94,9 @@ def _mirroring(path: str, registry: RegistryFacts) -> Rewrite:
         for name in _PROXIES:
             if registry.proxy and part(found, "proxies", path).get(name):
                 raise _proxied(f"{path} has {name} in proxies")
+        if known and known[0].rstrip("/") in ours:
+            # As zuul-jobs' role has it, which would write its own name of the registry again.
+            return before or b""
         others = [url for url in known if url.rstrip("/") != mirror]
         return dump({**found, MIRRORS: [mirror, *others]}, before)
 

@@ -8,6 +8,9 @@ registry where one is set, and its file where ``credHelpers`` has an empty name 
 
 from __future__ import annotations
 
+import os
+
+from .. import files
 from ..edits import JSON, TEXT, Edit, Rewrite, own
 from ..errors import ClientError
 from ..formats.json import dump, load, part
@@ -17,7 +20,9 @@ from .base import execute
 
 #: The client that the system is called among the real ones.
 NAME = "system"
-_HOSTS = "/etc/hosts"
+HOSTS = "/etc/hosts"
+#: The time for which a program written in Go, as daemons are, goes by what it has read there.
+NAMES_SECONDS = 5
 #: Files of a user's home that hold logins, the client that each is of, and whether a credential
 #: store may stand in it.
 _LOGINS = (
@@ -54,10 +59,10 @@ def logins(node: ManagedNode, registry: RegistryFacts) -> list[Edit]:
 def _adding(path: str, registry: RegistryFacts, has_store: bool) -> Rewrite:
     def rewrite(before: bytes | None) -> bytes:
         found = load(before, path)
-        added = {address: {"auth": registry.login} for address in registry.addresses}
+        added = {address: {"auth": registry.login} for address in registry.logins}
         result = {**found, "auths": {**part(found, "auths", path), **added}}
         if has_store and found.get("credsStore"):
-            helpers = dict.fromkeys(registry.addresses, "")
+            helpers = dict.fromkeys(registry.logins, "")
             result["credHelpers"] = {**part(found, "credHelpers", path), **helpers}
         return dump(result, before, "\t")
 
@@ -65,25 +70,60 @@ def _adding(path: str, registry: RegistryFacts, has_store: bool) -> Rewrite:
 
 
 def names(node: ManagedNode, registry: RegistryFacts) -> list[Edit]:
-    """Let the alias stand for an IPv6 literal."""
+    """Let the alias stand for the registry's address."""
     if not registry.literals:
         return []
-    if not node.is_root:
-        line = f"'{registry.literals[0]} {registry.alias}'"
-        if registry.alias not in node.real(_HOSTS).read_text(errors="replace").split():
-            hint = f"become root, or have {line} put into {_HOSTS}"
-            raise ClientError(f"{registry.literals[0]} needs a name that clients take; {hint}")
-        return []
-    return [Edit(NAME, _HOSTS, TEXT, _naming(registry))]
+    if _may_name(node):
+        return [Edit(NAME, HOSTS, TEXT, _naming(registry))]
+    needed = [address for address in _unnamed(node, registry) if ":" in address]
+    if needed:
+        hint = f"become root, or have '{needed[0]} {registry.alias}' put into {HOSTS}"
+        raise ClientError(f"{needed[0]} needs a name that clients take; {hint}")
+    return []
+
+
+def unnamed(node: ManagedNode, registry: RegistryFacts) -> str:
+    """Tell of an alias that no client needs and that could not be written; else nothing."""
+    missing = [] if _may_name(node) else _unnamed(node, registry)
+    if not missing:
+        return ""
+    hint = f"become root, or have '{missing[0]} {registry.alias}' put into {HOSTS}"
+    return f"{registry.alias}, to which zuul-jobs' roles push, is unknown here; {hint}"
+
+
+def _may_name(node: ManagedNode) -> bool:
+    """Tell whether the table of hosts can be written: in a sandbox it may be read-only."""
+    path = node.real(HOSTS)
+    return node.is_root and os.access(path if path.exists() else path.parent, os.W_OK)
+
+
+def _unnamed(node: ManagedNode, registry: RegistryFacts) -> list[str]:
+    """Tell the addresses that the alias does not stand for yet."""
+    text = (files.read(node.real(HOSTS)) or b"").decode("utf-8", "replace")
+    entries = [line.partition("#")[0].split() for line in text.splitlines()]
+    known = [words[0] for words in entries if registry.alias in words[1:]]
+    return [address for address in registry.literals if address not in known]
 
 
 def _naming(registry: RegistryFacts) -> Rewrite:
+    """Return what adds the alias, unless it is there, and takes it from all other addresses."""
+
     def rewrite(before: bytes | None) -> bytes:
         lines = (before or b"").decode("utf-8", "surrogateescape").splitlines(keepends=True)
         if lines and not lines[-1].endswith("\n"):
             lines[-1] += "\n"
-        kept = [line for line in lines if registry.alias not in line.partition("#")[0].split()]
-        ours = [f"{address} {registry.alias}\n" for address in registry.literals]
+        kept, known = [], []
+        for line in lines:
+            words = line.partition("#")[0].split()
+            if registry.alias not in words[1:]:
+                kept.append(line)
+            elif words[0] in registry.literals:
+                known.append(words[0])
+                kept.append(line)
+            elif len(words) > 2:
+                kept.append(" ".join(word for word in words if word != registry.alias) + "\n")
+        missing = [address for address in registry.literals if address not in known]
+        ours = [f"{address} {registry.alias}\n" for address in missing]
         return "".join([*kept, *ours]).encode("utf-8", "surrogateescape")
 
     return rewrite

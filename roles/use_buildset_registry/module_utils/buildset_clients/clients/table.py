@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from functools import partial
 
 from ..edits import Edit
-from ..errors import taking
+from ..errors import ClientError, taking
 from ..node import ManagedNode
 from ..registry import Setup
 from ..transaction import Transaction
@@ -26,7 +27,7 @@ CLIENTS = (
         "docker",
         signs=("dockerd", "docker", "/etc/docker"),
         edits=docker.edits,
-        service=Daemon("dockerd", unit="docker", at_sighup=True),
+        service=Daemon("dockerd", unit="docker", at_sighup=True, socket="/run/docker.sock"),
         tools=(docker.Docker,),
         forget=docker.forget,
     ),
@@ -35,7 +36,7 @@ CLIENTS = (
         signs=("containerd", "/etc/containerd"),
         edits=containerd.edits,
         of_root=True,
-        service=Daemon("containerd", unit="containerd"),
+        service=Daemon("containerd", unit="containerd", socket="/run/containerd/containerd.sock"),
         tools=(containerd.Ctr, containerd.Crictl),
     ),
     Client(
@@ -77,10 +78,23 @@ def present(node: ManagedNode) -> list[str]:
     return [client.name for client in CLIENTS if client.is_on(node)]
 
 
+def left_out(node: ManagedNode) -> list[str]:
+    """Tell the clients whose daemons an ordinary user cannot configure."""
+    return [client.name for client in CLIENTS if client.is_left_out(node)]
+
+
 def named(names: list[str]) -> list[Client]:
     """Return the rows of clients, in the order of the names."""
     rows = {client.name: client for client in CLIENTS}
     return [rows[name] for name in names]
+
+
+def refuse(node: ManagedNode, names: list[str]) -> None:
+    """Refuse clients that are the whole node's, where an ordinary user names them."""
+    others = [] if node.is_root else [client.name for client in named(names) if client.of_root]
+    if others:
+        hint = "become root, or leave it out of buildset_registry_clients"
+        raise ClientError(f"{', '.join(others)} can be configured by root only; {hint}")
 
 
 def edits(node: ManagedNode, setup: Setup, names: list[str], trusted: bool) -> list[Edit]:
@@ -91,6 +105,17 @@ def edits(node: ManagedNode, setup: Setup, names: list[str], trusted: bool) -> l
         with taking("", client.name):
             made += client.edits(node, setup)
     return made
+
+
+def unnamed(node: ManagedNode, setup: Setup) -> str:
+    """Tell of a name of the registry that could not be written; else nothing."""
+    return system.unnamed(node, setup.registry)
+
+
+def await_names(node: ManagedNode, paths: list[str]) -> None:
+    """Wait until daemons that run know the names of a table of hosts that has changed."""
+    if system.HOSTS in paths and any(client.runs(node) for client in CLIENTS):
+        time.sleep(system.NAMES_SECONDS)
 
 
 def tell(node: ManagedNode, commands: Mapping[str, str], name: str, action: str) -> str:

@@ -66,7 +66,7 @@ def edits(client: str, folders: HostFolders, setup: Setup) -> list[Edit]:
     made = [own(client, f"{folders.first}/{CERTIFICATE_FILE}", registry.certificate)]
     made += mirrors(client, folders, setup, certificate)
     for address in registry.addresses:
-        rights = ["pull", "resolve", *(["push"] if address == registry.push else [])]
+        rights = ["pull", "resolve", *(["push"] if address in registry.pushes else [])]
         table = _host(registry, address, rights, certificate)
         path = f"{folders.place(address)}/{_FILE}"
         made.append(_edit(client, path, partial(_server_alone, address), table))

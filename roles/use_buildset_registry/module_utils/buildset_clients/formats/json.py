@@ -31,8 +31,15 @@ def dump(value: dict[str, Any], like: bytes | None, indent: str = "  ") -> bytes
     """Write an object in the style of what was there."""
     before = (like or b"").decode("utf-8", "replace")
     match = _INDENT.match(before)
-    text = json.dumps(value, indent=match.group(1) if match else indent, ensure_ascii=False)
+    style = match.group(1) if match else indent
+    # Ansible's to_nice_json sorts: a role that writes by it would find another order changed.
+    is_sorted = bool(before.strip()) and _in_order(json.loads(before.lstrip("\ufeff")))
+    text = json.dumps(value, indent=style, ensure_ascii=False, sort_keys=is_sorted)
     return (text + ("" if before and not before.endswith("\n") else "\n")).encode()
+
+
+def _in_order(value: dict[str, Any]) -> bool:
+    return json.dumps(value) == json.dumps(value, sort_keys=True)
 
 
 def part(value: dict[str, Any], key: str, path: str, kind: type = dict) -> Any:

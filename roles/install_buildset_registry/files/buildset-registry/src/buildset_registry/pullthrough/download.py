@@ -50,6 +50,10 @@ class Pace:
     pause: float = 0.2
     """Seconds until the next try, doubled for each failure in a row."""
 
+    def share(self, clients: int) -> int:
+        """Return how many bytes each of so many clients gets at once."""
+        return max(self.piece, min(self.largest, self.together // clients))
+
 
 class Remote(Protocol):
     """A transfer that upstream began: the blob's whole size in bytes, and what follows."""
@@ -71,7 +75,7 @@ Source = Callable[[int, Callable[[int], None]], AbstractAsyncContextManager[Remo
 class Download:
     """A copy of a blob from ``source`` into the store; ``run`` it in a task of its own.
 
-    ``size`` is the blob's size in bytes, once upstream told it; ``pace`` is given.
+    ``size`` is the blob's size in bytes, once upstream told it; the rest is given.
     """
 
     def __init__(
@@ -85,7 +89,7 @@ class Download:
         self._digest = digest
         self._source = source
         self._upstream = upstream
-        self._counters = counters
+        self.counters = counters
         self.pace = pace
         self.size: int | None = None
         self._begun: asyncio.Future[tuple[Upload, int]] = asyncio.Future()
@@ -102,8 +106,8 @@ class Download:
         Errors reach the readers; nobody has to wait for the task.
         """
         error: RegistryError | None = None
-        self._counters.misses["blob"] += 1
-        self._counters.downloads += 1
+        self.counters.misses["blob"] += 1
+        self.counters.downloads += 1
         try:
             upload = await uploads.ingest(self._digest)
             # Open all the while: commit moves the file, and clients may come in that moment.
@@ -122,7 +126,7 @@ class Download:
             if not self._ended.done():
                 self._fail(error or self._failure("its transfer was stopped; try again"))
             self._tell()
-            self._counters.downloads -= 1
+            self.counters.downloads -= 1
             forget()
 
     async def stream(self) -> DownloadStream:
@@ -149,16 +153,6 @@ class Download:
             await self._changed.wait()
         self._ended.result()
         return size
-
-    @contextmanager
-    def serving(self) -> Iterator[Callable[[], int]]:
-        """Count a client while it is served; yields what tells how much it gets at once."""
-        counters, pace = self._counters, self.pace
-        counters.served += 1
-        try:
-            yield lambda: max(pace.piece, min(pace.largest, pace.together // counters.served))
-        finally:
-            counters.served -= 1
 
     @contextmanager
     def reading(self, upload: Upload) -> Iterator[Reader]:
@@ -224,7 +218,7 @@ class Download:
 
     def _tell(self, length: int = 0) -> None:
         """Tell the readers after each chunk, of so many bytes, and at the end."""
-        self._counters.received += length
+        self.counters.received += length
         self._changed.set()
         self._changed = asyncio.Event()
 
@@ -243,13 +237,18 @@ class DownloadStream:
 
     async def chunks(self, start: int, end: int) -> AsyncGenerator[bytes]:
         """Yield the bytes from ``start`` up to ``end``, as they come."""
-        with self._download.serving() as most:
+        counters = self._download.counters
+        counters.served += 1
+        try:
             while start < end:
                 ready = min(await self._download.available(start, self._upload, self.size), end)
+                most = self._download.pace.share(counters.served)
                 with self._download.reading(self._upload) as reader:
                     while start < ready:
-                        piece = await reader.read(start, min(most(), ready - start))
+                        piece = await reader.read(start, min(most, ready - start))
                         if not piece:
                             raise EOFError(f"a blob ended at {start} of {self.size} bytes")
                         start += len(piece)
                         yield piece
+        finally:
+            counters.served -= 1
