@@ -170,15 +170,15 @@ def run_module() -> None:
         supports_check_mode=True,
     )
     given = module.params
-    order = main.Order(
-        users=given["users"],
-        clients=given["clients"],
-        store=given["system_trust"],
-        commands=given["restart_commands"],
-        canary=given["canary"],
-        dry=module.check_mode,
-    )
     try:
+        order = main.Order(
+            users=given["users"],
+            clients=given["clients"],
+            store=given["system_trust"],
+            commands=main.restart_commands(given["restart_commands"]),
+            canary=given["canary"],
+            dry=module.check_mode,
+        )
         if given["state"] == "absent":
             result = main.restore(order)
         else:

@@ -12,6 +12,7 @@ import re
 import socket
 import ssl
 
+from .. import credential_helpers
 from ..clients.base import PullError, Tool
 from ..registry import Namespace, Setup
 
@@ -32,7 +33,8 @@ def explain(tool: Tool, setup: Setup, namespace: Namespace, error: PullError) ->
 
 def _layer(tool: Tool, setup: Setup, namespace: Namespace, said: str) -> str:
     if _HELPER.search(said):
-        return "auth: a credential helper fails; mend it or take it out of the configuration"
+        named = credential_helpers.named_in(tool.login_files())
+        return f"auth: a credential helper fails; mend it or take it out of {named}"
     where, known = tool.in_effect(namespace)
     ours = tool.mirror(setup.registry, namespace)
     asked = [mirror.partition("://")[2] or mirror for mirror in known]
@@ -40,7 +42,8 @@ def _layer(tool: Tool, setup: Setup, namespace: Namespace, said: str) -> str:
     if ours not in addresses:
         named = f"names {', '.join(asked)} instead" if asked else "has none"
         return f"configuration: {ours} is not its mirror, {where} {named}"
-    fault = tool.unread() or _certificate(tool, setup, namespace)
+    fault = tool.unread() or tool.environment().fault(setup.registry.pull)
+    fault = fault or _certificate(tool, setup, namespace)
     if fault:
         return fault
     if _DENIED.search(said) and ours in said:
