@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The Python SDK for docker, by itself and as community.docker has it: by the facts and ``cert``."""
+"""The Python SDK for docker, by itself and as community.docker has it: by the facts alone."""
 
 from __future__ import annotations
 
@@ -83,7 +83,9 @@ def of_registry(trial: Trial, fresh: Registry, image: str) -> str:
     """Tell the digest that skopeo is told."""
     certificates = f"--cert-dir=/etc/docker/certs.d/{fresh.pull}"
     template = ["--format", "{{.Digest}}"]
-    return run("skopeo", "inspect", certificates, *template, f"docker://{fresh.pull}/{image}").strip()
+    return run(
+        "skopeo", "inspect", certificates, *template, f"docker://{fresh.pull}/{image}"
+    ).strip()
 
 
 def test_login_push_and_pull(trial: Trial, fresh: Registry, host: str) -> None:

@@ -24,9 +24,10 @@ def used(place: Place, path: str, settings: dict[str, Any]) -> dict[str, Any]:
     place.use("docker")
     found: dict[str, Any] = json.loads(place.read(path))
     assert not place.use("docker")["changed"]
-    assert {address: LOGIN for address in (PULL, PUSH)}.items() <= {
-        name: one["auth"] for name, one in found["auths"].items()
-    }.items()
+    assert (
+        dict.fromkeys((PULL, PUSH), LOGIN).items()
+        <= {name: one["auth"] for name, one in found["auths"].items()}.items()
+    )
     place.restore()
     assert place.tree() == before
     return found

@@ -65,7 +65,7 @@ def test_what_is_no_registry_is_refused_with_what_to_write(given: Any, words: st
 def test_a_registry_that_is_named_twice_is_one_or_refused() -> None:
     """The same once more is no harm; of two addresses none is the right one."""
     assert normal([list(HUB), ["DOCKER.io", "https://docker.io"], list(QUAY)]) == [HUB, QUAY]
-    with pytest.raises(ClientError, match="names quay.io twice, with https://quay.io and https:"):
+    with pytest.raises(ClientError, match=r"names quay\.io twice, with https://quay\.io and"):
         normal([list(QUAY), ["Quay.io", "https://other.example.com"]])
 
 

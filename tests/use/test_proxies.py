@@ -138,7 +138,7 @@ def test_a_daemon_that_does_not_run_has_what_its_unit_gives_it(place: Place, wri
 def test_docker_s_own_proxy_is_passed_by_in_its_file(
     place: Place, monkeypatch: pytest.MonkeyPatch, theirs: str | None
 ) -> None:
-    """What the file lacks the environment has; undo is as ever, and a second run changes nothing."""
+    """What the file lacks the environment has; a second run changes nothing, and undo all."""
     running(monkeypatch, NO_PROXY="localhost")
     own: dict[str, Any] = {"https-proxy": PROXY, **({"no-proxy": theirs} if theirs else {})}
     place.write(SETTINGS, json.dumps({"proxies": own}))
@@ -245,7 +245,7 @@ def test_podman_s_engine_has_an_environment_of_its_own(
     """It counts where the shell has none; skopeo does not read it."""
     monkeypatch.delenv("HTTPS_PROXY", raising=False)
     place.write(path, f'[engine]\nenv = ["https_proxy={PROXY}", "NO_PROXY=localhost"]\n')
-    assert proxies.of_podman(place.node).fault(PULL)
+    assert f" of {path} has " in proxies.of_podman(place.node).fault(PULL)
     assert not proxies.of_task(place.node).fault(PULL)
     monkeypatch.setenv("NO_PROXY", HOST)
     assert not proxies.of_podman(place.node).fault(PULL)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from .formats.json import load, part, wrong
@@ -56,8 +57,7 @@ def named_in(paths: Iterable[str]) -> str:
     found = []
     for path in paths:
         try:
-            with open(path, "rb") as file:
-                settings = load(file.read(), path)
+            settings = load(Path(path).read_bytes(), path)
         except OSError:
             continue
         found += [path] if settings.get(_STORE) or settings.get(_HELPERS) else []

@@ -140,13 +140,19 @@ def of_podman(node: ManagedNode) -> Environment:
     Of a list the last file's counts; each file has a folder of drop-ins beside it.
     """
     words: list[Any] = []
+    place = ""
     for path in [*_ENGINE, f"{node.me.home}/.config/containers/containers.conf"]:
         drop_ins = sorted(node.real(f"{path}.d").glob("*.conf"))
         for one in (path, *(f"{path}.d/{found.name}" for found in drop_ins)):
             table = toml.get(toml.read(node, one), ["engine"]) if node.exists(one) else {}
-            words = table.get("env") or words
+            if table.get("env"):
+                words, place = table["env"], one
     parts = [str(word).partition("=") for word in words]
-    return of_task(node, {name: value for name, separator, value in parts if separator})
+    settings = {name: value for name, separator, value in parts if separator}
+    known = of_task(node)
+    if known.get(HTTPS_PROXY) or not settings:
+        return of_task(node, settings)
+    return Environment(place, {**settings, **known.variables})
 
 
 def of_daemon(node: ManagedNode, program: str, unit: str) -> Environment:

@@ -17,6 +17,7 @@ from ..clients.base import PullError, Tool
 from ..registry import Namespace, Setup
 
 _HELPER = re.compile(r"docker-credential|credential helper|getting (username|credentials)", re.I)
+_UNREADABLE = re.compile(r"open (/\S+\.json): permission denied")
 _DENIED = re.compile(r"\b401\b|unauthorized|authentication required", re.I)
 #: The words that a registry which was asked, or could not be, makes tools say.
 _ANSWER = re.compile(r"manifest|not found|denied|registry|instead of|dial tcp", re.IGNORECASE)
@@ -32,6 +33,10 @@ def explain(tool: Tool, setup: Setup, namespace: Namespace, error: PullError) ->
 
 
 def _layer(tool: Tool, setup: Setup, namespace: Namespace, said: str) -> str:
+    unreadable = _UNREADABLE.search(said)
+    if unreadable:
+        hint = "give this user the right to read it, or have XDG_RUNTIME_DIR name his own folder"
+        return f"auth: {unreadable.group(1)} may not be read; {hint}"
     if _HELPER.search(said):
         named = credential_helpers.named_in(tool.login_files())
         return f"auth: a credential helper fails; mend it or take it out of {named}"

@@ -3,8 +3,7 @@
 
 Logins are in docker's config.json and in auth.json, beside those that users have.
 containers-auth.json(5) has the form of docker's file. docker asks a credential store for every
-registry where one is set, and its file where ``credHelpers`` has an empty name for the registry: see
-``credential_helpers``.
+registry where one is set, and its file where ``credHelpers`` has an empty name for the registry.
 """
 
 from __future__ import annotations
