@@ -39,6 +39,8 @@ NAMESPACES = {
 }
 #: The paths at which a host has this checkout.
 PATHS = "/opt/checkout/roles/use_buildset_registry/module_utils:/opt/checkout"
+#: Layers that name no file: they are no answer where a node's configuration is at fault.
+VAGUE = ("fallback", "client")
 WIDTH = 24
 #: Of every run its own: what was pulled through stays what it was.
 PUSHED, PUBLISHED = (f"{word}-{os.getpid()}" for word in ("pushed", "published"))
@@ -182,7 +184,9 @@ def describe(row: dict[str, str]) -> tuple[str, bool]:
     """Write the line of a client of a node; a refusal is one line that tells what to do."""
     begin = f"{row['node']:<{2 * WIDTH - 14}}{row['client']:<{WIDTH}}"
     if "refused" in row:
-        return f"{begin}refused: {row['refused']}", "\n" not in row["refused"]
+        said = row["refused"]
+        vague = "\n" in said or any(f": {layer}: " in said for layer in VAGUE)
+        return f"{begin}refused{': VAGUE' if vague else ''}: {said}", not vague
     cells = [row.get(f"{name}:{PUSHED}", "-") for name in NAMES]
     return begin + "".join(f"{cell:<26}" for cell in cells), not {"SILENT", "WRONG"} & {*cells}
 
