@@ -10,6 +10,7 @@ keeps something of what it was tried by.
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -26,6 +27,7 @@ from buildset_clients.registry import Setup
 
 #: A certificate of another authority; a port at which nothing listens.
 STALE, DEAD = "/usr/local/share/ca-certificates/public.crt", 9
+PROXY = {"HTTPS_PROXY": f"http://198.51.100.13:{DEAD}", "NO_PROXY": "localhost"}
 HOSTS = "/etc/{}/certs.d/quay.io/hosts.toml"
 BUILDKIT, LOGINS = "/etc/buildkit/buildkitd.toml", "/root/.docker/config.json"
 CONTAINERD = "/etc/containerd/config.toml"
@@ -43,6 +45,8 @@ class Fault:
     pattern: str
     text: str
     said: str
+    daemon: str = ""
+    """The daemon that is started with a proxy, where the files are whole."""
 
 
 def of_hosts(client: str, program: str, path: str) -> Iterator[Fault]:
@@ -83,17 +87,32 @@ def of_buildkit() -> Iterator[Fault]:
     yield Fault("buildkit", "failing credential helper", LOGINS, r"(?s).+", failing, helper)
 
 
+def of_proxy(client: str, program: str, daemon: str) -> Fault:
+    """Start a daemon with a proxy that nobody has."""
+    said = f"canary: {program}, docker.io: proxy: HTTPS_PROXY of the environment of {daemon} has "
+    return Fault(client, "proxy of the daemon", "", "", "", said, daemon)
+
+
 FAULTS = [
     *of_hosts("docker", "docker", HOSTS.format("docker")),
+    of_proxy("docker", "docker", "dockerd"),
     *of_hosts("containerd", "ctr", HOSTS.format("containerd")),
     *of_cri(),
     *of_buildkit(),
+    of_proxy("buildkit", "buildctl", "buildkitd"),
 ]
 
 
 @contextmanager
 def broken(fault: Fault) -> Iterator[None]:
     """Have a client broken, and mend it."""
+    if fault.daemon:
+        try:
+            _restart(fault.daemon, PROXY)
+            yield
+        finally:
+            _restart(fault.daemon, {})
+        return
     path = Path(fault.path)
     before = path.read_text()
     after = re.sub(fault.pattern, fault.text, before)
@@ -108,8 +127,12 @@ def broken(fault: Fault) -> Iterator[None]:
 def _write(path: Path, text: str) -> None:
     path.write_text(text)
     if str(path) in STARTED:
-        restart = ["restart-daemon", STARTED[str(path)]]
-        subprocess.run(restart, check=True, stdout=sys.stderr)
+        _restart(STARTED[str(path)], {})
+
+
+def _restart(daemon: str, variables: dict[str, str]) -> None:
+    command = ["restart-daemon", daemon]
+    subprocess.run(command, check=True, stdout=sys.stderr, env={**os.environ, **variables})
 
 
 def attempt(setup: Setup, client: str) -> str:

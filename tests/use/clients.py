@@ -27,6 +27,11 @@ CTR = (
     "ctr images pull --hosts-dir /etc/containerd/certs.d --snapshotter native {0} >/dev/null && "
     "ctr images ls name=={0} | grep -o sha256:[0-9a-f]*; ctr images rm --sync {0} >/dev/null"
 )
+#: The Python SDK for docker, from the tests' own environment.
+SDK = (
+    "PYTHONPATH=$(echo /opt/checkout/.nox/molecule/lib/python3*/site-packages) "
+    "python3 -B /opt/checkout/tests/use/sdk.py {0}"
+)
 #: The daemon goes by config.toml.
 _CRICTL = "crictl --runtime-endpoint unix:///run/containerd/containerd.sock"
 CRI = (
@@ -59,11 +64,13 @@ CLIENTS = {
     "buildah": Client(BUILDAH),
     "skopeo": Client(SKOPEO),
     "docker": Client(DOCKER),
+    "docker SDK": Client(SDK),
     "containerd": Client(CTR),
     "podman, user": Client(PODMAN, user="labuser"),
     "buildah, user": Client(BUILDAH, user="labuser"),
     "skopeo, user": Client(SKOPEO, user="labuser"),
     "docker (current)": Client(DOCKER, host="current"),
+    "docker SDK (current)": Client(SDK, host="current"),
     "containerd 2": Client(CTR, host="current"),
     "containerd 2 by CRI": Client(CRI, host="current"),
     "buildkit": Client(BUILDKIT, host="current"),

@@ -32,6 +32,15 @@ NAMES = (
     "quay.io/org/app",
     "registry.example.com/org/app",
 )
+NAMESPACES = {
+    "docker.io": "https://registry-1.docker.io",
+    "quay.io": "https://quay.io",
+    "registry.example.com": "https://registry.example.com",
+}
+#: The paths at which a host has this checkout.
+PATHS = "/opt/checkout/roles/use_buildset_registry/module_utils:/opt/checkout"
+#: Layers that name no file: they are no answer where a node's configuration is at fault.
+VAGUE = ("fallback", "client")
 WIDTH = 24
 #: Of every run its own: what was pulled through stays what it was.
 PUSHED, PUBLISHED = (f"{word}-{os.getpid()}" for word in ("pushed", "published"))
@@ -147,21 +156,63 @@ def rows(images: Images, title: str, tag: str) -> Iterator[tuple[str, bool]]:
         yield f"{client:<{WIDTH}}" + "".join(f"{cell:<26}" for cell in cells), right
 
 
+def as_people_have_them(facts: dict[str, object], images: Images) -> Iterator[tuple[str, bool]]:
+    """Yield a line for each client of each of these nodes, and whether nothing of it is wrong."""
+    yield (
+        "\npushed by this buildset, and another image upstream, on nodes as people have them",
+        True,
+    )
+    for host in ("node", "current"):
+        pairs = {name: (images.ours[name, PUSHED], images.public[name, PUSHED]) for name in NAMES}
+        taken = {
+            f"{name}:{PUSHED}": (ours.digest, public.digest)
+            for name, (ours, public) in pairs.items()
+        }
+        names = [[name, url] for name, url in NAMESPACES.items()]
+        direct = {key: value for key, value in facts.items() if key != "proxy_port"}
+        given = {"host": host, "facts": direct, "names": names, "images": taken}
+        script = f"cd /opt/checkout && PYTHONPATH={PATHS} python3 -B -m tests.use.nodes"
+        words = ["ssh", "-F", str(FOLDER / "ssh_config"), f"root@{host}", script]
+        done = subprocess.run(words, input=json.dumps(given), capture_output=True, text=True)
+        sys.stderr.write(done.stderr)
+        assert done.returncode == 0, done.stderr
+        for row in map(json.loads, done.stdout.splitlines()):
+            yield describe(row)
+
+
+def describe(row: dict[str, str]) -> tuple[str, bool]:
+    """Write the line of a client of a node; a refusal is one line that tells what to do."""
+    begin = f"{row['node']:<{2 * WIDTH - 14}}{row['client']:<{WIDTH}}"
+    if "refused" in row:
+        said = row["refused"]
+        vague = "\n" in said or any(f": {layer}: " in said for layer in VAGUE)
+        return f"{begin}refused{': VAGUE' if vague else ''}: {said}", not vague
+    cells = [row.get(f"{name}:{PUSHED}", "-") for name in NAMES]
+    return begin + "".join(f"{cell:<26}" for cell in cells), not {"SILENT", "WRONG"} & {*cells}
+
+
 def main() -> int:
-    """Make the table."""
-    registry = Setup.read(json.load(sys.stdin), "", [], []).registry
-    images = make_images(registry)
+    """Make the table, or the part of it that is of nodes as people have them."""
+    facts = json.load(sys.stdin)
+    images = make_images(Setup.read(facts, "", [], []).registry)
+    part = list(as_people_have_them(facts, images)) if "nodes" in sys.argv else clean(images)
+    text = "\n".join(line for line, _ in part) + "\n"
+    TABLE.parent.mkdir(parents=True, exist_ok=True)
+    before = TABLE.read_text() if "nodes" in sys.argv and TABLE.exists() else ""
+    TABLE.write_text(before + text)
+    sys.stdout.write(text)
+    return 0 if all(right for _, right in part) else 1
+
+
+def clean(images: Images) -> list[tuple[str, bool]]:
+    """Return the table of the nodes as the tests have them."""
     lines = [(" " * WIDTH + "".join(f"{name:<26}" for name in NAMES), True)]
     lines += rows(images, "pushed by this buildset, and another image upstream", PUSHED)
     lines += rows(images, "only upstream", PUBLISHED)
     with upstream_down():
         lines += rows(images, "pushed by this buildset, upstream down", PUSHED)
         lines += rows(images, "only upstream, pulled before, upstream down", PUBLISHED)
-    table = "\n".join(line for line, _ in lines) + "\n"
-    TABLE.parent.mkdir(parents=True, exist_ok=True)
-    TABLE.write_text(table)
-    sys.stdout.write(table)
-    return 0 if all(right for _, right in lines) else 1
+    return lines
 
 
 def enter() -> None:
@@ -169,7 +220,7 @@ def enter() -> None:
     node = Lab.read(FOLDER).hosts["node"].number
     network = ["nsenter", f"--net=/proc/{node}/ns/net", "--", sys.executable]
     environment = {**os.environ, "LAB_NETWORK": "node", "PYTHONPATH": os.pathsep.join(sys.path)}
-    words = [*network, "-m", "tests.use.matrix"]
+    words = [*network, "-m", "tests.use.matrix", *sys.argv[1:]]
     os.execvpe(words[0], words, environment)  # noqa: S606  # the words are ours
 
 

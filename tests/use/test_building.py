@@ -152,7 +152,7 @@ def test_a_daemon_that_does_not_answer_is_not_tried(node: Place, registry: Recei
     """It is not tried, and that is told; so is a client whose program is missing."""
     node.write("/bin/buildctl", "#!/bin/sh\nexit 1\n", 0o755)
     assert prove(node, "buildkit", **registry.facts) == []
-    notes = run.untried(["buildkit", "containers", "kind"], ["skopeo"])
+    notes = run.untried(node.node, ["buildkit", "containers", "kind"], ["skopeo"])
     assert notes == ["buildkit was not tried: buildctl is not there, or gets no answer"]
 
 

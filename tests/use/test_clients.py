@@ -9,10 +9,22 @@ from typing import Any
 
 import pytest
 import yaml
+from buildset_clients import proxies
 from buildset_clients.errors import ClientError
 from buildset_clients.node import ManagedNode
 
-from tests.use.places import ADDRESSES, ALIAS, FACTS, LOGIN, NAMESPACES, PULL, PUSH, Place, toml
+from tests.use.places import (
+    ADDRESSES,
+    ALIAS,
+    FACTS,
+    LOGIN,
+    NAMESPACES,
+    PULL,
+    PUSH,
+    Place,
+    make_setup,
+    toml,
+)
 
 DROP_IN = "registries.conf.d/999-buildset-registry.conf"
 CERTIFICATE = "buildset-registry.crt"
@@ -77,6 +89,7 @@ def test_credentials_for_both_endpoints_are_in_both_files(place: Place) -> None:
 def test_a_credential_store_is_not_asked_for_the_registry(place: Place) -> None:
     """docker asks its file for the registry, and the store for all others."""
     place.write("/root/.docker/config.json", '{"credsStore": "pass"}')
+    place.write("/bin/docker-credential-pass", "#!/bin/sh\n", 0o755)
     place.use("docker")
     found = json.loads(place.read("/root/.docker/config.json"))
     assert found["credsStore"] == "pass"
@@ -282,7 +295,7 @@ def test_docker_by_a_proxy_has_an_environment_that_root_alone_reads(place: Place
         "SSL_CERT_DIR=/etc/ssl/certs:/etc/docker/buildset-registry",
     ]
     assert (place.root / path[1:]).stat().st_mode & 0o077 == 0
-    unit = place.read("/etc/systemd/system/docker.service.d/buildset-registry.conf")
+    unit = place.read("/etc/systemd/system/docker.service.d/zz-buildset-registry.conf")
     assert f"EnvironmentFile={path}" in unit
     assert place.read(f"/etc/docker/certs.d/quay.io/{CERTIFICATE}") == FACTS["cert"]
     assert not (place.root / f"etc/docker/certs.d/docker.io/{CERTIFICATE}").exists()
@@ -300,6 +313,7 @@ def test_a_proxy_of_docker_s_own_is_refused_without_its_value(place: Place, name
     assert "my-own" not in str(caught.value)
     assert place.read("/etc/docker/daemon.json") == text
     place.use("docker")
-    assert (
-        json.loads(place.read("/etc/docker/daemon.json"))["proxies"] == json.loads(text)["proxies"]
-    )
+    hosts = ",".join(proxies.hosts(make_setup().registry))
+    direct = {"no-proxy": hosts} if name == "https-proxy" else {}
+    expected = {**json.loads(text)["proxies"], **direct}
+    assert json.loads(place.read("/etc/docker/daemon.json"))["proxies"] == expected

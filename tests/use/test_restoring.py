@@ -251,6 +251,7 @@ def test_link_that_has_another_end_meanwhile_leaves_no_credentials(place: Place)
 
 def test_two_names_of_one_file_are_one(place: Place) -> None:
     """By a link of the file, and by one of the folder."""
+    place.write("/bin/docker-credential-pass", "#!/bin/sh\n", 0o755)
     place.write(CONFIG, '{"credsStore": "pass"}')
     linked(place, AUTH, CONFIG)
     linked(place, "/etc/docker/certs.d", "/etc/containers/certs.d")

@@ -197,7 +197,7 @@ def work(given: dict, dry: bool) -> dict:
         users=given["users"],
         clients=given["clients"],
         store=given["system_trust"],
-        commands=arguments.commands(given["restart_commands"]),
+        commands=main.restart_commands(arguments.commands(given["restart_commands"])),
         as_user=given["as_user"],
         canary=given["canary"],
         dry=dry,

@@ -124,7 +124,9 @@ def _objects(
         made = old is _MISSING and new is not _MISSING
         if left is not _MISSING and not (made and left in ({}, [])):
             result[key] = left
-    return result
+    # What had to go for ours, and nobody has put there since.
+    gone = {key: value for key, value in before.items() if key not in {**after, **current}}
+    return {**result, **gone}
 
 
 def unmerge_text(before: str, after: str, current: str) -> str | None:

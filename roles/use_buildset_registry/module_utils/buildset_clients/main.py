@@ -19,8 +19,9 @@ from .node import ManagedNode
 from .registry import Setup
 from .transaction import Transaction
 
-#: The names of all clients, as users give them.
+#: The names of all clients, as users give them; and the commands that restart them, checked.
 NAMES = table.NAMES
+restart_commands = table.restart_commands
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,8 @@ def use(order: Order, setup: Setup, node: ManagedNode | None = None) -> dict[str
         table.await_names(node, result["paths"])
     if order.canary and not order.dry:
         tried = _prove(node, setup, names, left_out)
-        result["notes"] += run.untried(names, tried)
+        result["notes"] += run.untried(node, names, tried)
+    result["notes"] += [] if order.canary or order.dry else run.unproven(node, setup, names)
     return {**result, "tried": tried}
 
 

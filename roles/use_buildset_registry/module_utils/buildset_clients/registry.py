@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from .namespaces import normal
+
 DOCKER_HUB = "docker.io"
 #: The name that the registry's certificate has in every folder of certificates.
 CERTIFICATE_FILE = "buildset-registry.crt"
@@ -143,5 +145,5 @@ class Setup:
             alias=alias,
             proxy_port=int(facts.get("proxy_port") or 0),
         )
-        known = tuple(Namespace(str(name), str(url)) for name, url in namespaces)
+        known = tuple(Namespace(name, url) for name, url in normal(namespaces))
         return cls(registry, known, tuple(unqualified))

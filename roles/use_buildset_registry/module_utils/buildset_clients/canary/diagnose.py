@@ -12,10 +12,12 @@ import re
 import socket
 import ssl
 
+from .. import credential_helpers
 from ..clients.base import PullError, Tool
 from ..registry import Namespace, Setup
 
 _HELPER = re.compile(r"docker-credential|credential helper|getting (username|credentials)", re.I)
+_UNREADABLE = re.compile(r"open (/\S+\.json): permission denied")
 _DENIED = re.compile(r"\b401\b|unauthorized|authentication required", re.I)
 #: The words that a registry which was asked, or could not be, makes tools say.
 _ANSWER = re.compile(r"manifest|not found|denied|registry|instead of|dial tcp", re.IGNORECASE)
@@ -31,8 +33,13 @@ def explain(tool: Tool, setup: Setup, namespace: Namespace, error: PullError) ->
 
 
 def _layer(tool: Tool, setup: Setup, namespace: Namespace, said: str) -> str:
+    unreadable = _UNREADABLE.search(said)
+    if unreadable:
+        hint = "give this user the right to read it, or have XDG_RUNTIME_DIR name his own folder"
+        return f"auth: {unreadable.group(1)} may not be read; {hint}"
     if _HELPER.search(said):
-        return "auth: a credential helper fails; mend it or take it out of the configuration"
+        named = credential_helpers.named_in(tool.login_files())
+        return f"auth: a credential helper fails; mend it or take it out of {named}"
     where, known = tool.in_effect(namespace)
     ours = tool.mirror(setup.registry, namespace)
     asked = [mirror.partition("://")[2] or mirror for mirror in known]
@@ -40,7 +47,8 @@ def _layer(tool: Tool, setup: Setup, namespace: Namespace, said: str) -> str:
     if not set(_names(ours, setup)).intersection(addresses):
         named = f"names {', '.join(asked)} instead" if asked else "has none"
         return f"configuration: {ours} is not its mirror, {where} {named}"
-    fault = tool.unread() or _certificate(tool, setup, namespace)
+    fault = tool.unread() or tool.environment().fault(setup.registry.pull)
+    fault = fault or _certificate(tool, setup, namespace)
     if fault:
         return fault
     if _DENIED.search(said) and ours in said:

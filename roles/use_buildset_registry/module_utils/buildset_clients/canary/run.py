@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 from ..clients.base import PullError, Tool
 from ..clients.table import CLIENTS
@@ -36,14 +37,26 @@ def prove(node: ManagedNode, setup: Setup, configured: Sequence[str]) -> list[st
     return [tool.program for tool in found]
 
 
-def untried(configured: Sequence[str], tried: Sequence[str]) -> list[str]:
-    """Tell which of the clients that are configured could not be tried."""
+def untried(node: ManagedNode, configured: Sequence[str], tried: Sequence[str]) -> list[str]:
+    """Tell which of the clients that are configured could not be tried, and why."""
     notes = []
     for client in CLIENTS:
         programs = [tool.program for tool in client.tools]
         if programs and client.name in configured and not set(programs) & set(tried):
+            known = [(tool, node.program(tool.program)) for tool in client.tools]
+            told = [tool.silence(path, node) for tool, path in known if path]
             missing = f"{' or '.join(programs)} is not there, or gets no answer"
-            notes.append(f"{client.name} was not tried: {missing}")
+            notes.append(f"{client.name} was not tried: {next(filter(None, told), missing)}")
+    return notes
+
+
+def unproven(node: ManagedNode, setup: Setup, configured: Sequence[str]) -> list[str]:
+    """Tell of proxies that would keep tools from the registry, where no canary does."""
+    notes = []
+    for tool in tools(node, setup, configured):
+        with suppress(PullError):
+            fault = tool.environment().fault(setup.registry.pull)
+            notes += [f"{tool.program}: {fault}"] if fault else []
     return notes
 
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Callable, ClassVar, Protocol
 
+from .. import proxies
 from ..canary.image import Image
 from ..edits import Edit
 from ..errors import ClientError
@@ -22,6 +24,8 @@ from ..transaction import Transaction
 
 _RESTART_SECONDS = 120
 _PULL_SECONDS = 60
+_FORBIDDEN = re.compile(r"permission denied", re.IGNORECASE)
+_SOCKET = re.compile(r"(?:unix://)?(/[\w./-]+\.sock)")
 
 
 class PullError(Exception):
@@ -48,6 +52,10 @@ class Daemon:
 
     socket: str = ""
     """The socket at which systemd may listen for it until it is wanted."""
+
+    def edits(self, client: str, node: ManagedNode, registry: RegistryFacts) -> list[Edit]:
+        """Have it ask the registry itself, where its environment has a proxy."""
+        return proxies.bypass(node, client, self.program, self.unit, registry)
 
     def tell(self, node: ManagedNode, client: str, action: str, command: str | None) -> str:
         """Reload or restart it if it runs."""
@@ -91,6 +99,9 @@ class Tool(ABC):
     storage: ClassVar[str] = ""
     """The storage of images that it shares with other tools: they are tried one after the other."""
 
+    asks: ClassVar[tuple[str, ...]] = ()
+    """The words that have its daemon answer; none where it has no daemon."""
+
     path: str
     node: ManagedNode
     options: tuple[str, ...] = ()
@@ -127,6 +138,30 @@ class Tool(ABC):
 
     def unread(self) -> str:
         """Tell of a configuration that its daemon has not read."""
+        return ""
+
+    def login_files(self) -> list[str]:
+        """Tell the files with logins that it may read, of the user who runs it."""
+        home = str(self.node.real(self.node.me.home))
+        docker = os.environ.get("DOCKER_CONFIG") or f"{home}/.docker"
+        chosen = [os.environ.get("REGISTRY_AUTH_FILE") or f"{home}/.config/containers/auth.json"]
+        return list(dict.fromkeys([*chosen, f"{docker}/config.json"]))
+
+    def environment(self) -> proxies.Environment:
+        """Tell the environment by which it asks registries."""
+        return proxies.of_task(self.node)
+
+    @classmethod
+    def silence(cls, path: str, node: ManagedNode) -> str:
+        """Tell that its daemon is not this user's to ask, and what to do; else nothing."""
+        try:
+            cls(path, node).run(*cls.asks) if cls.asks else None
+        except PullError as error:
+            found = _FORBIDDEN.search(str(error))
+            socket = _SOCKET.search(str(error))
+            hint = "become root, or have this user join the group that the socket belongs to"
+            where = socket.group(1) if socket else "its daemon's socket"
+            return f"{cls.program} may not use {where}; {hint}" if found else ""
         return ""
 
     def run(self, *words: str, variables: Mapping[str, str] | None = None) -> bytes:

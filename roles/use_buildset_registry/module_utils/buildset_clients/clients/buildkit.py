@@ -23,7 +23,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from .. import files
+from .. import files, proxies
 from ..canary.image import FILE, Image
 from ..edits import TEXT, Edit, Rewrite, own
 from ..formats import toml
@@ -111,6 +111,7 @@ class Buildctl(Tool):
     """buildctl, which has the daemon build from the canary."""
 
     program = "buildctl"
+    asks = ("debug", "workers")
     settings: str = ""
     """The buildkitd.toml that the daemon reads."""
 
@@ -161,6 +162,10 @@ class Buildctl(Tool):
             return ""
         hint = "restart it, or say how in buildset_registry_restart_commands.buildkit"
         return f"configuration: buildkitd was started before {self.settings} was written; {hint}"
+
+    def environment(self) -> proxies.Environment:
+        """Tell that of the daemon, which asks registries."""
+        return proxies.of_daemon(self.node, "buildkitd", "buildkit")
 
     def _build(self, image: Image, name: str) -> str:
         with tempfile.TemporaryDirectory() as made:

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from .. import files
+from .. import files, proxies
 from ..canary.image import Image, digest_of
 from ..edits import Edit, own
 from ..errors import ClientError
@@ -163,6 +163,10 @@ class Podman(_StorageTool):
     """podman, which pulls several images at once."""
 
     program = "podman"
+
+    def environment(self) -> proxies.Environment:
+        """Tell the task's, and what containers.conf(5) has for podman's engine besides."""
+        return proxies.of_podman(self.node)
 
     def pull(self, image: Image, names: Sequence[str]) -> list[str]:
         """Pull all of them by one command."""

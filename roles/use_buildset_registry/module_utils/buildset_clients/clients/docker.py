@@ -17,11 +17,13 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
-from .. import files
+from .. import files, proxies
 from ..canary.image import Image
 from ..edits import JSON, Edit, Rewrite, own
 from ..errors import ClientError
@@ -38,9 +40,7 @@ MIRRORS = "registry-mirrors"
 CONTAINERD = "io.containerd.snapshotter.v1"
 #: Options that come before HTTPS_PROXY and NO_PROXY of dockerd's environment, from docker 23 on.
 _PROXIES = ("https-proxy", "no-proxy")
-ENVIRONMENT = "/etc/docker/buildset-registry.env"
 _AUTHORITIES = "/etc/docker/buildset-registry"
-_DROP_IN = "/etc/systemd/system/docker.service.d/buildset-registry.conf"
 #: Folders of authorities that a program written in Go reads besides the system's bundle.
 _SYSTEM = ("/etc/ssl/certs", "/etc/pki/tls/certs")
 #: The time that the daemon has to forget its mirrors.
@@ -61,12 +61,10 @@ def mirroring(node: ManagedNode, setup: Setup, arguments: list[str]) -> list[Edi
         if argument.split("=")[0] == f"--{MIRRORS[:-1]}":
             hint = f"move that mirror to {path} and restart docker"
             raise ClientError(f"dockerd has {argument} on its command line; {hint}")
-    for argument in arguments:
-        name = argument.lstrip("-").partition("=")[0]
-        if setup.registry.proxy and name in _PROXIES:
-            raise _proxied(f"dockerd has --{name} on its command line")
-    rewrite = _mirroring(path, setup.registry)
-    made = [Edit("docker", path, JSON, rewrite, action="reload")]
+    _refuse_proxies(arguments, setup.registry)
+    direct = _direct(node, path, setup.registry)
+    rewrite = _mirroring(path, setup.registry, direct)
+    made = [Edit("docker", path, JSON, rewrite, action="restart" if direct else "reload")]
     folder = certificates(node)
     made += certs_d.edits("docker", folder, setup.registry)
     certificate = f"{folder}/{setup.registry.pull}/{CERTIFICATE_FILE}"
@@ -82,7 +80,48 @@ def _folder(node: ManagedNode) -> str:
     return "/etc/docker" if node.is_root else f"{node.me.home}/.config/docker"
 
 
-def _mirroring(path: str, registry: RegistryFacts) -> Rewrite:
+def _refuse_proxies(arguments: list[str], registry: RegistryFacts) -> None:
+    """Refuse a proxy of the command line, which comes before all others, where it is in the way."""
+    for argument in arguments:
+        name = argument.lstrip("-").partition("=")[0]
+        if registry.proxy and name in _PROXIES:
+            raise _proxied(f"dockerd has --{name} on its command line")
+    given = {name: option(arguments, name) for name in _PROXIES}
+    fault = _environment("dockerd's command line", given).fault(registry.pull)
+    if fault and not registry.proxy:
+        raise ClientError(f"docker: {fault}, in --no-proxy, and restart docker")
+
+
+def _environment(place: str, settings: Mapping[str, Any]) -> proxies.Environment:
+    """Return docker's own settings for proxies as the environment that they become."""
+    names = {"https-proxy": proxies.HTTPS_PROXY, "no-proxy": proxies.NO_PROXY}
+    return proxies.Environment(place, {names[key]: str(settings.get(key) or "") for key in names})
+
+
+def _direct(node: ManagedNode, path: str, registry: RegistryFacts) -> str:
+    """Tell what ``no-proxy`` is to be in a daemon.json whose proxy is in the way; or nothing.
+
+    The file's settings become dockerd's environment at its start; one that it lacks stays.
+    """
+    found = _settings(node, path)
+    settings = dict(part(found, "proxies", path))
+    if registry.proxy or not settings.get("https-proxy"):
+        return ""
+    if not settings.get("no-proxy"):
+        settings["no-proxy"] = proxies.of_daemon(node, "dockerd", "docker").get(proxies.NO_PROXY)
+    direct, known = proxies.hosts(registry), _environment(path, settings)
+    if f"https://{registry.pull}" in part(found, MIRRORS, path, list):  # it is of an earlier run
+        known = known.without(direct)
+    return known.with_direct(direct) if any(map(known.through, registry.addresses)) else ""
+
+
+def _settings(node: ManagedNode, path: str) -> dict[str, Any]:
+    """Read a daemon.json."""
+    return load(files.read(node.real(path)) if node.exists(path) else None, path)
+
+
+def _mirroring(path: str, registry: RegistryFacts, direct: str) -> Rewrite:
+    """Return what puts the mirror first; ``direct`` is what is to be asked without a proxy."""
     mirror = f"https://{registry.pull}"
     ours = [f"https://{address}" for address in registry.pulls]
 
@@ -90,7 +129,7 @@ def _mirroring(path: str, registry: RegistryFacts) -> Rewrite:
         found = load(before, path)
         known = part(found, MIRRORS, path, list)
         if not all(isinstance(url, str) for url in known):
-            raise wrong(MIRRORS, path, "a list of strings")
+            raise wrong(MIRRORS, path, "a list of strings", found)
         for name in _PROXIES:
             if registry.proxy and part(found, "proxies", path).get(name):
                 raise _proxied(f"{path} has {name} in proxies")
@@ -98,7 +137,10 @@ def _mirroring(path: str, registry: RegistryFacts) -> Rewrite:
             # As zuul-jobs' role has it, which would write its own name of the registry again.
             return before or b""
         others = [url for url in known if url.rstrip("/") != mirror]
-        return dump({**found, MIRRORS: [mirror, *others]}, before)
+        result = {**found, MIRRORS: [mirror, *others]}
+        if direct:
+            result["proxies"] = {**part(found, "proxies", path), "no-proxy": direct}
+        return dump(result, before)
 
     return rewrite
 
@@ -121,27 +163,19 @@ def proxying(node: ManagedNode, setup: Setup, running: Mapping[str, str]) -> lis
     paths = [f"/etc/docker/certs.d/{name}/{CERTIFICATE_FILE}" for name in names]
     made = [own("docker", path, certificate) for path in paths]
     made.append(own("docker", f"{_AUTHORITIES}/ca.pem", certificate, action="restart"))
-    text = environment(node, setup, running).encode()
-    secret = {"mode": 0o600, "secret": True, "action": "restart"}
-    made.append(own("docker", ENVIRONMENT, text, **secret))
-    unit = f"[Service]\nEnvironmentFile={ENVIRONMENT}\n".encode()
-    made.append(own("docker", _DROP_IN, unit, action="restart"))
-    return made
+    text = environment(node, setup, running)
+    return made + proxies.variables("docker", "docker", text, secret=True)
 
 
 def environment(node: ManagedNode, setup: Setup, running: Mapping[str, str]) -> str:
     """Write the variables, as systemd and a shell read them."""
     registry = setup.registry
     login = f"{quote(registry.username, safe='')}:{quote(registry.password, safe='')}"
-    before = running.get("NO_PROXY") or running.get("no_proxy") or ""
-    direct = [name.strip() for name in before.split(",") if name.strip()]
-    for address in registry.addresses:
-        host = address.rpartition(":")[0]
-        direct += [] if host in direct else [host]
+    direct = proxies.Environment("", running).with_direct(proxies.hosts(registry))
     folders = [folder for folder in _SYSTEM if node.exists(folder)]
     variables = {
         "HTTPS_PROXY": f"https://{login}@{registry.proxy}",
-        "NO_PROXY": ",".join(direct),
+        "NO_PROXY": direct,
         "SSL_CERT_DIR": ":".join([*folders, _AUTHORITIES]),
     }
     return "".join(f"{name}={value}\n" for name, value in variables.items())
@@ -152,6 +186,7 @@ class Docker(Tool):
     """docker, whose daemon has its images in a storage of its own."""
 
     program = "docker"
+    asks = ("version",)
     hub_only: bool = False
     """Whether it has mirrors for docker.io only, for want of the proxy."""
 
@@ -196,6 +231,16 @@ class Docker(Tool):
         told = self.run("info", "--format", "{{.HTTPSProxy}}").decode().strip()
         return "the daemon that runs", [told.rpartition("@")[2]] if told else []
 
+    def environment(self) -> proxies.Environment:
+        """Ask the daemon, which has its settings in it."""
+        told = self.run("info", "--format", "{{json .HTTPSProxy}} {{json .NoProxy}}").decode()
+        https, _space, direct = told.strip().partition(" ")
+        settings = {"https-proxy": _word(https), "no-proxy": _word(direct)}
+        place = proxies.of_daemon(self.node, "dockerd", "docker").place
+        path = f"{_folder(self.node)}/daemon.json"
+        own_proxy = part(_settings(self.node, path), "proxies", path).get("https-proxy")
+        return _environment(f"{path}, proxies," if own_proxy else place, settings)
+
     def authorities(self, namespace: Namespace, address: str) -> tuple[str, list[Path]]:
         """Tell those of the system's certs.d."""
         return certs_d.authorities(self.node, ["/etc/docker/certs.d"], address)
@@ -216,6 +261,13 @@ class DockerInContainerd(Docker):
         """Read those that the registry's hosts.toml names."""
         folder = certificates(self.node)
         return hosts_toml.authorities(self.node, folder, namespace, address)
+
+
+def _word(text: str) -> str:
+    """Read a string of JSON; a daemon that has another answer has none."""
+    with suppress(ValueError):
+        return str(json.loads(text))
+    return ""
 
 
 def forget(transaction: Transaction, reload: Reload) -> str:

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import os
 
-from .. import files
+from .. import credential_helpers, files
 from ..edits import JSON, TEXT, Edit, Rewrite, own
 from ..errors import ClientError
 from ..formats.json import dump, load, part
-from ..node import ManagedNode
+from ..node import Account, ManagedNode
 from ..registry import CERTIFICATE_FILE, RegistryFacts
 from .base import execute
 
@@ -51,20 +51,22 @@ def logins(node: ManagedNode, registry: RegistryFacts) -> list[Edit]:
     for account in node.accounts:
         for name, client, has_store in _LOGINS:
             path = f"{account.home}/{name}"
-            rewrite = _adding(path, registry, has_store)
+            rewrite = _adding(path, registry, node, account if has_store else None)
             made.append(Edit(client, path, JSON, rewrite, mode=0o600, secret=True, account=account))
     return made
 
 
-def _adding(path: str, registry: RegistryFacts, has_store: bool) -> Rewrite:
+def _adding(
+    path: str, registry: RegistryFacts, node: ManagedNode, docker_s: Account | None
+) -> Rewrite:
+    """Return what adds the logins; ``docker_s`` is the user of a file that may have a store."""
+
     def rewrite(before: bytes | None) -> bytes:
         found = load(before, path)
         added = {address: {"auth": registry.login} for address in registry.logins}
         result = {**found, "auths": {**part(found, "auths", path), **added}}
-        if has_store and found.get("credsStore"):
-            helpers = dict.fromkeys(registry.logins, "")
-            result["credHelpers"] = {**part(found, "credHelpers", path), **helpers}
-        return dump(result, before, "\t")
+        stored = docker_s is not None and credential_helpers.has_store(node, docker_s, found, path)
+        return dump(credential_helpers.passed_by(result, path, added, stored), before, "\t")
 
     return rewrite
 

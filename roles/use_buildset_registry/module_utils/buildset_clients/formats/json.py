@@ -9,6 +9,7 @@ from typing import Any
 
 from ..errors import ClientError
 
+_TOKEN = re.compile(r'"((?:[^"\\]|\\.)*)"(\s*:)?|[{}\[\]]')
 _INDENT = re.compile(r"\A\s*\{\s*?\n([ \t]+)\S")
 
 
@@ -24,7 +25,25 @@ def load(content: bytes | None, path: str) -> dict[str, Any]:
         raise ClientError(f"{what}; mend the file, nothing was changed") from error
     if not isinstance(found, dict):
         raise ClientError(f"{path}, line 1: not a JSON object; mend the file, nothing was changed")
-    return found
+    return Located(found, _lines(text))
+
+
+class Located(dict):  # type: ignore[type-arg]  # Python 3.8 takes no parameters here
+    """An object that knows the line of each of its keys."""
+
+    def __init__(self, value: dict[str, Any], lines: dict[str, int]) -> None:
+        super().__init__(value)
+        self.lines = lines
+
+
+def _lines(text: str) -> dict[str, int]:
+    """Find the lines of the keys of the outermost object, in what is known to be JSON."""
+    lines, depth = {}, 0
+    for token in _TOKEN.finditer(text):
+        depth += {"{": 1, "[": 1, "}": -1, "]": -1}.get(token.group(), 0)
+        if depth == 1 and token.group(2) is not None:
+            lines[json.loads(f'"{token.group(1)}"')] = text.count("\n", 0, token.start()) + 1
+    return lines
 
 
 def dump(value: dict[str, Any], like: bytes | None, indent: str = "  ") -> bytes:
@@ -48,13 +67,15 @@ def part(value: dict[str, Any], key: str, path: str, kind: type = dict) -> Any:
     if found is None:
         return kind()
     if not isinstance(found, kind):
-        raise wrong(key, path, "an object" if kind is dict else "a list")
+        raise wrong(key, path, "an object" if kind is dict else "a list", value)
     return found
 
 
-def wrong(key: str, path: str, wanted: str) -> ClientError:
-    """Tell that a key has something of another kind."""
-    return ClientError(f"{path}: {key} is not {wanted}; mend the file, nothing was changed")
+def wrong(key: str, path: str, wanted: str, value: dict[str, Any] | None = None) -> ClientError:
+    """Tell that a key of an object has something of another kind."""
+    line = getattr(value, "lines", {}).get(key)
+    where = f"{path}, line {line}" if line else path
+    return ClientError(f"{where}: {key} is not {wanted}; mend the file, nothing was changed")
 
 
 def _decode(content: bytes, path: str) -> str:
