@@ -42,6 +42,16 @@ options:
     type: list
     elements: str
     default: []
+  signature_policy:
+    description:
+      - What to do where a policy.json wants signatures of images of these registries, which those
+        of a buildset have not.
+      - V(keep) fails with the name of the file and what it says. V(relax) has the policy take any
+        image of just these registries, until V(absent) makes it what it was.
+    type: str
+    choices: [keep, relax]
+    default: keep
+    version_added: 0.1.0
   users:
     description:
       - Users who are given the credentials, besides the one who does the work, if that is root.
@@ -127,6 +137,8 @@ notes:
   sample: []
 """
 
+from dataclasses import replace
+
 from ansible.module_utils.basic import AnsibleModule
 
 try:  # in a role's own folders
@@ -154,6 +166,7 @@ ARGUMENTS = {
     "alias": {"type": "str", "default": "zuul-jobs.buildset-registry"},
     "namespaces": {"type": "list", "elements": "list", "default": []},
     "unqualified": {"type": "list", "elements": "str", "default": []},
+    "signature_policy": {"type": "str", "choices": ["keep", "relax"], "default": "keep"},
     "users": {"type": "list", "elements": "str", "default": []},
     "clients": {"type": "list", "elements": "str", "default": [], "choices": main.NAMES},
     "system_trust": {"type": "bool", "default": True},
@@ -184,7 +197,8 @@ def run_module() -> None:
         else:
             facts, names = given["registry"], given["namespaces"]
             setup = registry.Setup.read(facts, given["alias"], names, given["unqualified"])
-            result = main.use(order, setup)
+            relaxed = given["signature_policy"] == "relax"
+            result = main.use(order, replace(setup, relaxed=relaxed))
     except errors.ClientError as error:
         module.fail_json(msg=str(error))
     module.exit_json(**result)
