@@ -178,9 +178,16 @@ def test_a_podman_that_has_no_rule_for_one_mirror_is_refused(place: Place) -> No
         place.use("containers")
 
 
+def test_of_one_file_the_first_entry_for_a_prefix_counts(place: Place) -> None:
+    """Of several files it is the last one."""
+    place.write(f"{SYSTEM}/registries.conf", HUB + HUB.replace("mirror.example.org", "second"))
+    place.use("containers")
+    assert mirrors(place, "docker.io") == [f"{PULL}/docker.io", "mirror.example.org"]
+
+
 def test_a_wildcard_s_settings_are_those_of_its_registries(place: Place) -> None:
     """Our entry is the longer one, and would hide them."""
-    text = '[[registry]]\nprefix = "*.example.com:5000"\ninsecure = true\n'
+    text = '[[registry]]\nprefix = "*.example.com"\ninsecure = true\n'
     mirror = '[[registry.mirror]]\nlocation = "m.example.org/all"\n'
     place.write(f"{SYSTEM}/registries.conf.d/wild.conf", text + mirror)
     place.use("containers")
@@ -188,18 +195,7 @@ def test_a_wildcard_s_settings_are_those_of_its_registries(place: Place) -> None
     assert entry["insecure"] is True
     assert entry["location"] == "registry.example.com:5000"
     ours = f"{PULL}/registry.example.com__5000"
-    assert [one["location"] for one in entry["mirror"]] == [ours, "m.example.org/all"]
-
-
-def test_a_wildcard_with_a_path_does_not_pass_by_our_mirror(place: Place) -> None:
-    """It is longer than the registry's name, so the name with the path is set as well."""
-    text = '[[registry]]\nprefix = "*.example.com:5000/one/team"\nlocation = "t.example.org"\n'
-    place.write(f"{SYSTEM}/registries.conf", text)
-    place.use("containers")
-    entry = table(place)["registry.example.com:5000/one/team"]
-    assert entry["location"] == "t.example.org"
-    ours = f"{PULL}/registry.example.com__5000/one/team"
-    assert [one["location"] for one in entry["mirror"]] == [ours]
+    assert [one["location"] for one in entry["mirror"]] == [ours, "m.example.org/all:5000"]
 
 
 def test_a_shorter_prefix_is_followed_as_the_library_does(place: Place) -> None:

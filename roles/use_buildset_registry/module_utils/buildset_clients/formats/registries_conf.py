@@ -2,7 +2,8 @@
 """registries.conf of containers, read and matched as its library does, and written.
 
 containers-registries.conf(5): of several files the last one that has a prefix has it as a whole,
-and of all prefixes that an image's name begins with, the longest is the one that counts.
+and of one file the first entry for it. Of all prefixes that an image's name begins with, the
+longest is the one that counts.
 """
 
 from __future__ import annotations
@@ -88,7 +89,10 @@ def read(content: bytes, path: str) -> Document:
         if not _are_tables(table.get("mirror", [])):
             raise _wrong(content, path, _MIRROR, "registry.mirror", "[[registry.mirror]]")
     old = _first_version(found.get("registries", {}), path)
-    return Document((*old, *(_entry(table, path) for table in tables)), has_search)
+    known: dict[str, Entry] = {}
+    for entry in [*old, *(_entry(table, path) for table in tables)]:
+        known.setdefault(entry.prefix, entry)
+    return Document(tuple(known.values()), has_search)
 
 
 def _are_tables(found: Any) -> bool:
@@ -165,12 +169,7 @@ def best(table: Mapping[str, Entry], name: str) -> Entry | None:
 
 
 def within(prefix: str, name: str) -> str:
-    """Return the longer prefix below a name that an entry has settings for, or the name itself;
-    nothing where the entry has none of its own there. A wildcard may have a path, too."""
-    host, slash, path = prefix.partition("/")
-    own = name.partition("/")[0]
-    if host.startswith("*.") and slash and match(host, own) == len(own):
-        prefix = f"{own}/{path}"
+    """Return a prefix that is a registry's name or below it; nothing where it is elsewhere."""
     return prefix if prefix == name or prefix.startswith(f"{name}/") else ""
 
 
