@@ -60,6 +60,7 @@ def test_nothing_is_left_where_a_client_fails(node: Place, registry: Receiving) 
 SAYINGS = {
     "fallback: it asked docker.io itself, though": "echo 'manifest unknown' >&2; exit 1",
     "client: it fails before it asks a registry": "echo 'no space left on device' >&2; exit 1",
+    "policy: its policy.json takes no image": "echo 'A signature was required' >&2; exit 1",
     "auth: a credential helper fails": "echo 'error getting credentials: exec' >&2; exit 1",
     "auth: /run/containers/7/auth.json may not be read; give": "echo 'getting username and "
     "password: open /run/containers/7/auth.json: permission denied' >&2; exit 1",

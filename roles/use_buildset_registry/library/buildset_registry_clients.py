@@ -44,6 +44,16 @@ options:
     type: list
     elements: str
     default: []
+  signature_policy:
+    description:
+      - What to do where a policy.json wants signatures of images of these registries, which those
+        of a buildset have not.
+      - V(keep) fails with the name of the file and what it says. V(relax) has the policy take any
+        image of just these registries, until V(absent) makes it what it was.
+    type: str
+    choices: [keep, relax]
+    default: keep
+    version_added: 0.1.0
   users:
     description:
       - Users who are given the credentials, besides the one who does the work, if that is root.
@@ -136,6 +146,8 @@ notes:
   sample: []
 """
 
+from dataclasses import replace
+
 from ansible.module_utils.basic import AnsibleModule
 
 try:  # in a role's own folders
@@ -165,6 +177,7 @@ ARGUMENTS = {
     "alias": {"type": "str", "default": "zuul-jobs.buildset-registry"},
     "namespaces": {"type": "list", "elements": "list", "default": []},
     "unqualified": {"type": "list", "elements": "str", "default": []},
+    "signature_policy": {"type": "str", "choices": ["keep", "relax"], "default": "keep"},
     "users": {"type": "list", "elements": "str", "default": []},
     "clients": {"type": "list", "elements": "str", "default": [], "choices": main.NAMES},
     "system_trust": {"type": "bool", "default": True},
@@ -206,7 +219,7 @@ def work(given: dict, dry: bool) -> dict:
         return main.restore(order)
     names = arguments.namespaces(given["namespaces"])
     setup = registry.Setup.read(given["registry"], given["alias"], names, given["unqualified"])
-    return main.use(order, setup)
+    return main.use(order, replace(setup, relaxed=given["signature_policy"] == "relax"))
 
 
 if __name__ == "__main__":

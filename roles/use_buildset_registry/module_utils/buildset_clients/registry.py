@@ -122,6 +122,8 @@ class Setup:
     registry: RegistryFacts
     namespaces: tuple[Namespace, ...]
     unqualified: tuple[str, ...] = ()
+    relaxed: bool = False
+    """Whether policies are to take images of these registries without signatures."""
 
     @classmethod
     def read(

@@ -19,6 +19,7 @@ from ..registry import Namespace, Setup
 _HELPER = re.compile(r"docker-credential|credential helper|getting (username|credentials)", re.I)
 _UNREADABLE = re.compile(r"open (/\S+\.json): permission denied")
 _DENIED = re.compile(r"\b401\b|unauthorized|authentication required", re.I)
+_POLICY = re.compile(r"signature was required|rejected by policy|image rejected", re.IGNORECASE)
 #: The words that a registry which was asked, or could not be, makes tools say.
 _ANSWER = re.compile(r"manifest|not found|denied|registry|instead of|dial tcp", re.IGNORECASE)
 _SECONDS = 10
@@ -40,6 +41,8 @@ def _layer(tool: Tool, setup: Setup, namespace: Namespace, said: str) -> str:
     if _HELPER.search(said):
         named = credential_helpers.named_in(tool.login_files())
         return f"auth: a credential helper fails; mend it or take it out of {named}"
+    if _POLICY.search(said):
+        return "policy: its policy.json takes no image without a signature"
     where, known = tool.in_effect(namespace)
     ours = tool.mirror(setup.registry, namespace)
     asked = [mirror.partition("://")[2] or mirror for mirror in known]

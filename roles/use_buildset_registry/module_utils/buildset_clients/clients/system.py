@@ -49,9 +49,12 @@ def logins(node: ManagedNode, registry: RegistryFacts) -> list[Edit]:
     """Log every user in, for all tools that read these files."""
     made = []
     for account in node.accounts:
-        for name, client, has_store in _LOGINS:
+        # docker's file is what it leads to, and another of these may lead there, too.
+        docker_s = [node.resolve(f"{account.home}/{name}") for name, _, store in _LOGINS if store]
+        for name, client, _has_store in _LOGINS:
             path = f"{account.home}/{name}"
-            rewrite = _adding(path, registry, node, account if has_store else None)
+            user = account if node.resolve(path) in docker_s else None
+            rewrite = _adding(path, registry, node, user)
             made.append(Edit(client, path, JSON, rewrite, mode=0o600, secret=True, account=account))
     return made
 
