@@ -50,8 +50,8 @@ def logins(node: ManagedNode, registry: RegistryFacts) -> list[Edit]:
     made = []
     for account in node.accounts:
         # docker's file is what it leads to, and another of these may lead there, too.
-        docker_s = [node.resolve(f"{account.home}/{name}") for name, _, store in _LOGINS if store]
-        for name, client, _has_store in _LOGINS:
+        docker_s = [node.resolve(f"{account.home}/{row[0]}") for row in _LOGINS if row[2]]
+        for name, client in [row[:2] for row in _LOGINS]:
             path = f"{account.home}/{name}"
             user = account if node.resolve(path) in docker_s else None
             rewrite = _adding(path, registry, node, user)

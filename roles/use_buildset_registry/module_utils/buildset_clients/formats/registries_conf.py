@@ -16,7 +16,7 @@ from typing import Any, Union
 from ..errors import ClientError
 from . import toml
 
-_TABLE = re.compile(rb"""^\s*(\[{0,2}\s*["']?registr(?:y|ies)\b)""", re.MULTILINE)
+_TABLE = re.compile(rb"""^\s*(\[{0,2}\s*["']?(?:registry|registries)\b)""", re.MULTILINE)
 _SEARCH = re.compile(rb"""^\s*["']?unqualified-search-registries["']?\s*=""", re.MULTILINE)
 _MIRROR = re.compile(rb"""^\s*(\[\s*registry\s*\.\s*mirror\s*\])""", re.MULTILINE)
 _DIGESTS_ONLY = "mirror-by-digest-only"
