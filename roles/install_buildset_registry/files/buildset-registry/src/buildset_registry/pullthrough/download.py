@@ -50,10 +50,6 @@ class Pace:
     pause: float = 0.2
     """Seconds until the next try, doubled for each failure in a row."""
 
-    def share(self, clients: int) -> int:
-        """Return how many bytes each of so many clients gets at once."""
-        return max(self.piece, min(self.largest, self.together // clients))
-
 
 class Remote(Protocol):
     """A transfer that upstream began: the blob's whole size in bytes, and what follows."""
@@ -237,12 +233,12 @@ class DownloadStream:
 
     async def chunks(self, start: int, end: int) -> AsyncGenerator[bytes]:
         """Yield the bytes from ``start`` up to ``end``, as they come."""
-        counters = self._download.counters
+        counters, pace = self._download.counters, self._download.pace
         counters.served += 1
         try:
             while start < end:
                 ready = min(await self._download.available(start, self._upload, self.size), end)
-                most = self._download.pace.share(counters.served)
+                most = max(pace.piece, min(pace.largest, pace.together // counters.served))
                 with self._download.reading(self._upload) as reader:
                     while start < ready:
                         piece = await reader.read(start, min(most, ready - start))

@@ -177,7 +177,9 @@ class WriteAheadLog:
             raise
         for change in rest:
             _make(change)
-        self._owe([change for change in rest if change.error])
+        failed = [change for change in rest if change.error]
+        if failed:
+            self._owe(failed)
         if full:
             sync_everything(self._folder)
 
