@@ -19,7 +19,15 @@ from dataclasses import dataclass, field
 from buildset_registry.errors import ConfigError
 from buildset_registry.server.control_socket import ask_server
 
-from tests.reliability.server import BROKEN, Answer, Server, digest_of, files_below, manifest
+from tests.reliability.server import (
+    BROKEN,
+    Answer,
+    Client,
+    Server,
+    digest_of,
+    files_below,
+    manifest,
+)
 
 KINDS = ("push", "pull-through", "delete", "race", "collection")
 #: What the disk does before every second kill.
@@ -90,6 +98,7 @@ class Storm:
         self._failures: list[BaseException] = []
         self._pulls = iter(list(upstream))
         self._racers: set[int] = set()
+        self._clients: dict[int, Client] = {}
         self._fault = ""
 
     def run(self, kills: int) -> None:
@@ -201,6 +210,12 @@ class Storm:
                 self._failures.append(error)
                 return
 
+    def _client(self, worker: int, *, pull: bool = False) -> Client:
+        """Return a worker's client, one connection for all that it asks."""
+        if worker not in self._clients:
+            self._clients[worker] = self.server.client(pull=pull)
+        return self._clients[worker]
+
     def _works(self) -> bool:
         """Tell whether the registry serves, as far as it is known."""
         return self._alive.is_set() and not self._ended.is_set()
@@ -216,7 +231,7 @@ class Storm:
                 self._running[kind] -= 1
 
     def _push(self, worker: int) -> None:
-        client = self.server.client()
+        client = self._client(worker)
         name = f"pushed/{worker}"
         while self._works():
             config = json.dumps({"random": os.urandom(8).hex()}).encode()
@@ -233,7 +248,7 @@ class Storm:
                 self._new.append(image)
 
     def _pull_through(self, worker: int) -> None:
-        client = self.server.client(pull=True)
+        client = self._client(worker, pull=True)
         for digest in self._pulls:
             with self._flying("pull-through"):
                 answer = client.ask("GET", f"/v2/quay.io/org/app/blobs/{digest}")
@@ -245,7 +260,7 @@ class Storm:
         self._pulls = iter(list(self._upstream))
 
     def _delete(self, worker: int) -> None:
-        client = self.server.client()
+        client = self._client(worker)
         name, config = f"deleted/{worker}", b"{}"
         if not self._accepted(client.push_blob(name, config), 201):
             return
@@ -260,7 +275,7 @@ class Storm:
 
     def _race(self, worker: int) -> None:
         """Push few manifests by few tags again and again, while another client removes them."""
-        client = self.server.client()
+        client = self._client(worker)
         name, config = f"raced/{worker}", b"{}"
         self._racers.add(worker)
         if not self._accepted(client.push_blob(name, config), 201):
@@ -273,15 +288,15 @@ class Storm:
             if not self._accepted(pushed, 201):
                 return
 
-    def _remove_raced(self, _worker: int) -> None:
-        client = self.server.client()
+    def _remove_raced(self, worker: int) -> None:
+        client = self._client(worker)
         while self._works():
             digest = digest_of(varied(manifest(b"{}"), str(random.randrange(len(RACED)))))
-            for worker in list(self._racers):
+            for racer in list(self._racers):
                 if not self._works():
                     return
                 with self._flying("race"):
-                    gone = client.ask("DELETE", f"/v2/raced/{worker}/manifests/{digest}")
+                    gone = client.ask("DELETE", f"/v2/raced/{racer}/manifests/{digest}")
                 if gone.status != 404 and not self._accepted(gone, 202):
                     return
 
