@@ -17,8 +17,10 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from pathlib import Path
 
+from buildset_registry.oci.manifest import MAX_MANIFEST
 from buildset_registry.store.filesystem.files import (
     SyncFailed,
+    file_state,
     read_file,
     sync,
     wait_for_disk,
@@ -27,8 +29,6 @@ from buildset_registry.store.filesystem.files import (
 
 #: A log grows by so many bytes of zeros: to write over them costs half of what appending does.
 _GROWTH = 1024 * 1024
-#: Bytes of the largest file whose content a record has: a manifest.
-_CONTENT = 4 * 1024 * 1024
 _FRAME = struct.Struct("<II")
 _RECORD = struct.Struct("<BHI")
 
@@ -53,9 +53,11 @@ def record(kind: Kind, path: bytes, content: bytes) -> bytes:
 
 def standing(path: str) -> tuple[Kind, str, bytes]:
     """Return what a record has to say so that a path stays as it is now."""
-    found = read_file(path)
-    if found is not None and len(found[0]) <= _CONTENT:
-        return Kind.WRITTEN, path, found[0]
+    state = file_state(path)
+    if state is not None and state[0] <= MAX_MANIFEST:  # the largest that a record has
+        found = read_file(path)
+        if found is not None:
+            return Kind.WRITTEN, path, found[0]
     return (Kind.KEPT if Path(path).exists() else Kind.REMOVED), path, b""
 
 
