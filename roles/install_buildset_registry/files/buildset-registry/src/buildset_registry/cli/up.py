@@ -6,7 +6,7 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from buildset_registry.cli.options import (
     add_command,
@@ -18,6 +18,9 @@ from buildset_registry.cli.options import (
 )
 from buildset_registry.cli.output import say, say_json, usage
 from buildset_registry.errors import ConfigError
+
+if TYPE_CHECKING:
+    from buildset_registry.instance.lifecycle import UpReport
 
 #: The options that say something of the registry itself; what is not given stays as it was.
 _OPTIONS: tuple[tuple[str, dict[str, Any]], ...] = (
@@ -79,6 +82,25 @@ _OPTIONS: tuple[tuple[str, dict[str, Any]], ...] = (
             "help": "seconds until upstream is asked again about a tag, or forever (the default)",
         },
     ),
+    (
+        "--lock",
+        {
+            "type": path,
+            "metavar": "FILE",
+            "help": "serve the tags in this lock by the digests that they have there",
+        },
+    ),
+    (
+        "--lock-mode",
+        {
+            "choices": ["prefer", "strict"],
+            "help": "whether upstreams are asked about other tags: prefer (the default) or strict",
+        },
+    ),
+    (
+        "--no-lock",
+        {"action": "store_true", "help": "serve tags as upstreams have them (the default)"},
+    ),
     ("--log-dir", {"type": path, "metavar": "DIR", "help": "the folder of the log"}),
     (
         "--supervisor",
@@ -113,7 +135,7 @@ def add(commands: Any) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Start a registry and print its facts."""
     from buildset_registry.instance.lifecycle import foresee, up
-    from buildset_registry.instance.options import Options
+    from buildset_registry.instance.options import Options, Replay
     from buildset_registry.instance.paths import InstancePaths
 
     options = Options(
@@ -127,19 +149,26 @@ def run(arguments: argparse.Namespace) -> int:
         anonymous_pull=arguments.anonymous_pull,
         allowed_networks=arguments.networks,
         tag_seconds=arguments.tag_seconds,
+        lock=Replay(arguments.lock, arguments.lock_mode, off=arguments.no_lock),
         log_dir=arguments.log_dir,
         supervisor=arguments.supervisor,
     )
     paths = InstancePaths(arguments.root)
     report = (foresee if arguments.check else up)(paths, options)
+    for warning in report.warnings:
+        sys.stderr.write(f"buildset-registry: {warning}\n")
     if arguments.json:
-        tree = {"changed": bool(report.changes), "changes": report.changes, "facts": report.facts}
-        say_json(tree if arguments.report else report.facts)
+        say_json(_report(report) if arguments.report else report.facts)
     elif arguments.check:
         say(f"would change: {', '.join(report.changes) or 'nothing'}")
     else:
         say(usage(paths.root, report.facts or {}, started=bool(report.changes)))
     return 0
+
+
+def _report(report: UpReport) -> dict[str, Any]:
+    tree = {"changed": bool(report.changes), "changes": report.changes, "facts": report.facts}
+    return {**tree, "warnings": report.warnings} if report.warnings else tree
 
 
 def _read_upstreams(name: str | None) -> list[dict[str, Any]] | None:
