@@ -15,7 +15,7 @@ import pytest
 from buildset_registry.oci.descriptor import OCI_INDEX, OCI_MANIFEST
 
 from tests.instance.conftest import Desk
-from tests.instance.upstream import Upstream, lock_of, pull
+from tests.instance.upstream import Upstream, lock_of, make_layout, pull
 from tests.ports import free_port
 
 PYTHON = "docker.io/library/python:3"
@@ -226,6 +226,49 @@ def test_exports_of_a_running_registry(jobs: Jobs, tmp_path: Path) -> None:
     assert "not in the lock: db (postgres:$V)" in other.stderr
 
 
+def test_a_folder_of_images_replays_a_lock_without_any_network(jobs: Jobs, tmp_path: Path) -> None:
+    """With an empty store: tags, blobs and referrers come from the folder, each to its repository
+    only; what the folder lacks is said at once."""
+    desk, facts = jobs.job("one")
+    jobs.upstream.push("org/other", "1", "other")
+    old = pull(desk, facts, "python:3")
+    pull(desk, facts, "quay.io/org/app:latest")
+    file, folder = tmp_path / "images.lock.json", tmp_path / "layout"
+    images = lock_of(desk, file)
+    make_layout(folder, desk, facts, images)
+    jobs.upstream.stop()
+    words = ("--lock", file, "--lock-mode", "strict", "--images", f"oci:{folder}")
+    other, its = jobs.job("two", *words)
+    assert pull(other, its, "python:3") == old
+    assert pull(other, its, APP) == images[APP]["digest"]
+    assert lock_of(other, tmp_path / "again.json") == images
+    own = other.ask(its, f"/v2/quay.io/org/app/manifests/{images[APP]['digest']}")
+    (layer,) = json.loads(own.content)["layers"]
+    assert other.ask(its, f"/v2/quay.io/org/other/blobs/{layer['digest']}").status != 200
+    assert jobs.up(other, *words)["changes"] == []
+    (folder / "blobs/sha256" / layer["digest"].removeprefix("sha256:")).unlink()
+    third = jobs.up(jobs.job("three")[0], *words)
+    assert f"{folder} lacks 1 of 2 images of the lock" in third["warnings"][0]
+    assert APP in third["warnings"][0]
+
+
+def test_a_folder_that_holds_no_images_is_refused(desk: Desk, tmp_path: Path) -> None:
+    """In one line that says how to make one: by up, before anything is made."""
+    file = _written(tmp_path, (LOCK % f'"python:3": {SOME}').encode())
+    words = ("up", "--lock", file, "--images")
+    assert "is no folder of images in the OCI layout" in desk.refused(*words, f"oci:{tmp_path}")
+    assert "names no folder" in desk.refused(*words, "oci:")
+    (tmp_path / "index.json").write_text("{}")
+    for layout, told in (("{", "is not JSON"), ('{"imageLayoutVersion": "2"}', "of version '2'")):
+        (tmp_path / "oci-layout").write_text(layout)
+        assert told in desk.refused(*words, f"oci:{tmp_path}")
+    (tmp_path / "oci-layout").write_text('{"imageLayoutVersion": "1.0.0"}')
+    (tmp_path / "blobs/sha256").mkdir(parents=True)
+    (tmp_path / "blobs/sha256" / (64 * "a")).write_text("{}")
+    assert "is damaged" in desk.refused(*words, f"oci:{tmp_path}")
+    assert "need a lock" in desk.refused("up", "--images", f"oci:{tmp_path}")
+
+
 LOCK = '{"version": 1, "images": {%s}}'
 SOME = '{"digest": "sha256:' + 64 * "a" + '"}'
 BROKEN = {
@@ -264,7 +307,7 @@ def test_a_lock_that_cannot_be_read_and_options_that_need_one(desk: Desk, tmp_pa
     """One line each; serve says the same of the lock that its configuration names."""
     assert "cannot read the lock" in desk.refused("up", "--lock", tmp_path / "none.json")
     assert "is not UTF-8" in desk.refused("up", "--lock", _written(tmp_path, b"\xff"))
-    assert "needs a lock" in desk.refused("up", "--lock-mode", "strict")
+    assert "need a lock" in desk.refused("up", "--lock-mode", "strict")
     file = _written(tmp_path, (LOCK % f'"python:3": {SOME}').encode())
     assert "goes with no other option" in desk.refused("up", "--no-lock", "--lock", file)
     assert "there is no registry" in desk.refused("lock")

@@ -104,6 +104,39 @@ def pull(desk: Desk, facts: dict[str, Any], image: str) -> str:
     return digest
 
 
+def make_layout(folder: Path, desk: Desk, facts: dict[str, Any], images: dict[str, Any]) -> None:
+    """Write the images of a lock as an OCI image layout, as registries' clients do."""
+    (folder / "blobs/sha256").mkdir(parents=True)
+    (folder / "oci-layout").write_text('{"imageLayoutVersion": "1.0.0"}')
+    listed = []
+    for image, entry in images.items():
+        name = image.rpartition(":")[0]
+        raw = _save(folder, desk.ask(facts, f"/v2/{name}/manifests/{entry['digest']}").content)
+        listed.append(_entry(raw, image))
+        waiting = [raw]
+        while waiting:
+            tree = json.loads(waiting.pop())
+            for one in tree.get("manifests", []):
+                path = f"/v2/{name}/manifests/{one['digest']}"
+                waiting.append(_save(folder, desk.ask(facts, path).content))
+            for one in [*tree.get("layers", []), *([tree["config"]] if "config" in tree else [])]:
+                _save(folder, desk.ask(facts, f"/v2/{name}/blobs/{one['digest']}").content)
+    index = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": listed}
+    (folder / "index.json").write_text(json.dumps(index))
+
+
+def _entry(raw: bytes, image: str) -> dict[str, object]:
+    media_type = json.loads(raw)["mediaType"]
+    named = {"org.opencontainers.image.ref.name": image}
+    tree = {"mediaType": media_type, "digest": digest_of(raw), "size": len(raw)}
+    return {**tree, "annotations": named}
+
+
+def _save(folder: Path, content: bytes) -> bytes:
+    (folder / "blobs/sha256" / digest_of(content).removeprefix("sha256:")).write_bytes(content)
+    return content
+
+
 def lock_of(desk: Desk, file: Path) -> dict[str, Any]:
     """Have a registry write its lock, and return its images."""
     done = desk.run("lock", "--output", file)

@@ -21,6 +21,7 @@ from buildset_registry.errors import ConfigError
 
 if TYPE_CHECKING:
     from buildset_registry.instance.lifecycle import UpReport
+    from buildset_registry.instance.options import Replay
 
 #: The options that say something of the registry itself; what is not given stays as it was.
 _OPTIONS: tuple[tuple[str, dict[str, Any]], ...] = (
@@ -98,6 +99,13 @@ _OPTIONS: tuple[tuple[str, dict[str, Any]], ...] = (
         },
     ),
     (
+        "--images",
+        {
+            "metavar": "oci:DIR",
+            "help": "a folder with the images of the lock, as copy --lock makes it",
+        },
+    ),
+    (
         "--no-lock",
         {"action": "store_true", "help": "serve tags as upstreams have them (the default)"},
     ),
@@ -135,7 +143,7 @@ def add(commands: Any) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Start a registry and print its facts."""
     from buildset_registry.instance.lifecycle import foresee, up
-    from buildset_registry.instance.options import Options, Replay
+    from buildset_registry.instance.options import Options
     from buildset_registry.instance.paths import InstancePaths
 
     options = Options(
@@ -149,7 +157,7 @@ def run(arguments: argparse.Namespace) -> int:
         anonymous_pull=arguments.anonymous_pull,
         allowed_networks=arguments.networks,
         tag_seconds=arguments.tag_seconds,
-        lock=Replay(arguments.lock, arguments.lock_mode, off=arguments.no_lock),
+        lock=_replay(arguments),
         log_dir=arguments.log_dir,
         supervisor=arguments.supervisor,
     )
@@ -164,6 +172,16 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         say(usage(paths.root, report.facts or {}, started=bool(report.changes)))
     return 0
+
+
+def _replay(arguments: argparse.Namespace) -> Replay:
+    from buildset_registry.instance.options import Replay
+
+    folder = arguments.images
+    if folder is not None and not folder.removeprefix("oci:"):
+        raise ConfigError(f"--images {folder!r} names no folder; write oci:DIR")
+    images = path(folder.removeprefix("oci:")) if folder else None
+    return Replay(arguments.lock, arguments.lock_mode, images, off=arguments.no_lock)
 
 
 def _report(report: UpReport) -> dict[str, Any]:

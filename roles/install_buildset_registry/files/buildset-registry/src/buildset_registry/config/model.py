@@ -143,6 +143,9 @@ class LockSettings:
     """Whether upstreams are asked about tags that it does not list; ``strict`` refuses them. What
     jobs push is no lock's affair."""
 
+    images: Path | None = None
+    """A folder in the OCI image layout with the images of the lock, asked before upstreams."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GcSettings:

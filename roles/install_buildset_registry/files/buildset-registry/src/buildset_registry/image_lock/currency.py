@@ -17,7 +17,7 @@ from buildset_registry.errors import (
     ManifestUnknown,
     RegistryError,
 )
-from buildset_registry.image_lock.document import ImageLock, ImageName, LockedImage
+from buildset_registry.image_lock.document import ImageLock, LockedImage, PublicName
 from buildset_registry.image_lock.record import index_platforms
 from buildset_registry.oci.descriptor import INDEXES
 from buildset_registry.oci.digest import Digest
@@ -33,23 +33,23 @@ class LockUpdate:
     """A lock with what its tags are now, and how it differs."""
 
     lock: ImageLock
-    moved: dict[ImageName, tuple[Digest, Digest]]
+    moved: dict[PublicName, tuple[Digest, Digest]]
     """Before and now."""
 
-    failed: dict[ImageName, str]
+    failed: dict[PublicName, str]
     """Those that stay as they were, since upstream could not tell, and why."""
 
 
-async def missing(client: UpstreamClient, lock: ImageLock) -> list[ImageName]:
+async def missing(client: UpstreamClient, lock: ImageLock) -> list[PublicName]:
     """Return the images that their upstreams say they have no more.
 
     An upstream that cannot be asked says nothing, and is asked once: a lock is replayed without a
     network, too.
     """
     unreachable: set[RegistryHost] = set()
-    gone: list[ImageName] = []
+    gone: list[PublicName] = []
 
-    async def ask(image: ImageName) -> None:
+    async def ask(image: PublicName) -> None:
         host = image.name.host
         if host in unreachable:
             return
@@ -70,11 +70,11 @@ async def update(client: UpstreamClient, lock: ImageLock, names: Iterable[str]) 
     """Ask upstreams what the tags of some names are now; of all of them where none is given."""
     chosen = _chosen(lock, list(names))
     images = dict(lock.images)
-    moved: dict[ImageName, tuple[Digest, Digest]] = {}
-    failed: dict[ImageName, str] = {}
+    moved: dict[PublicName, tuple[Digest, Digest]] = {}
+    failed: dict[PublicName, str] = {}
     today = datetime.now(timezone.utc).date().isoformat()
 
-    async def ask(image: ImageName) -> None:
+    async def ask(image: PublicName) -> None:
         before = images[image]
         try:
             now = await client.head(image.name, image.tag)
@@ -95,7 +95,7 @@ async def update(client: UpstreamClient, lock: ImageLock, names: Iterable[str]) 
     return LockUpdate(replace(lock, images=images), moved, failed)
 
 
-def told_missing(lock: ImageLock, gone: list[ImageName]) -> str:
+def told_missing(lock: ImageLock, gone: list[PublicName]) -> str:
     """Return the line that names all images which upstreams have no more."""
     listed = ", ".join(f"{name}@{lock.images[name].digest}" for name in gone)
     return (
@@ -104,11 +104,11 @@ def told_missing(lock: ImageLock, gone: list[ImageName]) -> str:
     )
 
 
-def _chosen(lock: ImageLock, names: list[str]) -> list[ImageName]:
+def _chosen(lock: ImageLock, names: list[str]) -> list[PublicName]:
     """Return the images that are named with their tags, or by their repositories alone."""
     if not names:
         return sorted(lock.images, key=str)
-    found: set[ImageName] = set()
+    found: set[PublicName] = set()
     for text in names:
         ones = [image for image in lock.images if _is_named(image, text)]
         if not ones:
@@ -119,15 +119,15 @@ def _chosen(lock: ImageLock, names: list[str]) -> list[ImageName]:
     return sorted(found, key=str)
 
 
-def _is_named(image: ImageName, text: str) -> bool:
+def _is_named(image: PublicName, text: str) -> bool:
     tagged = text if ":" in text.rpartition("/")[2] else f"{text}:{image.tag}"
     try:
-        return ImageName.parse(tagged) == image
+        return PublicName.parse(tagged) == image
     except RegistryError:
         return False
 
 
-async def _each(images: list[ImageName], ask: Callable[[ImageName], Awaitable[None]]) -> None:
+async def _each(images: list[PublicName], ask: Callable[[PublicName], Awaitable[None]]) -> None:
     """Ask about all images, some at once."""
     waiting = iter(images)
 

@@ -30,7 +30,7 @@ _SHOWN = 120
 _REMEMBERED = 1024
 
 
-class ImageName(NamedTuple):
+class PublicName(NamedTuple):
     """A tag of an upstream by its public name: ``docker.io/library/python:3``."""
 
     name: RepositoryName
@@ -38,7 +38,7 @@ class ImageName(NamedTuple):
 
     @classmethod
     @lru_cache(_REMEMBERED)
-    def parse(cls, text: str) -> ImageName:
+    def parse(cls, text: str) -> PublicName:
         """Read a name with its tag; what clients shorten for Docker Hub may be short here, too."""
         repository, separator, tag = text.rpartition(":")
         if not separator or "/" in tag:
@@ -86,7 +86,7 @@ class LockedImage:
 class ImageLock:
     """The images of a buildset by name, and the file that they were read from."""
 
-    images: Mapping[ImageName, LockedImage] = field(default_factory=dict)
+    images: Mapping[PublicName, LockedImage] = field(default_factory=dict)
     source: str = USUAL_NAME
 
     def dump(self) -> str:
@@ -121,11 +121,11 @@ class ImageLock:
                 f"the lock {source} is of version {_shown(version)}, and this program knows "
                 f"version {VERSION}; write it again with buildset-registry lock"
             )
-        images: dict[ImageName, LockedImage] = {}
+        images: dict[PublicName, LockedImage] = {}
         for key, entry in _object(tree.get("images"), f"the lock {source}: images").items():
             where = f"the lock {source}: images[{_shown(key)}]"
             try:
-                name = ImageName.parse(key)
+                name = PublicName.parse(key)
             except RegistryError as error:
                 raise ConfigError(
                     f"{where} is not the name of an image: {error.message}; "

@@ -16,7 +16,7 @@ import yaml
 
 from buildset_registry import __version__
 from buildset_registry.errors import ConfigError, RegistryError
-from buildset_registry.image_lock.document import USUAL_NAME, ImageLock, ImageName, LockedImage
+from buildset_registry.image_lock.document import USUAL_NAME, ImageLock, LockedImage, PublicName
 from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.hosts import DOCKER_HUB
 
@@ -90,7 +90,7 @@ def compose_override(lock: ImageLock, projects: Iterable[tuple[str, str]]) -> tu
     return yaml.safe_dump({"services": services}), left
 
 
-def purl(name: ImageName, platforms: tuple[str, ...] = ()) -> str:
+def purl(name: PublicName, platforms: tuple[str, ...] = ()) -> str:
     """Return the package URL of an image (purl-spec, type ``docker``).
 
     Docker Hub is the default registry and ``library`` is left out there. A platform is named where
@@ -115,7 +115,7 @@ def _rule(identifier: str, pinned: str) -> dict[str, object]:
     }
 
 
-def _dependency(name: ImageName, image: LockedImage) -> dict[str, object]:
+def _dependency(name: PublicName, image: LockedImage) -> dict[str, object]:
     tree: dict[str, object] = {
         "name": str(name),
         "uri": purl(name, image.platforms),
@@ -142,11 +142,11 @@ def _service_images(source: str, text: str) -> list[tuple[str, str]]:
     ]
 
 
-def _image_of(text: str) -> ImageName | None:
+def _image_of(text: str) -> PublicName | None:
     """Return the image that a service names; None where it has a digest or a variable."""
     tagged = text if ":" in text.rpartition("/")[2] else f"{text}:latest"
     try:
-        return ImageName.parse(tagged)
+        return PublicName.parse(tagged)
     except RegistryError:
         return None
 

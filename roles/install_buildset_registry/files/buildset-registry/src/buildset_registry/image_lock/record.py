@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import replace
 from datetime import datetime, timezone
 
-from buildset_registry.image_lock.document import ImageLock, ImageName, LockedImage
+from buildset_registry.image_lock.document import ImageLock, LockedImage, PublicName
 from buildset_registry.lookup import Lookup
 from buildset_registry.oci.descriptor import INDEXES
 from buildset_registry.oci.digest import Digest
@@ -24,12 +24,12 @@ _NOWHERE = "unknown"
 async def record(store: Store, replayed: ImageLock | None = None) -> ImageLock:
     """Return the lock of what is pinned; days are kept of what was ``replayed``."""
     known = replayed.images if replayed else {}
-    images: dict[ImageName, LockedImage] = {}
+    images: dict[PublicName, LockedImage] = {}
     async for name, tag, digest, checked in _tags(store, store.cached):
         stored = await Lookup(store).cached_manifest(name, digest)
         if stored is None:
             continue
-        image = ImageName(name, tag)
+        image = PublicName(name, tag)
         found = LockedImage(
             digest,
             stored.media_type,
@@ -45,7 +45,7 @@ async def record(store: Store, replayed: ImageLock | None = None) -> ImageLock:
 async def pushed_images(store: Store) -> dict[str, Digest]:
     """Return the digests of what jobs pushed, by public names with their tags."""
     return {
-        str(ImageName(name, tag)): digest
+        str(PublicName(name, tag)): digest
         async for name, tag, digest, _checked in _tags(store, store.pushed)
     }
 

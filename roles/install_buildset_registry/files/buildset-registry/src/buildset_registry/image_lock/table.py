@@ -11,7 +11,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from buildset_registry.errors import ConfigError, ManifestUnknown
-from buildset_registry.image_lock.document import ImageLock, ImageName
+from buildset_registry.image_lock.document import ImageLock, PublicName
 from buildset_registry.oci.hosts import RegistryHost
 from buildset_registry.oci.names import RepositoryName, Tag
 from buildset_registry.sources import FixedTag
@@ -27,7 +27,7 @@ class LockedTags:
 
     def find(self, name: RepositoryName, tag: Tag) -> FixedTag | None:
         """Return what a tag means; None where upstream says it."""
-        image = ImageName(name.canonical, tag)
+        image = PublicName(name.canonical, tag)
         found = self.lock.images.get(image)
         if found is not None:
             return FixedTag(found.digest, f"the lock {self.lock.source}")

@@ -158,7 +158,8 @@ def _choose(plan: Plan, options: Options) -> Supervisor:
             "--supervisor systemd needs root and a host that systemd runs; use process or auto"
         )
     ports = tuple(end.port for end in plan.probe.endpoints)
-    return systemd.SystemdSupervisor(plan.paths, ports, plan.log)
+    images = plan.config.lock.images if plan.config.lock else None
+    return systemd.SystemdSupervisor(plan.paths, ports, plan.log, images)
 
 
 def _previous(paths: InstancePaths) -> Supervisor:

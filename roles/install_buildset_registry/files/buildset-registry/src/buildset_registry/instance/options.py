@@ -36,6 +36,7 @@ class Replay:
 
     file: Path | None = None
     mode: str | None = None
+    images: Path | None = None
     off: bool = False
     """Whether no lock is replayed any more."""
 
@@ -179,16 +180,19 @@ def _set_tag_seconds(tree: Tree, seconds: int | str | None) -> None:
 
 def _set_lock(tree: Tree, replay: Replay) -> None:
     """Set the lock, which gets a copy in the registry's folder."""
-    if replay.off and (replay.file or replay.mode):
+    further = {"mode": replay.mode, "images": replay.images and str(replay.images)}
+    given = {key: value for key, value in further.items() if value is not None}
+    if replay.off and (replay.file or given):
         raise ConfigError("--no-lock goes with no other option on the lock; leave one of them out")
     if replay.off:
         tree.pop("lock", None)
     if replay.file is not None:
-        tree["lock"] = {**(tree.get("lock") or {}), "file": f"{LOCK_FOLDER}/{replay.file.name}"}
-    if replay.mode is not None:
-        if not tree.get("lock"):
-            raise ConfigError("--lock-mode needs a lock; name its file by --lock")
-        tree["lock"] = {**tree["lock"], "mode": replay.mode}
+        given["file"] = f"{LOCK_FOLDER}/{replay.file.name}"
+    lock = {**(tree.get("lock") or {}), **given}
+    if given and "file" not in lock:
+        raise ConfigError("--lock-mode and --images need a lock; name its file by --lock")
+    if given:
+        tree["lock"] = lock
 
 
 def _auth(recorded: Mapping[str, Any], options: Options) -> Tree:

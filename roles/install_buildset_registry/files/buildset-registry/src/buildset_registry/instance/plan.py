@@ -19,8 +19,6 @@ from buildset_registry import __version__
 from buildset_registry.config import Config, parse
 from buildset_registry.connect_proxy import certificate_names
 from buildset_registry.errors import ConfigError
-from buildset_registry.image_lock.document import ImageLock
-from buildset_registry.image_lock.table import check_configured
 from buildset_registry.instance.options import HostNames, Options, Tree, choose_names, configure
 from buildset_registry.instance.paths import InstancePaths, make_folder, read_file, write_file
 from buildset_registry.instance.probe import Probe
@@ -96,7 +94,7 @@ class Plan:
         proxy = self.config.proxy
         pairs = [pair for pair in (self.config.tls, proxy.tls if proxy else None) if pair]
         files = [self.paths.config, *(path for tls in pairs for path in (tls.certificate, tls.key))]
-        files += [self.config.lock.file] if self.config.lock else []
+        files += _lock_files(self.config)
         parts += [path.read_bytes() for path in files if path.exists()]
         return hashlib.sha256(b"\0".join(parts)).hexdigest()
 
@@ -164,10 +162,23 @@ def _lock(options: Options, config: Config) -> str | None:
     """Return the text of the lock where it is not there yet; ``ConfigError`` where it is wrong."""
     if config.lock is None or options.lock.file is None:
         return None
+    from buildset_registry.image_lock.document import ImageLock
+    from buildset_registry.image_lock.folder import ImageFolder
+    from buildset_registry.image_lock.table import check_configured
+
     lock = ImageLock.load(options.lock.file)
     check_configured(lock, [upstream.name for upstream in config.upstreams])
+    if config.lock.images is not None:
+        ImageFolder(config.lock.images, lock)
     text = options.lock.file.read_text(encoding="utf-8")
     return None if read_file(config.lock.file) == text else text
+
+
+def _lock_files(config: Config) -> list[Path]:
+    """Return the files that a running server has read of a lock and its images."""
+    if config.lock is None:
+        return []
+    return [config.lock.file, *([config.lock.images / "index.json"] if config.lock.images else [])]
 
 
 def read_facts(paths: InstancePaths) -> dict[str, Any] | None:

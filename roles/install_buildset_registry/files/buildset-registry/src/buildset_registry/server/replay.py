@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 
 from buildset_registry.config import Config, UpstreamSettings
 from buildset_registry.image_lock.currency import missing, told_missing
 from buildset_registry.image_lock.document import ImageLock
+from buildset_registry.image_lock.folder import FolderClient, ImageFolder, told_lacking
 from buildset_registry.image_lock.table import LockedTags, check_configured
 from buildset_registry.upstream.client import UpstreamClient
 from buildset_registry.upstream.hosts import Upstream, Upstreams
@@ -25,8 +27,12 @@ def upstreams_of(config: Config) -> Upstreams:
 
 
 def upstream_client(config: Config) -> UpstreamClient:
-    """Return what asks them."""
-    return UpstreamClient(upstreams_of(config))
+    """Return what asks them, and before them the folder of a lock's images."""
+    upstreams = upstreams_of(config)
+    for table in locked_tags(config):
+        if config.lock is not None and config.lock.images is not None:
+            return FolderClient(upstreams, ImageFolder(config.lock.images, table.lock))
+    return UpstreamClient(upstreams)
 
 
 def locked_tags(config: Config) -> tuple[LockedTags, ...]:
@@ -39,32 +45,31 @@ def locked_tags(config: Config) -> tuple[LockedTags, ...]:
 
 
 async def warn_of_missing(client: UpstreamClient, lock: ImageLock) -> None:
-    """Log what upstreams have no more of a lock, all in one line."""
-    line = await _missing(client, lock)
-    if line is not None:
+    """Log what the folder lacks of a lock, and what upstreams have no more: a line for each."""
+    for line in await _missing(client, lock):
         _log.warning("%s", line)
 
 
 def warnings(config: Config) -> list[str]:
     """Return what has to be known of the lock before anybody pulls."""
 
-    async def ask(lock: ImageLock) -> str | None:
+    async def ask(lock: ImageLock) -> list[str]:
         client = upstream_client(config)
         try:
             return await _missing(client, lock)
         finally:
             await client.close()
 
-    found = [asyncio.run(ask(table.lock)) for table in locked_tags(config)]
-    return [line for line in found if line is not None]
+    return [line for table in locked_tags(config) for line in asyncio.run(ask(table.lock))]
 
 
-async def _missing(client: UpstreamClient, lock: ImageLock) -> str | None:
-    try:
+async def _missing(client: UpstreamClient, lock: ImageLock) -> list[str]:
+    lacking = told_lacking(client.folder, lock) if isinstance(client, FolderClient) else None
+    lines = [] if lacking is None else [lacking]
+    with contextlib.suppress(asyncio.TimeoutError):
         gone = await asyncio.wait_for(missing(client, lock), _CHECK_SECONDS)
-    except asyncio.TimeoutError:
-        return None
-    return told_missing(lock, gone) if gone else None
+        lines += [told_missing(lock, gone)] if gone else []
+    return lines
 
 
 def _upstream(settings: UpstreamSettings) -> Upstream:
