@@ -41,13 +41,18 @@ def published() -> Iterator[tuple[str, Path]]:
     """Yield what is published, by name, and where it is: files, also where git has links."""
     names = tracked()
     for name in names:
-        if not (TOP / name).is_dir():
-            yield name, TOP / name
-            continue
-        folder = (TOP / name).resolve().relative_to(TOP).as_posix()
-        for other in names:
-            if other.startswith(f"{folder}/"):
-                yield name + other.removeprefix(folder), TOP / other
+        yield from _files(name, name, names)
+
+
+def _files(name: str, source: str, names: list[str]) -> Iterator[tuple[str, Path]]:
+    """Yield a file, or the files of the folder that a link leads to; links there lead on."""
+    if not (TOP / source).is_dir():
+        yield name, TOP / source
+        return
+    folder = (TOP / source).resolve().relative_to(TOP).as_posix()
+    for other in names:
+        if other.startswith(f"{folder}/"):
+            yield from _files(name + other.removeprefix(folder), other, names)
 
 
 def copy_files(stage: Path) -> None:

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from buildset_registry.cli import facts
 from buildset_registry.cli.options import (
     add_command,
     add_json,
@@ -137,7 +138,13 @@ def add(commands: Any) -> None:
     add_root(up)
     for name, settings in _OPTIONS:
         up.add_argument(name, **settings)
-    add_json(up, "print the facts as JSON, the password included")
+    printed = up.add_mutually_exclusive_group()
+    add_json(printed, "print the facts as JSON, the password included")
+    printed.add_argument(
+        "--format",
+        choices=facts.FORMATS,
+        help="tell the facts to a CI system: outputs, dotenv, or lines for a shell to evaluate",
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -161,6 +168,8 @@ def run(arguments: argparse.Namespace) -> int:
         log_dir=arguments.log_dir,
         supervisor=arguments.supervisor,
     )
+    if arguments.format:
+        facts.check(arguments.format)
     paths = InstancePaths(arguments.root)
     report = (foresee if arguments.check else up)(paths, options)
     for warning in report.warnings:
@@ -169,6 +178,8 @@ def run(arguments: argparse.Namespace) -> int:
         say_json(_report(report) if arguments.report else report.facts)
     elif arguments.check:
         say(f"would change: {', '.join(report.changes) or 'nothing'}")
+    elif arguments.format:
+        say(facts.shown(arguments.format, paths.root, report.facts or {}))
     else:
         say(usage(paths.root, report.facts or {}, started=bool(report.changes)))
     return 0
