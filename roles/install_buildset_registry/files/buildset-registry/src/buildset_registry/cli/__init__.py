@@ -15,12 +15,22 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from buildset_registry import __version__
-from buildset_registry.cli import down, gc, lock, serve, status, up, use, verify
+from buildset_registry.cli import (
+    down,
+    gc,
+    import_config,
+    lock,
+    serve,
+    status,
+    up,
+    use,
+    verify,
+)
 from buildset_registry.errors import ConfigError
 
 PROGRAM = "buildset-registry"
 #: In the order of ``--help``.
-COMMANDS = (serve, up, status, use, down, lock, gc, verify)
+COMMANDS = (serve, up, status, use, down, lock, gc, verify, import_config)
 
 #: The exit code where the command line or the configuration is wrong.
 WRONG = 2
