@@ -81,12 +81,12 @@ def run(arguments: argparse.Namespace) -> int:
     """Copy; the exit code is 1 where an image could not be."""
     from buildset_registry.transfer import image_names
     from buildset_registry.transfer.copy import copy_images
-    from buildset_registry.transfer.ends import Access
+    from buildset_registry.transfer.ends import RegistryAccess
     from buildset_registry.transfer.errors import TransferError
 
-    def access(ca: Path | None) -> Access:
+    def access(ca: Path | None) -> RegistryAccess:
         authfile = arguments.authfile
-        return Access(ca=str(ca) if ca else None, authfile=str(authfile) if authfile else None)
+        return RegistryAccess(ca=_read(ca), authfile=str(authfile) if authfile else None)
 
     try:
         requests = image_names.requests(arguments.source, arguments.destination)
@@ -109,6 +109,17 @@ def run(arguments: argparse.Namespace) -> int:
     for one in report.failed:
         sys.stderr.write(f"buildset-registry: {one.source}: {one.error}\n")
     return 1 if report.failed else 0
+
+
+def _read(ca: Path | None) -> str | None:
+    if ca is None:
+        return None
+    try:
+        return ca.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"{ca} cannot be read: {error.strerror}; name a CA in PEM") from None
+    except ValueError:
+        raise ConfigError(f"{ca} is no text; name a CA in PEM") from None
 
 
 def _options(arguments: argparse.Namespace, requests: list[CopyRequest], bar: Bar) -> CopyOptions:

@@ -15,7 +15,7 @@ from pathlib import Path
 from ..oci.descriptor import Descriptor
 from ..oci.digest import Digest
 from .content import BlobReader, ImageDestination, ImageSource
-from .ends import Access, Ends
+from .ends import RegistryAccess, Ends
 from .errors import TransferError
 from .image_names import CopyRequest, LayoutImage
 from .plan import Plan, PlannedManifest, Planner, PlanOptions
@@ -29,7 +29,7 @@ Report = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class CopyOptions:
-    """How images are copied."""
+    """The way in which images are copied."""
 
     platforms: tuple[str, ...] = ()
     """Empty means all of them."""
@@ -49,7 +49,7 @@ class CopyOptions:
 
 @dataclass
 class CopyResult:
-    """What became of one image."""
+    """The outcome for one image."""
 
     source: str
     destination: str
@@ -67,7 +67,7 @@ class CopyResult:
 
 @dataclass
 class CopyReport:
-    """What became of all."""
+    """The outcome for all of them."""
 
     images: list[CopyResult]
 
@@ -87,8 +87,8 @@ class CopyReport:
 
 def copy_images(
     requests: Sequence[CopyRequest],
-    source: Access | None = None,
-    destination: Access | None = None,
+    source: RegistryAccess | None = None,
+    destination: RegistryAccess | None = None,
     options: CopyOptions | None = None,
 ) -> CopyReport:
     """Copy images; one that fails is told in its result, and does not stop the others.
@@ -96,7 +96,7 @@ def copy_images(
     ``TransferError`` is raised for what concerns all of them, such as a CA that cannot be read.
     """
     chosen = options or CopyOptions()
-    with Ends(source or Access(), destination or Access(), chosen.journal) as ends:
+    with Ends(source or RegistryAccess(), destination or RegistryAccess(), chosen.journal) as ends:
         return _Copier(ends, chosen).run(requests)
 
 

@@ -18,11 +18,11 @@ from .uploads import UploadJournal
 
 
 @dataclass(frozen=True)
-class Access:
+class RegistryAccess:
     """The way to the registries of one end."""
 
     ca: str | None = None
-    """A file in PEM, trusted beside the system's authorities."""
+    """Certificates in PEM, trusted beside the system's authorities."""
 
     credentials: Credentials | None = None
     """What logs in at whatever registry; None looks into the files of docker and podman."""
@@ -37,7 +37,9 @@ class Access:
 class Ends:
     """The repositories and folders of a run; each is made once."""
 
-    def __init__(self, source: Access, destination: Access, journal: Path | None) -> None:
+    def __init__(
+        self, source: RegistryAccess, destination: RegistryAccess, journal: Path | None
+    ) -> None:
         self._access = {False: source, True: destination}
         self._clients = {
             side: HttpClient(access.ca, access.addresses) for side, access in self._access.items()

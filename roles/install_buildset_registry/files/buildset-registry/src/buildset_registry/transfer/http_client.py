@@ -14,7 +14,6 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from email.message import Message
-from pathlib import Path
 from types import MappingProxyType
 from urllib.parse import unquote, urlsplit
 
@@ -303,11 +302,11 @@ def _context(ca: str | None) -> ssl.SSLContext:
     if ca is None:
         return context
     try:
-        context.load_verify_locations(cadata=Path(ca).read_text(encoding="ascii"))
-    except OSError as error:
-        raise TransferError(f"{ca} cannot be read: {error.strerror}; name a file in PEM") from None
+        context.load_verify_locations(cadata=ca)
     except (ssl.SSLError, ValueError):
-        raise TransferError(f"{ca} holds no certificate in PEM") from None
+        raise TransferError(
+            "the CA to trust is no certificate in PEM; it begins with -----BEGIN CERTIFICATE-----"
+        ) from None
     return context
 
 

@@ -82,7 +82,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class PlanOptions:
-    """What of an image is wanted."""
+    """The part of an image that is wanted."""
 
     platforms: Platforms = ()
     sparse: bool = False

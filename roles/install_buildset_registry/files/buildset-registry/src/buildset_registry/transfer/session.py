@@ -44,7 +44,7 @@ _MAX_ANSWER = 1 << 20
 
 @dataclass(frozen=True)
 class Credentials:
-    """What logs in at a registry: a user name and a password, or a bearer token as it is."""
+    """A login at a registry: a user name and a password, or a bearer token as it is."""
 
     username: str = ""
     password: str = field(default="", repr=False)
