@@ -81,12 +81,12 @@ def run(arguments: argparse.Namespace) -> int:
     """Copy; the exit code is 1 where an image could not be."""
     from buildset_registry.transfer import image_names
     from buildset_registry.transfer.copy import copy_images
-    from buildset_registry.transfer.ends import RegistryAccess
+    from buildset_registry.transfer.ends import EndAccess
     from buildset_registry.transfer.errors import TransferError
 
-    def access(ca: Path | None) -> RegistryAccess:
+    def access(ca: Path | None) -> EndAccess:
         authfile = arguments.authfile
-        return RegistryAccess(ca=_read(ca), authfile=str(authfile) if authfile else None)
+        return EndAccess(ca=_read(ca), authfile=str(authfile) if authfile else None)
 
     try:
         requests = image_names.requests(arguments.source, arguments.destination)

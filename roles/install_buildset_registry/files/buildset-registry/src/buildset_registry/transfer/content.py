@@ -21,7 +21,7 @@ Sent = Callable[[int], None]
 
 
 @dataclass(frozen=True)
-class Referrers:
+class ListedReferrers:
     """The manifests that name another as their subject, and whether an API listed them."""
 
     items: tuple[Descriptor, ...]
@@ -37,7 +37,7 @@ class ImageSource(Protocol):
     def open_blob(self, digest: Digest, offset: int) -> Iterator[Piece]:
         """Yield a blob's bytes from an offset on."""
 
-    def referrers(self, subject: Digest) -> Referrers:
+    def referrers(self, subject: Digest) -> ListedReferrers:
         """Return what refers to a manifest."""
 
 

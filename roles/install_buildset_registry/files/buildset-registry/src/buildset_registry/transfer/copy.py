@@ -15,10 +15,10 @@ from pathlib import Path
 from ..oci.descriptor import Descriptor
 from ..oci.digest import Digest
 from .content import BlobReader, ImageDestination, ImageSource
-from .ends import RegistryAccess, Ends
+from .ends import EndAccess, Ends
 from .errors import TransferError
 from .image_names import CopyRequest, LayoutImage
-from .plan import Plan, PlannedManifest, Planner, PlanOptions
+from .plan import CopyPlan, PlannedManifest, Planner, PlanOptions
 from .remote import RemoteRepository
 
 #: Blobs from this size on take the whole way; of smaller ones most of the time is waiting.
@@ -87,8 +87,8 @@ class CopyReport:
 
 def copy_images(
     requests: Sequence[CopyRequest],
-    source: RegistryAccess | None = None,
-    destination: RegistryAccess | None = None,
+    source: EndAccess | None = None,
+    destination: EndAccess | None = None,
     options: CopyOptions | None = None,
 ) -> CopyReport:
     """Copy images; one that fails is told in its result, and does not stop the others.
@@ -96,7 +96,7 @@ def copy_images(
     ``TransferError`` is raised for what concerns all of them, such as a CA that cannot be read.
     """
     chosen = options or CopyOptions()
-    with Ends(source or RegistryAccess(), destination or RegistryAccess(), chosen.journal) as ends:
+    with Ends(source or EndAccess(), destination or EndAccess(), chosen.journal) as ends:
         return _Copier(ends, chosen).run(requests)
 
 
@@ -108,7 +108,7 @@ class _Image:
     source: ImageSource
     destination: ImageDestination
     result: CopyResult
-    plan: Plan | None = None
+    plan: CopyPlan | None = None
 
     def fail(self, error: TransferError) -> None:
         self.result.error = self.result.error or str(error)

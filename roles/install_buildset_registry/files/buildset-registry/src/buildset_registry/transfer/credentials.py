@@ -19,7 +19,7 @@ from typing import Any
 
 from ..oci.hosts import DOCKER_HUB
 from .errors import TransferError
-from .session import Credentials
+from .session import RegistryLogin
 
 _DOCKER_HUB_KEYS = ("docker.io", "https://index.docker.io/v1/", "index.docker.io")
 _HELPER_SECONDS = 60
@@ -37,7 +37,7 @@ class CredentialStore:
         self._authfile = authfile
         self._trees: list[tuple[Path, dict[str, Any]]] | None = None
 
-    def find(self, host: str, repository: str) -> Credentials | None:
+    def find(self, host: str, repository: str) -> RegistryLogin | None:
         """Return what logs in at a registry, None where no file tells."""
         keys = list(_keys(host, repository))
         for path, tree in self._files():
@@ -53,7 +53,7 @@ class CredentialStore:
                         return found
         return None
 
-    def _of_key(self, path: Path, tree: Mapping[str, Any], key: str) -> Credentials | None:
+    def _of_key(self, path: Path, tree: Mapping[str, Any], key: str) -> RegistryLogin | None:
         helpers, entries = tree.get("credHelpers"), tree.get("auths")
         if isinstance(helpers, dict) and isinstance(helpers.get(key), str):
             return _ask_helper(path, helpers[key], key)
@@ -108,10 +108,10 @@ def _read(path: Path, *, wanted: bool) -> dict[str, Any] | None:
     return tree if isinstance(tree, dict) else None
 
 
-def _entry(path: Path, key: str, entry: Mapping[str, Any]) -> Credentials | None:
+def _entry(path: Path, key: str, entry: Mapping[str, Any]) -> RegistryLogin | None:
     token = entry.get("registrytoken")
     if isinstance(token, str) and token:
-        return Credentials(token=token)
+        return RegistryLogin(token=token)
     if isinstance(entry.get("identitytoken"), str) and entry["identitytoken"]:
         raise TransferError(
             f"{path} has an identity token for {key}, which copy cannot use; "
@@ -119,7 +119,7 @@ def _entry(path: Path, key: str, entry: Mapping[str, Any]) -> Credentials | None
         )
     username, password = entry.get("username"), entry.get("password")
     if isinstance(username, str) and isinstance(password, str) and username:
-        return Credentials(username, password)
+        return RegistryLogin(username, password)
     text = entry.get("auth")
     if not isinstance(text, str) or not text:
         return None
@@ -127,10 +127,10 @@ def _entry(path: Path, key: str, entry: Mapping[str, Any]) -> Credentials | None
         username, colon, password = base64.b64decode(text, validate=True).decode().partition(":")
     except (binascii.Error, ValueError):
         raise TransferError(f"{path}: auth of {key} is not base64; log in again") from None
-    return Credentials(username, password.rstrip("\0")) if colon else None
+    return RegistryLogin(username, password.rstrip("\0")) if colon else None
 
 
-def _ask_helper(path: Path, helper: str, key: str) -> Credentials | None:
+def _ask_helper(path: Path, helper: str, key: str) -> RegistryLogin | None:
     """Ask a program ``docker-credential-...``; it answers in JSON, or that it has none."""
     program = f"docker-credential-{Path(helper).name}"
     try:
@@ -150,4 +150,4 @@ def _ask_helper(path: Path, helper: str, key: str) -> Credentials | None:
         raise TransferError(f"{program} answers without Username and Secret") from None
     if username == _IDENTITY_USER:
         raise TransferError(f"{program} has an identity token for {key}, which copy cannot use")
-    return Credentials(username, secret)
+    return RegistryLogin(username, secret)

@@ -13,18 +13,18 @@ from .errors import TransferError
 from .http_client import HttpClient
 from .image_names import ImageName, LayoutImage, RegistryImage
 from .remote import RemoteRepository
-from .session import Credentials, RegistrySession
+from .session import RegistryLogin, RegistrySession
 from .uploads import UploadJournal
 
 
 @dataclass(frozen=True)
-class RegistryAccess:
+class EndAccess:
     """The way to the registries of one end."""
 
     ca: str | None = None
     """Certificates in PEM, trusted beside the system's authorities."""
 
-    credentials: Credentials | None = None
+    credentials: RegistryLogin | None = None
     """What logs in at whatever registry; None looks into the files of docker and podman."""
 
     authfile: str | None = None
@@ -37,9 +37,7 @@ class RegistryAccess:
 class Ends:
     """The repositories and folders of a run; each is made once."""
 
-    def __init__(
-        self, source: RegistryAccess, destination: RegistryAccess, journal: Path | None
-    ) -> None:
+    def __init__(self, source: EndAccess, destination: EndAccess, journal: Path | None) -> None:
         self._access = {False: source, True: destination}
         self._clients = {
             side: HttpClient(access.ca, access.addresses) for side, access in self._access.items()

@@ -48,7 +48,7 @@ class PlannedManifest:
 
 
 @dataclass
-class Plan:
+class CopyPlan:
     """Everything that one image takes."""
 
     root: PlannedManifest
@@ -105,7 +105,7 @@ class Planner:
         reference: Reference | str | None,
         target: Reference | str | None,
         options: PlanOptions,
-    ) -> Plan:
+    ) -> CopyPlan:
         """Find what has to be brought."""
         there = self._pool.submit(self._destination.find_manifest, target)
         manifest = self._source.manifest(reference)
@@ -117,7 +117,7 @@ class Planner:
         _refuse_other_digest(target, root.manifest)
         referrers = self._referrers() if options.referrers else []
         blobs, skipped = self._missing_blobs()
-        return Plan(
+        return CopyPlan(
             root,
             self._found,
             referrers,

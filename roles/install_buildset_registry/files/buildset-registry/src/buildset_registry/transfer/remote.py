@@ -18,7 +18,7 @@ from ..oci.names import Reference, referrers_tag
 from ..protocol import resume
 from ..protocol.errors import UpstreamError
 from ..protocol.links import next_link
-from .content import BlobReader, Piece, Referrers, Sent, read_manifest
+from .content import BlobReader, ListedReferrers, Piece, Sent, read_manifest
 from .errors import ContentMismatch, TransferError
 from .http_client import Body, Reply
 from .session import Call, RegistrySession
@@ -161,7 +161,7 @@ class RemoteRepository:
             return False, urljoin(reply.url, location)
         return reply.status == 201, None
 
-    def referrers(self, subject: Digest) -> Referrers:
+    def referrers(self, subject: Digest) -> ListedReferrers:
         """Return what refers to a manifest, by the API, or else as the fallback tag lists it."""
         found: dict[Digest, Descriptor] = {}
         path: str | None = self.path(f"referrers/{subject}")
@@ -177,11 +177,11 @@ class RemoteRepository:
             found |= {one.digest: one for one in listed}
             link = next_link(reply.headers.get("Link"))
             path = urljoin(reply.url, link) if link else None
-        return Referrers(tuple(found.values()))
+        return ListedReferrers(tuple(found.values()))
 
-    def _tagged_referrers(self, subject: Digest) -> Referrers:
+    def _tagged_referrers(self, subject: Digest) -> ListedReferrers:
         index = self.manifest(referrers_tag(subject))
-        return Referrers(index.manifests if index else (), by_api=False)
+        return ListedReferrers(index.manifests if index else (), by_api=False)
 
     def _list_referrer(self, subject: Digest, manifest: Manifest) -> None:
         """Add to the fallback tag (section "Pushing Manifests with Subject")."""

@@ -43,7 +43,7 @@ _MAX_ANSWER = 1 << 20
 
 
 @dataclass(frozen=True)
-class Credentials:
+class RegistryLogin:
     """A login at a registry: a user name and a password, or a bearer token as it is."""
 
     username: str = ""
@@ -79,7 +79,7 @@ class RegistrySession:
         self,
         url: str,
         client: HttpClient,
-        credentials: Credentials | None = None,
+        credentials: RegistryLogin | None = None,
         *,
         clock: Callable[[], float] = time.time,
         sleep: Callable[[float], object] = time.sleep,

@@ -165,7 +165,7 @@ class BlobUpload:
         pieces = self._blob.pieces(offset)
         if not self._repository.largest_chunk:
             return self._patch(location, pieces, self._blob.size - offset, {})
-        held = _Held(pieces)
+        held = _Chunks(pieces)
         while offset < self._blob.size:
             size = min(chunk, self._blob.size - offset)
             place = {"Content-Range": f"{offset}-{offset + size - 1}"}
@@ -238,7 +238,7 @@ class BlobUpload:
         self._repository.largest_chunk = max(smaller, LAST_CHUNK)
 
 
-class _Held:
+class _Chunks:
     """Pieces of a blob, cut where chunks end."""
 
     def __init__(self, pieces: Iterator[Piece]) -> None:
