@@ -128,7 +128,7 @@ class RemoteRepository:
             reply.discard()
             raise TransferError(f"{self} has no blob {digest} any more; push the image again")
         try:
-            place = resume.received(reply.status, dict(reply.headers.items()), offset)
+            place = resume.received(reply.status, headers_of(reply), offset)
         except UpstreamError as error:
             reply.close()
             raise TransferError(f"{self} {error.reason}") from None
@@ -203,6 +203,11 @@ def referrers_index(items: Iterable[Descriptor]) -> Manifest:
         "manifests": [one.to_json() for one in items],
     }
     return Manifest.stored(json.dumps(tree).encode(), OCI_INDEX)
+
+
+def headers_of(reply: Reply) -> dict[str, str]:
+    """Return the headers by their usual names: some servers write them in small letters."""
+    return {name.title(): value for name, value in reply.headers.items()}
 
 
 def _stated(reply: Reply) -> Digest | None:
