@@ -8,6 +8,7 @@ and "Listing Referrers".
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import Executor
 from urllib.parse import quote, urljoin
 
 from ..errors import RegistryError
@@ -39,10 +40,14 @@ class RemoteRepository:
         session: RegistrySession,
         repository: str,
         *,
+        aside: Executor,
         writes: bool = False,
         journal: UploadJournal | None = None,
     ) -> None:
         self.session = session
+        self.aside = aside
+        """For what need not wait for the other end."""
+
         self.repository = repository
         self.journal = journal
         self.scope = f"repository:{repository}:pull{',push' if writes else ''}"
