@@ -41,18 +41,18 @@ def published() -> Iterator[tuple[str, Path]]:
     """Yield what is published, by name, and where it is: files, also where git has links."""
     names = tracked()
     for name in names:
-        yield from _files(name, name, names)
+        yield from followed(name, TOP / name, names)
 
 
-def _files(name: str, source: str, names: list[str]) -> Iterator[tuple[str, Path]]:
-    """Yield a file, or the files of the folder that a link leads to; links there lead on."""
-    if not (TOP / source).is_dir():
-        yield name, TOP / source
+def followed(name: str, path: Path, names: list[str]) -> Iterator[tuple[str, Path]]:
+    """Yield a file, or what git tracks below the folder that a link leads to, links followed."""
+    if not path.is_dir():
+        yield name, path
         return
-    folder = (TOP / source).resolve().relative_to(TOP).as_posix()
+    folder = path.resolve().relative_to(TOP).as_posix()
     for other in names:
         if other.startswith(f"{folder}/"):
-            yield from _files(name + other.removeprefix(folder), other, names)
+            yield from followed(name + other.removeprefix(folder), TOP / other, names)
 
 
 def copy_files(stage: Path) -> None:

@@ -16,6 +16,7 @@ from typing import NoReturn
 
 from buildset_registry import __version__
 from buildset_registry.cli import (
+    copy,
     down,
     gc,
     import_config,
@@ -30,7 +31,7 @@ from buildset_registry.errors import ConfigError
 
 PROGRAM = "buildset-registry"
 #: In the order of ``--help``.
-COMMANDS = (serve, up, status, use, down, lock, gc, verify, import_config)
+COMMANDS = (serve, up, status, use, down, lock, gc, verify, copy, import_config)
 
 #: The exit code where the command line or the configuration is wrong.
 WRONG = 2
