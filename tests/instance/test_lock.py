@@ -15,7 +15,7 @@ import pytest
 from buildset_registry.oci.descriptor import OCI_INDEX, OCI_MANIFEST
 
 from tests.instance.conftest import Desk
-from tests.instance.upstream import Upstream, lock_of, make_layout, pull
+from tests.instance.upstream import Upstream, lock_of, pull, run_command
 from tests.ports import free_port
 
 PYTHON = "docker.io/library/python:3"
@@ -227,15 +227,20 @@ def test_exports_of_a_running_registry(jobs: Jobs, tmp_path: Path) -> None:
 
 
 def test_a_folder_of_images_replays_a_lock_without_any_network(jobs: Jobs, tmp_path: Path) -> None:
-    """With an empty store: tags, blobs and referrers come from the folder, each to its repository
-    only; what the folder lacks is said at once."""
+    """With an empty store: tags and blobs come from the folder, each to its repository only; what
+    the folder lacks is said at once."""
     desk, facts = jobs.job("one")
     jobs.upstream.push("org/other", "1", "other")
     old = pull(desk, facts, "python:3")
     pull(desk, facts, "quay.io/org/app:latest")
     file, folder = tmp_path / "images.lock.json", tmp_path / "layout"
     images = lock_of(desk, file)
-    make_layout(folder, desk, facts, images)
+    place = f"127.0.0.1:{facts['port']}"
+    ca = desk.root / "cert.pem"
+    copied = run_command(
+        "copy", "--lock", file, f"oci:{folder}", "--from", place, "--source-ca", ca
+    )
+    assert copied.returncode == 0, copied.stderr
     jobs.upstream.stop()
     words = ("--lock", file, "--lock-mode", "strict", "--images", f"oci:{folder}")
     other, its = jobs.job("two", *words)
@@ -250,6 +255,22 @@ def test_a_folder_of_images_replays_a_lock_without_any_network(jobs: Jobs, tmp_p
     third = jobs.up(jobs.job("three")[0], *words)
     assert f"{folder} lacks 1 of 2 images of the lock" in third["warnings"][0]
     assert APP in third["warnings"][0]
+
+
+def test_a_lock_is_copied_as_a_whole_or_not_at_all(tmp_path: Path) -> None:
+    """What would not be the images of the lock is refused in one line."""
+    file = _written(tmp_path, (LOCK % f'"python:3": {SOME}').encode())
+    wrong: dict[str, tuple[object, ...]] = {
+        "one of both": ("copy", "--lock", file, "quay.io/org/app", "oci:x"),
+        "give --lock, too": ("copy", "--from", "localhost", "quay.io/org/app", "oci:x"),
+        "add --sparse": ("copy", "--lock", file, "--platform", "linux/amd64", "oci:x"),
+        "give the folder alone": ("copy", "--lock", file, "oci:x:y"),
+        "is no place for several images": ("copy", "--lock", file, "localhost:5000/x"),
+    }
+    for told, words in wrong.items():
+        done = run_command(*words)
+        assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+        assert told in done.stderr
 
 
 def test_a_folder_that_holds_no_images_is_refused(desk: Desk, tmp_path: Path) -> None:

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -104,37 +106,10 @@ def pull(desk: Desk, facts: dict[str, Any], image: str) -> str:
     return digest
 
 
-def make_layout(folder: Path, desk: Desk, facts: dict[str, Any], images: dict[str, Any]) -> None:
-    """Write the images of a lock as an OCI image layout, as registries' clients do."""
-    (folder / "blobs/sha256").mkdir(parents=True)
-    (folder / "oci-layout").write_text('{"imageLayoutVersion": "1.0.0"}')
-    listed = []
-    for image, entry in images.items():
-        name = image.rpartition(":")[0]
-        raw = _save(folder, desk.ask(facts, f"/v2/{name}/manifests/{entry['digest']}").content)
-        listed.append(_entry(raw, image))
-        waiting = [raw]
-        while waiting:
-            tree = json.loads(waiting.pop())
-            for one in tree.get("manifests", []):
-                path = f"/v2/{name}/manifests/{one['digest']}"
-                waiting.append(_save(folder, desk.ask(facts, path).content))
-            for one in [*tree.get("layers", []), *([tree["config"]] if "config" in tree else [])]:
-                _save(folder, desk.ask(facts, f"/v2/{name}/blobs/{one['digest']}").content)
-    index = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": listed}
-    (folder / "index.json").write_text(json.dumps(index))
-
-
-def _entry(raw: bytes, image: str) -> dict[str, object]:
-    media_type = json.loads(raw)["mediaType"]
-    named = {"org.opencontainers.image.ref.name": image}
-    tree = {"mediaType": media_type, "digest": digest_of(raw), "size": len(raw)}
-    return {**tree, "annotations": named}
-
-
-def _save(folder: Path, content: bytes) -> bytes:
-    (folder / "blobs/sha256" / digest_of(content).removeprefix("sha256:")).write_bytes(content)
-    return content
+def run_command(*words: object) -> subprocess.CompletedProcess[str]:
+    """Run a command that works on no registry's folder."""
+    argv = [sys.executable, "-m", "buildset_registry", *map(str, words)]
+    return subprocess.run(argv, capture_output=True, text=True, timeout=100)
 
 
 def lock_of(desk: Desk, file: Path) -> dict[str, Any]:

@@ -30,12 +30,24 @@ def add(commands: Any) -> None:
         "[docker://]host[:port]/repository[:tag|@digest], with http:// before the host for a "
         "registry without TLS, or oci:DIR[:ref].",
     )
-    copy.add_argument("source", nargs="+", metavar="SOURCE", help="an image to copy")
+    copy.add_argument("source", nargs="*", metavar="SOURCE", help="an image to copy")
     copy.add_argument(
         "destination",
         metavar="DESTINATION",
         help="where to; without a tag it takes the source's, and below a place that ends in / "
         "each image keeps its repository",
+    )
+    copy.add_argument(
+        "--lock",
+        type=path,
+        metavar="FILE",
+        help="copy the images of this lock, by their digests, and no others",
+    )
+    copy.add_argument(
+        "--from",
+        dest="through",
+        metavar="HOST[:PORT]",
+        help="with --lock, the buildset registry to take them from (default: their upstreams)",
     )
     copy.add_argument(
         "--platform",
@@ -88,8 +100,12 @@ def run(arguments: argparse.Namespace) -> int:
         authfile = arguments.authfile
         return EndAccess(ca=_read(ca), authfile=str(authfile) if authfile else None)
 
+    _check(arguments)
     try:
-        requests = image_names.requests(arguments.source, arguments.destination)
+        if arguments.lock:
+            requests = _locked(arguments)
+        else:
+            requests = image_names.requests(arguments.source, arguments.destination)
     except TransferError as error:
         raise ConfigError(str(error)) from None
     try:
@@ -110,6 +126,43 @@ def run(arguments: argparse.Namespace) -> int:
     for one in report.failed:
         sys.stderr.write(f"buildset-registry: {one.source}: {one.error}\n")
     return 1 if report.failed else 0
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    """Refuse words that do not go together."""
+    lock = arguments.lock is not None
+    if bool(arguments.source) == lock:
+        raise ConfigError("name the images to copy, or a lock of them by --lock: one of both")
+    if arguments.through and not lock:
+        raise ConfigError("--from says where the images of a lock are; give --lock, too")
+    if lock and arguments.platform and not arguments.sparse:
+        raise ConfigError(
+            "an image for one platform has another digest than the lock says; add --sparse, "
+            "which keeps the index"
+        )
+
+
+def _locked(arguments: argparse.Namespace) -> list[CopyRequest]:
+    """Return what copies the images of a lock; in a folder, they have their public names."""
+    from buildset_registry.image_lock.document import ImageLock
+    from buildset_registry.transfer.image_names import CopyRequest, LayoutImage, parse_image
+
+    place: str = arguments.destination
+    folder = parse_image(place) if place.startswith("oci:") else None
+    if isinstance(folder, LayoutImage) and folder.ref:
+        raise ConfigError(f"{place} names one image; give the folder alone, as oci:DIR")
+    if folder is None and not place.endswith("/"):
+        raise ConfigError(f"{place} is no place for several images; write oci:DIR, or HOST:PORT/")
+    found = []
+    for name, image in ImageLock.load(arguments.lock).images.items():
+        public = f"{arguments.through}/{name.name}" if arguments.through else name.repository
+        target = (
+            LayoutImage(folder.folder, str(name))
+            if isinstance(folder, LayoutImage)
+            else parse_image(f"{place}{name.name}:{name.tag}")
+        )
+        found.append(CopyRequest(parse_image(f"{public}@{image.digest}"), target))
+    return found
 
 
 def _read(ca: Path | None) -> str | None:
