@@ -95,6 +95,10 @@ class Registry:
         answer = self._ask("/v2/_catalog", facts["username"], facts["password"])[1]
         return list(json.loads(answer)["repositories"])
 
+    def run(self, name: str, *words: str | Path) -> str:
+        """Run another command on it, which has to succeed."""
+        return run(*self._command(name), *words)
+
     def _ask(self, path: str, user: str, password: str) -> tuple[int, bytes]:
         context = ssl.create_default_context(cadata=self.facts["cert"])
         host, port = self.facts["push_host"], self.facts["push_port"]

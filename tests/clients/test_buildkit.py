@@ -13,7 +13,8 @@ import pytest
 from tests.clients import daemon
 from tests.clients.commands import execute, run
 from tests.clients.conftest import Trial
-from tests.clients.images import Kind
+from tests.clients.images import Kind, make_source
+from tests.clients.upstream import Upstream
 
 ADDRESS = f"unix://{daemon.STATE}/buildkit.sock"
 CONFIG = """
@@ -79,3 +80,23 @@ def test_build_from_a_mirror(trial: Trial, builder: Builder) -> None:
     assert "CACHED" in said, said
     trial.ledger.note("buildkit", "built from a pushed image by its public name, and pushed it")
     trial.ledger.note("buildkit", "pushed its cache, and built from that")
+
+
+def test_build_by_a_source_policy_when_the_tag_has_moved(
+    trial: Trial, builder: Builder, tmp_path: Path, public: Upstream
+) -> None:
+    """The lock as a source policy pins a base image that is named with its tag, or without one."""
+    assert public.process
+    skopeo = trial.clients["skopeo"]
+    image, policy = "quay.io/org/policed", builder.context / "policy.json"
+    old = skopeo.push(make_source(tmp_path / "old", "policed, old"), Kind.INDEX, f"{image}:latest")
+    assert trial.pull("skopeo", f"{image}:latest").digest == old
+    trial.registry.run("lock", "--format", "source-policy", "--output", policy)
+    new = trial.push("skopeo", Kind.OCI, f"{image}:latest")
+    assert new != old
+    for name in (image, f"{image}:latest"):
+        (builder.context / "Dockerfile").write_text(f"FROM {name}\nCOPY Dockerfile /made\n")
+        assert f"{image}:latest@{old}" in builder.build(f"--source-policy-file={policy}")
+        assert f"{image}:latest@{new}" in builder.build()
+        builder.forget()
+    trial.ledger.note("buildkit", "built by a source policy, with the tag moved")

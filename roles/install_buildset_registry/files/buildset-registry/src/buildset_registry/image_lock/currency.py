@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass, replace
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 
 from buildset_registry.errors import (
@@ -40,30 +41,50 @@ class LockUpdate:
     """Those that stay as they were, since upstream could not tell, and why."""
 
 
-async def missing(client: UpstreamClient, lock: ImageLock) -> list[PublicName]:
-    """Return the images that their upstreams say they have no more.
+@dataclass(slots=True)
+class MissingImages:
+    """The images that upstreams have no more, as far as they were asked."""
 
-    An upstream that cannot be asked says nothing, and is asked once: a lock is replayed without a
-    network, too.
-    """
-    unreachable: set[RegistryHost] = set()
-    gone: list[PublicName] = []
+    lock: ImageLock
+    gone: list[PublicName] = field(default_factory=list)
+    asked: int = 0
 
-    async def ask(image: PublicName) -> None:
-        host = image.name.host
-        if host in unreachable:
-            return
-        try:
-            await client.head(image.name, lock.images[image].digest)
-        except ManifestHidden:
-            return
-        except ManifestUnknown:
-            gone.append(image)
-        except RegistryError:
-            unreachable.add(host)
+    async def look(self, client: UpstreamClient, seconds: float) -> None:
+        """Ask for all images, for so many seconds at most.
 
-    await _each(sorted(lock.images, key=str), ask)
-    return sorted(gone, key=str)
+        An upstream that cannot be asked says nothing, and is asked once: a lock is replayed without
+        a network, too.
+        """
+        unreachable: set[RegistryHost] = set()
+
+        async def ask(image: PublicName) -> None:
+            if image.name.host not in unreachable:
+                try:
+                    await client.head(image.name, self.lock.images[image].digest)
+                except ManifestHidden:
+                    pass
+                except ManifestUnknown:
+                    self.gone.append(image)
+                except RegistryError:
+                    unreachable.add(image.name.host)
+            self.asked += 1
+
+        with suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(_each(sorted(self.lock.images, key=str), ask), seconds)
+
+    def told(self) -> str | None:
+        """Return the line that names all of them; None where there are none."""
+        if not self.gone:
+            return None
+        images = self.lock.images
+        listed = ", ".join(f"{name}@{images[name].digest}" for name in sorted(self.gone, key=str))
+        rest = len(images) - self.asked
+        later = f"; {rest} more were not asked about in time" if rest else ""
+        return (
+            f"the lock {self.lock.source}: {len(self.gone)} of {len(images)} images are no longer "
+            "at their upstreams, and pulling them fails unless this registry has them: "
+            f"{listed}{later}"
+        )
 
 
 async def update(client: UpstreamClient, lock: ImageLock, names: Iterable[str]) -> LockUpdate:
@@ -93,15 +114,6 @@ async def update(client: UpstreamClient, lock: ImageLock, names: Iterable[str]) 
 
     await _each(chosen, ask)
     return LockUpdate(replace(lock, images=images), moved, failed)
-
-
-def told_missing(lock: ImageLock, gone: list[PublicName]) -> str:
-    """Return the line that names all images which upstreams have no more."""
-    listed = ", ".join(f"{name}@{lock.images[name].digest}" for name in gone)
-    return (
-        f"the lock {lock.source}: {len(gone)} of {len(lock.images)} images are no longer at their "
-        f"upstreams, and pulling them fails unless this registry has them: {listed}"
-    )
 
 
 def _chosen(lock: ImageLock, names: list[str]) -> list[PublicName]:

@@ -73,8 +73,9 @@ async def _platforms(store: Store, stored: StoredManifest) -> tuple[str, ...]:
     if stored.media_type in INDEXES:
         return index_platforms(stored.raw)
     blobs = Manifest.stored(stored.raw, stored.media_type, stored.digest.algorithm).blobs
-    configuration = await store.blobs.read(blobs[0].digest) if _configured(stored.raw) else None
-    return _named([_tree(configuration or b"")])
+    if not blobs or not _configured(stored.raw):
+        return ()
+    return _named([_tree(await store.blobs.read(blobs[0].digest) or b"")])
 
 
 def _configured(raw: bytes) -> bool:

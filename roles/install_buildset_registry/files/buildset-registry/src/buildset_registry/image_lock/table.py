@@ -7,6 +7,7 @@ strict (decision 0047). What clients ask for by digest is what it is, and no loc
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection
 from dataclasses import dataclass
 
@@ -15,6 +16,8 @@ from buildset_registry.image_lock.document import ImageLock, PublicName
 from buildset_registry.oci.hosts import RegistryHost
 from buildset_registry.oci.names import RepositoryName, Tag
 from buildset_registry.sources import FixedTag
+
+_log = logging.getLogger("buildset_registry.upstream")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,9 +35,11 @@ class LockedTags:
         if found is not None:
             return FixedTag(found.digest, f"the lock {self.lock.source}")
         if self.strict:
+            refusal = f"{image} is not in the lock {self.lock.source}"
+            _log.warning("%s, and strict refuses what is not", refusal)  # not every client says it
             raise ManifestUnknown(
-                f"{image} is not in the lock {self.lock.source}, and strict refuses what is not; "
-                "push it to this registry, add it to the lock, or use lock mode prefer"
+                f"{refusal}, and strict refuses what is not; push it to this registry, add it to "
+                "the lock, or use lock mode prefer"
             )
         return None
 

@@ -47,6 +47,9 @@ class Plan:
     lock: str | None = None
     """The text of the lock that is to be replayed; None where it stays."""
 
+    lock_before: str | None = None
+    """The text of the one in whose place it is put."""
+
     @property
     def probe(self) -> Probe:
         """Return how to tell whether the registry answers."""
@@ -80,7 +83,9 @@ class Plan:
             write_file(self.paths.config, _dump(self.tree), 0o600)
 
     def undo(self) -> None:
-        """Put the configuration back that was there before."""
+        """Put the configuration back that was there before, and the lock."""
+        if self.lock_before is not None and self.config.lock is not None:
+            write_file(self.config.lock.file, self.lock_before)
         if "configuration" not in self.changes:
             return
         if self.before is None:
@@ -155,6 +160,7 @@ def make_plan(paths: InstancePaths, options: Options) -> Plan:
         proxy_names=proxy_names,
         before=before,
         lock=lock,
+        lock_before=read_file(config.lock.file) if lock and config.lock else None,
     )
 
 

@@ -4,11 +4,10 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 
 from buildset_registry.config import Config, UpstreamSettings
-from buildset_registry.image_lock.currency import missing, told_missing
+from buildset_registry.image_lock.currency import MissingImages
 from buildset_registry.image_lock.document import ImageLock
 from buildset_registry.image_lock.folder import FolderClient, ImageFolder, told_lacking
 from buildset_registry.image_lock.table import LockedTags, check_configured
@@ -17,8 +16,10 @@ from buildset_registry.upstream.hosts import Upstream, Upstreams
 
 _log = logging.getLogger("buildset_registry.upstream")
 
-#: Seconds that upstreams may take, together, to tell what they have no more.
-_CHECK_SECONDS = 20.0
+#: Seconds that upstreams may take, together, to tell what they have no more: where somebody waits
+#: for it, and where nobody does.
+_AWAITED_SECONDS = 20.0
+_BACKGROUND_SECONDS = 900.0
 
 
 def upstreams_of(config: Config) -> Upstreams:
@@ -46,7 +47,7 @@ def locked_tags(config: Config) -> tuple[LockedTags, ...]:
 
 async def warn_of_missing(client: UpstreamClient, lock: ImageLock) -> None:
     """Log what the folder lacks of a lock, and what upstreams have no more: a line for each."""
-    for line in await _missing(client, lock):
+    for line in await _missing(client, lock, _BACKGROUND_SECONDS):
         _log.warning("%s", line)
 
 
@@ -56,20 +57,18 @@ def warnings(config: Config) -> list[str]:
     async def ask(lock: ImageLock) -> list[str]:
         client = upstream_client(config)
         try:
-            return await _missing(client, lock)
+            return await _missing(client, lock, _AWAITED_SECONDS)
         finally:
             await client.close()
 
     return [line for table in locked_tags(config) for line in asyncio.run(ask(table.lock))]
 
 
-async def _missing(client: UpstreamClient, lock: ImageLock) -> list[str]:
+async def _missing(client: UpstreamClient, lock: ImageLock, seconds: float) -> list[str]:
     lacking = told_lacking(client.folder, lock) if isinstance(client, FolderClient) else None
-    lines = [] if lacking is None else [lacking]
-    with contextlib.suppress(asyncio.TimeoutError):
-        gone = await asyncio.wait_for(missing(client, lock), _CHECK_SECONDS)
-        lines += [told_missing(lock, gone)] if gone else []
-    return lines
+    missing = MissingImages(lock)
+    await missing.look(client, seconds)
+    return [line for line in (lacking, missing.told()) if line is not None]
 
 
 def _upstream(settings: UpstreamSettings) -> Upstream:
