@@ -16,6 +16,7 @@
     ├── token.key          0600
     ├── data/              0700, the store
     ├── log/registry.log
+    ├── ledger/            0700, which image each client got
     └── run/               what ends with the process: locks, standard error
 """
 

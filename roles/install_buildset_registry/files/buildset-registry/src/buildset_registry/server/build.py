@@ -47,11 +47,14 @@ from buildset_registry.connect_proxy import (
 )
 from buildset_registry.errors import ConfigError
 from buildset_registry.gc import AtUpstream, CollectionRules, Collector
-from buildset_registry.http.accesslog import AccessLog, AccessRecord
+from buildset_registry.http.accesslog import AccessLog, AccessRecord, LedgerNotes
 from buildset_registry.http.app import App
 from buildset_registry.http.asgi import Application
 from buildset_registry.http.context import Context, Crowd, RequestLimits, UploadLimit
 from buildset_registry.http.events import Events
+from buildset_registry.ledger.facts import StoreFacts
+from buildset_registry.ledger.files import LedgerFiles
+from buildset_registry.ledger.ledger import Ledger
 from buildset_registry.metrics.counters import RequestCounters
 from buildset_registry.metrics.listener import MetricsListener, Sources
 from buildset_registry.notifications.events import Source
@@ -145,6 +148,7 @@ class Backend:
     access_log: AccessLog
     uploads: UploadLimit
     webhooks: list[Webhook]
+    ledger: Ledger | None
 
 
 async def _backend(config: Config, output: TextIO, stack: AsyncExitStack) -> Backend:
@@ -164,7 +168,21 @@ async def _backend(config: Config, output: TextIO, stack: AsyncExitStack) -> Bac
     webhooks = [Webhook(_receiver(webhook), source) for webhook in config.notifications]
     stack.push_async_callback(_close_all, webhooks)
     uploads = UploadLimit(config.limits.uploads)
-    return Backend(access, store, pull_through, access_log, uploads, webhooks)
+    ledger = _ledger(config, store, pull_through, stack)
+    return Backend(access, store, pull_through, access_log, uploads, webhooks, ledger)
+
+
+def _ledger(
+    config: Config, store: Store, pull_through: PullThrough, stack: AsyncExitStack
+) -> Ledger | None:
+    settings = config.ledger
+    if settings is None:
+        return None
+    files = LedgerFiles(settings.folder, settings.size)
+    ledger = Ledger(files, StoreFacts(store, pull_through.counters), pull_through.counters)
+    stack.push_async_callback(ledger.close)
+    ledger.start()
+    return ledger
 
 
 async def _close_all(webhooks: list[Webhook]) -> None:
@@ -210,7 +228,8 @@ class Applications:
             self.crowd,
         )
         events = Events([*backend.webhooks], context) if backend.webhooks else None
-        return App(context, self.record(name), events)
+        notes = LedgerNotes(backend.ledger.sightings) if backend.ledger else None
+        return App(context, self.record(name), events, notes)
 
     def metrics(self) -> MetricsListener:
         """Return the listener for operators."""

@@ -3,8 +3,34 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from dataclasses import dataclass, field
+
+#: Stale answers that are remembered.
+_MOST_STALE = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class RateLimit:
+    """The limit of an upstream, as it told it last: Docker Hub limits GETs of manifests."""
+
+    limit: int
+    remaining: int
+    window: int
+    """Seconds that the limit is for; 0 where the upstream does not tell."""
+
+    told: float
+    """When, in seconds since the epoch."""
+
+    def to_json(self) -> dict[str, object]:
+        """Return it as plain values."""
+        return {
+            "limit": self.limit,
+            "remaining": self.remaining,
+            "window": self.window,
+            "told": self.told,
+        }
 
 
 @dataclass(slots=True)
@@ -31,3 +57,19 @@ class UpstreamCounters:
 
     served: int = 0
     """Clients that are given those; goes down again."""
+
+    received_from: Counter[str] = field(default_factory=Counter)
+    """Bytes of blobs by upstream."""
+
+    limits: dict[str, RateLimit] = field(default_factory=dict)
+    """The limits of the upstreams that tell one."""
+
+    stale_names: dict[tuple[str, str], float] = field(default_factory=dict)
+    """When a tag was last served without asking whether it holds, by repository and tag."""
+
+    def note_stale(self, name: str, reference: str) -> None:
+        """Count an answer that may be out of date."""
+        self.stale += 1
+        if len(self.stale_names) >= _MOST_STALE:
+            self.stale_names.clear()
+        self.stale_names[name, reference] = time.time()
