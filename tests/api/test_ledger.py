@@ -21,7 +21,7 @@ Row = dict[str, Any]
 HIDDEN = "hunter2"
 
 
-def start(harness: Harness, **settings: object) -> tuple[Registry, Path]:
+def start(harness: Harness, **settings: Any) -> tuple[Registry, Path]:
     """Start a registry that keeps a ledger."""
     return harness.start(ledger={"folder": "ledger"}, **settings), harness.folder / "ledger"
 

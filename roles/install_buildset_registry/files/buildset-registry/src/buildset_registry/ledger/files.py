@@ -72,7 +72,7 @@ class LedgerFiles:
 
 @dataclass(slots=True)
 class LedgerContent:
-    """What a ledger's files hold: each row once, as it was told last, in the order of the first."""
+    """The rows of a ledger's files: each once, as it was told last, in the order of the first."""
 
     rows: list[Row] = field(default_factory=list)
     broken: int = 0

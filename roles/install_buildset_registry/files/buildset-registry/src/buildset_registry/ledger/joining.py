@@ -43,7 +43,7 @@ class ImageParts:
 
 
 class Facts(Protocol):
-    """What the store knows of an image that was pulled."""
+    """The store's word on an image that was pulled."""
 
     async def source(self, name: str, reference: str, digest: str, now: float) -> Row:
         """Return where an image came from: ``pushed``, or an upstream and when that was asked."""

@@ -11,13 +11,16 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
+from pathlib import Path
 
 from buildset_registry import __version__
 from buildset_registry.background import stop, supervised
+from buildset_registry.ledger.facts import StoreFacts
 from buildset_registry.ledger.files import LedgerFiles
 from buildset_registry.ledger.joining import Facts, Joiner
 from buildset_registry.ledger.rows import Key, Row, Seen, Sighting, to_line
 from buildset_registry.pacing import paced
+from buildset_registry.store.base import Store
 from buildset_registry.upstream.counters import UpstreamCounters
 
 _log = logging.getLogger("buildset_registry.ledger")
@@ -31,8 +34,7 @@ _MOST_WAITING = 1024 * 1024
 
 
 class Sightings:
-    """What requests have shown since the last round, by kind; ``arrived`` is set where there is
-    something."""
+    """The requests since the last round, by kind; ``arrived`` is set where there are some."""
 
     def __init__(self) -> None:
         self.seen: dict[Key, Seen] = {}
@@ -158,6 +160,13 @@ class Ledger:
         if rows:
             self._lost += rows
             self._reason = reason
+
+
+def keep_ledger(folder: Path, size: int, store: Store, upstream: UpstreamCounters) -> Ledger:
+    """Return a ledger of a store's images, in files of so many bytes, that has begun to write."""
+    ledger = Ledger(LedgerFiles(folder, size), StoreFacts(store, upstream), upstream)
+    ledger.start()
+    return ledger
 
 
 def _by_registry(counters: UpstreamCounters) -> dict[str, Row]:

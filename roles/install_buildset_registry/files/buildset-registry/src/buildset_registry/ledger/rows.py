@@ -43,7 +43,7 @@ class Sighting(NamedTuple):
 
 @dataclass(slots=True)
 class Seen:
-    """What requests of one kind amounted to since the last round."""
+    """Requests of one kind since the last round, summed up."""
 
     time: float
     """When the first of them was answered, in seconds since the epoch."""

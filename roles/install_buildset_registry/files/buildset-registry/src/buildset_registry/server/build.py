@@ -52,9 +52,7 @@ from buildset_registry.http.app import App
 from buildset_registry.http.asgi import Application
 from buildset_registry.http.context import Context, Crowd, RequestLimits, UploadLimit
 from buildset_registry.http.events import Events
-from buildset_registry.ledger.facts import StoreFacts
-from buildset_registry.ledger.files import LedgerFiles
-from buildset_registry.ledger.ledger import Ledger
+from buildset_registry.ledger.ledger import Ledger, keep_ledger
 from buildset_registry.metrics.counters import RequestCounters
 from buildset_registry.metrics.listener import MetricsListener, Sources
 from buildset_registry.notifications.events import Source
@@ -168,21 +166,11 @@ async def _backend(config: Config, output: TextIO, stack: AsyncExitStack) -> Bac
     webhooks = [Webhook(_receiver(webhook), source) for webhook in config.notifications]
     stack.push_async_callback(_close_all, webhooks)
     uploads = UploadLimit(config.limits.uploads)
-    ledger = _ledger(config, store, pull_through, stack)
+    ledger = None
+    if config.ledger is not None:
+        ledger = keep_ledger(config.ledger.folder, config.ledger.size, store, client.counters)
+        stack.push_async_callback(ledger.close)
     return Backend(access, store, pull_through, access_log, uploads, webhooks, ledger)
-
-
-def _ledger(
-    config: Config, store: Store, pull_through: PullThrough, stack: AsyncExitStack
-) -> Ledger | None:
-    settings = config.ledger
-    if settings is None:
-        return None
-    files = LedgerFiles(settings.folder, settings.size)
-    ledger = Ledger(files, StoreFacts(store, pull_through.counters), pull_through.counters)
-    stack.push_async_callback(ledger.close)
-    ledger.start()
-    return ledger
 
 
 async def _close_all(webhooks: list[Webhook]) -> None:
