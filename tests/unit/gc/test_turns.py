@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 from buildset_registry.errors import RegistryError
 from buildset_registry.gc import collect
-from buildset_registry.lookup import StoredManifest
 from buildset_registry.oci.descriptor import OCI_MANIFEST
 from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.names import RepositoryName, Tag
 from buildset_registry.registry import Registry
+from buildset_registry.sources import StoredManifest
 from buildset_registry.store.base import Store
 from buildset_registry.verify import verify
 

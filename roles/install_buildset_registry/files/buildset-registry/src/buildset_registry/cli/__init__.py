@@ -15,7 +15,18 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from buildset_registry import __version__
-from buildset_registry.cli import copy, down, gc, import_config, lock, serve, status, up, use, verify
+from buildset_registry.cli import (
+    copy,
+    down,
+    gc,
+    import_config,
+    lock,
+    serve,
+    status,
+    up,
+    use,
+    verify,
+)
 from buildset_registry.errors import ConfigError
 
 PROGRAM = "buildset-registry"
