@@ -181,6 +181,17 @@ class LogSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LedgerSettings:
+    """The ledger: which image each client got, and from where."""
+
+    folder: Path
+    """The folder of its files, which is made where there is none."""
+
+    size: int = 128 * 1024 * 1024
+    """Bytes of all its files; past it the oldest one goes, an eighth of all."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WebhookSettings:
     """A receiver of notifications, in distribution's envelope."""
 
@@ -269,6 +280,7 @@ class Config:
     lock: LockSettings | None = None
     gc: GcSettings = field(default_factory=GcSettings)
     log: LogSettings = field(default_factory=LogSettings)
+    ledger: LedgerSettings | None = None
     metrics: MetricsSettings | None = None
     proxy: ProxySettings | None = None
     notifications: tuple[WebhookSettings, ...] = ()

@@ -107,6 +107,7 @@ def configure(tree: Mapping[str, Any], options: Options) -> Tree:
     if options.log_dir is not None:
         log["file"] = str(options.log_dir / "registry.log")
     log.setdefault("file", "log/registry.log")
+    new.setdefault("ledger", {"folder": "ledger"})
     return new
 
 

@@ -17,6 +17,7 @@
     ├── data/              0700, the store
     ├── lock/              the lock of images that is replayed, by the name that it had
     ├── log/registry.log
+    ├── ledger/            0700, which image each client got
     └── run/               what ends with the process: locks, standard error
 """
 

@@ -220,7 +220,7 @@ class ManifestCache:
     def _stale(
         self, name: RepositoryName, reference: Reference, cached: StoredManifest, reason: str
     ) -> StoredManifest:
-        self._counters.stale += 1
+        self._counters.note_stale(name, str(reference))
         _log.warning("%s:%s is stale, served from the store: %s", name, reference, reason)
         return cached
 

@@ -48,11 +48,12 @@ from buildset_registry.connect_proxy import (
 )
 from buildset_registry.errors import ConfigError
 from buildset_registry.gc import AtUpstream, CollectionRules, Collector
-from buildset_registry.http.accesslog import AccessLog, AccessRecord
+from buildset_registry.http.accesslog import AccessLog, AccessRecord, LedgerNotes
 from buildset_registry.http.app import App
 from buildset_registry.http.asgi import Application
 from buildset_registry.http.context import Context, Crowd, RequestLimits, UploadLimit
 from buildset_registry.http.events import Events
+from buildset_registry.ledger.ledger import Ledger, keep_ledger
 from buildset_registry.metrics.counters import RequestCounters
 from buildset_registry.metrics.listener import MetricsListener, Sources
 from buildset_registry.notifications.events import Source
@@ -154,6 +155,8 @@ class Backend:
     fixed: Sequence[FixedTags]
     """What upstream's tags mean, whatever upstream says."""
 
+    ledger: Ledger | None
+
 
 async def _backend(config: Config, output: TextIO, stack: AsyncExitStack) -> Backend:
     private = frozenset(upstream.name for upstream in config.upstreams if upstream.private)
@@ -177,7 +180,11 @@ async def _backend(config: Config, output: TextIO, stack: AsyncExitStack) -> Bac
     webhooks = [Webhook(_receiver(webhook), source) for webhook in config.notifications]
     stack.push_async_callback(_close_all, webhooks)
     uploads = UploadLimit(config.limits.uploads)
-    return Backend(access, store, pull_through, access_log, uploads, webhooks, fixed)
+    ledger = None
+    if config.ledger is not None:
+        ledger = keep_ledger(config.ledger.folder, config.ledger.size, store, client.counters)
+        stack.push_async_callback(ledger.close)
+    return Backend(access, store, pull_through, access_log, uploads, webhooks, fixed, ledger)
 
 
 async def _close_all(webhooks: list[Webhook]) -> None:
@@ -223,7 +230,8 @@ class Applications:
             self.crowd,
         )
         events = Events([*backend.webhooks], context) if backend.webhooks else None
-        return App(context, self.record(name), events)
+        notes = LedgerNotes(backend.ledger.sightings) if backend.ledger else None
+        return App(context, self.record(name), events, notes)
 
     def metrics(self) -> MetricsListener:
         """Return the listener for operators."""
