@@ -37,7 +37,7 @@ class Way:
     tls: Callable[[], ssl.SSLContext]
 
 
-class Connection(http.client.HTTPConnection):
+class RegistryConnection(http.client.HTTPConnection):
     """A connection to an origin, through a proxy where the environment names one."""
 
     def __init__(self, way: Way) -> None:
@@ -54,13 +54,14 @@ class Connection(http.client.HTTPConnection):
 
     def connect(self) -> None:
         """Open the connection, and speak TLS on it where the scheme says so."""
+        context = self.way.tls() if self.scheme == "https" else None
         self.sock = self._open()
         try:
             self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if self.proxy is not None and self.scheme == "https":
                 self._tunnel_through(self.proxy)
-            if self.scheme == "https":
-                self.sock = self.way.tls().wrap_socket(self.sock, server_hostname=self.host)
+            if context is not None:
+                self.sock = context.wrap_socket(self.sock, server_hostname=self.host)
         except BaseException:
             self.close()
             raise
@@ -109,7 +110,10 @@ class Connection(http.client.HTTPConnection):
         lines += [f"{name}: {value}" for name, value in proxy_headers(proxy).items()]
         self.sock.sendall("\r\n".join([*lines, "", ""]).encode("latin-1"))
         answer = http.client.HTTPResponse(self.sock, method="CONNECT")
-        answer.begin()
+        try:
+            answer.begin()
+        finally:
+            answer.close()
         if answer.status != 200:
             name = urlsplit(proxy).netloc.rpartition("@")[2]
             raise TransferError(

@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 from ..protocol.errors import UpstreamError
 from ..protocol.proxy_env import ProxyEnvironment
 from ..protocol.urls import Origin, origin, server
-from .connections import AnsweredError, Connection, Way, proxy_headers
+from .connections import AnsweredError, RegistryConnection, Way, proxy_headers
 from .errors import TransferError
 
 #: Bytes that are read and sent at once.
@@ -39,9 +39,9 @@ class Reply:
         self.headers: Message = response.headers
         self._response = response
         self._client = client
-        self._connection: Connection | None = None
+        self._connection: RegistryConnection | None = None
 
-    def attach(self, connection: Connection) -> None:
+    def attach(self, connection: RegistryConnection) -> None:
         """Give the connection back when the body has been read."""
         self._connection = connection
         if self._response.isclosed():
@@ -118,8 +118,8 @@ class HttpClient:
         self._ca = ca
         self._proxies = ProxyEnvironment(os.environ if environment is None else environment)
         self._lock = threading.Lock()
-        self._idle: dict[Origin, list[Connection]] = {}
-        self._open: set[Connection] = set()
+        self._idle: dict[Origin, list[RegistryConnection]] = {}
+        self._open: set[RegistryConnection] = set()
         self._tls: ssl.SSLContext | None = None
 
     @property
@@ -164,7 +164,7 @@ class HttpClient:
             connection = self._take(to) if again else None
             fresh = connection is None
             if connection is None:
-                connection = Connection(self._way(to))
+                connection = RegistryConnection(self._way(to))
                 with self._lock:
                     self._open.add(connection)
             try:
@@ -179,7 +179,7 @@ class HttpClient:
 
     def _exchange(
         self,
-        connection: Connection,
+        connection: RegistryConnection,
         method: str,
         url: str,
         headers: Mapping[str, str],
@@ -207,17 +207,17 @@ class HttpClient:
         reply.attach(connection)
         return reply
 
-    def _take(self, to: Origin) -> Connection | None:
+    def _take(self, to: Origin) -> RegistryConnection | None:
         with self._lock:
             idle = self._idle.get(to)
             return idle.pop() if idle else None
 
-    def keep(self, connection: Connection) -> None:
+    def keep(self, connection: RegistryConnection) -> None:
         """Take back a connection that is at the end of an answer."""
         with self._lock:
             self._idle.setdefault(connection.way.to, []).append(connection)
 
-    def end(self, connection: Connection) -> None:
+    def end(self, connection: RegistryConnection) -> None:
         """Close a connection."""
         connection.close()
         with self._lock:
