@@ -106,9 +106,6 @@ def run(arguments: argparse.Namespace) -> int:
             requests = _locked(arguments)
         else:
             requests = image_names.requests(arguments.source, arguments.destination)
-    except TransferError as error:
-        raise ConfigError(str(error)) from None
-    try:
         with Bar(sys.stderr) as bar:
             report = copy_images(
                 requests,
