@@ -91,7 +91,6 @@ def _add_access(copy: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Copy; the exit code is 1 where an image could not be."""
-    from buildset_registry.transfer import image_names
     from buildset_registry.transfer.copy import copy_images
     from buildset_registry.transfer.ends import EndAccess
     from buildset_registry.transfer.errors import TransferError
@@ -102,10 +101,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     _check(arguments)
     try:
-        if arguments.lock:
-            requests = _locked(arguments)
-        else:
-            requests = image_names.requests(arguments.source, arguments.destination)
+        requests = _requests(arguments)
         with Bar(sys.stderr) as bar:
             report = copy_images(
                 requests,
@@ -137,6 +133,15 @@ def _check(arguments: argparse.Namespace) -> None:
             "an image for one platform has another digest than the lock says; add --sparse, "
             "which keeps the index"
         )
+
+
+def _requests(arguments: argparse.Namespace) -> list[CopyRequest]:
+    """Return what is to be copied, and where to."""
+    from buildset_registry.transfer.image_names import requests
+
+    if arguments.lock:
+        return _locked(arguments)
+    return requests(arguments.source, arguments.destination)
 
 
 def _locked(arguments: argparse.Namespace) -> list[CopyRequest]:
