@@ -81,6 +81,13 @@ def test_what_was_not_seen_is_said() -> None:
     ]
 
 
+def test_a_node_with_several_addresses_asks_by_one() -> None:
+    """The others are no nodes that never asked."""
+    made = report(pull(1), known={NODE: "web", "192.0.2.1": "web", "192.0.2.2": "db"})
+    assert made.unseen == ["db (192.0.2.2) never asked for an image"]
+    assert [node.name for node in made.nodes] == ["db", "web"]
+
+
 def test_a_canary_that_was_found_names_its_clients() -> None:
     """Each client of the node once, and it is no image of the job."""
     canary = {"name": "quay.io/buildset-registry/canary"}

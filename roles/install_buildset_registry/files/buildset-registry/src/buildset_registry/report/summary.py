@@ -238,7 +238,10 @@ def _moved(pulls: Iterable[PulledImage]) -> list[MovedTag]:
 
 
 def _nodes(rows: Mapping[str, list[Row]], known: Mapping[str, str]) -> list[NodeUse]:
-    """Return all addresses that asked, or are known to be nodes."""
+    """Return all addresses that asked, or are known to be nodes.
+
+    A node has several, of which it uses one.
+    """
     nodes = {address: NodeUse(address, name) for address, name in known.items()}
     for row in (*rows["pull"], *rows["missing"], *rows["push"], *rows["blob"]):
         address = _text(row, "client")
@@ -250,7 +253,10 @@ def _nodes(rows: Mapping[str, list[Row]], known: Mapping[str, str]) -> list[Node
             node.pulls += 1
             if agent not in node.agents:
                 node.agents.append(agent)
-    return sorted(nodes.values(), key=lambda node: (node.name, node.address))
+    asking = {address for address, node in nodes.items() if node.pulls or node.canary}
+    named = {nodes[address].name for address in asking} - {""}
+    found = [node for address, node in nodes.items() if address in asking or node.name not in named]
+    return sorted(found, key=lambda node: (node.name, node.address))
 
 
 def _note_canary(node: NodeUse, row: Row, agent: str) -> None:
