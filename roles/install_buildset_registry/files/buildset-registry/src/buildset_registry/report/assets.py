@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from functools import cache
 
 STYLE = """
 :root { color-scheme: light dark; --back: #fff; --text: #1b1f24; --soft: #57606a; --edge: #d0d7de;
@@ -147,13 +148,36 @@ for (const table of document.querySelectorAll('table.sortable')) {
 """
 
 
+#: The same, and what keeps running transfers up to date while somebody looks.
+LIVE_SCRIPT = (
+    SCRIPT
+    + """
+setInterval(async () => {
+  const live = document.querySelector('[data-live]');
+  if (!live || document.hidden) return;
+  const answer = await fetch(location.href, {credentials: 'same-origin'});
+  if (!answer.ok) return;
+  const made = new DOMParser().parseFromString(await answer.text(), 'text/html');
+  const now = made.getElementById(live.id);
+  if (now) live.replaceChildren(...now.childNodes);
+}, 3000);
+"""
+)
+
+
 def source(text: str) -> str:
     """Return how a policy names a script or style in a page (CSP level 3, hash-source)."""
     digest = hashlib.sha256(text.encode()).digest()
     return f"'sha256-{base64.b64encode(digest).decode()}'"
 
 
-def policy(*more: str) -> str:
+def policy(script: str = SCRIPT, *more: str) -> str:
     """Return the Content-Security-Policy of a page: nothing from elsewhere, no other script."""
-    parts = ["default-src 'none'", f"style-src {source(STYLE)}", f"script-src {source(SCRIPT)}"]
+    parts = ["default-src 'none'", f"style-src {source(STYLE)}", f"script-src {source(script)}"]
     return "; ".join([*parts, "base-uri 'none'", "form-action 'none'", *more])
+
+
+@cache
+def live_policy() -> str:
+    """Return the policy of a page of the registry, which may ask for itself again."""
+    return policy(LIVE_SCRIPT, "connect-src 'self'", "frame-ancestors 'none'")

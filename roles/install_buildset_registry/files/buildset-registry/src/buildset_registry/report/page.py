@@ -43,7 +43,13 @@ def as_page(report: Summary) -> str:
     return document(title, [*_sections(report)], intro, meta)
 
 
-def document(title: str, sections: Sequence[Section], intro: Sequence[object], *meta: str) -> str:
+def document(
+    title: str,
+    sections: Sequence[Section],
+    intro: Sequence[object],
+    *meta: str,
+    script: str = SCRIPT,
+) -> str:
     """Return an HTML document with a list of its sections at the top."""
     links = [element("li", element("a", name, href=f"#{key}")) for key, name, _content in sections]
     head = element(
@@ -61,7 +67,7 @@ def document(title: str, sections: Sequence[Section], intro: Sequence[object], *
         element("nav", element("ul", *links), aria_label="Sections", class_="sections"),
         element("main", *(section(*one) for one in sections), id="content", tabindex="-1"),
         element("footer", element("p", "Made by buildset-registry.", class_="soft")),
-        raw("script", SCRIPT),
+        raw("script", script),
     )
     return f"<!DOCTYPE html>\n{element('html', head, body, lang='en')}\n"
 
