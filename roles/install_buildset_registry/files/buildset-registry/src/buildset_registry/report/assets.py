@@ -180,4 +180,4 @@ def policy(script: str = SCRIPT, *more: str) -> str:
 @cache
 def live_policy() -> str:
     """Return the policy of a page of the registry, which may ask for itself again."""
-    return policy(LIVE_SCRIPT, "connect-src 'self'", "frame-ancestors 'none'")
+    return policy(LIVE_SCRIPT, "connect-src 'self'", "img-src data:", "frame-ancestors 'none'")

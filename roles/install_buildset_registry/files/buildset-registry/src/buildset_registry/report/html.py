@@ -11,7 +11,7 @@ import re
 import unicodedata
 
 #: Elements without an end.
-_VOID = frozenset({"meta", "input", "br", "path", "rect", "line", "circle"})
+_VOID = frozenset({"meta", "link", "input", "br", "path", "rect", "line", "circle"})
 _NAME = re.compile(r"[a-zA-Z][a-zA-Z0-9-]*")
 #: Kinds of characters that show nothing, or turn the text around them: controls, formats, halves.
 _UNSEEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})

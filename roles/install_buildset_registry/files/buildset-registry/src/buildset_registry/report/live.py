@@ -112,9 +112,10 @@ def image_page(host: str, name: str, tag: str, image: StoredImage) -> str:
     whole = f"{host}/{name}:{tag}" if tag else f"{host}/{name}@{digest}"
     pinned = f"{host}/{name}@{digest}"
     commands = [f"{tool} pull {one}" for tool in ("podman", "docker") for one in (whole, pinned)]
+    lines = dict.fromkeys(commands)
     about = [manifest.media_type, *image.about]
     sections: list[Section] = [
-        ("pull", "Pull it", element("pre", "\n".join(dict.fromkeys(commands)), tabindex=0)),
+        ("pull", "Pull it", joined(*(element("pre", one, tabindex=0) for one in lines))),
         ("manifest", "Manifest", joined(*(element("p", line) for line in [digest, *about]))),
     ]
     parts = manifest.manifests if manifest.media_type in INDEXES else manifest.blobs
@@ -130,15 +131,17 @@ def image_page(host: str, name: str, tag: str, image: StoredImage) -> str:
 
 def _parts(name: str, title: str, image: StoredImage, parts: Sequence[Descriptor]) -> Markup:
     listed = image.manifest.media_type in INDEXES
-    rows = []
+    rows: list[Sequence[object]] = []
     for one in parts:
-        digest: Markup = digest_code(str(one.digest))
+        digest, size = digest_code(str(one.digest)), bytes_cell(one.size)
         if listed:
             link = f"/repositories/{quote(name)}?reference={one.digest}"
-            digest = element("a", digest, href=link)
-        platform = image.platforms.get(str(one.digest), "")
-        rows.append((digest, platform, one.media_type, bytes_cell(one.size)))
-    return table("parts-table", title, ("Digest", "Platform", "Type", "Size"), rows)
+            platform = image.platforms.get(str(one.digest), "")
+            rows.append((element("a", digest, href=link), one.media_type, size, platform))
+        else:
+            rows.append((digest, one.media_type, size))
+    columns = ["Digest", "Type", "Size", *(["Platform"] if listed else [])]
+    return table("parts-table", title, columns, rows)
 
 
 def _progress(transfer: Transfer) -> Markup:
@@ -158,4 +161,6 @@ def _up(href: str, name: str) -> Markup:
 
 
 def _document(title: str, sections: Sequence[Section], told: object) -> str:
-    return document(title, sections, [element("p", told)], script=LIVE_SCRIPT)
+    # Without an icon of its own, a browser asks for one that is not there.
+    icon = element("link", rel="icon", href="data:,")
+    return document(title, sections, [element("p", told)], icon, script=LIVE_SCRIPT)
