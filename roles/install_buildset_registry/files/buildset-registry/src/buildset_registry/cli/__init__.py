@@ -15,12 +15,24 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from buildset_registry import __version__
-from buildset_registry.cli import down, gc, report, serve, status, up, verify
+from buildset_registry.cli import (
+    copy,
+    down,
+    gc,
+    import_config,
+    lock,
+    report,
+    serve,
+    status,
+    up,
+    use,
+    verify,
+)
 from buildset_registry.errors import ConfigError
 
 PROGRAM = "buildset-registry"
 #: In the order of ``--help``.
-COMMANDS = (serve, up, status, down, report, gc, verify)
+COMMANDS = (serve, up, status, down, report, gc, verify, copy, lock, use, import_config)
 
 #: The exit code where the command line or the configuration is wrong.
 WRONG = 2

@@ -132,6 +132,22 @@ class PullThroughSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LockSettings:
+    """A lock of images, by which tags of upstreams are served."""
+
+    file: Path
+    """The lock, as ``buildset-registry lock`` writes it: its tags have the digests that it says,
+    whatever upstreams say."""
+
+    mode: Literal["prefer", "strict"] = "prefer"
+    """Whether upstreams are asked about tags that it does not list; ``strict`` refuses them. What
+    jobs push is no lock's affair."""
+
+    images: Path | None = None
+    """A folder in the OCI image layout with the images of the lock, asked before upstreams."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GcSettings:
     """Garbage collection; all but ``cache_size`` in seconds."""
 
@@ -261,6 +277,7 @@ class Config:
     auth: AuthSettings = field(default_factory=AuthSettings)
     upstreams: tuple[UpstreamSettings, ...] = ()
     pull_through: PullThroughSettings = field(default_factory=PullThroughSettings)
+    lock: LockSettings | None = None
     gc: GcSettings = field(default_factory=GcSettings)
     log: LogSettings = field(default_factory=LogSettings)
     ledger: LedgerSettings | None = None

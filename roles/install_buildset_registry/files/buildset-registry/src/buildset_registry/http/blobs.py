@@ -17,9 +17,9 @@ from buildset_registry.http.context import Context
 from buildset_registry.http.ranges import ranged_response
 from buildset_registry.http.request import Request
 from buildset_registry.http.response import File, Response, Stream
-from buildset_registry.lookup import ArrivingBlob
 from buildset_registry.oci.descriptor import OCTETS
 from buildset_registry.oci.digest import Digest
+from buildset_registry.sources import ArrivingBlob
 from buildset_registry.store.base import BlobFile, BlobRedirect, BlobSource, StoredBlob
 
 
