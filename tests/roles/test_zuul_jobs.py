@@ -143,7 +143,12 @@ def test_registry_from_start_to_end(make_desk: MakeDesk, checkout: Path, version
     stopped = job.play(playbooks / "stop.yml")
     assert stopped.code == 0, stopped.output
     assert not Path(job.desk.variables["buildset_registry_root"]).exists()
-    assert (job.desk.home / "zuul-output/logs/buildset-registry/registry.log").read_text()
+    logs = job.desk.home / "zuul-output/logs/buildset-registry"
+    assert (logs / "registry.log").read_text()
+    assert "<h1>Images of " in (logs / "report.html").read_text()
+    (artifact,) = job.returned["data"]["zuul"]["artifacts"]
+    assert artifact["url"].split("/")[-2:] == ["buildset-registry", "report.html"]
+    assert "://" not in artifact["url"]
     assert facts["password"] not in job.output
 
 

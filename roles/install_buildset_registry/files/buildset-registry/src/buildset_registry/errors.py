@@ -98,6 +98,10 @@ class Denied(RegistryError):
     code, status, default = "DENIED", 403, "requested access to the resource is denied"
 
 
+class NoSuchEndpoint(RegistryError):
+    code, status, default = "UNSUPPORTED", 404, "no such endpoint; the API is below /v2/"
+
+
 class Unsupported(RegistryError):
     code, status, default = "UNSUPPORTED", 405, "the operation is unsupported"
 

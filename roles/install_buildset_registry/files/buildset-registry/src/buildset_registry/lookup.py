@@ -187,13 +187,14 @@ class Lookup:
         if rights.everything and rights.as_open(None, name):
             return Reuse.LINK
         for holder in self._store.holders.of(digest):
-            if (rights.everything or rights.allow(holder)) and await self._holds(holder, digest):
+            if (rights.everything or rights.allow(holder)) and await self.holds(holder, digest):
                 if rights.as_open(holder, name):
                     return Reuse.LINK
                 found = Reuse.READ
         return found
 
-    async def _holds(self, name: RepositoryName, digest: Digest) -> bool:
+    async def holds(self, name: RepositoryName, digest: Digest) -> bool:
+        """Tell whether content is linked in a repository, by whichever of its names."""
         for index in self.indexes(name):
             if await is_linked(index, digest):
                 return True

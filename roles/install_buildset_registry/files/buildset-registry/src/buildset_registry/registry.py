@@ -28,7 +28,7 @@ from buildset_registry.oci.manifest import MAX_MANIFEST, Manifest
 from buildset_registry.oci.names import Reference, RepositoryName, Tag, UploadId
 from buildset_registry.pacing import aside, paced
 from buildset_registry.sources import ArrivingBlob, FixedTags, StoredManifest, UpstreamRegistries
-from buildset_registry.store.base import RepositoryIndex, Store, StoredBlob, Upload
+from buildset_registry.store.base import RepositoryIndex, Store, StoredBlob, Upload, UploadState
 
 #: Bytes of a list of referrers as JSON: clients read an index as large as a manifest, less what is
 #: around the list.
@@ -176,6 +176,25 @@ class Registry:
                 items.append(one)
                 size += length
         return ReferrersList(items, size, more=False)
+
+    # -- look
+
+    async def stored_manifest(
+        self, name: RepositoryName, reference: Reference
+    ) -> StoredManifest | None:
+        """Return what the store has, without asking anybody else."""
+        return await self._lookup.stored_manifest(name, reference)
+
+    async def stored_content(self, name: RepositoryName, digest: Digest) -> bytes | None:
+        """Return a small blob of the repository, such as a configuration, if it is stored."""
+        size = await self._store.blobs.size(digest)
+        if size is None or size > MAX_MANIFEST or not await self._lookup.holds(name, digest):
+            return None
+        return await self._store.blobs.read(digest)
+
+    async def running_uploads(self, since: float) -> list[UploadState]:
+        """Return the upload sessions to which something came after a time."""
+        return [one for one in await self._store.uploads.all() if one.changed >= since]
 
     # -- push
 

@@ -24,6 +24,7 @@ from buildset_registry.http.accesslog import CLIENT_LEFT, AccessRecord, LedgerNo
 from buildset_registry.http.asgi import ClientLeft, Receive, Scope, Send
 from buildset_registry.http.context import Context
 from buildset_registry.http.events import Events
+from buildset_registry.http.pages import BASIC, PAGES
 from buildset_registry.http.request import BodyTimeout, Request
 from buildset_registry.http.response import Response, begun, error_response, send_response
 
@@ -165,6 +166,8 @@ class App:
         self, request: Request, access: Access | None = None, error: str | None = None
     ) -> str:
         """Return the challenge, with the scope that a token needs for what was asked."""
+        if request.route in PAGES:
+            return BASIC  # a browser knows no tokens
         scope = None
         if access is Access.CATALOG:
             scope = "registry:catalog:*"

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -12,6 +12,7 @@ from buildset_registry.auth.authenticator import Authenticator
 from buildset_registry.auth.rights import Rights
 from buildset_registry.errors import TooManyRequests
 from buildset_registry.oci.names import RepositoryName
+from buildset_registry.pullthrough.blobs import ArrivingDownload
 from buildset_registry.registry import Registry
 from buildset_registry.store.base import StorageSpace
 
@@ -82,6 +83,8 @@ class Context:
     """True where ``Location`` and ``Link`` are to be whole URLs."""
 
     crowd: Crowd = field(default_factory=Crowd)
+    arriving: Callable[[], list[ArrivingDownload]] = list
+    """Returns the blobs that are on their way from upstreams."""
 
     def intent(self, identity: Identity, name: RepositoryName) -> Intent:
         """Return what a client that asks what is here has in mind; nobody can push for now where

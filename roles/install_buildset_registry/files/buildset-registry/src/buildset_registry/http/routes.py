@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from buildset_registry.auth.access import Access
-from buildset_registry.errors import RegistryError, Unsupported
-from buildset_registry.http import blobs, discovery, health, manifests, tokens, uploads
+from buildset_registry.errors import NoSuchEndpoint, Unsupported
+from buildset_registry.http import blobs, discovery, health, manifests, pages, tokens, uploads
 from buildset_registry.http.context import Context
 from buildset_registry.http.request import Request
 from buildset_registry.http.response import Response
@@ -39,6 +39,8 @@ ROUTES = (
     Route("catalog", "GET", "/v2/_catalog", Access.CATALOG, discovery.catalog),
     Route("token", "GET", "/token", None, tokens.get),
     Route("token-oauth2", "POST", "/token", None, tokens.post),
+    Route("page", "GET", "/", Access.CATALOG, pages.front),
+    Route("page-repository", "GET", "/repositories/{name}", Access.PULL, pages.repository),
     Route("healthz", "GET", "/healthz", None, health.live),
     Route("readyz", "GET", "/readyz", None, health.ready),
     Route("end-2", "GET", "/v2/{name}/blobs/{digest}", Access.PULL, blobs.get),
@@ -56,10 +58,6 @@ ROUTES = (
     Route("end-13", "GET", "/v2/{name}/blobs/uploads/{upload}", Access.PUSH, uploads.status),
     Route("end-14", "DELETE", "/v2/{name}/blobs/uploads/{upload}", Access.PUSH, uploads.cancel),
 )
-
-
-class NoSuchEndpoint(RegistryError):
-    code, status, default = "UNSUPPORTED", 404, "no such endpoint; the API is below /v2/"
 
 
 def _compile(path: str) -> re.Pattern[str]:

@@ -177,6 +177,7 @@ def _by_registry(counters: UpstreamCounters) -> dict[str, Row]:
         row["requests"][f"{method} {status}"] += number
     for registry, row in found.items():
         row["requests"] = dict(row["requests"])
+        row["pulls"] = counters.pulls[registry]
         row["received"] = counters.received_from[registry]
         limit = counters.limits.get(registry)
         if limit is not None:

@@ -14,7 +14,7 @@ from buildset_registry.lookup import Lookup
 from buildset_registry.oci.descriptor import Descriptor
 from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.names import Reference, RepositoryName
-from buildset_registry.pullthrough.blobs import BlobCache
+from buildset_registry.pullthrough.blobs import ArrivingDownload, BlobCache
 from buildset_registry.pullthrough.download import Pace
 from buildset_registry.pullthrough.manifests import Freshness, ManifestCache
 from buildset_registry.sources import ArrivingBlob, FixedTag, FixedTags, StoredManifest
@@ -75,6 +75,10 @@ class PullThrough:
 
     async def blob_size(self, name: RepositoryName, digest: Digest, rights: ReadRights) -> int:
         return await self._blobs.size(name.canonical, digest, rights)
+
+    def arriving(self) -> list[ArrivingDownload]:
+        """Return the blobs that are on their way."""
+        return self._blobs.arriving()
 
     async def has_manifest(self, name: RepositoryName, digest: Digest) -> bool:
         """Tell whether upstream has a manifest, as far as it shows what it has."""

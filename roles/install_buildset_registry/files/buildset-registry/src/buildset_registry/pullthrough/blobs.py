@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 from buildset_registry.auth.rights import ReadRights
 from buildset_registry.errors import RegistryError, UpstreamBusy, UpstreamFailed
@@ -41,6 +42,17 @@ class _SharedDownload:
         if name in self.names or (rights.everything and rights.as_open(None, name)):
             return True
         return any(rights.allow(one) and rights.as_open(one, name) for one in self.names)
+
+
+class ArrivingDownload(NamedTuple):
+    """A blob that is on its way, as it can be told from outside."""
+
+    name: RepositoryName
+    """The repository for which upstream was asked."""
+
+    digest: Digest
+    size: int | None
+    received: int
 
 
 #: A download that any repository of a registry may share has the registry's name; one that others
@@ -87,6 +99,13 @@ class BlobCache:
         shared = self._downloads.get(self._key(name, digest, rights))
         known = shared.download.size if shared and name in shared.names else None
         return await self._upstream_size(name, digest, rights) if known is None else known
+
+    def arriving(self) -> list[ArrivingDownload]:
+        """Return what is on its way."""
+        return [
+            ArrivingDownload(one.home, key[1], one.download.size, one.download.received)
+            for key, one in self._downloads.items()
+        ]
 
     async def close(self) -> None:
         """Stop what is under way."""

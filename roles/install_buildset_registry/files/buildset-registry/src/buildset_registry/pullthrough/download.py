@@ -88,6 +88,7 @@ class Download:
         self.counters = counters
         self.pace = pace
         self.size: int | None = None
+        self.received = 0
         self._begun: asyncio.Future[tuple[Upload, int]] = asyncio.Future()
         self._ended: asyncio.Future[None] = asyncio.Future()
         self._changed = asyncio.Event()
@@ -214,6 +215,7 @@ class Download:
 
     def _tell(self, length: int = 0) -> None:
         """Tell the readers after each chunk, of so many bytes, and at the end."""
+        self.received += length
         self.counters.received += length
         self.counters.received_from[self._upstream] += length
         self._changed.set()

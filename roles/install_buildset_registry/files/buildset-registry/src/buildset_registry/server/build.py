@@ -228,6 +228,7 @@ class Applications:
             RequestLimits(config.read_only, config.limits.body_seconds),
             config.absolute_urls,
             self.crowd,
+            backend.pull_through.arriving,
         )
         events = Events([*backend.webhooks], context) if backend.webhooks else None
         notes = LedgerNotes(backend.ledger.sightings) if backend.ledger else None

@@ -85,6 +85,9 @@ class UpstreamCounters:
     served: int = 0
     """Clients that are given those; goes down again."""
 
+    pulls: Counter[str] = field(default_factory=Counter)
+    """Manifests that were fetched by upstream: Docker Hub counts each as a pull."""
+
     received_from: Counter[str] = field(default_factory=Counter)
     """Bytes of blobs by upstream."""
 

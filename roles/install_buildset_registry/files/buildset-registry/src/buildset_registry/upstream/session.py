@@ -131,6 +131,8 @@ class Session:
             whole = replace(host.request(request.method, url, headers), login=login)
             response = await self._transport.send(whole)
             status = str(response.status)
+            if whole.method == "GET" and status == "200" and request.path.startswith("manifests/"):
+                self._counters.pulls[host.upstream.name] += 1
             if "ratelimit-limit" in response.headers:
                 self._note_limit(host, response.headers)
             return response

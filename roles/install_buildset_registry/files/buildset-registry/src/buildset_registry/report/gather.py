@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A report of a registry's files: its ledger, and layers and sizes as far as the store has them."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+from contextlib import aclosing, suppress
+
+from buildset_registry.config import Config
+from buildset_registry.errors import ConfigError, RegistryError
+from buildset_registry.ledger.facts import platforms_of
+from buildset_registry.ledger.files import read_ledger
+from buildset_registry.ledger.rows import stamp
+from buildset_registry.oci.digest import Digest
+from buildset_registry.oci.manifest import Manifest, stored_media_type
+from buildset_registry.report.summary import summarize
+from buildset_registry.report.values import Layer, PushedImage, Summary
+from buildset_registry.store import Purpose, open_store, store_kind
+from buildset_registry.store.base import Blobs
+
+#: Images whose layers are told.
+_MOST = 5000
+
+
+async def gather(config: Config, registry: str, known: Mapping[str, str]) -> Summary:
+    """Return the report on a registry, which may be running; ``ConfigError`` without a ledger.
+
+    ``known`` are the names of its nodes by their addresses.
+    """
+    if config.ledger is None:
+        raise ConfigError(
+            f"{registry} keeps no ledger; set ledger.folder in its configuration and start it again"
+        )
+    content = await asyncio.to_thread(read_ledger, config.ledger.folder)
+    report = summarize(content, registry, stamp(time.time()), known)
+    if report.pushes and store_kind(config).lasting:
+        try:
+            async with aclosing(await open_store(config, Purpose.READ)) as store:
+                await add_contents(report.pushes, store.blobs)
+        except ConfigError as error:
+            report.gaps.append(f"layers and sizes are not here: {error}")
+    return report
+
+
+async def add_contents(pushes: list[PushedImage], blobs: Blobs) -> None:
+    """Add the parts of each image to it; of one that is gone, nothing."""
+    for push in pushes[:_MOST]:
+        with suppress(RegistryError, OSError):
+            push.parts = await parts_of(push.digest, blobs)
+            push.size = sum(part.size for part in push.parts) if push.parts else None
+
+
+async def parts_of(digest: str, blobs: Blobs) -> list[Layer]:
+    """Return configuration and layers of an image, or what an index lists."""
+    raw = await blobs.read(Digest.parse(digest))
+    if raw is None:
+        return []
+    manifest = Manifest.stored(raw, stored_media_type(raw))
+    platforms = platforms_of(raw)
+    return [
+        Layer(str(one.digest), one.media_type, one.size, platforms.get(str(one.digest), ""))
+        for one in (*manifest.manifests, *manifest.blobs)
+    ]

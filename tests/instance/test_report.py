@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``report`` of registries that ``up`` made: as text, as JSON, as a page, and what it refuses."""
+
+import json
+import time
+from typing import Any
+
+import pytest
+
+from tests.instance.conftest import Desk
+from tests.instance.test_gc import push_image
+
+
+@pytest.fixture
+def facts(desk: Desk) -> dict[str, Any]:
+    """A registry to which an image was pushed, and from which it was pulled."""
+    found: dict[str, Any] = desk.up()["facts"]
+    push_image(desk, found)
+    assert desk.ask(found, "/v2/app/manifests/latest").status == 200
+    return found
+
+
+def report(desk: Desk, *words: object) -> dict[str, Any]:
+    """Return the report as JSON, once the last second is in it."""
+    deadline = time.monotonic() + 20
+    while True:
+        done = desk.run("report", "--json", *words)
+        assert done.returncode == 0, done.stderr
+        tree: dict[str, Any] = json.loads(done.stdout)
+        if tree["pulls"]:
+            return tree
+        assert time.monotonic() < deadline, tree
+
+
+def test_a_report_has_layers_pulls_and_who_never_asked(desk: Desk, facts: dict[str, Any]) -> None:
+    """Beside the running registry, and after a kill: what was written is there."""
+    made = report(desk, "--node", "web=192.0.2.7")
+    (pushed,), (pulled,) = made["pushes"], made["pulls"]
+    assert pushed["image"] == pulled["image"] == "docker.io/library/app"
+    assert (pushed["user"], pushed["size"], len(pushed["parts"])) == ("buildset", 2, 1)
+    assert pulled["source"] == "pushed by buildset from 127.0.0.1"
+    assert made["unseen"] == ["web (192.0.2.7) never asked for an image"]
+    desk.kill(*desk.processes())
+    assert report(desk)["pulls"] == made["pulls"]
+
+
+def test_a_report_is_a_text_and_a_file(desk: Desk, facts: dict[str, Any]) -> None:
+    """The password is in neither."""
+    report(desk)
+    file = desk.root.parent / "report.html"
+    done = desk.run("report", "--html", file)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    text = desk.run("report").stdout
+    for shown in (text, file.read_text()):
+        assert "docker.io/library/app:latest" in shown
+        assert facts["password"] not in shown
+
+
+def test_a_report_that_cannot_be_made_is_refused_in_a_line(desk: Desk) -> None:
+    """No registry, no ledger, no folder to write to, a node without address."""
+    assert "there is no registry in" in desk.refused("report")
+    desk.up()
+    assert "--html" not in desk.refused("report", "--html", desk.root / "none" / "report.html")
+    assert "is not NAME=ADDRESS" in desk.refused("report", "--node", "web")
+    config = desk.root / "config.yaml"
+    config.write_text(config.read_text().replace("ledger:\n  folder: ledger\n", "ledger: null\n"))
+    assert "keeps no ledger; set ledger.folder" in desk.refused("report")
+    assert desk.up()["changes"] == ["restarted"]
+    assert "keeps no ledger" in desk.refused("report")
