@@ -146,9 +146,13 @@ def test_registry_from_start_to_end(make_desk: MakeDesk, checkout: Path, version
     logs = job.desk.home / "zuul-output/logs/buildset-registry"
     assert (logs / "registry.log").read_text()
     assert "<h1>Images of " in (logs / "report.html").read_text()
-    (artifact,) = job.returned["data"]["zuul"]["artifacts"]
-    assert artifact["url"].split("/")[-2:] == ["buildset-registry", "report.html"]
-    assert "://" not in artifact["url"]
+    assert json.loads((logs / "images.lock.json").read_text()) == {"version": 1, "images": {}}
+    urls = [artifact["url"] for artifact in job.returned["data"]["zuul"]["artifacts"]]
+    assert sorted(url.split("/")[-2:] for url in urls) == [
+        ["buildset-registry", "images.lock.json"],
+        ["buildset-registry", "report.html"],
+    ]
+    assert not any("://" in url for url in urls)
     assert facts["password"] not in job.output
 
 

@@ -37,18 +37,7 @@ def add(commands: Any) -> None:
         help="where to; without a tag it takes the source's, and below a place that ends in / "
         "each image keeps its repository",
     )
-    copy.add_argument(
-        "--lock",
-        type=path,
-        metavar="FILE",
-        help="copy the images of this lock, by their digests, and no others",
-    )
-    copy.add_argument(
-        "--from",
-        dest="through",
-        metavar="HOST[:PORT]",
-        help="with --lock, the buildset registry to take them from (default: their upstreams)",
-    )
+    _add_lock(copy)
     copy.add_argument(
         "--platform",
         action="append",
@@ -70,6 +59,21 @@ def add(commands: Any) -> None:
     _add_access(copy)
     copy.add_argument("--dry-run", action="store_true", help="copy nothing; tell what would be")
     add_json(copy, "print what was copied as JSON")
+
+
+def _add_lock(copy: argparse.ArgumentParser) -> None:
+    copy.add_argument(
+        "--lock",
+        type=path,
+        metavar="FILE",
+        help="copy the images of this lock, by their digests, and no others",
+    )
+    copy.add_argument(
+        "--from",
+        dest="through",
+        metavar="HOST[:PORT]",
+        help="with --lock, the buildset registry to take them from (default: their upstreams)",
+    )
 
 
 def _add_access(copy: argparse.ArgumentParser) -> None:
