@@ -12,11 +12,9 @@ from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 from weakref import WeakValueDictionary
 
-from buildset_registry.upstream import resume
-from buildset_registry.upstream.counters import UpstreamCounters
-from buildset_registry.upstream.errors import UpstreamError
-from buildset_registry.upstream.hosts import Host, RemoteAccount, RepositoryRequest, UpstreamRequest
-from buildset_registry.upstream.tokens import (
+from buildset_registry.protocol import resume
+from buildset_registry.protocol.errors import UpstreamError
+from buildset_registry.protocol.tokens import (
     Authorization,
     AuthorizationCache,
     TokenAnswer,
@@ -24,7 +22,9 @@ from buildset_registry.upstream.tokens import (
     authorize,
     challenges,
 )
-from buildset_registry.upstream.urls import origin, server
+from buildset_registry.protocol.urls import origin, server
+from buildset_registry.upstream.counters import UpstreamCounters
+from buildset_registry.upstream.hosts import Host, RemoteAccount, RepositoryRequest, UpstreamRequest
 
 if TYPE_CHECKING:
     from buildset_registry.upstream.transport import Transport, UpstreamResponse
