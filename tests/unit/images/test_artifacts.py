@@ -14,7 +14,7 @@ from buildset_images.artifacts import (
     returned_names,
     without_returned,
 )
-from buildset_images.endpoints import Endpoint
+from buildset_images.endpoints import parse_host, registry_host, written
 from buildset_images.errors import ImagesError
 from buildset_images.images import TaggedImage
 
@@ -55,7 +55,7 @@ def read(*artifacts: dict[str, Any]) -> list[ImageArtifact]:
 def test_ours_has_every_key_of_theirs(host: str, repository: str) -> None:
     """Key by key and value by value; three keys of the metadata are more."""
     image = TaggedImage(repository, "v1")
-    ours = make_artifact(image, Endpoint.make(host, 5000, "secret"), BUILD, TOLD)
+    ours = make_artifact(image, registry_host(host, 5000, "secret"), BUILD, TOLD)
     expected = theirs(host, 5000, BUILD, repository, "v1")
     assert ours.keys() == expected.keys()
     assert {key: ours["metadata"].pop(key) for key in TOLD} == TOLD
@@ -65,12 +65,12 @@ def test_ours_has_every_key_of_theirs(host: str, repository: str) -> None:
 @pytest.mark.parametrize("host", ["registry.example.com", "192.0.2.1", "2001:db8::1"])
 def test_ours_and_theirs_are_read_alike(host: str) -> None:
     """Theirs has no digest; all else is the same."""
-    endpoint = Endpoint.make(host, 5000, "secret")
-    (ours,) = read(make_artifact(IMAGE, endpoint, BUILD, TOLD))
+    registry = registry_host(host, 5000, "secret")
+    (ours,) = read(make_artifact(IMAGE, registry, BUILD, TOLD))
     (other,) = read(theirs(host, 5000, BUILD, IMAGE.repository, IMAGE.tag))
     assert (ours.digest, other.digest) == (DIGEST, "")
     for one in (ours, other):
-        assert (one.image, one.endpoint, one.repository) == (IMAGE, endpoint, IMAGE.repository)
+        assert (one.image, one.registry, one.repository) == (IMAGE, registry, IMAGE.repository)
         assert (one.reference, one.build) == (f"{BUILD}_latest", BUILD)
 
 
@@ -118,7 +118,7 @@ def test_the_last_of_each_is_taken_in_any_order() -> None:
         pool.sort(key=lambda one: hashlib.sha256(f"{seed} {one['url']}".encode()).digest())
         serial = {one["metadata"]["tag"]: one["url"] for one in pool}
         taken = {
-            one.image.tag: f"docker://{one.endpoint}/{one.repository}:{one.reference}"
+            one.image.tag: f"docker://{written(one.registry)}/{one.repository}:{one.reference}"
             for one in read(*pool)
         }
         assert taken == serial
@@ -130,8 +130,8 @@ def test_the_last_of_each_is_taken_in_any_order() -> None:
         ({"url": None}, "which names no image"),
         ({"url": "https://registry.example.com/org/app"}, "which names no image"),
         ({"url": "docker://registry.example.com"}, "which names no image"),
-        ({"url": "docker://user:pass@registry/org/app:v1"}, "is no host of a registry"),
-        ({"url": "docker://registry:99999/org/app:v1"}, "give a TCP port"),
+        ({"url": "docker://user:pass@registry/org/app:v1"}, "is no registry"),
+        ({"url": "docker://registry:99999/org/app:v1"}, "is no registry"),
         ({"metadata": {"type": "container_image", "tag": "v1"}}, "has no metadata.repository"),
         ({"metadata": {"type": "container_image", "repository": "a"}}, "has no metadata.tag"),
         ({"metadata": {**given()["metadata"], "repository": "A"}}, "no name of a repository"),
@@ -159,8 +159,10 @@ def test_an_artifact_by_digest_is_taken() -> None:
 
 def test_what_was_returned_is_not_returned_again() -> None:
     """Zuul appends: a build that pushed early and again would have each twice."""
-    artifact = make_artifact(IMAGE, Endpoint("registry.example.com"), BUILD, TOLD)
-    other = make_artifact(TaggedImage("org/b", "v1"), Endpoint("registry.example.com"), BUILD, {})
+    artifact = make_artifact(IMAGE, parse_host("registry.example.com", "secret"), BUILD, TOLD)
+    other = make_artifact(
+        TaggedImage("org/b", "v1"), parse_host("registry.example.com", "secret"), BUILD, {}
+    )
     returned = returned_names({"data": {"zuul": {"artifacts": [artifact]}}, "secret_data": {}})
     assert without_returned([artifact, other], returned) == [other]
     assert returned_names({}) == set()

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from buildset_images import plan
 from buildset_images.artifacts import read_artifacts
+from buildset_images.endpoints import written
 from buildset_images.errors import ImagesError
 from buildset_images.images import TaggedImage
 
@@ -95,7 +96,7 @@ def test_what_is_not_set_is_named(absent: dict[str, Any] | None) -> None:
 def test_an_intermediate_registry_without_a_port_is_at_https() -> None:
     """A secret may leave it out."""
     registry = plan.intermediate_registry({"host": "registry.example.com"})
-    assert str(registry.endpoint) == "registry.example.com:443"
+    assert written(registry.host) == "registry.example.com:443"
 
 
 def test_an_image_is_promoted_to_its_own_registry() -> None:
@@ -104,7 +105,7 @@ def test_an_image_is_promoted_to_its_own_registry() -> None:
     assert str(location) == "quay.io:443/org/app:v1"
     assert location.registry.login.username == "robot"
     hub = public(HUB, {"registry": "docker.io", "login": {"username": "robot"}})
-    assert str(hub) == "registry-1.docker.io:443/org/app:v1"
+    assert str(hub) == "docker.io:443/org/app:v1"
 
 
 def test_an_image_may_name_whose_credentials_it_wants() -> None:

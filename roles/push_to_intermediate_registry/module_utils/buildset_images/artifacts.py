@@ -13,13 +13,15 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from .endpoints import Endpoint
+from .endpoints import parse_host, written
 from .errors import ImagesError, shown
 from .images import TaggedImage, built_tag, checked_repository, checked_tag
+from .registry_client.errors import RegistryError
+from .registry_client.oci.digest import Digest
+from .registry_client.oci.hosts import RegistryHost
 
 TYPE = "container_image"
 SCHEME = "docker://"
-_DIGEST = re.compile(r"sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128}")
 _URL = re.compile(r"docker://(?P<registry>\[[^\]/]*\](?::\d+)?|[^/\[\]]+)/(?P<rest>.+)")
 _REST = re.compile(r"(?P<repository>[^:@]+)(?::(?P<tag>[^:@]+))?(?:@(?P<digest>.+))?")
 _BUILD = re.compile(r"([0-9a-f]{32})_")
@@ -32,7 +34,7 @@ class ImageArtifact:
     """An image that another build has left in the intermediate registry."""
 
     image: TaggedImage
-    endpoint: Endpoint
+    registry: RegistryHost
     repository: str
     reference: str
     digest: str = ""
@@ -88,13 +90,19 @@ def read_artifact(given: Mapping[str, Any]) -> ImageArtifact:
             raise ImagesError(f"{whose} has no metadata.{key}; {_MENDED}")
     repository = checked_repository(metadata["repository"], whose)
     image = TaggedImage(repository, checked_tag(metadata["tag"], f"{whose}: metadata.tag"))
-    digest = str(metadata.get("digest") or "")
-    if digest and not _DIGEST.fullmatch(digest):
-        raise ImagesError(f"{whose} has the digest {shown(digest)}, which is none; {_MENDED}")
+    digest = _checked_digest(metadata.get("digest"), whose)
     return _located(image, str(given.get("url") or ""), digest, whose, origin)
 
 
 _MENDED = "let the job that returned it do so by push_to_intermediate_registry"
+
+
+def _checked_digest(value: Any, whose: str) -> str:
+    try:
+        return str(Digest.parse(str(value))) if value else ""
+    except RegistryError as error:
+        what = f"has the digest {shown(value)}, which is none"
+        raise ImagesError(f"{whose} {what}; {_MENDED}") from error
 
 
 def _located(image: TaggedImage, url: str, digest: str, whose: str, origin: str) -> ImageArtifact:
@@ -102,12 +110,13 @@ def _located(image: TaggedImage, url: str, digest: str, whose: str, origin: str)
     rest = _REST.fullmatch(found["rest"]) if found else None
     if not found or not rest:
         raise ImagesError(f"{whose} has the url {shown(url)}, which names no image; {_MENDED}")
-    endpoint = Endpoint.parse(found["registry"], f"{whose}: url")
-    if rest["digest"] and digest and rest["digest"] != digest:
-        raise ImagesError(f"{whose} has two digests, {digest} and {rest['digest']}; {_MENDED}")
-    digest = digest or rest["digest"] or ""
+    registry = parse_host(found["registry"], f"{whose}: url")
+    named = _checked_digest(rest["digest"], f"{whose}: url")
+    if named and digest and named != digest:
+        raise ImagesError(f"{whose} has two digests, {digest} and {named}; {_MENDED}")
+    digest = digest or named
     reference = rest["tag"] or digest or "latest"
-    return ImageArtifact(image, endpoint, rest["repository"], reference, digest, origin)
+    return ImageArtifact(image, registry, rest["repository"], reference, digest, origin)
 
 
 def _origin(given: Mapping[str, Any]) -> str:
@@ -126,12 +135,12 @@ def _origin(given: Mapping[str, Any]) -> str:
 
 
 def make_artifact(
-    image: TaggedImage, registry: Endpoint, build: str, told: Mapping[str, Any]
+    image: TaggedImage, registry: RegistryHost, build: str, told: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Return what a build returns to Zuul of an image; ``told`` is what the registry has of it."""
     return {
         "name": str(image),
-        "url": f"{SCHEME}{registry}/{image.repository}:{built_tag(build, image.tag)}",
+        "url": f"{SCHEME}{written(registry)}/{image.repository}:{built_tag(build, image.tag)}",
         "metadata": {
             "type": TYPE,
             "repository": image.repository,

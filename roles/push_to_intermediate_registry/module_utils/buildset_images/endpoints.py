@@ -3,18 +3,13 @@
 
 from __future__ import annotations
 
-import ipaddress
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from .errors import ImagesError, shown
-
-HTTPS_PORT = 443
-#: Docker Hub has its API elsewhere than where images name it.
-HUB, HUB_API = "docker.io", "registry-1.docker.io"
-_HOST = re.compile(r"[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?", re.IGNORECASE)
+from .registry_client.errors import RegistryError
+from .registry_client.oci.hosts import RegistryHost
 
 
 @dataclass(frozen=True)
@@ -28,43 +23,29 @@ class Login:
     address: str = ""
 
 
-@dataclass(frozen=True)
-class Endpoint:
-    """A registry's host and port; two are equal whichever way they are written."""
-
-    host: str
-    port: int = HTTPS_PORT
-
-    @classmethod
-    def make(cls, host: Any, port: Any, whose: str) -> Endpoint:
-        """Check what a variable has; ImagesError names it."""
-        number = int(port) if str(port).isdigit() else 0
-        if not 0 < number < 65536:
-            raise ImagesError(f"{whose}: port is {shown(port)}; give a TCP port")
-        return cls(_host(str(host), whose), number)
-
-    @classmethod
-    def parse(cls, text: str, whose: str) -> Endpoint:
-        """Read ``host``, ``host:port`` or ``[IPv6]:port``."""
-        found = re.fullmatch(r"(\[[^\]]*\]|[^:\[\]]*)(?::(\d{1,5}))?", text)
-        if not found:
-            raise ImagesError(f"{whose}: {shown(text)} is no host of a registry")
-        host = HUB_API if found[1].lower() == HUB else found[1]
-        return cls.make(host, found[2] or HTTPS_PORT, whose)
-
-    def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+def registry_host(host: Any, port: Any, whose: str) -> RegistryHost:
+    """Return what a variable has as a host and a port; ImagesError names it."""
+    name = str(host)
+    name = f"[{name}]" if ":" in name and not name.startswith("[") else name
+    if not str(port).isdigit():
+        raise ImagesError(f"{whose}: port is {shown(port)}; give a TCP port")
+    return parse_host(f"{name}:{port}", whose)
 
 
-def _host(text: str, whose: str) -> str:
-    """Return a host in one form: no brackets, no capitals, an address as it is written shortest."""
-    bare = text[1:-1] if text.startswith("[") and text.endswith("]") else text
+def parse_host(text: str, whose: str) -> RegistryHost:
+    """Read ``host``, ``host:port`` or ``[IPv6]:port``; ImagesError says whose it is."""
     try:
-        return str(ipaddress.ip_address(bare))
-    except ValueError:
-        if _HOST.fullmatch(bare):
-            return bare.lower()
-    raise ImagesError(f"{whose}: host is {shown(text)}; give a name or an address")
+        return RegistryHost.parse(text)
+    except RegistryError as error:
+        raise ImagesError(
+            f"{whose}: {shown(text)} is no registry; give host or host:port"
+        ) from error
+
+
+def written(host: RegistryHost) -> str:
+    """Return host and port as artifacts have them, the port of HTTPS as well."""
+    name, port = host.server
+    return f"[{name}]:{port}" if ":" in name else f"{name}:{port}"
 
 
 def login_of(given: Mapping[str, Any]) -> Login:
@@ -73,10 +54,10 @@ def login_of(given: Mapping[str, Any]) -> Login:
     return Login(**{key: str(given.get(key) or "") for key in keys})
 
 
-def push_endpoint(facts: Mapping[str, Any]) -> Endpoint:
+def push_endpoint(facts: Mapping[str, Any]) -> RegistryHost:
     """Return where a buildset registry holds what was pushed, and nothing else.
 
     Facts of a registry with one port, such as those of zuul-jobs' roles, have no other.
     """
     host, port = (facts.get(f"push_{key}") or facts.get(key) for key in ("host", "port"))
-    return Endpoint.make(host, port, "buildset_registry")
+    return registry_host(host, port, "buildset_registry")

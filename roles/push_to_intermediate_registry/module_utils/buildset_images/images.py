@@ -3,24 +3,19 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .endpoints import HUB, Endpoint
+from .endpoints import parse_host
 from .errors import ImagesError, shown
+from .registry_client.errors import RegistryError
+from .registry_client.oci.hosts import DOCKER_HUB, RegistryHost
+from .registry_client.oci.names import RepositoryName, Tag
 
 #: What is built where no tag is named.
 DEFAULT_TAGS = ("latest",)
 LONGEST_TAG = 128
-_COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
-_PORT = r"(?::[0-9]{1,5})?"
-_REPOSITORY = re.compile(
-    rf"(?:(?:{_COMPONENT}|\[[0-9a-f:]+\]){_PORT}/)?{_COMPONENT}(?:/{_COMPONENT})*"
-)
-_TAG = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9._-]*")
-_LONGEST_NAME = 255
 
 
 @dataclass(frozen=True)
@@ -36,30 +31,28 @@ class TaggedImage:
     @property
     def stored(self) -> str:
         """The repository in a buildset registry, which has Docker Hub's without their host."""
-        prefix = f"{HUB}/"
-        return self.repository[len(prefix) :] if self.in_hub else self.repository
-
-    @property
-    def in_hub(self) -> bool:
-        """Whether the name says that it is Docker Hub's."""
-        return self.repository.startswith(f"{HUB}/")
-
-    @property
-    def public(self) -> tuple[Endpoint, str]:
-        """The registry that the name names, and the repository there."""
-        first, _slash, rest = self.repository.partition("/")
-        if first != self.registry:
-            rest = self.repository
-        if self.registry == HUB and "/" not in rest:
-            rest = f"library/{rest}"
-        return Endpoint.parse(self.registry, str(self)), rest
+        prefix = f"{DOCKER_HUB}/"
+        hub = self.repository.startswith(prefix)
+        return self.repository[len(prefix) :] if hub else self.repository
 
     @property
     def registry(self) -> str:
         """The registry that the name names: Docker Hub where it names none."""
         first, slash, _rest = self.repository.partition("/")
-        named = slash and (set(".:") & set(first) or first == "localhost")
-        return first if named else HUB
+        return first if slash and _is_registry(first) else str(DOCKER_HUB)
+
+    @property
+    def public(self) -> tuple[RegistryHost, str]:
+        """The registry that the name names, and the repository there."""
+        first, _slash, rest = self.repository.partition("/")
+        host = parse_host(self.registry, str(self))
+        rest = rest if first == self.registry else self.repository
+        return host, f"library/{rest}" if host == DOCKER_HUB and "/" not in rest else rest
+
+
+def _is_registry(first: str) -> bool:
+    """Tell whether the first component of a name is a registry, as docker does."""
+    return "." in first or ":" in first or first == "localhost"
 
 
 def built_tag(build: str, tag: str) -> str:
@@ -89,19 +82,25 @@ def _tagged(image: Any, whose: str) -> Iterable[TaggedImage]:
 def checked_repository(value: Any, whose: str) -> str:
     """Return a repository's name if it is one; it may begin with its registry."""
     text = str(value)
-    if not _REPOSITORY.fullmatch(text) or len(text) > _LONGEST_NAME:
+    first, slash, rest = text.partition("/")
+    named = bool(slash) and _is_registry(first)
+    try:
+        if named:
+            RegistryHost.parse(first)
+        RepositoryName.parse(rest if named else text)
+    except RegistryError as error:
         hint = "write it in lower case, without a tag, such as quay.io/org/app"
-        raise ImagesError(f"{whose}: {shown(text)} is no name of a repository; {hint}")
+        raise ImagesError(f"{whose}: {shown(text)} is no name of a repository; {hint}") from error
     return text
 
 
 def checked_tag(value: Any, whose: str) -> str:
-    """Return a tag if it is one, but for its length."""
-    text = str(value)
-    if not _TAG.fullmatch(text):
-        hint = "a tag has letters, digits, dots, dashes and underscores"
-        raise ImagesError(f"{whose} is {shown(text)}; {hint}")
-    return text
+    """Return a tag if it is one."""
+    try:
+        return str(Tag.parse(str(value)))
+    except RegistryError as error:
+        hint = f"a tag has up to {LONGEST_TAG} letters, digits, dots, dashes and underscores"
+        raise ImagesError(f"{whose} is {shown(value)}; {hint}") from error
 
 
 def check_length(build: str, image: TaggedImage) -> None:

@@ -9,36 +9,37 @@ from dataclasses import dataclass
 from typing import Any
 
 from .artifacts import ImageArtifact
-from .endpoints import Endpoint, Login, login_of, push_endpoint
+from .endpoints import Login, login_of, push_endpoint, registry_host, written
 from .errors import ImagesError, shown
 from .images import TaggedImage, built_tag, check_length, checked_tag
+from .registry_client.oci.hosts import RegistryHost
 
 BUILDSET, INTERMEDIATE = "buildset registry", "intermediate registry"
 
 
 @dataclass(frozen=True)
-class RegistryAccess:
+class KnownRegistry:
     """A registry that takes part, and how it is used."""
 
     kind: str
-    endpoint: Endpoint
+    host: RegistryHost
     login: Login
 
     def __str__(self) -> str:
-        return f"the {self.kind} {self.endpoint}" if self.kind else str(self.endpoint)
+        return f"the {self.kind} {written(self.host)}" if self.kind else written(self.host)
 
 
 @dataclass(frozen=True)
 class ImageLocation:
     """A repository and a tag of a registry, and the digest that is expected there, if known."""
 
-    registry: RegistryAccess
+    registry: KnownRegistry
     repository: str
     tag: str
     digest: str = ""
 
     def __str__(self) -> str:
-        return f"{self.registry.endpoint}/{self.repository}:{self.tag}"
+        return f"{written(self.registry.host)}/{self.repository}:{self.tag}"
 
 
 @dataclass(frozen=True)
@@ -57,26 +58,26 @@ class ImageCopy:
         return self.origin or str(self.image)
 
 
-def buildset_registry(facts: Mapping[str, Any] | None) -> RegistryAccess:
+def buildset_registry(facts: Mapping[str, Any] | None) -> KnownRegistry:
     """Return the buildset's registry by its facts."""
     if not facts or not facts.get("host"):
         hint = "run the role run_buildset_registry first, or depend on a job that does"
         raise ImagesError(f"there is no buildset registry: buildset_registry is not set; {hint}")
-    return RegistryAccess(BUILDSET, push_endpoint(facts), login_of(facts))
+    return KnownRegistry(BUILDSET, push_endpoint(facts), login_of(facts))
 
 
-def intermediate_registry(secret: Mapping[str, Any] | None) -> RegistryAccess:
+def intermediate_registry(secret: Mapping[str, Any] | None) -> KnownRegistry:
     """Return the intermediate registry by the secret."""
     if not secret or not secret.get("host"):
         hint = "give the job the secret of that name, with host, port, username and password"
         raise ImagesError(f"intermediate_registry is not set; {hint}")
     port = secret.get("port") or "443"
-    endpoint = Endpoint.make(secret["host"], port, "intermediate_registry")
-    return RegistryAccess(INTERMEDIATE, endpoint, login_of(secret))
+    host = registry_host(secret["host"], port, "intermediate_registry")
+    return KnownRegistry(INTERMEDIATE, host, login_of(secret))
 
 
 def push_copies(
-    images: Iterable[TaggedImage], build: str, own: RegistryAccess, there: RegistryAccess
+    images: Iterable[TaggedImage], build: str, own: KnownRegistry, there: KnownRegistry
 ) -> list[ImageCopy]:
     """Copy what this build has pushed to where other buildsets find it, by the build's name."""
     if not re.fullmatch(r"[a-zA-Z0-9_][a-zA-Z0-9.-]*", build):
@@ -90,7 +91,7 @@ def push_copies(
 
 
 def pull_copies(
-    artifacts: Iterable[ImageArtifact], own: RegistryAccess, there: RegistryAccess
+    artifacts: Iterable[ImageArtifact], own: KnownRegistry, there: KnownRegistry
 ) -> list[ImageCopy]:
     """Copy what other builds have made to the buildset's registry, under the public names."""
     return [
@@ -104,12 +105,12 @@ def pull_copies(
     ]
 
 
-def _left_by(artifact: ImageArtifact, there: RegistryAccess) -> ImageLocation:
+def _left_by(artifact: ImageArtifact, there: KnownRegistry) -> ImageLocation:
     """Return where an artifact's image is, if that is the registry that we have a login for."""
-    if artifact.endpoint != there.endpoint:
+    if artifact.registry != there.host:
         raise ImagesError(
-            f"{artifact.told}, is at {artifact.endpoint}, and intermediate_registry is "
-            f"{there.endpoint}; give the secret of the registry that this build used"
+            f"{artifact.told}, is at {written(artifact.registry)}, and intermediate_registry is "
+            f"{written(there.host)}; give the secret of the registry that this build used"
         )
     return ImageLocation(there, artifact.repository, artifact.reference, artifact.digest)
 
@@ -143,7 +144,7 @@ def public_location(
     image: TaggedImage, names: Mapping[str, str], registries: Mapping[str, PublicRegistry]
 ) -> ImageLocation:
     """Return where an image is published, if the credentials allow that."""
-    endpoint, repository = image.public
+    host, repository = image.public
     name = names.get(image.repository) or image.registry
     known = registries.get(name)
     if known is None:
@@ -152,12 +153,12 @@ def public_location(
     if known.repository and not re.search(known.repository, image.repository):
         what = f"container_registry_credentials of {name} are for {known.repository} only"
         raise ImagesError(f"{image} may not be promoted: {what}")
-    return ImageLocation(RegistryAccess("", endpoint, known.login), repository, image.tag)
+    return ImageLocation(KnownRegistry("", host, known.login), repository, image.tag)
 
 
 def promote_copies(
     built: Iterable[tuple[TaggedImage, ImageArtifact]],
-    there: RegistryAccess,
+    there: KnownRegistry,
     public: Mapping[TaggedImage, ImageLocation],
 ) -> list[ImageCopy]:
     """Copy what a successful build has left to where it is published."""
