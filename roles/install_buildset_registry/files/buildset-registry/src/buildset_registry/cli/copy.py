@@ -105,7 +105,8 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         say_json(report.to_json())
     else:
-        say("\n".join(_lines(report, dry_run=arguments.dry_run)))
+        for line in _lines(report, dry_run=arguments.dry_run):
+            say(line)
     for one in report.failed:
         sys.stderr.write(f"buildset-registry: {one.source}: {one.error}\n")
     return 1 if report.failed else 0

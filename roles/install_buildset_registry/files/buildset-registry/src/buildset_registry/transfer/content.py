@@ -91,6 +91,10 @@ class BlobReader:
         self.verify()
         return content
 
+    def take(self, piece: Piece) -> None:
+        """Hash the next bytes, which the destination has from an earlier copy."""
+        self._update(self._hashed, piece)
+
     def pieces(self, offset: int) -> Iterator[Piece]:
         """Yield the bytes from an offset on; a source that breaks is asked for the rest."""
         breaks = 0

@@ -255,8 +255,8 @@ class _Copier:
                 image.destination.put_manifest(plan.root.manifest, None)
             for one in plan.referrers:
                 self._put(image, one)
-            if not plan.tagged and (name is not None or not plan.root.present):
-                image.destination.put_manifest(plan.root.manifest, name)
+            if not plan.tagged:
+                image.destination.put_manifest(plan.root.manifest, name or "")
         except TransferError as error:
             image.fail(error)
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ from .credentials import CredentialStore
 from .errors import TransferError
 from .http_client import HttpClient
 from .image_names import ImageName, LayoutImage, RegistryImage
+from .layout import LayoutFolder
 from .remote import RemoteRepository
 from .session import RegistryLogin, RegistrySession
 from .uploads import UploadJournal
@@ -47,6 +49,7 @@ class Ends:
         }
         self._journal = UploadJournal(journal) if journal is not None else None
         self._repositories: dict[tuple[bool, str, str], RemoteRepository] = {}
+        self._layouts: dict[str, LayoutFolder] = {}
         self._stopped = threading.Event()
 
     def __enter__(self) -> Ends:
@@ -60,23 +63,26 @@ class Ends:
         self._stopped.set()
         for client in self._clients.values():
             client.close()
+        for layout in self._layouts.values():
+            layout.close()
 
     def sleep(self, seconds: float) -> None:
         """Wait, unless the run has ended."""
         if self._stopped.wait(seconds):
             raise TransferError("the copy was stopped")
 
-    def source(self, image: ImageName) -> RemoteRepository:
+    def source(self, image: ImageName) -> RemoteRepository | LayoutFolder:
         """Return where an image comes from."""
         return self._end(image, writes=False)
 
-    def destination(self, image: ImageName) -> RemoteRepository:
+    def destination(self, image: ImageName) -> RemoteRepository | LayoutFolder:
         """Return where an image goes to."""
         return self._end(image, writes=True)
 
-    def _end(self, image: ImageName, *, writes: bool) -> RemoteRepository:
+    def _end(self, image: ImageName, *, writes: bool) -> RemoteRepository | LayoutFolder:
         if isinstance(image, LayoutImage):
-            raise TransferError("not yet")
+            folder = os.path.realpath(image.folder)
+            return self._layouts.setdefault(folder, LayoutFolder(image.folder))
         key = (writes, image.url, image.repository)
         if key not in self._repositories:
             self._repositories[key] = RemoteRepository(
