@@ -7,10 +7,15 @@ valid for a name which does not resolve.
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Iterator
+import ssl
+import threading
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +43,7 @@ def intermediate(kind: str) -> Program:
         return Program(kind, ours().command, _closed)
     if kind == "distribution":
         return Program(kind, ("registry", "serve"), _distribution)
-    program = os.environ.get("BENCH_ZUUL_REGISTRY", "zuul-registry")
+    program = os.environ["BENCH_ZUUL_REGISTRY"]
     return Program(kind, (program, "-c"), _zuul_registry, ("serve",))
 
 
@@ -136,3 +141,127 @@ def log_in(client: httpx.Client) -> None:
     if answer.status_code == 200:
         client.auth = None
         client.headers["Authorization"] = f"Bearer {answer.json()['token']}"
+
+
+@dataclass
+class Faulty:
+    """A registry that gives one answer to everything, and what it was asked."""
+
+    port: int
+    cert: str
+    asked: Counter[tuple[str, str]] = field(default_factory=Counter)
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """How it is named."""
+        login = {"username": USER, "password": PASSWORD, "cert": self.cert}
+        return {"host": "127.0.0.1", "port": self.port, **login}
+
+
+class _Handler(BaseHTTPRequestHandler):
+    """Answers by the server's function, and logs nothing."""
+
+    protocol_version = "HTTP/1.1"
+
+    def answer(self) -> None:
+        """Answer whatever the method is."""
+        self.server.answer(self)  # type: ignore[attr-defined]
+
+    do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = answer
+
+    def log_message(self, format: str, *_words: Any) -> None:
+        """Say nothing."""
+
+
+class _Server(ThreadingHTTPServer):
+    """A server whose connections end with it, and whose broken ones are no news."""
+
+    daemon_threads = True
+
+    def handle_error(self, _request: Any, _address: Any) -> None:
+        """Say nothing."""
+
+
+@contextmanager
+def _listening(answer: Any, context: ssl.SSLContext | None = None) -> Iterator[int]:
+    server = _Server(("127.0.0.1", 0), _Handler)
+    server.answer = answer  # type: ignore[attr-defined]
+    if context:
+        server.socket = context.wrap_socket(
+            server.socket, server_side=True, do_handshake_on_connect=False
+        )
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    try:
+        yield server.server_address[1]
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+@contextmanager
+def faulty(status: int | None, headers: Mapping[str, str] | None = None) -> Iterator[Faulty]:
+    """Serve one answer over TLS; None is no answer at all, until the test has ended."""
+    authority = trustme.CA()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1", NAME).configure_cert(context)
+    ended = threading.Event()
+
+    def answer(request: BaseHTTPRequestHandler) -> None:
+        registry.asked[request.command, request.path] += 1
+        if status is None:
+            ended.wait(30)
+            return
+        request.send_response(status)
+        for name, value in {"Content-Length": "0", **(headers or {})}.items():
+            request.send_header(name, value)
+        request.end_headers()
+
+    with _listening(answer, context) as port:
+        registry = Faulty(port, authority.cert_pem.bytes().decode())
+        try:
+            yield registry
+        finally:
+            ended.set()
+
+
+@dataclass
+class Api:
+    """Zuul's API of a tenant: what it answers by the end of the path, and what it was asked."""
+
+    port: int
+    answers: dict[str, Any] = field(default_factory=dict)
+    asked: list[str] = field(default_factory=list)
+
+    @property
+    def url(self) -> str:
+        """What promote_container_image_api is."""
+        return f"http://127.0.0.1:{self.port}/api/tenant/example"
+
+    def rename(self, repository: str, to: str) -> None:
+        """Have its artifacts be of another repository; where they are stays."""
+        for build in self.answers.get("/builds") or ():
+            for artifact in build["artifacts"] if isinstance(build, dict) else ():
+                metadata = artifact.get("metadata") or {}
+                if metadata.get("repository") == repository:
+                    metadata["repository"] = to
+
+
+@contextmanager
+def answering() -> Iterator[Api]:
+    """Serve answers of Zuul's API."""
+
+    def answer(request: BaseHTTPRequestHandler) -> None:
+        api.asked.append(request.path)
+        path = request.path.partition("?")[0].removeprefix("/api/tenant/example")
+        found = api.answers.get(path)
+        body = found if isinstance(found, bytes) else json.dumps(found).encode()
+        request.send_response(404 if found is None else 200)
+        request.send_header("Content-Length", str(len(body)))
+        request.end_headers()
+        request.wfile.write(body)
+
+    with _listening(answer) as port:
+        api = Api(port)
+        yield api

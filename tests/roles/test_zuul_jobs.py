@@ -28,10 +28,17 @@ BASE = [
 EXAMPLES = REPOSITORY / "docs" / "examples"
 APP, MOVED = EXAMPLES / "zuul.yaml", EXAMPLES / "moved-from-zuul-jobs.yaml"
 OWN = "buildset-registry-tests"
+ENDS = ["push", "stop"]
 PLAYBOOKS = {
-    "buildset-registry": {"pre_run": "start", "run": "serve", "post_run": "stop"},
-    "buildset-registry-consumer": {"pre_run": "use", "run": "used", "post_run": "restore"},
-    OWN: {"run": "test", "post_run": "collect"},
+    "buildset-registry": {"pre_run": ["start"], "run": ["serve"], "post_run": ENDS},
+    "buildset-registry-build-images": {
+        "pre_run": ["start"],
+        "run": ["build", "push"],
+        "post_run": ENDS,
+    },
+    "buildset-registry-promote-images": {"run": ["promote"]},
+    "buildset-registry-consumer": {"pre_run": ["use"], "run": ["used"], "post_run": ["restore"]},
+    OWN: {"run": ["test"], "post_run": ["collect"]},
 }
 
 Load = Callable[..., dict[str, Any]]
@@ -71,7 +78,8 @@ def test_a_tenant_loads_and_inherits_them(load: Load) -> None:
     assert [play["path"] for play in tested["pre_run"]] == ["playbooks/zuul/use.yml"]
     # The base job's own comes last, which collects the logs.
     paths = [play["path"] for play in built["post_run"]]
-    assert paths == ["playbooks/zuul/stop.yml", "playbooks/logs.yaml"]
+    own = ["playbooks/zuul/push.yml", "playbooks/zuul/stop.yml"]
+    assert paths == [*own, "playbooks/logs.yaml"]
 
 
 def test_a_tenant_that_moved_from_zuul_jobs_loads(load: Load) -> None:
@@ -98,7 +106,7 @@ def test_playbooks_are_there_and_find_their_roles(load: Load, name: str) -> None
     job = load()["jobs"][name]
     for phase, expected in PLAYBOOKS[name].items():
         own = [play for play in job[phase] if play["project"] == "buildset/registry"]
-        assert [play["path"] for play in own] == [f"playbooks/zuul/{expected}.yml"]
+        assert [play["path"] for play in own] == [f"playbooks/zuul/{name}.yml" for name in expected]
         for play in own:
             assert (REPOSITORY / play["path"]).is_file()
             assert "git.example.org/buildset/registry" in play["roles"]
@@ -109,7 +117,7 @@ def test_playbooks_are_there_and_find_their_roles(load: Load, name: str) -> None
     [
         ("pre-run:", "prerun:", "extra keys not allowed"),
         ("name: buildset-registry\n", "name: another\n", "Job buildset-registry not defined"),
-        ("    post-run: playbooks/zuul/stop.yml", "    post-run: [[stop]]", "post-run"),
+        ("    post-run: playbooks/zuul/restore.yml", "    post-run: [[stop]]", "post-run"),
     ],
 )
 def test_zuul_says_what_is_wrong(load: Load, right: str, wrong: str, said: str) -> None:
@@ -118,13 +126,6 @@ def test_zuul_says_what_is_wrong(load: Load, right: str, wrong: str, said: str) 
     assert right in ours
     errors = load(ours.replace(right, wrong, 1))["errors"]
     assert any(said in error for error in errors), errors
-
-
-@pytest.fixture
-def checkout(clone: Path) -> Path:
-    """Add what Zuul adds to a part of a checkout: the folder of the playbooks that a job names."""
-    subprocess.run(["git", "-C", clone, "sparse-checkout", "add", "playbooks/zuul"], check=True)
-    return clone
 
 
 @pytest.mark.parametrize("version", PLUGINS)

@@ -46,6 +46,12 @@ options:
     description: The identifier of the build that pushes.
     type: str
     default: ""
+  returned:
+    description:
+      - The artifacts that the build has returned to Zuul before. They are not in RV(artifacts).
+    type: list
+    elements: dict
+    default: []
   buildset_registry:
     description:
       - The facts of the buildset's registry, as returned by
@@ -160,6 +166,11 @@ options:
         default: ""
 extends_documentation_fragment:
   - buildset.registry.attributes
+attributes:
+  diff_mode:
+    support: full
+requirements:
+  - Python 3.10 or newer where the module runs
 notes:
   - What is returned holds no password.
 seealso:
@@ -252,15 +263,20 @@ errors:
   returned: always
 """
 
+import sys
+
 from ansible.module_utils.basic import AnsibleModule
 
-try:  # in a role's own folders
-    from ansible.module_utils.buildset_images import carry, errors
-except ImportError:  # in a collection
-    from ansible_collections.buildset.registry.plugins.module_utils.buildset_images import (
-        carry,
-        errors,
-    )
+#: Of an older one, the working code would end with a trace when it is imported.
+FITS = sys.version_info >= (3, 10)
+if FITS:
+    try:  # in a role's own folders
+        from ansible.module_utils.buildset_images import carry, errors
+    except ImportError:  # in a collection
+        from ansible_collections.buildset.registry.plugins.module_utils.buildset_images import (
+            carry,
+            errors,
+        )
 
 REGISTRY = {
     "host": {"type": "str", "required": True},
@@ -301,6 +317,7 @@ ARGUMENTS = {
     "images_variable": {"type": "str", "default": "images"},
     "artifacts": {"type": "list", "elements": "dict", "default": []},
     "build": {"type": "str", "default": ""},
+    "returned": {"type": "list", "elements": "dict", "default": []},
     "buildset_registry": {"type": "dict", "options": REGISTRY},
     "intermediate_registry": {"type": "dict", "options": REGISTRY},
     "registries": {"type": "list", "elements": "dict", "default": [], "options": PUBLIC},
@@ -315,6 +332,10 @@ def main() -> None:
         required_if=[("action", "promote", ["promotion"])],
         supports_check_mode=True,
     )
+    if not FITS:
+        version = ".".join(map(str, sys.version_info[:3]))
+        hint = "set ansible_python_interpreter of localhost to a newer one"
+        module.fail_json(msg=f"Python {version} runs this module, which needs 3.10; {hint}")
     try:
         result = carry.work(module.params, dry=module.check_mode)
     except errors.ImagesError as error:

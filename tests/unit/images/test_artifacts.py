@@ -10,9 +10,8 @@ import pytest
 from buildset_images.artifacts import (
     ImageArtifact,
     make_artifact,
+    not_returned,
     read_artifacts,
-    returned_names,
-    without_returned,
 )
 from buildset_images.endpoints import parse_host, registry_host, written
 from buildset_images.errors import ImagesError
@@ -159,11 +158,18 @@ def test_an_artifact_by_digest_is_taken() -> None:
 
 def test_what_was_returned_is_not_returned_again() -> None:
     """Zuul appends: a build that pushed early and again would have each twice."""
-    artifact = make_artifact(IMAGE, parse_host("registry.example.com", "secret"), BUILD, TOLD)
-    other = make_artifact(
-        TaggedImage("org/b", "v1"), parse_host("registry.example.com", "secret"), BUILD, {}
-    )
-    returned = returned_names({"data": {"zuul": {"artifacts": [artifact]}}, "secret_data": {}})
-    assert without_returned([artifact, other], returned) == [other]
-    assert returned_names({}) == set()
+    registry = parse_host("registry.example.com", "secret")
+    artifact = make_artifact(IMAGE, registry, BUILD, TOLD)
+    other = make_artifact(TaggedImage("org/b", "v1"), registry, BUILD, {})
+    assert not_returned([artifact, other], [{"name": "logs"}, artifact]) == ([other], [])
     assert other["metadata"] == {"type": "container_image", "repository": "org/b", "tag": "v1"}
+
+
+def test_what_has_changed_since_it_was_returned_is_told() -> None:
+    """Others may have pulled what the tag was, and Zuul goes on naming it."""
+    registry = parse_host("registry.example.com", "secret")
+    before = make_artifact(IMAGE, registry, BUILD, TOLD)
+    now = make_artifact(IMAGE, registry, BUILD, {"digest": "sha256:" + "b" * 64})
+    fresh, (line,) = not_returned([now], [before])
+    assert fresh == []
+    assert line.startswith(f"{IMAGE} was returned as {DIGEST} and is sha256:bbb")

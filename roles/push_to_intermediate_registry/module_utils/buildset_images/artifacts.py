@@ -150,14 +150,19 @@ def make_artifact(
     }
 
 
-def returned_names(results: Mapping[str, Any]) -> set[str]:
-    """Return the names of images that this build has returned before."""
-    zuul = (results.get("data") or {}).get("zuul") or {}
-    return {str(one.get("name")) for one in zuul.get("artifacts") or () if is_image(one)}
+def not_returned(
+    made: Iterable[dict[str, Any]], returned: Iterable[Any]
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """Leave out what this build has returned before, and say what has changed since.
 
-
-def without_returned(
-    artifacts: Iterable[dict[str, Any]], returned: set[str]
-) -> list[dict[str, Any]]:
-    """Leave out what was returned before: Zuul would have a repository and tag twice."""
-    return [one for one in artifacts if one["name"] not in returned]
+    Zuul appends: it would have a repository and tag twice.
+    """
+    before = {str(one.get("name")): one["metadata"] for one in returned if is_image(one)}
+    changed = [
+        f"{one['name']} was returned as {before[one['name']].get('digest')} and is "
+        f"{one['metadata'].get('digest')} now; push when everything is built"
+        for one in made
+        if one["name"] in before
+        and before[one["name"]].get("digest", "") != one["metadata"].get("digest", "")
+    ]
+    return [one for one in made if one["name"] not in before], changed

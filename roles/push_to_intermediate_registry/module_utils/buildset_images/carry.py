@@ -33,12 +33,14 @@ def _push(given: Mapping[str, Any], dry: bool) -> dict[str, Any]:
     there = plan.intermediate_registry(given["intermediate_registry"])
     own = plan.buildset_registry(given["buildset_registry"])
     outcomes = transfers.run(plan.push_copies(images, given["build"], own, there), dry=dry)
-    returned = [
+    made = [
         artifacts.make_artifact(one.copy.image, there.host, given["build"], one.told)
         for one in outcomes
         if not one.error
     ]
-    return _told(outcomes, dry) | {"artifacts": returned}
+    fresh, changed = artifacts.not_returned(made, given["returned"])
+    told = _told(outcomes, dry)
+    return told | {"artifacts": fresh, "errors": [*told["errors"], *changed]}
 
 
 def _pull(given: Mapping[str, Any], dry: bool) -> dict[str, Any]:

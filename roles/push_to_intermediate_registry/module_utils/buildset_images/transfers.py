@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Tuple
+from typing import Any
 
 from .errors import ImagesError
 from .plan import ImageCopy, ImageLocation, KnownRegistry
@@ -33,7 +33,7 @@ _WORDS = (
 )
 #: Answers that mean that a registry deletes no tags, or not for us.
 _KEPT = frozenset({400, 401, 403, 404, 405})
-Accesses = Tuple[EndAccess, EndAccess]
+Accesses = tuple[EndAccess, EndAccess]
 
 
 @dataclass
