@@ -39,12 +39,14 @@ class CopyOptions:
 
     referrers: bool = False
     dry_run: bool = False
-    small_at_once: int = 16
+    small_at_once: int = 24
     large_at_once: int = 4
     journal: Path | None = None
     """Where uploads that have begun are remembered; None remembers none."""
 
     report: Report | None = None
+    patience: float = 1.0
+    """The factor by which pauses between tries are longer."""
 
 
 @dataclass
@@ -96,7 +98,9 @@ def copy_images(
     ``TransferError`` is raised for what concerns all of them, such as a CA that cannot be read.
     """
     chosen = options or CopyOptions()
-    with Ends(source or EndAccess(), destination or EndAccess(), chosen.journal) as ends:
+    with Ends(
+        source or EndAccess(), destination or EndAccess(), chosen.journal, chosen.patience
+    ) as ends:
         return _Copier(ends, chosen).run(requests)
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,6 +19,9 @@ from .remote import RemoteRepository
 from .session import RegistryLogin, RegistrySession
 from .uploads import UploadJournal
 
+#: Threads that begin uploads while the source is read; each waits for one answer.
+_ASIDE = 24
+
 
 @dataclass(frozen=True)
 class EndAccess:
@@ -26,7 +30,7 @@ class EndAccess:
     ca: str | None = None
     """Certificates in PEM, trusted beside the system's authorities."""
 
-    credentials: RegistryLogin | None = None
+    login: RegistryLogin | None = None
     """What logs in at whatever registry; None looks into the files of docker and podman."""
 
     authfile: str | None = None
@@ -39,7 +43,13 @@ class EndAccess:
 class Ends:
     """The repositories and folders of a run; each is made once."""
 
-    def __init__(self, source: EndAccess, destination: EndAccess, journal: Path | None) -> None:
+    def __init__(
+        self,
+        source: EndAccess,
+        destination: EndAccess,
+        journal: Path | None,
+        patience: float = 1.0,
+    ) -> None:
         self._access = {False: source, True: destination}
         self._clients = {
             side: HttpClient(access.ca, access.addresses) for side, access in self._access.items()
@@ -50,7 +60,9 @@ class Ends:
         self._journal = UploadJournal(journal) if journal is not None else None
         self._repositories: dict[tuple[bool, str, str], RemoteRepository] = {}
         self._layouts: dict[str, LayoutFolder] = {}
+        self._patience = patience
         self._stopped = threading.Event()
+        self._aside = ThreadPoolExecutor(_ASIDE, "copy-aside")
 
     def __enter__(self) -> Ends:
         return self
@@ -63,12 +75,13 @@ class Ends:
         self._stopped.set()
         for client in self._clients.values():
             client.close()
+        self._aside.shutdown(wait=True, cancel_futures=True)
         for layout in self._layouts.values():
             layout.close()
 
     def sleep(self, seconds: float) -> None:
         """Wait, unless the run has ended."""
-        if self._stopped.wait(seconds):
+        if self._stopped.wait(seconds * self._patience):
             raise TransferError("the copy was stopped")
 
     def source(self, image: ImageName) -> RemoteRepository | LayoutFolder:
@@ -88,6 +101,7 @@ class Ends:
             self._repositories[key] = RemoteRepository(
                 self._session(image, writes=writes),
                 image.repository,
+                aside=self._aside,
                 writes=writes,
                 journal=self._journal if writes else None,
             )
@@ -96,7 +110,7 @@ class Ends:
     def _session(self, image: RegistryImage, *, writes: bool) -> RegistrySession:
         """Return the way to a registry, one for each account there."""
         access = self._access[writes]
-        credentials = access.credentials or self._stores[writes].find(image.host, image.repository)
+        credentials = access.login or self._stores[writes].find(image.host, image.repository)
         for (side, url, _repository), known in self._repositories.items():
             if (side, url) == (writes, image.url) and known.session.credentials == credentials:
                 return known.session

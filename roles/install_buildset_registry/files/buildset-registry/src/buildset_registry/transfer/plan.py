@@ -113,6 +113,7 @@ class Planner:
             raise TransferError(f"{self._source} has no {_named(reference)}; push the image first")
         manifest, narrowed = self._choose(manifest, options)
         root = self._planned(manifest)
+        platforms = self._pool.submit(self._platforms, manifest, narrowed)
         self._walk([root], narrowed)
         _refuse_other_digest(target, root.manifest)
         referrers = self._referrers() if options.referrers else []
@@ -124,7 +125,7 @@ class Planner:
             blobs,
             skipped,
             there.result() == root.manifest.digest,
-            self._platforms(root.manifest, narrowed),
+            platforms.result(),
         )
 
     def _choose(self, manifest: Manifest, options: PlanOptions) -> tuple[Manifest, Platforms]:

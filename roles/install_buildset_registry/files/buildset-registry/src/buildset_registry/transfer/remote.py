@@ -8,6 +8,7 @@ and "Listing Referrers".
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import Executor
 from urllib.parse import quote, urljoin
 
 from ..errors import RegistryError
@@ -39,10 +40,14 @@ class RemoteRepository:
         session: RegistrySession,
         repository: str,
         *,
+        aside: Executor,
         writes: bool = False,
         journal: UploadJournal | None = None,
     ) -> None:
         self.session = session
+        self.aside = aside
+        """For what need not wait for the other end."""
+
         self.repository = repository
         self.journal = journal
         self.scope = f"repository:{repository}:pull{',push' if writes else ''}"
@@ -128,7 +133,7 @@ class RemoteRepository:
             reply.discard()
             raise TransferError(f"{self} has no blob {digest} any more; push the image again")
         try:
-            place = resume.received(reply.status, dict(reply.headers.items()), offset)
+            place = resume.received(reply.status, headers_of(reply), offset)
         except UpstreamError as error:
             reply.close()
             raise TransferError(f"{self} {error.reason}") from None
@@ -203,6 +208,11 @@ def referrers_index(items: Iterable[Descriptor]) -> Manifest:
         "manifests": [one.to_json() for one in items],
     }
     return Manifest.stored(json.dumps(tree).encode(), OCI_INDEX)
+
+
+def headers_of(reply: Reply) -> dict[str, str]:
+    """Return the headers by their usual names: some servers write them in small letters."""
+    return {name.title(): value for name, value in reply.headers.items()}
 
 
 def _stated(reply: Reply) -> Digest | None:

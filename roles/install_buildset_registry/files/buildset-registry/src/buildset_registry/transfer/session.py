@@ -14,6 +14,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import NoReturn
+from urllib.parse import urlsplit
 
 from ..protocol.errors import UpstreamError
 from ..protocol.tokens import (
@@ -247,7 +248,7 @@ def onward_of(url: str, target: str, name: str) -> str:
 
 def _shown(path: str) -> str:
     """Return a path as a message may have it: a query may hold a signature."""
-    return path.partition("?")[0].partition("://")[2].partition("/")[2] or path.partition("?")[0]
+    return urlsplit(path).path
 
 
 def _reason(reply: Reply) -> str:

@@ -96,7 +96,13 @@ class BlobUpload:
 
     def _push_whole(self, location: str | None) -> None:
         """Push from memory, so that nothing is sent that is not verified."""
-        content = self._blob.read()
+        begun = None if location else self._repository.aside.submit(self._begin)
+        try:
+            content = self._blob.read()
+        except TransferError:
+            self._cancel(begun.result() if begun else location)
+            raise
+        location = begun.result() if begun else location
         for last in (False, True):
             target = _with_digest(location or self._begin(), self._blob)
             try:
@@ -224,6 +230,9 @@ class BlobUpload:
             return
         if self._journal:
             self._journal.forget(self._key)
+        self._cancel(location)
+
+    def _cancel(self, location: str | None) -> None:
         if location is not None:
             with suppress(TransferError):
                 self._repository.call("DELETE", location, range(200, 500)).discard()
