@@ -139,8 +139,13 @@ def log_in(client: httpx.Client) -> None:
     """Get the token without which zuul-registry takes no request; others need no more than is."""
     answer = client.get("/auth/token", params={"scope": "repository:any:push"})
     if answer.status_code == 200:
-        client.auth = None
-        client.headers["Authorization"] = f"Bearer {answer.json()['token']}"
+        token = f"Bearer {answer.json()['token']}"
+
+        def bearer(request: httpx.Request) -> httpx.Request:
+            request.headers["Authorization"] = token
+            return request
+
+        client.auth = bearer
 
 
 @dataclass

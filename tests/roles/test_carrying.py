@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from buildset_images import carry
+from buildset_images.errors import ImagesError
 from buildset_images.registry_client.transfer import http_client, session
 
 from tests.interop.content import DOCKER_IMAGE, DOCKER_LIST, INDEX, Pusher
@@ -36,7 +37,7 @@ ASKED = {"pipeline": "gate", "job": "build-images", "change": "42", "patchset": 
 
 def act(action: str, dry: bool = False, **given: Any) -> dict[str, Any]:
     """Call what the module calls."""
-    options = {
+    options: dict[str, Any] = {
         "images": [],
         "images_variable": "container_images",
         "artifacts": [],
@@ -76,6 +77,13 @@ def error_of(result: dict[str, Any]) -> str:
     return str(line)
 
 
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wait for a registry for a moment only, as what it does wrong is the same each time."""
+    monkeypatch.setattr(http_client, "TIMEOUT", 1)
+    monkeypatch.setattr(session, "PAUSE", 0.01)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_of_image_keeps_its_digest(world: dict[str, Served], kind: str) -> None:
     """Schema 2, OCI, both kinds of index, an index of indexes: there, and in the next buildset."""
@@ -103,7 +111,8 @@ def test_every_kind_of_image_keeps_its_digest(world: dict[str, Served], kind: st
         assert second.digest(name, tag) == digest, tag
 
 
-def test_what_an_intermediate_registry_cannot_give_back_is_told(world: dict[str, Served]) -> None:
+@pytest.mark.usefixtures("impatient")
+def test_what_a_registry_cannot_give_back_is_told(world: dict[str, Served]) -> None:
     """zuul-registry takes a manifest without a media type of its own, and cannot give it back."""
     first, there = world["first"], world["zuul-registry"]
     Pusher(first.client).image("quay.io/org/untyped", b"untyped", "v1", say_type=False)
@@ -135,8 +144,8 @@ def test_what_is_there_by_digest_costs_a_head() -> None:
     with faulty(200, {"Docker-Content-Digest": digest}) as registry:
         secret = {**registry.facts, "host": NAME, "address": "127.0.0.1"}
         artifacts = [artifact_at(registry.port, "latest", digest)]
-        secrets = {"buildset_registry": registry.facts, "intermediate_registry": secret}
-        result = act("pull", artifacts=artifacts, **secrets)
+        secrets: dict[str, Any] = {"buildset_registry": registry.facts}
+        result = act("pull", artifacts=artifacts, **secrets, intermediate_registry=secret)
     assert (result["errors"], result["changed"]) == ([], False)
     assert registry.asked == Counter({("HEAD", f"/v2/{APP}/manifests/latest"): 1})
 
@@ -247,13 +256,6 @@ def test_a_name_that_does_not_resolve_is_told(world: dict[str, Served]) -> None:
     nowhere = {key: value for key, value in there.secret.items() if key != "address"}
     line = error_of(push(world["first"], there, f"{APP}:v1", intermediate_registry=nowhere))
     assert NAME in line
-
-
-@pytest.fixture
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Wait for a registry for a moment only, as what it does wrong is the same each time."""
-    monkeypatch.setattr(http_client, "TIMEOUT", 0.3)
-    monkeypatch.setattr(session, "PAUSE", 0.01)
 
 
 @pytest.mark.parametrize(
@@ -385,7 +387,7 @@ def test_what_was_not_tested_is_not_published(
     """A build that failed may have pushed before it did."""
     api, _digest, build = merged
     build.update(change)
-    with pytest.raises(carry.ImagesError, match=said):
+    with pytest.raises(ImagesError, match=said):
         promote(world, api)
 
 
@@ -396,7 +398,7 @@ def test_an_api_that_is_none_is_told(
     """A page for people, nothing, or a refusal."""
     api, _digest, _build = merged
     api.answers["/builds"] = answer
-    with pytest.raises(carry.ImagesError, match="is to end in /api/tenant/TENANT"):
+    with pytest.raises(ImagesError, match="is to end in /api/tenant/TENANT"):
         promote(world, api)
 
 
@@ -404,7 +406,7 @@ def test_an_api_that_is_down_is_told(world: dict[str, Served]) -> None:
     """Nobody listens there."""
     with answering() as api:
         pass
-    with pytest.raises(carry.ImagesError, match="Zuul's API cannot be asked"):
+    with pytest.raises(ImagesError, match="Zuul's API cannot be asked"):
         promote(world, api)
 
 

@@ -17,7 +17,7 @@ SUCCESS = "SUCCESS"
 
 @dataclass(frozen=True)
 class BuildQuery:
-    """What build is looked for: of which job, for which change, or in which buildset."""
+    """The build that is looked for: of which job, for which change, or in which buildset."""
 
     api: str
     job: str

@@ -10,7 +10,7 @@ from typing import Any
 from . import artifacts, builds, plan, transfers
 from .errors import ImagesError
 from .images import TaggedImage, wanted_images
-from .transfers import Outcome
+from .transfers import CopyOutcome
 
 #: Bytes of an answer of Zuul's API.
 _MOST = 1 << 26
@@ -107,7 +107,7 @@ def _ask(url: str) -> Any:
     raise ImagesError(f"{url} answers with status {status} and no JSON of Zuul's; {hint}")
 
 
-def _told(outcomes: list[Outcome], dry: bool) -> dict[str, Any]:
+def _told(outcomes: list[CopyOutcome], dry: bool) -> dict[str, Any]:
     done = [one for one in outcomes if not one.error]
     return {
         "changed": any(one.copied for one in done),

@@ -14,7 +14,7 @@ from .registry_client.oci.hosts import RegistryHost
 
 @dataclass(frozen=True)
 class Login:
-    """How a registry is used: who asks, what verifies it, and where it is if not by its name."""
+    """The way to use a registry: who asks, what verifies it, where it is if not by its name."""
 
     username: str = ""
     password: str = field(default="", repr=False)

@@ -15,12 +15,13 @@ from .errors import ImagesError
 from .plan import ImageCopy, ImageLocation, KnownRegistry
 from .registry_client.oci.digest import Digest
 from .registry_client.oci.names import Tag
+from .registry_client.transfer.content import ImageDestination
 from .registry_client.transfer.copy import CopyOptions, CopyResult, copy_images
 from .registry_client.transfer.ends import EndAccess, Ends
 from .registry_client.transfer.errors import TransferError
 from .registry_client.transfer.http_client import HttpClient
 from .registry_client.transfer.image_names import CopyRequest, RegistryImage
-from .registry_client.transfer.session import Call, RegistryLogin
+from .registry_client.transfer.session import Call, RegistryLogin, RegistrySession
 
 #: Images that are asked about at once.
 AT_ONCE = 8
@@ -37,7 +38,7 @@ Accesses = tuple[EndAccess, EndAccess]
 
 
 @dataclass
-class Outcome:
+class CopyOutcome:
     """The end of a copy: what is at the target now, or why it is not."""
 
     copy: ImageCopy
@@ -78,12 +79,12 @@ class Outcome:
         self.error = in_words(result.error)
 
 
-def run(copies: Sequence[ImageCopy], *, dry: bool, by_tag: bool = False) -> list[Outcome]:
+def run(copies: Sequence[ImageCopy], *, dry: bool, by_tag: bool = False) -> list[CopyOutcome]:
     """Make copies side by side; one that fails does not stop the others.
 
     ``by_tag`` refuses one whose tag at the source is not the digest that is expected there.
     """
-    outcomes = [Outcome(one) for one in copies]
+    outcomes = [CopyOutcome(one) for one in copies]
     for pair in dict.fromkeys((one.source.registry, one.target.registry) for one in copies):
         group = [one for one in outcomes if _registries(one) == pair]
         with _failing(group):
@@ -93,12 +94,12 @@ def run(copies: Sequence[ImageCopy], *, dry: bool, by_tag: bool = False) -> list
     return outcomes
 
 
-def _registries(outcome: Outcome) -> tuple[KnownRegistry, KnownRegistry]:
+def _registries(outcome: CopyOutcome) -> tuple[KnownRegistry, KnownRegistry]:
     return outcome.copy.source.registry, outcome.copy.target.registry
 
 
 @contextmanager
-def _failing(group: Iterable[Outcome]) -> Iterator[None]:
+def _failing(group: Iterable[CopyOutcome]) -> Iterator[None]:
     """Have what concerns a registry as a whole fail each of its copies."""
     try:
         yield
@@ -107,27 +108,36 @@ def _failing(group: Iterable[Outcome]) -> Iterator[None]:
             one.error = one.error or in_words(str(error))
 
 
-def _look(group: Sequence[Outcome], accesses: Accesses, by_tag: bool) -> None:
+def _look(group: Sequence[CopyOutcome], accesses: Accesses, by_tag: bool) -> None:
     """Ask what the targets are now; what is there already by its digest needs no more."""
     with Ends(*accesses, None) as ends, ThreadPoolExecutor(AT_ONCE) as pool:
-        list(pool.map(lambda one: _look_at(one, ends, by_tag), group))
+        asked = [
+            (
+                one,
+                ends.source(_image(one.copy.source)) if by_tag else None,
+                ends.destination(_image(one.copy.target)),
+            )
+            for one in group
+        ]
+        list(pool.map(lambda one: _look_at(*one), asked))
 
 
-def _look_at(outcome: Outcome, ends: Ends, by_tag: bool) -> None:
-    source, target = outcome.copy.source, outcome.copy.target
+def _look_at(
+    outcome: CopyOutcome, source: ImageDestination | None, target: ImageDestination
+) -> None:
+    expected = outcome.copy.source.digest
     with _failing([outcome]):
-        if by_tag:
-            outcome.error = _moved_tag(source, ends)
+        if source is not None:
+            found = source.find_manifest(Tag(outcome.copy.source.tag))
+            outcome.error = _moved_tag(outcome.copy.source, found)
         if not outcome.error:
-            found = ends.destination(_image(target)).find_manifest(Tag(target.tag))
-            outcome.before = str(found or "")
-            if source.digest and outcome.before == source.digest:
-                outcome.digest = outcome.before
+            outcome.before = str(target.find_manifest(Tag(outcome.copy.target.tag)) or "")
+            if expected and outcome.before == expected:
+                outcome.digest = expected
 
 
-def _moved_tag(source: ImageLocation, ends: Ends) -> str:
+def _moved_tag(source: ImageLocation, found: Digest | None) -> str:
     """Say what is wrong with a tag that should be what a build has returned."""
-    found = ends.source(_image(source)).find_manifest(Tag(source.tag))
     if found is None:
         return f"{source} is not there; {_WORDS[1][1]}"
     if source.digest and str(found) != source.digest:
@@ -138,7 +148,7 @@ def _moved_tag(source: ImageLocation, ends: Ends) -> str:
     return ""
 
 
-def _carry(group: Sequence[Outcome], accesses: Accesses, dry: bool) -> None:
+def _carry(group: Sequence[CopyOutcome], accesses: Accesses, dry: bool) -> None:
     """Have the engine copy; it tells what became of each."""
     if not group:
         return
@@ -152,11 +162,11 @@ def _carry(group: Sequence[Outcome], accesses: Accesses, dry: bool) -> None:
 
 
 def _image(location: ImageLocation, *, by_digest: bool = False) -> RegistryImage:
+    host, repository = location.registry.host, location.repository
+    if ":" in location.tag:  # an artifact may name no tag at all
+        return RegistryImage(host, repository, digest=Digest.parse(location.tag))
     digest = Digest.parse(location.digest) if by_digest and location.digest else None
-    tag = Tag(location.tag)
-    if ":" in tag:  # an artifact may name no tag at all
-        digest, tag = Digest.parse(location.tag), None
-    return RegistryImage(location.registry.host, location.repository, tag, digest)
+    return RegistryImage(host, repository, Tag(location.tag), digest)
 
 
 def access(registry: KnownRegistry) -> EndAccess:
@@ -169,7 +179,7 @@ def access(registry: KnownRegistry) -> EndAccess:
     addresses = {} if not login.address or _answers(host, port) else {host: login.address}
     return EndAccess(
         ca=login.cert or None,
-        credentials=RegistryLogin(login.username, login.password) if login.username else None,
+        login=RegistryLogin(login.username, login.password) if login.username else None,
         authfile=os.devnull,
         addresses=addresses,
     )
@@ -189,21 +199,25 @@ def delete_tags(locations: Iterable[ImageLocation]) -> list[str]:
 
     By its name, never by its digest, which would take all tags of the image.
     """
-    told = []
-    for location in locations:
-        with Ends(EndAccess(), access(location.registry), None) as ends:
-            repository = ends.destination(_image(location))
-            scope = f"repository:{location.repository}:pull,push,delete"
-            call = Call("DELETE", repository.path(f"manifests/{location.tag}"), scope)
-            try:
-                reply = repository.session.call(call, (200, 202, 204, *_KEPT))
-            except TransferError as error:
-                told.append(f"{location} stays: {in_words(str(error))}")
-                continue
-            reply.discard()
-            kept = f" stays: the registry answers {reply.status} to its deletion"
-            told.append(f"{location}{kept if reply.status in _KEPT else ' is deleted'}")
-    return told
+    return [_delete_tag(one, access(one.registry)) for one in locations]
+
+
+def _delete_tag(location: ImageLocation, way: EndAccess) -> str:
+    image = _image(location)
+    client = HttpClient(way.ca, way.addresses)
+    registry = RegistrySession(image.url, client, way.login)
+    path = f"/v2/{location.repository}/manifests/{location.tag}"
+    scope = f"repository:{location.repository}:pull,push,delete"
+    try:
+        reply = registry.call(Call("DELETE", path, scope), (200, 202, 204, *_KEPT))
+        reply.discard()
+    except TransferError as error:
+        return f"{location} stays: {in_words(str(error))}"
+    finally:
+        client.close()
+    if reply.status in _KEPT:
+        return f"{location} stays: the registry answers {reply.status} to its deletion"
+    return f"{location} is deleted"
 
 
 def fetch(url: str, most: int) -> tuple[int, bytes]:
