@@ -195,7 +195,8 @@ class Handler(BaseHTTPRequestHandler):
         with self.registry.lock:
             token = self.headers.get("Authorization", "").removeprefix("Bearer ")
             left = self.registry.tokens.get(token, 0)
-            self.registry.tokens[token] = left - 1
+            if left > 0:
+                self.registry.tokens[token] = left - 1
             return left > 0
 
     def _route(self) -> None:

@@ -15,87 +15,19 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from email.message import Message
 from types import MappingProxyType
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 from ..protocol.errors import UpstreamError
 from ..protocol.proxy_env import ProxyEnvironment
-from ..protocol.tokens import basic
 from ..protocol.urls import Origin, origin, server
+from .connections import AnsweredError, RegistryConnection, Way, proxy_headers
 from .errors import TransferError
 
-#: Seconds in which a server has to take or send something.
-TIMEOUT = 60.0
-CONNECT_TIMEOUT = 20.0
 #: Bytes that are read and sent at once.
 PIECE = 1 << 20
 _AGENT = "buildset-registry"
 _NO_ADDRESSES: Mapping[str, str] = MappingProxyType({})
 Body = bytes | Iterable[bytes | memoryview]
-
-
-class _Connection(http.client.HTTPConnection):
-    """A connection to an origin, through a proxy where the environment names one."""
-
-    def __init__(self, to: Origin, client: HttpClient) -> None:
-        self.scheme, host, port = to
-        super().__init__(host, port, timeout=TIMEOUT)
-        self.default_port = 443 if self.scheme == "https" else 80
-        self._client = client
-        self.proxy = client.proxy_of(to)
-
-    @property
-    def absolute(self) -> bool:
-        """Whether requests name the whole URL: to a proxy, without TLS."""
-        return self.proxy is not None and self.scheme == "http"
-
-    def connect(self) -> None:
-        """Open the connection, and speak TLS on it where the scheme says so."""
-        self.sock = self._open()
-        try:
-            self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            if self.proxy is not None and self.scheme == "https":
-                self._tunnel_through(self.proxy)
-            if self.scheme == "https":
-                context = self._client.tls
-                self.sock = context.wrap_socket(self.sock, server_hostname=self.host)
-        except BaseException:
-            self.close()
-            raise
-
-    def _open(self) -> socket.socket:
-        if self.proxy is not None:
-            parts = urlsplit(self.proxy)
-            address = (parts.hostname or "", parts.port or 80)
-        else:
-            address = (self._client.addresses.get(self.host, self.host), self.port)
-        opened = socket.create_connection(address, CONNECT_TIMEOUT)
-        opened.settimeout(TIMEOUT)
-        return opened
-
-    def _tunnel_through(self, proxy: str) -> None:
-        """Ask the proxy for a tunnel (RFC 9110, 9.3.6)."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        target = f"{host}:{self.port}"
-        lines = [f"CONNECT {target} HTTP/1.1", f"Host: {target}"]
-        lines += [f"{name}: {value}" for name, value in proxy_headers(proxy).items()]
-        self.sock.sendall("\r\n".join([*lines, "", ""]).encode("latin-1"))
-        answer = http.client.HTTPResponse(self.sock, method="CONNECT")
-        answer.begin()
-        if answer.status != 200:
-            name = urlsplit(proxy).netloc.rpartition("@")[2]
-            raise TransferError(
-                f"the proxy {name} answers {answer.status} to a tunnel to {target}; "
-                "see HTTPS_PROXY and NO_PROXY"
-            )
-
-
-def proxy_headers(proxy: str) -> dict[str, str]:
-    """Return what logs in at a proxy whose URL has a user."""
-    parts = urlsplit(proxy)
-    if parts.username is None:
-        return {}
-    pair = basic(unquote(parts.username), unquote(parts.password or ""))
-    return {"Proxy-Authorization": pair}
 
 
 class Reply:
@@ -107,9 +39,9 @@ class Reply:
         self.headers: Message = response.headers
         self._response = response
         self._client = client
-        self._connection: _Connection | None = None
+        self._connection: RegistryConnection | None = None
 
-    def attach(self, connection: _Connection) -> None:
+    def attach(self, connection: RegistryConnection) -> None:
         """Give the connection back when the body has been read."""
         self._connection = connection
         if self._response.isclosed():
@@ -186,8 +118,8 @@ class HttpClient:
         self._ca = ca
         self._proxies = ProxyEnvironment(os.environ if environment is None else environment)
         self._lock = threading.Lock()
-        self._idle: dict[Origin, list[_Connection]] = {}
-        self._open: set[_Connection] = set()
+        self._idle: dict[Origin, list[RegistryConnection]] = {}
+        self._open: set[RegistryConnection] = set()
         self._tls: ssl.SSLContext | None = None
 
     @property
@@ -198,8 +130,11 @@ class HttpClient:
                 self._tls = _context(self._ca)
             return self._tls
 
-    def proxy_of(self, to: Origin) -> str | None:
-        """Return the proxy on the way to an origin."""
+    def _way(self, to: Origin) -> Way:
+        address = self.addresses.get(to[1], to[1])
+        return Way(to, self._proxy_of(to), address, lambda: self.tls)
+
+    def _proxy_of(self, to: Origin) -> str | None:
         scheme, host, port = to
         name = f"[{host}]" if ":" in host else host
         if host in self.addresses:
@@ -229,7 +164,7 @@ class HttpClient:
             connection = self._take(to) if again else None
             fresh = connection is None
             if connection is None:
-                connection = _Connection(to, self)
+                connection = RegistryConnection(self._way(to))
                 with self._lock:
                     self._open.add(connection)
             try:
@@ -244,7 +179,7 @@ class HttpClient:
 
     def _exchange(
         self,
-        connection: _Connection,
+        connection: RegistryConnection,
         method: str,
         url: str,
         headers: Mapping[str, str],
@@ -256,29 +191,33 @@ class HttpClient:
         if connection.absolute:
             target = f"{parts.scheme}://{parts.netloc}{target}"
             sent |= proxy_headers(connection.proxy or "")
+        if body is not None and not isinstance(body, bytes):
+            body = connection.watched(body)
+        early = False
         try:
             connection.request(method, target, body=body, headers=sent)
-        except (BrokenPipeError, ConnectionResetError, ssl.SSLEOFError):
+        except (AnsweredError, BrokenPipeError, ConnectionResetError, ssl.SSLEOFError):
             # A server that refuses a body may answer before it closes (RFC 9112, 9.5).
             if body is None or connection.sock is None:
                 raise
+            early = True
         response = connection.getresponse()
+        response.will_close |= early
         reply = Reply(url, response, self)
         reply.attach(connection)
         return reply
 
-    def _take(self, to: Origin) -> _Connection | None:
+    def _take(self, to: Origin) -> RegistryConnection | None:
         with self._lock:
             idle = self._idle.get(to)
             return idle.pop() if idle else None
 
-    def keep(self, connection: _Connection) -> None:
+    def keep(self, connection: RegistryConnection) -> None:
         """Take back a connection that is at the end of an answer."""
         with self._lock:
-            to = (connection.scheme, connection.host, connection.port)
-            self._idle.setdefault(to, []).append(connection)
+            self._idle.setdefault(connection.way.to, []).append(connection)
 
-    def end(self, connection: _Connection) -> None:
+    def end(self, connection: RegistryConnection) -> None:
         """Close a connection."""
         connection.close()
         with self._lock:

@@ -1,0 +1,260 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Connections reach what they are meant to: by TLS, by IPv6, by a proxy, by another address."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+import trustme
+from buildset_registry.transfer.errors import TransferError
+from buildset_registry.transfer.http_client import HttpClient
+
+Serve = Callable[[socket.socket], None]
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+
+
+@contextmanager
+def listening(serve: Serve, host: str = "127.0.0.1") -> Iterator[int]:
+    """Have each connection served in a thread; yields the port."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.create_server((host, 0), family=family) as server:
+        threads: list[threading.Thread] = []
+
+        def accept() -> None:
+            with suppress(OSError):
+                while True:
+                    connection, _address = server.accept()
+                    threads.append(threading.Thread(target=run, args=(connection,)))
+                    threads[-1].start()
+
+        def run(connection: socket.socket) -> None:
+            with connection, suppress(OSError):
+                serve(connection)
+
+        accepting = threading.Thread(target=accept)
+        accepting.start()
+        try:
+            yield server.getsockname()[1]
+        finally:
+            server.shutdown(socket.SHUT_RDWR)
+            accepting.join()
+            for thread in threads:
+                thread.join()
+
+
+def head_of(connection: socket.socket) -> bytes:
+    """Return a request up to its body."""
+    received = b""
+    while b"\r\n\r\n" not in received and (piece := connection.recv(1)):
+        received += piece
+    return received
+
+
+@pytest.fixture
+def client(authority: trustme.CA) -> Iterator[HttpClient]:
+    """A client that trusts the tests' authority, and knows another address of a name."""
+    pem = authority.cert_pem.bytes().decode()
+    made = HttpClient(pem, {"registry.example": "127.0.0.1"}, {})
+    yield made
+    made.close()
+
+
+def by_tls(tls: ssl.SSLContext, serve: Serve) -> Serve:
+    """Speak TLS first."""
+
+    def run(connection: socket.socket) -> None:
+        with tls.wrap_socket(connection, server_side=True) as wrapped:
+            serve(wrapped)
+
+    return run
+
+
+def answer_each(connection: socket.socket) -> None:
+    """Answer as long as the client asks."""
+    while head_of(connection):
+        connection.sendall(OK)
+
+
+def test_a_host_may_be_reached_by_another_address(client: HttpClient, tls: ssl.SSLContext) -> None:
+    """The certificate is still the name's: the executor may not resolve it."""
+    with listening(by_tls(tls, answer_each)) as port:
+        url = f"https://registry.example:{port}/v2/"
+        assert client.send("GET", url, {}).read(10) == b"ok"
+        assert client.send("GET", url, {}).read(10) == b"ok"
+        client.close()
+
+
+def test_a_certificate_that_is_not_trusted_is_told(tls: ssl.SSLContext) -> None:
+    """With what to do."""
+    with listening(by_tls(tls, answer_each)) as port, pytest.raises(TransferError) as caught:
+        HttpClient(environment={}).send("GET", f"https://127.0.0.1:{port}/", {})
+    assert "its certificate is not trusted" in str(caught.value)
+    assert "--dest-ca" in str(caught.value)
+
+
+def test_a_registry_without_tls_is_told(client: HttpClient) -> None:
+    """Rather than tried without."""
+
+    def serve(connection: socket.socket) -> None:
+        connection.recv(100)
+        connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+    with listening(serve) as port, pytest.raises(TransferError, match="speaks no TLS; write http"):
+        client.send("GET", f"https://127.0.0.1:{port}/", {})
+
+
+def test_an_address_of_ipv6_is_reached_and_named(client: HttpClient) -> None:
+    """In brackets, with its port."""
+    heads: list[bytes] = []
+
+    def serve(connection: socket.socket) -> None:
+        heads.append(head_of(connection))
+        connection.sendall(OK)
+
+    with listening(serve, "::1") as port:
+        assert client.send("GET", f"http://[::1]:{port}/v2/", {}).read(10) == b"ok"
+        assert f"Host: [::1]:{port}".encode() in heads[0]
+        client.close()
+
+
+@pytest.mark.parametrize("host", ["registry.invalid", "[2001:db8::1]"])
+def test_a_proxy_makes_a_tunnel(tls: ssl.SSLContext, authority: trustme.CA, host: str) -> None:
+    """To the name, which the client need not resolve; the proxy's own login goes to it alone."""
+    heads: list[bytes] = []
+
+    def serve(connection: socket.socket) -> None:
+        heads.append(head_of(connection))
+        connection.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
+        authority.issue_cert(host.strip("[]")).configure_cert(server)
+        by_tls(server, answer)(connection)
+
+    def answer(connection: socket.socket) -> None:
+        heads.append(head_of(connection))
+        connection.sendall(OK)
+
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    with listening(serve) as port:
+        environment = {"HTTPS_PROXY": f"http://user:pass%3A@127.0.0.1:{port}"}
+        client = HttpClient(authority.cert_pem.bytes().decode(), environment=environment)
+        assert client.send("GET", f"https://{host}:5000/v2/", {}).read(10) == b"ok"
+        client.close()
+    assert heads[0].startswith(f"CONNECT {host}:5000 HTTP/1.1\r\n".encode())
+    assert b"Proxy-Authorization: Basic dXNlcjpwYXNzOg==" in heads[0]
+    assert b"Proxy-Authorization" not in heads[1]
+
+
+def test_a_proxy_is_asked_for_the_whole_url_without_tls() -> None:
+    """RFC 9112, 3.2.2."""
+    heads: list[bytes] = []
+
+    def serve(connection: socket.socket) -> None:
+        heads.append(head_of(connection))
+        connection.sendall(OK)
+
+    with listening(serve) as port:
+        client = HttpClient(environment={"http_proxy": f"127.0.0.1:{port}"})
+        assert client.send("GET", "http://registry.invalid/v2/", {}).read(10) == b"ok"
+        client.close()
+    assert heads[0].startswith(b"GET http://registry.invalid/v2/ HTTP/1.1\r\n")
+
+
+def test_a_proxy_that_refuses_is_told_without_its_password() -> None:
+    """And which setting names it."""
+
+    def serve(connection: socket.socket) -> None:
+        head_of(connection)
+        connection.sendall(b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n")
+
+    with listening(serve) as port:
+        client = HttpClient(environment={"HTTPS_PROXY": f"http://u:secret@127.0.0.1:{port}"})
+        with pytest.raises(TransferError, match="answers 407 to a tunnel") as caught:
+            client.send("GET", "https://registry.invalid/", {})
+    assert "secret" not in str(caught.value)
+    assert "HTTPS_PROXY" in str(caught.value)
+
+
+def test_a_proxy_that_wants_tls_is_told() -> None:
+    """It cannot be spoken to."""
+    client = HttpClient(environment={"HTTPS_PROXY": "https://u:secret@proxy.example"})
+    with pytest.raises(TransferError, match="is spoken to by TLS") as caught:
+        client.send("GET", "https://registry.invalid/", {})
+    assert "secret" not in str(caught.value)
+
+
+def test_no_proxy_is_honoured(client: HttpClient) -> None:
+    """For the hosts that it names."""
+    with listening(answer_each) as port:
+        environment = {"HTTP_PROXY": "http://127.0.0.1:1", "NO_PROXY": "127.0.0.0/8"}
+        made = HttpClient(environment=environment)
+        assert made.send("GET", f"http://127.0.0.1:{port}/", {}).read(10) == b"ok"
+        made.close()
+
+
+def test_a_kept_connection_that_was_closed_is_no_failure(client: HttpClient) -> None:
+    """Servers close what is idle."""
+    served: list[bytes] = []
+
+    def once(connection: socket.socket) -> None:
+        served.append(head_of(connection))
+        connection.sendall(OK)
+
+    with listening(once) as port:
+        for _time in range(3):
+            assert client.send("GET", f"http://127.0.0.1:{port}/", {}).read(10) == b"ok"
+    assert len(served) == 3
+
+
+@pytest.mark.parametrize("secure", [True, False])
+def test_an_answer_that_comes_early_ends_the_request(
+    client: HttpClient, tls: ssl.SSLContext, secure: bool
+) -> None:
+    """The rest of the body is not sent; what TLS itself sends is no answer."""
+    sent: list[int] = []
+    refused = threading.Event()
+
+    def refuse(connection: socket.socket) -> None:
+        head_of(connection)
+        connection.recv(1 << 16)
+        connection.sendall(b"HTTP/1.1 413 Too Large\r\nContent-Length: 3\r\n\r\nbig")
+        refused.set()
+        while connection.recv(1 << 16):
+            pass
+
+    def body() -> Iterator[bytes]:
+        for number in range(1000):
+            if number == 2:
+                assert refused.wait(10)
+            sent.append(number)
+            yield b"x" * 100_000
+
+    with listening(by_tls(tls, refuse) if secure else refuse) as port:
+        url = f"{'https' if secure else 'http'}://127.0.0.1:{port}/"
+        reply = client.send("PATCH", url, {"Content-Length": "100000000"}, body())
+        assert (reply.status, reply.read(10)) == (413, b"big")
+        assert len(sent) < 10
+
+
+def test_a_ca_that_is_none_is_told() -> None:
+    """In one line."""
+    with pytest.raises(TransferError, match="no certificate in PEM"):
+        HttpClient("nonsense", environment={}).send("GET", "https://127.0.0.1:1/", {})
+
+
+def test_an_answer_that_ends_early_is_transient(client: HttpClient, tmp_path: Path) -> None:
+    """Another try may succeed."""
+
+    def serve(connection: socket.socket) -> None:
+        head_of(connection)
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf")
+
+    with listening(serve) as port:
+        reply = client.send("GET", f"http://127.0.0.1:{port}/", {})
+        with pytest.raises(TransferError) as caught:
+            list(reply.pieces())
+    assert caught.value.transient
