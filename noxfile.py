@@ -260,9 +260,9 @@ def conformance(session: nox.Session) -> None:
     pytest(session, "tests/conformance")
 
 
-@tier(tools=("registry",))
+@tier(tools=("registry", "crane"))
 def interop(session: nox.Session) -> None:
-    """Exchange data directories with distribution 2.8 and 3."""
+    """Exchange data directories and images with distribution 2.8 and 3."""
     install(session, "test", payload=True)
     go_tools(session, TIERS["interop"].tools)
     pytest(session, "tests/interop")

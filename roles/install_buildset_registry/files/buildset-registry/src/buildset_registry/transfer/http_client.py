@@ -120,7 +120,8 @@ class HttpClient:
         self._lock = threading.Lock()
         self._idle: dict[Origin, list[RegistryConnection]] = {}
         self._open: set[RegistryConnection] = set()
-        self._tls: ssl.SSLContext | None = None
+        # A CA that is none is told at once; the system's take a while to load.
+        self._tls = _context(ca) if ca is not None else None
 
     @property
     def tls(self) -> ssl.SSLContext:
