@@ -32,6 +32,7 @@ PAYLOAD = "registry/src/buildset_registry"
 ENCLOSED = "tests/clients/enclosed"
 CLIENTS = "roles/use_buildset_registry/module_utils/buildset_clients"
 COMMAND = "roles/run_buildset_registry/module_utils/buildset_command"
+IMAGES = "roles/push_to_intermediate_registry/module_utils/buildset_images"
 CACHE = Path(
     os.environ.get("BUILDSET_TEST_CACHE", Path.home() / ".cache" / "buildset-registry-tests")
 )
@@ -129,7 +130,7 @@ def link_collection() -> Path:
 def types(session: nox.Session) -> None:
     """Check the types of the registry, of its tests and of the workshop's scripts."""
     install(session, "test", payload=True)
-    session.run("mypy", PAYLOAD, CLIENTS, COMMAND)
+    session.run("mypy", PAYLOAD, CLIENTS, COMMAND, IMAGES)
     session.run("mypy", "noxfile.py", "tools", "tests", "bench")
 
 
@@ -231,10 +232,12 @@ def sanity(session: nox.Session, ansible: str) -> None:
 
 
 # It builds the collection from the work tree, where documentation writes pages.
-@tier(after=("documentation",))
+@tier(after=("documentation",), tools=("registry",))
 def roles(session: nox.Session) -> None:
     """Run the roles by each version of Ansible, at a desk and as Zuul does."""
     install(session, "test", payload=True)
+    go_tools(session, TIERS["roles"].tools)
+    install_zuul_registry(session)
     pytest(session, "tests/roles")
 
 
@@ -257,9 +260,9 @@ def conformance(session: nox.Session) -> None:
     pytest(session, "tests/conformance")
 
 
-@tier(tools=("registry",))
+@tier(tools=("registry", "crane"))
 def interop(session: nox.Session) -> None:
-    """Exchange data directories with distribution 2.8 and 3."""
+    """Exchange data directories and images with distribution 2.8 and 3."""
     install(session, "test", payload=True)
     go_tools(session, TIERS["interop"].tools)
     pytest(session, "tests/interop")
@@ -296,6 +299,11 @@ def prepare_bench(session: nox.Session) -> None:
     install(session, "test")
     install_wheel(session)
     go_tools(session, BENCHED)
+    install_zuul_registry(session)
+
+
+def install_zuul_registry(session: nox.Session) -> None:
+    """Install zuul-registry where its dependencies trouble nobody, and say where it is."""
     place = CACHE / "zuul-registry"
     if not (place / "bin" / "zuul-registry").exists():
         session.run("python", "-m", "venv", "--clear", str(place))

@@ -32,6 +32,8 @@ class Program:
     name: str
     command: tuple[str, ...]
     config: Callable[[Path, int, Identity], dict[str, object]]
+    words: tuple[str, ...] = ()
+    """What stands after the configuration."""
 
     @contextlib.contextmanager
     def serving(self, storage: Path, identity: Identity) -> Iterator[httpx.Client]:
@@ -49,7 +51,9 @@ class Program:
         config = folder / f"{self.name}-{port}.yml"
         config.write_text(json.dumps(self.config(storage, port, identity)))
         with (folder / f"{self.name}-{port}.log").open("w+") as log:
-            process = subprocess.Popen([*self.command, str(config)], stdout=log, stderr=log)
+            process = subprocess.Popen(
+                [*self.command, str(config), *self.words], stdout=log, stderr=log
+            )
             client = httpx.Client(
                 base_url=f"https://127.0.0.1:{port}",
                 verify=identity.trust,
@@ -79,9 +83,9 @@ class Identity:
     trust: ssl.SSLContext
 
     @classmethod
-    def make(cls, folder: Path, authority: CA) -> Identity:
+    def make(cls, folder: Path, authority: CA, *names: str) -> Identity:
         """Write certificate, key and users into ``folder``."""
-        leaf = authority.issue_cert("127.0.0.1")
+        leaf = authority.issue_cert("127.0.0.1", *names)
         certificate, key = folder / "tls.pem", folder / "tls.key"
         certificate.write_bytes(b"".join(pem.bytes() for pem in leaf.cert_chain_pems))
         key.write_bytes(leaf.private_key_pem.bytes())

@@ -12,9 +12,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.interop.registries import ours
 from tests.ports import free_port
 from tests.roles import harness
 from tests.roles.harness import Desk
+from tests.roles.intermediate import KINDS, Served, intermediate, serving
 
 MakeDesk = Callable[..., Desk]
 
@@ -114,3 +116,18 @@ def clone(tmp_path: Path) -> Path:
     subprocess.run([*git, "-C", target, *sparse], check=True)
     subprocess.run([*git, "-C", target, "checkout", "--quiet"], check=True)
     return target
+
+
+@pytest.fixture
+def checkout(clone: Path) -> Path:
+    """Add what Zuul adds to a part of a checkout: the folder of the playbooks that a job names."""
+    subprocess.run(["git", "-C", clone, "sparse-checkout", "add", "playbooks/zuul"], check=True)
+    return clone
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Served]]:
+    """Run two buildsets' registries, an intermediate one of each kind, and a public one."""
+    programs = [ours(), ours(), *map(intermediate, KINDS), intermediate("ours")]
+    with serving(tmp_path_factory.mktemp("world"), *programs) as served:
+        yield dict(zip(("first", "second", *KINDS, "public"), served, strict=True))

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -58,10 +59,16 @@ def test_published_are_files_in_place_of_links(tmp_path: Path) -> None:
         files = {
             path.relative_to(role / kind): path.read_bytes()
             for role in ROLES.iterdir()
-            for path in (role / kind).rglob("*.py")
+            for path in modules_below(role / kind)
         }
         there = stage / "plugins" / folder
         assert {path.relative_to(there): path.read_bytes() for path in there.rglob("*.py")} == files
+
+
+def modules_below(folder: Path) -> list[Path]:
+    """Return the files of Python below a folder, links to folders followed."""
+    found = [(Path(place), names) for place, _, names in os.walk(folder, followlinks=True)]
+    return [place / name for place, names in found for name in names if name.endswith(".py")]
 
 
 def test_collection_and_program_have_one_version() -> None:

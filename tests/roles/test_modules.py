@@ -22,7 +22,12 @@ from tools.stage import copy_files
 COLLECTION = "buildset.registry"
 #: The facts of a registry that nothing can verify.
 FACTS = {**USED, "cert": "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"}
-MODULES = ("buildset_registry", "buildset_registry_clients", "buildset_registry_info")
+MODULES = (
+    "buildset_registry",
+    "buildset_registry_clients",
+    "buildset_registry_images",
+    "buildset_registry_info",
+)
 NOT_RUNNING = """\
 #!/bin/sh
 echo '{"running": false, "facts": null}'
@@ -122,6 +127,7 @@ def test_modules_of_the_collection_run(collection: Desk, way: Way) -> None:
             "gather_facts": False,
             "tasks": [
                 {f"{COLLECTION}.buildset_registry_clients": {"state": "absent"}},
+                {f"{COLLECTION}.buildset_registry_images": {"action": "pull"}},
                 tell(collection, "{'changes': stopped.changes, 'status': asked.status}"),
             ],
         },
@@ -140,7 +146,9 @@ def test_modules_of_the_collection_are_documented(collection: Desk, way: Way) ->
     for attributes in (entry["doc"]["attributes"] for entry in told.values()):
         assert attributes["check_mode"]["support"] == "full"
         assert attributes["action_group"]["membership"] == [f"{COLLECTION}.registry"]
-    registry, clients, info = (told[f"{COLLECTION}.{name}"]["doc"]["options"] for name in MODULES)
+    registry, clients, _images, info = (
+        told[f"{COLLECTION}.{name}"]["doc"]["options"] for name in MODULES
+    )
     assert registry["command"] == info["command"]
     assert clients["registry"]["suboptions"] == info["registry"]["suboptions"]
 
@@ -155,7 +163,7 @@ def test_published_modules_are_listed(collection: Desk) -> None:
 def test_facts_are_taken_as_they_are_returned(collection: Desk) -> None:
     """The keys that one module returns are those that the others take, of the same types."""
     link_checkout(collection)
-    registry, clients, _info = module_documentation(collection).values()
+    registry, clients, _images, _info = module_documentation(collection).values()
     returned = registry["return"]["buildset_registry"]["contains"]
     taken = clients["doc"]["options"]["registry"]["suboptions"]
     types = {name: entry["type"] for name, entry in taken.items()}

@@ -27,11 +27,28 @@ BASE = [
 #: What docs/how-to/zuul.rst shows, and what docs/how-to/move-from-zuul-jobs.rst ends with.
 EXAMPLES = REPOSITORY / "docs" / "examples"
 APP, MOVED = EXAMPLES / "zuul.yaml", EXAMPLES / "moved-from-zuul-jobs.yaml"
+#: What docs/how-to/changes-together.rst and docs/how-to/intermediate-registry.rst show.
+TOGETHER = EXAMPLES / "changes-together"
 OWN = "buildset-registry-tests"
+ENDS = ["push", "stop"]
 PLAYBOOKS = {
-    "buildset-registry": {"pre_run": "start", "run": "serve", "post_run": "stop"},
-    "buildset-registry-consumer": {"pre_run": "use", "run": "used", "post_run": "restore"},
-    OWN: {"run": "test", "post_run": "collect"},
+    "buildset-registry": {"pre_run": ["start"], "run": ["serve"], "post_run": ENDS},
+    "buildset-registry-build-images": {
+        "pre_run": ["start"],
+        "run": ["build", "push"],
+        "post_run": ENDS,
+    },
+    "buildset-registry-promote-images": {"run": ["promote"]},
+    "buildset-registry-consumer": {"pre_run": ["use"], "run": ["used"], "post_run": ["restore"]},
+    OWN: {"run": ["test"], "post_run": ["collect"]},
+}
+PHASES = ("pre_run", "run", "post_run")
+INTERMEDIATE = "intermediate_registry"
+SECRET = {"name": INTERMEDIATE, "secret": "site-intermediate-registry", "pass-to-parent": True}
+PASSED: dict[str, Any] = {
+    "name": "site-ready-images",
+    "parent": "buildset-registry-build-images",
+    "secrets": [SECRET],
 }
 
 Load = Callable[..., dict[str, Any]]
@@ -42,7 +59,7 @@ def load(tmp_path: Path) -> Load:
     """Load a tenant whose projects are its configuration, this repository, and an application."""
     python = environment_with("zuul==14.3.0") / "bin" / "python"
     shutil.copytree(REPOSITORY / "zuul.d", tmp_path / "buildset" / "registry" / "zuul.d")
-    for project in ("tenant-config", "app"):
+    for project in ("tenant-config", "app", "base"):
         (tmp_path / project / "zuul.d").mkdir(parents=True)
     (tmp_path / "tenant-config" / "zuul.d" / "base.yaml").write_text(yaml.safe_dump(BASE))
 
@@ -71,7 +88,8 @@ def test_a_tenant_loads_and_inherits_them(load: Load) -> None:
     assert [play["path"] for play in tested["pre_run"]] == ["playbooks/zuul/use.yml"]
     # The base job's own comes last, which collects the logs.
     paths = [play["path"] for play in built["post_run"]]
-    assert paths == ["playbooks/zuul/stop.yml", "playbooks/logs.yaml"]
+    own = ["playbooks/zuul/push.yml", "playbooks/zuul/stop.yml"]
+    assert paths == [*own, "playbooks/logs.yaml"]
 
 
 def test_a_tenant_that_moved_from_zuul_jobs_loads(load: Load) -> None:
@@ -83,6 +101,44 @@ def test_a_tenant_that_moved_from_zuul_jobs_loads(load: Load) -> None:
         assert playbook["project"] == "buildset/registry"
         assert playbook["path"] == f"playbooks/zuul/{first}.yml"
     assert told["projects"]["app"] == {"check": ["build-images", "test-images"]}
+
+
+def test_the_secret_is_the_config_project_s_alone(load: Load, tmp_path: Path) -> None:
+    """As the pages on two projects say: jobs with the site's secret run before review.
+
+    No playbook that a change can alter has it, unless a job passes it to this repository where that
+    is an untrusted project: such a job waits for review.
+    """
+    config = tmp_path / "tenant-config" / "zuul.d"
+    for name in ("config", "promote"):
+        shutil.copy(TOGETHER / f"{name}.yaml", config)
+    pipeline = {"name": "promote", "manager": "supercedent", "post-review": True, "trigger": {}}
+    (config / "more.yaml").write_text(yaml.safe_dump([{"pipeline": pipeline}, {"job": PASSED}]))
+    shutil.copy(TOGETHER / "base.yaml", tmp_path / "base" / "zuul.d")
+    told = load(app=TOGETHER / "app.yaml")
+    assert told["errors"] == []
+    job = told["jobs"]["build-app-image"]
+    plays = {phase: [(one["project"], one["path"]) for one in job[phase]] for phase in PHASES}
+    ours, site = "buildset/registry", "tenant-config"
+    assert plays == {
+        "pre_run": [(ours, "playbooks/zuul/start.yml"), (site, "playbooks/pull-images.yaml")],
+        "run": [("app", "playbooks/build.yaml")],
+        "post_run": [
+            (site, "playbooks/push-images.yaml"),
+            (ours, "playbooks/zuul/push.yml"),
+            (ours, "playbooks/zuul/stop.yml"),
+            (site, "playbooks/logs.yaml"),
+        ],
+    }
+    assert job["post_review"] is False
+    for one in (one for phase in PHASES for one in job[phase]):
+        named = one["path"] in ("playbooks/pull-images.yaml", "playbooks/push-images.yaml")
+        assert one["secrets"] == ([INTERMEDIATE] if named else [])
+    (promotion,) = told["jobs"]["promote-base-image"]["run"]
+    assert sorted(promotion["secrets"]) == ["container_registry_credentials", INTERMEDIATE]
+    passed = told["jobs"][PASSED["name"]]
+    assert passed["post_review"] is True
+    assert [one["secrets"] for one in passed["run"]] == [[INTERMEDIATE]] * 2
 
 
 def test_this_repository_tests_itself(load: Load) -> None:
@@ -98,7 +154,7 @@ def test_playbooks_are_there_and_find_their_roles(load: Load, name: str) -> None
     job = load()["jobs"][name]
     for phase, expected in PLAYBOOKS[name].items():
         own = [play for play in job[phase] if play["project"] == "buildset/registry"]
-        assert [play["path"] for play in own] == [f"playbooks/zuul/{expected}.yml"]
+        assert [play["path"] for play in own] == [f"playbooks/zuul/{name}.yml" for name in expected]
         for play in own:
             assert (REPOSITORY / play["path"]).is_file()
             assert "git.example.org/buildset/registry" in play["roles"]
@@ -109,7 +165,7 @@ def test_playbooks_are_there_and_find_their_roles(load: Load, name: str) -> None
     [
         ("pre-run:", "prerun:", "extra keys not allowed"),
         ("name: buildset-registry\n", "name: another\n", "Job buildset-registry not defined"),
-        ("    post-run: playbooks/zuul/stop.yml", "    post-run: [[stop]]", "post-run"),
+        ("    post-run: playbooks/zuul/restore.yml", "    post-run: [[stop]]", "post-run"),
     ],
 )
 def test_zuul_says_what_is_wrong(load: Load, right: str, wrong: str, said: str) -> None:
@@ -118,13 +174,6 @@ def test_zuul_says_what_is_wrong(load: Load, right: str, wrong: str, said: str) 
     assert right in ours
     errors = load(ours.replace(right, wrong, 1))["errors"]
     assert any(said in error for error in errors), errors
-
-
-@pytest.fixture
-def checkout(clone: Path) -> Path:
-    """Add what Zuul adds to a part of a checkout: the folder of the playbooks that a job names."""
-    subprocess.run(["git", "-C", clone, "sparse-checkout", "add", "playbooks/zuul"], check=True)
-    return clone
 
 
 @pytest.mark.parametrize("version", PLUGINS)

@@ -17,19 +17,28 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from zuul import model
+from zuul import model, model_api
 from zuul.configloader import TenantParser
 from zuul.driver.git import GitDriver
 from zuul.driver.zuul import ZuulDriver
 from zuul.lib.ansible import AnsibleManager
 from zuul.lib.connections import ConnectionRegistry
+from zuul.zk.components import COMPONENT_REGISTRY
 
 PROJECTS = {
     "config-projects": ["tenant-config"],
-    "untrusted-projects": ["buildset/registry", "app"],
+    "untrusted-projects": ["buildset/registry", "app", "base"],
 }
 #: The one that Zuul reads a trusted project's configuration from by default.
 BRANCH = "master"
+
+
+class AnyKey:
+    """A project's key, by which whatever was encrypted is one text."""
+
+    def decrypt(self, *_words: Any) -> bytes:
+        """Decrypt anything."""
+        return b"hidden"
 
 
 def connect() -> Any:
@@ -50,7 +59,7 @@ def connect() -> Any:
 def load(folder: Path) -> Any:
     """Return the layout of the tenant, as the scheduler makes it."""
     keys = {"getProjectSecretsKeys", "getProjectSSHKeys", "getTenantSSHKeys"}
-    no_keys = SimpleNamespace(**dict.fromkeys(keys, lambda *_names: (None, None)))
+    no_keys = SimpleNamespace(**dict.fromkeys(keys, lambda *_names: (AnyKey(), None)))
     settings = SimpleNamespace(web_root=None)
     parser = TenantParser(connect(), None, None, None, no_keys, settings, None, None)
 
@@ -97,14 +106,16 @@ def freeze(layout: Any, name: str) -> Any:
 
 
 def describe(job: Any) -> dict[str, Any]:
-    """Tell the playbooks of a job, and where their roles come from."""
+    """Tell the playbooks of a job, where their roles come from, and what secrets they have."""
     phases = {phase: getattr(job, phase) for phase in ("pre_run", "run", "post_run")}
-    return {
+    told: dict[str, Any] = {"post_review": bool(job.post_review)}
+    return told | {
         phase: [
             {
                 "project": playbook.source_context.project_name,
                 "path": playbook.path,
                 "roles": [role.project_name for role in playbook.roles],
+                "secrets": [secret.name for secret in playbook.frozen_secrets],
             }
             for playbook in playbooks
         ]
@@ -125,6 +136,8 @@ def pipelines(layout: Any) -> dict[str, dict[str, list[str]]]:
 
 def main(folder: Path) -> None:
     """Print errors, jobs and what projects run."""
+    # ZooKeeper knows which versions of Zuul there are; here it is this one.
+    COMPONENT_REGISTRY.registry = SimpleNamespace(model_api=model_api.MODEL_API)
     layout = load(folder)
     errors = [str(error.error) for error in layout.loading_errors.errors]
     jobs = (

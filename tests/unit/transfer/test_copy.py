@@ -181,6 +181,23 @@ def test_several_images_share_what_they_have_in_common(
     assert set(destination.manifests["mirror/b"]) & {"1"}
 
 
+def test_several_names_of_one_image_come_into_one_folder(
+    source: FakeRegistry, copy: Copy, tmp_path: Path
+) -> None:
+    """At the same time, and each blob once."""
+    raw = index(source)
+    names = [f"tag-{number}" for number in range(20)]
+    for name in names:
+        source.manifests["app"][name] = source.manifests["app"]["v1"]
+    report = copy(*(source.image(f"app:{name}") for name in names), f"oci:{tmp_path}/o")
+    assert not report.failed
+    listed = json.loads((tmp_path / "o/index.json").read_text())["manifests"]
+    assert {one["digest"] for one in listed} == {digest_of(raw)}
+    found = [one["annotations"]["org.opencontainers.image.ref.name"] for one in listed]
+    assert sorted(found) == sorted(names)
+    assert len(source.asked("GET", f"blobs/{digest_of(b'base')}")) == 1
+
+
 def test_one_image_that_fails_does_not_stop_the_others(
     source: FakeRegistry, destination: FakeRegistry, copy: Copy
 ) -> None:

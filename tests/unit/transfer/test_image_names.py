@@ -97,6 +97,7 @@ def test_what_names_no_image_is_told_in_one_line(text: str, told: str) -> None:
         (["quay.io/a:1", "quay.io/a:2"], "r.example/b", ["r.example/b:1", "r.example/b:2"]),
         (["quay.io/a:1", "org/b:1"], "r.example/", ["r.example/a:1", "r.example/org/b:1"]),
         (["quay.io/a:1"], "r.example/m/", ["r.example/m/a:1"]),
+        ([f"quay.io/a@{DIGEST}"], "r.example/", [f"r.example/a@{DIGEST}"]),
         (["quay.io/a:1"], "oci:d", ["oci:d:1"]),
         (["quay.io/a:1"], "oci:d:x", ["oci:d:x"]),
         (["oci:d"], "oci:e", ["oci:e"]),

@@ -110,7 +110,7 @@ def requests(sources: Sequence[str], destination: str) -> list[CopyRequest]:
     pairs = []
     for source in found:
         target = parse_image(destination + _kept_name(source) if place else destination)
-        if len(found) > 1 and _says_which(target):
+        if len(found) > 1 and not place and _says_which(target):
             raise TransferError(
                 f"{target} is one image, and there are {len(found)} sources; "
                 "leave out the tag of the destination, so that each keeps its own"
@@ -158,7 +158,9 @@ def _with_reference(target: ImageName, source: ImageName, *, several: bool) -> I
 def _kept_name(source: ImageName) -> str:
     if isinstance(source, LayoutImage):
         raise TransferError(f"{source} has no repository; say at the destination which it is to be")
-    return source.repository
+    if source.digest and not source.tag:
+        return f"{source.repository}@{source.digest}"
+    return f"{source.repository}:{source.tag or LATEST}"
 
 
 def _layout(text: str) -> LayoutImage:

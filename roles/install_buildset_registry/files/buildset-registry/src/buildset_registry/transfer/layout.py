@@ -262,7 +262,8 @@ def _descriptor(entry: dict[str, Any], layout: LayoutFolder) -> Descriptor:
 
 
 def _write(path: Path, content: bytes) -> None:
-    """Write a file so that it is there whole or not at all; two images may bring the same one."""
+    """Write a file so that it is there whole or not at all."""
+    # Two images with a manifest in common may write it at the same time.
     new = path.with_name(f".{path.name}.{threading.get_ident()}.new")
     try:
         with new.open("wb") as file:

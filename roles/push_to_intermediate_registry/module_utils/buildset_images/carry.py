@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Push, pull and promote: which copies there are, and what is told of them afterwards."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from . import artifacts, builds, plan, transfers
+from .errors import ImagesError
+from .images import TaggedImage, wanted_images
+from .transfers import CopyOutcome
+
+#: Bytes of an answer of Zuul's API.
+_MOST = 1 << 26
+
+
+def work(given: Mapping[str, Any], dry: bool) -> dict[str, Any]:
+    """Do what a module's options say; returns what it returns."""
+    return {"push": _push, "pull": _pull, "promote": _promote}[given["action"]](given, dry)
+
+
+def nothing(error: str) -> dict[str, Any]:
+    """Return what is told where nothing could be done."""
+    return _told([], False) | {"errors": [error]}
+
+
+def _push(given: Mapping[str, Any], dry: bool) -> dict[str, Any]:
+    images = wanted_images(given["images"], given["images_variable"])
+    if not images:
+        return _told([], dry)
+    there = plan.intermediate_registry(given["intermediate_registry"])
+    own = plan.buildset_registry(given["buildset_registry"])
+    outcomes = transfers.run(plan.push_copies(images, given["build"], own, there), dry=dry)
+    made = [
+        artifacts.make_artifact(one.copy.image, there.host, given["build"], one.told)
+        for one in outcomes
+        if not one.error
+    ]
+    fresh, changed = artifacts.not_returned(made, given["returned"])
+    told = _told(outcomes, dry)
+    return told | {"artifacts": fresh, "errors": [*told["errors"], *changed]}
+
+
+def _pull(given: Mapping[str, Any], dry: bool) -> dict[str, Any]:
+    images, notes = artifacts.read_artifacts(given["artifacts"])
+    if not images:
+        return _told([], dry)
+    there = plan.intermediate_registry(given["intermediate_registry"])
+    own = plan.buildset_registry(given["buildset_registry"])
+    told = _told(transfers.run(plan.pull_copies(images, own, there), dry=dry), dry)
+    return told | {"lines": [*notes, *told["lines"]]}
+
+
+def _promote(given: Mapping[str, Any], dry: bool) -> dict[str, Any]:
+    images = wanted_images(given["images"], given["images_variable"])
+    registries = plan.public_registries(given["registries"])
+    names = {str(one["repository"]): str(one.get("registry") or "") for one in given["images"]}
+    public = {one: plan.public_location(one, names, registries) for one in images}
+    if not public:
+        return _told([], dry)
+    promotion = given["promotion"]
+    if promotion["method"] == "tag":
+        return _retag(promotion, public, dry)
+    built = _built(promotion, public)
+    there = plan.intermediate_registry(given["intermediate_registry"])
+    copies = plan.promote_copies(built, there, public)
+    return _told(transfers.run(copies, dry=dry, by_tag=True), dry)
+
+
+def _retag(
+    promotion: Mapping[str, Any], public: Mapping[TaggedImage, plan.ImageLocation], dry: bool
+) -> dict[str, Any]:
+    """Promote what a change's tag names; where Zuul can be asked, only what a build returned."""
+    asked = bool(promotion["api"] and promotion["job"])
+    built = _built(promotion, public) if asked else []
+    digests = {image: artifact.digest for image, artifact in built}
+    copies = plan.retag_copies(promotion["prefix"], digests, public)
+    outcomes = transfers.run(copies, dry=dry, by_tag=True)
+    told = _told(outcomes, dry)
+    done = [one.copy.source for one in outcomes if not one.error]
+    return told | {"lines": [*told["lines"], *([] if dry else transfers.delete_tags(done))]}
+
+
+def _built(
+    promotion: Mapping[str, Any], public: Mapping[TaggedImage, plan.ImageLocation]
+) -> list[tuple[TaggedImage, artifacts.ImageArtifact]]:
+    """Ask Zuul for the build, and return what it has returned of the images."""
+    keys = ("api", "job", "pipeline", "change", "patchset", "newrev", "buildset")
+    query = builds.BuildQuery(**{key: str(promotion[key] or "") for key in keys})
+    query.check()
+    build = builds.newest_success(_ask(query.url), query)
+    if not build.get("artifacts"):
+        build = _ask(query.build_url(str(build["uuid"])))
+    return builds.promoted(build, public)
+
+
+def _ask(url: str) -> Any:
+    status, raw = transfers.fetch(url, _MOST)
+    try:
+        if status == 200:
+            return json.loads(raw)
+    except ValueError:
+        pass
+    hint = "promote_container_image_api is to end in /api/tenant/TENANT, and needs no login"
+    raise ImagesError(f"{url} answers with status {status} and no JSON of Zuul's; {hint}")
+
+
+def _told(outcomes: list[CopyOutcome], dry: bool) -> dict[str, Any]:
+    done = [one for one in outcomes if not one.error]
+    return {
+        "changed": any(one.copied for one in done),
+        "images": [
+            {
+                "name": str(one.copy.image),
+                "destination": str(one.copy.target),
+                "copied": one.copied,
+                **one.told,
+            }
+            for one in done
+        ],
+        "artifacts": [],
+        "bytes": {
+            key: sum(getattr(one, key) for one in outcomes)
+            for key in ("moved", "mounted", "skipped")
+        },
+        "lines": [one.line(dry) for one in done],
+        "errors": [f"{one.copy.told}: {one.error}" for one in outcomes if one.error],
+        "diff": {
+            "before": "".join(f"{one.copy.target} {one.before or '-'}\n" for one in done),
+            "after": "".join(f"{one.copy.target} {one.digest}\n" for one in done),
+        },
+    }

@@ -1,0 +1,213 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``copy`` as people type it: what it prints, what it refuses, and what it does after a kill."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.instance.conftest import Desk
+from tests.unit.transfer.fake_registry import FakeRegistry, Handler, digest_of, serving
+
+
+class Machine:
+    """A registry, a login for it, and a home of its own for the command."""
+
+    def __init__(self, desk: Desk, folder: Path) -> None:
+        self.facts = desk.up()["facts"]
+        self.data = desk.root / "data"
+        self.home = folder / "home"
+        self.push = f"127.0.0.1:{self.facts['push_port']}"
+        self.pull = f"127.0.0.1:{self.facts['port']}"
+        self.ca = folder / "ca.pem"
+        self.ca.write_text(self.facts["cert"])
+        pair = f"{self.facts['username']}:{self.facts['password']}".encode()
+        file = self.home / ".docker" / "config.json"
+        file.parent.mkdir(parents=True)
+        auth = {"auth": base64.b64encode(pair).decode()}
+        file.write_text(json.dumps({"auths": {self.push: auth}}))
+        hidden = {"XDG_RUNTIME_DIR", "XDG_CACHE_HOME", "REGISTRY_AUTH_FILE", "DOCKER_CONFIG"}
+        self.environment = {key: one for key, one in os.environ.items() if key not in hidden}
+        self.environment |= {"HOME": str(self.home), "XDG_RUNTIME_DIR": str(self.home)}
+
+    def command(self, *words: str) -> list[str]:
+        """Return the command."""
+        trust = ["--source-ca", str(self.ca), "--dest-ca", str(self.ca)]
+        return [sys.executable, "-m", "buildset_registry", "copy", *trust, *words]
+
+    def copy(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """Run it."""
+        return subprocess.run(
+            self.command(*words), capture_output=True, text=True, env=self.environment, timeout=60
+        )
+
+    def wait_for_upload(self, size: int) -> None:
+        """Wait until so much of an upload has arrived."""
+        deadline = time.monotonic() + 30
+        while not any(file.stat().st_size >= size for file in self.data.rglob("_uploads/*/data")):
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+
+
+@pytest.fixture
+def machine(desk: Desk, tmp_path: Path) -> Machine:
+    """A machine with a registry."""
+    return Machine(desk, tmp_path)
+
+
+@pytest.fixture
+def source() -> Iterator[FakeRegistry]:
+    """A registry that images come from."""
+    with serving() as registry:
+        yield registry
+
+
+def test_an_image_is_copied_with_one_line_to_tell(machine: Machine, source: FakeRegistry) -> None:
+    """From where, to where, as which digest, and how much was sent."""
+    raw = source.add_image("app", "v1", layers=(b"x" * 5000,))
+    done = machine.copy(source.image("app:v1"), f"{machine.push}/quay.io/org/app:v1")
+    assert (done.returncode, done.stderr) == (0, "")
+    target = f"{machine.push}/quay.io/org/app:v1"
+    assert done.stdout == f"{source.url}/app:v1 -> {target} {digest_of(raw)}: 5.0 kB sent\n"
+    again = machine.copy(f"{machine.pull}/quay.io/org/app:v1", target)
+    assert again.stdout.endswith(": 0 bytes sent, 5.0 kB there already\n")
+
+
+def test_a_dry_run_tells_what_would_be_sent(machine: Machine, source: FakeRegistry) -> None:
+    """And sends nothing."""
+    source.add_image("app", "v1", layers=(b"x" * 5000,))
+    words = (source.image("app:v1"), f"{machine.push}/app:v1")
+    assert machine.copy("--dry-run", *words).stdout.endswith(": 5.0 kB to send\n")
+    assert machine.copy("--dry-run", *words).stdout.endswith(": 5.0 kB to send\n")
+
+
+def test_json_is_one_object_with_sums(machine: Machine, source: FakeRegistry) -> None:
+    """For scripts; an image that fails is in it with its error, and costs the exit code."""
+    source.add_image("app", "v1", layers=(b"x" * 5000,))
+    words = [source.image(f"app:{tag}") for tag in ("v1", "none")]
+    done = machine.copy("--json", *words, f"{machine.push}/app")
+    tree: dict[str, Any] = json.loads(done.stdout)
+    assert set(tree) == {"images", "moved", "mounted", "skipped"}
+    assert [bool(one["error"]) for one in tree["images"]] == [False, True]
+    assert set(tree["images"][0]) == {
+        *("source", "destination", "digest", "media_type", "platforms"),
+        *("moved", "mounted", "skipped", "error"),
+    }
+    assert tree["images"][0]["platforms"] == ["linux/amd64"]
+    assert done.returncode == 1
+    assert re.fullmatch(
+        r"buildset-registry: http://\S+/app:none: .* has no none; .*\n", done.stderr
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["quay.io/app:" + "x" * 129, "oci:d"], "the most is 128"),
+        (["Quay.io/App", "oci:d"], "names no image"),
+        (["quay.io/app", "quay.io/base", "oci:d:x"], "leave out the tag"),
+        (["quay.io/app"], "arguments are required: DESTINATION"),
+        (["--platform", "amd64", "quay.io/app", "oci:d"], "is no platform"),
+        (["--source-ca", "/nonexistent", "quay.io/app", "oci:d"], "/nonexistent cannot be read"),
+        (["--source-ca", "/dev/null", "quay.io/app", "oci:d"], "no certificate in PEM"),
+        (["--authfile", "/nonexistent", "quay.io/app", "oci:d"], "/nonexistent cannot be read"),
+    ],
+)
+def test_a_command_line_that_cannot_be_meant_is_refused(words: list[str], told: str) -> None:
+    """In one line, before anything is asked of a registry."""
+    command = [sys.executable, "-m", "buildset_registry", "copy", *words]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert told in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_without_a_login_the_line_says_what_to_do(machine: Machine, source: FakeRegistry) -> None:
+    """Give one."""
+    source.add_image("app", "v1")
+    (machine.home / ".docker" / "config.json").unlink()
+    done = machine.copy(source.image("app:v1"), f"{machine.push}/app:v1")
+    assert done.returncode == 1
+    assert "answers 401" in done.stderr
+    assert "give a user name and a password" in done.stderr
+
+
+def test_a_bar_is_drawn_at_a_terminal(machine: Machine, source: FakeRegistry) -> None:
+    """And gone at the end."""
+    source.add_image("app", "v1", layers=tuple(bytes([one]) * 3_000_000 for one in range(8)))
+    main, side = pty.openpty()
+    words = machine.command(source.image("app:v1"), f"{machine.push}/app:v1")
+    with subprocess.Popen(words, stderr=side, stdout=subprocess.PIPE, env=machine.environment):
+        pass
+    os.close(side)
+    drawn = os.read(main, 1 << 16).decode()
+    os.close(main)
+    assert "[" in drawn
+    assert drawn.endswith("\r\x1b[K")
+
+
+def test_a_copy_that_was_killed_sends_the_rest_when_it_is_run_again(
+    machine: Machine, source: FakeRegistry
+) -> None:
+    """At 60 % of a blob: under 45 % is sent; a third time, nothing."""
+    layer = os.urandom(1 << 20) * 24
+    source.add_image("app", "v1", layers=(layer,))
+    sent, over = threading.Event(), threading.Event()
+
+    def stall(handler: Handler) -> bool:
+        handler.send_response(200)
+        handler.send_header("Content-Length", str(len(layer)))
+        handler.end_headers()
+        handler.wfile.write(layer[: len(layer) * 6 // 10])
+        sent.set()
+        over.wait(60)
+        handler.close_connection = True
+        return True
+
+    source.fail("GET", f"blobs/{digest_of(layer)}", stall)
+    words = ("--json", source.image("app:v1"), f"{machine.push}/app:v1")
+    with subprocess.Popen(machine.command(*words), env=machine.environment) as process:
+        assert sent.wait(60)
+        machine.wait_for_upload(len(layer) * 57 // 100)
+        process.send_signal(signal.SIGKILL)
+    over.set()
+    done = machine.copy(*words)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads(done.stdout)["moved"] < len(layer) * 0.45
+    assert json.loads(machine.copy(*words).stdout)["moved"] == 0
+    assert not list((machine.home / ".cache" / "buildset-registry" / "uploads").iterdir())
+
+
+def test_a_copy_that_is_interrupted_ends_at_once(machine: Machine, source: FakeRegistry) -> None:
+    """Whatever it waits for; without a traceback."""
+    source.add_image("app", "v1", layers=(b"x" * 9_000_000,))
+    reached, over = threading.Event(), threading.Event()
+
+    def hang(handler: Handler) -> bool:
+        reached.set()
+        over.wait(60)
+        return True
+
+    source.fail("GET", "blobs", hang, times=9)
+    words = machine.command(source.image("app:v1"), f"{machine.push}/app:v1")
+    with subprocess.Popen(
+        words, stderr=subprocess.PIPE, text=True, env=machine.environment
+    ) as process:
+        assert reached.wait(60)
+        process.send_signal(signal.SIGINT)
+        told = process.communicate(timeout=30)[1]
+    over.set()
+    assert (process.returncode, told) == (130, "")
