@@ -18,6 +18,7 @@ from buildset_registry.progress import Progress
 
 if TYPE_CHECKING:
     from buildset_registry.transfer.copy import CopyOptions, CopyReport, CopyResult
+    from buildset_registry.transfer.image_names import CopyRequest
 
 #: Seconds between two lines on a copy that takes long, where there is no terminal.
 _LOG_SECONDS = 15.0
