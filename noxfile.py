@@ -231,10 +231,11 @@ def sanity(session: nox.Session, ansible: str) -> None:
 
 
 # It builds the collection from the work tree, where documentation writes pages.
-@tier(after=("documentation",))
+@tier(after=("documentation",), tools=(*BUILDKIT, "buildx"))
 def roles(session: nox.Session) -> None:
     """Run the roles by each version of Ansible, at a desk and as Zuul does."""
     install(session, "test", payload=True)
+    go_tools(session, TIERS["roles"].tools)
     pytest(session, "tests/roles")
 
 

@@ -162,6 +162,8 @@ class Desk:
     roles: Path = ROLES
     variables: dict[str, Any] = field(default_factory=dict)
     settings: dict[str, str] = field(default_factory=dict)
+    #: A command that runs others elsewhere, such as in another network.
+    within: tuple[str, ...] = ()
 
     @property
     def home(self) -> Path:
@@ -183,7 +185,7 @@ class Desk:
 
     def command(self, *argv: str | Path) -> subprocess.CompletedProcess[str]:
         """Run a program as the desk's user."""
-        words = [str(word) for word in argv]
+        words = [*self.within, *map(str, argv)]
         if self.user:
             program = str(shutil.which("setpriv", path=SYSTEM_PATH))
             words = [program, "--reuid", self.user, "--regid", self.user, "--init-groups", *words]
