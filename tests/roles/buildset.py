@@ -192,10 +192,7 @@ def write_files(folder: Path) -> None:
     pem = "/opt/nodes/public.pem"
     settings = {
         "version": 0.1,
-        "storage": {
-            "filesystem": {"rootdirectory": "/var/lib/public"},
-            "delete": {"enabled": True},
-        },
+        "storage": {"filesystem": {"rootdirectory": "/var/lib/public"}},
         "http": {"addr": ":443", "secret": "of-the-lab", "tls": {"certificate": pem, "key": pem}},
     }
     (folder / "public.json").write_text(json.dumps(settings))

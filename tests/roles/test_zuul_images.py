@@ -65,6 +65,10 @@ class Buildset:
     """Digests by the image's node and tool, and by who pulled it by which name."""
 
     pushed: dict[tuple[str, str], str] = field(default_factory=dict)
+    base: str = ""
+    promoted: str = ""
+    left: dict[str, dict[str, str]] = field(default_factory=dict)
+    by_theirs: list[str] = field(default_factory=list)
 
     def play(self, *plays: Play) -> Run:
         """Run a playbook of the job; it goes well."""
@@ -117,6 +121,7 @@ def build(made: Buildset) -> None:
         tasks += zuul_jobs.build_container_image(tool, image % tool, BUILD)
     tasks += [*zuul_jobs.build_docker_image(image % "buildx", BUILD), zuul_jobs.alias()]
     made.play({"hosts": PLAIN, "tasks": first}, {"hosts": "all", "tasks": tasks})
+    made.base = made.nodes.run(PLAIN, f"cat {base}/podman.digest").strip()
     for node in NODES:
         said = made.nodes.run(node, f"cd {BUILD}; cat podman.digest docker.digest buildx.digest")
         digests = re.findall("sha256:[0-9a-f]{64}", said)
@@ -153,6 +158,27 @@ def pull(made: Buildset) -> None:
             made.pulled[other, tool, f"{program} on {node} by {name}"] = digest
 
 
+def promote(made: Buildset) -> None:
+    """Copy what was uploaded for a change to the tag that everybody pulls, by public names."""
+    public = f"docker://{PROMOTED}"
+    base = f"docker://{zuul_jobs.ADDRESS}/org/base:latest"
+    upload = zuul_jobs.command("skopeo", "copy", base, f"{public}:change_1_latest")
+    made.play({"hosts": BESIDE, "tasks": [upload, zuul_jobs.promote_container_image(PROMOTED)]})
+    # Where there is no mirror.
+    ask = f"skopeo inspect --tls-verify=false --format '{{{{.Digest}}}}' {public}:latest"
+    made.promoted = made.nodes.run(buildset.PUBLIC, ask).strip()
+
+
+def undo(made: Buildset) -> None:
+    """Undo our role, and see what is there, and what the other roles' configuration is good for."""
+    made.play(made.use(buildset_registry_state="absent"))
+    made.left = {node: made.nodes.files(node) for node in NODES}
+    image = f"org/{PLAIN}-docker:latest"
+    for name in (f"{ALIAS}:{made.facts['port']}", "docker.io"):
+        script = "; ".join(PULLING[one].format(f"{name}/{image}") for one in ("podman", "docker"))
+        made.by_theirs += made.nodes.run(BESIDE, script, USER).split()
+
+
 def report(made: Buildset, version: str) -> None:
     """Leave a table of what was pushed and pulled, and of second runs."""
     lines = [f"ansible-core {version}; zuul-jobs' roles {made.order} ours on {BESIDE}"]
@@ -166,7 +192,7 @@ def report(made: Buildset, version: str) -> None:
 
 
 def run_jobs(version: str, program: Path, stack: ExitStack) -> Buildset:
-    """Run the jobs of a buildset, all but what undoes our role; its nodes end with the stack."""
+    """Run the jobs of a buildset; its nodes end with the stack."""
     # A short name: ssh has sockets there.
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="buildset-nodes-")))
     desk = Desk(folder / "desk", harness.ansible_environment(version))
@@ -179,9 +205,11 @@ def run_jobs(version: str, program: Path, stack: ExitStack) -> Buildset:
     made.configure()
     build(made)
     pull(made)
+    promote(made)
     made.configure()
     made.again = {node: made.told(node)["paths"] for node in NODES}
     report(made, version)
+    undo(made)
     return made
 
 
@@ -213,18 +241,8 @@ def test_second_runs_change_nothing(made: Buildset) -> None:
 
 
 def test_a_change_is_promoted_by_public_names(made: Buildset) -> None:
-    """What another buildset has uploaded is copied within the public registry, by its names."""
-    public = f"docker://{PROMOTED}"
-    upload = zuul_jobs.command(
-        *("skopeo", "copy", f"docker://{zuul_jobs.ADDRESS}/org/base:latest"),
-        f"{public}:change_1_latest",
-    )
-    tasks = [upload, zuul_jobs.promote_container_image(PROMOTED)]
-    made.play({"hosts": BESIDE, "tasks": tasks})
-    ask = f"skopeo inspect --tls-verify=false --format '{{{{.Digest}}}}' {public}"
-    found = made.nodes.run(buildset.PUBLIC, f"{ask}:latest")
-    base = f"docker://{ALIAS}:{made.facts['port']}/org/base:latest"
-    assert found == made.nodes.run(PLAIN, f"skopeo inspect --format '{{{{.Digest}}}}' {base}")
+    """What was uploaded for a change is copied within the public registry, by its names."""
+    assert made.promoted == made.base
 
 
 def changed(before: dict[str, str], after: dict[str, str]) -> list[str]:
@@ -234,21 +252,16 @@ def changed(before: dict[str, str], after: dict[str, str]) -> list[str]:
 
 def test_undoing_leaves_what_the_other_roles_wrote(made: Buildset) -> None:
     """Byte for byte where they came first; where they came last, the node goes on by theirs."""
-    made.play(made.use(buildset_registry_state="absent"))
-    left = {node: made.nodes.files(node) for node in NODES}
     # The roles that build an image write the alias as well, unless it is there in their spelling.
-    assert changed(made.before[PLAIN], left[PLAIN]) == ["/etc/hosts"]
+    assert changed(made.before[PLAIN], made.left[PLAIN]) == ["/etc/hosts"]
     line = f"{made.facts['host']}\t{ALIAS}"
     assert line in made.nodes.run(PLAIN, "cat /etc/hosts").splitlines()
     for node in NODES:
-        added = sorted(left[node].keys() - made.before[node].keys())
+        added = sorted(made.left[node].keys() - made.before[node].keys())
         assert [name for name in added if "buildset-registry." in name and ALIAS not in name] == []
     if made.order == "before":
-        assert changed(made.nodes.kept(BESIDE, THEIRS), left[BESIDE]) == []
-    image, expected = f"org/{PLAIN}-docker:latest", made.pushed[PLAIN, "docker"]
-    for name in (f"{ALIAS}:{made.facts['port']}", "docker.io"):
-        script = "; ".join(PULLING[one].format(f"{name}/{image}") for one in ("podman", "docker"))
-        assert made.nodes.run(BESIDE, script, USER).split() == [expected, expected]
+        assert changed(made.nodes.kept(BESIDE, THEIRS), made.left[BESIDE]) == []
+    assert set(made.by_theirs) == {made.pushed[PLAIN, "docker"]}
 
 
 def test_no_password_is_in_the_logs_of_the_job(made: Buildset) -> None:
