@@ -31,6 +31,8 @@ PUBLIC = "public"
 NAMES = ("quay.io", "registry-1.docker.io")
 NAMESPACES = [["docker.io", "https://registry-1.docker.io"], ["quay.io", "https://quay.io"]]
 SECONDS = 60
+#: For a playbook that builds, on a machine that does much else.
+PLAYBOOK_SECONDS = 300
 BUILDKIT = "moby/buildkit:buildx-stable-1"
 APPLETS = ("cat", "cp", "sh", "umount")
 #: What the package ca-certificates has, in a container that has no other.
@@ -147,6 +149,7 @@ class Nodes:
 
     def job(self, desk: Desk, clone: Path, version: str) -> NodesJob:
         """Make a job whose executor is in the nodes' network."""
+        desk.seconds = PLAYBOOK_SECONDS
         desk.within = ("nsenter", f"--net=/proc/{self.lab.keeper.number}/ns/net", "--")
         return NodesJob(desk, clone, version, self)
 

@@ -164,6 +164,8 @@ class Desk:
     settings: dict[str, str] = field(default_factory=dict)
     #: A command that runs others elsewhere, such as in another network.
     within: tuple[str, ...] = ()
+    #: How long a program may take.
+    seconds: int = 110
 
     @property
     def home(self) -> Path:
@@ -197,7 +199,7 @@ class Desk:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=110,
+            timeout=self.seconds,
         )
 
     def playbook(self, playbook: str | Path, *options: str, **variables: Any) -> Run:

@@ -48,7 +48,7 @@ PROMOTED = "quay.io/org/promoted"
 #: What a container of the test's builder, or somebody else, has nothing to do with.
 RESTARTS = {"docker": "restart-docker", "containerd": "true"}
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(900)
 
 
 @dataclass
