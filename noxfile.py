@@ -232,7 +232,7 @@ def sanity(session: nox.Session, ansible: str) -> None:
 
 
 # It builds the collection from the work tree, where documentation writes pages.
-@tier(after=("documentation",), tools=("registry",))
+@tier(after=("documentation",), tools=("registry", *BUILDKIT, "buildx"))
 def roles(session: nox.Session) -> None:
     """Run the roles by each version of Ansible, at a desk and as Zuul does."""
     install(session, "test", payload=True)

@@ -46,9 +46,9 @@ def make(hidden: Iterable[Path], shown: Mapping[str, str]) -> Path:
     mount("overlay", root, f"lowerdir=/,upperdir={upper},workdir={work}")
     for empty in [*map(Path, EMPTY), *hidden]:
         mount("tmpfs", root / empty.relative_to("/"), "mode=755")
+    mount("tmpfs", root / "tmp", "mode=1777")
     for target, source in shown.items():
         _show(Path(source), root / target.lstrip("/"))
-    mount("tmpfs", root / "tmp", "mode=1777")
     mount("proc", root / "proc")
     mount("sysfs", root / "sys", "ro")
     _make_devices(root / "dev")

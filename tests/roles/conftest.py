@@ -104,10 +104,8 @@ def ordinary_desk(make_desk: MakeDesk) -> Iterator[Desk]:
         desk.command(program / "bin" / "buildset-registry", "down", "--purge", "--root", root)
 
 
-@pytest.fixture
-def clone(tmp_path: Path) -> Path:
+def clone_roles(target: Path) -> Path:
     """Clone the repository as Zuul does where a job wants the roles only."""
-    target = tmp_path / "clone"
     git = ["git", "-c", "advice.detachedHead=false"]
     source = f"file://{harness.REPOSITORY}"
     subprocess.run([*git, "clone", "--quiet", "--no-checkout", source, target], check=True)
@@ -116,6 +114,12 @@ def clone(tmp_path: Path) -> Path:
     subprocess.run([*git, "-C", target, *sparse], check=True)
     subprocess.run([*git, "-C", target, "checkout", "--quiet"], check=True)
     return target
+
+
+@pytest.fixture
+def clone(tmp_path: Path) -> Path:
+    """Clone the roles for one test."""
+    return clone_roles(tmp_path / "clone")
 
 
 @pytest.fixture

@@ -162,6 +162,10 @@ class Desk:
     roles: Path = ROLES
     variables: dict[str, Any] = field(default_factory=dict)
     settings: dict[str, str] = field(default_factory=dict)
+    #: A command that runs others elsewhere, such as in another network.
+    within: tuple[str, ...] = ()
+    #: How long a program may take.
+    seconds: int = 110
 
     @property
     def home(self) -> Path:
@@ -183,7 +187,7 @@ class Desk:
 
     def command(self, *argv: str | Path) -> subprocess.CompletedProcess[str]:
         """Run a program as the desk's user."""
-        words = [str(word) for word in argv]
+        words = [*self.within, *map(str, argv)]
         if self.user:
             program = str(shutil.which("setpriv", path=SYSTEM_PATH))
             words = [program, "--reuid", self.user, "--regid", self.user, "--init-groups", *words]
@@ -195,7 +199,7 @@ class Desk:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=110,
+            timeout=self.seconds,
         )
 
     def playbook(self, playbook: str | Path, *options: str, **variables: Any) -> Run:

@@ -6,6 +6,7 @@ Nothing in this package knows Ansible. Its syntax is that of Python 3.8, which n
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -104,12 +105,13 @@ def _begin(node: ManagedNode) -> Transaction:
 
 
 def _carry_out(order: Order, transaction: Transaction) -> dict[str, Any]:
-    outcome = transaction.outcome
-    warnings = [*transaction.node.notes, *outcome.warnings]
+    outcome, node, since = transaction.outcome, transaction.node, time.time()
+    warnings = [*node.notes, *outcome.warnings]
     if not order.dry:
         with files.readable():
             transaction.carry_out()
             warnings += _tell(order, transaction)
+            warnings += table.refresh(node, order.commands, outcome.paths, since)
     return {
         "changed": outcome.changed,
         "paths": outcome.paths,

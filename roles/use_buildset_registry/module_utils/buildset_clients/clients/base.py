@@ -182,7 +182,7 @@ class Tool(ABC):
         return done.stdout
 
 
-#: A service to be reloaded, which is done by calling it.
+#: A service to be reloaded or restarted, which is done by calling it.
 Reload = Callable[[], str]
 
 
@@ -210,6 +210,9 @@ class Client:
 
     forget: Callable[[Transaction, Reload], str] | None = None
     """The work to be done before its files are restored; a warning where it may have failed."""
+
+    refresh: Callable[[ManagedNode, Sequence[str], float, Reload], str] | None = None
+    """The work to be done after its files have changed, and its daemon knows; a warning as well."""
 
     def is_on(self, node: ManagedNode) -> bool:
         """Tell whether a node has it, and this user may configure it."""

@@ -45,6 +45,10 @@ _AUTHORITIES = "/etc/docker/buildset-registry"
 _SYSTEM = ("/etc/ssl/certs", "/etc/pki/tls/certs")
 #: The time that the daemon has to forget its mirrors.
 _FORGET_SECONDS = 20
+#: The version of the API of docker 25, whose builder reads mirrors and certificates at every build.
+_READS = (1, 44)
+#: How much the clock that tells when a process was started may differ from that of files.
+_TICK_SECONDS = 0.5
 
 
 def edits(node: ManagedNode, setup: Setup) -> list[Edit]:
@@ -241,6 +245,23 @@ class Docker(Tool):
         own_proxy = part(_settings(self.node, path), "proxies", path).get("https-proxy")
         return _environment(f"{path}, proxies," if own_proxy else place, settings)
 
+    def builder_reads(self) -> bool:
+        """Tell whether the daemon's builder reads its files at every build."""
+        try:
+            told = self.run("version", "--format", "{{.Server.APIVersion}}").decode()
+            return tuple(map(int, told.split("."))) >= _READS
+        except (PullError, ValueError):
+            return True
+
+    def would_end(self) -> str:
+        """Tell how many containers end with the daemon; nothing where none does."""
+        try:
+            told = self.run("info", "--format", "{{.ContainersRunning}} {{.LiveRestoreEnabled}}")
+            running, survive = told.decode().split()
+        except (PullError, ValueError):
+            return "docker does not tell how many"
+        return "" if running == "0" or survive == "true" else running
+
     def authorities(self, namespace: Namespace, address: str) -> tuple[str, list[Path]]:
         """Tell those of the system's certs.d."""
         return certs_d.authorities(self.node, ["/etc/docker/certs.d"], address)
@@ -313,3 +334,40 @@ def _clear(one: Replacement, node: ManagedNode, reload: Reload) -> bool:
     except PullError:
         return False
     return True
+
+
+def refresh(node: ManagedNode, paths: Sequence[str], since: float, restart: Reload) -> str:
+    """Have the builder within dockerd take mirrors and certificates; tell where it has not.
+
+    Up to docker 24 ``docker build`` by BuildKit has those of dockerd's start, whatever SIGHUP does
+    for ``docker pull``: moby calls ``Daemon.RegistryHosts`` once. dockerd is restarted where no
+    container ends by that. ``paths`` have changed since a point of time.
+    """
+    program, started = node.program("docker"), node.started("dockerd")
+    if not program or not started or started > _changed(node, paths, since) - _TICK_SECONDS:
+        return ""
+    docker = Docker(program, node)
+    if docker.builder_reads():
+        return ""
+    what = "docker: builds by BuildKit have the mirrors of before until dockerd is restarted"
+    ended = docker.would_end()
+    if ended:
+        return (
+            f"{what}, which ends the containers that run ({ended}): restart it when that is right"
+        )
+    told = restart()
+    return f"{what}; {told}" if told else ""
+
+
+def _changed(node: ManagedNode, paths: Sequence[str], since: float) -> float:
+    """Tell when a file of the daemon changed last; 0 where none of them is ours."""
+    own = list(node.real(certificates(node)).glob(f"*/{CERTIFICATE_FILE}"))
+    touched = any(path.startswith(f"{_folder(node)}/") for path in paths)
+    if not own and not touched:
+        return 0
+    settings = option(node.arguments("dockerd"), "config-file") or f"{_folder(node)}/daemon.json"
+    times = [since if touched else 0]
+    for path in (*own, node.real(settings)):
+        with suppress(OSError):
+            times.append(path.stat().st_mtime)
+    return max(times)

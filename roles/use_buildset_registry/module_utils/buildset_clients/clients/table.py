@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import shlex
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -32,6 +32,7 @@ CLIENTS = (
         service=Daemon("dockerd", unit="docker", at_sighup=True, socket="/run/docker.sock"),
         tools=(docker.Docker,),
         forget=docker.forget,
+        refresh=docker.refresh,
     ),
     Client(
         "containerd",
@@ -164,4 +165,17 @@ def forget(transaction: Transaction, commands: Mapping[str, str]) -> list[str]:
         if client.forget:
             reload = partial(tell, transaction.node, commands, client.name, "reload")
             warnings.append(client.forget(transaction, reload))
+    return [warning for warning in warnings if warning]
+
+
+def refresh(
+    node: ManagedNode, commands: Mapping[str, str], paths: Sequence[str], since: float
+) -> list[str]:
+    """Do what daemons need besides, of which files have changed since a time; return warnings."""
+    warnings = []
+    for client in CLIENTS:
+        if client.refresh:
+            restart = partial(tell, node, commands, client.name, "restart")
+            with taking("", client.name):
+                warnings.append(client.refresh(node, paths, since, restart))
     return [warning for warning in warnings if warning]
