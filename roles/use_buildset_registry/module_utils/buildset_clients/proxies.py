@@ -24,7 +24,7 @@ from . import files
 from .edits import Edit, own
 from .formats import toml
 from .node import ManagedNode
-from .registry import RegistryFacts
+from .registry import Address, RegistryFacts, ip_address
 
 HTTPS_PROXY, NO_PROXY = "HTTPS_PROXY", "NO_PROXY"
 _FILE = "buildset-registry.env"
@@ -80,7 +80,7 @@ def hosts(registry: RegistryFacts) -> list[str]:
 def excepted(exceptions: str, address: str) -> bool:
     """Tell whether a value of NO_PROXY names ``host:port``, as httpproxy.Config has it."""
     host, _separator, port = address.rpartition(":")
-    number = _number(host)
+    number = ip_address(host)
     if host == "localhost" or (number is not None and number.is_loopback):
         return True
     return any(_names(item.lower(), host.lower(), number, port) for item in _items(exceptions))
@@ -90,7 +90,7 @@ def _items(value: str) -> list[str]:
     return [item.strip() for item in value.split(",") if item.strip()]
 
 
-def _names(item: str, host: str, number: Any, port: str) -> bool:
+def _names(item: str, host: str, number: Address | None, port: str) -> bool:
     if item == "*":
         return True
     if "/" in item:
@@ -99,25 +99,18 @@ def _names(item: str, host: str, number: Any, port: str) -> bool:
         except ValueError:
             return False
     name, separator, item_port = item.rpartition(":")
-    if not separator or not item_port.isdigit() or _number(item) is not None:
+    if not separator or not item_port.isdigit() or ip_address(item) is not None:
         name, item_port = item, ""
     if item_port not in ("", port):
         return False
     if number is not None:
-        return bool(_number(name.strip("[]")) == number)
+        return bool(ip_address(name.strip("[]")) == number)
     name = name[1:] if name.startswith("*.") else name
     return host.endswith(name) if name.startswith(".") else _is_within(host, name)
 
 
 def _is_within(host: str, name: str) -> bool:
     return host == name or host.endswith(f".{name}")
-
-
-def _number(host: str) -> Any:
-    try:
-        return ipaddress.ip_address(host)
-    except ValueError:
-        return None
 
 
 def _host_of(proxy: str) -> str:

@@ -3,11 +3,9 @@
 
 from __future__ import annotations
 
-import shlex
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import partial
-from typing import Any
 
 from ..edits import Edit
 from ..errors import ClientError, taking
@@ -68,8 +66,6 @@ CLIENTS = (
     Client("kind", signs=("kind",), edits=kind.edits),
 )
 
-#: The variable of the role that a wrong command is told of.
-_COMMANDS = "buildset_registry_restart_commands"
 NAMES = [client.name for client in CLIENTS]
 _SERVICES: dict[str, Service | None] = {
     system.NAME: system.CertificateStore(),
@@ -124,31 +120,14 @@ def await_names(node: ManagedNode, paths: list[str]) -> None:
         time.sleep(system.NAMES_SECONDS)
 
 
-def restart_commands(given: Mapping[str, Any]) -> dict[str, str]:
-    """Return the user's own commands as a shell would have them; ClientError where one is none."""
+def refuse_restarts(names: Iterable[str]) -> None:
+    """Refuse a command to restart what is no client with a daemon."""
     restarted = [client.name for client in CLIENTS if client.service]
-    found = {}
-    for name, command in given.items():
+    for name in names:
         if name not in restarted:
             hint = f"clients with a daemon are {', '.join(restarted)}"
-            raise ClientError(f"{_COMMANDS}: {name} is no client that is restarted; {hint}")
-        words = command if isinstance(command, list) else [command]
-        if not all(isinstance(word, str) for word in words) or not "".join(words).strip():
-            hint = f'write {{{name}: "systemctl restart {name}"}}'
-            raise ClientError(f"{_COMMANDS}: what {name} has is no command; {hint}")
-        found[name] = " ".join(map(shlex.quote, words)) if command is words else str(command)
-        _check(name, found[name])
-    return found
-
-
-def _check(name: str, command: str) -> None:
-    try:
-        shlex.split(command)
-    except ValueError as error:
-        reason = str(error).lower()
-        raise ClientError(
-            f"{_COMMANDS}: the command of {name} cannot be read ({reason}); quote it"
-        ) from error
+            what = f"{name} is no client that is restarted"
+            raise ClientError(f"buildset_registry_restart_commands: {what}; {hint}")
 
 
 def tell(node: ManagedNode, commands: Mapping[str, str], name: str, action: str) -> str:
