@@ -29,7 +29,11 @@ from ..edits import TEXT, Edit, Rewrite, own
 from ..formats import toml
 from ..node import ManagedNode, option
 from ..registry import CERTIFICATE_FILE, Namespace, Setup
+from ..units import Unit
 from .base import PullError, Tool
+
+#: The unit of the packages, and the service of Alpine.
+UNITS = ("buildkit", "buildkitd")
 
 #: The name that BuildKit gives to the folder that is built in.
 _CONTEXT = "local source for context"
@@ -42,11 +46,15 @@ _CLOCKS_SECONDS = 0.5
 
 def edits(node: ManagedNode, setup: Setup) -> list[Edit]:
     """Configure the daemon of the node, or the user's own."""
-    path = settings_file(node, node.arguments("buildkitd"))
+    path = settings_file(node, _unit(node).arguments)
     certificate = f"{_folder(node)}/{CERTIFICATE_FILE}"
     rewrite = mirroring(setup, path, certificate)
     settings = Edit("buildkit", path, TEXT, rewrite, action="restart")
     return [settings, own("buildkit", certificate, setup.registry.certificate)]
+
+
+def _unit(node: ManagedNode) -> Unit:
+    return Unit.find(node, "buildkitd", *UNITS)
 
 
 def settings_file(node: ManagedNode, arguments: list[str]) -> str:
@@ -118,7 +126,7 @@ class Buildctl(Tool):
     @classmethod
     def connect(cls, path: str, node: ManagedNode, setup: Setup) -> Tool | None:
         """Learn where the daemon is and what it reads; nothing where it does not answer."""
-        arguments = node.arguments("buildkitd")
+        arguments = _unit(node).arguments
         options = ("--addr", address(node, arguments))
         found = cls(path, node, options, settings=settings_file(node, arguments))
         for _try in range(_TRIES if node.processes("buildkitd") else 1):
@@ -165,7 +173,7 @@ class Buildctl(Tool):
 
     def environment(self) -> proxies.Environment:
         """Tell that of the daemon, which asks registries."""
-        return proxies.of_daemon(self.node, "buildkitd", "buildkit")
+        return proxies.of_daemon(_unit(self.node))
 
     def _build(self, image: Image, name: str) -> str:
         with tempfile.TemporaryDirectory() as made:

@@ -33,8 +33,10 @@ from ..formats.json import dump, load, part, wrong
 from ..node import ManagedNode, option
 from ..registry import CERTIFICATE_FILE, DOCKER_HUB, Namespace, RegistryFacts, Setup
 from ..transaction import Replacement, Transaction
+from ..units import Unit
 from .base import PullError, Reload, Tool
 
+UNITS = ("docker", "snap.docker.dockerd")
 MIRRORS = "registry-mirrors"
 #: The kind of storage plugins that ``docker info`` has where the images are in containerd.
 CONTAINERD = "io.containerd.snapshotter.v1"
@@ -49,7 +51,7 @@ _FORGET_SECONDS = 20
 
 def edits(node: ManagedNode, setup: Setup) -> list[Edit]:
     """Configure the daemon, the way that the one which runs was started."""
-    arguments = node.arguments("dockerd")
+    arguments = Unit.find(node, "dockerd", *UNITS).arguments
     made = mirroring(node, setup, arguments)
     return made + proxying(node, setup, node.environment("dockerd"))
 
@@ -108,11 +110,15 @@ def _direct(node: ManagedNode, path: str, registry: RegistryFacts) -> str:
     if registry.proxy or not settings.get("https-proxy"):
         return ""
     if not settings.get("no-proxy"):
-        settings["no-proxy"] = proxies.of_daemon(node, "dockerd", "docker").get(proxies.NO_PROXY)
+        settings["no-proxy"] = _of_daemon(node).get(proxies.NO_PROXY)
     direct, known = proxies.hosts(registry), _environment(path, settings)
     if f"https://{registry.pull}" in part(found, MIRRORS, path, list):  # it is of an earlier run
         known = known.without(direct)
     return known.with_direct(direct) if any(map(known.through, registry.addresses)) else ""
+
+
+def _of_daemon(node: ManagedNode) -> proxies.Environment:
+    return proxies.of_daemon(Unit.find(node, "dockerd", *UNITS))
 
 
 def _settings(node: ManagedNode, path: str) -> dict[str, Any]:
@@ -164,7 +170,7 @@ def proxying(node: ManagedNode, setup: Setup, running: Mapping[str, str]) -> lis
     made = [own("docker", path, certificate) for path in paths]
     made.append(own("docker", f"{_AUTHORITIES}/ca.pem", certificate, action="restart"))
     text = environment(node, setup, running)
-    return made + proxies.variables("docker", "docker", text, secret=True)
+    return made + Unit.find(node, "dockerd", *UNITS).give("docker", text, secret=True)
 
 
 def environment(node: ManagedNode, setup: Setup, running: Mapping[str, str]) -> str:
@@ -236,7 +242,7 @@ class Docker(Tool):
         told = self.run("info", "--format", "{{json .HTTPSProxy}} {{json .NoProxy}}").decode()
         https, _space, direct = told.strip().partition(" ")
         settings = {"https-proxy": _word(https), "no-proxy": _word(direct)}
-        place = proxies.of_daemon(self.node, "dockerd", "docker").place
+        place = _of_daemon(self.node).place
         path = f"{_folder(self.node)}/daemon.json"
         own_proxy = part(_settings(self.node, path), "proxies", path).get("https-proxy")
         return _environment(f"{path}, proxies," if own_proxy else place, settings)

@@ -17,7 +17,12 @@ from ..formats import yaml
 from ..formats.json import part, wrong
 from ..node import ManagedNode, option
 from ..registry import CERTIFICATE_FILE, Namespace, Setup
+from ..units import Unit
 
+#: The beginning of variables that are for its containerd alone.
+PASSED = "CONTAINERD_"
+#: The units of a server, and of an agent.
+UNITS = {"k3s": ("k3s", "k3s-agent"), "rke2": ("rke2-server", "rke2-agent")}
 _EVERY = "*"
 #: The option that names another registries.yaml, on the command line and in config.yaml.
 _OPTION = "private-registry"
@@ -48,15 +53,19 @@ def _edits(client: str, node: ManagedNode, setup: Setup) -> list[Edit]:
 
 def _settings(client: str, node: ManagedNode, folder: str) -> str:
     """Tell the file that it reads: the command line comes before config.yaml and its drop-ins."""
-    named = ""
-    drop_ins = node.real(f"{folder}/config.yaml.d")
-    others = [f"{folder}/config.yaml.d/{one.name}" for one in sorted(drop_ins.glob("*.yaml"))]
-    for path in [f"{folder}/config.yaml", *others]:
+    named, unit = "", Unit.find(node, client, *UNITS[client])
+    running = list(node.processes(client).values()) or [unit.configured]
+    variables = node.environment(client) or unit.environment
+    main = variables.get(f"{client.upper()}_CONFIG_FILE") or f"{folder}/config.yaml"
+    for arguments in running:
+        main = option(arguments, "config") or option(arguments, "c") or main
+    drop_ins = sorted(node.real(f"{main}.d").glob("*.yaml"))
+    for path in [main, *(f"{main}.d/{one.name}" for one in drop_ins)]:
         content = node.real(path).read_bytes() if node.exists(path) else b""
         # Most have no such setting, and need no reader of YAML for that.
         if _OPTION.encode() in content:
             named = str(yaml.load(content, path).get(_OPTION) or named)
-    for arguments in node.processes(client).values():
+    for arguments in running:
         named = option(arguments, _OPTION) or named
     return str(Path(folder, named or "registries.yaml"))
 

@@ -13,21 +13,21 @@ from ..node import ManagedNode
 from ..registry import Setup
 from ..transaction import Transaction
 from . import buildkit, containerd, containers, docker, k3s, kind, microk8s, minikube, system
-from .base import Client, Daemon, Service
+from .base import Client, Daemon, Service, SnapDaemon
 
 CLIENTS = (
     Client(
         "containers",
         signs=("podman", "skopeo", "buildah", "crio", "/etc/containers"),
         edits=containers.edits,
-        service=Daemon("crio", unit="crio", at_sighup=True),
+        service=Daemon("crio", ("crio",), at_sighup=True),
         tools=(containers.Podman, containers.Buildah, containers.Skopeo),
     ),
     Client(
         "docker",
         signs=("dockerd", "docker", "/etc/docker"),
         edits=docker.edits,
-        service=Daemon("dockerd", unit="docker", at_sighup=True, socket="/run/docker.sock"),
+        service=Daemon("dockerd", docker.UNITS, at_sighup=True, socket="/run/docker.sock"),
         tools=(docker.Docker,),
         forget=docker.forget,
     ),
@@ -36,14 +36,14 @@ CLIENTS = (
         signs=("containerd", "/etc/containerd"),
         edits=containerd.edits,
         of_root=True,
-        service=Daemon("containerd", unit="containerd", socket="/run/containerd/containerd.sock"),
+        service=Daemon("containerd", containerd.UNITS, socket=containerd.ADDRESS),
         tools=(containerd.Ctr, containerd.Crictl),
     ),
     Client(
         "buildkit",
         signs=("buildkitd", "/etc/buildkit"),
         edits=buildkit.edits,
-        service=Daemon("buildkitd", unit="buildkit"),
+        service=Daemon("buildkitd", buildkit.UNITS),
         tools=(buildkit.Buildctl,),
     ),
     Client("buildx", signs=("docker",), edits=buildkit.builders),
@@ -52,16 +52,22 @@ CLIENTS = (
         signs=("k3s", "/etc/rancher/k3s"),
         edits=k3s.edits,
         of_root=True,
-        service=Daemon("k3s", unit="k3s"),
+        service=Daemon("k3s", k3s.UNITS["k3s"], prefix=k3s.PASSED),
     ),
     Client(
         "rke2",
         signs=("rke2", "/etc/rancher/rke2"),
         edits=k3s.rke2,
         of_root=True,
-        service=Daemon("rke2", unit="rke2-server"),
+        service=Daemon("rke2", k3s.UNITS["rke2"], prefix=k3s.PASSED),
     ),
-    Client("microk8s", signs=("microk8s", microk8s.FOLDER), edits=microk8s.edits, of_root=True),
+    Client(
+        "microk8s",
+        signs=("microk8s", microk8s.FOLDER),
+        edits=microk8s.edits,
+        of_root=True,
+        service=SnapDaemon("containerd", (microk8s.UNIT,)),
+    ),
     Client("minikube", signs=("minikube",), edits=minikube.edits),
     Client("kind", signs=("kind",), edits=kind.edits),
 )
