@@ -22,10 +22,12 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from .. import files, proxies
 from ..canary.image import FILE, Image
 from ..edits import TEXT, Edit, Rewrite, own
+from ..errors import ClientError
 from ..formats import toml
 from ..node import ManagedNode, option
 from ..registry import CERTIFICATE_FILE, Namespace, Setup
@@ -85,6 +87,9 @@ def builders(node: ManagedNode, setup: Setup) -> list[Edit]:
     made = edits(node, setup) if node.is_root else []
     for account in node.accounts:
         folder = f"{account.home}/.docker/buildx"
+        if account == node.me:
+            docker = os.environ.get("DOCKER_CONFIG")
+            folder = os.environ.get("BUILDX_CONFIG") or (f"{docker}/buildx" if docker else folder)
         path, certificate = f"{folder}/buildkitd.default.toml", f"{folder}/{CERTIFICATE_FILE}"
         rewrite = mirroring(setup, path, certificate)
         made.append(Edit("buildx", path, TEXT, rewrite, account=account))
@@ -100,18 +105,29 @@ def mirroring(setup: Setup, path: str, certificate: str) -> Rewrite:
         pull = setup.registry.pull
         for namespace in setup.namespaces:
             table = ["registry", namespace.name]
-            known = toml.get(tree, table).get("mirrors", [])
+            known = _listed(tree, table, "mirrors", path)
             if known and known[0].partition("/")[0] in setup.registry.pulls:
                 continue  # as zuul-jobs' role has it, which would put its own name first again
             others = [one for one in known if one != pull]
             content = toml.put(content, table, "mirrors", [pull, *others], path)
         for address in setup.registry.addresses:
             table = ["registry", address]
-            others = [one for one in toml.get(tree, table).get("ca", []) if one != certificate]
+            others = [one for one in _listed(tree, table, "ca", path) if one != certificate]
             content = toml.put(content, table, "ca", [certificate, *others], path)
+            if toml.get(tree, table).get("http"):  # of a registry that was there before ours
+                content = toml.put(content, table, "http", False, path)
         return content
 
     return rewrite
+
+
+def _listed(tree: dict[str, Any], table: list[str], name: str, path: str) -> list[str]:
+    """Return the list that a key has; BuildKit does not start by a text in its place."""
+    found = toml.get(tree, table).get(name, [])
+    if not isinstance(found, list) or not all(isinstance(one, str) for one in found):
+        what = f"{path}: {name} of {toml.header(table)} is no list of texts"
+        raise ClientError(f"{what}; write {name} = [...] there, nothing was changed")
+    return found
 
 
 @dataclass(frozen=True)

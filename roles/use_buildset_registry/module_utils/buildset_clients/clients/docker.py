@@ -37,6 +37,8 @@ from ..units import Unit
 from .base import PullError, Reload, Tool
 
 UNITS = ("docker", "snap.docker.dockerd")
+#: Where the snap has what others have in the system's folder.
+_SNAP = "/var/snap/docker/current"
 MIRRORS = "registry-mirrors"
 #: The kind of storage plugins that ``docker info`` has where the images are in containerd.
 CONTAINERD = "io.containerd.snapshotter.v1"
@@ -58,7 +60,7 @@ def edits(node: ManagedNode, setup: Setup) -> list[Edit]:
 
 def mirroring(node: ManagedNode, setup: Setup, arguments: list[str]) -> list[Edit]:
     """Give the daemon mirrors; ``arguments`` are those of the one that runs."""
-    path = option(arguments, "config-file") or f"{_folder(node)}/daemon.json"
+    path = option(arguments, "config-file") or _settings_file(node)
     for argument in arguments:
         if argument.split("=")[0] == f"--{MIRRORS[:-1]}":
             hint = f"move that mirror to {path} and restart docker"
@@ -75,11 +77,22 @@ def mirroring(node: ManagedNode, setup: Setup, arguments: list[str]) -> list[Edi
 
 def certificates(node: ManagedNode) -> str:
     """Tell the folder of certs.d, the system's or the user's own daemon's."""
-    return f"{_folder(node)}/certs.d"
+    return f"{_SNAP}/etc/docker/certs.d" if _is_snap(node) else f"{_folder(node)}/certs.d"
+
+
+def _settings_file(node: ManagedNode) -> str:
+    return f"{_SNAP}/config/daemon.json" if _is_snap(node) else f"{_folder(node)}/daemon.json"
 
 
 def _folder(node: ManagedNode) -> str:
     return "/etc/docker" if node.is_root else f"{node.me.home}/.config/docker"
+
+
+def _is_snap(node: ManagedNode) -> bool:
+    """Tell whether the daemon is that of the snap, which reads no file of the system's."""
+    named = option(Unit.find(node, "dockerd", *UNITS).arguments, "config-file")
+    only = node.is_root and node.exists(_SNAP) and not node.program("dockerd")
+    return named.startswith("/var/snap/docker/") or (only and not named)
 
 
 def _refuse_proxies(arguments: list[str], registry: RegistryFacts) -> None:
@@ -164,6 +177,11 @@ def proxying(node: ManagedNode, setup: Setup, running: Mapping[str, str]) -> lis
     """Give dockerd the proxy; ``running`` is the environment of the one that runs."""
     if not setup.registry.proxy or not node.is_root:
         return []
+    if _is_snap(node):
+        hint = (
+            "install docker by its packages, or leave buildset_registry_docker_every_registry off"
+        )
+        raise ClientError(f"docker is a snap, whose daemon reads none of the proxy's files; {hint}")
     certificate = setup.registry.certificate
     names = [one.name for one in setup.namespaces if one.name != DOCKER_HUB]
     paths = [f"/etc/docker/certs.d/{name}/{CERTIFICATE_FILE}" for name in names]
@@ -243,13 +261,14 @@ class Docker(Tool):
         https, _space, direct = told.strip().partition(" ")
         settings = {"https-proxy": _word(https), "no-proxy": _word(direct)}
         place = _of_daemon(self.node).place
-        path = f"{_folder(self.node)}/daemon.json"
+        path = _settings_file(self.node)
         own_proxy = part(_settings(self.node, path), "proxies", path).get("https-proxy")
         return _environment(f"{path}, proxies," if own_proxy else place, settings)
 
     def authorities(self, namespace: Namespace, address: str) -> tuple[str, list[Path]]:
-        """Tell those of the system's certs.d."""
-        return certs_d.authorities(self.node, ["/etc/docker/certs.d"], address)
+        """Tell those of certs.d, the snap's or the system's."""
+        folders = [certificates(self.node), "/etc/docker/certs.d"]
+        return certs_d.authorities(self.node, folders, address)
 
 
 class DockerInContainerd(Docker):

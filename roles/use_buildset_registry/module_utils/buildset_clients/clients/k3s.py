@@ -7,10 +7,12 @@ A registry that has an entry of its own there does not have that of ``"*"``: it 
 from __future__ import annotations
 
 import copy
+import re
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from .. import files
 from ..edits import OWN, Edit, own
 from ..errors import ClientError
 from ..formats import yaml
@@ -26,6 +28,12 @@ UNITS = {"k3s": ("k3s", "k3s-agent"), "rke2": ("rke2-server", "rke2-agent")}
 _EVERY = "*"
 #: The option that names another registries.yaml, on the command line and in config.yaml.
 _OPTION = "private-registry"
+#: Templates for containerd 1 and 2; what has it read the hosts.toml files is in what they stand on.
+_TEMPLATES = ("config.toml.tmpl", "config-v3.toml.tmpl")
+_PATH = "config_path"
+_READS = re.compile(
+    rb"^[^#\n]*(?:config_path|PrivateRegistryConfig|template\s+\"base\")", re.MULTILINE
+)
 #: What YAML 1.1 has for true.
 _TRUE = ("yes", "y", "on")
 
@@ -44,11 +52,22 @@ def _edits(client: str, node: ManagedNode, setup: Setup) -> list[Edit]:
     """Write registries.yaml; JSON is YAML as well, where there was no file."""
     folder = f"/etc/rancher/{client}"
     path, certificate = _settings(client, node, folder), f"{folder}/{CERTIFICATE_FILE}"
+    _refuse_templates(client, node)
     rewrite = partial(_mirrored, setup, path, certificate)
     return [
         own(client, certificate, setup.registry.certificate),
         Edit(client, path, OWN, rewrite, mode=0o600, secret=True, action="restart"),
     ]
+
+
+def _refuse_templates(client: str, node: ManagedNode) -> None:
+    """Refuse a template of the containerd's own file by which that would read no hosts.toml."""
+    for name in _TEMPLATES:
+        path = f"/var/lib/rancher/{client}/agent/etc/containerd/{name}"
+        content = (files.read(node.real(path)) or b"") if node.exists(path) else None
+        if content is not None and not _READS.search(content):
+            hint = 'begin it with {{ template "base" . }}'
+            raise ClientError(f"{path}: has no {_PATH}, so registries.yaml is not read; {hint}")
 
 
 def _settings(client: str, node: ManagedNode, folder: str) -> str:

@@ -12,7 +12,18 @@ from ..errors import ClientError, taking
 from ..node import ManagedNode
 from ..registry import Setup
 from ..transaction import Transaction
-from . import buildkit, containerd, containers, docker, k3s, kind, microk8s, minikube, system
+from . import (
+    buildkit,
+    containerd,
+    containers,
+    docker,
+    k3s,
+    kind,
+    microk8s,
+    minikube,
+    nerdctl,
+    system,
+)
 from .base import Client, Daemon, Service, SnapDaemon
 
 CLIENTS = (
@@ -39,6 +50,7 @@ CLIENTS = (
         service=Daemon("containerd", containerd.UNITS, socket=containerd.ADDRESS),
         tools=(containerd.Ctr, containerd.Crictl),
     ),
+    Client("nerdctl", signs=("nerdctl", "/etc/nerdctl"), edits=nerdctl.edits),
     Client(
         "buildkit",
         signs=("buildkitd", "/etc/buildkit"),
