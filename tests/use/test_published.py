@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from buildset_clients.errors import ClientError
+from buildset_clients.node import ManagedNode
 
 from tests.use.places import ADDRESSES, FACTS, LOGIN, PULL, Place, toml
 
@@ -86,9 +87,25 @@ def test_docker_of_a_package_beside_a_snap_is_the_one_that_is_meant(place: Place
     assert place.read(f"{SNAP}/config/daemon.json") == "{}"
 
 
+def test_docker_that_runs_is_no_snap_by_what_a_snap_has_left(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The snap's daemon has its file on its command line."""
+    place.write(f"{SNAP}/config/daemon.json", "{}")
+    monkeypatch.setattr(ManagedNode, "processes", lambda _node, _program: {2**22: []})
+    place.use("docker")
+    assert PULL in place.read("/etc/docker/daemon.json")
+    revision = "/var/snap/docker/2893/config/daemon.json"
+    arguments = [f"--config-file={revision}"]
+    monkeypatch.setattr(ManagedNode, "processes", lambda _node, _program: {2**22: arguments})
+    place.use("docker")
+    assert PULL in place.read(revision)
+
+
 @pytest.mark.parametrize(
     ("variable", "value", "path"),
     [
+        ("DOCKER_CONFIG", "/root/docker", "/root/docker/config.json"),
         ("DOCKER_CONFIG", "/srv/docker", "/srv/docker/config.json"),
         ("REGISTRY_AUTH_FILE", "/srv/auth.json", "/srv/auth.json"),
     ],

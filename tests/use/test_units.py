@@ -65,11 +65,39 @@ def test_of_a_unit_the_last_word_counts(place: Place) -> None:
     assert found.environment == {"A": "2", "C": "3", "D": "4 5"}
 
 
-def test_a_relative_file_of_a_unit_is_refused(place: Place) -> None:
+@pytest.mark.parametrize(
+    ("client", "name", "command"),
+    [
+        ("containerd", "containerd", "containerd -c mine.toml"),
+        ("docker", "docker", "dockerd --config-file=mine.toml"),
+        ("buildkit", "buildkit", "buildkitd --config %u/mine.toml"),
+    ],
+)
+def test_a_relative_file_of_a_unit_is_refused(
+    place: Place, client: str, name: str, command: str
+) -> None:
     """As on the command line of one that runs."""
-    unit(place, "ExecStart=/usr/bin/containerd -c mine.toml")
-    with pytest.raises(ClientError, match=r"--config mine\.toml; give the whole path"):
-        place.use("containerd")
+    unit(place, f"ExecStart=/usr/bin/{command}", name=name)
+    before = place.tree()
+    with pytest.raises(ClientError, match=r"--config.* (%u/)?mine\.toml; give the whole path"):
+        place.use(client)
+    assert place.tree() == before
+
+
+@pytest.mark.parametrize(
+    ("word", "path"),
+    [
+        ("%h/b.toml", "/root/b.toml"),
+        ("%E/%p/b.toml", "/etc/buildkit/b.toml"),
+        ("/srv/%N.toml", "/srv/buildkit.toml"),
+        ("/srv/100%%.toml", "/srv/100%.toml"),
+    ],
+)
+def test_a_specifier_of_systemd_is_what_it_stands_for(place: Place, word: str, path: str) -> None:
+    """A home, a folder, the name of the unit."""
+    unit(place, f"ExecStart=/usr/bin/buildkitd --config {word}", name="buildkit")
+    place.use("buildkit")
+    assert PULL in place.read(path)
 
 
 def test_the_daemon_that_runs_comes_before_its_unit(

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 from . import files
 from .edits import TEXT, Edit, Rewrite, own
+from .errors import ClientError
 from .node import ManagedNode
 
 _FILE = "buildset-registry.env"
@@ -159,7 +160,25 @@ class Unit:
                 name, separator, value = line.partition("=")
                 if separator and name.strip() == key:
                     words = [*words, *_split(value)] if value.strip() else []
-        return words
+        return [re.sub(r"%([a-zA-Z%])", self._specified, word) for word in words]
+
+    def _specified(self, found: re.Match[str]) -> str:
+        """Return what a specifier of systemd.unit(5) stands for, which is a path or a name here."""
+        home = self.node.me.home
+        runtime = os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{self.node.me.uid}"
+        places = {"E": "/etc", "t": "/run"}
+        if not self.node.is_root:
+            places = {"E": f"{home}/.config", "t": runtime}
+        names = {"N": self.name, "p": self.name, "n": f"{self.name}.service", "%": "%", "h": home}
+        return {**places, **names}.get(found.group(1), found.group())
+
+
+def whole(path: str, program: str, option: str) -> str:
+    """Refuse a file that a daemon's command line names from where the daemon happens to be."""
+    if not path.startswith("/"):
+        hint = "give the whole path there"
+        raise ClientError(f"{program} runs with --{option} {path}; {hint}")
+    return path
 
 
 def appending(line: str) -> Rewrite:

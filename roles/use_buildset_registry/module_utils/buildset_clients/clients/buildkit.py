@@ -31,7 +31,7 @@ from ..errors import ClientError
 from ..formats import toml
 from ..node import ManagedNode, option
 from ..registry import CERTIFICATE_FILE, Namespace, Setup
-from ..units import Unit
+from ..units import Unit, whole
 from .base import PullError, Tool
 
 #: The unit of the packages, and the service of Alpine.
@@ -61,7 +61,8 @@ def _unit(node: ManagedNode) -> Unit:
 
 def settings_file(node: ManagedNode, arguments: list[str]) -> str:
     """Tell which file a daemon with these arguments reads."""
-    return option(arguments, "config") or f"{_folder(node)}/buildkitd.toml"
+    named = option(arguments, "config") or f"{_folder(node)}/buildkitd.toml"
+    return whole(named, "buildkitd", "config")
 
 
 def address(node: ManagedNode, arguments: list[str]) -> str:

@@ -26,7 +26,7 @@ from ..errors import ClientError
 from ..formats import containerd_config, hosts_toml, toml
 from ..node import ManagedNode, option
 from ..registry import Namespace, Setup
-from ..units import Unit
+from ..units import Unit, whole
 from .base import PullError, Tool
 
 UNITS = ("containerd",)
@@ -60,8 +60,9 @@ class RunningContainerd:
             with suppress(OSError):
                 running = os.readlink(f"/proc/{number}/exe")
                 usual = running if os.access(running, os.X_OK) else usual
-            return cls(usual, _absolute(settings))
-        return cls(usual, _absolute(_settings(Unit.find(node, "containerd", *UNITS).configured)))
+            return cls(usual, whole(settings, "containerd", "config"))
+        settings = _settings(Unit.find(node, "containerd", *UNITS).configured)
+        return cls(usual, whole(settings, "containerd", "config"))
 
     def configuration(self, node: ManagedNode) -> containerd_config.Configuration:
         """Read its files."""
@@ -85,13 +86,6 @@ class RunningContainerd:
 def _settings(arguments: list[str]) -> str:
     """Tell the file that arguments name, or the usual one."""
     return option(arguments, "config") or option(arguments, "c") or _SETTINGS
-
-
-def _absolute(settings: str) -> str:
-    if not Path(settings).is_absolute():
-        hint = "give the whole path there"
-        raise ClientError(f"containerd runs with --config {settings}; {hint}")
-    return settings
 
 
 def _address(node: ManagedNode, settings: str) -> str:

@@ -33,7 +33,7 @@ from ..formats.json import dump, load, part, wrong
 from ..node import ManagedNode, option
 from ..registry import CERTIFICATE_FILE, DOCKER_HUB, Namespace, RegistryFacts, Setup
 from ..transaction import Replacement, Transaction
-from ..units import Unit
+from ..units import Unit, whole
 from .base import PullError, Reload, Tool
 
 UNITS = ("docker", "snap.docker.dockerd")
@@ -60,7 +60,8 @@ def edits(node: ManagedNode, setup: Setup) -> list[Edit]:
 
 def mirroring(node: ManagedNode, setup: Setup, arguments: list[str]) -> list[Edit]:
     """Give the daemon mirrors; ``arguments`` are those of the one that runs."""
-    path = option(arguments, "config-file") or _settings_file(node)
+    named = option(arguments, "config-file") or _settings_file(node)
+    path = whole(named, "dockerd", "config-file")
     for argument in arguments:
         if argument.split("=")[0] == f"--{MIRRORS[:-1]}":
             hint = f"move that mirror to {path} and restart docker"
@@ -90,9 +91,10 @@ def _folder(node: ManagedNode) -> str:
 
 def _is_snap(node: ManagedNode) -> bool:
     """Tell whether the daemon is that of the snap, which reads no file of the system's."""
-    named = option(Unit.find(node, "dockerd", *UNITS).arguments, "config-file")
-    only = node.is_root and node.exists(_SNAP) and not node.program("dockerd")
-    return named.startswith("/var/snap/docker/") or (only and not named)
+    unit = Unit.find(node, "dockerd", *UNITS)
+    if node.processes("dockerd"):
+        return option(unit.arguments, "config-file").startswith("/var/snap/docker/")
+    return node.is_root and node.exists(_SNAP) and not node.program("dockerd")
 
 
 def _refuse_proxies(arguments: list[str], registry: RegistryFacts) -> None:

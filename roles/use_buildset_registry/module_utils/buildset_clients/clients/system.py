@@ -9,6 +9,7 @@ registry where one is set, and its file where ``credHelpers`` has an empty name 
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 from .. import credential_helpers, files
 from ..edits import JSON, TEXT, Edit, Rewrite, own
@@ -45,12 +46,13 @@ def edits(node: ManagedNode, registry: RegistryFacts, trusted: bool) -> list[Edi
 def _of_environment(node: ManagedNode) -> list[tuple[str, str, Account]]:
     """Tell the files that tools of the present environment read in place of those in the home."""
     folder, path = os.environ.get("DOCKER_CONFIG", ""), os.environ.get("REGISTRY_AUTH_FILE", "")
-    named = [(f"{folder}/config.json", "docker"), (path, "containers")]
-    return [
-        (one, client, node.me)
-        for one, client in named
-        if one.startswith("/") and one != "/config.json"
-    ]
+    named = {f"{folder}/config.json": "docker", path: "containers"}
+    found = [one for one in named if Path(one).is_absolute() and one != "/config.json"]
+    # What is in a user's home is the user's, whoever has the variable.
+    owners = {
+        one: [user for user in node.accounts if one.startswith(f"{user.home}/")] for one in found
+    }
+    return [(one, named[one], (owners[one] or [node.me])[0]) for one in found]
 
 
 def logins(node: ManagedNode, registry: RegistryFacts) -> list[Edit]:
