@@ -9,13 +9,12 @@ import pytest
 from buildset_clients import arguments
 from buildset_clients.errors import ClientError
 
-from tests.use.places import CERTIFICATE, FACTS, NAMESPACES
+from tests.use.places import CERTIFICATE, FACTS
 
 GIVEN: dict[str, Any] = {
     "state": "present",
     "registry": FACTS,
     "alias": "zuul-jobs.buildset-registry",
-    "namespaces": NAMESPACES,
     "restart_commands": {},
 }
 
@@ -64,29 +63,22 @@ def test_fact_that_cannot_be_meant_is_named(name: str, value: Any) -> None:
     assert "cadata" not in str(caught.value)
 
 
+def test_a_command_to_restart_a_daemon_is_a_line_or_a_list_of_words() -> None:
+    """Each word stays one, as a shell has it."""
+    given = {
+        "containerd": ["/bin/sh", "-c", "stop it; start it"],
+        "docker": "/opt/restart 'the one'",
+    }
+    assert arguments.commands(given) == {
+        "containerd": "/bin/sh -c 'stop it; start it'",
+        "docker": "/opt/restart 'the one'",
+    }
+
+
 @pytest.mark.parametrize(
-    "pair", [["docker.io"], [], ["a", "b", "c"], ["a", None], [1, 2], ["a", ["b"]], ["", "x"]]
+    "command", [None, "", " ", [], {}, {"x": 1}, 1, [1], ["a", None], ["", " "], "'open"]
 )
-def test_namespace_without_a_name_and_a_url_is_named(pair: list[Any]) -> None:
-    """By its place in the list, and with one as it should be."""
-    with pytest.raises(ClientError, match=r"^buildset_registry_namespaces\[1\] is .*docker\.io"):
-        arguments.check({**GIVEN, "namespaces": [["quay.io", "https://quay.io"], pair]})
-
-
-def test_namespace_that_is_there_twice_is_what_is_said_last() -> None:
-    """In the place of the first."""
-    found = arguments.namespaces([["a", "1"], ["b", "2"], ["a", "3"]])
-    assert found == [["a", "3"], ["b", "2"]]
-
-
-def test_command_may_be_a_list_of_words() -> None:
-    """Each word stays one."""
-    given = {"containerd": ["/bin/sh", "-c", "a b"], "docker": "x y"}
-    assert arguments.commands(given) == {"containerd": "/bin/sh -c 'a b'", "docker": "x y"}
-
-
-@pytest.mark.parametrize("command", [None, "", [], {}, 1, [1], ["a", None], "'open"])
 def test_command_that_is_none_is_named(command: Any) -> None:
-    """With its client."""
+    """With its client; a command of nothing would not be missed until it is needed."""
     with pytest.raises(ClientError, match=r"^buildset_registry_restart_commands\.k3s is .*; "):
         arguments.check({**GIVEN, "restart_commands": {"k3s": command}})

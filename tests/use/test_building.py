@@ -187,7 +187,7 @@ def test_the_file_that_the_command_line_names_is_the_one_that_counts(
     """It is the one that is configured, and looked at where something is wrong."""
     arguments = ["--debug", "--config", "/etc/other.toml"]
     assert buildkit.settings_file(place.node, arguments) == "/etc/other.toml"
-    monkeypatch.setattr(ManagedNode, "arguments", lambda _self, _program: arguments)
+    monkeypatch.setattr(ManagedNode, "processes", lambda _self, _program: {2**22: arguments})
     setup = make_setup()
     assert buildkit.edits(place.node, setup)[0].path == "/etc/other.toml"
     tool = buildkit.Buildctl("/bin/false", place.node, settings="/etc/other.toml")

@@ -266,21 +266,31 @@ def test_a_user_is_told_the_line_that_an_ipv6_literal_needs(users_place: Place) 
     [
         ("/etc/pki/ca-trust/source/anchors", "update-ca-trust"),
         ("/etc/pki/trust/anchors", "update-ca-certificates"),
+        ("/etc/ca-certificates/trust-source/anchors", "trust"),
         ("/usr/local/share/ca-certificates", "update-ca-certificates"),
     ],
 )
 def test_the_system_s_store_is_made_anew_with_the_certificate(
     place: Place, folder: str, command: str
 ) -> None:
-    """The certificate goes where the distribution has such ones."""
+    """The certificate goes where the distribution has such ones; the links of the store, which
+    are named after hashes, are the command's, which is run again when it is gone."""
     (place.root / folder[1:]).mkdir(parents=True, exist_ok=True)
-    place.write(f"/bin/{command}", f"#!/bin/sh\ntouch {place.root}/made-anew\n", 0o755)
+    links = place.write("/etc/pki/tls/certs/README", "").parent
+    script = f"#!/bin/sh\nrm -f {links}/*.0; i=0\n"
+    script += (
+        f'for one in {place.root}{folder}/*; do [ ! -e "$one" ] || ln -s $one {links}/$i.0; done\n'
+    )
+    place.write(f"/bin/{command}", script, 0o755)
+    before = place.tree()
     place.node = ManagedNode(
         place.root, place.node.accounts, True, f"{place.root}/bin:/usr/bin:/bin"
     )
     place.use("containers")
     assert place.read(f"{folder}/{CERTIFICATE}") == FACTS["cert"]
-    assert (place.root / "made-anew").exists()
+    assert (links / "0.0").resolve().name == CERTIFICATE
+    place.restore()
+    assert place.tree() == before
 
 
 def test_docker_by_a_proxy_has_an_environment_that_root_alone_reads(place: Place) -> None:

@@ -194,7 +194,7 @@ def test_cri_is_asked_by_crictl_and_forgets(place: Place, registry: Receiving) -
     assert prove(place, "containerd", **registry.facts) == []
 
 
-USUAL = f"unix://{containerd._ADDRESS}"  # the one of every program
+USUAL = f"unix://{containerd.ADDRESS}"
 
 
 def test_what_the_daemon_dumps_is_what_cri_has(place: Place, registry: Receiving) -> None:

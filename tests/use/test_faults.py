@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import replace
@@ -139,15 +140,24 @@ def killed(work: Callable[[], Any], at: int) -> bool:
 WAYS = [failing, killed]
 
 
+def of_user(root: Path) -> Place:
+    """Make a node whose user has nothing in his home, so that all folders are of the role."""
+    return Place.make(root, is_root=False)
+
+
 def each_step(
-    tmp_path: Path, way: Callable[..., bool], runs: list[dict[str, str]], work: str
+    tmp_path: Path,
+    way: Callable[..., bool],
+    runs: list[dict[str, str]],
+    work: str,
+    make: Callable[[Path], Place] = lived_in,
 ) -> int:
     """Have a run end at each step, after other runs, and undo it; return how many there are."""
     at, far = 0, True
     while far:
         at += 1
         root = tmp_path / str(at)
-        place = lived_in(root)
+        place = make(root)
         before = everything(root)
         for facts in runs:
             use(place, **facts)
@@ -169,3 +179,17 @@ def test_undo_makes_all_what_it_was_from_each_step(
 ) -> None:
     """Whether the disk is full there or the process is killed."""
     assert each_step(tmp_path, way, runs, work) > 30
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(("runs", "work"), [([], "present"), ([{}], "absent")])
+def test_an_ordinary_user_s_home_is_what_it_was_from_each_step(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    way: Callable[..., bool],
+    runs: list[dict[str, str]],
+    work: str,
+) -> None:
+    """The folders of what is remembered, too, which nobody else has made."""
+    monkeypatch.setattr(sys.modules[__name__], "ORDER", main.Order(clients=["buildx"]))
+    assert each_step(tmp_path, way, runs, work, of_user) > 10

@@ -6,9 +6,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from buildset_clients.clients import table
+from buildset_clients import main
 from buildset_clients.errors import ClientError
 from buildset_clients.namespaces import normal
+
+from tests.use.places import Place, make_setup
 
 HUB = ("docker.io", "https://registry-1.docker.io")
 QUAY = ("quay.io", "https://quay.io")
@@ -49,6 +51,12 @@ def test_a_registry_has_one_name_and_the_address_of_its_api(
         (["docker.io"], r"\['docker.io'\] is not a list of a name and a URL; write"),
         ([1, "https://quay.io"], "is not a list of a name and a URL"),
         (["quay.io", None], "is not a list of a name and a URL"),
+        ([], r"\[\] is not a list of a name and a URL"),
+        (["a", "b", "c"], "is not a list of a name and a URL"),
+        (["a", ["b"]], "is not a list of a name and a URL"),
+        (["", "x"], "is not a list of a name and a URL"),
+        (["quay.io", "https://quay.io/\n/x"], "has a space or a control character"),
+        (["quay.io", "https://quay.io/a b"], "has a space or a control character"),
         ("quay.io", "'quay.io' is not a list of a name and a URL"),
     ],
 )
@@ -69,31 +77,12 @@ def test_a_registry_that_is_named_twice_is_one_or_refused() -> None:
         normal([list(QUAY), ["Quay.io", "https://other.example.com"]])
 
 
-def test_a_command_to_restart_a_daemon_is_a_line_or_a_list_of_words() -> None:
-    """As a shell has it."""
-    words = ["/bin/sh", "-c", "stop it; start it"]
-    given = {"containerd": words, "docker": "/opt/restart 'the one'"}
-    assert table.restart_commands(given) == {
-        "containerd": "/bin/sh -c 'stop it; start it'",
-        "docker": "/opt/restart 'the one'",
-    }
-
-
-@pytest.mark.parametrize(
-    ("given", "words"),
-    [
-        ({"containerdd": "/bin/true"}, "containerdd is no client that is restarted; clients with"),
-        ({"kind": "/bin/true"}, "kind is no client that is restarted"),
-        ({"docker": ""}, "what docker has is no command; write"),
-        ({"docker": None}, "what docker has is no command"),
-        ({"docker": []}, "what docker has is no command"),
-        ({"docker": ["x", 1]}, "what docker has is no command"),
-        ({"docker": {"x": 1}}, "what docker has is no command"),
-        ({"docker": "restart 'it"}, "the command of docker cannot be read .no closing quotation"),
-    ],
-)
-def test_what_is_no_command_is_refused(given: dict[str, Any], words: str) -> None:
-    """With the variable's name; a command of nothing would not be missed until it is needed."""
-    with pytest.raises(ClientError, match=words) as caught:
-        table.restart_commands(given)
-    assert str(caught.value).startswith("buildset_registry_restart_commands: ")
+@pytest.mark.parametrize("name", ["containerdd", "kind", "buildx"])
+def test_a_command_for_what_is_no_daemon_is_refused(place: Place, name: str) -> None:
+    """With the variable's name and the clients that have one; before anything is written."""
+    words = f"{name} is no client that is restarted; clients with a daemon are containers, docker,"
+    before = place.tree()
+    for act in (main.restore, lambda order, node: main.use(order, make_setup(), node)):
+        with pytest.raises(ClientError, match=f"^buildset_registry_restart_commands: {words}"):
+            act(main.Order(commands={name: "/bin/true"}), place.node)
+    assert place.tree() == before

@@ -156,7 +156,7 @@ def test_a_proxy_of_docker_s_command_line_is_refused(
 ) -> None:
     """It comes before all that could be written; its password is not told."""
     arguments = [f"--https-proxy={PROXY}"]
-    monkeypatch.setattr(ManagedNode, "arguments", lambda _node, _program: arguments)
+    monkeypatch.setattr(ManagedNode, "processes", lambda _node, _program: {2**22: arguments})
     before = place.tree()
     with pytest.raises(ClientError, match=f"command line.*add {HOST} to NO_PROXY") as caught:
         place.use("docker")

@@ -186,16 +186,55 @@ def test_of_one_file_the_first_entry_for_a_prefix_counts(place: Place) -> None:
 
 
 def test_a_wildcard_s_settings_are_those_of_its_registries(place: Place) -> None:
-    """Our entry is the longer one, and would hide them."""
+    """Our entry is the longer one, and would hide them; a port comes after no path."""
     text = '[[registry]]\nprefix = "*.example.com"\ninsecure = true\n'
-    mirror = '[[registry.mirror]]\nlocation = "m.example.org/all"\n'
+    mirror = '[[registry.mirror]]\nlocation = "m.example.org"\n'
+    mirror += '[[registry.mirror]]\nlocation = "m.example.org/all"\n'
     place.write(f"{SYSTEM}/registries.conf.d/wild.conf", text + mirror)
     place.use("containers")
     entry = table(place)["registry.example.com:5000"]
     assert entry["insecure"] is True
     assert entry["location"] == "registry.example.com:5000"
     ours = f"{PULL}/registry.example.com__5000"
-    assert [one["location"] for one in entry["mirror"]] == [ours, "m.example.org/all:5000"]
+    assert [one["location"] for one in entry["mirror"]] == [ours, "m.example.org:5000"]
+
+
+@pytest.mark.parametrize(
+    ("location", "kept"),
+    [
+        ("r.example.org", "r.example.org:5000"),
+        ("r.example.org:80", "registry.example.com:5000"),
+        ("r.example.org/x", "registry.example.com:5000"),
+    ],
+)
+def test_an_entry_for_a_name_is_one_for_the_name_with_a_port(
+    place: Place, location: str, kept: str
+) -> None:
+    """The library puts the port after its location, and pulls nothing where that is no name."""
+    text = MIRROR.format(location).replace(
+        "location", 'prefix = "registry.example.com"\nlocation', 1
+    )
+    place.write(f"{SYSTEM}/registries.conf", text)
+    place.use("containers")
+    assert table(place)["registry.example.com:5000"]["location"] == kept
+    theirs = mirrors(place, "registry.example.com:5000")[1:]
+    assert theirs == ["mirror.example.org:5000"]
+
+
+def test_ours_for_a_name_stands_for_no_other_port_of_the_host(place: Place) -> None:
+    """The registry at another port that the node knows stays as it is; 443 is ours."""
+    place.write(f"{SYSTEM}/certs.d/quay.io:8443/ca.crt", "")
+    place.write("/root/.docker/config.json", '{"auths": {"quay.io:5000": {}, "r.io:1": {}}}')
+    place.write(f"{SYSTEM}/registries.conf", MIRROR.format("quay.io"))
+    place.use("containers")
+    found = table(place)
+    ours = [f"{PULL}/quay.io", "mirror.example.org"]
+    assert mirrors(place, "quay.io:443") == mirrors(place, "quay.io") == ours
+    for port in ("5000", "8443"):
+        assert found[f"quay.io:{port}"]["location"] == f"quay.io:{port}"
+        assert mirrors(place, f"quay.io:{port}") == [f"mirror.example.org:{port}"]
+    assert "r.io:1" not in found
+    assert not place.use("containers")["changed"]
 
 
 def test_a_shorter_prefix_is_followed_as_the_library_does(place: Place) -> None:

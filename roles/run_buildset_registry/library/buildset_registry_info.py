@@ -114,7 +114,8 @@ class Endpoint:
             return connection.getresponse().status
         except (OSError, http.client.HTTPException) as error:
             hint = "is it a registry that listens there? See its log"
-            raise self.error(f"does not speak HTTP ({error})", hint) from error
+            said = " ".join(str(error).split())[:80]  # it may be what the other end has sent
+            raise self.error(f"does not speak HTTP ({said})", hint) from error
         finally:
             sock.close()
 

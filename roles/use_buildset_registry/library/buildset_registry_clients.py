@@ -210,15 +210,15 @@ def work(given: dict, dry: bool) -> dict:
         users=given["users"],
         clients=given["clients"],
         store=given["system_trust"],
-        commands=main.restart_commands(arguments.commands(given["restart_commands"])),
+        commands=arguments.commands(given["restart_commands"]),
         as_user=given["as_user"],
         canary=given["canary"],
         dry=dry,
     )
     if given["state"] == "absent":
         return main.restore(order)
-    names = arguments.namespaces(given["namespaces"])
-    setup = registry.Setup.read(given["registry"], given["alias"], names, given["unqualified"])
+    named = (given["namespaces"], given["unqualified"])
+    setup = registry.Setup.read(given["registry"], given["alias"], *named)
     return main.use(order, replace(setup, relaxed=given["signature_policy"] == "relax"))
 
 

@@ -7,14 +7,14 @@ of the role, since that is what most users set; the module's option is the end o
 
 from __future__ import annotations
 
-import ipaddress
 import re
 import shlex
 import ssl
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from .errors import ClientError
+from .registry import ip_address
 
 _NAME = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
@@ -27,14 +27,7 @@ def check(given: Mapping[str, Any]) -> None:
     if given["state"] != "absent":
         _facts(given["registry"])
         _host("alias", given["alias"])
-        for index, pair in enumerate(given["namespaces"]):
-            _namespace(f"buildset_registry_namespaces[{index}]", pair)
     commands(given["restart_commands"])
-
-
-def namespaces(given: Sequence[Sequence[str]]) -> list[list[str]]:
-    """Return the namespaces, each name once: what is said last of it holds."""
-    return list({name: [name, url] for name, url in given}.values())
 
 
 def commands(given: Mapping[str, Any]) -> dict[str, str]:
@@ -43,7 +36,8 @@ def commands(given: Mapping[str, Any]) -> dict[str, str]:
     for name, command in given.items():
         words = command if isinstance(command, list) else [command]
         if not words or not all(isinstance(word, str) and word.strip() for word in words):
-            raise _wrong(f"restart_commands.{name}", command, "no command", "write it as a string")
+            hint = f'write "systemctl restart {name}" or the like'
+            raise _wrong(f"restart_commands.{name}", command, "no command", hint)
         found[str(name)] = shlex.join(words) if isinstance(command, list) else command
         _split(f"restart_commands.{name}", found[str(name)])
     return found
@@ -77,13 +71,10 @@ def _facts(facts: Mapping[str, Any]) -> None:
 
 def _host(name: str, value: str) -> None:
     where = "buildset_registry_alias" if name == "alias" else f"buildset_registry.{name}"
-    try:
-        ipaddress.ip_address(value)
-    except ValueError:
-        if not _NAME.fullmatch(value) or len(value) > 253:
-            hint = "write it without a scheme, port or brackets"
-            what = f"is {value!r}, which is no name or address" if value else "is empty"
-            raise ClientError(f"{where} {what}; {hint}") from None
+    if ip_address(value) is None and (not _NAME.fullmatch(value) or len(value) > 253):
+        hint = "write it without a scheme, port or brackets"
+        what = f"is {value!r}, which is no name or address" if value else "is empty"
+        raise ClientError(f"{where} {what}; {hint}")
 
 
 def _certificate(text: str) -> None:
@@ -97,14 +88,6 @@ def _certificate(text: str) -> None:
         reason = str(getattr(error, "reason", "") or "it cannot be read").lower().replace("_", " ")
         what = f"buildset_registry.cert is no certificate in PEM ({reason})"
         raise ClientError(f"{what}; {_FACTS}, line ends included") from error
-
-
-def _namespace(name: str, pair: Sequence[Any]) -> None:
-    hint = "write [docker.io, 'https://registry-1.docker.io']"
-    if len(pair) != 2 or not all(isinstance(word, str) and word.strip() for word in pair):
-        raise _wrong(name.partition("buildset_registry_")[2], pair, "no name and URL", hint)
-    if any(_CONTROL.search(word) or " " in word for word in pair):
-        raise ClientError(f"{name} has a space or a control character; {hint}")
 
 
 def _wrong(name: str, value: object, what: str, hint: str) -> ClientError:

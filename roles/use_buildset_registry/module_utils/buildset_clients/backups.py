@@ -107,38 +107,73 @@ class Backups:
             raise cannot("write", str(self._file), error) from error
 
     def tidy(self) -> None:
-        """Remove the folder where a run that was killed has left it with nothing in it."""
+        """Remove what a run that was killed has left without anything to remember in it."""
+        self._sweep()
         if self.place.exists() and not (self.state.entries or self.state.actions):
             self.write(self.state)
 
     def _keep(self, state: State) -> State:
-        above = files.missing_folders(self.place)[1:]
-        kept = replace(state, folders={**state.folders, **{str(path): "" for path in above}})
+        missing = files.missing_folders(self.place)
+        above = {str(path): "" for path in missing[1:]}
+        kept = replace(state, folders={**state.folders, **above})
         known = {
             "files": {path: _plain(entry) for path, entry in sorted(kept.entries.items())},
             "folders": dict(kept.folders),
             **({"actions": dict(kept.actions)} if kept.actions else {}),
         }
+        content = json.dumps(known, indent=1).encode() + b"\n"
         try:
-            files.make_folder(self.place, 0o700)
-            files.write(self._file, json.dumps(known, indent=1).encode() + b"\n", 0o600)
+            self._make(missing[-1], content) if missing else files.write(self._file, content, 0o600)
         except OSError:
             if not self._file.exists():
                 self._remove(kept)
             raise
         return kept
 
+    def _make(self, top: Path, content: bytes) -> None:
+        """Make the folders from one on, which appear at once with what tells whose they are."""
+        self._sweep()
+        staged = files.beside(top)
+        inner = staged / files.real(self.place).relative_to(top)
+        try:
+            files.make_folder(inner, 0o700)
+            files.write(inner / _FILE, content, 0o600)
+            files.move(staged, top)
+        except OSError:
+            _discard(staged)
+            raise
+
     def _remove(self, state: State) -> State:
-        if self.place.exists():
+        """Remove the folder, and those above it that were made for it, all at once."""
+        if not self.place.exists():
+            return State()
+        files.remove_staged(self._file)
+        top = files.real(self.place)
+        if set(top.iterdir()) <= {top / _FILE}:
+            while str(top.parent) in state.folders and list(top.parent.iterdir()) == [top]:
+                top = top.parent
+            staged = files.beside(top)
+            files.move(top, staged)
+            _discard(staged)
+        else:  # somebody has put something there
             files.remove(self._file)
-            files.remove_staged(self._file)
-            with suppress(OSError):  # somebody has put something there
-                self.place.rmdir()
-        above = set(map(str, files.real(self.place).parents)) & set(state.folders)
-        for name in sorted(above, key=len, reverse=True):
-            with suppress(OSError):
-                Path(name).rmdir()
         return State()
+
+    def _sweep(self) -> None:
+        """Remove folders that a run has not given their name, or has taken it from."""
+        place = files.real(self.place)
+        for path in (place, *place.parents[:-1]):
+            _discard(files.beside(path))
+
+
+def _discard(folder: Path) -> None:
+    """Remove folders of ours, and what is remembered in them; nothing of anybody else's."""
+    for one in sorted(folder.rglob("*"), key=lambda path: len(path.parts), reverse=True):
+        with suppress(OSError):
+            is_ours = one.name == _FILE or one.name.startswith(f".{_FILE}.")
+            one.rmdir() if one.is_dir() else one.unlink() if is_ours else None
+    with suppress(OSError):
+        folder.rmdir()
 
 
 def _plain(entry: Backup) -> dict[str, Any]:

@@ -145,6 +145,17 @@ def remove_staged(path: Path) -> None:
                 one.unlink()
 
 
+def beside(path: Path) -> Path:
+    """Tell the place beside a folder where it is until it has its name, or after it had it."""
+    return path.with_name(f".{path.name}{_STAGED}")
+
+
+def move(source: Path, target: Path) -> None:
+    """Give a folder another name in the same folder."""
+    source.replace(target)
+    _sync(target.parent)
+
+
 def real(path: Path) -> Path:
     """Tell where a file is that links may lead to, or will be once it is there."""
     return Path(os.path.realpath(path))

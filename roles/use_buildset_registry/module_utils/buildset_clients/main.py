@@ -20,9 +20,8 @@ from .node import ManagedNode
 from .registry import Setup
 from .transaction import Transaction
 
-#: The names of all clients, as users give them; and the commands that restart them, checked.
+#: The names of all clients, as users give them.
 NAMES = table.NAMES
-restart_commands = table.restart_commands
 
 
 @dataclass(frozen=True)
@@ -51,6 +50,7 @@ class Order:
 
 def use(order: Order, setup: Setup, node: ManagedNode | None = None) -> dict[str, Any]:
     """Configure the clients; return what a module tells."""
+    table.refuse_restarts(order.commands)
     node = node or ManagedNode.here(order.users)
     left_out = _left_out(order, node)
     names = order.clients or table.present(node)
@@ -92,6 +92,7 @@ def _prove(node: ManagedNode, setup: Setup, names: list[str], left_out: str) -> 
 
 def restore(order: Order, node: ManagedNode | None = None) -> dict[str, Any]:
     """Make every file what it was."""
+    table.refuse_restarts(order.commands)
     transaction = _begin(node or ManagedNode.here(order.users))
     transaction.plan([])
     warnings = [] if order.dry else table.forget(transaction, order.commands)

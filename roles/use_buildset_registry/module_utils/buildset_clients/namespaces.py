@@ -18,6 +18,7 @@ VARIABLE = "buildset_registry_namespaces"
 _HUB, _HUB_API = "docker.io", "registry-1.docker.io"
 _HUB_NAMES = (_HUB, f"index.{_HUB}", f"www.{_HUB}", _HUB_API)
 _LABEL = r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?"
+_CONTROL = re.compile(r"[\x00-\x20\x7f]")
 _NAME = re.compile(rf"(?:{_LABEL}(?:\.{_LABEL})*|\[[0-9a-f:.]+\])(?::[0-9]{{1,5}})?")
 
 
@@ -49,6 +50,8 @@ def _name(given: str) -> str:
 
 def _url(given: str) -> str:
     url = given.strip()
+    if _CONTROL.search(url):
+        raise _wrong(_shown(url), "has a space or a control character", "https://HOST")
     parts = urlsplit(url)
     try:
         host, port = (parts.hostname or "").lower(), parts.port

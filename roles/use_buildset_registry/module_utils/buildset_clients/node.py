@@ -136,10 +136,6 @@ class ManagedNode:
             return False
         return stat.S_ISSOCK(found.st_mode) and found.st_uid != self.me.uid
 
-    def arguments(self, program: str) -> list[str]:
-        """Return the command line of a daemon that runs, without its program."""
-        return next(iter(self.processes(program).values()), [])
-
     def environment(self, program: str) -> dict[str, str]:
         """Return the environment of a daemon that runs; nothing where it may not be seen."""
         for process in self.processes(program):

@@ -14,25 +14,19 @@ from __future__ import annotations
 
 import ipaddress
 import os
-import re
-import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from . import files
-from .edits import Edit, own
+from . import units
+from .edits import Edit
 from .formats import toml
 from .node import ManagedNode
-from .registry import RegistryFacts
+from .registry import Address, RegistryFacts, ip_address
+from .units import Unit
 
 HTTPS_PROXY, NO_PROXY = "HTTPS_PROXY", "NO_PROXY"
-_FILE = "buildset-registry.env"
-#: Sorts after the drop-ins that people have: http-proxy.conf, proxy.conf.
-_DROP_IN = "/etc/systemd/system/{}.service.d/zz-buildset-registry.conf"
-_UNITS = ("/lib/systemd/system", "/usr/lib/systemd/system", "/etc/systemd/system")
-#: The files that give a unit or a shell its environment, for whoever looks for a variable.
-_OF_UNIT = ("/etc/default/{}", "/etc/sysconfig/{}", "/etc/conf.d/{}")
+#: The files that give a shell its environment, for whoever looks for a variable.
 _OF_SHELL = ("/etc/environment", "/etc/profile", "/etc/bash.bashrc", "/etc/bashrc")
 _ENGINE = ("/usr/share/containers/containers.conf", "/etc/containers/containers.conf")
 _OF_USER = (".ssh/environment", ".profile", ".bash_profile", ".bashrc")
@@ -80,7 +74,7 @@ def hosts(registry: RegistryFacts) -> list[str]:
 def excepted(exceptions: str, address: str) -> bool:
     """Tell whether a value of NO_PROXY names ``host:port``, as httpproxy.Config has it."""
     host, _separator, port = address.rpartition(":")
-    number = _number(host)
+    number = ip_address(host)
     if host == "localhost" or (number is not None and number.is_loopback):
         return True
     return any(_names(item.lower(), host.lower(), number, port) for item in _items(exceptions))
@@ -90,7 +84,7 @@ def _items(value: str) -> list[str]:
     return [item.strip() for item in value.split(",") if item.strip()]
 
 
-def _names(item: str, host: str, number: Any, port: str) -> bool:
+def _names(item: str, host: str, number: Address | None, port: str) -> bool:
     if item == "*":
         return True
     if "/" in item:
@@ -99,25 +93,18 @@ def _names(item: str, host: str, number: Any, port: str) -> bool:
         except ValueError:
             return False
     name, separator, item_port = item.rpartition(":")
-    if not separator or not item_port.isdigit() or _number(item) is not None:
+    if not separator or not item_port.isdigit() or ip_address(item) is not None:
         name, item_port = item, ""
     if item_port not in ("", port):
         return False
     if number is not None:
-        return bool(_number(name.strip("[]")) == number)
+        return bool(ip_address(name.strip("[]")) == number)
     name = name[1:] if name.startswith("*.") else name
     return host.endswith(name) if name.startswith(".") else _is_within(host, name)
 
 
 def _is_within(host: str, name: str) -> bool:
     return host == name or host.endswith(f".{name}")
-
-
-def _number(host: str) -> Any:
-    try:
-        return ipaddress.ip_address(host)
-    except ValueError:
-        return None
 
 
 def _host_of(proxy: str) -> str:
@@ -130,7 +117,7 @@ def of_task(node: ManagedNode, settings: Mapping[str, str] | None = None) -> Env
     homes = [f"{node.me.home}/{name}" for name in _OF_USER]
     scripts = sorted(node.real("/etc/profile.d").glob("*.sh"))
     places = [*_OF_SHELL, *(f"/etc/profile.d/{path.name}" for path in scripts), *homes]
-    place = _first_with(node, places) or "the environment of this task"
+    place = units.first_with(node, places, HTTPS_PROXY) or "the environment of this task"
     return Environment(place, {**(settings or {}), **os.environ})
 
 
@@ -155,90 +142,25 @@ def of_podman(node: ManagedNode) -> Environment:
     return Environment(place, {**settings, **known.variables})
 
 
-def of_daemon(node: ManagedNode, program: str, unit: str) -> Environment:
+def of_daemon(unit: Unit) -> Environment:
     """Tell the environment of a daemon, or what its unit gives it where it does not run."""
-    named = _unit_files(node, unit)
-    place = _first_with(node, named) or f"the environment of {program}"
-    running = node.environment(program)
-    return Environment(place, running or _given(node, named))
+    place = units.first_with(unit.node, unit.files, HTTPS_PROXY)
+    variables = unit.node.environment(unit.program) or unit.environment
+    passed = {name[len(unit.prefix) :]: variables[name] for name in _passed(unit, variables)}
+    return Environment(place or f"the environment of {unit.program}", {**variables, **passed})
 
 
-def _first_with(node: ManagedNode, places: Iterable[str]) -> str:
-    """Find the file that sets the proxy."""
-    for place in places:
-        if re.search(rb"(?i)\bhttps_proxy=", _content(node, place)):
-            return place
-    return ""
+def _passed(unit: Unit, variables: Mapping[str, str]) -> list[str]:
+    return [name for name in variables if unit.prefix and name.startswith(unit.prefix)]
 
 
-def _unit_files(node: ManagedNode, unit: str) -> list[str]:
-    """Tell the files of a unit, and those that they name, in the order in which they count."""
-    found = [f"{folder}/{unit}.service" for folder in _UNITS]
-    for folder in _UNITS:
-        drop_ins = sorted(node.real(f"{folder}/{unit}.service.d").glob("*.conf"))
-        found += [f"{folder}/{unit}.service.d/{path.name}" for path in drop_ins]
-    found = [path for path in found if path != _DROP_IN.format(unit)]
-    named = [name for path in found for name in _assigned(node, path, "EnvironmentFile")]
-    usual = [pattern.format(unit) for pattern in _OF_UNIT]
-    return list(dict.fromkeys([*found, *(name.lstrip("-") for name in named), *usual]))
-
-
-def _given(node: ManagedNode, paths: Sequence[str]) -> dict[str, str]:
-    """Read what a unit's files give; other files of it are named by them, and count last."""
-    units = [path for path in paths if path.endswith((".service", ".conf"))]
-    pairs = [pair for path in units for pair in _assigned(node, path, "Environment")]
-    for path in (path for path in paths if path not in units):
-        pairs += [
-            re.sub(r"^export\s+", "", line.strip()) for line in _text(node, path).splitlines()
-        ]
-    parts = [pair.partition("=") for pair in pairs if re.match(r"\w+=", pair)]
-    return {name: value.strip().strip("\"'") for name, _separator, value in parts}
-
-
-def _assigned(node: ManagedNode, path: str, key: str) -> list[str]:
-    """Return the words that a unit's file assigns to a key."""
-    words = []
-    for line in re.findall(rf"(?m)^\s*{key}\s*=(.*)$", _text(node, path)):
-        try:
-            words += shlex.split(line)
-        except ValueError:
-            continue
-    return words
-
-
-def _text(node: ManagedNode, path: str) -> str:
-    return _content(node, path).decode("utf-8", "replace")
-
-
-def _content(node: ManagedNode, path: str) -> bytes:
-    real = node.real(path)
-    return (files.read(real) or b"") if os.access(real, os.R_OK) and real.is_file() else b""
-
-
-def environment_file(client: str) -> str:
-    """Tell the file of variables for a client's daemon."""
-    return f"/etc/{client}/{_FILE}"
-
-
-def variables(client: str, unit: str, content: str, secret: bool = False) -> list[Edit]:
-    """Give the daemon of a unit variables, which may hold a password."""
-    path = environment_file(client)
-    mode = 0o600 if secret else 0o644
-    drop_in = f"[Service]\nEnvironmentFile={path}\n".encode()
-    return [
-        own(client, path, content.encode(), mode=mode, secret=secret, action="restart"),
-        own(client, _DROP_IN.format(unit), drop_in, action="restart"),
-    ]
-
-
-def bypass(
-    node: ManagedNode, client: str, program: str, unit: str, registry: RegistryFacts
-) -> list[Edit]:
+def bypass(unit: Unit, client: str, registry: RegistryFacts) -> list[Edit]:
     """Have a daemon of the node ask the registry itself where it would ask a proxy."""
-    direct, path = hosts(registry), environment_file(client)
-    known = of_daemon(node, program, unit)
-    if node.exists(path):  # what we have added to it is no reason to take it away
+    direct, known = hosts(registry), of_daemon(unit)
+    if unit.node.exists(unit.variables_file(client)):
+        # What we have added to it is no reason to take it away.
         known = known.without(direct)
-    if not node.is_root or not any(map(known.through, registry.addresses)):
+    if not any(map(known.through, registry.addresses)):
         return []
-    return variables(client, unit, f"{NO_PROXY}={known.with_direct(direct)}\n")
+    prefix = unit.prefix if _passed(unit, known.variables) else ""
+    return unit.give(client, f"{prefix}{NO_PROXY}={known.with_direct(direct)}\n")

@@ -8,13 +8,15 @@ import ipaddress
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Union
 
 from .namespaces import normal
 
 DOCKER_HUB = "docker.io"
 #: The name that the registry's certificate has in every folder of certificates.
 CERTIFICATE_FILE = "buildset-registry.crt"
+
+Address = Union[ipaddress.IPv4Address, ipaddress.IPv6Address]
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,7 @@ class RegistryFacts:
     @property
     def literals(self) -> list[str]:
         """The addresses that the alias stands for."""
-        hosts = [host for host in (self.host, self.push_host) if _is_literal(host)]
+        hosts = [host for host in (self.host, self.push_host) if ip_address(host)]
         return list(dict.fromkeys(hosts)) if self.alias else []
 
     @property
@@ -94,12 +96,12 @@ class RegistryFacts:
         return [f"{self.alias}:{port}"] if host in self.literals else []
 
 
-def _is_literal(host: str) -> bool:
+def ip_address(host: str) -> Address | None:
+    """Read an IP address, less the zone of one of IPv6; nothing where it is a name."""
     try:
-        ipaddress.ip_address(host.partition("%")[0])
+        return ipaddress.ip_address(host.partition("%")[0] if ":" in host else host)
     except ValueError:
-        return False
-    return True
+        return None
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import signal
 import subprocess
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Callable, ClassVar, Protocol
@@ -21,6 +22,7 @@ from ..errors import ClientError
 from ..node import ManagedNode
 from ..registry import Namespace, RegistryFacts, Setup
 from ..transaction import Transaction
+from ..units import Unit
 
 _RESTART_SECONDS = 120
 _PULL_SECONDS = 60
@@ -46,16 +48,25 @@ class Daemon:
     """A daemon by its program, and by its unit of systemd or service of OpenRC."""
 
     program: str
-    unit: str
+    names: tuple[str, ...]
+    """The names that the unit may have."""
+
     at_sighup: bool = False
     """Whether it reads its configuration again at SIGHUP."""
 
     socket: str = ""
     """The socket at which systemd may listen for it until it is wanted."""
 
+    prefix: str = ""
+    """The beginning of variables that are for a containerd which it starts."""
+
+    def unit(self, node: ManagedNode) -> Unit:
+        """Find its unit, of the system or of the ordinary user who does the work."""
+        return Unit.find(node, self.program, *self.names, prefix=self.prefix)
+
     def edits(self, client: str, node: ManagedNode, registry: RegistryFacts) -> list[Edit]:
         """Have it ask the registry itself, where its environment has a proxy."""
-        return proxies.bypass(node, client, self.program, self.unit, registry)
+        return proxies.bypass(self.unit(node), client, registry)
 
     def tell(self, node: ManagedNode, client: str, action: str, command: str | None) -> str:
         """Reload or restart it if it runs."""
@@ -65,15 +76,17 @@ class Daemon:
         processes = node.processes(self.program)
         if not processes:
             return ""
-        if self._is_unit(node):
+        unit, systemctl = self.unit(node).name, _systemctl(node)
+        if _is_active(node, unit):
             if action == "restart":
-                execute(["systemctl", "daemon-reload"], "systemctl daemon-reload")
-            execute(["systemctl", action, self.unit], f"the unit {self.unit}")
+                execute([*systemctl, "daemon-reload"], "systemctl daemon-reload")
+            execute([*systemctl, action, unit], f"the unit {unit}")
         elif action == "reload" and self.at_sighup:
             for process in processes:
-                os.kill(process, signal.SIGHUP)
-        elif node.program("rc-service") and node.exists(f"/etc/init.d/{self.unit}"):
-            execute(["rc-service", self.unit, action], f"the service {self.unit}")
+                with suppress(ProcessLookupError):
+                    os.kill(process, signal.SIGHUP)
+        elif node.is_root and node.program("rc-service") and node.exists(f"/etc/init.d/{unit}"):
+            execute(["rc-service", unit, action], f"the service {unit}")
         else:
             hint = f"restart it, or say how in buildset_registry_restart_commands.{client}"
             return f"{client} runs, but is no service of this node; {hint}"
@@ -84,11 +97,39 @@ class Daemon:
         listens = bool(self.socket) and node.is_socket_of_another(self.socket)
         return listens or node.is_of_another(self.program)
 
-    def _is_unit(self, node: ManagedNode) -> bool:
-        if not node.exists("/run/systemd/system"):
-            return False
-        ask = ["systemctl", "is-active", "--quiet", self.unit]
-        return subprocess.run(ask, check=False).returncode == 0
+
+@dataclass(frozen=True)
+class SnapDaemon(Daemon):
+    """A daemon of a snap, which has the name of the node's own, and its environment by a file."""
+
+    def edits(self, client: str, node: ManagedNode, registry: RegistryFacts) -> list[Edit]:
+        """Leave the environment to the client's own edits."""
+        return []
+
+    def tell(self, node: ManagedNode, client: str, action: str, command: str | None) -> str:
+        """Restart its unit, whatever other processes of its name there are."""
+        unit = self.unit(node).name
+        if command is not None:
+            execute(shlex.split(command), f"the command to restart {client}")
+        elif _is_active(node, unit):
+            execute(["systemctl", "restart", unit], f"the unit {unit}")
+        return ""
+
+    def is_of_another(self, node: ManagedNode) -> bool:
+        """Tell that a process of this name may be any other one's."""
+        return False
+
+
+def _systemctl(node: ManagedNode) -> list[str]:
+    """Return the command for the system's units, or for those of an ordinary user."""
+    return ["systemctl"] if node.is_root else ["systemctl", "--user"]
+
+
+def _is_active(node: ManagedNode, unit: str) -> bool:
+    if not node.exists("/run/systemd/system"):
+        return False
+    ask = [*_systemctl(node), "is-active", "--quiet", unit]
+    return subprocess.run(ask, capture_output=True, check=False).returncode == 0
 
 
 @dataclass(frozen=True)

@@ -22,14 +22,20 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from .. import files, proxies
 from ..canary.image import FILE, Image
 from ..edits import TEXT, Edit, Rewrite, own
+from ..errors import ClientError
 from ..formats import toml
 from ..node import ManagedNode, option
 from ..registry import CERTIFICATE_FILE, Namespace, Setup
+from ..units import Unit, whole
 from .base import PullError, Tool
+
+#: The unit of the packages, and the service of Alpine.
+UNITS = ("buildkit", "buildkitd")
 
 #: The name that BuildKit gives to the folder that is built in.
 _CONTEXT = "local source for context"
@@ -42,16 +48,21 @@ _CLOCKS_SECONDS = 0.5
 
 def edits(node: ManagedNode, setup: Setup) -> list[Edit]:
     """Configure the daemon of the node, or the user's own."""
-    path = settings_file(node, node.arguments("buildkitd"))
+    path = settings_file(node, _unit(node).arguments)
     certificate = f"{_folder(node)}/{CERTIFICATE_FILE}"
     rewrite = mirroring(setup, path, certificate)
     settings = Edit("buildkit", path, TEXT, rewrite, action="restart")
     return [settings, own("buildkit", certificate, setup.registry.certificate)]
 
 
+def _unit(node: ManagedNode) -> Unit:
+    return Unit.find(node, "buildkitd", *UNITS)
+
+
 def settings_file(node: ManagedNode, arguments: list[str]) -> str:
     """Tell which file a daemon with these arguments reads."""
-    return option(arguments, "config") or f"{_folder(node)}/buildkitd.toml"
+    named = option(arguments, "config") or f"{_folder(node)}/buildkitd.toml"
+    return whole(named, "buildkitd", "config")
 
 
 def address(node: ManagedNode, arguments: list[str]) -> str:
@@ -77,6 +88,9 @@ def builders(node: ManagedNode, setup: Setup) -> list[Edit]:
     made = edits(node, setup) if node.is_root else []
     for account in node.accounts:
         folder = f"{account.home}/.docker/buildx"
+        if account == node.me:
+            docker = os.environ.get("DOCKER_CONFIG")
+            folder = os.environ.get("BUILDX_CONFIG") or (f"{docker}/buildx" if docker else folder)
         path, certificate = f"{folder}/buildkitd.default.toml", f"{folder}/{CERTIFICATE_FILE}"
         rewrite = mirroring(setup, path, certificate)
         made.append(Edit("buildx", path, TEXT, rewrite, account=account))
@@ -92,18 +106,29 @@ def mirroring(setup: Setup, path: str, certificate: str) -> Rewrite:
         pull = setup.registry.pull
         for namespace in setup.namespaces:
             table = ["registry", namespace.name]
-            known = toml.get(tree, table).get("mirrors", [])
+            known = _listed(tree, table, "mirrors", path)
             if known and known[0].partition("/")[0] in setup.registry.pulls:
                 continue  # as zuul-jobs' role has it, which would put its own name first again
             others = [one for one in known if one != pull]
             content = toml.put(content, table, "mirrors", [pull, *others], path)
         for address in setup.registry.addresses:
             table = ["registry", address]
-            others = [one for one in toml.get(tree, table).get("ca", []) if one != certificate]
+            others = [one for one in _listed(tree, table, "ca", path) if one != certificate]
             content = toml.put(content, table, "ca", [certificate, *others], path)
+            if toml.get(tree, table).get("http"):  # of a registry that was there before ours
+                content = toml.put(content, table, "http", False, path)
         return content
 
     return rewrite
+
+
+def _listed(tree: dict[str, Any], table: list[str], name: str, path: str) -> list[str]:
+    """Return the list that a key has; BuildKit does not start by a text in its place."""
+    found = toml.get(tree, table).get(name, [])
+    if not isinstance(found, list) or not all(isinstance(one, str) for one in found):
+        what = f"{path}: {name} of {toml.header(table)} is no list of texts"
+        raise ClientError(f"{what}; write {name} = [...] there, nothing was changed")
+    return found
 
 
 @dataclass(frozen=True)
@@ -118,7 +143,7 @@ class Buildctl(Tool):
     @classmethod
     def connect(cls, path: str, node: ManagedNode, setup: Setup) -> Tool | None:
         """Learn where the daemon is and what it reads; nothing where it does not answer."""
-        arguments = node.arguments("buildkitd")
+        arguments = _unit(node).arguments
         options = ("--addr", address(node, arguments))
         found = cls(path, node, options, settings=settings_file(node, arguments))
         for _try in range(_TRIES if node.processes("buildkitd") else 1):
@@ -165,7 +190,7 @@ class Buildctl(Tool):
 
     def environment(self) -> proxies.Environment:
         """Tell that of the daemon, which asks registries."""
-        return proxies.of_daemon(self.node, "buildkitd", "buildkit")
+        return proxies.of_daemon(_unit(self.node))
 
     def _build(self, image: Image, name: str) -> str:
         with tempfile.TemporaryDirectory() as made:

@@ -26,10 +26,12 @@ from ..errors import ClientError
 from ..formats import containerd_config, hosts_toml, toml
 from ..node import ManagedNode, option
 from ..registry import Namespace, Setup
+from ..units import Unit, whole
 from .base import PullError, Tool
 
+UNITS = ("containerd",)
 _SETTINGS = "/etc/containerd/config.toml"
-_ADDRESS = "/run/containerd/containerd.sock"
+ADDRESS = "/run/containerd/containerd.sock"
 #: The places of a daemon's address: up to version 3 of its file, and in version 4.
 _ADDRESSES = (["grpc"], ["plugins", "io.containerd.server.v1.grpc"])
 #: The namespace of containerd in which the canary is.
@@ -48,21 +50,19 @@ class RunningContainerd:
 
     @classmethod
     def find(cls, node: ManagedNode) -> RunningContainerd:
-        """Find the one at the usual address."""
+        """Find the one at the usual address, or that which its unit will start."""
         usual = node.program("containerd") or ""
         for number, arguments in node.processes("containerd").items():
-            settings = option(arguments, "config") or option(arguments, "c") or _SETTINGS
+            settings = _settings(arguments)
             address = option(arguments, "address") or option(arguments, "a")
-            if (address or _address(node, settings)).replace("/var/run/", "/run/") != _ADDRESS:
+            if (address or _address(node, settings)).replace("/var/run/", "/run/") != ADDRESS:
                 continue
-            if not Path(settings).is_absolute():
-                hint = "give the whole path there"
-                raise ClientError(f"containerd runs with --config {settings}; {hint}")
             with suppress(OSError):
                 running = os.readlink(f"/proc/{number}/exe")
                 usual = running if os.access(running, os.X_OK) else usual
-            return cls(usual, settings)
-        return cls(usual)
+            return cls(usual, whole(settings, "containerd", "config"))
+        settings = _settings(Unit.find(node, "containerd", *UNITS).configured)
+        return cls(usual, whole(settings, "containerd", "config"))
 
     def configuration(self, node: ManagedNode) -> containerd_config.Configuration:
         """Read its files."""
@@ -83,11 +83,16 @@ class RunningContainerd:
         return self.configuration(node).config_path
 
 
+def _settings(arguments: list[str]) -> str:
+    """Tell the file that arguments name, or the usual one."""
+    return option(arguments, "config") or option(arguments, "c") or _SETTINGS
+
+
 def _address(node: ManagedNode, settings: str) -> str:
     """Tell the address that a file names, or the usual one."""
     tree = toml.read(node, settings) if node.exists(settings) else {}
     named = [toml.get(tree, table).get("address") for table in _ADDRESSES]
-    return next((str(one) for one in named if one), _ADDRESS)
+    return next((str(one) for one in named if one), ADDRESS)
 
 
 def edits(node: ManagedNode, setup: Setup) -> list[Edit]:
@@ -172,7 +177,7 @@ class Crictl(_ContainerdTool):
     @classmethod
     def connect(cls, path: str, node: ManagedNode, setup: Setup) -> Tool | None:
         """Learn whether the daemon has CRI; nothing where it does not answer."""
-        address = f"unix://{_ADDRESS}"
+        address = f"unix://{ADDRESS}"
         options = ("--runtime-endpoint", address, "--image-endpoint", address)
         daemon = RunningContainerd.find(node)
         try:

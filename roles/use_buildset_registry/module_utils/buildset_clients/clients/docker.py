@@ -33,8 +33,12 @@ from ..formats.json import dump, load, part, wrong
 from ..node import ManagedNode, option
 from ..registry import CERTIFICATE_FILE, DOCKER_HUB, Namespace, RegistryFacts, Setup
 from ..transaction import Replacement, Transaction
+from ..units import Unit, whole
 from .base import PullError, Reload, Tool
 
+UNITS = ("docker", "snap.docker.dockerd")
+#: Where the snap has what others have in the system's folder.
+_SNAP = "/var/snap/docker/current"
 MIRRORS = "registry-mirrors"
 #: The kind of storage plugins that ``docker info`` has where the images are in containerd.
 CONTAINERD = "io.containerd.snapshotter.v1"
@@ -53,14 +57,15 @@ _TICK_SECONDS = 0.5
 
 def edits(node: ManagedNode, setup: Setup) -> list[Edit]:
     """Configure the daemon, the way that the one which runs was started."""
-    arguments = node.arguments("dockerd")
+    arguments = Unit.find(node, "dockerd", *UNITS).arguments
     made = mirroring(node, setup, arguments)
     return made + proxying(node, setup, node.environment("dockerd"))
 
 
 def mirroring(node: ManagedNode, setup: Setup, arguments: list[str]) -> list[Edit]:
     """Give the daemon mirrors; ``arguments`` are those of the one that runs."""
-    path = option(arguments, "config-file") or f"{_folder(node)}/daemon.json"
+    named = option(arguments, "config-file") or _settings_file(node)
+    path = whole(named, "dockerd", "config-file")
     for argument in arguments:
         if argument.split("=")[0] == f"--{MIRRORS[:-1]}":
             hint = f"move that mirror to {path} and restart docker"
@@ -77,11 +82,23 @@ def mirroring(node: ManagedNode, setup: Setup, arguments: list[str]) -> list[Edi
 
 def certificates(node: ManagedNode) -> str:
     """Tell the folder of certs.d, the system's or the user's own daemon's."""
-    return f"{_folder(node)}/certs.d"
+    return f"{_SNAP}/etc/docker/certs.d" if _is_snap(node) else f"{_folder(node)}/certs.d"
+
+
+def _settings_file(node: ManagedNode) -> str:
+    return f"{_SNAP}/config/daemon.json" if _is_snap(node) else f"{_folder(node)}/daemon.json"
 
 
 def _folder(node: ManagedNode) -> str:
     return "/etc/docker" if node.is_root else f"{node.me.home}/.config/docker"
+
+
+def _is_snap(node: ManagedNode) -> bool:
+    """Tell whether the daemon is that of the snap, which reads no file of the system's."""
+    unit = Unit.find(node, "dockerd", *UNITS)
+    if node.processes("dockerd"):
+        return option(unit.arguments, "config-file").startswith("/var/snap/docker/")
+    return node.is_root and node.exists(_SNAP) and not node.program("dockerd")
 
 
 def _refuse_proxies(arguments: list[str], registry: RegistryFacts) -> None:
@@ -112,11 +129,15 @@ def _direct(node: ManagedNode, path: str, registry: RegistryFacts) -> str:
     if registry.proxy or not settings.get("https-proxy"):
         return ""
     if not settings.get("no-proxy"):
-        settings["no-proxy"] = proxies.of_daemon(node, "dockerd", "docker").get(proxies.NO_PROXY)
+        settings["no-proxy"] = _of_daemon(node).get(proxies.NO_PROXY)
     direct, known = proxies.hosts(registry), _environment(path, settings)
     if f"https://{registry.pull}" in part(found, MIRRORS, path, list):  # it is of an earlier run
         known = known.without(direct)
     return known.with_direct(direct) if any(map(known.through, registry.addresses)) else ""
+
+
+def _of_daemon(node: ManagedNode) -> proxies.Environment:
+    return proxies.of_daemon(Unit.find(node, "dockerd", *UNITS))
 
 
 def _settings(node: ManagedNode, path: str) -> dict[str, Any]:
@@ -162,13 +183,18 @@ def proxying(node: ManagedNode, setup: Setup, running: Mapping[str, str]) -> lis
     """Give dockerd the proxy; ``running`` is the environment of the one that runs."""
     if not setup.registry.proxy or not node.is_root:
         return []
+    if _is_snap(node):
+        hint = (
+            "install docker by its packages, or leave buildset_registry_docker_every_registry off"
+        )
+        raise ClientError(f"docker is a snap, whose daemon reads none of the proxy's files; {hint}")
     certificate = setup.registry.certificate
     names = [one.name for one in setup.namespaces if one.name != DOCKER_HUB]
     paths = [f"/etc/docker/certs.d/{name}/{CERTIFICATE_FILE}" for name in names]
     made = [own("docker", path, certificate) for path in paths]
     made.append(own("docker", f"{_AUTHORITIES}/ca.pem", certificate, action="restart"))
     text = environment(node, setup, running)
-    return made + proxies.variables("docker", "docker", text, secret=True)
+    return made + Unit.find(node, "dockerd", *UNITS).give("docker", text, secret=True)
 
 
 def environment(node: ManagedNode, setup: Setup, running: Mapping[str, str]) -> str:
@@ -240,8 +266,8 @@ class Docker(Tool):
         told = self.run("info", "--format", "{{json .HTTPSProxy}} {{json .NoProxy}}").decode()
         https, _space, direct = told.strip().partition(" ")
         settings = {"https-proxy": _word(https), "no-proxy": _word(direct)}
-        place = proxies.of_daemon(self.node, "dockerd", "docker").place
-        path = f"{_folder(self.node)}/daemon.json"
+        place = _of_daemon(self.node).place
+        path = _settings_file(self.node)
         own_proxy = part(_settings(self.node, path), "proxies", path).get("https-proxy")
         return _environment(f"{path}, proxies," if own_proxy else place, settings)
 
@@ -263,8 +289,9 @@ class Docker(Tool):
         return "" if running == "0" or survive == "true" else running
 
     def authorities(self, namespace: Namespace, address: str) -> tuple[str, list[Path]]:
-        """Tell those of the system's certs.d."""
-        return certs_d.authorities(self.node, ["/etc/docker/certs.d"], address)
+        """Tell those of certs.d, the snap's or the system's."""
+        folders = [certificates(self.node), "/etc/docker/certs.d"]
+        return certs_d.authorities(self.node, folders, address)
 
 
 class DockerInContainerd(Docker):

@@ -7,20 +7,33 @@ A registry that has an entry of its own there does not have that of ``"*"``: it 
 from __future__ import annotations
 
 import copy
+import re
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from .. import files
 from ..edits import OWN, Edit, own
 from ..errors import ClientError
 from ..formats import yaml
 from ..formats.json import part, wrong
 from ..node import ManagedNode, option
 from ..registry import CERTIFICATE_FILE, Namespace, Setup
+from ..units import Unit
 
+#: The beginning of variables that are for its containerd alone.
+PASSED = "CONTAINERD_"
+#: The units of a server, and of an agent.
+UNITS = {"k3s": ("k3s", "k3s-agent"), "rke2": ("rke2-server", "rke2-agent")}
 _EVERY = "*"
 #: The option that names another registries.yaml, on the command line and in config.yaml.
 _OPTION = "private-registry"
+#: Templates for containerd 1 and 2; what has it read the hosts.toml files is in what they stand on.
+_TEMPLATES = ("config.toml.tmpl", "config-v3.toml.tmpl")
+_PATH = "config_path"
+_READS = re.compile(
+    rb"^[^#\n]*(?:config_path|PrivateRegistryConfig|template\s+\"base\")", re.MULTILINE
+)
 #: What YAML 1.1 has for true.
 _TRUE = ("yes", "y", "on")
 
@@ -39,6 +52,7 @@ def _edits(client: str, node: ManagedNode, setup: Setup) -> list[Edit]:
     """Write registries.yaml; JSON is YAML as well, where there was no file."""
     folder = f"/etc/rancher/{client}"
     path, certificate = _settings(client, node, folder), f"{folder}/{CERTIFICATE_FILE}"
+    _refuse_templates(client, node)
     rewrite = partial(_mirrored, setup, path, certificate)
     return [
         own(client, certificate, setup.registry.certificate),
@@ -46,17 +60,31 @@ def _edits(client: str, node: ManagedNode, setup: Setup) -> list[Edit]:
     ]
 
 
+def _refuse_templates(client: str, node: ManagedNode) -> None:
+    """Refuse a template of the containerd's own file by which that would read no hosts.toml."""
+    for name in _TEMPLATES:
+        path = f"/var/lib/rancher/{client}/agent/etc/containerd/{name}"
+        content = (files.read(node.real(path)) or b"") if node.exists(path) else None
+        if content is not None and not _READS.search(content):
+            hint = 'begin it with {{ template "base" . }}'
+            raise ClientError(f"{path}: has no {_PATH}, so registries.yaml is not read; {hint}")
+
+
 def _settings(client: str, node: ManagedNode, folder: str) -> str:
     """Tell the file that it reads: the command line comes before config.yaml and its drop-ins."""
-    named = ""
-    drop_ins = node.real(f"{folder}/config.yaml.d")
-    others = [f"{folder}/config.yaml.d/{one.name}" for one in sorted(drop_ins.glob("*.yaml"))]
-    for path in [f"{folder}/config.yaml", *others]:
+    named, unit = "", Unit.find(node, client, *UNITS[client])
+    running = list(node.processes(client).values()) or [unit.configured]
+    variables = node.environment(client) or unit.environment
+    main = variables.get(f"{client.upper()}_CONFIG_FILE") or f"{folder}/config.yaml"
+    for arguments in running:
+        main = option(arguments, "config") or option(arguments, "c") or main
+    drop_ins = sorted(node.real(f"{main}.d").glob("*.yaml"))
+    for path in [main, *(f"{main}.d/{one.name}" for one in drop_ins)]:
         content = node.real(path).read_bytes() if node.exists(path) else b""
         # Most have no such setting, and need no reader of YAML for that.
         if _OPTION.encode() in content:
             named = str(yaml.load(content, path).get(_OPTION) or named)
-    for arguments in node.processes(client).values():
+    for arguments in running:
         named = option(arguments, _OPTION) or named
     return str(Path(folder, named or "registries.yaml"))
 

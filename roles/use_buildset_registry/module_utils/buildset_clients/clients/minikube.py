@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 from ..edits import Edit
 from ..formats import hosts_toml
 from ..formats.hosts_toml import CERTS_D, HostFolders
@@ -12,5 +15,7 @@ from ..registry import Setup
 
 def edits(node: ManagedNode, setup: Setup) -> list[Edit]:
     """Write the folder that stands for the one of its nodes."""
-    folder = f"{node.me.home}/.minikube/files{CERTS_D}"
+    home = os.environ.get("MINIKUBE_HOME") or node.me.home
+    place = home if Path(home).name == ".minikube" else f"{home}/.minikube"
+    folder = f"{place}/files{CERTS_D}"
     return hosts_toml.edits("minikube", HostFolders(node, folder, CERTS_D), setup)

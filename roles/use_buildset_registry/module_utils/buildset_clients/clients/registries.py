@@ -11,13 +11,14 @@ import os
 import re
 import subprocess
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from .. import files
 from ..edits import Edit, own
 from ..errors import ClientError
-from ..formats import registries_conf
+from ..formats import json, registries_conf
 from ..formats.registries_conf import Document, Entry, best, in_effect, match, within
 from ..node import Account, ManagedNode, acting_as
 from ..registry import Namespace, RegistryFacts, Setup
@@ -29,6 +30,7 @@ _OURS = "buildset-registry.conf"
 _BEGINNINGS = ("999-", "zzz-")
 #: Variables that name the file which podman and buildah read in place of the main one.
 _VARIABLES = ("CONTAINERS_REGISTRIES_CONF", "REGISTRIES_CONFIG_PATH")
+_PORT = re.compile(r":\d+$")
 #: The versions from which mirrors have ``pull-from-mirror``.
 _SINCE = {"podman": (4, 2), "buildah": (1, 27), "skopeo": (1, 9), "crio": (1, 25)}
 
@@ -165,8 +167,38 @@ def entries(node: ManagedNode, setup: Setup, read: Files) -> list[Entry]:
             _check_age(node, known)
             rest = known.at(prefix).less(setup.registry.pulls)
             made.append(rest.after(mirror(setup.registry, namespace, prefix)))
+    made += _of_ports(node, setup, {**table, **in_effect(made)})
     _check_places(made)
     return made
+
+
+def _of_ports(node: ManagedNode, setup: Setup, table: Mapping[str, Entry]) -> list[Entry]:
+    """Return entries for names with a port, which the library takes for those without as well.
+
+    It would put the port after the path of our mirror, which is no name, and pull nothing. 443 is
+    the registry itself; another port is another registry, which goes on as the node has it."""
+    made, known = [], _names_with_ports(node)
+    for name in [one.name for one in setup.namespaces if not _PORT.search(one.name)]:
+        others = sorted(one for one in known if _PORT.sub("", one) == name and one not in table)
+        theirs = table[name].less(setup.registry.pulls)
+        made += [theirs.at(one) for one in others if one != f"{name}:443"]
+        if f"{name}:443" not in table:
+            made.append(replace(table[name], prefix=f"{name}:443"))
+    return made
+
+
+def _names_with_ports(node: ManagedNode) -> set[str]:
+    """Tell the registries with a port that the node trusts or has logins for."""
+    found: set[str] = set()
+    for account in node.accounts:
+        folders = [home_of(account), _SYSTEM, "/etc/docker"]
+        logins = [f"{home_of(account)}/auth.json", f"{account.home}/.docker/config.json"]
+        with acting_as(account), suppress(OSError):
+            for folder in folders:
+                found.update(path.name for path in node.real(f"{folder}/certs.d").glob("*:*"))
+            for path in filter(node.exists, logins):
+                found.update(json.part(json.load(files.read(node.real(path)), path), "auths", path))
+    return set(filter(_PORT.search, found))
 
 
 def mirror(registry: RegistryFacts, namespace: Namespace, prefix: str) -> str:

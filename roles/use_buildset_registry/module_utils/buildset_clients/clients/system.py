@@ -9,6 +9,7 @@ registry where one is set, and its file where ``credHelpers`` has an empty name 
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 from .. import credential_helpers, files
 from ..edits import JSON, TEXT, Edit, Rewrite, own
@@ -23,12 +24,9 @@ NAME = "system"
 HOSTS = "/etc/hosts"
 #: The time for which a program written in Go, as daemons are, goes by what it has read there.
 NAMES_SECONDS = 5
-#: Files of a user's home that hold logins, the client that each is of, and whether a credential
-#: store may stand in it.
-_LOGINS = (
-    (".docker/config.json", "docker", True),
-    (".config/containers/auth.json", "containers", False),
-)
+#: Files of a user's home that hold logins, and the client that each is of; in docker's a credential
+#: store may stand.
+_LOGINS = ((".docker/config.json", "docker"), (".config/containers/auth.json", "containers"))
 #: Folders for further authorities, and what makes the store of them anew, by distribution:
 #: Red Hat; SUSE; Arch; Debian, Ubuntu and Alpine.
 STORES = {
@@ -45,17 +43,31 @@ def edits(node: ManagedNode, registry: RegistryFacts, trusted: bool) -> list[Edi
     return made + (trust(node, registry) if trusted else [])
 
 
+def _of_environment(node: ManagedNode) -> list[tuple[str, str, Account]]:
+    """Tell the files that tools of the present environment read in place of those in the home."""
+    folder, path = os.environ.get("DOCKER_CONFIG", ""), os.environ.get("REGISTRY_AUTH_FILE", "")
+    named = {f"{folder}/config.json": "docker", path: "containers"}
+    found = [one for one in named if Path(one).is_absolute() and one != "/config.json"]
+    # What is in a user's home is the user's, whoever has the variable.
+    owners = {
+        one: [user for user in node.accounts if one.startswith(f"{user.home}/")] for one in found
+    }
+    return [(one, named[one], (owners[one] or [node.me])[0]) for one in found]
+
+
 def logins(node: ManagedNode, registry: RegistryFacts) -> list[Edit]:
     """Log every user in, for all tools that read these files."""
-    made = []
+    named = _of_environment(node)
     for account in node.accounts:
-        # docker's file is what it leads to, and another of these may lead there, too.
-        docker_s = [node.resolve(f"{account.home}/{row[0]}") for row in _LOGINS if row[2]]
-        for name, client in [row[:2] for row in _LOGINS]:
-            path = f"{account.home}/{name}"
-            user = account if node.resolve(path) in docker_s else None
-            rewrite = _adding(path, registry, node, user)
-            made.append(Edit(client, path, JSON, rewrite, mode=0o600, secret=True, account=account))
+        named += [(f"{account.home}/{name}", client, account) for name, client in _LOGINS]
+    # docker's files are what they lead to, and another of these may lead there, too.
+    docker_s = {
+        node.resolve(path): account for path, client, account in named if client == "docker"
+    }
+    made = []
+    for path, client, account in named:
+        rewrite = _adding(path, registry, node, docker_s.get(node.resolve(path)))
+        made.append(Edit(client, path, JSON, rewrite, mode=0o600, secret=True, account=account))
     return made
 
 

@@ -3,33 +3,42 @@
 
 from __future__ import annotations
 
-import shlex
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
-from typing import Any
 
 from ..edits import Edit
 from ..errors import ClientError, taking
 from ..node import ManagedNode
 from ..registry import Setup
 from ..transaction import Transaction
-from . import buildkit, containerd, containers, docker, k3s, kind, microk8s, minikube, system
-from .base import Client, Daemon, Service
+from . import (
+    buildkit,
+    containerd,
+    containers,
+    docker,
+    k3s,
+    kind,
+    microk8s,
+    minikube,
+    nerdctl,
+    system,
+)
+from .base import Client, Daemon, Service, SnapDaemon
 
 CLIENTS = (
     Client(
         "containers",
         signs=("podman", "skopeo", "buildah", "crio", "/etc/containers"),
         edits=containers.edits,
-        service=Daemon("crio", unit="crio", at_sighup=True),
+        service=Daemon("crio", ("crio",), at_sighup=True),
         tools=(containers.Podman, containers.Buildah, containers.Skopeo),
     ),
     Client(
         "docker",
         signs=("dockerd", "docker", "/etc/docker"),
         edits=docker.edits,
-        service=Daemon("dockerd", unit="docker", at_sighup=True, socket="/run/docker.sock"),
+        service=Daemon("dockerd", docker.UNITS, at_sighup=True, socket="/run/docker.sock"),
         tools=(docker.Docker,),
         forget=docker.forget,
         refresh=docker.refresh,
@@ -39,14 +48,15 @@ CLIENTS = (
         signs=("containerd", "/etc/containerd"),
         edits=containerd.edits,
         of_root=True,
-        service=Daemon("containerd", unit="containerd", socket="/run/containerd/containerd.sock"),
+        service=Daemon("containerd", containerd.UNITS, socket=containerd.ADDRESS),
         tools=(containerd.Ctr, containerd.Crictl),
     ),
+    Client("nerdctl", signs=("nerdctl", "/etc/nerdctl"), edits=nerdctl.edits),
     Client(
         "buildkit",
         signs=("buildkitd", "/etc/buildkit"),
         edits=buildkit.edits,
-        service=Daemon("buildkitd", unit="buildkit"),
+        service=Daemon("buildkitd", buildkit.UNITS),
         tools=(buildkit.Buildctl,),
     ),
     Client("buildx", signs=("docker",), edits=buildkit.builders),
@@ -55,22 +65,26 @@ CLIENTS = (
         signs=("k3s", "/etc/rancher/k3s"),
         edits=k3s.edits,
         of_root=True,
-        service=Daemon("k3s", unit="k3s"),
+        service=Daemon("k3s", k3s.UNITS["k3s"], prefix=k3s.PASSED),
     ),
     Client(
         "rke2",
         signs=("rke2", "/etc/rancher/rke2"),
         edits=k3s.rke2,
         of_root=True,
-        service=Daemon("rke2", unit="rke2-server"),
+        service=Daemon("rke2", k3s.UNITS["rke2"], prefix=k3s.PASSED),
     ),
-    Client("microk8s", signs=("microk8s", microk8s.FOLDER), edits=microk8s.edits, of_root=True),
+    Client(
+        "microk8s",
+        signs=("microk8s", microk8s.FOLDER),
+        edits=microk8s.edits,
+        of_root=True,
+        service=SnapDaemon("containerd", (microk8s.UNIT,)),
+    ),
     Client("minikube", signs=("minikube",), edits=minikube.edits),
     Client("kind", signs=("kind",), edits=kind.edits),
 )
 
-#: The variable of the role that a wrong command is told of.
-_COMMANDS = "buildset_registry_restart_commands"
 NAMES = [client.name for client in CLIENTS]
 _SERVICES: dict[str, Service | None] = {
     system.NAME: system.CertificateStore(),
@@ -125,31 +139,14 @@ def await_names(node: ManagedNode, paths: list[str]) -> None:
         time.sleep(system.NAMES_SECONDS)
 
 
-def restart_commands(given: Mapping[str, Any]) -> dict[str, str]:
-    """Return the user's own commands as a shell would have them; ClientError where one is none."""
+def refuse_restarts(names: Iterable[str]) -> None:
+    """Refuse a command to restart what is no client with a daemon."""
     restarted = [client.name for client in CLIENTS if client.service]
-    found = {}
-    for name, command in given.items():
+    for name in names:
         if name not in restarted:
             hint = f"clients with a daemon are {', '.join(restarted)}"
-            raise ClientError(f"{_COMMANDS}: {name} is no client that is restarted; {hint}")
-        words = command if isinstance(command, list) else [command]
-        if not all(isinstance(word, str) for word in words) or not "".join(words).strip():
-            hint = f'write {{{name}: "systemctl restart {name}"}}'
-            raise ClientError(f"{_COMMANDS}: what {name} has is no command; {hint}")
-        found[name] = " ".join(map(shlex.quote, words)) if command is words else str(command)
-        _check(name, found[name])
-    return found
-
-
-def _check(name: str, command: str) -> None:
-    try:
-        shlex.split(command)
-    except ValueError as error:
-        reason = str(error).lower()
-        raise ClientError(
-            f"{_COMMANDS}: the command of {name} cannot be read ({reason}); quote it"
-        ) from error
+            what = f"{name} is no client that is restarted"
+            raise ClientError(f"buildset_registry_restart_commands: {what}; {hint}")
 
 
 def tell(node: ManagedNode, commands: Mapping[str, str], name: str, action: str) -> str:

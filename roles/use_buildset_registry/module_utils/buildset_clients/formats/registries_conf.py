@@ -19,6 +19,8 @@ from . import toml
 _TABLE = re.compile(rb"""^\s*(\[{0,2}\s*["']?(?:registry|registries)\b)""", re.MULTILINE)
 _SEARCH = re.compile(rb"""^\s*["']?unqualified-search-registries["']?\s*=""", re.MULTILINE)
 _MIRROR = re.compile(rb"""^\s*(\[\s*registry\s*\.\s*mirror\s*\])""", re.MULTILINE)
+#: A location that takes no port after it.
+_FULL = re.compile(r"/|:\d+$")
 _DIGESTS_ONLY = "mirror-by-digest-only"
 
 #: What a key of an entry has.
@@ -48,11 +50,17 @@ class Entry:
         return bool(self.settings.get(_DIGESTS_ONLY))
 
     def at(self, name: str) -> Entry:
-        """Return the entry for a longer prefix, with what the library makes of this one there."""
+        """Return the entry for a longer prefix, with what the library makes of this one there.
+
+        It takes a name for the beginning of one with a port, too, and puts the port after each
+        location. Where that has a path or a port itself, it gets none of the images: an entry that
+        had such a location would be in the way of ours."""
         rest = name[max(match(self.prefix, name), 0) :]
-        location = self.location + rest if self.location else name
-        mirrors = [{**one, "location": f"{one['location']}{rest}"} for one in self.mirrors]
-        return Entry(self.path, name, location, self.settings, tuple(mirrors))
+        location = _joined(self.location, rest) or name
+        places = [_joined(str(one["location"]), rest) for one in self.mirrors]
+        found = zip(self.mirrors, places)
+        mirrors = tuple({**one, "location": place} for one, place in found if place)
+        return Entry(self.path, name, location, self.settings, mirrors)
 
     def less(self, hosts: Iterable[str]) -> Entry:
         """Return the entry without mirrors at some hosts, and without what zuul-jobs' role adds.
@@ -165,6 +173,11 @@ def match(prefix: str, name: str) -> int:
     else:
         end = len(prefix) if name.startswith(prefix) else -1
     return end if end == len(name) or (end >= 0 and name[end] in ":/@") else -1
+
+
+def _joined(place: str, rest: str) -> str:
+    """Return a location with the rest of a name; nothing where the rest has a port to no avail."""
+    return "" if not place or (rest.startswith(":") and _FULL.search(place)) else place + rest
 
 
 def in_effect(entries: Iterable[Entry]) -> dict[str, Entry]:
