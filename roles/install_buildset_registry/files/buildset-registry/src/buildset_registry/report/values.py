@@ -113,7 +113,7 @@ class MovedTag:
     tag: str
     digests: list[str]
     where: str
-    """``pushed`` again, or moved at ``upstream``, or moved there ``since`` it was pulled."""
+    """``pushed`` again, ``upstream``, or that it has moved there since it was pulled."""
 
 
 @dataclass(slots=True)
