@@ -123,6 +123,9 @@ class NodeUse:
     address: str
     name: str = ""
     pulls: int = 0
+    asked: bool = False
+    """Whether it asked for anything, got or not."""
+
     agents: list[str] = field(default_factory=list)
     canary: str = ""
     """``found`` by these agents, or ``pushed`` and never pulled; empty where there was none."""
