@@ -337,7 +337,7 @@ def main() -> None:
         hint = "set ansible_python_interpreter of localhost to a newer one"
         module.fail_json(msg=f"Python {version} runs this module, which needs 3.10; {hint}")
     try:
-        result = carry.work(module.params, dry=module.check_mode)
+        result = carry.work(module.params, carry.CarryOptions(dry=module.check_mode))
     except errors.ImagesError as error:
         result = carry.nothing(str(error))
     except Exception as error:  # or its words, with a password in them, would be all that is told
