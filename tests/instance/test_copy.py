@@ -189,3 +189,25 @@ def test_a_copy_that_was_killed_sends_the_rest_when_it_is_run_again(
     assert json.loads(done.stdout)["moved"] < len(layer) * 0.45
     assert json.loads(machine.copy(*words).stdout)["moved"] == 0
     assert not list((machine.home / ".cache" / "buildset-registry" / "uploads").iterdir())
+
+
+def test_a_copy_that_is_interrupted_ends_at_once(machine: Machine, source: FakeRegistry) -> None:
+    """Whatever it waits for; without a traceback."""
+    source.add_image("app", "v1", layers=(b"x" * 9_000_000,))
+    reached, over = threading.Event(), threading.Event()
+
+    def hang(handler: Handler) -> bool:
+        reached.set()
+        over.wait(60)
+        return True
+
+    source.fail("GET", "blobs", hang, times=9)
+    words = machine.command(source.image("app:v1"), f"{machine.push}/app:v1")
+    with subprocess.Popen(
+        words, stderr=subprocess.PIPE, text=True, env=machine.environment
+    ) as process:
+        assert reached.wait(60)
+        process.send_signal(signal.SIGINT)
+        told = process.communicate(timeout=30)[1]
+    over.set()
+    assert (process.returncode, told) == (130, "")

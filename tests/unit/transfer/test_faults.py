@@ -275,3 +275,35 @@ def test_no_secret_is_in_an_error(
     assert report.failed
     assert "secret" not in str(report)
     assert "secret" not in repr(login)
+
+
+def test_a_destination_that_hides_what_it_lacks_is_pushed_to(
+    source: FakeRegistry, destination: FakeRegistry, copy: Copy, large: str
+) -> None:
+    """It is the push that tells whether one may."""
+    destination.fail("HEAD", "/v2/", status(403), times=99)
+    assert not copy(source.image("app:v1"), destination.image("app:v1")).failed
+    assert arrived(destination)
+
+
+def test_an_upload_that_leads_nowhere_is_told(
+    source: FakeRegistry, destination: FakeRegistry, copy: Copy, large: str
+) -> None:
+    """In one line, for whatever a registry may send."""
+    for location in ("http://[::1", "https://", "//", "mailto:x", "http://169.254.169.254/x"):
+        destination.faults.clear()
+        destination.fail("POST", "uploads", status(202, Location=location), times=99)
+        (failed,) = copy(source.image("app:v1"), destination.image("app:v1")).failed
+        assert failed.error
+        assert "\n" not in failed.error
+
+
+@pytest.mark.parametrize("raw", [b"", b"[]", b"{", b"\xff", b'{"layers": 1}', b"[" * 5000])
+def test_a_manifest_that_is_none_is_copied_or_told(
+    source: FakeRegistry, destination: FakeRegistry, copy: Copy, raw: bytes
+) -> None:
+    """Never a traceback: the destination has the last word on what is a manifest."""
+    source.manifests["app"]["v1"] = ("application/example", raw)
+    destination.fail("PUT", "manifests", status(400), times=9)
+    (failed,) = copy(source.image("app:v1"), destination.image("app:v1")).failed
+    assert "\n" not in failed.error

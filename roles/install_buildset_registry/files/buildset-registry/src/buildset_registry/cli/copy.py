@@ -7,8 +7,9 @@ import argparse
 import os
 import sys
 import threading
+import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from buildset_registry.cli.options import add_command, add_json, path
 from buildset_registry.cli.output import Bar, amount, say, say_json
@@ -17,7 +18,9 @@ from buildset_registry.progress import Progress
 
 if TYPE_CHECKING:
     from buildset_registry.transfer.copy import CopyOptions, CopyReport, CopyResult
-    from buildset_registry.transfer.image_names import CopyRequest
+
+#: Seconds between two lines on a copy that takes long, where there is no terminal.
+_LOG_SECONDS = 15.0
 
 
 def add(commands: Any) -> None:
@@ -98,7 +101,7 @@ def run(arguments: argparse.Namespace) -> int:
                 requests,
                 access(arguments.source_ca),
                 access(arguments.dest_ca),
-                _options(arguments, requests, bar),
+                _options(arguments, bar if sys.stderr.isatty() else _Log(sys.stderr)),
             )
     except TransferError as error:
         raise ConfigError(str(error)) from None
@@ -123,7 +126,23 @@ def _read(ca: Path | None) -> str | None:
         raise ConfigError(f"{ca} is no text; name a CA in PEM") from None
 
 
-def _options(arguments: argparse.Namespace, requests: list[CopyRequest], bar: Bar) -> CopyOptions:
+class _Log:
+    """Progress in a log: a line from time to time."""
+
+    def __init__(self, output: TextIO) -> None:
+        self._output = output
+        self._told = time.monotonic()
+
+    def show(self, progress: Progress) -> None:
+        """Write a line, unless that was done a short while ago."""
+        if progress.total and time.monotonic() - self._told >= _LOG_SECONDS:
+            self._told = time.monotonic()
+            done, total = amount(progress.done), amount(progress.total)
+            self._output.write(f"buildset-registry: copied {done} of {total}\n")
+            self._output.flush()
+
+
+def _options(arguments: argparse.Namespace, shown: Bar | _Log) -> CopyOptions:
     from buildset_registry.transfer.copy import CopyOptions
     from buildset_registry.transfer.platforms import parse_platform
 
@@ -131,7 +150,7 @@ def _options(arguments: argparse.Namespace, requests: list[CopyRequest], bar: Ba
 
     def report(stage: str, done: int, total: int) -> None:
         with drawing:
-            bar.show(Progress(stage, done, total))
+            shown.show(Progress(stage, done, total))
 
     return CopyOptions(
         platforms=tuple(parse_platform(one) for one in arguments.platform),

@@ -12,8 +12,10 @@ from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from ..errors import RegistryError
 from ..oci.descriptor import Descriptor
 from ..oci.digest import Digest
+from ..protocol.errors import UpstreamError
 from .content import BlobReader, ImageDestination, ImageSource
 from .ends import EndAccess, Ends
 from .errors import TransferError
@@ -23,6 +25,8 @@ from .remote import RemoteRepository
 
 #: Blobs from this size on take the whole way; of smaller ones most of the time is waiting.
 LARGE = 4 << 20
+#: The failures of one image, each with a message in one line.
+FAILURES = (TransferError, RegistryError, UpstreamError)
 #: Told what has been done of a stage, and of how much.
 Report = Callable[[str, int, int], None]
 
@@ -114,7 +118,7 @@ class _Image:
     result: CopyResult
     plan: CopyPlan | None = None
 
-    def fail(self, error: TransferError) -> None:
+    def fail(self, error: Exception) -> None:
         self.result.error = self.result.error or str(error)
 
 
@@ -181,7 +185,7 @@ class _Copier:
         reference = origin.ref if isinstance(origin, LayoutImage) else origin.reference
         try:
             plan = planner.plan(reference, wanted, options)
-        except TransferError as error:
+        except FAILURES as error:
             image.fail(error)
             return
         image.plan = plan
@@ -209,7 +213,7 @@ class _Copier:
 
     def _bring(self, job: _BlobJob) -> None:
         """Bring a blob to each repository that lacks it: the second one mounts it."""
-        brought: dict[ImageDestination, TransferError | None] = {}
+        brought: dict[ImageDestination, Exception | None] = {}
         for image in job.images:
             if image.destination in brought:
                 error = brought[image.destination]
@@ -222,7 +226,7 @@ class _Copier:
 
     def _write(
         self, blob: Descriptor, image: _Image, others: Sequence[ImageDestination]
-    ) -> TransferError | None:
+    ) -> Exception | None:
         reader = BlobReader(
             blob, lambda offset: image.source.open_blob(blob.digest, offset), self._ends.sleep
         )
@@ -237,7 +241,7 @@ class _Copier:
             mounted = image.destination.write_blob(
                 reader, sent, _mountable([*others, image.source], image.destination)
             )
-        except TransferError as error:
+        except FAILURES as error:
             return error
         if mounted:
             with self._lock:
@@ -261,7 +265,7 @@ class _Copier:
                 self._put(image, one)
             if not plan.tagged:
                 image.destination.put_manifest(plan.root.manifest, name or "")
-        except TransferError as error:
+        except FAILURES as error:
             image.fail(error)
 
     def _each_manifest(self, image: _Image, level: Sequence[PlannedManifest]) -> None:

@@ -120,6 +120,7 @@ class HttpClient:
         self._lock = threading.Lock()
         self._idle: dict[Origin, list[RegistryConnection]] = {}
         self._open: set[RegistryConnection] = set()
+        self._closed = False
         # A CA that is none is told at once; the system's take a while to load.
         self._tls = _context(ca) if ca is not None else None
 
@@ -167,6 +168,8 @@ class HttpClient:
             if connection is None:
                 connection = RegistryConnection(self._way(to))
                 with self._lock:
+                    if self._closed:
+                        raise TransferError("the copy was stopped")
                     self._open.add(connection)
             try:
                 return self._exchange(connection, method, url, headers, body)
@@ -227,12 +230,14 @@ class HttpClient:
     def close(self) -> None:
         """Close all connections, also those that threads wait at."""
         with self._lock:
+            self._closed = True
             opened, self._open = list(self._open), set()
             self._idle.clear()
         for connection in opened:
             if connection.sock is not None:
                 with suppress(OSError):
-                    connection.sock.shutdown(socket.SHUT_RDWR)
+                    # Not TLS's own, which others may be in the middle of.
+                    socket.socket.shutdown(connection.sock, socket.SHUT_RDWR)
             connection.close()
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Executor
-from urllib.parse import quote, urljoin
+from urllib.parse import quote
 
 from ..errors import RegistryError
 from ..oci.descriptor import DOCKER_SCHEMA1, IMAGES, INDEXES, OCI_INDEX, Descriptor
@@ -22,11 +22,12 @@ from ..protocol.links import next_link
 from .content import BlobReader, ListedReferrers, Piece, Sent, read_manifest
 from .errors import ContentMismatch, TransferError
 from .http_client import Body, Reply
-from .session import Call, RegistrySession
+from .session import Call, RegistrySession, absolute
 from .uploads import BlobUpload, UploadJournal
 
 ACCEPT = ", ".join((*sorted(INDEXES | IMAGES), *sorted(DOCKER_SCHEMA1), "*/*"))
 _MISSING = frozenset({404})
+_HIDDEN = frozenset({401, 403, 404})
 _MOST_PAGES = 100
 #: Answers to a mount that mean: push the blob (harbor, ECR and others; IMAGES of any registry).
 _NO_MOUNT = frozenset({400, 401, 403, 404, 405})
@@ -51,6 +52,8 @@ class RemoteRepository:
         self.repository = repository
         self.journal = journal
         self.scope = f"repository:{repository}:pull{',push' if writes else ''}"
+        # Some registries hide what is not there (yet) from who may push; the push itself tells.
+        self._missing = _HIDDEN if writes else _MISSING
         self.largest_chunk = 0
         """The largest body that the way there takes, 0 where none is known to be too large."""
 
@@ -93,9 +96,9 @@ class RemoteRepository:
     def find_manifest(self, reference: Reference | str | None) -> Digest | None:
         """Return the digest of a manifest that is there; by GET where HEAD does not tell it."""
         path, headers = f"manifests/{reference}", {"Accept": ACCEPT}
-        reply = self.call("HEAD", path, (200, 404, 405), headers)
+        reply = self.call("HEAD", path, (200, 405, *self._missing), headers)
         reply.discard()
-        if reply.status == 404:
+        if reply.status in self._missing:
             return None
         if reply.status == 200 and isinstance(reference, Digest):
             return reference
@@ -121,7 +124,7 @@ class RemoteRepository:
 
     def has_blob(self, digest: Digest) -> bool:
         """Tell whether a blob is there."""
-        reply = self.call("HEAD", f"blobs/{digest}", (200, 404))
+        reply = self.call("HEAD", f"blobs/{digest}", (200, *self._missing))
         reply.discard()
         return reply.status == 200
 
@@ -163,7 +166,7 @@ class RemoteRepository:
         reply.discard()
         location = reply.headers.get("Location")
         if reply.status == 202 and location:
-            return False, urljoin(reply.url, location)
+            return False, absolute(reply.url, location, str(self))
         return reply.status == 201, None
 
     def referrers(self, subject: Digest) -> ListedReferrers:
@@ -181,7 +184,7 @@ class RemoteRepository:
             listed = Manifest.stored(raw, OCI_INDEX).manifests
             found |= {one.digest: one for one in listed}
             link = next_link(reply.headers.get("Link"))
-            path = urljoin(reply.url, link) if link else None
+            path = absolute(reply.url, link, str(self)) if link else None
         return ListedReferrers(tuple(found.values()))
 
     def _tagged_referrers(self, subject: Digest) -> ListedReferrers:

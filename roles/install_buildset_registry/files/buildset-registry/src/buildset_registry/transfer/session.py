@@ -14,7 +14,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import NoReturn
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 
 from ..protocol.errors import UpstreamError
 from ..protocol.tokens import (
@@ -244,6 +244,14 @@ def onward_of(url: str, target: str, name: str) -> str:
         return onward(url, target)
     except UpstreamError as error:
         raise TransferError(f"{name} {error.reason}") from None
+
+
+def absolute(url: str, target: str, name: str) -> str:
+    """Return the address of what an answer names; ``TransferError`` where it is none."""
+    try:
+        return urljoin(url, target)
+    except ValueError:
+        raise TransferError(f"{name} names {target[:80]!r}, which is no address") from None
 
 
 def _shown(path: str) -> str:

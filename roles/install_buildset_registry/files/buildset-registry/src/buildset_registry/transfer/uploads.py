@@ -10,16 +10,17 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urljoin
 
 from .content import BREAKS, BlobReader, Piece, Sent, SourceFailed
 from .errors import ContentMismatch, TransferError
 from .http_client import Reply
+from .session import absolute
 
 if TYPE_CHECKING:
     from .remote import RemoteRepository
@@ -30,6 +31,8 @@ SMALL = 2 << 20
 REMEMBERED = 16 << 20
 #: The chunks that a 413 leads to, and the smallest.
 FIRST_CHUNK, LAST_CHUNK = 64 << 20, 1 << 20
+#: The age at which the address of an upload is of no use any more.
+_FORGOTTEN_SECONDS = 7 * 24 * 3600
 _RANGE = re.compile(r"(?:bytes=)?0-(\d{1,18})")
 _OCTETS = {"Content-Type": "application/octet-stream"}
 #: What means that there is no such upload (any more), or none that can be gone on with.
@@ -63,6 +66,13 @@ class UploadJournal:
             written.touch(mode=0o600)
             written.write_text(json.dumps({"key": key, "location": location}))
             written.replace(file)
+            self._expire()
+
+    def _expire(self) -> None:
+        """Forget uploads that registries have long given up."""
+        for file in self._folder.iterdir():
+            if file.stat().st_mtime < time.time() - _FORGOTTEN_SECONDS:
+                file.unlink(missing_ok=True)
 
     def forget(self, key: str) -> None:
         """Leave nothing behind of an upload that has ended."""
@@ -129,7 +139,7 @@ class BlobUpload:
         location = reply.headers.get("Location")
         if not location:
             raise TransferError(f"{self._repository} answers an upload without a Location")
-        return urljoin(reply.url, location)
+        return absolute(reply.url, location, str(self._repository))
 
     def _push_stream(self, location: str | None) -> None:
         """Push what is missing, as often as that breaks and something arrived in between."""
@@ -218,7 +228,8 @@ class BlobUpload:
         if found is None or found[1] == "0" or int(found[1]) >= self._blob.size:
             self._give_up(location, keep=False)
             return None, 0
-        return urljoin(reply.url, reply.headers.get("Location") or location), int(found[1]) + 1
+        onward = reply.headers.get("Location") or location
+        return absolute(reply.url, onward, str(self._repository)), int(found[1]) + 1
 
     def _remember(self, location: str) -> None:
         if self._journal:
