@@ -118,9 +118,6 @@ options:
           repository:
             description: A regular expression that repositories have to match.
             type: str
-          api_token:
-            description: Not used. It is there since zuul-jobs' secrets may have it.
-            type: str
   promotion:
     description: Which build's images are promoted, and how.
     type: dict
@@ -294,7 +291,6 @@ LOGIN = {
     "cert": {"type": "str"},
     "address": {"type": "str"},
     "repository": {"type": "str"},
-    "api_token": {"type": "str", "no_log": True},
 }
 PUBLIC = {
     "registry": {"type": "str", "required": True},
