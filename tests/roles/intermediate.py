@@ -53,6 +53,8 @@ KINDS = ("ours", "zuul-registry", "distribution")
 def _closed(storage: Path, port: int, identity: Identity) -> dict[str, object]:
     settings: dict[str, Any] = ours().config(storage, port, identity)
     settings["auth"]["anonymous_pull"] = False
+    # IPv4 and IPv6.
+    settings["endpoints"]["single"]["address"] = "::"
     return dict(settings)
 
 
@@ -128,7 +130,7 @@ def serving(folder: Path, *programs: Program) -> Iterator[list[Served]]:
         for number, program in enumerate(programs):
             place = folder / f"{program.name}-{number}"
             place.mkdir(parents=True)
-            identity = Identity.make(place, authority, NAME)
+            identity = Identity.make(place, authority, NAME, "::1")
             client = stack.enter_context(program.serving(place / "data", identity))
             log_in(client)
             served.append(Served(client, cert))

@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 from buildset_images import carry
 from buildset_images.errors import ImagesError
-from buildset_images.registry_client.transfer import http_client, session
+from buildset_images.registry_client.transfer import connections
+from buildset_images.transfers import CarryOptions
 
 from tests.interop.content import DOCKER_IMAGE, DOCKER_LIST, INDEX, Pusher
 from tests.interop.registries import PASSWORD, USER
@@ -48,7 +49,7 @@ def act(action: str, dry: bool = False, **given: Any) -> dict[str, Any]:
         "registries": [],
         "promotion": None,
     }
-    return carry.work({**options, **given, "action": action}, dry)
+    return carry.work({**options, **given, "action": action}, CarryOptions(dry, patience=0.01))
 
 
 def push(own: Served, there: Served, *images: str, **more: Any) -> dict[str, Any]:
@@ -75,13 +76,6 @@ def error_of(result: dict[str, Any]) -> str:
     assert PASSWORD not in json.dumps(result)
     assert result["artifacts"] == []
     return str(line)
-
-
-@pytest.fixture
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Wait for a registry for a moment only, as what it does wrong is the same each time."""
-    monkeypatch.setattr(http_client, "TIMEOUT", 1)
-    monkeypatch.setattr(session, "PAUSE", 0.01)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -111,7 +105,6 @@ def test_every_kind_of_image_keeps_its_digest(world: dict[str, Served], kind: st
         assert second.digest(name, tag) == digest, tag
 
 
-@pytest.mark.usefixtures("impatient")
 def test_what_a_registry_cannot_give_back_is_told(world: dict[str, Served]) -> None:
     """zuul-registry takes a manifest without a media type of its own, and cannot give it back."""
     first, there = world["first"], world["zuul-registry"]
@@ -133,9 +126,31 @@ def test_what_crosses_the_executor_is_what_the_other_side_lacks(world: dict[str,
     assert pushed["bytes"]["moved"] == sizes
     assert push(first, there, f"{name}:v1", f"{name}:v2")["bytes"]["moved"] == 0
     assert pull(second, there, pushed["artifacts"])["bytes"]["moved"] == sizes
-    again = pull(second, there, pushed["artifacts"])
-    assert (again["changed"], again["bytes"]["moved"]) == (False, 0)
-    assert all(line.endswith("already") for line in again["lines"])
+    for artifacts in (pushed["artifacts"], [without_digest(one) for one in pushed["artifacts"]]):
+        again = pull(second, there, artifacts)
+        assert (again["changed"], again["bytes"]["moved"]) == (False, 0)
+        assert all(line.endswith("already") for line in again["lines"])
+
+
+def without_digest(artifact: dict[str, Any]) -> dict[str, Any]:
+    """Return an artifact as the roles of zuul-jobs have it."""
+    keys = ("type", "repository", "tag")
+    return {**artifact, "metadata": {key: artifact["metadata"][key] for key in keys}}
+
+
+def test_an_address_of_ipv6_is_as_good_as_a_name(world: dict[str, Served]) -> None:
+    """With brackets in the artifact, whether or not the secret has them."""
+    first, second, there = world["first"], world["second"], world["ours"]
+    digest = Pusher(first.client).image("quay.io/org/six", b"six", "v1")
+    secret = {**there.secret, "host": "::1", "address": ""}
+    pushed = push(first, there, "quay.io/org/six:v1", intermediate_registry=secret)
+    assert pushed["errors"] == []
+    (artifact,) = pushed["artifacts"]
+    assert artifact["url"] == f"docker://[::1]:{there.port}/quay.io/org/six:{BUILD}_v1"
+    secret["host"] = "[::1]"
+    pulled = pull(second, there, [artifact], intermediate_registry=secret)
+    assert pulled["errors"] == []
+    assert second.digest("quay.io/org/six", "v1") == digest
 
 
 def test_what_is_there_by_digest_costs_a_head() -> None:
@@ -262,9 +277,11 @@ def test_a_name_that_does_not_resolve_is_told(world: dict[str, Served]) -> None:
     ("status", "said"),
     [(429, "429"), (500, "500"), (503, "503"), (403, "403"), (302, ""), (None, "timed out")],
 )
-@pytest.mark.usefixtures("impatient")
-def test_a_registry_that_fails_is_told_in_a_line(status: int | None, said: str) -> None:
+def test_a_registry_that_fails_is_told_in_a_line(
+    monkeypatch: pytest.MonkeyPatch, status: int | None, said: str
+) -> None:
     """One that limits the rate, breaks, refuses, leads nowhere, or never answers."""
+    monkeypatch.setattr(connections, "TIMEOUT", 1)
     with faulty(status) as registry:
         line = error_of(fail(registry.facts))
     assert line.startswith(f"{APP}:latest: ")
@@ -272,7 +289,6 @@ def test_a_registry_that_fails_is_told_in_a_line(status: int | None, said: str) 
     assert said in line
 
 
-@pytest.mark.usefixtures("impatient")
 def test_a_registry_that_is_down_is_told_in_a_line() -> None:
     """Nobody listens there."""
     port = free_port()

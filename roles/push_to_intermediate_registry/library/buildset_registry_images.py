@@ -118,9 +118,6 @@ options:
           repository:
             description: A regular expression that repositories have to match.
             type: str
-          api_token:
-            description: Not used. It is there since zuul-jobs' secrets may have it.
-            type: str
   promotion:
     description: Which build's images are promoted, and how.
     type: dict
@@ -294,7 +291,6 @@ LOGIN = {
     "cert": {"type": "str"},
     "address": {"type": "str"},
     "repository": {"type": "str"},
-    "api_token": {"type": "str", "no_log": True},
 }
 PUBLIC = {
     "registry": {"type": "str", "required": True},
@@ -337,7 +333,7 @@ def main() -> None:
         hint = "set ansible_python_interpreter of localhost to a newer one"
         module.fail_json(msg=f"Python {version} runs this module, which needs 3.10; {hint}")
     try:
-        result = carry.work(module.params, dry=module.check_mode)
+        result = carry.work(module.params, carry.CarryOptions(dry=module.check_mode))
     except errors.ImagesError as error:
         result = carry.nothing(str(error))
     except Exception as error:  # or its words, with a password in them, would be all that is told

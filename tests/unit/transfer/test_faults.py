@@ -161,12 +161,23 @@ def test_a_token_that_ends_in_the_middle_is_renewed(
     source: FakeRegistry, destination: FakeRegistry, copy: Copy, large: str
 ) -> None:
     """Also where it was refused in the middle of a blob."""
-    source.token_uses, destination.token_uses = 2, 2
+    source.token_uses, destination.token_uses = 999, 999
+
+    def end(handler: Handler) -> bool:
+        for token in handler.registry.tokens:
+            handler.registry.tokens[token] = 0
+        return False
+
+    source.fail("GET", large, end)
+    for method in ("PATCH", "PUT"):
+        destination.fail(method, "uploads", end)
+    destination.fail("PUT", "manifests", end)
     login = RegistryLogin("user", "secret")
     report = copy(source.image("app:v1"), destination.image("app:v1"), login=login)
     assert not report.failed
     assert arrived(destination)
     assert len(destination.tokens) > 2
+    assert len(source.tokens) > 1
     assert ["repository:app:pull,push"] in destination.scopes
     assert {tuple(one) for one in source.scopes} == {("repository:app:pull",)}
 

@@ -5,20 +5,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from . import artifacts, builds, plan, transfers
 from .errors import ImagesError
 from .images import TaggedImage, wanted_images
-from .transfers import CopyOutcome
+from .transfers import CarryOptions, CopyOutcome
 
 #: Bytes of an answer of Zuul's API.
 _MOST = 1 << 26
 
 
-def work(given: Mapping[str, Any], dry: bool) -> dict[str, Any]:
+def work(given: Mapping[str, Any], how: CarryOptions) -> dict[str, Any]:
     """Do what a module's options say; returns what it returns."""
-    return {"push": _push, "pull": _pull, "promote": _promote}[given["action"]](given, dry)
+    return {"push": _push, "pull": _pull, "promote": _promote}[given["action"]](given, how)
 
 
 def nothing(error: str) -> dict[str, Any]:
@@ -26,61 +27,63 @@ def nothing(error: str) -> dict[str, Any]:
     return _told([], False) | {"errors": [error]}
 
 
-def _push(given: Mapping[str, Any], dry: bool) -> dict[str, Any]:
+def _push(given: Mapping[str, Any], how: CarryOptions) -> dict[str, Any]:
     images = wanted_images(given["images"], given["images_variable"])
     if not images:
-        return _told([], dry)
+        return _told([], how.dry)
     there = plan.intermediate_registry(given["intermediate_registry"])
     own = plan.buildset_registry(given["buildset_registry"])
-    outcomes = transfers.run(plan.push_copies(images, given["build"], own, there), dry=dry)
+    outcomes = transfers.run(plan.push_copies(images, given["build"], own, there), how)
     made = [
         artifacts.make_artifact(one.copy.image, there.host, given["build"], one.told)
         for one in outcomes
         if not one.error
     ]
     fresh, changed = artifacts.not_returned(made, given["returned"])
-    told = _told(outcomes, dry)
+    told = _told(outcomes, how.dry)
     return told | {"artifacts": fresh, "errors": [*told["errors"], *changed]}
 
 
-def _pull(given: Mapping[str, Any], dry: bool) -> dict[str, Any]:
+def _pull(given: Mapping[str, Any], how: CarryOptions) -> dict[str, Any]:
     images, notes = artifacts.read_artifacts(given["artifacts"])
     if not images:
-        return _told([], dry)
+        return _told([], how.dry)
     there = plan.intermediate_registry(given["intermediate_registry"])
     own = plan.buildset_registry(given["buildset_registry"])
-    told = _told(transfers.run(plan.pull_copies(images, own, there), dry=dry), dry)
+    told = _told(transfers.run(plan.pull_copies(images, own, there), how), how.dry)
     return told | {"lines": [*notes, *told["lines"]]}
 
 
-def _promote(given: Mapping[str, Any], dry: bool) -> dict[str, Any]:
+def _promote(given: Mapping[str, Any], how: CarryOptions) -> dict[str, Any]:
     images = wanted_images(given["images"], given["images_variable"])
     registries = plan.public_registries(given["registries"])
     names = {str(one["repository"]): str(one.get("registry") or "") for one in given["images"]}
     public = {one: plan.public_location(one, names, registries) for one in images}
     if not public:
-        return _told([], dry)
+        return _told([], how.dry)
     promotion = given["promotion"]
     if promotion["method"] == "tag":
-        return _retag(promotion, public, dry)
+        return _retag(promotion, public, how)
     built = _built(promotion, public)
     there = plan.intermediate_registry(given["intermediate_registry"])
     copies = plan.promote_copies(built, there, public)
-    return _told(transfers.run(copies, dry=dry, by_tag=True), dry)
+    return _told(transfers.run(copies, replace(how, by_tag=True)), how.dry)
 
 
 def _retag(
-    promotion: Mapping[str, Any], public: Mapping[TaggedImage, plan.ImageLocation], dry: bool
+    promotion: Mapping[str, Any],
+    public: Mapping[TaggedImage, plan.ImageLocation],
+    how: CarryOptions,
 ) -> dict[str, Any]:
     """Promote what a change's tag names; where Zuul can be asked, only what a build returned."""
     asked = bool(promotion["api"] and promotion["job"])
     built = _built(promotion, public) if asked else []
     digests = {image: artifact.digest for image, artifact in built}
     copies = plan.retag_copies(promotion["prefix"], digests, public)
-    outcomes = transfers.run(copies, dry=dry, by_tag=True)
-    told = _told(outcomes, dry)
+    outcomes = transfers.run(copies, replace(how, by_tag=True))
+    told = _told(outcomes, how.dry)
     done = [one.copy.source for one in outcomes if not one.error]
-    return told | {"lines": [*told["lines"], *([] if dry else transfers.delete_tags(done))]}
+    return told | {"lines": [*told["lines"], *([] if how.dry else transfers.delete_tags(done))]}
 
 
 def _built(

@@ -79,18 +79,27 @@ class CopyOutcome:
         self.error = in_words(result.error)
 
 
-def run(copies: Sequence[ImageCopy], *, dry: bool, by_tag: bool = False) -> list[CopyOutcome]:
-    """Make copies side by side; one that fails does not stop the others.
+@dataclass(frozen=True)
+class CarryOptions:
+    """The way in which copies are made."""
 
-    ``by_tag`` refuses one whose tag at the source is not the digest that is expected there.
-    """
+    #: Whether it is only told what would be copied.
+    dry: bool = False
+    #: Whether a copy is refused whose tag at the source is not the digest that is expected there.
+    by_tag: bool = False
+    #: The factor by which pauses between tries are longer.
+    patience: float = 1.0
+
+
+def run(copies: Sequence[ImageCopy], how: CarryOptions) -> list[CopyOutcome]:
+    """Make copies side by side; one that fails does not stop the others."""
     outcomes = [CopyOutcome(one) for one in copies]
     for pair in dict.fromkeys((one.source.registry, one.target.registry) for one in copies):
         group = [one for one in outcomes if _registries(one) == pair]
         with _failing(group):
             accesses = access(pair[0]), access(pair[1])
-            _look(group, accesses, by_tag)
-            _carry([one for one in group if not (one.error or one.digest)], accesses, dry)
+            _look(group, accesses, how)
+            _carry([one for one in group if not (one.error or one.digest)], accesses, how)
     return outcomes
 
 
@@ -108,13 +117,13 @@ def _failing(group: Iterable[CopyOutcome]) -> Iterator[None]:
             one.error = one.error or in_words(str(error))
 
 
-def _look(group: Sequence[CopyOutcome], accesses: Accesses, by_tag: bool) -> None:
+def _look(group: Sequence[CopyOutcome], accesses: Accesses, how: CarryOptions) -> None:
     """Ask what the targets are now; what is there already by its digest needs no more."""
-    with Ends(*accesses, None) as ends, ThreadPoolExecutor(AT_ONCE) as pool:
+    with Ends(*accesses, None, how.patience) as ends, ThreadPoolExecutor(AT_ONCE) as pool:
         asked = [
             (
                 one,
-                ends.source(_image(one.copy.source)) if by_tag else None,
+                ends.source(_image(one.copy.source)) if how.by_tag else None,
                 ends.destination(_image(one.copy.target)),
             )
             for one in group
@@ -148,7 +157,7 @@ def _moved_tag(source: ImageLocation, found: Digest | None) -> str:
     return ""
 
 
-def _carry(group: Sequence[CopyOutcome], accesses: Accesses, dry: bool) -> None:
+def _carry(group: Sequence[CopyOutcome], accesses: Accesses, how: CarryOptions) -> None:
     """Have the engine copy; it tells what became of each."""
     if not group:
         return
@@ -156,7 +165,8 @@ def _carry(group: Sequence[CopyOutcome], accesses: Accesses, dry: bool) -> None:
         CopyRequest(_image(one.copy.source, by_digest=True), _image(one.copy.target))
         for one in group
     ]
-    report = copy_images(requests, *accesses, CopyOptions(referrers=True, dry_run=dry))
+    options = CopyOptions(referrers=True, dry_run=how.dry, patience=how.patience)
+    report = copy_images(requests, *accesses, options)
     for outcome, result in zip(group, report.images):
         outcome.take(result)
 

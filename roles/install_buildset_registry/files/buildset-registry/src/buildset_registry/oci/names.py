@@ -21,6 +21,7 @@ import re
 import time
 import uuid
 from functools import lru_cache
+from typing import TypeAlias
 
 from ..errors import BlobUploadUnknown, NameInvalid, TagInvalid
 from .digest import Digest
@@ -138,7 +139,7 @@ class Tag(str):
         return cls(text)
 
 
-Reference = Tag | Digest
+Reference: TypeAlias = "Tag | Digest"
 
 
 def referrers_tag(subject: Digest) -> Tag:

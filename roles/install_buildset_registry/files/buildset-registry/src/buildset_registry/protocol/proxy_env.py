@@ -15,8 +15,6 @@ from urllib.parse import urlsplit
 from .errors import UpstreamError
 from .urls import origin
 
-_Address = IPv4Address | IPv6Address
-
 
 class ProxyEnvironment:
     """The choice that the environment makes; lower-case names come first, as everywhere."""
@@ -59,7 +57,7 @@ def _shown(proxy: str) -> str:
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
 
 
-def _matches(item: str, host: str, address: _Address | None, port: int) -> bool:
+def _matches(item: str, host: str, address: IPv4Address | IPv6Address | None, port: int) -> bool:
     """Tell whether an item of NO_PROXY names the host."""
     if item == "*":
         return True
@@ -85,7 +83,7 @@ def _split_port(item: str) -> tuple[str, str]:
     return (item, "") if ":" in port else (name, port)
 
 
-def _address(host: str) -> _Address | None:
+def _address(host: str) -> IPv4Address | IPv6Address | None:
     try:
         return ip_address(host)
     except ValueError:

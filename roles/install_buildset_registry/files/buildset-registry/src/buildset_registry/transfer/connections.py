@@ -13,7 +13,7 @@ import ssl
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias
 from urllib.parse import unquote, urlsplit
 
 from ..protocol.tokens import basic
@@ -23,6 +23,7 @@ from .errors import TransferError
 #: Seconds in which a server has to take or send something.
 TIMEOUT = 60.0
 CONNECT_TIMEOUT = 20.0
+Body: TypeAlias = "bytes | Iterable[bytes | memoryview]"
 
 
 @dataclass(frozen=True)

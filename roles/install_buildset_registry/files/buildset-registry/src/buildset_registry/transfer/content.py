@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from ..oci.descriptor import DOCKER_SCHEMA1, OCTETS, Descriptor, is_media_type
 from ..oci.digest import Digest, hasher
@@ -15,7 +15,7 @@ from .errors import ContentMismatch, TransferError
 
 #: Breaks in a row without a byte in between, after which a blob is given up.
 BREAKS = 5
-Piece = bytes | memoryview
+Piece: TypeAlias = "bytes | memoryview"
 #: Told the number of bytes that were sent to the destination.
 Sent = Callable[[int], None]
 

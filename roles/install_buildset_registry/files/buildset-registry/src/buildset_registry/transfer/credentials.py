@@ -135,7 +135,12 @@ def _ask_helper(path: Path, helper: str, key: str) -> RegistryLogin | None:
     program = f"docker-credential-{Path(helper).name}"
     try:
         done = subprocess.run(
-            [program, "get"], input=key, capture_output=True, text=True, timeout=_HELPER_SECONDS
+            [program, "get"],
+            input=key,
+            capture_output=True,
+            text=True,
+            timeout=_HELPER_SECONDS,
+            check=False,
         )
     except FileNotFoundError:
         raise TransferError(f"{path} names {program}, which is not on PATH") from None

@@ -11,7 +11,7 @@ import os
 import socket
 import ssl
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from email.message import Message
 from types import MappingProxyType
@@ -20,14 +20,13 @@ from urllib.parse import urlsplit
 from ..protocol.errors import UpstreamError
 from ..protocol.proxy_env import ProxyEnvironment
 from ..protocol.urls import Origin, origin, server
-from .connections import AnsweredError, RegistryConnection, Way, proxy_headers
+from .connections import AnsweredError, Body, RegistryConnection, Way, proxy_headers
 from .errors import TransferError
 
 #: Bytes that are read and sent at once.
 PIECE = 1 << 20
 _AGENT = "buildset-registry"
 _NO_ADDRESSES: Mapping[str, str] = MappingProxyType({})
-Body = bytes | Iterable[bytes | memoryview]
 
 
 class Reply:

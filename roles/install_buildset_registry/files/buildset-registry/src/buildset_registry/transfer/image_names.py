@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 from ..errors import RegistryError
 from ..oci.digest import Digest
@@ -62,7 +63,7 @@ class LayoutImage:
         return f"oci:{self.folder}{f':{self.ref}' if self.ref else ''}"
 
 
-ImageName = RegistryImage | LayoutImage
+ImageName: TypeAlias = "RegistryImage | LayoutImage"
 
 
 @dataclass(frozen=True)

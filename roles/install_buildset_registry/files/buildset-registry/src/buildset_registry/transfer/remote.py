@@ -19,9 +19,10 @@ from ..oci.names import Reference, referrers_tag
 from ..protocol import resume
 from ..protocol.errors import UpstreamError
 from ..protocol.links import next_link
+from .connections import Body
 from .content import BlobReader, ListedReferrers, Piece, Sent, read_manifest
 from .errors import ContentMismatch, TransferError
-from .http_client import Body, Reply
+from .http_client import Reply
 from .session import Call, RegistrySession, absolute
 from .uploads import BlobUpload, UploadJournal
 

@@ -28,8 +28,9 @@ from ..protocol.tokens import (
     challenges,
 )
 from ..protocol.urls import onward, origin, server
+from .connections import Body
 from .errors import TransferError
-from .http_client import Body, HttpClient, Reply
+from .http_client import HttpClient, Reply
 
 TRIES = 5
 #: Seconds before the second try; each next pause is twice as long.
@@ -201,12 +202,13 @@ class RegistrySession:
         )
         credentials = self.credentials.header if self.credentials else None
         steps = authorize(asked, credentials, self._clock)
+        found: Authorization | None = None
         try:
             request = next(steps)
             while True:
                 request = steps.send(self._ask_token_server(request.url, request.headers))
         except StopIteration as done:
-            found: Authorization | None = done.value
+            found = done.value
         except UpstreamError as error:
             raise TransferError(f"{self.name}: {error.reason}") from None
         if found is None:

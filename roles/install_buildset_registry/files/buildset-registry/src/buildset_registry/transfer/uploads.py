@@ -268,7 +268,9 @@ class _Chunks:
     def take(self, size: int) -> Iterator[Piece]:
         """Yield the next bytes, so many."""
         while size:
-            piece = self._rest if len(self._rest) else next(self._pieces)
+            piece = self._rest if len(self._rest) else next(self._pieces, b"")
+            if not len(piece):
+                return
             self._rest = piece[size:]
             yield piece[:size]
             size -= min(size, len(piece))
