@@ -28,6 +28,7 @@ from buildset_registry.config.model import (
     WebhookSettings,
 )
 from buildset_registry.config.reader import is_http_url, load, parse
+from buildset_registry.config.storage import RedirectSettings, S3Settings, StorageSettings
 
 __all__ = [
     "DEFAULT_UPSTREAMS",
@@ -41,7 +42,10 @@ __all__ = [
     "MetricsSettings",
     "ProxySettings",
     "PullThroughSettings",
+    "RedirectSettings",
     "RuleSettings",
+    "S3Settings",
+    "StorageSettings",
     "Tls",
     "TokenServerSettings",
     "UpstreamSettings",

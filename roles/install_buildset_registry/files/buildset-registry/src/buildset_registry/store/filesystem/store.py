@@ -19,8 +19,9 @@ from buildset_registry.errors import DigestInvalid
 from buildset_registry.oci.digest import ALGORITHMS, Digest
 from buildset_registry.oci.names import RepositoryName, Tag
 from buildset_registry.store.base import BlobFile, BlobState
+from buildset_registry.store.contents import ContentCache
 from buildset_registry.store.filesystem import layout
-from buildset_registry.store.filesystem.caches import ContentCache, ListCache
+from buildset_registry.store.filesystem.caches import ListCache
 from buildset_registry.store.filesystem.disk import Disk
 from buildset_registry.store.filesystem.files import file_state, read_file
 from buildset_registry.store.filesystem.links import (

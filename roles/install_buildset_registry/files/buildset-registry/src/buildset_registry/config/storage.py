@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The settings of services that keep what is stored, named as distribution names them.
+
+So a section of a configuration of ``registry:2`` can be pasted. A secret may be a file instead:
+``secretkey_file`` for ``secretkey``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class S3Settings:
+    """A bucket of Amazon S3, or of another service that speaks as it does."""
+
+    bucket: str
+    """The name of the bucket, which is there already."""
+
+    region: str | None = None
+    """Where the bucket is; by default what the environment says, or ``us-east-1``."""
+
+    regionendpoint: str | None = None
+    """The URL of another service than Amazon's; without ``https://``, ``secure`` tells."""
+
+    accesskey: str | None = None
+    secretkey: str | None = field(default=None, repr=False)
+    sessiontoken: str | None = field(default=None, repr=False)
+    """Credentials; without them those of the environment, of a profile, of a role of the machine or
+    of the pod."""
+
+    accesskey_file: Path | None = None
+    secretkey_file: Path | None = None
+    sessiontoken_file: Path | None = None
+    """Files that hold them instead."""
+
+    rootdirectory: str = ""
+    """The beginning of all keys."""
+
+    secure: bool = True
+    """Whether the service is asked by HTTPS where ``regionendpoint`` does not tell."""
+
+    skipverify: bool = False
+    """Whether its certificate is not verified."""
+
+    ca: Path | None = None
+    """PEM file to verify it with, instead of the system's certificates or ``AWS_CA_BUNDLE``."""
+
+    forcepathstyle: bool | None = None
+    """Whether the bucket is named in the path, not in the host; by default with
+    ``regionendpoint``."""
+
+    accelerate: bool = False
+    """Whether Amazon's transfer acceleration is used."""
+
+    usedualstack: bool = False
+    """Whether Amazon's hosts with IPv6 are used."""
+
+    usefipsendpoint: bool = False
+    """Whether Amazon's hosts with FIPS 140 are used."""
+
+    encrypt: bool = False
+    """Whether the service encrypts what it stores."""
+
+    keyid: str | None = None
+    """The KMS key for that."""
+
+    storageclass: str | None = None
+    """The storage class of what is stored; by default the bucket's."""
+
+    objectacl: str | None = None
+    """The canned ACL of what is stored; by default the bucket's."""
+
+    chunksize: int = 8 * 1024 * 1024
+    """Bytes of a part of an upload, at least 5 MiB; a blob has at most 10,000."""
+
+    multipartcopychunksize: int = 32 * 1024 * 1024
+    """Bytes of a part of what is copied within the bucket."""
+
+    multipartcopymaxconcurrency: int = 16
+    """Such parts that are copied at once."""
+
+    multipartcopythresholdsize: int = 32 * 1024 * 1024
+    """Bytes up to which an object is copied whole."""
+
+    useragent: str | None = None
+    """The program's name in requests."""
+
+    v4auth: Literal[True] = True
+    """Signatures are of version 4."""
+
+    loglevel: Literal["off"] = "off"
+    """Requests that fail are in this registry's own log."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RedirectSettings:
+    """Whether clients are sent to the service for blobs."""
+
+    disable: bool = False
+    """Whether all blobs go through this registry, for clients that cannot reach the service."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StorageSettings:
+    """One service, and how clients get at what it has."""
+
+    s3: S3Settings | None = None
+    redirect: RedirectSettings = field(default_factory=RedirectSettings)
+
+    @property
+    def services(self) -> tuple[str, ...]:
+        """The names of the services that are set: one."""
+        names = (one.name for one in dataclasses.fields(self) if one.name != "redirect")
+        return tuple(name for name in names if getattr(self, name) is not None)
