@@ -46,6 +46,24 @@ class S3Server:
         (self.folder / name).mkdir()
         return name
 
+    def settings(self, bucket: str, **more: object) -> dict[str, object]:
+        """Return what a registry is told of a bucket, as in its configuration, and more."""
+        return {
+            "bucket": bucket,
+            "region": self.region,
+            "regionendpoint": self.url,
+            "accesskey": self.access_key,
+            "secretkey": self.secret_key,
+            **more,
+        }
+
+    def keys(self, bucket: str) -> list[str]:
+        """Return the keys of all objects of a bucket, by its folders."""
+        top = self.folder / bucket
+        files = (path for path in top.rglob("*") if path.is_file())
+        found = {path.parent if path.name == "xl.meta" else path for path in files}
+        return sorted(str(path.relative_to(top)) for path in found)
+
 
 @dataclass(frozen=True)
 class GoogleServer:

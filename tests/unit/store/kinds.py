@@ -4,26 +4,24 @@
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from buildset_registry.config import Config, Endpoints, StorageSettings
+from buildset_registry.config import Config, Endpoints, S3Settings, StorageSettings
 
-from tests import buckets, services
-
-
-def _bucket(start: Callable[[], services.Service]) -> Callable[[Path], Config]:
-    """Return what makes a configuration of a new bucket of a service."""
-
-    def configured(_folder: Path) -> Config:
-        service = start()
-        s3 = buckets.settings(service, buckets.new_bucket(service))
-        return Config(endpoints=Endpoints(), storage=StorageSettings(s3=s3))
-
-    return configured
+from tests.stores.fixtures import ObjectStores
+from tests.stores.servers import S3Server
 
 
-#: How each is configured, with a folder for whatever it needs; behind a dash, by which service.
-CONFIGURED: Mapping[str, Callable[[Path], Config]] = {
-    "filesystem": lambda folder: Config(endpoints=Endpoints(), storage=folder / "store"),
-    "memory": lambda folder: Config(endpoints=Endpoints(), storage="memory"),
-    "s3-minio": _bucket(services.minio),
-    "s3-versitygw": _bucket(services.versitygw),
+def s3(server: S3Server, **more: object) -> Config:
+    """Return the configuration of a new bucket of a server."""
+    given = server.settings(server.bucket(), **more)
+    settings = S3Settings(**given)  # type: ignore[arg-type]  # what a test is about
+    return Config(endpoints=Endpoints(), storage=StorageSettings(s3=settings))
+
+
+#: How each is configured, with a folder and the servers for whatever it needs; what is behind a
+#: dash tells the server.
+CONFIGURED: Mapping[str, Callable[[Path, ObjectStores], Config]] = {
+    "filesystem": lambda folder, _servers: Config(endpoints=Endpoints(), storage=folder / "store"),
+    "memory": lambda _folder, _servers: Config(endpoints=Endpoints(), storage="memory"),
+    "s3-minio": lambda _folder, servers: s3(servers.minio),
+    "s3-versitygw": lambda _folder, servers: s3(servers.versitygw),
 }
