@@ -7,6 +7,7 @@ import getpass
 import os
 import secrets
 import shutil
+import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -58,6 +59,7 @@ class Keystone:
 
     def __init__(self, url: str) -> None:
         self.url = url
+        self._tokens: dict[tuple[str, str, str], str] = {}
         self._client = httpx.Client(base_url=url, trust_env=False, timeout=60)
         self._client.headers["X-Auth-Token"] = self.token(_ADMIN, _ADMIN, _ADMIN)
 
@@ -71,6 +73,13 @@ class Keystone:
         answer = self._client.post("/auth/tokens", json=content)
         answer.raise_for_status()
         return answer.headers["X-Subject-Token"]
+
+    def known_token(self, user: str, password: str, project: str) -> str:
+        """Return a token that was got before."""
+        key = (user, password, project)
+        if key not in self._tokens:
+            self._tokens[key] = self.token(*key)
+        return self._tokens[key]
 
     def make(self, kind: str, path: str = "", token: str = "", **fields: Any) -> dict[str, Any]:
         """Make something, and return what Keystone says of it."""
@@ -110,6 +119,9 @@ class Swift:
     password: str
     """Of ``username``, who may write, and of ``guest``, who may not do anything."""
 
+    memcached: int
+    """The port of what remembers tokens."""
+
     username: str = "registry"
     guest: str = "guest"
     project: str = "zuul"
@@ -123,6 +135,19 @@ class Swift:
         self.ask("PUT", f"/{name}").raise_for_status()
         return name
 
+    def settings(self, container: str, **more: object) -> dict[str, object]:
+        """Return what a registry is told of a container, by distribution's names."""
+        return {
+            "authurl": self.auth_url,
+            "username": self.username,
+            "password": self.password,
+            "tenant": self.project,
+            "domain": self.domain,
+            "region": self.region,
+            "container": container,
+            **more,
+        }
+
     def ask(self, method: str, path: str, **options: Any) -> httpx.Response:
         """Send a request to the account as the user that may write."""
         headers = {"X-Auth-Token": self.token(), **options.pop("headers", {})}
@@ -130,8 +155,15 @@ class Swift:
             return client.request(method, f"{self.storage_url}{path}", headers=headers, **options)
 
     def token(self) -> str:
-        """Get a token of the user that may write."""
-        return self.keystone.token(self.username, self.password, self.project)
+        """Return a token of the user that may write, the same each time."""
+        return self.keystone.known_token(self.username, self.password, self.project)
+
+    def end_token(self, token: str) -> None:
+        """Make a token worthless, also where it is remembered."""
+        self.keystone.revoke(token)
+        with socket.create_connection(("127.0.0.1", self.memcached), timeout=10) as connection:
+            connection.sendall(b"flush_all\r\n")
+            assert connection.recv(100) == b"OK\r\n"
 
 
 @contextmanager
@@ -151,7 +183,7 @@ def swift(folder: Path) -> Iterator[Swift]:
         stack.enter_context(_keystone(root, keystone))
         api = Keystone(url)
         stack.callback(api.close)
-        described = _populate(api, f"http://127.0.0.1:{proxy}", secret)
+        described = _populate(api, f"http://127.0.0.1:{proxy}", secret, memcached)
         for server in _storage(root):
             stack.enter_context(server)
         _write(
@@ -191,7 +223,7 @@ def _keystone(root: Path, port: int) -> Any:
     return running(command, root / "keystone-server.log", ready, environment)
 
 
-def _populate(keystone: Keystone, storage: str, secret: str) -> Swift:
+def _populate(keystone: Keystone, storage: str, secret: str, memcached: int) -> Swift:
     """Give Keystone the project, its users, Swift's own user and where Swift is."""
     domain = {"domain_id": "default"}
     service, project = (
@@ -221,6 +253,7 @@ def _populate(keystone: Keystone, storage: str, secret: str) -> Swift:
         credential_id=made["id"],
         credential_secret=made["secret"],
         password=secret,
+        memcached=memcached,
         keystone=keystone,
     )
 

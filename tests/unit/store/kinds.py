@@ -4,10 +4,11 @@
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from buildset_registry.config import Config, Endpoints, S3Settings, StorageSettings
+from buildset_registry.config import Config, Endpoints, S3Settings, StorageSettings, SwiftSettings
 
 from tests.stores.fixtures import ObjectStores
 from tests.stores.servers import S3Server
+from tests.stores.swift import Swift
 
 
 def s3(server: S3Server, **more: object) -> Config:
@@ -17,6 +18,12 @@ def s3(server: S3Server, **more: object) -> Config:
     return Config(endpoints=Endpoints(), storage=StorageSettings(s3=settings))
 
 
+def swift(server: Swift, **more: object) -> Config:
+    """Return the configuration of a new container of a server."""
+    settings = SwiftSettings(**server.settings(server.container(), **more))  # type: ignore[arg-type]
+    return Config(endpoints=Endpoints(), storage=StorageSettings(swift=settings))
+
+
 #: How each is configured, with a folder and the servers for whatever it needs; what is behind a
 #: dash tells the server.
 CONFIGURED: Mapping[str, Callable[[Path, ObjectStores], Config]] = {
@@ -24,4 +31,5 @@ CONFIGURED: Mapping[str, Callable[[Path, ObjectStores], Config]] = {
     "memory": lambda _folder, _servers: Config(endpoints=Endpoints(), storage="memory"),
     "s3-minio": lambda _folder, servers: s3(servers.minio),
     "s3-versitygw": lambda _folder, servers: s3(servers.versitygw),
+    "swift": lambda _folder, servers: swift(servers.swift),
 }

@@ -28,7 +28,12 @@ from buildset_registry.config.model import (
     WebhookSettings,
 )
 from buildset_registry.config.reader import is_http_url, load, parse
-from buildset_registry.config.storage import RedirectSettings, S3Settings, StorageSettings
+from buildset_registry.config.storage import (
+    RedirectSettings,
+    S3Settings,
+    StorageSettings,
+    SwiftSettings,
+)
 
 __all__ = [
     "DEFAULT_UPSTREAMS",
@@ -46,6 +51,7 @@ __all__ = [
     "RuleSettings",
     "S3Settings",
     "StorageSettings",
+    "SwiftSettings",
     "Tls",
     "TokenServerSettings",
     "UpstreamSettings",

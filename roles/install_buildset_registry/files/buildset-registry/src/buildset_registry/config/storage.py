@@ -97,6 +97,81 @@ class S3Settings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SwiftSettings:
+    """A container of OpenStack Swift, or of another service that speaks as it does."""
+
+    container: str
+    """The name of the container, which is there already."""
+
+    authurl: str | None = None
+    """The URL of Keystone, with its ``/v3``; as all that follows to ``region``, by default what
+    the environment says in ``OS_...``."""
+
+    username: str | None = None
+    password: str | None = field(default=None, repr=False)
+    """A user and the password."""
+
+    password_file: Path | None = None
+    """A file that holds it instead."""
+
+    domain: str | None = None
+    domainid: str | None = None
+    """The domain of the user, by its name or its identifier; by default ``Default``."""
+
+    tenant: str | None = None
+    tenantid: str | None = None
+    """The project, by its name or its identifier."""
+
+    tenantdomain: str | None = None
+    tenantdomainid: str | None = None
+    """The domain of the project; by default the user's."""
+
+    trustid: str | None = None
+    """The trust by which the user acts for another one, instead of a project."""
+
+    applicationcredentialid: str | None = None
+    applicationcredentialsecret: str | None = field(default=None, repr=False)
+    """An application credential, instead of a user and a project."""
+
+    applicationcredentialsecret_file: Path | None = None
+    """A file that holds its secret instead."""
+
+    region: str | None = None
+    """The region of the container; by default the first that Keystone names."""
+
+    endpointtype: Literal["public", "internal", "admin"] = "public"
+    """The network by which the container is reached."""
+
+    prefix: str = ""
+    """The beginning of all names of objects."""
+
+    chunksize: int = 20 * 1024 * 1024
+    """Bytes of a segment, at least 1 MiB; a larger blob is put together from segments."""
+
+    insecureskipverify: bool = False
+    """Whether the certificates of Keystone and Swift are not verified."""
+
+    ca: Path | None = None
+    """PEM file to verify them with, instead of the system's certificates or ``OS_CACERT``."""
+
+    secretkey: str | None = field(default=None, repr=False)
+    """The key of temporary URLs; by default the one that the container, else the account, has, else
+    one is given to the container."""
+
+    secretkey_file: Path | None = None
+    """A file that holds it instead."""
+
+    tempurlcontainerkey: bool = False
+    """Whether the account's key is left alone where the container has none."""
+
+    tempurlmethods: tuple[str, ...] = ()
+    """The methods that the service allows for temporary URLs; by default what it says itself."""
+
+    authversion: Literal[3] = 3
+    """Keystone is asked by version 3 of its API."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RedirectSettings:
     """Whether clients are sent to the service for blobs."""
 
@@ -109,6 +184,7 @@ class StorageSettings:
     """One service, and how clients get at what it has."""
 
     s3: S3Settings | None = None
+    swift: SwiftSettings | None = None
     redirect: RedirectSettings = field(default_factory=RedirectSettings)
 
     @property

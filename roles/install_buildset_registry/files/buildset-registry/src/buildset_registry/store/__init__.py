@@ -15,6 +15,7 @@ from buildset_registry.store.base import Purpose, Store
 from buildset_registry.store.filesystem import control_socket, open_filesystem
 from buildset_registry.store.memory import open_memory
 from buildset_registry.store.s3 import open_s3
+from buildset_registry.store.swift import open_swift
 
 __all__ = ["STORES", "Purpose", "StoreKind", "open_store", "store_kind"]
 
@@ -43,6 +44,7 @@ STORES: Mapping[str, StoreKind] = {
     "filesystem": StoreKind(open_filesystem, control_socket=control_socket),
     "memory": StoreKind(open_memory, lasting=False),
     "s3": StoreKind(open_s3),
+    "swift": StoreKind(open_swift),
 }
 
 
