@@ -60,9 +60,11 @@ class S3Server:
     def keys(self, bucket: str) -> list[str]:
         """Return the keys of all objects of a bucket, by its folders."""
         top = self.folder / bucket
-        files = (path for path in top.rglob("*") if path.is_file())
-        found = {path.parent if path.name == "xl.meta" else path for path in files}
-        return sorted(str(path.relative_to(top)) for path in found)
+        # MinIO keeps an object in a folder with its description, and the parts of a large one.
+        described = {path.parent for path in top.rglob("xl.meta")}
+        files = {path for path in top.rglob("*") if path.is_file()}
+        plain = {path for path in files if described.isdisjoint(path.parents)}
+        return sorted(str(path.relative_to(top)) for path in described | plain)
 
 
 @dataclass(frozen=True)
