@@ -8,6 +8,7 @@ import email.utils
 import hashlib
 import hmac
 import itertools
+import json
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +16,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+)
 
 from tests.ports import free_port
 from tests.stores import programs
@@ -72,6 +79,12 @@ class GoogleServer:
     """A server of Google's protocol, which takes any credentials."""
 
     url: str
+    keyfile: Path
+    """The key of a service account, made for it."""
+
+    def settings(self, bucket: str, **more: object) -> dict[str, object]:
+        """Return what a registry is told of a bucket, by distribution's names."""
+        return {"bucket": bucket, "keyfile": self.keyfile, "endpoint": self.url, **more}
 
     def bucket(self) -> str:
         """Make a bucket that is empty."""
@@ -90,6 +103,16 @@ class AzureServer:
 
     key: str
     account: str = _ACCOUNT
+
+    def settings(self, container: str, **more: object) -> dict[str, object]:
+        """Return what a registry is told of a container, by distribution's names."""
+        return {
+            "accountname": self.account,
+            "accountkey": self.key,
+            "container": container,
+            "serviceurl": self.url,
+            **more,
+        }
 
     def container(self) -> str:
         """Make a container that is empty."""
@@ -149,7 +172,7 @@ def fake_gcs(folder: Path) -> Iterator[GoogleServer]:
     """Run fake-gcs-server in a folder."""
     port, data = free_port(), folder / "data"
     data.mkdir(parents=True)
-    server = GoogleServer(f"http://127.0.0.1:{port}")
+    server = GoogleServer(f"http://127.0.0.1:{port}", _service_account(folder))
     words = ["-scheme", "http", "-host", "127.0.0.1", "-port", str(port)]
     words += ["-backend", "filesystem", "-filesystem-root", str(data)]
     words += ["-public-host", f"127.0.0.1:{port}", "-log-level", "warn"]
@@ -157,6 +180,23 @@ def fake_gcs(folder: Path) -> Iterator[GoogleServer]:
     command = [str(programs.go_tool("fake-gcs-server")), *words]
     with running(command, folder / "fake-gcs-server.log", ready):
         yield server
+
+
+def _service_account(folder: Path) -> Path:
+    """Write the key file of a service account as Google hands it out."""
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+    tree = {
+        "type": "service_account",
+        "project_id": "tests",
+        "private_key_id": "1",
+        "private_key": pem,
+        "client_email": "registry@tests.iam.gserviceaccount.com",
+        "token_uri": "http://127.0.0.1:1/token",
+    }
+    path = folder / "keyfile.json"
+    path.write_text(json.dumps(tree))
+    return path
 
 
 @contextmanager

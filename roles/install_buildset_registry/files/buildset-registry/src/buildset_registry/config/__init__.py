@@ -29,6 +29,9 @@ from buildset_registry.config.model import (
 )
 from buildset_registry.config.reader import is_http_url, load, parse
 from buildset_registry.config.storage import (
+    AzureCredentials,
+    AzureSettings,
+    GcsSettings,
     RedirectSettings,
     S3Settings,
     StorageSettings,
@@ -38,10 +41,13 @@ from buildset_registry.config.storage import (
 __all__ = [
     "DEFAULT_UPSTREAMS",
     "AuthSettings",
+    "AzureCredentials",
+    "AzureSettings",
     "Config",
     "Endpoint",
     "Endpoints",
     "GcSettings",
+    "GcsSettings",
     "LimitSettings",
     "LogSettings",
     "MetricsSettings",

@@ -172,6 +172,80 @@ class SwiftSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AzureCredentials:
+    """Whoever is allowed to use a container of Azure, if not who has the account's key."""
+
+    type: Literal["default_credentials", "client_secret"] = "default_credentials"
+    """What the environment, the machine or the pod has; or an application and its secret."""
+
+    tenantid: str | None = None
+    clientid: str | None = None
+    """The directory and the application."""
+
+    secret: str | None = field(default=None, repr=False)
+    """The application's secret."""
+
+    secret_file: Path | None = None
+    """A file that holds it instead."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AzureSettings:
+    """A container of Azure Blob Storage."""
+
+    accountname: str
+    """The name of the storage account."""
+
+    container: str
+    """The name of the container, which is there already."""
+
+    accountkey: str | None = field(default=None, repr=False)
+    """A key of the account; without it, ``credentials``."""
+
+    accountkey_file: Path | None = None
+    """A file that holds it instead."""
+
+    credentials: AzureCredentials = field(default_factory=AzureCredentials)
+    """What is used without a key of the account."""
+
+    realm: str = "core.windows.net"
+    """The domain of the cloud: ``<accountname>.blob.<realm>`` is asked."""
+
+    serviceurl: str | None = None
+    """The URL of the service instead, with the account's name where its host does not have it."""
+
+    rootdirectory: str = ""
+    """The beginning of all names of blobs."""
+
+    ca: Path | None = None
+    """PEM file to verify the service with, instead of the system's certificates."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GcsSettings:
+    """A bucket of Google Cloud Storage."""
+
+    bucket: str
+    """The name of the bucket, which is there already."""
+
+    keyfile: Path | None = None
+    """The JSON file of a service account's key; without it the credentials of the environment, or
+    of the machine or the pod."""
+
+    rootdirectory: str = ""
+    """The beginning of all names of objects."""
+
+    chunksize: int = 16 * 1024 * 1024
+    """Bytes of a part of an upload, at least 1 MiB."""
+
+    endpoint: str | None = None
+    """The URL of another service than Google's."""
+
+    ca: Path | None = None
+    """PEM file to verify the service with, instead of the system's certificates."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RedirectSettings:
     """Whether clients are sent to the service for blobs."""
 
@@ -183,6 +257,8 @@ class RedirectSettings:
 class StorageSettings:
     """One service, and how clients get at what it has."""
 
+    azure: AzureSettings | None = None
+    gcs: GcsSettings | None = None
     s3: S3Settings | None = None
     swift: SwiftSettings | None = None
     redirect: RedirectSettings = field(default_factory=RedirectSettings)

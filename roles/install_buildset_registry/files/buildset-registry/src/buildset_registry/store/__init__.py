@@ -11,8 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from buildset_registry.config import Config, StorageSettings
+from buildset_registry.store.azure import open_azure
 from buildset_registry.store.base import Purpose, Store
 from buildset_registry.store.filesystem import control_socket, open_filesystem
+from buildset_registry.store.gcs import open_gcs
 from buildset_registry.store.memory import open_memory
 from buildset_registry.store.s3 import open_s3
 from buildset_registry.store.swift import open_swift
@@ -43,6 +45,8 @@ class StoreKind:
 STORES: Mapping[str, StoreKind] = {
     "filesystem": StoreKind(open_filesystem, control_socket=control_socket),
     "memory": StoreKind(open_memory, lasting=False),
+    "azure": StoreKind(open_azure),
+    "gcs": StoreKind(open_gcs),
     "s3": StoreKind(open_s3),
     "swift": StoreKind(open_swift),
 }

@@ -119,6 +119,9 @@ class Abilities:
     conditions: bool = True
     """Whether ``Condition`` holds, of two at once, too. Asked at the start, whatever it says."""
 
+    lists: bool = True
+    """Whether a list has what was written before."""
+
 
 class Objects(Protocol):
     """Objects by key."""

@@ -18,7 +18,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from buildset_registry.oci.digest import Digest
-from buildset_registry.store.objects.dialect import Body, ObjectFailure, Objects
+from buildset_registry.store.objects.dialect import Body, ObjectFailure, ObjectPage, Objects
 from buildset_registry.store.objects.keys import Keys
 
 #: A promise that this process gave is good for so many seconds without another look: collection
@@ -31,6 +31,8 @@ _DONE = 20.0
 _PAUSE = 0.1
 #: Kinds of promises: to a client that pushes, and of what is to be linked in the cache.
 PUSHED, CACHED = "p", "c"
+#: In place of a random word.
+_ONE = "0"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +67,11 @@ class Condemnation:
 class Promises:
     """The promises of a bucket."""
 
-    def __init__(self, objects: Objects, keys: Keys) -> None:
+    def __init__(self, objects: Objects, keys: Keys, *, listed: bool = True) -> None:
+        """Take the objects; where they are not ``listed`` at once, a kind has one key for all."""
         self._objects = objects
         self._keys = keys
+        self._listed = listed
         self._recent: OrderedDict[Digest, tuple[float, str]] = OrderedDict()
 
     def is_recent(self, digest: Digest, kind: str) -> bool:
@@ -80,7 +84,8 @@ class Promises:
         if self.is_recent(digest, kind):
             return True
         begun = time.monotonic()
-        key = f"{self._keys.promises(digest)}{kind}-{secrets.token_hex(8)}"
+        word = secrets.token_hex(8) if self._listed else _ONE
+        key = f"{self._keys.promises(digest)}{kind}-{word}"
         await self._objects.put(key, Body(0, ()))
         if await self._objects.head(self._keys.condemned(digest)) is not None:
             return False
@@ -113,13 +118,25 @@ class Promises:
     async def of(self, digest: Digest) -> tuple[Given, list[str]]:
         """Return what is promised of content, and by which keys."""
         found, names = Given(), []
-        async for page in self._objects.list(self._keys.promises(digest)):
+        async for page in self._pages(digest):
             for one in page.objects:
                 promise = self._keys.promise_of(one.key)
                 if promise is not None:
                     found = found.and_at(one.changed, promise[1])
                     names.append(one.key)
         return found, names
+
+    async def _pages(self, digest: Digest) -> AsyncIterator[ObjectPage]:
+        """Yield the promises of content: by a list, or by asking for each where a list may lag."""
+        prefix = self._keys.promises(digest)
+        if self._listed:
+            async for page in self._objects.list(prefix):
+                yield page
+        else:
+            states = [
+                await self._objects.head(f"{prefix}{kind}-{_ONE}") for kind in (PUSHED, CACHED)
+            ]
+            yield ObjectPage([one for one in states if one is not None])
 
     async def forget(self, digest: Digest) -> None:
         """Remove the promises of content that is gone."""

@@ -49,7 +49,7 @@ class ObjectStore:
         self.turns = Turns()
         self.holders = Holders()
         self._small = SmallObjects(dialect)
-        self._promises = Promises(dialect, keys_)
+        self._promises = Promises(dialect, keys_, listed=dialect.abilities.lists)
         self._names = Repositories(dialect, keys_.repositories)
         self._tags: RecentLists[Tag] = RecentLists()
         self._made: OrderedDict[tuple[RepositoryName, bool], ObjectRepository] = OrderedDict()
