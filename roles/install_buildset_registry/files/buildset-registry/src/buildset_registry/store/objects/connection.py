@@ -53,7 +53,7 @@ class ServiceRequest:
 
 
 class Signer(Protocol):
-    """Whoever knows the credentials of a service."""
+    """The keeper of a service's credentials."""
 
     async def sign(self, request: ServiceRequest) -> Mapping[str, str]:
         """Return all headers with which a request is to be sent."""
@@ -88,7 +88,7 @@ class ServiceAnswer:
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """How long a service is waited for."""
+    """Times for which a service is waited for, in seconds, and tries."""
 
     connect: float = 10.0
     read: float = 60.0
@@ -101,7 +101,7 @@ class Patience:
 
 @dataclass(frozen=True, slots=True)
 class Reasons:
-    """What a dialect makes of answers that are no success."""
+    """A dialect's reading of answers that are no success."""
 
     again: Callable[[ServiceAnswer], bool] = lambda _answer: False
     """Whether another try may help, besides what every service says so."""
