@@ -302,10 +302,11 @@ def explained(error: Exception, patience: Patience) -> ObjectFailure:
 def _not_connected(error: aiohttp.ClientConnectorError) -> str:
     cause, place = error.os_error, f"{error.host}:{error.port}"
     if isinstance(cause, ssl.SSLCertVerificationError):
-        return f"the certificate of {place} is not trusted ({cause.verify_message})"
+        why = cause.verify_message
+        return f"the certificate of {place} is not trusted ({why}); name its authority by ca"
     if isinstance(cause, ssl.SSLError):
-        return f"{place} does not speak TLS ({cause.reason})"
+        return f"{place} does not speak TLS ({cause.reason}); set its URL to http://"
     if isinstance(cause, socket.gaierror):
-        return f"the host name {error.host} cannot be resolved ({cause.strerror})"
+        return f"the host name {error.host} cannot be resolved ({cause.strerror}); correct it"
     reason = os.strerror(cause.errno).lower() if cause.errno else str(cause)
     return f"no connection to the object store at {place}: {reason}"
