@@ -26,7 +26,7 @@ _TOGETHER = 8
 
 @dataclass(frozen=True, slots=True)
 class BlobRules:
-    """How blobs are handed out, and how long promises are kept."""
+    """The ways in which blobs are handed out, and for how long promises are kept."""
 
     redirect: bool = True
     """Whether clients are sent to the service for them."""

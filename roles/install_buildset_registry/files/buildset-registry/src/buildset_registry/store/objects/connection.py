@@ -53,7 +53,7 @@ class ServiceRequest:
 
 
 class Signer(Protocol):
-    """Whoever knows the credentials of a service."""
+    """The keeper of a service's credentials."""
 
     async def sign(self, request: ServiceRequest) -> Mapping[str, str]:
         """Return all headers with which a request is to be sent."""
@@ -88,7 +88,7 @@ class ServiceAnswer:
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """How long a service is waited for."""
+    """Times for which a service is waited for, in seconds, and tries."""
 
     connect: float = 10.0
     read: float = 60.0
@@ -101,7 +101,7 @@ class Patience:
 
 @dataclass(frozen=True, slots=True)
 class Reasons:
-    """What a dialect makes of answers that are no success."""
+    """A dialect's reading of answers that are no success."""
 
     again: Callable[[ServiceAnswer], bool] = lambda _answer: False
     """Whether another try may help, besides what every service says so."""
@@ -302,10 +302,11 @@ def explained(error: Exception, patience: Patience) -> ObjectFailure:
 def _not_connected(error: aiohttp.ClientConnectorError) -> str:
     cause, place = error.os_error, f"{error.host}:{error.port}"
     if isinstance(cause, ssl.SSLCertVerificationError):
-        return f"the certificate of {place} is not trusted ({cause.verify_message})"
+        why = cause.verify_message
+        return f"the certificate of {place} is not trusted ({why}); name its authority by ca"
     if isinstance(cause, ssl.SSLError):
-        return f"{place} does not speak TLS ({cause.reason})"
+        return f"{place} does not speak TLS ({cause.reason}); set its URL to http://"
     if isinstance(cause, socket.gaierror):
-        return f"the host name {error.host} cannot be resolved ({cause.strerror})"
+        return f"the host name {error.host} cannot be resolved ({cause.strerror}); correct it"
     reason = os.strerror(cause.errno).lower() if cause.errno else str(cause)
     return f"no connection to the object store at {place}: {reason}"

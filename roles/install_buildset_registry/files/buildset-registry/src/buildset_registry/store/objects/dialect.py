@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a service of objects has to be able to do, in the few calls that all of them have.
+"""The calls that all services of objects have, in whatever words: what a store asks of one.
 
 Keys are whole: the dialect knows the bucket, and nothing of what is in it. A call is one request or
 a few, tried again by the dialect where that may help (``retries``); it raises ``ObjectFailure``
@@ -10,7 +10,7 @@ caller knows what it means.
 from __future__ import annotations
 
 import errno
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -53,7 +53,7 @@ class ObjectState:
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """What has to hold for an object to be written."""
+    """A state in which an object has to be for it to be written."""
 
     version: str | None = None
     """It is still this one; None: there is none yet."""
@@ -86,7 +86,8 @@ class Body:
     """Bytes to be sent, which may be asked for again."""
 
     size: int
-    pieces: Sequence[bytes]
+    pieces: Iterable[bytes]
+    """All of them, each time that they are asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +100,7 @@ class PartUpload:
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class ObjectPart:
     """A part that has arrived; numbers begin with 1, and the parts are in their order."""
 
     number: int
@@ -110,7 +111,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Abilities:
-    """What a service can do, and how much of it."""
+    """The things that a service can do, and how much of them."""
 
     part_size: int
     """Bytes of each part but the last, which is smaller."""
@@ -151,10 +152,10 @@ class Parts(Protocol):
     async def begin(self, key: str) -> PartUpload:
         """Begin an object."""
 
-    async def put_part(self, upload: PartUpload, number: int, content: Body) -> Part:
+    async def put_part(self, upload: PartUpload, number: int, content: Body) -> ObjectPart:
         """Send a part; of two with one number, the last counts."""
 
-    async def complete(self, upload: PartUpload, parts: Sequence[Part]) -> None:
+    async def complete(self, upload: PartUpload, parts: Sequence[ObjectPart]) -> None:
         """Let the object be what its parts are, in place of any other; ``PartsGone``."""
 
     async def abort(self, upload: PartUpload) -> None:

@@ -12,11 +12,17 @@ import asyncio
 import os
 import tempfile
 import weakref
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol, overload
+from typing import Protocol
 
-from buildset_registry.store.objects.dialect import Body, Dialect, ObjectFailure, Part, PartUpload
+from buildset_registry.store.objects.dialect import (
+    Body,
+    Dialect,
+    ObjectFailure,
+    ObjectPart,
+    PartUpload,
+)
 
 _PIECE = 256 * 1024
 #: Parts of one upload that are sent at once.
@@ -130,27 +136,16 @@ class SpooledPart:
 
 
 @dataclass(frozen=True, slots=True)
-class _SpooledPieces(Sequence[bytes]):
+class _SpooledPieces:
     """A range of a spool, piece by piece."""
 
     spool: Spool
     start: int
     end: int
 
-    def __len__(self) -> int:
-        return -(-(self.end - self.start) // _PIECE)
-
-    @overload
-    def __getitem__(self, index: int) -> bytes: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[bytes]: ...
-    def __getitem__(self, index: int | slice) -> bytes | Sequence[bytes]:
-        if isinstance(index, slice):
-            return [self[one] for one in range(*index.indices(len(self)))]
-        if not 0 <= index < len(self):
-            raise IndexError(index)
-        start = self.start + index * _PIECE
-        return self.spool.read(start, min(_PIECE, self.end - start))
+    def __iter__(self) -> Iterator[bytes]:
+        for start in range(self.start, self.end, _PIECE):
+            yield self.spool.read(start, min(_PIECE, self.end - start))
 
 
 class PartWriter:
@@ -160,7 +155,7 @@ class PartWriter:
         self.key = key
         self.upload: PartUpload | None = None
         #: The parts that were cut, whether they have arrived or not.
-        self.parts: list[Part] = []
+        self.parts: list[ObjectPart] = []
         #: Called before anything of the object is at the service.
         self.before: Callable[[], Awaitable[None]] | None = None
         #: Where parts go that are to be read meanwhile.
@@ -169,14 +164,14 @@ class PartWriter:
         self._budget = budget
         self._part_size = dialect.abilities.part_size
         self._buffer: PartBuffer | None = None
-        self._sends: list[asyncio.Task[Part]] = []
+        self._sends: list[asyncio.Task[ObjectPart]] = []
 
     @property
     def tail(self) -> Body:
         """What is gathered, and fills no part yet."""
         return Body(0, ()) if self._buffer is None else self._buffer.body()
 
-    def resume(self, upload: PartUpload, parts: Sequence[Part]) -> None:
+    def resume(self, upload: PartUpload, parts: Sequence[ObjectPart]) -> None:
         """Go on with what has arrived earlier."""
         self.upload, self.parts = upload, list(parts)
 
@@ -262,7 +257,7 @@ class PartWriter:
         await asyncio.gather(*self._sends, return_exceptions=True)
         self._sends = []
 
-    async def _send_part(self, upload: PartUpload, number: int, buffer: PartBuffer) -> Part:
+    async def _send_part(self, upload: PartUpload, number: int, buffer: PartBuffer) -> ObjectPart:
         try:
             return await self._dialect.put_part(upload, number, buffer.body())
         finally:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is known of an upload session, as it stands in one object: any replica goes on from it.
+"""The state of an upload session, in one object: any replica goes on from it.
 
 A line of JSON, and behind it the last bytes, which fill no part yet. They are replaced together, by
 a condition: of two requests that go on with one session at two replicas, one is refused.
@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 
 from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.names import RepositoryName, UploadId
-from buildset_registry.store.objects.dialect import Part, PartUpload
+from buildset_registry.store.objects.dialect import ObjectPart, PartUpload
 
 _VERSION = 1
 #: Hexadecimal digits at the end of an identifier by which a repository's sessions are told.
@@ -28,11 +28,11 @@ _SKEW = 60.0
 
 @dataclass(frozen=True, slots=True)
 class SessionState:
-    """What has arrived in a session."""
+    """All that has arrived in a session."""
 
     size: int = 0
     upload: PartUpload | None = None
-    parts: tuple[Part, ...] = ()
+    parts: tuple[ObjectPart, ...] = ()
     hashed: bytes | None = None
     """The state of the SHA-256 of all of it, where this system can tell."""
 
@@ -63,13 +63,13 @@ class SessionState:
             if tree["version"] != _VERSION:
                 return None
             upload = PartUpload(tree["key"], tree["upload"]) if tree["upload"] else None
-            parts = tuple(Part(*one) for one in tree["parts"])
+            parts = tuple(ObjectPart(*one) for one in tree["parts"])
             hashed = bytes.fromhex(tree["sha256"]) if tree["sha256"] else None
             return cls(tree["size"], upload, parts, hashed, tail, tree["key"])
         except (ValueError, KeyError, TypeError):
             return None
 
-    def with_parts(self, parts: Sequence[Part]) -> SessionState:
+    def with_parts(self, parts: Sequence[ObjectPart]) -> SessionState:
         """Return it with other parts."""
         return replace(self, parts=tuple(parts))
 

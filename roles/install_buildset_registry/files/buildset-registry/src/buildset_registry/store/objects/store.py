@@ -113,7 +113,7 @@ class ObjectSpace:
 
 @dataclass(frozen=True, slots=True)
 class Probed:
-    """What was found out of a service."""
+    """The abilities that a service was found to have."""
 
     conditions: bool
     """Whether an object is made, and replaced, by one of two only."""

@@ -34,7 +34,7 @@ _BUSY = "another request is writing to this upload; wait for it to end"
 
 @dataclass(frozen=True, slots=True)
 class UploadContext:
-    """What an upload works with, and where its own objects are."""
+    """The things that an upload works with, and the place of its own objects."""
 
     dialect: Dialect
     keys: Keys

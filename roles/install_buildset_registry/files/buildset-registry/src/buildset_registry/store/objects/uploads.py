@@ -39,7 +39,7 @@ _Key = tuple[RepositoryName, UploadId]
 
 @dataclass(frozen=True, slots=True)
 class UploadPlaces:
-    """Where uploads are, and what finds them."""
+    """The places of uploads, and what finds them."""
 
     dialect: Dialect
     keys: Keys

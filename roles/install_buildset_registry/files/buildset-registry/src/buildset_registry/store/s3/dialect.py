@@ -23,9 +23,9 @@ from buildset_registry.store.objects.dialect import (
     ConditionFailed,
     ObjectFailure,
     ObjectPage,
+    ObjectPart,
     ObjectState,
     OpenObject,
-    Part,
     PartsGone,
     PartUpload,
 )
@@ -115,13 +115,13 @@ class S3Dialect:
         self._check(answer, 200)
         return PartUpload(key, documents.text_of(answer.content, "UploadId"))
 
-    async def put_part(self, upload: PartUpload, number: int, content: Body) -> Part:
+    async def put_part(self, upload: PartUpload, number: int, content: Body) -> ObjectPart:
         query = {"partNumber": str(number), "uploadId": upload.id}
         answer = await self._ask("PUT", upload.key, query, body=content)
         self._check_parts(answer, 200)
-        return Part(number, content.size, answer.headers.get("ETag", ""))
+        return ObjectPart(number, content.size, answer.headers.get("ETag", ""))
 
-    async def complete(self, upload: PartUpload, parts: Sequence[Part]) -> None:
+    async def complete(self, upload: PartUpload, parts: Sequence[ObjectPart]) -> None:
         content = documents.complete(parts)
         query = {"uploadId": upload.id}
         body = Body(len(content), (content,))
@@ -171,7 +171,7 @@ class S3Dialect:
         size = max(settings.multipartcopychunksize, -(-source.size // _MOST_PARTS), _LEAST_PART)
         starts = range(0, source.size, size)
 
-        async def copy(number: int) -> Part:
+        async def copy(number: int) -> ObjectPart:
             start = starts[number]
             last = min(start + size, source.size) - 1
             query = {"partNumber": str(number + 1), "uploadId": upload.id}
@@ -182,7 +182,7 @@ class S3Dialect:
             answer = await self._ask("PUT", target, query, headers, _NOTHING)
             self._check_parts(answer, 200)
             tag = documents.text_of(answer.content, "ETag")
-            return Part(number + 1, last - start + 1, tag)
+            return ObjectPart(number + 1, last - start + 1, tag)
 
         try:
             most = max(1, settings.multipartcopymaxconcurrency)

@@ -13,7 +13,7 @@ from datetime import datetime
 from html import escape, unescape
 from typing import Protocol
 
-from buildset_registry.store.objects.dialect import ObjectPage, ObjectState, Part, PartUpload
+from buildset_registry.store.objects.dialect import ObjectPage, ObjectPart, ObjectState, PartUpload
 
 _CONTENTS = re.compile(r"<Contents>(.*?)</Contents>", re.DOTALL)
 _PREFIXES = re.compile(r"<CommonPrefixes>\s*<Prefix>(.*?)</Prefix>", re.DOTALL)
@@ -117,7 +117,7 @@ def read_uploads(content: bytes) -> Iterator[tuple[PartUpload, float]]:
         )
 
 
-def complete(parts: Sequence[Part]) -> bytes:
+def complete(parts: Sequence[ObjectPart]) -> bytes:
     """Return the document that puts parts together."""
     inner = "".join(
         f"<Part><PartNumber>{part.number}</PartNumber><ETag>{escape(part.tag)}</ETag></Part>"
