@@ -23,7 +23,7 @@ from trustme import CA
 from tests.ports import free_port
 
 USER, PASSWORD = "pusher", "correct horse"
-#: A folder; or a bucket, by the parameters that both take.
+#: A folder; or the section of a service, by the parameters that both take.
 Storage = Path | Mapping[str, object]
 _START_SECONDS = 30
 
@@ -125,7 +125,7 @@ def distribution(name: str, binary: str) -> Program:
 def _our_config(storage: Storage, port: int, identity: Identity) -> dict[str, object]:
     return {
         "endpoints": {"single": {"port": port, "address": "127.0.0.1"}},
-        "storage": str(storage) if isinstance(storage, Path) else {"s3": storage},
+        "storage": str(storage) if isinstance(storage, Path) else dict(storage),
         "tls": {"certificate": str(identity.certificate), "key": str(identity.key)},
         "auth": {"htpasswd": str(identity.folder / "htpasswd")},
     }
@@ -134,8 +134,7 @@ def _our_config(storage: Storage, port: int, identity: Identity) -> dict[str, ob
 def _distribution_config(storage: Storage, port: int, identity: Identity) -> dict[str, object]:
     kept: dict[str, object] = {"filesystem": {"rootdirectory": str(storage)}}
     if not isinstance(storage, Path):
-        # Version 3 wants to be told how the bucket is named.
-        kept = {"s3": {**storage, "forcepathstyle": True}}
+        kept = dict(storage)
     return {
         "version": 0.1,
         "log": {"level": "warn"},

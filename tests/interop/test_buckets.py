@@ -18,7 +18,9 @@ LARGE = os.urandom(1024 * 1024) * 17 + b"end"
 def storage(object_stores: ObjectStores) -> Storage:
     """A bucket of MinIO, below a root directory as distribution's users write it."""
     server = object_stores.minio
-    return server.settings(server.bucket(), rootdirectory="/registry")
+    # Version 3 wants to be told how the bucket is named.
+    more = {"rootdirectory": "/registry", "forcepathstyle": True}
+    return {"s3": server.settings(server.bucket(), **more)}
 
 
 def test_we_serve_a_bucket_that_distribution_wrote(

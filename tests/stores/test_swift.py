@@ -176,9 +176,10 @@ async def test_what_no_object_is_made_of_is_found(server: Swift, container: str)
         await dialect.put_part(dropped, 1, Body(1, (b"1",)))
         parts = [await dialect.put_part(kept, 1, Body(1, (b"1",)))]
         await dialect.complete(kept, parts)
-        assert [one async for one in dialect.stale(0)] == []
-        found: list[PartUpload] = [one async for one in dialect.stale(2**40)]
+        assert [one async for one in dialect.stale("", 0)] == []
+        found: list[PartUpload] = [one async for one in dialect.stale("", 2**40)]
         assert found == [dropped]
+        assert [one async for one in dialect.stale("other", 2**40)] == []
         await dialect.abort(dropped)
         assert await dialect.head("kept")
     assert len(names(server, container, "segments/")) == 2

@@ -30,9 +30,9 @@ from buildset_registry.store.objects.dialect import (
     ConditionFailed,
     ObjectFailure,
     ObjectPage,
+    ObjectPart,
     ObjectState,
     OpenObject,
-    Part,
     PartsGone,
     PartUpload,
 )
@@ -49,7 +49,10 @@ _NOTHING = Body(0, ())
 class AzureDialect:
     """One container."""
 
-    def __init__(self, settings: AzureSettings, access: AzureAccess) -> None:
+    def __init__(
+        self, settings: AzureSettings, access: AzureAccess, copied_whole: int = _COPIED_WHOLE
+    ) -> None:
+        self._copied_whole = copied_whole
         self._settings = settings
         self._access = access
         self._connection = ServiceConnection(access, access.tls, Reasons(words=documents.words))
@@ -118,7 +121,7 @@ class AzureDialect:
     async def begin(self, key: str) -> PartUpload:
         return PartUpload(key, secrets.token_hex(8))
 
-    async def put_part(self, upload: PartUpload, number: int, content: Body) -> Part:
+    async def put_part(self, upload: PartUpload, number: int, content: Body) -> ObjectPart:
         tag = documents.block_id(upload.id, number)
         query = {"comp": "block", "blockid": tag}
         answer = await self._ask("PUT", upload.key, query, body=content)
@@ -127,9 +130,9 @@ class AzureDialect:
             await self.delete(upload.key)
             answer = await self._ask("PUT", upload.key, query, body=content)
         self._check(answer, 201)
-        return Part(number, content.size, tag)
+        return ObjectPart(number, content.size, tag)
 
-    async def complete(self, upload: PartUpload, parts: Sequence[Part]) -> None:
+    async def complete(self, upload: PartUpload, parts: Sequence[ObjectPart]) -> None:
         content = documents.block_list(part.tag for part in parts)
         headers = {"x-ms-blob-content-type": _TYPE}
         body = Body(len(content), (content,))
@@ -144,10 +147,16 @@ class AzureDialect:
     async def abandon(self, key: str, before: float) -> None:
         """Azure removes what was not put together."""
 
+    async def stale(self, prefix: str, before: float) -> AsyncIterator[PartUpload]:
+        """Yield nothing: Azure removes what was not put together."""
+        none: tuple[PartUpload, ...] = ()
+        for one in none:
+            yield one
+
     async def move(self, source: ObjectState, target: str) -> None:
         """Copy and delete; nothing is seen before all of it is there."""
         url = f"{self._url(source.key)}?{await self._access.query()}"
-        if source.size <= _COPIED_WHOLE:
+        if source.size <= self._copied_whole:
             headers = {"x-ms-copy-source": url, "x-ms-requires-sync": "true"}
             self._check(await self._ask("PUT", target, None, headers, _NOTHING), 202)
         else:
@@ -175,14 +184,14 @@ class AzureDialect:
         upload = await self.begin(target)
         starts = range(0, source.size, _COPIED)
 
-        async def copy(number: int) -> Part:
+        async def copy(number: int) -> ObjectPart:
             start = starts[number]
             last = min(start + _COPIED, source.size) - 1
             tag = documents.block_id(upload.id, number)
             headers = {"x-ms-copy-source": url, "x-ms-source-range": f"bytes={start}-{last}"}
             query = {"comp": "block", "blockid": tag}
             self._check(await self._ask("PUT", target, query, headers, _NOTHING), 201)
-            return Part(number, last - start + 1, tag)
+            return ObjectPart(number, last - start + 1, tag)
 
         parts = await together(range(len(starts)), copy, _AT_ONCE)
         await self.complete(upload, parts)

@@ -30,9 +30,9 @@ from buildset_registry.store.objects.dialect import (
     ConditionFailed,
     ObjectFailure,
     ObjectPage,
+    ObjectPart,
     ObjectState,
     OpenObject,
-    Part,
     PartsGone,
     PartUpload,
 )
@@ -124,13 +124,13 @@ class GcsDialect:
         await self.put(f"{self._parts}{upload.id}/{_OWNER}", Body(len(content), (content,)))
         return upload
 
-    async def put_part(self, upload: PartUpload, number: int, content: Body) -> Part:
+    async def put_part(self, upload: PartUpload, number: int, content: Body) -> ObjectPart:
         # A name of its own: two requests that send the same part do not spoil each other's.
         name = f"{number:06d}-{secrets.token_hex(4)}"
         await self.put(f"{self._parts}{upload.id}/{name}", content)
-        return Part(number, content.size, name)
+        return ObjectPart(number, content.size, name)
 
-    async def complete(self, upload: PartUpload, parts: Sequence[Part]) -> None:
+    async def complete(self, upload: PartUpload, parts: Sequence[ObjectPart]) -> None:
         names = [f"{self._parts}{upload.id}/{part.tag}" for part in parts]
         step = 0
         while len(names) > _COMPOSED:
@@ -152,14 +152,14 @@ class GcsDialect:
     async def abandon(self, key: str, before: float) -> None:
         """``stale`` finds all of them."""
 
-    async def stale(self, before: float) -> AsyncIterator[PartUpload]:
-        """Yield what was begun before a time, and is not complete."""
+    async def stale(self, prefix: str, before: float) -> AsyncIterator[PartUpload]:
         async for page in self.list(self._parts, shallow=True):
-            for prefix in page.prefixes:
-                noted = await self.get(f"{prefix}{_OWNER}")
+            for folder in page.prefixes:
+                noted = await self.get(f"{folder}{_OWNER}")
                 if noted is not None and noted.state.changed < before:
-                    content = b"".join([piece async for piece in noted.chunks])
-                    yield PartUpload(content.decode(), prefix[len(self._parts) : -1])
+                    key = b"".join([piece async for piece in noted.chunks]).decode()
+                    if key.startswith(prefix):
+                        yield PartUpload(key, folder[len(self._parts) : -1])
 
     async def move(self, source: ObjectState, target: str) -> None:
         """Rewrite and delete: within a bucket that moves no bytes."""

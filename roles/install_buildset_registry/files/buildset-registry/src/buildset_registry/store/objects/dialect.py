@@ -164,6 +164,12 @@ class Parts(Protocol):
     async def abandon(self, key: str, before: float) -> None:
         """Abort whatever began to become an object of this key before a time."""
 
+    def stale(self, prefix: str, before: float) -> AsyncIterator[PartUpload]:
+        """Yield the uploads begun before a time, to keys of a prefix, that no object is made of.
+
+        A service that removes them itself, or cannot list them, yields none.
+        """
+
 
 class Dialect(Objects, Parts, Protocol):
     """Everything that is asked of a service."""

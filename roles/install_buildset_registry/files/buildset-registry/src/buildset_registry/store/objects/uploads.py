@@ -86,6 +86,7 @@ class ObjectUploads:
             for key, upload in self._sessions.items()
         }
         await self._abandon_downloads()
+        await self._abandon_parts()
         for name in await places.repositories.with_uploads():
             prefix = f"{places.keys.repository(name)}{UPLOADS}"
             for upload_id, changed in (await self._stored(prefix)).items():
@@ -158,6 +159,15 @@ class ObjectUploads:
             await self._remove(folder, note.content if note else b"", stored[upload_id])
 
         await together(old, abandon)
+
+    async def _abandon_parts(self) -> None:
+        """Remove parts that are no session's: of a process that ended while it had no object."""
+        places, before = self._places, time.time() - _ABANDONED
+        for prefix in (places.keys.blobs, places.keys.repositories):
+            async for upload in places.dialect.stale(prefix, before):
+                session = f"{upload.key.rpartition('/')[0]}/state"
+                if await places.small.read(session) is None:
+                    await places.dialect.abort(upload)
 
     def _make(self, name: RepositoryName, upload_id: UploadId) -> ObjectUpload:
         folder = self._places.keys.upload(name, upload_id)

@@ -138,6 +138,14 @@ class S3Dialect:
             if upload.key == key and begun < before:
                 await self.abort(upload)
 
+    async def stale(self, prefix: str, before: float) -> AsyncIterator[PartUpload]:
+        """Yield what the first page of a list has: the rest is there at the next collection."""
+        answer = await self._ask("GET", "", {"uploads": "", "prefix": prefix})
+        self._check(answer, 200)
+        for upload, begun in documents.read_uploads(answer.content):
+            if upload.key.startswith(prefix) and begun < before:
+                yield upload
+
     async def move(self, source: ObjectState, target: str) -> None:
         """Copy and delete; what is large is copied in parts, which is faster, too."""
         if source.size <= self._settings.multipartcopythresholdsize:

@@ -22,9 +22,9 @@ from buildset_registry.store.objects.dialect import (
     Condition,
     ConditionFailed,
     ObjectPage,
+    ObjectPart,
     ObjectState,
     OpenObject,
-    Part,
     PartUpload,
 )
 from buildset_registry.store.swift import documents
@@ -113,10 +113,10 @@ class SwiftDialect:
     async def begin(self, key: str) -> PartUpload:
         return await self.large.begin(key)
 
-    async def put_part(self, upload: PartUpload, number: int, content: Body) -> Part:
+    async def put_part(self, upload: PartUpload, number: int, content: Body) -> ObjectPart:
         return await self.large.put_part(upload, number, content)
 
-    async def complete(self, upload: PartUpload, parts: Sequence[Part]) -> None:
+    async def complete(self, upload: PartUpload, parts: Sequence[ObjectPart]) -> None:
         await self.large.complete(upload, parts)
 
     async def abort(self, upload: PartUpload) -> None:
@@ -125,9 +125,8 @@ class SwiftDialect:
     async def abandon(self, key: str, before: float) -> None:
         """``stale`` finds all of them."""
 
-    def stale(self, before: float) -> AsyncIterator[PartUpload]:
-        """Yield what was begun before a time, and what no object is made of."""
-        return self.large.stale(before)
+    def stale(self, prefix: str, before: float) -> AsyncIterator[PartUpload]:
+        return self.large.stale(prefix, before)
 
     async def move(self, source: ObjectState, target: str) -> None:
         await self.large.move(source, target)

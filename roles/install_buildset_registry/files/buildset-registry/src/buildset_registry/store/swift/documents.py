@@ -15,7 +15,7 @@ from typing import Protocol
 from urllib.parse import quote, unquote, urlsplit
 
 from buildset_registry.errors import ConfigError
-from buildset_registry.store.objects.dialect import ObjectPage, ObjectState, Part
+from buildset_registry.store.objects.dialect import ObjectPage, ObjectPart, ObjectState
 
 #: What an object without content has for a type: an empty one of another type may be large, since a
 #: list says nothing of what distribution put together.
@@ -130,7 +130,7 @@ def segments_gone(answer: _SwiftAnswer) -> bool:
     return answer.status == 400 and b"404 Not Found" in answer.content
 
 
-def segments_of(parts: Sequence[Part], folder: str) -> list[Segment]:
+def segments_of(parts: Sequence[ObjectPart], folder: str) -> list[Segment]:
     """Return the segments that parts are; a part's tag is its ETag and its name."""
     found = []
     for part in parts:

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 
 from buildset_registry.store.objects.dialect import (
     Body,
+    ObjectPart,
     ObjectState,
-    Part,
     PartsGone,
     PartUpload,
 )
@@ -60,14 +60,14 @@ class LargeObjects:
         await self._own(key, upload.id)
         return upload
 
-    async def put_part(self, upload: PartUpload, number: int, content: Body) -> Part:
+    async def put_part(self, upload: PartUpload, number: int, content: Body) -> ObjectPart:
         """Send a segment, under a name that no other request uses."""
         name = f"{number:06d}-{secrets.token_hex(4)}"
         answer = await self._container.put(f"{self._folder}{upload.id}/{name}", content)
         etag = answer.headers.get("ETag", "").strip('"')
-        return Part(number, content.size, f"{etag}/{name}")
+        return ObjectPart(number, content.size, f"{etag}/{name}")
 
-    async def complete(self, upload: PartUpload, parts: Sequence[Part]) -> None:
+    async def complete(self, upload: PartUpload, parts: Sequence[ObjectPart]) -> None:
         """Put the manifest, and remove what was sent and is not in it."""
         segments = documents.segments_of(parts, f"{self._path}{upload.id}/")
         top = segments if len(segments) <= self.most else await self._nested(upload, segments)
@@ -81,8 +81,8 @@ class LargeObjects:
         if not await self._refers(owner or upload.key, upload.id):
             await self._remove_others(upload.id)
 
-    async def stale(self, before: float) -> AsyncIterator[PartUpload]:
-        """Yield what was begun before a time and has become no object, or is none any more."""
+    async def stale(self, beginning: str, before: float) -> AsyncIterator[PartUpload]:
+        """Yield what was begun before a time, and what no object is made of."""
         async for page in self._container.list(self._folder, shallow=True):
             for prefix in page.prefixes:
                 upload_id = prefix[len(self._folder) : -1]
@@ -90,7 +90,9 @@ class LargeObjects:
                 if noted is None or noted.state.changed >= before:
                     continue
                 owner = await self._owner(upload_id)
-                if owner is not None and not await self._refers(owner, upload_id):
+                if owner is None or not owner.startswith(beginning):
+                    continue
+                if not await self._refers(owner, upload_id):
                     yield PartUpload(owner, upload_id)
 
     async def move(self, source: ObjectState, target: str) -> None:
