@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager
 from functools import partial
 from pathlib import Path
 from stat import S_ISREG
@@ -97,6 +98,9 @@ class FilesystemStore:
         self._names.changed(
             self._root, name, lambda: is_repository(layout.repository(self._storage, name))
         )
+
+    def collecting(self, *, wait: bool) -> AbstractAsyncContextManager[bool]:
+        return contextlib.nullcontext(True)  # no other process has it
 
     async def aclose(self) -> None:
         self._disk.close()

@@ -10,6 +10,7 @@ other is done, or says that the content is not here; the one who removes spares 
 from __future__ import annotations
 
 import asyncio
+import math
 import secrets
 import time
 from collections import OrderedDict
@@ -18,7 +19,14 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from buildset_registry.oci.digest import Digest
-from buildset_registry.store.objects.dialect import Body, ObjectFailure, ObjectPage, Objects
+from buildset_registry.store.objects.dialect import (
+    ABSENT,
+    Body,
+    ConditionFailed,
+    ObjectFailure,
+    ObjectPage,
+    Objects,
+)
 from buildset_registry.store.objects.keys import Keys
 
 #: A promise that this process gave is good for so many seconds without another look: collection
@@ -29,6 +37,8 @@ _REMEMBERED = 8192
 _DEAD = 60.0
 _DONE = 20.0
 _PAUSE = 0.1
+#: Seconds after which a sentence is surely one that nobody lifts any more, whatever the clocks.
+_FORGOTTEN = 3600.0
 #: Kinds of promises: to a client that pushes, and of what is to be linked in the cache.
 PUSHED, CACHED = "p", "c"
 #: In place of a random word.
@@ -46,6 +56,10 @@ class Given:
         """Return what is given with one more promise."""
         promised = changed if kind == PUSHED else 0.0
         return Given(max(self.promised, promised), max(self.changed, changed))
+
+
+#: What is given where somebody else is about to remove the content, and knows better.
+_SPARED = Given(math.inf, math.inf)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +81,11 @@ class Condemnation:
 class Promises:
     """The promises of a bucket."""
 
-    def __init__(self, objects: Objects, keys: Keys, *, listed: bool = True) -> None:
+    def __init__(
+        self, objects: Objects, keys: Keys, *, conditions: bool = True, listed: bool = True
+    ) -> None:
         """Take the objects; where they are not ``listed`` at once, a kind has one key for all."""
+        self._conditions = conditions
         self._objects = objects
         self._keys = keys
         self._listed = listed
@@ -107,13 +124,26 @@ class Promises:
         """Keep others from promising content; yields what was promised before."""
         self._recent.pop(digest, None)
         key, until = self._keys.condemned(digest), time.monotonic() + _DONE
-        await self._objects.put(key, Body(0, ()))
+        if not await self._condemn(key):
+            yield Condemnation(_SPARED, time.time(), until)
+            return
         try:
             state = await self._objects.head(key)
             given, _keys = await self.of(digest)
             yield Condemnation(given, 0.0 if state is None else state.changed, until)
         finally:
             await asyncio.shield(self._objects.delete(key))
+
+    async def _condemn(self, key: str) -> bool:
+        """Condemn content; False where somebody else has, who would lift the sentence too early."""
+        try:
+            await self._objects.put(key, Body(0, ()), ABSENT if self._conditions else None)
+        except ConditionFailed:
+            state = await self._objects.head(key)
+            if state is not None and state.changed < time.time() - _FORGOTTEN:
+                await self._objects.delete(key)  # the next collection does it
+            return False
+        return True
 
     async def of(self, digest: Digest) -> tuple[Given, list[str]]:
         """Return what is promised of content, and by which keys."""

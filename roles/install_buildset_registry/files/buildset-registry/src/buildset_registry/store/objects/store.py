@@ -6,6 +6,7 @@ from __future__ import annotations
 import secrets
 from collections import OrderedDict
 from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from functools import partial
 
@@ -25,6 +26,7 @@ from buildset_registry.store.objects.dialect import (
     ObjectFailure,
 )
 from buildset_registry.store.objects.keys import Keys
+from buildset_registry.store.objects.lease import Lease
 from buildset_registry.store.objects.links import ObjectContext, ObjectRepository
 from buildset_registry.store.objects.lists import RecentLists
 from buildset_registry.store.objects.parts import PartBudget
@@ -49,7 +51,9 @@ class ObjectStore:
         self.turns = Turns()
         self.holders = Holders()
         self._small = SmallObjects(dialect)
-        self._promises = Promises(dialect, keys_, listed=dialect.abilities.lists)
+        conditions, listed = dialect.abilities.conditions, dialect.abilities.lists
+        self._promises = Promises(dialect, keys_, conditions=conditions, listed=listed)
+        self._lease = Lease(self._small, keys_.lease, conditions=conditions)
         self._names = Repositories(dialect, keys_.repositories)
         self._tags: RecentLists[Tag] = RecentLists()
         self._made: OrderedDict[tuple[RepositoryName, bool], ObjectRepository] = OrderedDict()
@@ -66,6 +70,9 @@ class ObjectStore:
 
     async def repositories(self) -> Sequence[RepositoryName]:
         return await self._names.all()
+
+    def collecting(self, *, wait: bool) -> AbstractAsyncContextManager[bool]:
+        return self._lease.held(wait=wait)
 
     async def aclose(self) -> None:
         await self._dialect.aclose()
