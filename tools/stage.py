@@ -41,13 +41,18 @@ def published() -> Iterator[tuple[str, Path]]:
     """Yield what is published, by name, and where it is: files, also where git has links."""
     names = tracked()
     for name in names:
-        if not (TOP / name).is_dir():
-            yield name, TOP / name
-            continue
-        folder = (TOP / name).resolve().relative_to(TOP).as_posix()
-        for other in names:
-            if other.startswith(f"{folder}/"):
-                yield name + other.removeprefix(folder), TOP / other
+        yield from followed(name, TOP / name, names)
+
+
+def followed(name: str, path: Path, names: list[str]) -> Iterator[tuple[str, Path]]:
+    """Yield a file, or what git tracks below the folder that a link leads to, links followed."""
+    if not path.is_dir():
+        yield name, path
+        return
+    folder = path.resolve().relative_to(TOP).as_posix()
+    for other in names:
+        if other.startswith(f"{folder}/"):
+            yield from followed(name + other.removeprefix(folder), TOP / other, names)
 
 
 def copy_files(stage: Path) -> None:

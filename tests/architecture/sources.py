@@ -74,10 +74,11 @@ class Package:
 
     @cached_property
     def modules(self) -> dict[str, Module]:
-        """Its modules by name."""
+        """Its modules by name; a link's are those of where it leads."""
         found = (
             Module(path, module_name(path, self.folder.parent))
             for path in self.folder.rglob("*.py")
+            if not path.is_symlink()
         )
         return {one.name: one for one in sorted(found, key=lambda one: one.name)}
 

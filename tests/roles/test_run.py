@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import time
 from pathlib import Path
@@ -119,6 +120,27 @@ def test_how_long_tags_hold(desk: Desk) -> None:
         assert configuration(desk)["pull_through"] == {"tag_seconds": seconds}
     assert desk.role(ROLE).facts
     assert "pull_through" not in configuration(desk)
+
+
+def test_lock_of_images_on_the_controller(desk: Desk) -> None:
+    """It is replayed as long as it is asked for; a broken one is one line that names its place."""
+    lock = desk.folder / "images.lock.json"
+    images = {"docker.io/library/app:1": {"digest": f"sha256:{64 * 'a'}"}}
+    lock.write_text(json.dumps({"version": 1, "images": images}))
+    told = {"buildset_registry_lock": str(lock), "buildset_registry_lock_mode": "strict"}
+    run = desk.role(ROLE, **told)
+    assert run.facts, run.output
+    kept = "lock/images.lock.json"
+    assert configuration(desk)["lock"] == {"file": kept, "mode": "strict"}
+    root = Path(desk.variables["buildset_registry_root"])
+    assert (root / kept).read_bytes() == lock.read_bytes()
+    assert desk.role(ROLE, **told).recap["changed"] == 0
+    lock.write_text("{")
+    broken = desk.role(ROLE, **told)
+    assert broken.code != 0
+    assert "images.lock.json is not JSON: line 1, column 2" in broken.output
+    assert desk.role(ROLE).facts
+    assert "lock" not in configuration(desk)
 
 
 def configuration(desk: Desk) -> dict[str, Any]:

@@ -19,6 +19,8 @@ from typing import NamedTuple
 
 PAYLOAD = Path(__file__).resolve().parent / "buildset-registry"
 PACKAGE = "buildset_registry"
+#: The second one is a link to what the role use_buildset_registry has: its only copy.
+PACKAGES = (PACKAGE, "buildset_clients")
 #: The oldest time that a zip file can tell.
 TIMESTAMP = (1980, 1, 1, 0, 0, 0)
 
@@ -64,10 +66,11 @@ def read_project(payload: Path = PAYLOAD) -> Project:
 
 
 def sources(payload: Path = PAYLOAD) -> Iterator[Path]:
-    """Yield the package's files, in an order that does not depend on the file system."""
-    for path in sorted((payload / "src" / PACKAGE).rglob("*")):
-        if path.is_file() and "__pycache__" not in path.parts:
-            yield path
+    """Yield the packages' files, in an order that does not depend on the file system."""
+    for package in PACKAGES:
+        for path in sorted((payload / "src" / package).rglob("*")):
+            if path.is_file() and "__pycache__" not in path.parts:
+                yield path
 
 
 def content_hash(payload: Path = PAYLOAD) -> str:

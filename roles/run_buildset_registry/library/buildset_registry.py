@@ -100,6 +100,22 @@ options:
         again; V(0) asks for each pull, V(forever) never.
     type: str
     default: forever
+  lock:
+    description:
+      - The path on the node of a lock of images, as C(buildset-registry lock) writes it. Its tags
+        have the digests that it says, whatever upstreams say.
+      - With O(lock_content), only the name that messages call it by.
+      - Images that upstreams have no more are told by a warning.
+    type: path
+  lock_content:
+    description: The content of the lock in base64, where the node has no file of it.
+    type: str
+  lock_mode:
+    description:
+      - Whether upstreams are asked about tags that O(lock) does not list. V(strict) refuses them.
+    type: str
+    choices: [prefer, strict]
+    default: prefer
   log_dir:
     description: The folder of the log; C(log) below O(root) by default.
     type: path
@@ -211,8 +227,12 @@ log:
   sample: /var/lib/buildset-registry/log/registry.log
 """
 
+import base64
+import contextlib
 import json
 import os
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
@@ -258,6 +278,7 @@ def up_arguments(params: dict) -> list:
         arguments.append("--allow-any-network")
     for network in params["allowed_networks"] or []:
         arguments += ["--allow-network", network]
+    arguments += ["--lock-mode", params["lock_mode"]] if params["lock"] else ["--no-lock"]
     if params["upstreams"]:
         # By standard input: what is on a command line can be read by every user of the node.
         arguments += ["--upstreams-file", "-"]
@@ -271,12 +292,34 @@ def upstreams(params: dict) -> str | None:
     return json.dumps(told) if told else None
 
 
+@contextlib.contextmanager
+def lock_arguments(params: dict) -> Iterator[list]:
+    """Turn the lock into the command's option; one that is only here gets a file for a moment."""
+    if not params["lock"]:
+        yield []
+    elif params["lock_content"] is None:
+        yield ["--lock", params["lock"]]
+    else:
+        try:
+            content = base64.b64decode(params["lock_content"], validate=True)
+        except ValueError as error:
+            hint = "use the filter b64encode"
+            raise command.CommandError(f"lock_content is not base64; {hint}") from error
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder, Path(params["lock"]).name)
+            file.write_bytes(content)
+            yield ["--lock", str(file)]
+
+
 def start(module: AnsibleModule) -> dict:
     """Start the registry and return its facts."""
     if module.check_mode and command.find(module) is None:
         return {"changed": True, "changes": ["started"], "buildset_registry": None}
     arguments = up_arguments(module.params) + (["--check"] if module.check_mode else [])
-    report = command.run(module, arguments, upstreams(module.params))
+    with lock_arguments(module.params) as more:
+        report = command.run(module, arguments + more, upstreams(module.params))
+    for warning in report.get("warnings", []):
+        module.warn(warning)
     facts = report["facts"]
     command.mask_password(module, facts)
     result = {"changed": report["changed"], "changes": report["changes"], **log(module.params)}
@@ -326,6 +369,9 @@ def main() -> None:
             "anonymous_pull": {"type": "bool", "default": True},
             "allowed_networks": {"type": "list", "elements": "str"},
             "tag_seconds": {"type": "str", "default": "forever"},
+            "lock": {"type": "path"},
+            "lock_content": {"type": "str"},
+            "lock_mode": {"type": "str", "choices": ["prefer", "strict"], "default": "prefer"},
             "log_dir": {"type": "path"},
             "supervisor": {
                 "type": "str",
@@ -333,6 +379,7 @@ def main() -> None:
                 "default": "auto",
             },
         },
+        required_by={"lock_content": ["lock"]},
         supports_check_mode=True,
     )
     with command.one_line(module):

@@ -3,10 +3,10 @@
 
 from dataclasses import dataclass
 
-from buildset_registry.lookup import ArrivingBlob
 from buildset_registry.oci.names import RepositoryName
 from buildset_registry.pullthrough import Freshness, PullThrough
 from buildset_registry.registry import Registry
+from buildset_registry.sources import ArrivingBlob
 from buildset_registry.store.base import BlobFile, Store, StoredBlob
 from buildset_registry.upstream.client import UpstreamClient
 

@@ -3,7 +3,7 @@
 
 from collections.abc import AsyncIterator
 
-from buildset_registry.lookup import ArrivingBlob
+from buildset_registry.sources import ArrivingBlob
 from buildset_registry.store.base import StoredBlob
 
 

@@ -8,7 +8,7 @@ import pytest
 from buildset_registry.errors import BlobUnknown, ManifestUnknown
 from buildset_registry.oci.hosts import RegistryHost
 from buildset_registry.oci.names import RepositoryName
-from buildset_registry.upstream.errors import UpstreamError
+from buildset_registry.protocol.errors import UpstreamError
 from buildset_registry.upstream.hosts import (
     Host,
     RemoteAccount,

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import trustme
 from buildset_registry.errors import UpstreamFailed
-from buildset_registry.upstream.errors import UpstreamError
+from buildset_registry.protocol.errors import UpstreamError
 from buildset_registry.upstream.hosts import UpstreamRequest
 from buildset_registry.upstream.transport import Timeouts, Transport
 from trustme import CA

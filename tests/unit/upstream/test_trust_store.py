@@ -5,7 +5,7 @@ import ssl
 from pathlib import Path
 
 import pytest
-from buildset_registry.upstream.errors import UpstreamError
+from buildset_registry.protocol.errors import UpstreamError
 from buildset_registry.upstream.transport import TrustStore
 
 

@@ -28,7 +28,7 @@ def supervised(
     return asyncio.create_task(_again_and_again(name, work, pause))
 
 
-async def stop(task: asyncio.Task[None]) -> None:
+async def stop(task: asyncio.Future[Any]) -> None:
     """End a task, whatever it does."""
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)

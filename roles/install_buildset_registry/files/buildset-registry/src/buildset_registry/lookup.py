@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The order in which content wins: what jobs pushed, what was pulled through, what upstream has.
+"""The order in which content wins: pushed, fixed by a lock, pulled through, what upstream has.
 
 The only place that knows it. A job's push wins over upstream's content by tag because it is found
 first; removing the pushed tag uncovers upstream's again. What jobs push to Docker Hub's ``app`` is
@@ -11,10 +11,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from enum import Enum
 from functools import partial
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple
 
 from buildset_registry.auth.rights import NOTHING_ELSE, ReadRights
 from buildset_registry.errors import RegistryError
@@ -24,6 +23,13 @@ from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.manifest import Manifest, stored_media_type
 from buildset_registry.oci.names import Reference, RepositoryName, Tag, referrers_tag
 from buildset_registry.pacing import aside, paced
+from buildset_registry.sources import (
+    ArrivingBlob,
+    FixedTag,
+    FixedTags,
+    StoredManifest,
+    UpstreamRegistries,
+)
 from buildset_registry.store.base import RepositoryIndex, Store, StoredBlob
 
 #: Media types that are remembered; past this many, all are forgotten.
@@ -33,19 +39,6 @@ _WALKED = 10_000
 #: Manifests of a repository, and bytes of them, that are searched for one that mentions a blob.
 _MOST_MANIFESTS = 1000
 _MOST_BYTES = 32 * 1024 * 1024
-
-
-@dataclass(frozen=True, slots=True)
-class StoredManifest:
-    """A manifest as it is served: the pushed bytes and their type."""
-
-    raw: bytes
-    media_type: str
-    digest: Digest
-
-    @property
-    def descriptor(self) -> Descriptor:
-        return Descriptor(self.media_type, self.digest, len(self.raw))
 
 
 class KeptBlob(NamedTuple):
@@ -59,21 +52,6 @@ class KeptBlob(NamedTuple):
     """True where it was pushed; otherwise only upstream gave it."""
 
 
-@runtime_checkable
-class ArrivingBlob(Protocol):
-    """A blob that can be read while it is on its way into the store."""
-
-    @property
-    def size(self) -> int:
-        """Return its size in bytes."""
-
-    def chunks(self, start: int, end: int) -> AsyncGenerator[bytes]:
-        """Yield the bytes from ``start`` up to ``end``, as they come."""
-
-    async def complete(self) -> None:
-        """Wait until it is stored."""
-
-
 class Reuse(Enum):
     """The use that may be made of stored bytes in a repository for which they did not come."""
 
@@ -85,53 +63,22 @@ class Reuse(Enum):
     """Whoever may read the repository may have them: they may be linked there."""
 
 
-class UpstreamRegistries(Protocol):
-    """The registries that cached content is a copy of."""
-
-    def serves(self, name: RepositoryName) -> bool:
-        """Tell whether one is configured for a repository; nothing else is asked where none is."""
-
-    async def manifest(
-        self, name: RepositoryName, reference: Reference, cached: StoredManifest | None
-    ) -> StoredManifest | None:
-        """Return what upstream has now, or had when it was asked.
-
-        None where it need not be asked, since what is ``cached`` still holds.
-        """
-
-    async def describe(
-        self, name: RepositoryName, reference: Reference, cached: StoredManifest | None
-    ) -> Descriptor | None:
-        """Describe what ``manifest`` would return, without fetching what is not cached."""
-
-    async def blob(
-        self,
-        name: RepositoryName,
-        digest: Digest,
-        cached: StoredBlob | None,
-        rights: ReadRights,
-    ) -> StoredBlob | ArrivingBlob:
-        """Return a blob, which is fetched unless it is ``cached``.
-
-        What is stored for other repositories is reused where ``rights`` cover one of them.
-        """
-
-    async def blob_size(self, name: RepositoryName, digest: Digest, rights: ReadRights) -> int:
-        """Return the size in bytes of a blob that is not cached, without fetching it."""
-
-    async def referrers(self, name: RepositoryName, subject: Digest) -> list[Descriptor]:
-        """Return what upstream lists as referring to a manifest."""
-
-
 class Lookup:
     """The reading of repositories, in the order in which content wins.
 
-    Without ``upstream``, nobody is asked for what the store lacks.
+    Without ``upstream``, nobody is asked for what the store lacks. What tags mean there, the tables
+    of ``fixed`` tags say first, in their order.
     """
 
-    def __init__(self, store: Store, upstream: UpstreamRegistries | None = None) -> None:
+    def __init__(
+        self,
+        store: Store,
+        upstream: UpstreamRegistries | None = None,
+        fixed: Sequence[FixedTags] = (),
+    ) -> None:
         self._store = store
         self._upstream = upstream
+        self._fixed = fixed
         self._types: dict[Digest, str] = {}
 
     def indexes(self, name: RepositoryName) -> Iterator[RepositoryIndex]:
@@ -145,11 +92,12 @@ class Lookup:
         found = await self._manifest(map(self._store.pushed, name.names), reference)
         if found is not None:
             return found
-        cached = await self._manifest([self._store.cached(name.canonical)], reference)
+        fixed = self._fixed_tag(name, reference) if self._fixed else None
+        cached = await self.cached_manifest(name, fixed.digest if fixed else reference)
         upstream = self._upstream_of(name)
         if upstream is None:
             return cached
-        current = await upstream.manifest(name, reference, cached)
+        current = await upstream.manifest(name, reference, cached, fixed)
         if current is None:
             return cached
         # A job may have pushed the tag while upstream was being asked: its push wins.
@@ -160,10 +108,11 @@ class Lookup:
         pushed = await self.pushed_manifest(name, reference)
         if pushed is not None:
             return pushed.descriptor
-        cached = await self._manifest([self._store.cached(name.canonical)], reference)
+        fixed = self._fixed_tag(name, reference) if self._fixed else None
+        cached = await self.cached_manifest(name, fixed.digest if fixed else reference)
         upstream = self._upstream_of(name)
         if upstream is not None:
-            current = await upstream.describe(name, reference, cached)
+            current = await upstream.describe(name, reference, cached, fixed)
             if current is not None:
                 pushed = await self.pushed_manifest(name, reference)
                 return current if pushed is None else pushed.descriptor
@@ -174,6 +123,12 @@ class Lookup:
     ) -> StoredManifest | None:
         """Return what a job pushed."""
         return await self._manifest(map(self._store.pushed, name.names), reference)
+
+    async def cached_manifest(
+        self, name: RepositoryName, reference: Reference
+    ) -> StoredManifest | None:
+        """Return what was pulled through."""
+        return await self._manifest([self._store.cached(name.canonical)], reference)
 
     async def stored_manifest(
         self, name: RepositoryName, reference: Reference
@@ -300,6 +255,13 @@ class Lookup:
     def serves(self, name: RepositoryName) -> bool:
         """Tell whether an upstream has been asked for a repository, or none ever is."""
         return self._upstream is None or self._upstream.serves(name)
+
+    def _fixed_tag(self, name: RepositoryName, reference: Reference) -> FixedTag | None:
+        """Return what the first table that knows a tag says of it."""
+        if not isinstance(reference, Tag) or self._upstream_of(name) is None:
+            return None
+        found = (table.find(name, reference) for table in self._fixed)
+        return next(filter(None, found), None)
 
     def _upstream_of(self, name: RepositoryName) -> UpstreamRegistries | None:
         upstream = self._upstream

@@ -20,19 +20,14 @@ from buildset_registry.errors import (
     UpstreamBusy,
     UpstreamFailed,
 )
-from buildset_registry.lookup import (
-    ArrivingBlob,
-    Lookup,
-    Reuse,
-    StoredManifest,
-    UpstreamRegistries,
-)
+from buildset_registry.lookup import Lookup, Reuse
 from buildset_registry.manifest_links import link_manifest, untag
 from buildset_registry.oci.descriptor import Descriptor
 from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.manifest import MAX_MANIFEST, Manifest
 from buildset_registry.oci.names import Reference, RepositoryName, Tag, UploadId
 from buildset_registry.pacing import aside, paced
+from buildset_registry.sources import ArrivingBlob, FixedTags, StoredManifest, UpstreamRegistries
 from buildset_registry.store.base import RepositoryIndex, Store, StoredBlob, Upload
 
 #: Bytes of a list of referrers as JSON: clients read an index as large as a manifest, less what is
@@ -81,14 +76,19 @@ class Registry:
     """One endpoint's view of the store.
 
     ``upstream`` is absent where nobody else is asked; ``sparse`` lets manifests in whose blobs are
-    not here.
+    not here; ``fixed`` are tables of what upstream's tags mean.
     """
 
     def __init__(
-        self, store: Store, upstream: UpstreamRegistries | None = None, *, sparse: bool = False
+        self,
+        store: Store,
+        upstream: UpstreamRegistries | None = None,
+        *,
+        sparse: bool = False,
+        fixed: Sequence[FixedTags] = (),
     ) -> None:
         self._store = store
-        self._lookup = Lookup(store, upstream)
+        self._lookup = Lookup(store, upstream, fixed)
         self._sparse = sparse
 
     # -- pull

@@ -15,12 +15,23 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from buildset_registry import __version__
-from buildset_registry.cli import down, gc, serve, status, up, verify
+from buildset_registry.cli import (
+    copy,
+    down,
+    gc,
+    import_config,
+    lock,
+    serve,
+    status,
+    up,
+    use,
+    verify,
+)
 from buildset_registry.errors import ConfigError
 
 PROGRAM = "buildset-registry"
 #: In the order of ``--help``.
-COMMANDS = (serve, up, status, down, gc, verify)
+COMMANDS = (serve, up, status, down, gc, verify, copy, lock, use, import_config)
 
 #: The exit code where the command line or the configuration is wrong.
 WRONG = 2

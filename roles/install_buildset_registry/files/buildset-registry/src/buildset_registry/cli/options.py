@@ -37,7 +37,7 @@ def add_root(parser: argparse._ActionsContainer) -> None:
     )
 
 
-def add_json(parser: argparse.ArgumentParser, help_text: str) -> None:
+def add_json(parser: argparse._ActionsContainer, help_text: str) -> None:
     """Declare ``--json``."""
     parser.add_argument("--json", action="store_true", help=help_text)
 

@@ -6,8 +6,9 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from buildset_registry.cli import facts
 from buildset_registry.cli.options import (
     add_command,
     add_json,
@@ -18,6 +19,10 @@ from buildset_registry.cli.options import (
 )
 from buildset_registry.cli.output import say, say_json, usage
 from buildset_registry.errors import ConfigError
+
+if TYPE_CHECKING:
+    from buildset_registry.instance.lifecycle import UpReport
+    from buildset_registry.instance.options import Replay
 
 #: The options that say something of the registry itself; what is not given stays as it was.
 _OPTIONS: tuple[tuple[str, dict[str, Any]], ...] = (
@@ -79,6 +84,32 @@ _OPTIONS: tuple[tuple[str, dict[str, Any]], ...] = (
             "help": "seconds until upstream is asked again about a tag, or forever (the default)",
         },
     ),
+    (
+        "--lock",
+        {
+            "type": path,
+            "metavar": "FILE",
+            "help": "serve the tags in this lock by the digests that they have there",
+        },
+    ),
+    (
+        "--lock-mode",
+        {
+            "choices": ["prefer", "strict"],
+            "help": "whether upstreams are asked about other tags: prefer (the default) or strict",
+        },
+    ),
+    (
+        "--images",
+        {
+            "metavar": "oci:DIR",
+            "help": "a folder with the images of the lock, as copy --lock makes it",
+        },
+    ),
+    (
+        "--no-lock",
+        {"action": "store_true", "help": "serve tags as upstreams have them (the default)"},
+    ),
     ("--log-dir", {"type": path, "metavar": "DIR", "help": "the folder of the log"}),
     (
         "--supervisor",
@@ -107,7 +138,13 @@ def add(commands: Any) -> None:
     add_root(up)
     for name, settings in _OPTIONS:
         up.add_argument(name, **settings)
-    add_json(up, "print the facts as JSON, the password included")
+    printed = up.add_mutually_exclusive_group()
+    add_json(printed, "print the facts as JSON, the password included")
+    printed.add_argument(
+        "--format",
+        choices=facts.FORMATS,
+        help="tell the facts to a CI system: outputs, dotenv, or lines for a shell to evaluate",
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -127,19 +164,40 @@ def run(arguments: argparse.Namespace) -> int:
         anonymous_pull=arguments.anonymous_pull,
         allowed_networks=arguments.networks,
         tag_seconds=arguments.tag_seconds,
+        lock=_replay(arguments),
         log_dir=arguments.log_dir,
         supervisor=arguments.supervisor,
     )
+    if arguments.format:
+        facts.check(arguments.format)
     paths = InstancePaths(arguments.root)
     report = (foresee if arguments.check else up)(paths, options)
+    for warning in report.warnings:
+        sys.stderr.write(f"buildset-registry: {warning}\n")
     if arguments.json:
-        tree = {"changed": bool(report.changes), "changes": report.changes, "facts": report.facts}
-        say_json(tree if arguments.report else report.facts)
+        say_json(_report(report) if arguments.report else report.facts)
     elif arguments.check:
         say(f"would change: {', '.join(report.changes) or 'nothing'}")
+    elif arguments.format:
+        say(facts.shown(arguments.format, paths.root, report.facts or {}))
     else:
         say(usage(paths.root, report.facts or {}, started=bool(report.changes)))
     return 0
+
+
+def _replay(arguments: argparse.Namespace) -> Replay:
+    from buildset_registry.instance.options import Replay
+
+    folder = arguments.images
+    if folder is not None and not folder.removeprefix("oci:"):
+        raise ConfigError(f"--images {folder!r} names no folder; write oci:DIR")
+    images = path(folder.removeprefix("oci:")) if folder else None
+    return Replay(arguments.lock, arguments.lock_mode, images, off=arguments.no_lock)
+
+
+def _report(report: UpReport) -> dict[str, Any]:
+    tree = {"changed": bool(report.changes), "changes": report.changes, "facts": report.facts}
+    return {**tree, "warnings": report.warnings} if report.warnings else tree
 
 
 def _read_upstreams(name: str | None) -> list[dict[str, Any]] | None:

@@ -133,6 +133,22 @@ class PullThroughSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LockSettings:
+    """A lock of images, by which tags of upstreams are served."""
+
+    file: Path
+    """The lock, as ``buildset-registry lock`` writes it: its tags have the digests that it says,
+    whatever upstreams say."""
+
+    mode: Literal["prefer", "strict"] = "prefer"
+    """Whether upstreams are asked about tags that it does not list; ``strict`` refuses them. What
+    jobs push is no lock's affair."""
+
+    images: Path | None = None
+    """A folder in the OCI image layout with the images of the lock, asked before upstreams."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GcSettings:
     """Garbage collection; all but ``cache_size`` in seconds."""
 
@@ -163,6 +179,17 @@ class LogSettings:
 
     format: Literal["text", "json"] = "text"
     """A line of text each, or a line of JSON."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LedgerSettings:
+    """The ledger: which image each client got, and from where."""
+
+    folder: Path
+    """The folder of its files, which is made where there is none."""
+
+    size: int = 128 * 1024 * 1024
+    """Bytes of all its files; past it the oldest one goes, an eighth of all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -252,8 +279,10 @@ class Config:
     auth: AuthSettings = field(default_factory=AuthSettings)
     upstreams: tuple[UpstreamSettings, ...] = ()
     pull_through: PullThroughSettings = field(default_factory=PullThroughSettings)
+    lock: LockSettings | None = None
     gc: GcSettings = field(default_factory=GcSettings)
     log: LogSettings = field(default_factory=LogSettings)
+    ledger: LedgerSettings | None = None
     metrics: MetricsSettings | None = None
     proxy: ProxySettings | None = None
     notifications: tuple[WebhookSettings, ...] = ()

@@ -13,10 +13,10 @@ from urllib.parse import unquote, urlsplit
 
 from buildset_registry.connect_proxy.connect import HEAD_END, MAX_HEAD, ConnectRefused, parse_answer
 from buildset_registry.connect_proxy.tunnel import BUFFER, Connection
-from buildset_registry.upstream.errors import UpstreamError
-from buildset_registry.upstream.proxy_env import ProxyEnvironment
-from buildset_registry.upstream.tokens import basic
-from buildset_registry.upstream.urls import is_forbidden
+from buildset_registry.protocol.errors import UpstreamError
+from buildset_registry.protocol.proxy_env import ProxyEnvironment
+from buildset_registry.protocol.tokens import basic
+from buildset_registry.protocol.urls import is_forbidden
 
 #: Seconds for a connection: name, every address, and the host's own proxy included.
 _CONNECT = 15.0

@@ -16,6 +16,9 @@ from collections.abc import Callable, Mapping
 from typing import Literal, Protocol, TextIO
 
 from buildset_registry.auth.access import Identity
+from buildset_registry.http.request import Request
+from buildset_registry.http.response import Response, Stream
+from buildset_registry.ledger.ledger import Sightings
 
 _log = logging.getLogger("buildset_registry.http")
 
@@ -71,6 +74,50 @@ class Counters(Protocol):
 
     def add(self, key: tuple[str, str, int], sent: int, received: int, seconds: float) -> None:
         """Count a request that has ended: route, method and status, bytes, seconds."""
+
+
+#: What the ledger is told of: who gets manifests and blobs, and who pushes manifests.
+_NOTED = frozenset({"end-2", "end-3", "end-3-head", "end-7"})
+#: That somebody may not read something, or asked in a wrong way, is no pull that failed.
+_REFUSED = frozenset({400, 401, 403, 405, 406, 412, 413, 415, 416})
+
+
+class LedgerNotes:
+    """The notes of one endpoint's answers for the ledger; so short because each pull makes them."""
+
+    def __init__(self, sightings: Sightings) -> None:
+        self._sightings = sightings
+
+    def add(self, request: Request, response: Response, size: int) -> None:
+        """Note an answer that was sent with ``size`` bytes."""
+        status = response.status
+        if request.route not in _NOTED or status in _REFUSED:
+            return
+        headers, path = request.headers, request.path
+        key = (
+            request.client,
+            request.identity.name,
+            headers.get("user-agent", ""),
+            request.route,
+            request.name,
+            path.get("reference") or path["digest"],
+            response.headers.get("Docker-Content-Digest", ""),
+            status,
+        )
+        seen = self._sightings.seen.get(key)
+        if seen is None:
+            seen = self._sightings.begin(key)
+            seen.media_type = response.headers.get("Content-Type", "")
+            registry = request.registry
+            seen.asked = f"{path['name']}?ns={registry}" if registry else path["name"]
+            if response.outcome is not None:
+                seen.tags, seen.media_type = response.outcome.tags, response.outcome.media_type
+        seen.requests += 1
+        body = response.body
+        if isinstance(body, Stream) and body.arriving:
+            seen.arriving += size
+        else:
+            seen.stored += size
 
 
 class AccessRecord:

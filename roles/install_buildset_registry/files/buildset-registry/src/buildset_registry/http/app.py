@@ -20,7 +20,7 @@ from buildset_registry.errors import (
     storage_error,
 )
 from buildset_registry.http import routes
-from buildset_registry.http.accesslog import CLIENT_LEFT, AccessRecord
+from buildset_registry.http.accesslog import CLIENT_LEFT, AccessRecord, LedgerNotes
 from buildset_registry.http.asgi import ClientLeft, Receive, Scope, Send
 from buildset_registry.http.context import Context
 from buildset_registry.http.events import Events
@@ -43,11 +43,16 @@ class App:
     """
 
     def __init__(
-        self, context: Context, record: AccessRecord, events: Events | None = None
+        self,
+        context: Context,
+        record: AccessRecord,
+        events: Events | None = None,
+        notes: LedgerNotes | None = None,
     ) -> None:
         self._context = context
         self._record = record
         self._events = events
+        self._notes = notes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -60,6 +65,8 @@ class App:
             response = await self._respond(request)
             status = response.status
             size = await send_response(response, receive, send, head=request.method == "HEAD")
+            if self._notes is not None:
+                self._notes.add(request, response, size)
             if self._events is not None:
                 await self._events.add(request, response)
         except ClientLeft:

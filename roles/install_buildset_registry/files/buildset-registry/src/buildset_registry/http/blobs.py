@@ -17,10 +17,10 @@ from buildset_registry.http.context import Context
 from buildset_registry.http.ranges import ranged_response
 from buildset_registry.http.request import Request
 from buildset_registry.http.response import File, Response, Stream
-from buildset_registry.lookup import ArrivingBlob
 from buildset_registry.oci.descriptor import OCTETS
 from buildset_registry.oci.digest import Digest
-from buildset_registry.store.base import BlobFile, BlobRedirect, StoredBlob
+from buildset_registry.sources import ArrivingBlob
+from buildset_registry.store.base import BlobFile, BlobRedirect, BlobSource, StoredBlob
 
 
 async def get(request: Request, context: Context) -> Response:
@@ -90,7 +90,8 @@ async def delete(request: Request, context: Context) -> Response:
 def _body(blob: StoredBlob | ArrivingBlob, start: int, end: int) -> File | Stream:
     if isinstance(blob, BlobFile) and 0 < blob.size == end - start:
         return File(blob.path, blob.size)
-    return Stream(end - start, blob.chunks(start, end))
+    arriving = not isinstance(blob, BlobFile | BlobSource | BlobRedirect)
+    return Stream(end - start, blob.chunks(start, end), arriving=arriving)
 
 
 def _headers(digest: Digest) -> dict[str, str]:

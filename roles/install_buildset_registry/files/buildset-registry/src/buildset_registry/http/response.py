@@ -50,6 +50,9 @@ class Stream:
     first: bytes | None = None
     """The piece that was waited for, before those that follow."""
 
+    arriving: bool = False
+    """Whether the pieces come from upstream, not from the store."""
+
 
 @dataclass(frozen=True, slots=True)
 class PushOutcome:

@@ -49,6 +49,7 @@ class UpReport:
 
     changes: list[str]
     facts: dict[str, Any] | None = field(repr=False)
+    warnings: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,7 +85,7 @@ def up(paths: InstancePaths, options: Options) -> UpReport:
             write_file(paths.started, stamp)
         else:
             _wait(plan, supervisor)
-    return UpReport(changes, read_facts(paths))
+    return UpReport(changes, read_facts(paths), _warnings(plan) if changes else [])
 
 
 def foresee(paths: InstancePaths, options: Options) -> UpReport:
@@ -136,6 +137,15 @@ def status(paths: InstancePaths) -> InstanceStatus:
     )
 
 
+def _warnings(plan: Plan) -> list[str]:
+    """Return what has to be known of the lock that is replayed from now on."""
+    if plan.config.lock is None:
+        return []
+    from buildset_registry.server.replay import warnings
+
+    return warnings(plan.config)
+
+
 def _choose(plan: Plan, options: Options) -> Supervisor:
     """Return the supervisor that is to run the registry."""
     kind = options.supervisor
@@ -148,7 +158,8 @@ def _choose(plan: Plan, options: Options) -> Supervisor:
             "--supervisor systemd needs root and a host that systemd runs; use process or auto"
         )
     ports = tuple(end.port for end in plan.probe.endpoints)
-    return systemd.SystemdSupervisor(plan.paths, ports, plan.log)
+    images = plan.config.lock.images if plan.config.lock else None
+    return systemd.SystemdSupervisor(plan.paths, ports, plan.log, images)
 
 
 def _previous(paths: InstancePaths) -> Supervisor:

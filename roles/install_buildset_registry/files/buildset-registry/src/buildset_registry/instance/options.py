@@ -23,9 +23,22 @@ DEFAULT_ALIAS = "zuul-jobs.buildset-registry"
 PORT = 5000
 PUSH_PORT = 5001
 FOREVER = "forever"
+#: The folder of the lock, in the registry's.
+LOCK_FOLDER = "lock"
 
 Tree = dict[str, Any]
 _HOST_NAME = re.compile(r"(?!-)[A-Za-z0-9._-]{1,253}")
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """The options on the lock of images."""
+
+    file: Path | None = None
+    mode: str | None = None
+    images: Path | None = None
+    off: bool = False
+    """Whether no lock is replayed any more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +59,7 @@ class Options:
     tag_seconds: int | str | None = None
     """For how many seconds a tag that was pulled through holds, or FOREVER."""
 
+    lock: Replay = Replay()
     log_dir: Path | None = None
     supervisor: str = "auto"
 
@@ -83,6 +97,7 @@ def configure(tree: Mapping[str, Any], options: Options) -> Tree:
     new["auth"] = _auth(new.get("auth") or {}, options)
     _set_proxy(new, options)
     _set_tag_seconds(new, options.tag_seconds)
+    _set_lock(new, options.lock)
     if options.upstreams is not None:
         new["upstreams"] = [dict(upstream) for upstream in options.upstreams]
     else:
@@ -92,6 +107,7 @@ def configure(tree: Mapping[str, Any], options: Options) -> Tree:
     if options.log_dir is not None:
         log["file"] = str(options.log_dir / "registry.log")
     log.setdefault("file", "log/registry.log")
+    new.setdefault("ledger", {"folder": "ledger"})
     return new
 
 
@@ -161,6 +177,23 @@ def _set_tag_seconds(tree: Tree, seconds: int | str | None) -> None:
         pull_through["tag_seconds"] = seconds
     if pull_through:
         tree["pull_through"] = pull_through
+
+
+def _set_lock(tree: Tree, replay: Replay) -> None:
+    """Set the lock, which gets a copy in the registry's folder."""
+    further = {"mode": replay.mode, "images": replay.images and str(replay.images)}
+    given = {key: value for key, value in further.items() if value is not None}
+    if replay.off and (replay.file or given):
+        raise ConfigError("--no-lock goes with no other option on the lock; leave one of them out")
+    if replay.off:
+        tree.pop("lock", None)
+    if replay.file is not None:
+        given["file"] = f"{LOCK_FOLDER}/{replay.file.name}"
+    lock = {**(tree.get("lock") or {}), **given}
+    if given and "file" not in lock:
+        raise ConfigError("--lock-mode and --images need a lock; name its file by --lock")
+    if given:
+        tree["lock"] = lock
 
 
 def _auth(recorded: Mapping[str, Any], options: Options) -> Tree:

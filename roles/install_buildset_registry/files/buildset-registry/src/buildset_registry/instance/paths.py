@@ -15,7 +15,9 @@
     ├── password           0600, for ``--password-stdin``
     ├── token.key          0600
     ├── data/              0700, the store
+    ├── lock/              the lock of images that is replayed, by the name that it had
     ├── log/registry.log
+    ├── ledger/            0700, which image each client got
     └── run/               what ends with the process: locks, standard error
 """
 
@@ -154,6 +156,16 @@ def write_file(path: Path, content: bytes | str, mode: int = 0o644) -> None:
     except OSError as error:
         raise ConfigError(
             f"cannot write {path}: {error.strerror}; make room, or run this as another user"
+        ) from None
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder, if it is not there."""
+    try:
+        path.mkdir(exist_ok=True)
+    except OSError as error:
+        raise ConfigError(
+            f"cannot make {path}: {error.strerror}; make room, or run this as another user"
         ) from None
 
 

@@ -20,7 +20,7 @@ from buildset_registry.config import Config, parse
 from buildset_registry.connect_proxy import certificate_names
 from buildset_registry.errors import ConfigError
 from buildset_registry.instance.options import HostNames, Options, Tree, choose_names, configure
-from buildset_registry.instance.paths import InstancePaths, read_file, write_file
+from buildset_registry.instance.paths import InstancePaths, make_folder, read_file, write_file
 from buildset_registry.instance.probe import Probe
 
 USER = "buildset"
@@ -43,6 +43,9 @@ class Plan:
 
     before: str | None = field(repr=False)
     """The text of the configuration file as it was."""
+
+    lock: str | None = None
+    """The text of the lock that is to be replayed; None where it stays."""
 
     @property
     def probe(self) -> Probe:
@@ -67,6 +70,10 @@ class Plan:
             self._write_certificate()
         if "credentials" in self.changes:
             self._write_credentials()
+        if self.lock is not None and self.config.lock is not None:
+            file = self.config.lock.file
+            make_folder(file.parent)
+            write_file(file, self.lock)
         if read_file(self.paths.instance) != text:
             write_file(self.paths.instance, text)
         if "configuration" in self.changes:
@@ -87,6 +94,7 @@ class Plan:
         proxy = self.config.proxy
         pairs = [pair for pair in (self.config.tls, proxy.tls if proxy else None) if pair]
         files = [self.paths.config, *(path for tls in pairs for path in (tls.certificate, tls.key))]
+        files += _lock_files(self.config)
         parts += [path.read_bytes() for path in files if path.exists()]
         return hashlib.sha256(b"\0".join(parts)).hexdigest()
 
@@ -135,6 +143,9 @@ def make_plan(paths: InstancePaths, options: Options) -> Plan:
         changes.append("credentials")
     if before is None or new != tree:
         changes.append("configuration")
+    lock = _lock(options, config)
+    if lock is not None:
+        changes.append("lock")
     return Plan(
         paths=paths,
         names=names,
@@ -143,7 +154,31 @@ def make_plan(paths: InstancePaths, options: Options) -> Plan:
         changes=tuple(changes),
         proxy_names=proxy_names,
         before=before,
+        lock=lock,
     )
+
+
+def _lock(options: Options, config: Config) -> str | None:
+    """Return the text of the lock where it is not there yet; ``ConfigError`` where it is wrong."""
+    if config.lock is None or options.lock.file is None:
+        return None
+    from buildset_registry.image_lock.document import ImageLock
+    from buildset_registry.image_lock.folder import ImageFolder
+    from buildset_registry.image_lock.table import check_configured
+
+    lock = ImageLock.load(options.lock.file)
+    check_configured(lock, [upstream.name for upstream in config.upstreams])
+    if config.lock.images is not None:
+        ImageFolder(config.lock.images, lock)
+    text = options.lock.file.read_text(encoding="utf-8")
+    return None if read_file(config.lock.file) == text else text
+
+
+def _lock_files(config: Config) -> list[Path]:
+    """Return the files that a running server has read of a lock and its images."""
+    if config.lock is None:
+        return []
+    return [config.lock.file, *([config.lock.images / "index.json"] if config.lock.images else [])]
 
 
 def read_facts(paths: InstancePaths) -> dict[str, Any] | None:

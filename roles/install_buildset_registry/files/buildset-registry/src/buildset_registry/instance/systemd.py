@@ -55,7 +55,7 @@ ProtectKernelTunables=yes
 ProtectProc=invisible
 ProtectSystem=strict
 ReadWritePaths={writable}
-RestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX
+{images}RestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX
 RestrictNamespaces=yes
 RestrictRealtime=yes
 RestrictSUIDSGID=yes
@@ -82,11 +82,16 @@ class SystemdSupervisor:
     name = "systemd"
 
     def __init__(
-        self, paths: InstancePaths, ports: tuple[int, ...] = (), log: Path | None = None
+        self,
+        paths: InstancePaths,
+        ports: tuple[int, ...] = (),
+        log: Path | None = None,
+        images: Path | None = None,
     ) -> None:
         self._paths = paths
         self._ports = ports
         self._log = log
+        self._images = images
         self.unit = unit_name(paths)
 
     def pid(self) -> int | None:
@@ -98,7 +103,7 @@ class SystemdSupervisor:
         """Write the unit where it differs, and start it."""
         self._paths.last_words.unlink(missing_ok=True)
         path = _UNITS / self.unit
-        text = unit_text(self._paths, self._ports, self._log)
+        text = unit_text(self._paths, self._ports, self._log, self._images)
         if read_file(path) != text:
             # Proxies in the environment may hold a password.
             write_file(path, text, 0o600)
@@ -129,8 +134,10 @@ def unit_name(paths: InstancePaths) -> str:
     return f"buildset-registry-{hashlib.sha256(bytes(paths.root)).hexdigest()[:8]}.service"
 
 
-def unit_text(paths: InstancePaths, ports: tuple[int, ...], log: Path | None) -> str:
-    """Return the unit file."""
+def unit_text(
+    paths: InstancePaths, ports: tuple[int, ...], log: Path | None, images: Path | None = None
+) -> str:
+    """Return the unit file; ``images`` is a folder that is to be read wherever it is."""
     writable, capabilities = [paths.root], []
     if log is not None and not log.is_relative_to(paths.root):
         # A job's user owns the folder of the log: root alone may not be able to write there.
@@ -144,6 +151,8 @@ def unit_text(paths: InstancePaths, ports: tuple[int, ...], log: Path | None) ->
         environment="".join(_environment()),
         writable=" ".join(map(_quoted, writable)),
         capabilities=" ".join(capabilities),
+        # A folder below /tmp is another one to the unit (PrivateTmp).
+        images=f"BindReadOnlyPaths={_quoted(images)}\n" if images else "",
     )
 
 

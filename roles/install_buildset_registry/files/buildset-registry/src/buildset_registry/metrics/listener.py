@@ -133,6 +133,15 @@ def _upstream_metrics(counters: UpstreamCounters) -> Iterator[Metric]:
     received = "Bytes of blobs from upstreams."
     yield counter("upstream_received_bytes_total", received, [({}, counters.received)])
     yield gauge("downloads_running", "Blobs that are on their way.", counters.downloads)
+    for name, text, field in (
+        ("upstream_ratelimit_limit", "Pulls that an upstream allows in its window.", "limit"),
+        ("upstream_ratelimit_remaining", "Pulls that were left when it told.", "remaining"),
+    ):
+        limits = [
+            ({"upstream": upstream}, getattr(limit, field))
+            for upstream, limit in sorted(counters.limits.items())
+        ]
+        yield Metric(name, "gauge", text, limits)
 
 
 def _webhook_metrics(webhooks: Sequence[Webhook]) -> Iterator[Metric]:

@@ -7,8 +7,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from buildset_registry.errors import ManifestInvalid
-from buildset_registry.oci.digest import Digest
+from ..errors import ManifestInvalid
+from .digest import Digest
 
 OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 OCI_INDEX = "application/vnd.oci.image.index.v1+json"

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Protocol
 
-from buildset_registry.errors import DigestInvalid
+from ..errors import DigestInvalid
 
 #: The registered algorithms and the length of their hexadecimal form.
 ALGORITHMS = {"sha256": 64, "sha512": 128}

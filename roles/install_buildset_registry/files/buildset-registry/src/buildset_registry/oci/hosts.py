@@ -12,7 +12,7 @@ import re
 from functools import lru_cache
 from ipaddress import IPv6Address
 
-from buildset_registry.errors import NameInvalid
+from ..errors import NameInvalid
 
 HTTPS = 443
 #: The names that clients use for Docker Hub: its API host, and its older web host.

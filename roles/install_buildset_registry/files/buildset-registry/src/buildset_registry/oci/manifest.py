@@ -15,8 +15,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TypedDict
 
-from buildset_registry.errors import DigestInvalid, ManifestInvalid, ManifestTooLarge
-from buildset_registry.oci.descriptor import (
+from ..errors import DigestInvalid, ManifestInvalid, ManifestTooLarge
+from .descriptor import (
     DOCKER_SCHEMA1,
     IMAGES,
     INDEXES,
@@ -27,7 +27,7 @@ from buildset_registry.oci.descriptor import (
     is_media_type,
     parse_annotations,
 )
-from buildset_registry.oci.digest import Digest
+from .digest import Digest
 
 #: Bytes; the distribution specification asks for at least this much.
 MAX_MANIFEST = 4 * 1024 * 1024

@@ -22,9 +22,9 @@ import time
 import uuid
 from functools import lru_cache
 
-from buildset_registry.errors import BlobUploadUnknown, NameInvalid, TagInvalid
-from buildset_registry.oci.digest import Digest
-from buildset_registry.oci.hosts import DOCKER_HUB, RegistryHost
+from ..errors import BlobUploadUnknown, NameInvalid, TagInvalid
+from .digest import Digest
+from .hosts import DOCKER_HUB, RegistryHost
 
 _COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
 _NAME = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*")

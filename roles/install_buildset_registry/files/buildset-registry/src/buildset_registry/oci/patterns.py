@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import re
 
-from buildset_registry.errors import NameInvalid
-from buildset_registry.oci.hosts import DOCKER_HUB, RegistryHost
-from buildset_registry.oci.names import RepositoryName
+from ..errors import NameInvalid
+from .hosts import DOCKER_HUB, RegistryHost
+from .names import RepositoryName
 
 _CHARACTERS = re.compile(r"[a-z0-9._*-]+(?:/[a-z0-9._*-]+)*")
 _OF_DOCKER_HUB = f"{DOCKER_HUB}/"

@@ -7,14 +7,17 @@ through before.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from buildset_registry.auth.rights import ReadRights
-from buildset_registry.lookup import ArrivingBlob, Lookup, StoredManifest
+from buildset_registry.lookup import Lookup
 from buildset_registry.oci.descriptor import Descriptor
 from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.names import Reference, RepositoryName
 from buildset_registry.pullthrough.blobs import BlobCache
 from buildset_registry.pullthrough.download import Pace
 from buildset_registry.pullthrough.manifests import Freshness, ManifestCache
+from buildset_registry.sources import ArrivingBlob, FixedTag, FixedTags, StoredManifest
 from buildset_registry.store.base import Store, StoredBlob
 from buildset_registry.upstream.client import UpstreamClient
 
@@ -30,11 +33,13 @@ class PullThrough:
         store: Store,
         client: UpstreamClient,
         freshness: Freshness | None = None,
+        *,
         pace: Pace | None = None,
+        fixed: Sequence[FixedTags] = (),
     ) -> None:
         self.counters = client.counters
         self._client = client
-        lookup = Lookup(store, self)
+        lookup = Lookup(store, self, fixed)
         self._manifests = ManifestCache(store, client, lookup, freshness or Freshness())
         self._blobs = BlobCache(store, client, lookup, pace or Pace())
 
@@ -42,14 +47,22 @@ class PullThrough:
         return self._client.serves(name)
 
     async def manifest(
-        self, name: RepositoryName, reference: Reference, cached: StoredManifest | None
+        self,
+        name: RepositoryName,
+        reference: Reference,
+        cached: StoredManifest | None,
+        fixed: FixedTag | None = None,
     ) -> StoredManifest | None:
-        return await self._manifests.get(name.canonical, reference, cached)
+        return await self._manifests.get(name.canonical, reference, cached, fixed)
 
     async def describe(
-        self, name: RepositoryName, reference: Reference, cached: StoredManifest | None
+        self,
+        name: RepositoryName,
+        reference: Reference,
+        cached: StoredManifest | None,
+        fixed: FixedTag | None = None,
     ) -> Descriptor | None:
-        return await self._manifests.describe(name.canonical, reference, cached)
+        return await self._manifests.describe(name.canonical, reference, cached, fixed)
 
     async def blob(
         self,

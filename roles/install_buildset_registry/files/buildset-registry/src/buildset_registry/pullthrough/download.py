@@ -215,6 +215,7 @@ class Download:
     def _tell(self, length: int = 0) -> None:
         """Tell the readers after each chunk, of so many bytes, and at the end."""
         self.counters.received += length
+        self.counters.received_from[self._upstream] += length
         self._changed.set()
         self._changed = asyncio.Event()
 

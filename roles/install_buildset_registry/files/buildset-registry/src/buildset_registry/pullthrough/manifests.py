@@ -11,10 +11,11 @@ import asyncio
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from typing import TypeVar
 
 from buildset_registry.errors import (
     ManifestHidden,
@@ -24,7 +25,7 @@ from buildset_registry.errors import (
     UpstreamBusy,
     UpstreamFailed,
 )
-from buildset_registry.lookup import Lookup, StoredManifest
+from buildset_registry.lookup import Lookup
 from buildset_registry.manifest_links import link_manifest
 from buildset_registry.oci.descriptor import IMAGES, INDEXES, OCI_INDEX, Descriptor
 from buildset_registry.oci.digest import Digest
@@ -32,11 +33,12 @@ from buildset_registry.oci.manifest import Manifest
 from buildset_registry.oci.names import Reference, RepositoryName, Tag, referrers_tag
 from buildset_registry.pacing import aside
 from buildset_registry.pullthrough.singleflight import SingleFlight
+from buildset_registry.sources import FixedTag, StoredManifest
 from buildset_registry.store.base import Store
 from buildset_registry.upstream.client import RemoteManifest, UpstreamClient
 
 _log = logging.getLogger("buildset_registry.upstream")
-
+_Found = TypeVar("_Found", StoredManifest | None, Descriptor | None)
 
 #: Tags that HEAD has told of, and whose manifest nobody has asked for yet.
 _MOST_DESCRIBED = 256
@@ -81,22 +83,34 @@ class ManifestCache:
         self._lists = SingleFlight[tuple[RepositoryName, Digest], list[Descriptor] | None]()
 
     async def get(
-        self, name: RepositoryName, reference: Reference, cached: StoredManifest | None
+        self,
+        name: RepositoryName,
+        reference: Reference,
+        cached: StoredManifest | None,
+        fixed: FixedTag | None = None,
     ) -> StoredManifest | None:
         """Return what upstream has now or had when it was asked; None where ``cached`` holds."""
+        if fixed is not None:
+            return await self._fixed(name, reference, fixed, partial(self.get, cached=cached))
         if cached is not None and await self._holds(name, reference):
             self._counters.hits["manifest"] += 1
             return None
         return await self._current(name, reference, cached)
 
     async def describe(
-        self, name: RepositoryName, reference: Reference, cached: StoredManifest | None
+        self,
+        name: RepositoryName,
+        reference: Reference,
+        cached: StoredManifest | None,
+        fixed: FixedTag | None = None,
     ) -> Descriptor | None:
         """Describe what ``get`` would return; what is not cached is not fetched.
 
         Upstreams limit GET and not HEAD (Docker Hub). Where an upstream says no to HEAD, or not
         what there is, GET decides.
         """
+        if fixed is not None:
+            return await self._fixed(name, reference, fixed, partial(self.describe, cached=cached))
         if cached is None:
             ask = partial(self._client.head, name, reference)
             with suppress(ManifestUnknown):
@@ -149,6 +163,30 @@ class ManifestCache:
         await self._heads.close()
         await self._lists.close()
 
+    async def _fixed(
+        self,
+        name: RepositoryName,
+        reference: Reference,
+        fixed: FixedTag,
+        ask: Callable[[RepositoryName, Reference], Awaitable[_Found]],
+    ) -> _Found:
+        """Return what upstream has by the digest that a tag is fixed to.
+
+        The tag is noted as if upstream had said it, so that what was pulled is on record.
+        """
+        target = None
+        if isinstance(reference, Tag):
+            target = await self._store.cached(name).tags.get(reference)
+        if target is None or target.digest != fixed.digest:
+            await self._note(name, reference, fixed.digest)
+        try:
+            return await ask(name, fixed.digest)
+        except ManifestUnknown as error:
+            image = f"{name.host}/{name.remote}:{reference}"
+            raise type(error)(
+                f"{image} is {fixed.digest} by {fixed.fixed_by}, and {error.message}"
+            ) from None
+
     async def _holds(self, name: RepositoryName, reference: Reference) -> bool:
         """Tell whether a cached manifest need not be compared with upstream's."""
         seconds = self._freshness.tag_seconds
@@ -182,7 +220,7 @@ class ManifestCache:
     def _stale(
         self, name: RepositoryName, reference: Reference, cached: StoredManifest, reason: str
     ) -> StoredManifest:
-        self._counters.stale += 1
+        self._counters.note_stale(name, str(reference))
         _log.warning("%s:%s is stale, served from the store: %s", name, reference, reason)
         return cached
 

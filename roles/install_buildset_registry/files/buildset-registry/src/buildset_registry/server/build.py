@@ -11,6 +11,7 @@ import asyncio
 import os
 import secrets
 import socket
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import TextIO
@@ -23,6 +24,7 @@ from buildset_registry.auth.external_tokens import ExternalTokens, TokenServer, 
 from buildset_registry.auth.htpasswd import Htpasswd
 from buildset_registry.auth.rules import ACTIONS, EVERY, AccessRule, AccessRules
 from buildset_registry.auth.tokens import Signing, TokenIssuer
+from buildset_registry.background import stop
 from buildset_registry.config import (
     AuthSettings,
     Config,
@@ -30,7 +32,6 @@ from buildset_registry.config import (
     RuleSettings,
     Tls,
     TokenServerSettings,
-    UpstreamSettings,
     WebhookSettings,
     is_http_url,
 )
@@ -47,11 +48,12 @@ from buildset_registry.connect_proxy import (
 )
 from buildset_registry.errors import ConfigError
 from buildset_registry.gc import AtUpstream, CollectionRules, Collector
-from buildset_registry.http.accesslog import AccessLog, AccessRecord
+from buildset_registry.http.accesslog import AccessLog, AccessRecord, LedgerNotes
 from buildset_registry.http.app import App
 from buildset_registry.http.asgi import Application
 from buildset_registry.http.context import Context, Crowd, RequestLimits, UploadLimit
 from buildset_registry.http.events import Events
+from buildset_registry.ledger.ledger import Ledger, keep_ledger
 from buildset_registry.metrics.counters import RequestCounters
 from buildset_registry.metrics.listener import MetricsListener, Sources
 from buildset_registry.notifications.events import Source
@@ -63,11 +65,16 @@ from buildset_registry.pullthrough import Freshness, PullThrough
 from buildset_registry.registry import Registry
 from buildset_registry.server.certificates import KeyPair
 from buildset_registry.server.control_socket import ControlSocket
+from buildset_registry.server.replay import (
+    locked_tags,
+    upstream_client,
+    upstreams_of,
+    warn_of_missing,
+)
 from buildset_registry.server.sockets import every_address, open_listener
+from buildset_registry.sources import FixedTags
 from buildset_registry.store import open_store, store_kind
 from buildset_registry.store.base import Store
-from buildset_registry.upstream.client import UpstreamClient
-from buildset_registry.upstream.hosts import Upstream, Upstreams
 
 _SERVICE = "buildset-registry"
 _KEY_BYTES = 32
@@ -145,26 +152,39 @@ class Backend:
     access_log: AccessLog
     uploads: UploadLimit
     webhooks: list[Webhook]
+    fixed: Sequence[FixedTags]
+    """What upstream's tags mean, whatever upstream says."""
+
+    ledger: Ledger | None
 
 
 async def _backend(config: Config, output: TextIO, stack: AsyncExitStack) -> Backend:
     private = frozenset(upstream.name for upstream in config.upstreams if upstream.private)
+    fixed = locked_tags(config)
     access = AccessControl(config.auth, private)
     stack.callback(access.close)
     store = await open_store(config)
     stack.push_async_callback(store.aclose)
     access_log = AccessLog(output, config.log.format)
     stack.callback(access_log.flush)
-    client = UpstreamClient(_upstreams(config))
-    pull_through = PullThrough(store, client, Freshness(config.pull_through.tag_seconds))
+    client = upstream_client(config)
+    freshness = Freshness(config.pull_through.tag_seconds)
+    pull_through = PullThrough(store, client, freshness, fixed=fixed)
     stack.push_async_callback(pull_through.close)
+    for table in fixed:
+        check = asyncio.ensure_future(warn_of_missing(client, table.lock))
+        stack.push_async_callback(stop, check)
     ends = config.endpoints
     first = ends.push or ends.single or ends.pull
     source = Source(first.port if first else 0)
     webhooks = [Webhook(_receiver(webhook), source) for webhook in config.notifications]
     stack.push_async_callback(_close_all, webhooks)
     uploads = UploadLimit(config.limits.uploads)
-    return Backend(access, store, pull_through, access_log, uploads, webhooks)
+    ledger = None
+    if config.ledger is not None:
+        ledger = keep_ledger(config.ledger.folder, config.ledger.size, store, client.counters)
+        stack.push_async_callback(ledger.close)
+    return Backend(access, store, pull_through, access_log, uploads, webhooks, fixed, ledger)
 
 
 async def _close_all(webhooks: list[Webhook]) -> None:
@@ -199,7 +219,7 @@ class Applications:
         through = None if role is Role.PUSH else backend.pull_through
         authenticator = self.authenticator(role)
         context = Context(
-            Registry(backend.store, through, sparse=config.sparse_images),
+            Registry(backend.store, through, sparse=config.sparse_images, fixed=backend.fixed),
             authenticator.policy,
             authenticator,
             elsewhere,
@@ -210,7 +230,8 @@ class Applications:
             self.crowd,
         )
         events = Events([*backend.webhooks], context) if backend.webhooks else None
-        return App(context, self.record(name), events)
+        notes = LedgerNotes(backend.ledger.sightings) if backend.ledger else None
+        return App(context, self.record(name), events, notes)
 
     def metrics(self) -> MetricsListener:
         """Return the listener for operators."""
@@ -304,7 +325,7 @@ def collection_rules(settings: GcSettings) -> CollectionRules:
 
 def possibly_at_upstream(config: Config) -> AtUpstream:
     """Return what a command takes for an upstream's word, which asks nobody: it may have all."""
-    upstreams = _upstreams(config)
+    upstreams = upstreams_of(config)
 
     async def at_upstream(name: RepositoryName, _digest: Digest) -> bool:
         return upstreams.find(name) is not None
@@ -319,21 +340,6 @@ def _push_port(config: Config) -> int:
 
 def _key_pair(tls: Tls) -> KeyPair:
     return KeyPair(tls.certificate, tls.key)
-
-
-def _upstreams(config: Config) -> Upstreams:
-    return Upstreams(map(_upstream, config.upstreams))
-
-
-def _upstream(settings: UpstreamSettings) -> Upstream:
-    return Upstream(
-        name=settings.name,
-        url=settings.url,
-        mirror=settings.mirror,
-        ca=settings.ca,
-        username=settings.username,
-        password=settings.password,
-    )
 
 
 def _receiver(settings: WebhookSettings) -> Receiver:

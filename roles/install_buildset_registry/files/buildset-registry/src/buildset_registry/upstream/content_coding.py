@@ -9,7 +9,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Mapping
 
-from buildset_registry.upstream.errors import UpstreamError
+from buildset_registry.protocol.errors import UpstreamError
 
 #: What tells zlib to find out whether it is gzip's header or its own.
 _EITHER = zlib.MAX_WBITS | 32

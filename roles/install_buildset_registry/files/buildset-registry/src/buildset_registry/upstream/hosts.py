@@ -15,10 +15,10 @@ from urllib.parse import urlsplit
 from buildset_registry.errors import RegistryError, UpstreamBusy, UpstreamFailed
 from buildset_registry.oci.hosts import DOCKER_HUB_NAMES, RegistryHost
 from buildset_registry.oci.names import RepositoryName
-from buildset_registry.upstream.errors import UpstreamError
+from buildset_registry.protocol.errors import UpstreamError
+from buildset_registry.protocol.tokens import basic
+from buildset_registry.protocol.urls import Origin, origin, server
 from buildset_registry.upstream.reach import Reach
-from buildset_registry.upstream.tokens import basic
-from buildset_registry.upstream.urls import Origin, origin, server
 
 #: The one host that serves Docker Hub's API, by whichever of its names it is configured.
 _DOCKER_HUB_API = "registry-1.docker.io"

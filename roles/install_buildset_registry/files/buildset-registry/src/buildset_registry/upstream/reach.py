@@ -10,7 +10,7 @@ from __future__ import annotations
 from enum import IntEnum
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
-from buildset_registry.upstream.urls import is_forbidden
+from buildset_registry.protocol.urls import is_forbidden
 
 _LOOPBACK = tuple(map(ip_network, ("127.0.0.0/8", "0.0.0.0/8", "::1/128", "::/128")))
 #: RFC 1918, RFC 6598 and RFC 4193, and the site-local addresses before that.

@@ -6,7 +6,6 @@ Source: the distribution specification, section "Listing Referrers".
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import urljoin
@@ -15,9 +14,8 @@ from buildset_registry.errors import ManifestHidden, ManifestInvalid, ManifestUn
 from buildset_registry.oci.descriptor import OCI_INDEX, Descriptor
 from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.manifest import Manifest, stored_media_type
+from buildset_registry.protocol.links import next_link
 from buildset_registry.upstream.hosts import RepositoryRequest
-
-_NEXT = re.compile(r'<([^>]+)>\s*;\s*rel="?next"?', re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +37,7 @@ class ReferrersPage:
             index = Manifest.parse(raw, strict=False)
         except ManifestInvalid:
             return None
-        match = _NEXT.search(headers.get("Link", ""))
-        return cls(index.manifests, match[1] if match else None, len(raw))
+        return cls(index.manifests, next_link(headers.get("Link")), len(raw))
 
 
 def first_page(subject: Digest) -> RepositoryRequest:

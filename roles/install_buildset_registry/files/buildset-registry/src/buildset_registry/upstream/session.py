@@ -6,17 +6,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 from weakref import WeakValueDictionary
 
-from buildset_registry.upstream import resume
-from buildset_registry.upstream.counters import UpstreamCounters
-from buildset_registry.upstream.errors import UpstreamError
-from buildset_registry.upstream.hosts import Host, RemoteAccount, RepositoryRequest, UpstreamRequest
-from buildset_registry.upstream.tokens import (
+from buildset_registry.protocol import resume
+from buildset_registry.protocol.errors import UpstreamError
+from buildset_registry.protocol.tokens import (
     Authorization,
     AuthorizationCache,
     TokenAnswer,
@@ -24,7 +22,9 @@ from buildset_registry.upstream.tokens import (
     authorize,
     challenges,
 )
-from buildset_registry.upstream.urls import origin, server
+from buildset_registry.protocol.urls import origin, server
+from buildset_registry.upstream.counters import RateLimit, UpstreamCounters
+from buildset_registry.upstream.hosts import Host, RemoteAccount, RepositoryRequest, UpstreamRequest
 
 if TYPE_CHECKING:
     from buildset_registry.upstream.transport import Transport, UpstreamResponse
@@ -131,9 +131,26 @@ class Session:
             whole = replace(host.request(request.method, url, headers), login=login)
             response = await self._transport.send(whole)
             status = str(response.status)
+            if "ratelimit-limit" in response.headers:
+                self._note_limit(host, response.headers)
             return response
         finally:
             self._counters.requests[host.upstream.name, request.method, status] += 1
+
+    def _note_limit(self, host: Host, headers: Mapping[str, str]) -> None:
+        """Note how many pulls an upstream still allows, and warn once when few are left.
+
+        Docker Hub tells it with each manifest; HEAD costs none.
+        """
+        found, limits = RateLimit.read(headers, self._clock()), self._counters.limits
+        if found is None:
+            return
+        name = host.upstream.name
+        before = limits.get(name)
+        limits[name] = found
+        if found.low and (before is None or not before.low):
+            advice = "set a mirror of it" if host.upstream.username else "log in or set a mirror"
+            _log.warning("upstream %s: %s; %s in its configuration", name, found, advice)
 
     async def _log_in(
         self, host: Host, account: RemoteAccount, response: UpstreamResponse, refused: str | None

@@ -22,12 +22,12 @@ from aiohttp.abc import ResolveResult
 from aiohttp.connector import Connection
 from yarl import URL
 
+from buildset_registry.protocol.errors import UpstreamError
+from buildset_registry.protocol.proxy_env import ProxyEnvironment
+from buildset_registry.protocol.urls import onward, origin, server, without_query
 from buildset_registry.upstream.content_coding import content_coding, decoded, too_large
-from buildset_registry.upstream.errors import UpstreamError
 from buildset_registry.upstream.hosts import UpstreamRequest
-from buildset_registry.upstream.proxy_env import ProxyEnvironment
 from buildset_registry.upstream.reach import Reach, reach_of
-from buildset_registry.upstream.urls import onward, origin, server, without_query
 
 #: At most so much of a body is handed over at once, and so much more is read ahead.
 _PIECE = 256 * 1024

@@ -10,7 +10,7 @@ from __future__ import annotations
 from ipaddress import IPv6Address, ip_address, ip_network
 from urllib.parse import urljoin, urlsplit, urlunsplit
 
-from buildset_registry.upstream.errors import UpstreamError
+from .errors import UpstreamError
 
 _PORTS = {"https": 443, "http": 80}
 #: Link-local addresses, where clouds serve credentials to their machines; AWS by IPv6, too.

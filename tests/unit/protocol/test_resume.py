@@ -2,8 +2,8 @@
 """Where in a blob the bytes of an answer stand."""
 
 import pytest
-from buildset_registry.upstream.errors import UpstreamError
-from buildset_registry.upstream.resume import PartialContent, length, received, requested
+from buildset_registry.protocol.errors import UpstreamError
+from buildset_registry.protocol.resume import PartialContent, length, received, requested
 
 
 def test_a_whole_blob_is_asked_for_without_a_range() -> None:

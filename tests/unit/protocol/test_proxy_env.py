@@ -2,8 +2,8 @@
 """Which proxy leads where."""
 
 import pytest
-from buildset_registry.upstream.errors import UpstreamError
-from buildset_registry.upstream.proxy_env import ProxyEnvironment
+from buildset_registry.protocol.errors import UpstreamError
+from buildset_registry.protocol.proxy_env import ProxyEnvironment
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from urllib.parse import urlsplit
 
-from buildset_registry.upstream.errors import UpstreamError
-from buildset_registry.upstream.urls import origin
+from .errors import UpstreamError
+from .urls import origin
 
 _Address = IPv4Address | IPv6Address
 

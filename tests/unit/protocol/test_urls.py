@@ -2,8 +2,8 @@
 """URLs that an upstream may point the client to."""
 
 import pytest
-from buildset_registry.upstream.errors import UpstreamError
-from buildset_registry.upstream.urls import is_forbidden, onward, origin, server, without_query
+from buildset_registry.protocol.errors import UpstreamError
+from buildset_registry.protocol.urls import is_forbidden, onward, origin, server, without_query
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -17,8 +17,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from urllib.parse import quote, urlencode, urlsplit, urlunsplit
 
-from buildset_registry.upstream.errors import UpstreamError
-from buildset_registry.upstream.urls import onward, origin
+from .errors import UpstreamError
+from .urls import onward, origin
 
 #: How long a token is valid where the answer does not tell, by the protocol.
 _DEFAULT_SECONDS = 60.0

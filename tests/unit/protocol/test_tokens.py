@@ -7,8 +7,8 @@ from collections.abc import Generator
 from typing import Any
 
 import pytest
-from buildset_registry.upstream.errors import UpstreamError
-from buildset_registry.upstream.tokens import (
+from buildset_registry.protocol.errors import UpstreamError
+from buildset_registry.protocol.tokens import (
     Authorization,
     AuthorizationCache,
     Challenge,

@@ -1,0 +1,173 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One HTTP connection: through a proxy where there is one, by TLS, and with an ear for an answer
+that comes before the whole request has been sent.
+"""
+
+from __future__ import annotations
+
+import http.client
+import io
+import select
+import socket
+import ssl
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from ..protocol.tokens import basic
+from ..protocol.urls import Origin
+from .errors import TransferError
+
+#: Seconds in which a server has to take or send something.
+TIMEOUT = 60.0
+CONNECT_TIMEOUT = 20.0
+
+
+@dataclass(frozen=True)
+class Way:
+    """The way to an origin."""
+
+    to: Origin
+    proxy: str | None
+    address: str
+    """What to connect to; the certificate is that of the origin's host."""
+
+    tls: Callable[[], ssl.SSLContext]
+
+
+class Connection(http.client.HTTPConnection):
+    """A connection to an origin, through a proxy where the environment names one."""
+
+    def __init__(self, way: Way) -> None:
+        self.way = way
+        self.scheme, host, port = way.to
+        self.proxy = way.proxy
+        super().__init__(host, port, timeout=TIMEOUT)
+        self.default_port = 443 if self.scheme == "https" else 80
+
+    @property
+    def absolute(self) -> bool:
+        """Whether requests name the whole URL: to a proxy, without TLS."""
+        return self.proxy is not None and self.scheme == "http"
+
+    def connect(self) -> None:
+        """Open the connection, and speak TLS on it where the scheme says so."""
+        self.sock = self._open()
+        try:
+            self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if self.proxy is not None and self.scheme == "https":
+                self._tunnel_through(self.proxy)
+            if self.scheme == "https":
+                self.sock = self.way.tls().wrap_socket(self.sock, server_hostname=self.host)
+        except BaseException:
+            self.close()
+            raise
+
+    def watched(self, body: Iterable[bytes | memoryview]) -> Iterator[bytes | memoryview]:
+        """Yield a body until the server answers: it wants no more of it."""
+        for piece in body:
+            if self._answered():
+                raise AnsweredError
+            yield piece
+
+    def _answered(self) -> bool:
+        """Tell whether an answer has begun to arrive; what TLS says of itself is none."""
+        poll = select.poll()
+        poll.register(self.sock, select.POLLIN)
+        if not poll.poll(0):
+            return False
+        self.sock.settimeout(0)
+        try:
+            first = self.sock.recv(1)
+        except (ssl.SSLWantReadError, BlockingIOError):
+            return False
+        finally:
+            self.sock.settimeout(TIMEOUT)
+        if not first:
+            raise ConnectionResetError("the server has left")
+        answer: Any = partial(_response_after, first)
+        self.response_class = answer
+        return True
+
+    def _open(self) -> socket.socket:
+        if self.proxy is not None:
+            parts = urlsplit(self.proxy)
+            address = (parts.hostname or "", parts.port or 80)
+        else:
+            address = (self.way.address, self.port)
+        opened = socket.create_connection(address, CONNECT_TIMEOUT)
+        opened.settimeout(TIMEOUT)
+        return opened
+
+    def _tunnel_through(self, proxy: str) -> None:
+        """Ask the proxy for a tunnel (RFC 9110, 9.3.6)."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        target = f"{host}:{self.port}"
+        lines = [f"CONNECT {target} HTTP/1.1", f"Host: {target}"]
+        lines += [f"{name}: {value}" for name, value in proxy_headers(proxy).items()]
+        self.sock.sendall("\r\n".join([*lines, "", ""]).encode("latin-1"))
+        answer = http.client.HTTPResponse(self.sock, method="CONNECT")
+        answer.begin()
+        if answer.status != 200:
+            name = urlsplit(proxy).netloc.rpartition("@")[2]
+            raise TransferError(
+                f"the proxy {name} answers {answer.status} to a tunnel to {target}; "
+                "see HTTPS_PROXY and NO_PROXY"
+            )
+
+
+class AnsweredError(Exception):
+    """An answer has come before the body was sent."""
+
+
+class _Joined(io.RawIOBase):
+    """A socket's stream, with what was read of it already."""
+
+    def __init__(self, first: bytes, rest: io.RawIOBase) -> None:
+        self._first = first
+        self._rest = rest
+
+    def readable(self) -> bool:
+        """Say that it is one to read."""
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        """Read what is next."""
+        if self._first:
+            buffer[:1], self._first = self._first, b""
+            return 1
+        return self._rest.readinto(buffer)
+
+    def close(self) -> None:
+        """Close the stream."""
+        self._rest.close()
+        super().close()
+
+
+class _Begun:
+    """A socket whose first byte has been read."""
+
+    def __init__(self, first: bytes, sock: socket.socket) -> None:
+        self._first = first
+        self._sock = sock
+
+    def makefile(self, _mode: str) -> io.BufferedReader:
+        """Return the stream, from its beginning."""
+        raw: Any = self._sock.makefile("rb", buffering=0)
+        return io.BufferedReader(_Joined(self._first, raw))
+
+
+def _response_after(first: bytes, sock: Any, **more: Any) -> http.client.HTTPResponse:
+    begun: Any = _Begun(first, sock)
+    return http.client.HTTPResponse(begun, **more)
+
+
+def proxy_headers(proxy: str) -> dict[str, str]:
+    """Return what logs in at a proxy whose URL has a user."""
+    parts = urlsplit(proxy)
+    if parts.username is None:
+        return {}
+    pair = basic(unquote(parts.username), unquote(parts.password or ""))
+    return {"Proxy-Authorization": pair}

@@ -1,0 +1,288 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Copying images: plan, bring the blobs side by side, then manifests from below, the tag last.
+
+``copy_images`` is what the command and the modules for Ansible call.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from ..oci.descriptor import Descriptor
+from ..oci.digest import Digest
+from .content import BlobReader, ImageDestination, ImageSource
+from .ends import EndAccess, Ends
+from .errors import TransferError
+from .image_names import CopyRequest, LayoutImage
+from .plan import CopyPlan, PlannedManifest, Planner, PlanOptions
+from .remote import RemoteRepository
+
+#: Blobs from this size on take the whole way; of smaller ones most of the time is waiting.
+LARGE = 4 << 20
+#: Told what has been done of a stage, and of how much.
+Report = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class CopyOptions:
+    """The way in which images are copied."""
+
+    platforms: tuple[str, ...] = ()
+    """Empty means all of them."""
+
+    sparse: bool = False
+    """Whether an index may be copied without all that it lists."""
+
+    referrers: bool = False
+    dry_run: bool = False
+    small_at_once: int = 24
+    large_at_once: int = 4
+    journal: Path | None = None
+    """Where uploads that have begun are remembered; None remembers none."""
+
+    report: Report | None = None
+    patience: float = 1.0
+    """The factor by which pauses between tries are longer."""
+
+
+@dataclass
+class CopyResult:
+    """The outcome for one image."""
+
+    source: str
+    destination: str
+    digest: str = ""
+    media_type: str = ""
+    platforms: list[str] = field(default_factory=list)
+    moved: int = 0
+    """Bytes of blobs that were sent; what another image of the run brought is not counted twice."""
+
+    mounted: int = 0
+    skipped: int = 0
+    error: str = ""
+    """What went wrong, in one line; then nothing was tagged."""
+
+
+@dataclass
+class CopyReport:
+    """The outcome for all of them."""
+
+    images: list[CopyResult]
+
+    @property
+    def failed(self) -> list[CopyResult]:
+        """The images that were not copied."""
+        return [one for one in self.images if one.error]
+
+    def to_json(self) -> dict[str, object]:
+        """Return the report as ``--json`` prints it."""
+        sums = {
+            key: sum(getattr(one, key) for one in self.images)
+            for key in ("moved", "mounted", "skipped")
+        }
+        return {"images": [asdict(one) for one in self.images], **sums}
+
+
+def copy_images(
+    requests: Sequence[CopyRequest],
+    source: EndAccess | None = None,
+    destination: EndAccess | None = None,
+    options: CopyOptions | None = None,
+) -> CopyReport:
+    """Copy images; one that fails is told in its result, and does not stop the others.
+
+    ``TransferError`` is raised for what concerns all of them, such as a CA that cannot be read.
+    """
+    chosen = options or CopyOptions()
+    with Ends(
+        source or EndAccess(), destination or EndAccess(), chosen.journal, chosen.patience
+    ) as ends:
+        return _Copier(ends, chosen).run(requests)
+
+
+@dataclass
+class _Image:
+    """An image on its way."""
+
+    request: CopyRequest
+    source: ImageSource
+    destination: ImageDestination
+    result: CopyResult
+    plan: CopyPlan | None = None
+
+    def fail(self, error: TransferError) -> None:
+        self.result.error = self.result.error or str(error)
+
+
+@dataclass
+class _BlobJob:
+    """A blob to bring, and every repository that lacks it."""
+
+    descriptor: Descriptor
+    images: list[_Image] = field(default_factory=list)
+
+
+class _Copier:
+    """One run over some images."""
+
+    def __init__(self, ends: Ends, options: CopyOptions) -> None:
+        self._ends = ends
+        self._options = options
+        self._report = options.report or (lambda _stage, _done, _total: None)
+        self._lock = threading.Lock()
+        self._moved = self._total = 0
+        self._small = ThreadPoolExecutor(options.small_at_once, "copy-small")
+        self._large = ThreadPoolExecutor(options.large_at_once, "copy-large")
+        self._planning = ThreadPoolExecutor(options.large_at_once, "copy-plan")
+
+    def run(self, requests: Sequence[CopyRequest]) -> CopyReport:
+        """Copy, and tell what became of each."""
+        pools = (self._planning, self._large, self._small)
+        try:
+            images = [self._image(request) for request in requests]
+            self._report("images", 0, len(images))
+            list(self._planning.map(self._plan, images))
+            if not self._options.dry_run:
+                self._bring_blobs([one for one in images if one.plan])
+                list(self._planning.map(self._put_manifests, images))
+            else:
+                for image in images:
+                    image.result.moved = image.plan.size if image.plan else 0
+        except BaseException:
+            # Threads that wait for a server wait no longer.
+            self._ends.close()
+            raise
+        finally:
+            for pool in pools:
+                pool.shutdown(wait=True, cancel_futures=True)
+        return CopyReport([image.result for image in images])
+
+    def _image(self, request: CopyRequest) -> _Image:
+        result = CopyResult(str(request.source), str(request.destination))
+        return _Image(
+            request,
+            self._ends.source(request.source),
+            self._ends.destination(request.destination),
+            result,
+        )
+
+    def _plan(self, image: _Image) -> None:
+        options = PlanOptions(
+            self._options.platforms, self._options.sparse, self._options.referrers
+        )
+        planner = Planner(image.source, image.destination, self._small)
+        target = image.request.destination
+        wanted = target.ref if isinstance(target, LayoutImage) else target.tag or target.digest
+        origin = image.request.source
+        reference = origin.ref if isinstance(origin, LayoutImage) else origin.reference
+        try:
+            plan = planner.plan(reference, wanted, options)
+        except TransferError as error:
+            image.fail(error)
+            return
+        image.plan = plan
+        image.result.digest = str(plan.root.manifest.digest)
+        image.result.media_type = plan.root.manifest.media_type
+        image.result.platforms = plan.platforms
+        image.result.skipped = plan.skipped
+
+    def _bring_blobs(self, images: Sequence[_Image]) -> None:
+        """Bring every blob once, the large ones first."""
+        jobs: dict[Digest, _BlobJob] = {}
+        for image in images:
+            for blob in image.plan.blobs.values() if image.plan else ():
+                jobs.setdefault(blob.digest, _BlobJob(blob)).images.append(image)
+        self._total = sum(one.descriptor.size for one in jobs.values())
+        self._report("bytes", 0, self._total)
+        ordered = sorted(jobs.values(), key=lambda one: one.descriptor.size, reverse=True)
+        futures: list[Future[None]] = []
+        for job in ordered:
+            pool = self._large if job.descriptor.size >= LARGE else self._small
+            futures.append(pool.submit(self._bring, job))
+        wait(futures, return_when=FIRST_EXCEPTION)
+        for future in futures:
+            future.result()
+
+    def _bring(self, job: _BlobJob) -> None:
+        """Bring a blob to each repository that lacks it: the second one mounts it."""
+        brought: dict[ImageDestination, TransferError | None] = {}
+        for image in job.images:
+            if image.destination in brought:
+                error = brought[image.destination]
+            else:
+                others = [one for one, failed in brought.items() if failed is None]
+                error = self._write(job.descriptor, image, others)
+                brought[image.destination] = error
+            if error is not None:
+                image.fail(error)
+
+    def _write(
+        self, blob: Descriptor, image: _Image, others: Sequence[ImageDestination]
+    ) -> TransferError | None:
+        reader = BlobReader(
+            blob, lambda offset: image.source.open_blob(blob.digest, offset), self._ends.sleep
+        )
+
+        def sent(size: int) -> None:
+            with self._lock:
+                self._moved += size
+                image.result.moved += size
+                self._report("bytes", self._moved, self._total)
+
+        try:
+            mounted = image.destination.write_blob(
+                reader, sent, _mountable([*others, image.source], image.destination)
+            )
+        except TransferError as error:
+            return error
+        if mounted:
+            with self._lock:
+                image.result.mounted += blob.size
+                self._total -= blob.size
+        return None
+
+    def _put_manifests(self, image: _Image) -> None:
+        """Put what is missing, children first; the tag last, when everything else is there."""
+        plan = image.plan
+        if plan is None or image.result.error:
+            return
+        request = image.request.destination
+        name = request.ref if isinstance(request, LayoutImage) else request.tag
+        try:
+            for level in plan.levels:
+                self._each_manifest(image, level)
+            if plan.referrers and not plan.root.present:
+                image.destination.put_manifest(plan.root.manifest, None)
+            for one in plan.referrers:
+                self._put(image, one)
+            if not plan.tagged:
+                image.destination.put_manifest(plan.root.manifest, name or "")
+        except TransferError as error:
+            image.fail(error)
+
+    def _each_manifest(self, image: _Image, level: Sequence[PlannedManifest]) -> None:
+        list(self._small.map(lambda one: self._put(image, one), level))
+
+    def _put(self, image: _Image, planned: PlannedManifest) -> None:
+        if planned.tag is not None or not planned.present:
+            image.destination.put_manifest(planned.manifest, planned.tag)
+
+
+def _mountable(
+    candidates: Sequence[ImageDestination | ImageSource], destination: ImageDestination
+) -> str | None:
+    """Return the repository of the same registry that has the blob, if there is one."""
+    if not isinstance(destination, RemoteRepository):
+        return None
+    for one in candidates:
+        if (
+            isinstance(one, RemoteRepository)
+            and one.session.url == destination.session.url
+            and one.repository != destination.repository
+        ):
+            return one.repository
+    return None

@@ -1,0 +1,268 @@
+# SPDX-License-Identifier: Apache-2.0
+"""HTTP by the standard library: connections that are kept, TLS, proxies, and bodies as streams.
+
+Any number of threads may use a client at once; each request has a connection for itself.
+"""
+
+from __future__ import annotations
+
+import http.client
+import os
+import socket
+import ssl
+import threading
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from email.message import Message
+from types import MappingProxyType
+from urllib.parse import urlsplit
+
+from ..protocol.errors import UpstreamError
+from ..protocol.proxy_env import ProxyEnvironment
+from ..protocol.urls import Origin, origin, server
+from .connections import AnsweredError, Connection, Way, proxy_headers
+from .errors import TransferError
+
+#: Bytes that are read and sent at once.
+PIECE = 1 << 20
+_AGENT = "buildset-registry"
+_NO_ADDRESSES: Mapping[str, str] = MappingProxyType({})
+Body = bytes | Iterable[bytes | memoryview]
+
+
+class Reply:
+    """An answer whose body is still to be read; after the last byte its connection is kept."""
+
+    def __init__(self, url: str, response: http.client.HTTPResponse, client: HttpClient) -> None:
+        self.url = url
+        self.status = response.status
+        self.headers: Message = response.headers
+        self._response = response
+        self._client = client
+        self._connection: Connection | None = None
+
+    def attach(self, connection: Connection) -> None:
+        """Give the connection back when the body has been read."""
+        self._connection = connection
+        if self._response.isclosed():
+            self._finish()
+
+    @property
+    def length(self) -> int | None:
+        """The bytes that are still to come, where the answer tells."""
+        return self._response.length
+
+    def read(self, limit: int) -> bytes:
+        """Return the whole body; ``TransferError`` where it is larger than the limit."""
+        try:
+            raw = self._response.read(limit + 1)
+        except (OSError, http.client.HTTPException) as error:
+            self.close()
+            raise broken(self.url, error) from None
+        if len(raw) > limit:
+            self.close()
+            raise TransferError(f"{server(self.url)} answers with more than {limit:,} bytes")
+        if self._response.length:
+            self.close()
+            raise TransferError(f"{server(self.url)} ended its answer early", transient=True)
+        self._finish()
+        return raw
+
+    def pieces(self) -> Iterator[memoryview]:
+        """Yield the body in pieces, each valid until the next one."""
+        buffer = memoryview(bytearray(PIECE))
+        try:
+            while size := self._response.readinto(buffer):
+                yield buffer[:size]
+        except (OSError, http.client.HTTPException) as error:
+            raise broken(self.url, error) from None
+        else:
+            if self._response.length:
+                raise TransferError(f"{server(self.url)} ended its answer early", transient=True)
+            self._finish()
+        finally:
+            self.close()
+
+    def discard(self) -> None:
+        """Read what is left if that is little, so that the connection can be used again."""
+        with suppress(TransferError):
+            self.read(64 * 1024)
+
+    def close(self) -> None:
+        """End the connection, unless everything has been read."""
+        if self._connection is not None:
+            self._response.close()
+            self._client.end(self._connection)
+            self._connection = None
+
+    def _finish(self) -> None:
+        if self._connection is not None:
+            connection, self._connection = self._connection, None
+            self._response.close()
+            if self._response.will_close:
+                self._client.end(connection)
+            else:
+                self._client.keep(connection)
+
+
+class HttpClient:
+    """Sends requests; keeps the connections that can be used again."""
+
+    def __init__(
+        self,
+        ca: str | None = None,
+        addresses: Mapping[str, str] = _NO_ADDRESSES,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        self.addresses = addresses
+        self._ca = ca
+        self._proxies = ProxyEnvironment(os.environ if environment is None else environment)
+        self._lock = threading.Lock()
+        self._idle: dict[Origin, list[Connection]] = {}
+        self._open: set[Connection] = set()
+        self._tls: ssl.SSLContext | None = None
+
+    @property
+    def tls(self) -> ssl.SSLContext:
+        """What trusts the system's authorities, and the one that was named."""
+        with self._lock:
+            if self._tls is None:
+                self._tls = _context(self._ca)
+            return self._tls
+
+    def _way(self, to: Origin) -> Way:
+        address = self.addresses.get(to[1], to[1])
+        return Way(to, self._proxy_of(to), address, lambda: self.tls)
+
+    def _proxy_of(self, to: Origin) -> str | None:
+        scheme, host, port = to
+        name = f"[{host}]" if ":" in host else host
+        if host in self.addresses:
+            return None
+        try:
+            proxy = self._proxies.find(f"{scheme}://{name}:{port}")
+        except UpstreamError as error:
+            raise TransferError(error.reason) from None
+        if proxy is not None and urlsplit(proxy).scheme == "https":
+            raise TransferError(
+                f"the proxy {server(proxy)} is spoken to by TLS, which copy cannot; "
+                "set HTTPS_PROXY to its http:// URL"
+            )
+        return proxy
+
+    def send(
+        self, method: str, url: str, headers: Mapping[str, str], body: Body | None = None
+    ) -> Reply:
+        """Send a request and return the answer, whatever its status.
+
+        A kept connection may have been closed by the other side; a request whose body can be sent
+        again is tried on a new one.
+        """
+        to = origin(url)
+        again = body is None or isinstance(body, bytes)
+        while True:
+            connection = self._take(to) if again else None
+            fresh = connection is None
+            if connection is None:
+                connection = Connection(self._way(to))
+                with self._lock:
+                    self._open.add(connection)
+            try:
+                return self._exchange(connection, method, url, headers, body)
+            except (OSError, http.client.HTTPException) as error:
+                self.end(connection)
+                if fresh:
+                    raise broken(url, error) from None
+            except BaseException:
+                self.end(connection)
+                raise
+
+    def _exchange(
+        self,
+        connection: Connection,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        body: Body | None,
+    ) -> Reply:
+        parts = urlsplit(url)
+        target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        sent = {"User-Agent": _AGENT, "Accept-Encoding": "identity", **headers}
+        if connection.absolute:
+            target = f"{parts.scheme}://{parts.netloc}{target}"
+            sent |= proxy_headers(connection.proxy or "")
+        if body is not None and not isinstance(body, bytes):
+            body = connection.watched(body)
+        early = False
+        try:
+            connection.request(method, target, body=body, headers=sent)
+        except (AnsweredError, BrokenPipeError, ConnectionResetError, ssl.SSLEOFError):
+            # A server that refuses a body may answer before it closes (RFC 9112, 9.5).
+            if body is None or connection.sock is None:
+                raise
+            early = True
+        response = connection.getresponse()
+        response.will_close |= early
+        reply = Reply(url, response, self)
+        reply.attach(connection)
+        return reply
+
+    def _take(self, to: Origin) -> Connection | None:
+        with self._lock:
+            idle = self._idle.get(to)
+            return idle.pop() if idle else None
+
+    def keep(self, connection: Connection) -> None:
+        """Take back a connection that is at the end of an answer."""
+        with self._lock:
+            self._idle.setdefault(connection.way.to, []).append(connection)
+
+    def end(self, connection: Connection) -> None:
+        """Close a connection."""
+        connection.close()
+        with self._lock:
+            self._open.discard(connection)
+
+    def close(self) -> None:
+        """Close all connections, also those that threads wait at."""
+        with self._lock:
+            opened, self._open = list(self._open), set()
+            self._idle.clear()
+        for connection in opened:
+            if connection.sock is not None:
+                with suppress(OSError):
+                    connection.sock.shutdown(socket.SHUT_RDWR)
+            connection.close()
+
+
+def _context(ca: str | None) -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    if ca is None:
+        return context
+    try:
+        context.load_verify_locations(cadata=ca)
+    except (ssl.SSLError, ValueError):
+        raise TransferError(
+            "the CA to trust is no certificate in PEM; it begins with -----BEGIN CERTIFICATE-----"
+        ) from None
+    return context
+
+
+def broken(url: str, error: Exception) -> TransferError:
+    """Return what a failed connection means, and whether to try again."""
+    name = server(url)
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return TransferError(
+            f"{name}: its certificate is not trusted ({error.verify_message}); "
+            "name its CA by --source-ca or --dest-ca"
+        )
+    if isinstance(error, ssl.SSLError) and "WRONG_VERSION_NUMBER" in str(error):
+        return TransferError(
+            f"{name} speaks no TLS; write http://{name}/... if that is what is meant"
+        )
+    if isinstance(error, socket.gaierror):
+        return TransferError(f"{name}: its name has no address ({error.strerror})")
+    reason = error.strerror if isinstance(error, OSError) else None
+    words = reason or str(error) or type(error).__name__
+    return TransferError(f"{name}: {words}", transient=True)

@@ -1,0 +1,233 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A repository of a registry, as source and as destination: the specification's client.
+
+Sources: sections "Pulling blobs", "Pushing manifests", "Mounting a blob from another repository"
+and "Listing Referrers".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import Executor
+from urllib.parse import quote, urljoin
+
+from ..errors import RegistryError
+from ..oci.descriptor import DOCKER_SCHEMA1, IMAGES, INDEXES, OCI_INDEX, Descriptor
+from ..oci.digest import Digest
+from ..oci.manifest import MAX_MANIFEST, Manifest, stored_media_type
+from ..oci.names import Reference, referrers_tag
+from ..protocol import resume
+from ..protocol.errors import UpstreamError
+from ..protocol.links import next_link
+from .content import BlobReader, ListedReferrers, Piece, Sent, read_manifest
+from .errors import ContentMismatch, TransferError
+from .http_client import Body, Reply
+from .session import Call, RegistrySession
+from .uploads import BlobUpload, UploadJournal
+
+ACCEPT = ", ".join((*sorted(INDEXES | IMAGES), *sorted(DOCKER_SCHEMA1), "*/*"))
+_MISSING = frozenset({404})
+_MOST_PAGES = 100
+#: Answers to a mount that mean: push the blob (harbor, ECR and others; IMAGES of any registry).
+_NO_MOUNT = frozenset({400, 401, 403, 404, 405})
+
+
+class RemoteRepository:
+    """One repository of one registry, and the rights that its tokens need."""
+
+    def __init__(
+        self,
+        session: RegistrySession,
+        repository: str,
+        *,
+        aside: Executor,
+        writes: bool = False,
+        journal: UploadJournal | None = None,
+    ) -> None:
+        self.session = session
+        self.aside = aside
+        """For what need not wait for the other end."""
+
+        self.repository = repository
+        self.journal = journal
+        self.scope = f"repository:{repository}:pull{',push' if writes else ''}"
+        self.largest_chunk = 0
+        """The largest body that the way there takes, 0 where none is known to be too large."""
+
+    def __str__(self) -> str:
+        return f"{self.session.name}/{self.repository}"
+
+    def call(
+        self,
+        method: str,
+        path: str,
+        accepted: Iterable[int],
+        headers: Mapping[str, str] | None = None,
+        body: Body | None = None,
+    ) -> Reply:
+        """Send a request about this repository; a path that is none of ours is an address."""
+        whole = path if "://" in path or path.startswith("/") else self.path(path)
+        return self.session.call(Call(method, whole, self.scope, headers or {}, body), accepted)
+
+    def path(self, rest: str) -> str:
+        """Return the path of something in the repository."""
+        return f"/v2/{self.repository}/{rest}"
+
+    def manifest(self, reference: Reference | str | None) -> Manifest | None:
+        """Return a manifest, None where there is none; what is asked for by digest is verified."""
+        where = f"{self}:{reference}"
+        headers = {"Accept": ACCEPT}
+        reply = self.call("GET", f"manifests/{reference}", (200, 404), headers)
+        if reply.status == 404:
+            reply.discard()
+            return None
+        raw = reply.read(MAX_MANIFEST)
+        found = read_manifest(raw, reply.headers.get("Content-Type", ""), where)
+        stated = reference if isinstance(reference, Digest) else _stated(reply)
+        if stated is not None and Digest.of(raw, stated.algorithm) != stated:
+            raise ContentMismatch(f"{where} is not what its digest {stated} stands for")
+        if stated is not None and stated.algorithm != found.digest.algorithm:
+            return Manifest.stored(raw, found.media_type, stated.algorithm)
+        return found
+
+    def find_manifest(self, reference: Reference | str | None) -> Digest | None:
+        """Return the digest of a manifest that is there; by GET where HEAD does not tell it."""
+        path, headers = f"manifests/{reference}", {"Accept": ACCEPT}
+        reply = self.call("HEAD", path, (200, 404, 405), headers)
+        reply.discard()
+        if reply.status == 404:
+            return None
+        if reply.status == 200 and isinstance(reference, Digest):
+            return reference
+        if stated := _stated(reply):
+            return stated
+        found = self.manifest(reference)
+        return found.digest if found else None
+
+    def put_manifest(self, manifest: Manifest, reference: Reference | str | None) -> None:
+        """Push a manifest; a registry without the referrers API has them listed by a tag."""
+        headers = {"Content-Type": manifest.media_type}
+        target = reference or manifest.digest
+        reply = self.call("PUT", f"manifests/{target}", (200, 201, 202), headers, manifest.raw)
+        subject = reply.headers.get("OCI-Subject")
+        stated = _stated(reply)
+        reply.discard()
+        if stated not in (None, manifest.digest) and stated.algorithm == manifest.digest.algorithm:
+            raise ContentMismatch(
+                f"{self} stored {manifest.digest} as {stated}; a copy must not change digests"
+            )
+        if manifest.subject is not None and subject is None:
+            self._list_referrer(manifest.subject.digest, manifest)
+
+    def has_blob(self, digest: Digest) -> bool:
+        """Tell whether a blob is there."""
+        reply = self.call("HEAD", f"blobs/{digest}", (200, 404))
+        reply.discard()
+        return reply.status == 200
+
+    def open_blob(self, digest: Digest, offset: int) -> Iterator[Piece]:
+        """Yield a blob's bytes from an offset on."""
+        headers = {"Accept": "*/*", **resume.requested(offset)}
+        reply = self.call("GET", f"blobs/{digest}", (200, 206, 404, 416), headers)
+        if reply.status == 404:
+            reply.discard()
+            raise TransferError(f"{self} has no blob {digest} any more; push the image again")
+        try:
+            place = resume.received(reply.status, headers_of(reply), offset)
+        except UpstreamError as error:
+            reply.close()
+            raise TransferError(f"{self} {error.reason}") from None
+        yield from _after(reply.pieces(), place.skip)
+
+    def write_blob(self, blob: BlobReader, sent: Sent, mount_from: str | None) -> bool:
+        """Mount a blob from another repository of the registry, or else push it."""
+        location = None
+        if mount_from is not None:
+            done, location = self._mount(blob.digest, mount_from)
+            if done:
+                return True
+        BlobUpload(self, blob, sent).run(location)
+        return False
+
+    def _mount(self, digest: Digest, source: str) -> tuple[bool, str | None]:
+        """Ask for a mount; returns whether it was done, and the upload that was begun instead."""
+        path = self.path(f"blobs/uploads/?mount={digest}&from={quote(source, safe='/')}")
+        scope = f"{self.scope} repository:{source}:pull"
+        call = Call("POST", path, scope, {"Content-Length": "0"})
+        try:
+            reply = self.session.call(call, (201, 202, *_NO_MOUNT))
+        except TransferError as error:
+            if error.transient or not error.status:
+                raise
+            return False, None
+        reply.discard()
+        location = reply.headers.get("Location")
+        if reply.status == 202 and location:
+            return False, urljoin(reply.url, location)
+        return reply.status == 201, None
+
+    def referrers(self, subject: Digest) -> ListedReferrers:
+        """Return what refers to a manifest, by the API, or else as the fallback tag lists it."""
+        found: dict[Digest, Descriptor] = {}
+        path: str | None = self.path(f"referrers/{subject}")
+        for _page in range(_MOST_PAGES):
+            if path is None:
+                break
+            reply = self.call("GET", path, (200, 400, 404, 405), {"Accept": OCI_INDEX})
+            raw = reply.read(MAX_MANIFEST) if reply.status == 200 else b""
+            if stored_media_type(raw) != OCI_INDEX:
+                reply.discard()
+                return self._tagged_referrers(subject)
+            listed = Manifest.stored(raw, OCI_INDEX).manifests
+            found |= {one.digest: one for one in listed}
+            link = next_link(reply.headers.get("Link"))
+            path = urljoin(reply.url, link) if link else None
+        return ListedReferrers(tuple(found.values()))
+
+    def _tagged_referrers(self, subject: Digest) -> ListedReferrers:
+        index = self.manifest(referrers_tag(subject))
+        return ListedReferrers(index.manifests if index else (), by_api=False)
+
+    def _list_referrer(self, subject: Digest, manifest: Manifest) -> None:
+        """Add to the fallback tag (section "Pushing Manifests with Subject")."""
+        tag = referrers_tag(subject)
+        index = self.manifest(tag)
+        listed = index.manifests if index else ()
+        if any(one.digest == manifest.digest for one in listed):
+            return
+        self.put_manifest(referrers_index([*listed, manifest.descriptor]), tag)
+
+
+def referrers_index(items: Iterable[Descriptor]) -> Manifest:
+    """Return the index that a referrers tag names."""
+    import json
+
+    tree = {
+        "schemaVersion": 2,
+        "mediaType": OCI_INDEX,
+        "manifests": [one.to_json() for one in items],
+    }
+    return Manifest.stored(json.dumps(tree).encode(), OCI_INDEX)
+
+
+def headers_of(reply: Reply) -> dict[str, str]:
+    """Return the headers by their usual names: some servers write them in small letters."""
+    return {name.title(): value for name, value in reply.headers.items()}
+
+
+def _stated(reply: Reply) -> Digest | None:
+    text = reply.headers.get("Docker-Content-Digest")
+    try:
+        return Digest.parse(text) if text else None
+    except RegistryError:
+        return None
+
+
+def _after(pieces: Iterator[memoryview], skip: int) -> Iterator[Piece]:
+    """Leave the first bytes out: some servers send the whole blob whatever was asked for."""
+    for piece in pieces:
+        if skip >= len(piece):
+            skip -= len(piece)
+            continue
+        yield piece[skip:]
+        skip = 0

@@ -1,0 +1,262 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Requests to one registry: logs in, follows redirects, and waits and tries again where that helps.
+
+The token protocol itself is ``protocol.tokens``; here its requests are sent.
+"""
+
+from __future__ import annotations
+
+import email.utils
+import json
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import NoReturn
+from urllib.parse import urlsplit
+
+from ..protocol.errors import UpstreamError
+from ..protocol.tokens import (
+    Authorization,
+    AuthorizationCache,
+    Challenge,
+    TokenAnswer,
+    UnauthorizedResponse,
+    authorize,
+    basic,
+    challenges,
+)
+from ..protocol.urls import onward, origin, server
+from .errors import TransferError
+from .http_client import Body, HttpClient, Reply
+
+TRIES = 5
+#: Seconds before the second try; each next pause is twice as long.
+PAUSE = 0.5
+#: The longest that a server may have us wait, once and for one request in all.
+LONGEST_PAUSE = 300.0
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_MOST_REDIRECTS = 5
+_BUSY = frozenset({429, 503})
+_PASSING = frozenset({408, 500, 502, 504})
+_MAX_ANSWER = 1 << 20
+
+
+@dataclass(frozen=True)
+class RegistryLogin:
+    """A login at a registry: a user name and a password, or a bearer token as it is."""
+
+    username: str = ""
+    password: str = field(default="", repr=False)
+    token: str = field(default="", repr=False)
+
+    @property
+    def header(self) -> str:
+        """The value of ``Authorization`` that carries them."""
+        return f"Bearer {self.token}" if self.token else basic(self.username, self.password)
+
+
+@dataclass(frozen=True)
+class Call:
+    """A request to a registry; ``scope`` is what its token has to allow."""
+
+    method: str
+    path: str
+    scope: str
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: Body | None = None
+
+    @property
+    def repeatable(self) -> bool:
+        """Whether it can be sent a second time."""
+        return self.body is None or isinstance(self.body, bytes)
+
+
+class RegistrySession:
+    """The way to one registry, with one account; any number of threads may use it."""
+
+    def __init__(
+        self,
+        url: str,
+        client: HttpClient,
+        credentials: RegistryLogin | None = None,
+        *,
+        clock: Callable[[], float] = time.time,
+        sleep: Callable[[float], object] = time.sleep,
+    ) -> None:
+        self.url = url
+        self.name = server(url)
+        self._client = client
+        self.credentials = credentials
+        self._clock = clock
+        self.sleep = sleep
+        self._cache = AuthorizationCache(clock)
+        self._offered: tuple[Challenge, ...] = ()
+        self._locks: dict[str, threading.Lock] = defaultdict(threading.Lock)
+
+    def call(self, call: Call, accepted: Iterable[int]) -> Reply:
+        """Send a request until it is answered with an accepted status; ``TransferError`` where
+        none comes."""
+        statuses = frozenset(accepted)
+        waited, tries = 0.0, 0
+        while True:
+            try:
+                return self._try(call, statuses)
+            except TransferError as error:
+                tries += 1
+                pause = error.pause or PAUSE * 2 ** (tries - 1)
+                if not (error.transient and call.repeatable) or tries >= TRIES:
+                    raise
+                if waited + pause > LONGEST_PAUSE:
+                    raise
+                waited += pause
+                self.sleep(pause)
+
+    def _try(self, call: Call, statuses: frozenset[int]) -> Reply:
+        sent = self._authorization(call.scope)
+        reply = self._send(call, sent)
+        if reply.status == 401 and self._log_in(reply, call.scope, sent):
+            if not call.repeatable:
+                raise TransferError(f"{self.name} wants a new token", transient=True, status=401)
+            reply = self._send(call, self._authorization(call.scope))
+        if reply.status in statuses:
+            return reply
+        self.refuse(call, reply)
+
+    def _send(self, call: Call, authorization: str | None) -> Reply:
+        """Send a request where it leads; the header is for this registry alone."""
+        url = onward_of(f"{self.url}/", call.path, self.name)
+        for _hop in range(_MOST_REDIRECTS):
+            headers = dict(call.headers)
+            if authorization and origin(url) == origin(self.url):
+                headers["Authorization"] = authorization
+            reply = self._client.send(call.method, url, headers, call.body)
+            target = reply.headers.get("Location")
+            if reply.status not in _REDIRECTS or not target or not call.repeatable:
+                return reply
+            reply.discard()
+            url = onward_of(url, target, self.name)
+        raise TransferError(f"{self.name} redirects more than {_MOST_REDIRECTS} times")
+
+    def refuse(self, call: Call, reply: Reply) -> NoReturn:
+        """Raise what an answer means that was not wanted."""
+        status = reply.status
+        reason = _reason(reply) if call.method != "HEAD" else ""
+        pause = self._retry_after(reply.headers.get("Retry-After")) if status in _BUSY else 0.0
+        reply.close()
+        words = f"{self.name} answers {status} to {call.method} {_shown(call.path)}"
+        if status in (401, 403):
+            who = "a user name and a password" if self.credentials is None else "other credentials"
+            words += f"; give {who} with the right to do that (--authfile, or login first)"
+        transient = status in _BUSY or status in _PASSING
+        raise TransferError(
+            words + (f": {reason}" if reason else ""),
+            transient=transient,
+            status=status,
+            pause=pause,
+        )
+
+    def _retry_after(self, text: str | None) -> float:
+        """Return the seconds that ``Retry-After`` says, in either of its forms (RFC 9110)."""
+        if text is None:
+            return 0.0
+        if text.strip().isdecimal():
+            return float(text)
+        try:
+            moment = email.utils.parsedate_to_datetime(text)
+        except (TypeError, ValueError):
+            return 0.0
+        return max(moment.timestamp() - self._clock(), 0.0)
+
+    def _authorization(self, scope: str) -> str | None:
+        """Return the header for a scope, with a token that is still good."""
+        if self.credentials is not None and self.credentials.token:
+            return self.credentials.header
+        known = self._cache.get(scope)
+        if known is None and self._offered:
+            with self._locks[scope]:
+                known = self._cache.get(scope) or self._token(scope)
+        return known
+
+    def _log_in(self, reply: Reply, scope: str, sent: str | None) -> bool:
+        """Find what answers a 401; False where what was sent is all there is."""
+        offered = challenges(reply.headers.get_all("WWW-Authenticate") or [])
+        if self.credentials is not None and self.credentials.token:
+            return False
+        with self._locks[scope]:
+            if sent is not None and self._cache.get(scope) not in (None, sent):
+                reply.discard()
+                return True
+            if sent is not None and sent.startswith("Basic"):
+                return False
+            reply.discard()
+            self._offered = offered
+            return self._token(scope) is not None
+
+    def _token(self, scope: str) -> str | None:
+        """Log in for a scope as the registry offers it."""
+        asked = UnauthorizedResponse(
+            f"{self.url}/v2/", tuple(_scoped(one, scope) for one in self._offered), scope
+        )
+        credentials = self.credentials.header if self.credentials else None
+        steps = authorize(asked, credentials, self._clock)
+        try:
+            request = next(steps)
+            while True:
+                request = steps.send(self._ask_token_server(request.url, request.headers))
+        except StopIteration as done:
+            found: Authorization | None = done.value
+        except UpstreamError as error:
+            raise TransferError(f"{self.name}: {error.reason}") from None
+        if found is None:
+            return None
+        self._cache.put(scope, found)
+        return found.header
+
+    def _ask_token_server(self, url: str, headers: Mapping[str, str]) -> TokenAnswer:
+        tries = 0
+        while True:
+            try:
+                reply = self._client.send("GET", url, headers)
+                if reply.status in _BUSY or reply.status in _PASSING:
+                    self.refuse(Call("GET", url, ""), reply)
+                return TokenAnswer(reply.status, reply.read(_MAX_ANSWER))
+            except TransferError as error:
+                tries += 1
+                if not error.transient or tries >= TRIES:
+                    raise
+                self.sleep(min(error.pause or PAUSE * 2**tries, LONGEST_PAUSE))
+
+
+def _scoped(challenge: Challenge, scope: str) -> Challenge:
+    """Return a challenge that asks for our scope and for the one that it names itself."""
+    theirs = challenge.parameters.get("scope", "").split()
+    ours = scope.split()
+    repositories = {one.rpartition(":")[0] for one in ours}
+    more = [one for one in theirs if one.rpartition(":")[0] not in repositories]
+    return replace(challenge, parameters={**challenge.parameters, "scope": " ".join(ours + more)})
+
+
+def onward_of(url: str, target: str, name: str) -> str:
+    """Return where a registry leads; ``TransferError`` for where it may not."""
+    try:
+        return onward(url, target)
+    except UpstreamError as error:
+        raise TransferError(f"{name} {error.reason}") from None
+
+
+def _shown(path: str) -> str:
+    """Return a path as a message may have it: a query may hold a signature."""
+    return urlsplit(path).path
+
+
+def _reason(reply: Reply) -> str:
+    """Return what an error body of the specification says, in one line."""
+    try:
+        tree = json.loads(reply.read(_MAX_ANSWER))
+        first = tree["errors"][0]
+        text = f"{first.get('code', '')}: {first.get('message', '')}"
+    except (TransferError, ValueError, LookupError, TypeError, AttributeError):
+        return ""
+    return " ".join(text.split())[:300]

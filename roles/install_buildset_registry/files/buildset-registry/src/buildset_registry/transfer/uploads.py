@@ -1,0 +1,267 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Pushing one blob: whole if it is small, else as a stream that goes on where it broke.
+
+Sources: the distribution specification, "Pushing blobs" (``POST`` then ``PUT``, chunks, the status
+of an upload). A way that takes no large body (413, as nginx answers by its
+``client_max_body_size``) gets chunks, smaller and smaller ones.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from contextlib import suppress
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urljoin
+
+from .content import BREAKS, BlobReader, Piece, Sent, SourceFailed
+from .errors import ContentMismatch, TransferError
+from .http_client import Reply
+
+if TYPE_CHECKING:
+    from .remote import RemoteRepository
+
+#: Blobs up to this size are pushed whole, from memory.
+SMALL = 2 << 20
+#: Blobs from this size on are remembered, so that another copy goes on with them.
+REMEMBERED = 16 << 20
+#: The chunks that a 413 leads to, and the smallest.
+FIRST_CHUNK, LAST_CHUNK = 64 << 20, 1 << 20
+_RANGE = re.compile(r"(?:bytes=)?0-(\d{1,18})")
+_OCTETS = {"Content-Type": "application/octet-stream"}
+#: What means that there is no such upload (any more), or none that can be gone on with.
+_GONE = frozenset({400, 404, 410, 416})
+
+
+class UploadJournal:
+    """Addresses of uploads that have begun, in a folder, for a copy that is run again."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def _file(self, key: str) -> Path:
+        return self._folder / f"{sha256(key.encode()).hexdigest()[:32]}.json"
+
+    def get(self, key: str) -> str | None:
+        """Return the address of an upload that another copy began."""
+        try:
+            tree = json.loads(self._file(key).read_text())
+        except (OSError, ValueError):
+            return None
+        known = isinstance(tree, dict) and tree.get("key") == key
+        return str(tree["location"]) if known and tree.get("location") else None
+
+    def put(self, key: str, location: str) -> None:
+        """Remember an upload; where that cannot be written, a copy just begins anew."""
+        file = self._file(key)
+        with suppress(OSError):
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            written = file.with_suffix(".new")
+            written.touch(mode=0o600)
+            written.write_text(json.dumps({"key": key, "location": location}))
+            written.replace(file)
+
+    def forget(self, key: str) -> None:
+        """Leave nothing behind of an upload that has ended."""
+        with suppress(OSError):
+            self._file(key).unlink()
+
+
+class BlobUpload:
+    """The push of one blob to one repository."""
+
+    def __init__(self, repository: RemoteRepository, blob: BlobReader, sent: Sent) -> None:
+        self._repository = repository
+        self._blob = blob
+        self._sent = sent
+        self._key = f"{repository.session.url}/{repository.repository}@{blob.digest}"
+        self._journal = repository.journal if blob.size >= REMEMBERED else None
+        self._smallest = 0
+
+    def run(self, location: str | None = None) -> None:
+        """Push; ``location`` is an upload that has begun already."""
+        if self._blob.size <= SMALL and not self._repository.largest_chunk:
+            try:
+                self._push_whole(location)
+            except TransferError as error:
+                if error.status != 413:
+                    raise
+                self._smaller_chunks(error)
+            else:
+                return
+        self._push_stream(location)
+
+    def _push_whole(self, location: str | None) -> None:
+        """Push from memory, so that nothing is sent that is not verified."""
+        begun = None if location else self._repository.aside.submit(self._begin)
+        try:
+            content = self._blob.read()
+        except TransferError:
+            self._cancel(begun.result() if begun else location)
+            raise
+        location = begun.result() if begun else location
+        for last in (False, True):
+            target = _with_digest(location or self._begin(), self._blob)
+            try:
+                reply = self._repository.call("PUT", target, (201, 204), _OCTETS, content)
+            except TransferError as error:
+                # A try that was not answered may have ended the upload; there is one more.
+                if last or error.status not in _GONE:
+                    raise
+                location = None
+                continue
+            reply.discard()
+            self._sent(len(content))
+            return
+
+    def _begin(self) -> str:
+        """Open an upload and return its address."""
+        reply = self._repository.call("POST", "blobs/uploads/", (202,), {"Content-Length": "0"})
+        reply.discard()
+        least = reply.headers.get("OCI-Chunk-Min-Length", "")
+        self._smallest = int(least) if least.isdecimal() else 0
+        return self._onward(reply)
+
+    def _onward(self, reply: Reply) -> str:
+        location = reply.headers.get("Location")
+        if not location:
+            raise TransferError(f"{self._repository} answers an upload without a Location")
+        return urljoin(reply.url, location)
+
+    def _push_stream(self, location: str | None) -> None:
+        """Push what is missing, as often as that breaks and something arrived in between."""
+        resumed = self._journal.get(self._key) if self._journal else None
+        location, offset = self._resume(resumed) if resumed else (location, 0)
+        breaks, furthest = 0, -1
+        while True:
+            try:
+                if location is None:
+                    location, offset = self._begin(), 0
+                self._remember(location)
+                location = self._append(location, offset)
+                self._finish(location)
+            except (SourceFailed, ContentMismatch) as error:
+                self._give_up(location, keep=not isinstance(error, ContentMismatch))
+                raise
+            except TransferError as error:
+                breaks = 1 if offset > furthest else breaks + 1
+                furthest = max(furthest, offset)
+                self._consider(error, breaks)
+                location, offset = self._resume(location)
+            else:
+                return
+
+    def _consider(self, error: TransferError, breaks: int) -> None:
+        """Wait for another try, or raise where none helps."""
+        if error.status == 413:
+            self._smaller_chunks(error)
+            return
+        if breaks >= BREAKS or not (error.transient or error.status in _GONE):
+            raise error
+        self._repository.session.sleep(error.pause or 0.2 * 2**breaks)
+
+    def _append(self, location: str, offset: int) -> str:
+        """Send the rest of the blob and return where the upload goes on."""
+        if offset >= self._blob.size:
+            return location
+        chunk = max(self._repository.largest_chunk, self._smallest)
+        pieces = self._blob.pieces(offset)
+        if not self._repository.largest_chunk:
+            return self._patch(location, pieces, self._blob.size - offset, {})
+        held = _Chunks(pieces)
+        while offset < self._blob.size:
+            size = min(chunk, self._blob.size - offset)
+            place = {"Content-Range": f"{offset}-{offset + size - 1}"}
+            location = self._patch(location, held.take(size), size, place)
+            self._remember(location)
+            offset += size
+        return location
+
+    def _patch(
+        self, location: str, pieces: Iterator[Piece], size: int, place: dict[str, str]
+    ) -> str:
+        headers = {**_OCTETS, "Content-Length": str(size), **place}
+        reply = self._repository.call("PATCH", location, (202,), headers, self._counted(pieces))
+        reply.discard()
+        return self._onward(reply)
+
+    def _counted(self, pieces: Iterator[Piece]) -> Iterator[Piece]:
+        for piece in pieces:
+            yield piece
+            self._sent(len(piece))
+
+    def _finish(self, location: str) -> None:
+        """End the upload, once what has passed is known to be the blob."""
+        self._blob.verify()
+        target = _with_digest(location, self._blob)
+        reply = self._repository.call("PUT", target, (201, 204), {"Content-Length": "0"})
+        reply.discard()
+        if self._journal:
+            self._journal.forget(self._key)
+
+    def _resume(self, location: str | None) -> tuple[str | None, int]:
+        """Ask how much of an upload has arrived; None for the address where it is gone."""
+        if location is None:
+            return None, 0
+        try:
+            reply = self._repository.call("GET", location, (204, 202, 200))
+        except TransferError as error:
+            if error.transient:
+                raise
+            return None, 0
+        reply.discard()
+        found = _RANGE.fullmatch(reply.headers.get("Range", "").strip())
+        # 0-0 is one byte, and at some registries none.
+        if found is None or found[1] == "0" or int(found[1]) >= self._blob.size:
+            self._give_up(location, keep=False)
+            return None, 0
+        return urljoin(reply.url, reply.headers.get("Location") or location), int(found[1]) + 1
+
+    def _remember(self, location: str) -> None:
+        if self._journal:
+            self._journal.put(self._key, location)
+
+    def _give_up(self, location: str | None, *, keep: bool) -> None:
+        """Leave an upload for the next copy, or cancel it."""
+        if keep:
+            return
+        if self._journal:
+            self._journal.forget(self._key)
+        self._cancel(location)
+
+    def _cancel(self, location: str | None) -> None:
+        if location is not None:
+            with suppress(TransferError):
+                self._repository.call("DELETE", location, range(200, 500)).discard()
+
+    def _smaller_chunks(self, error: TransferError) -> None:
+        known = self._repository.largest_chunk
+        smaller = known // 4 if known else FIRST_CHUNK
+        while smaller >= max(self._blob.size, 2 * LAST_CHUNK) and smaller > LAST_CHUNK:
+            smaller //= 4
+        if known and smaller < LAST_CHUNK:
+            raise error
+        self._repository.largest_chunk = max(smaller, LAST_CHUNK)
+
+
+class _Chunks:
+    """Pieces of a blob, cut where chunks end."""
+
+    def __init__(self, pieces: Iterator[Piece]) -> None:
+        self._pieces = pieces
+        self._rest: Piece = b""
+
+    def take(self, size: int) -> Iterator[Piece]:
+        """Yield the next bytes, so many."""
+        while size:
+            piece = self._rest if len(self._rest) else next(self._pieces)
+            self._rest = piece[size:]
+            yield piece[:size]
+            size -= min(size, len(piece))
+
+
+def _with_digest(location: str, blob: BlobReader) -> str:
+    return f"{location}{'&' if '?' in location else '?'}digest={blob.digest}"

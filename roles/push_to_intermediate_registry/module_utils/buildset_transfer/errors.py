@@ -1,0 +1,1 @@
+../../../install_buildset_registry/files/buildset-registry/src/buildset_registry/errors.py

@@ -1,0 +1,21 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Pages of a list name the next one as RFC 8288 and registries write it."""
+
+import pytest
+from buildset_registry.protocol.links import next_link
+
+
+@pytest.mark.parametrize(
+    ("header", "target"),
+    [
+        ('</v2/app/referrers/sha256:1?n=2>; rel="next"', "/v2/app/referrers/sha256:1?n=2"),
+        ("</v2/_catalog?last=b> ; rel=next", "/v2/_catalog?last=b"),
+        ('</before>; rel="prev", </after>; REL="next"', "/after"),
+        ('</before>; rel="prev"', None),
+        ("", None),
+        (None, None),
+    ],
+)
+def test_a_header_names_the_next_page(header: str | None, target: str | None) -> None:
+    """Or none, at the last one."""
+    assert next_link(header) == target

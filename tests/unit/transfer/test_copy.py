@@ -1,0 +1,321 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Images arrive as they were: whatever they are made of, whatever the registries can and cannot."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.unit.transfer.conftest import Copy
+from tests.unit.transfer.fake_registry import (
+    CONFIG,
+    INDEX,
+    LAYER,
+    MANIFEST,
+    FakeRegistry,
+    descriptor,
+    digest_of,
+    status,
+)
+
+DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
+
+
+def index(source: FakeRegistry, tag: str = "v1") -> bytes:
+    """Have an index of two platforms with a layer in common."""
+    children = {
+        f"linux/{name}": source.add_image("app", layers=(b"base", name.encode()), architecture=name)
+        for name in ("amd64", "arm64")
+    }
+    return source.add_index("app", tag, children)
+
+
+def schema_2(source: FakeRegistry) -> bytes:
+    """Have an image as docker pushes it."""
+    return source.add_image("app", "v1", mediaType=DOCKER_MANIFEST)
+
+
+def nested_index(source: FakeRegistry) -> bytes:
+    """Have an index that lists an index."""
+    inner = index(source, "inner")
+    tree = {"schemaVersion": 2, "mediaType": INDEX, "manifests": [descriptor(inner, INDEX)]}
+    return source.add_manifest("app", tree, "v1")
+
+
+def zstd(source: FakeRegistry) -> bytes:
+    """Have an image whose layer is compressed by zstd."""
+    layer = source.add_blob("app", b"\x28\xb5\x2f\xfdzstd")
+    config = source.add_blob("app", b"{}")
+    tree = {
+        "schemaVersion": 2,
+        "mediaType": MANIFEST,
+        "config": descriptor(config, CONFIG),
+        "layers": [descriptor(layer, f"{LAYER}+zstd")],
+    }
+    return source.add_manifest("app", tree, "v1")
+
+
+def without_media_type(source: FakeRegistry) -> bytes:
+    """Have an image whose manifest leaves it to the header what it is."""
+    config = source.add_blob("app", b"{}")
+    tree = {"schemaVersion": 2, "config": descriptor(config, CONFIG), "layers": []}
+    return source.add_manifest("app", tree, "v1", MANIFEST)
+
+
+def artifact(source: FakeRegistry) -> bytes:
+    """Have an artifact that refers to what is not there."""
+    subject = descriptor(b"elsewhere", MANIFEST)
+    return source.add_image("app", "v1", subject=subject, artifactType="application/example")
+
+
+KINDS = {
+    "index": index,
+    "schema 2": schema_2,
+    "nested index": nested_index,
+    "zstd": zstd,
+    "without a media type": without_media_type,
+    "artifact with a subject": artifact,
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_image_keeps_its_digest(
+    source: FakeRegistry, destination: FakeRegistry, copy: Copy, kind: str
+) -> None:
+    """And so does everything that it lists; its type is the one that it had."""
+    raw = KINDS[kind](source)
+    report = copy(source.image("app:v1"), destination.image("org/other:v2"))
+    assert not report.failed
+    assert report.images[0].digest == digest_of(raw)
+    assert destination.manifests["org/other"]["v2"] == source.manifests["app"]["v1"]
+    copied = {key: one for key, one in source.manifests["app"].items() if ":" in key}
+    assert destination.manifests["org/other"].items() >= copied.items()
+    assert destination.blobs["org/other"] == source.blobs["app"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_image_keeps_its_digest_in_a_folder(
+    source: FakeRegistry, destination: FakeRegistry, copy: Copy, tmp_path: Path, kind: str
+) -> None:
+    """There and back again."""
+    raw = KINDS[kind](source)
+    assert not copy(source.image("app:v1"), f"oci:{tmp_path}/images").failed
+    report = copy(f"oci:{tmp_path}/images:v1", destination.image("app"))
+    assert not report.failed
+    assert report.images[0].digest == digest_of(raw)
+    assert destination.manifests["app"]["v1"][1] == raw
+
+
+def test_a_second_copy_sends_nothing(
+    source: FakeRegistry, destination: FakeRegistry, copy: Copy
+) -> None:
+    """What is there by digest costs a HEAD; the tag is not even put again."""
+    index(source)
+    first = copy(source.image("app:v1"), destination.image("app:v1")).images[0]
+    assert first.moved == sum(map(len, source.blobs["app"].values()))
+    destination.requests.clear()
+    second = copy(source.image("app:v1"), destination.image("app:v1")).images[0]
+    assert (second.moved, second.skipped) == (0, first.moved)
+    assert {method for method, _path in destination.requests} == {"HEAD"}
+
+
+def test_the_tag_comes_last_and_children_first(
+    source: FakeRegistry, destination: FakeRegistry, copy: Copy
+) -> None:
+    """Whoever sees the tag can pull all of the image."""
+    raw = nested_index(source)
+    assert not copy(source.image("app:v1"), destination.image("app:v1")).failed
+    put = [path.rpartition("/")[2] for path in destination.asked("PUT", "manifests")]
+    assert put[-1] == "v1"
+    assert digest_of(raw) not in put
+    inner = json.loads(raw)["manifests"][0]["digest"]
+    assert put.index(inner) == len(put) - 2
+
+
+def test_a_registry_moves_nothing_that_it_can_mount(source: FakeRegistry, copy: Copy) -> None:
+    """Within one registry no bytes are sent."""
+    index(source)
+    report = copy(source.image("app:v1"), source.image("org/promoted:v1")).images[0]
+    assert (report.error, report.moved) == ("", 0)
+    assert report.mounted == sum(map(len, source.blobs["app"].values()))
+    assert not source.asked("GET", "/blobs/" + digest_of(b"base"))
+
+
+@pytest.mark.parametrize("code", [401, 403, 404, 405])
+def test_a_mount_that_is_refused_becomes_an_upload(
+    source: FakeRegistry, copy: Copy, code: int
+) -> None:
+    """As harbor, quay and others answer where the other repository is not one to mount from."""
+    index(source)
+    source.fail("POST", "mount=", status(code), times=99)
+    report = copy(source.image("app:v1"), source.image("other:v1")).images[0]
+    assert (report.error, report.mounted) == ("", 0)
+    assert source.blobs["other"] == source.blobs["app"]
+
+
+def test_a_mount_that_is_not_done_goes_on_as_the_upload_that_it_began(
+    source: FakeRegistry, copy: Copy
+) -> None:
+    """The 202 has its address; no second one is begun."""
+    source.mounts = False
+    source.add_image("app", "v1")
+    assert not copy(source.image("app:v1"), source.image("other:v1")).failed
+    assert len(source.uploads) == 0
+    assert len(source.asked("POST")) == 2
+
+
+def test_several_images_share_what_they_have_in_common(
+    source: FakeRegistry, destination: FakeRegistry, copy: Copy
+) -> None:
+    """It is sent once, and mounted where the destination is another repository."""
+    source.add_image("a", "1", layers=(b"x" * 1000, b"a"))
+    source.add_image("b", "1", layers=(b"x" * 1000, b"b"))
+    report = copy(source.image("a:1"), source.image("b:1"), destination.image("mirror/"))
+    assert not report.failed
+    assert len(destination.asked("POST", "mount=")) == 2
+    assert sum(one.moved for one in report.images) < 1100
+    assert set(destination.manifests["mirror/a"]) & {"1"}
+    assert set(destination.manifests["mirror/b"]) & {"1"}
+
+
+def test_one_image_that_fails_does_not_stop_the_others(
+    source: FakeRegistry, destination: FakeRegistry, copy: Copy
+) -> None:
+    """Its result says why."""
+    source.add_image("app", "good")
+    report = copy(source.image("app:good"), source.image("app:bad"), destination.image("app"))
+    assert [bool(one.error) for one in report.images] == [False, True]
+    assert "has no bad; push the image first" in report.images[1].error
+    assert "good" in destination.manifests["app"]
+
+
+def test_a_dry_run_writes_nothing(
+    source: FakeRegistry, destination: FakeRegistry, copy: Copy, tmp_path: Path
+) -> None:
+    """It tells how much would be sent."""
+    source.add_image("app", "v1", layers=(b"x" * 500,))
+    report = copy(source.image("app:v1"), destination.image("app:v1"), dry_run=True)
+    assert report.images[0].moved > 500
+    assert {method for method, _path in destination.requests} == {"HEAD"}
+    copy(source.image("app:v1"), f"oci:{tmp_path}/new", dry_run=True)
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_platform_is_an_image_of_its_own(
+    source: FakeRegistry, destination: FakeRegistry, copy: Copy
+) -> None:
+    """Its digest is that in the index; nothing of the other one is fetched."""
+    raw = index(source)
+    report = copy(source.image("app:v1"), destination.image("app:v1"), platforms=("linux/aarch64",))
+    one = report.images[0]
+    assert (one.error, one.digest) == ("", json.loads(raw)["manifests"][1]["digest"])
+    assert one.platforms == ["linux/arm64"]
+    assert digest_of(b"amd64") not in destination.blobs["app"]
+
+
+def test_a_platform_that_is_not_there_is_told_with_those_that_are(
+    source: FakeRegistry, destination: FakeRegistry, copy: Copy
+) -> None:
+    """One line."""
+    index(source)
+    (one,) = copy(
+        source.image("app:v1"), destination.image("app:v1"), platforms=("linux/s390x",)
+    ).failed
+    assert one.error == "the image has no linux/s390x; there is: linux/amd64, linux/arm64"
+
+
+def test_a_sparse_index_has_to_be_said(
+    source: FakeRegistry, destination: FakeRegistry, copy: Copy, tmp_path: Path
+) -> None:
+    """It keeps the index's digest and leaves an image out."""
+    raw = index(source)
+    both = ("linux/amd64", "linux/arm64")
+    (one,) = copy(source.image("app:v1"), destination.image("app:v1"), platforms=both).failed
+    assert "--sparse" in one.error
+    words = (source.image("app:v1"), f"oci:{tmp_path}/sparse")
+    report = copy(*words, platforms=("linux/arm64",), sparse=True)
+    assert report.images[0].digest == digest_of(raw)
+    assert report.images[0].platforms == ["linux/arm64"]
+    held = {path.name for path in (tmp_path / "sparse/blobs/sha256").iterdir()}
+    assert digest_of(b"arm64").removeprefix("sha256:") in held
+    assert digest_of(b"amd64").removeprefix("sha256:") not in held
+
+
+def referring(source: FakeRegistry, subject: bytes, what: str, **more: Any) -> bytes:
+    """Have something that refers to a manifest."""
+    return source.add_image(
+        "app",
+        layers=(what.encode(),),
+        subject=descriptor(subject, MANIFEST),
+        artifactType=f"application/{what}",
+        **more,
+    )
+
+
+@pytest.mark.parametrize("by_api", [True, False])
+@pytest.mark.parametrize("listed", [True, False])
+def test_what_refers_to_an_image_comes_along(
+    source: FakeRegistry, destination: FakeRegistry, copy: Copy, by_api: bool, listed: bool
+) -> None:
+    """To the index, to its images, and to what refers to those, in either way of listing it."""
+    source.referrers_api, destination.referrers_api = by_api, listed
+    raw = index(source)
+    child = source.manifests["app"][json.loads(raw)["manifests"][0]["digest"]][1]
+    signature, sbom = referring(source, raw, "signature"), referring(source, child, "sbom")
+    attested = referring(source, sbom, "attestation")
+    if not by_api:
+        for subject, one in ((raw, signature), (child, sbom), (sbom, attested)):
+            tree = {
+                "schemaVersion": 2,
+                "mediaType": INDEX,
+                "manifests": [descriptor(one, MANIFEST)],
+            }
+            source.add_manifest("app", tree, digest_of(subject).replace(":", "-"))
+    report = copy(source.image("app:v1"), destination.image("app:v1"), referrers=True)
+    assert not report.failed
+    held = destination.manifests["app"]
+    assert {digest_of(one) for one in (signature, sbom, attested)} <= set(held)
+    assert (digest_of(raw).replace(":", "-") in held) is not listed
+    put = [path.rpartition("/")[2] for path in destination.asked("PUT", "manifests")]
+    assert put[-1] == "v1"
+
+
+def test_what_cosign_keeps_by_tags_comes_along(
+    source: FakeRegistry, destination: FakeRegistry, copy: Copy, tmp_path: Path
+) -> None:
+    """Through a folder, too."""
+    raw = index(source)
+    tags = [f"{digest_of(raw).replace(':', '-')}{end}" for end in (".sig", ".att", ".sbom")]
+    for tag in tags:
+        source.add_image("app", tag, layers=(tag.encode(),))
+    assert not copy(source.image("app:v1"), f"oci:{tmp_path}/o", referrers=True).failed
+    assert not copy(f"oci:{tmp_path}/o:v1", destination.image("app"), referrers=True).failed
+    assert {"v1", *tags} <= set(destination.manifests["app"])
+
+
+def test_referrers_that_refer_to_each_other_come_to_an_end(
+    source: FakeRegistry, destination: FakeRegistry, copy: Copy
+) -> None:
+    """A list may say what no digest could: two that are each other's referrers."""
+    raw = source.add_image("app", "v1")
+    one = source.add_image("app", layers=(b"one",))
+    source.referrers_api = False
+    for subject, listed in ((raw, one), (one, raw)):
+        tree = {"schemaVersion": 2, "mediaType": INDEX, "manifests": [descriptor(listed, MANIFEST)]}
+        source.add_manifest("app", tree, digest_of(subject).replace(":", "-"))
+    report = copy(source.image("app:v1"), destination.image("app:v1"), referrers=True)
+    assert not report.failed
+    assert digest_of(one) in destination.manifests["app"]
+
+
+def test_without_being_asked_for_referrers_stay(
+    source: FakeRegistry, destination: FakeRegistry, copy: Copy
+) -> None:
+    """They are other people's word."""
+    referring(source, source.add_image("app", "v1"), "signature")
+    assert not copy(source.image("app:v1"), destination.image("app:v1")).failed
+    assert not source.asked("GET", "referrers")
+    assert digest_of(b"signature") not in destination.blobs["app"]

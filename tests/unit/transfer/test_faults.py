@@ -1,0 +1,277 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What goes wrong on the way is tried again where that helps, and never becomes a wrong image."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from buildset_registry.transfer.session import RegistryLogin
+
+from tests.unit.transfer.conftest import Copy
+from tests.unit.transfer.fake_registry import (
+    FakeRegistry,
+    Handler,
+    digest_of,
+    half_a_body,
+    status,
+    take_half,
+    wrong_bytes,
+)
+
+#: Larger than what is sent from memory.
+LARGE = bytes(range(256)) * (5 << 12)
+
+
+@pytest.fixture
+def large(source: FakeRegistry) -> str:
+    """An image with a layer that is sent as a stream; returns the layer's digest."""
+    source.add_image("app", "v1", layers=(LARGE,))
+    return digest_of(LARGE)
+
+
+def arrived(destination: FakeRegistry) -> bool:
+    """Tell whether the image is there with every byte."""
+    held = destination.blobs["app"].get(digest_of(LARGE))
+    return "v1" in destination.manifests["app"] and held == LARGE
+
+
+def test_half_a_body_is_gone_on_with_from_where_it_ended(
+    source: FakeRegistry, destination: FakeRegistry, copy: Copy, large: str
+) -> None:
+    """By a Range at the source; the destination notices nothing."""
+    source.fail("GET", large, half_a_body, times=3)
+    report = copy(source.image("app:v1"), destination.image("app:v1"))
+    assert not report.failed
+    assert arrived(destination)
+    assert len(destination.asked("PATCH")) == 1
+    ranges = [one["Range"] for one in source.headers if "Range" in one]
+    half = len(LARGE) // 2
+    assert ranges == [f"bytes={half}-", f"bytes={half * 3 // 2}-", f"bytes={half * 7 // 4}-"]
+
+
+def test_a_source_that_breaks_for_ever_is_given_up(
+    source: FakeRegistry, destination: FakeRegistry, copy: Copy, large: str
+) -> None:
+    """After some tries without a byte in between; nothing is tagged."""
+    source.fail("GET", large, status(502), times=999)
+    (failed,) = copy(source.image("app:v1"), destination.image("app:v1")).failed
+    assert f"answers 502 to GET /v2/app/blobs/{large}" in failed.error
+    assert not destination.manifests["app"]
+
+
+@pytest.mark.parametrize("layer", [LARGE, b"small"], ids=["stream", "from memory"])
+def test_wrong_bytes_are_never_tagged(
+    source: FakeRegistry, destination: FakeRegistry, copy: Copy, layer: bytes
+) -> None:
+    """Nor is the upload finished: it is cancelled."""
+    source.add_image("app", "v1", layers=(layer,))
+    source.fail("GET", digest_of(layer), wrong_bytes, times=99)
+    (failed,) = copy(source.image("app:v1"), destination.image("app:v1")).failed
+    assert "other bytes than" in failed.error
+    assert not destination.manifests["app"]
+    assert digest_of(layer) not in destination.blobs["app"]
+    assert not destination.asked("PUT", f"digest={digest_of(layer)}")
+    assert not destination.uploads
+
+
+def test_wrong_bytes_leave_nothing_in_a_folder(
+    source: FakeRegistry, copy: Copy, large: str, tmp_path: Path
+) -> None:
+    """Not even in part."""
+    source.fail("GET", large, wrong_bytes, times=99)
+    assert copy(source.image("app:v1"), f"oci:{tmp_path}/o").failed
+    assert not [one for one in (tmp_path / "o/blobs/sha256").iterdir() if "part" in one.name]
+    assert '"manifests": []' in (tmp_path / "o/index.json").read_text()
+
+
+def test_a_destination_that_breaks_is_asked_how_much_it_has(
+    source: FakeRegistry, destination: FakeRegistry, copy: Copy, large: str
+) -> None:
+    """And sent the rest."""
+    destination.fail("PATCH", "uploads", take_half)
+    report = copy(source.image("app:v1"), destination.image("app:v1"))
+    assert not report.failed
+    assert arrived(destination)
+    assert f"bytes={len(LARGE) // 2}-" in [one.get("Range") for one in source.headers]
+
+
+def test_an_upload_that_is_lost_is_begun_anew(
+    source: FakeRegistry, destination: FakeRegistry, copy: Copy, large: str
+) -> None:
+    """A registry that was started again may know nothing of it."""
+
+    def lose(handler: Handler) -> bool:
+        handler.registry.uploads.clear()
+        handler.read()
+        return handler.answer(404)
+
+    destination.fail("PATCH", "uploads", lose)
+    assert not copy(source.image("app:v1"), destination.image("app:v1")).failed
+    assert arrived(destination)
+
+
+@pytest.mark.parametrize("layer", [LARGE, b"small"], ids=["stream", "from memory"])
+@pytest.mark.parametrize("code", [429, 500, 502, 503])
+def test_a_registry_that_is_busy_is_asked_again(
+    source: FakeRegistry, destination: FakeRegistry, copy: Copy, layer: bytes, code: int
+) -> None:
+    """Each request of a copy may meet it."""
+    source.add_image("app", "v1", layers=(layer,))
+    for registry in (source, destination):
+        for method in ("GET", "HEAD", "POST", "PATCH", "PUT"):
+            registry.fail(method, "/v2/", status(code, Retry_After="1"))
+    assert not copy(source.image("app:v1"), destination.image("app:v1")).failed
+    assert destination.blobs["app"][digest_of(layer)] == layer
+
+
+def test_a_body_that_is_too_large_for_the_way_goes_in_chunks(
+    source: FakeRegistry, destination: FakeRegistry, copy: Copy, large: str
+) -> None:
+    """Smaller and smaller ones, until they pass."""
+    destination.largest_body = 3 << 20
+    report = copy(source.image("app:v1"), destination.image("app:v1"))
+    assert not report.failed
+    assert arrived(destination)
+    ranges = [one["Content-Range"] for one in destination.headers if "Content-Range" in one]
+    assert len(ranges) >= len(LARGE) // (3 << 20)
+
+
+def test_a_small_body_that_is_too_large_goes_in_chunks(
+    source: FakeRegistry, destination: FakeRegistry, copy: Copy
+) -> None:
+    """The limit of nginx is 1 MiB where nobody has thought of it."""
+    layer = LARGE[: 3 << 19]
+    source.add_image("app", "v1", layers=(layer,))
+    destination.largest_body = 1 << 20
+    assert not copy(source.image("app:v1"), destination.image("app:v1")).failed
+    assert destination.blobs["app"][digest_of(layer)] == layer
+
+
+def test_a_limit_below_the_smallest_chunk_is_told(
+    source: FakeRegistry, destination: FakeRegistry, copy: Copy, large: str
+) -> None:
+    """Rather than tried for ever."""
+    destination.largest_body = 1000
+    (failed,) = copy(source.image("app:v1"), destination.image("app:v1")).failed
+    assert "answers 413 to P" in failed.error
+
+
+def test_a_token_that_ends_in_the_middle_is_renewed(
+    source: FakeRegistry, destination: FakeRegistry, copy: Copy, large: str
+) -> None:
+    """Also where it was refused in the middle of a blob."""
+    source.token_uses, destination.token_uses = 2, 2
+    login = RegistryLogin("user", "secret")
+    report = copy(source.image("app:v1"), destination.image("app:v1"), login=login)
+    assert not report.failed
+    assert arrived(destination)
+    assert len(destination.tokens) > 2
+    assert ["repository:app:pull,push"] in destination.scopes
+    assert {tuple(one) for one in source.scopes} == {("repository:app:pull",)}
+
+
+def test_a_source_that_deletes_meanwhile_is_told_in_one_line(
+    source: FakeRegistry, destination: FakeRegistry, copy: Copy, large: str
+) -> None:
+    """The manifest is there, its blob is not."""
+    del source.blobs["app"][large]
+    (failed,) = copy(source.image("app:v1"), destination.image("app:v1")).failed
+    assert failed.error.endswith(f"/app has no blob {large} any more; push the image again")
+    assert not destination.manifests["app"]
+
+
+def test_a_manifest_that_is_not_what_was_asked_for_is_refused(
+    source: FakeRegistry, destination: FakeRegistry, copy: Copy
+) -> None:
+    """By tag, too, where the registry names the digest."""
+    raw = source.add_image("app", "v1")
+    source.manifests["app"][digest_of(raw)] = ("", raw + b" ")
+    (failed,) = copy(source.image(f"app@{digest_of(raw)}"), destination.image("app:v1")).failed
+    assert "is not what its digest" in failed.error
+
+
+def test_a_part_that_the_source_lacks_stops_the_copy_before_it_begins(
+    source: FakeRegistry, destination: FakeRegistry, copy: Copy
+) -> None:
+    """No half of an image is left behind."""
+    raw = source.add_image("app")
+    source.add_index("app", "v1", {"linux/amd64": raw})
+    del source.manifests["app"][digest_of(raw)]
+    (failed,) = copy(source.image("app:v1"), destination.image("app:v1")).failed
+    assert f"lists {digest_of(raw)} and does not have it" in failed.error
+    assert not destination.blobs["app"]
+
+
+def test_a_copy_that_is_run_again_goes_on_with_its_upload(
+    source: FakeRegistry, destination: FakeRegistry, copy: Copy, tmp_path: Path
+) -> None:
+    """Its address was noted, for blobs that are worth it; afterwards nothing is left of that."""
+    layer = b"0123456789abcdef" * (5 << 18)
+    source.add_image("app", "v1", layers=(layer,))
+    destination.fail("PATCH", "uploads", take_half)
+    destination.fail("GET", "uploads", status(403))
+    destination.fail("POST", "uploads", lambda one: False, times=2)
+    destination.fail("POST", "uploads", status(403), times=9)
+    words = (source.image("app:v1"), destination.image("app:v1"))
+    assert copy(*words, journal=tmp_path).failed
+    (noted,) = tmp_path.iterdir()
+    assert noted.stat().st_mode & 0o777 == 0o600
+    destination.faults.clear()
+    report = copy(*words, journal=tmp_path)
+    assert not report.failed
+    assert report.images[0].moved <= len(layer) // 2
+    assert destination.blobs["app"][digest_of(layer)] == layer
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_another_copy_sent_wrong_is_sent_again(
+    source: FakeRegistry, destination: FakeRegistry, copy: Copy, tmp_path: Path
+) -> None:
+    """The destination verifies what this one has not seen."""
+    layer = b"0123456789abcdef" * (5 << 18)
+    source.add_image("app", "v1", layers=(layer,))
+
+    def garbage(handler: Handler) -> bool:
+        for held in handler.registry.uploads.values():
+            held[:] = b"x" * 100
+        return False
+
+    destination.fail("GET", "uploads", status(403))
+    destination.fail("PATCH", "uploads", take_half)
+    destination.fail("POST", "uploads", lambda one: False, times=2)
+    destination.fail("POST", "uploads", status(403), times=9)
+    words = (source.image("app:v1"), destination.image("app:v1"))
+    assert copy(*words, journal=tmp_path).failed
+    destination.faults.clear()
+    destination.fail("GET", "uploads", garbage)
+    assert not copy(*words, journal=tmp_path).failed
+    assert destination.blobs["app"][digest_of(layer)] == layer
+
+
+def test_the_answer_to_a_body_may_come_before_its_end(
+    source: FakeRegistry, destination: FakeRegistry, copy: Copy, large: str
+) -> None:
+    """As nginx answers 413 from the length alone, and reads no further."""
+
+    def refuse(handler: Handler) -> bool:
+        handler.close_connection = True
+        return handler.answer(413)
+
+    destination.fail("PATCH", "uploads", refuse)
+    assert not copy(source.image("app:v1"), destination.image("app:v1")).failed
+    assert arrived(destination)
+
+
+def test_no_secret_is_in_an_error(
+    source: FakeRegistry, destination: FakeRegistry, copy: Copy
+) -> None:
+    """Nor the signature in an address."""
+    source.add_image("app", "v1")
+    destination.fail("POST", "uploads", status(202, Location="/v2/app/blobs/uploads/9?sig=secret"))
+    destination.fail("PUT", "uploads", status(500), times=99)
+    login = RegistryLogin("user", "secret")
+    report = copy(source.image("app:v1"), destination.image("app:v1"), login=login)
+    assert report.failed
+    assert "secret" not in str(report)
+    assert "secret" not in repr(login)
