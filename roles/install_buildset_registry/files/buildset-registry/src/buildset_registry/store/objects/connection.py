@@ -23,8 +23,8 @@ import aiohttp
 from yarl import URL
 
 from buildset_registry import __version__
+from buildset_registry.protocol.proxy_env import ProxyEnvironment
 from buildset_registry.store.objects.dialect import Body, ObjectFailure
-from buildset_registry.upstream.proxy_env import ProxyEnvironment
 
 _PIECE = 256 * 1024
 #: The most that is read of an answer that is no content: a page of a list.
@@ -77,8 +77,8 @@ class ServiceAnswer:
 
     @property
     def changed(self) -> float:
-        """When the object was last written."""
-        return http_time(self.headers.get("Last-Modified", ""))
+        """When the object was last written, at the latest: a header tells whole seconds."""
+        return http_time(self.headers.get("Last-Modified", "")) + 1
 
     def close(self) -> None:
         """Be done with content that nobody reads to its end."""

@@ -45,7 +45,7 @@ class ObjectState:
     key: str
     size: int
     changed: float
-    """When it was last written, in whole seconds since the epoch."""
+    """When it was last written, in seconds since the epoch: the end of that second."""
 
     version: str
     """The word by which ``Condition`` names this state of it: an ETag, a generation."""

@@ -142,8 +142,9 @@ def _object(found: dict[str, str]) -> ObjectState:
 
 
 def _time(text: str) -> float:
-    """Return a time in whole seconds, as headers have it."""
+    """Return the end of the second in which a time is: headers tell no more, and lists do."""
     try:
-        return float(int(datetime.fromisoformat(text.strip().replace("Z", "+00:00")).timestamp()))
+        found = datetime.fromisoformat(text.strip().replace("Z", "+00:00"))
+        return float(int(found.timestamp()) + 1)
     except ValueError:
         return 0.0
