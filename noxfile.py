@@ -40,6 +40,7 @@ CACHE = Path(
 BUILDKIT = ("buildctl", "buildkitd")
 CONTAINERD = ("containerd", "containerd-shim-runc-v2", "ctr", "dockerd")
 BENCHED = ("registry",)
+STORES = ("minio", "versitygw", "fake-gcs-server")
 #: How long a test that is interrupted may take to clean up.
 INTERRUPTED_SECONDS = 10
 
@@ -142,15 +143,22 @@ def architecture(session: nox.Session) -> None:
     pytest(session, "tests/architecture", "tests/workshop")
 
 
-@tier()
+@tier(tools=STORES)
 def tests(session: nox.Session) -> None:
-    """Test the program: its parts, its API over real TLS, and its command line.
+    """Test the program: its parts, its API over real TLS, its command line, its object stores.
 
     Tested is the wheel that the role makes, not the folder.
     """
     install(session, "test")
     install_wheel(session)
-    pytest(session, "tests/unit", "tests/api", "tests/instance", "tests/use")
+    prepare_stores(session)
+    pytest(session, "tests/unit", "tests/api", "tests/instance", "tests/use", "tests/stores")
+
+
+def prepare_stores(session: nox.Session) -> None:
+    """Install the servers of object stores, so that no test waits for it."""
+    go_tools(session, STORES)
+    session.run("python", "-c", "from tests.stores import programs; programs.fetch_all()")
 
 
 def install_wheel(session: nox.Session) -> None:

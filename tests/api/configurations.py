@@ -28,12 +28,16 @@ class Configuration:
     settings: Mapping[str, object] = field(default_factory=dict)
     """What else the configuration file says."""
 
+    bucket: bool = False
+    """What is stored is in a new bucket of MinIO."""
+
 
 TABLE = (
     Configuration("two-endpoints"),
     Configuration("single-port", single=True),
     Configuration("memory", on_disk=False, settings={"storage": "memory"}),
     Configuration("plain-http", settings={"tls": None}),
+    Configuration("bucket", on_disk=False, bucket=True),
 )
 
 Which = Callable[[Configuration], bool]

@@ -13,6 +13,8 @@ from trustme import CA
 
 from tests.api.configurations import Configuration, rows
 from tests.api.harness import Harness, Registry
+from tests.stores.fixtures import ObjectStores
+from tests.stores.fixtures import object_stores as object_stores
 from tests.unit.upstream.lab import BLOB_PATH, V1_PATH, Server, blob, manifest, serving
 
 
@@ -36,9 +38,11 @@ def authority() -> CA:
 
 
 @pytest.fixture
-def harness(tmp_path: Path, authority: CA, configuration: Configuration) -> Iterator[Harness]:
+def harness(
+    tmp_path: Path, authority: CA, configuration: Configuration, object_stores: ObjectStores
+) -> Iterator[Harness]:
     """Start registries with ``harness.start(...)``; they end with the test."""
-    with Harness(tmp_path, authority, configuration) as made:
+    with Harness(tmp_path, authority, configuration, object_stores) as made:
         yield made
 
 

@@ -24,6 +24,7 @@ from trustme import CA
 
 from tests.api.configurations import TABLE, Configuration
 from tests.ports import free_port
+from tests.stores.fixtures import ObjectStores
 
 USER, PASSWORD = "buildset", "correct horse"
 _HASH = bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(4)).decode()
@@ -137,8 +138,14 @@ class Harness:
     """Starts registries below one folder, in one configuration, and stops them at the end."""
 
     def __init__(
-        self, folder: Path, authority: CA, configuration: Configuration = TABLE[0]
+        self,
+        folder: Path,
+        authority: CA,
+        configuration: Configuration = TABLE[0],
+        object_stores: ObjectStores | None = None,
     ) -> None:
+        self._object_stores = object_stores if configuration.bucket else None
+        self._bucket = self._object_stores.minio.bucket() if self._object_stores else ""
         self.folder = folder
         self.authority = authority
         self.trusted = trusting(authority)
@@ -174,7 +181,7 @@ class Harness:
             "endpoints": {
                 kind: {"port": port, "address": "127.0.0.1"} for kind, port in ports.items()
             },
-            "storage": f"{name}-data",
+            "storage": self._storage(name),
             "tls": {"certificate": str(self._certificate), "key": str(self._key)},
             "auth": {"htpasswd": "htpasswd", **(auth or {})},
             "upstreams": list(upstreams),
@@ -192,6 +199,15 @@ class Harness:
         _wait(pull, alive)
         _wait(anonymous, alive)
         return Registry(pull, push, anonymous, self.folder / f"{name}-data", log, stop)
+
+    def _storage(self, name: str) -> object:
+        """Return where a registry stores; in a bucket, what comes from it passes the registry."""
+        if self._object_stores is None:
+            return f"{name}-data"
+        return {
+            "s3": {**self._object_stores.minio.settings(self._bucket), "rootdirectory": name},
+            "redirect": {"disable": True},
+        }
 
     def client(self, port: int | None, scheme: str = "https") -> httpx.Client:
         """Return a client of a port of this machine that trusts the authority."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import pytest
 
+from tests.stores.fixtures import object_stores as object_stores
+
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Print a line for each run of the suite."""

@@ -25,10 +25,11 @@ import trustme
 import yaml
 
 from tests.ports import free_port
+from tests.stores.fixtures import ObjectStores
 
 REPORTS = Path(__file__).resolve().parents[2] / "build" / "conformance"
 USER, PASSWORD = "buildset", "correct horse"
-STORES = {"filesystem": "data", "memory": "memory"}
+STORES = ("filesystem", "memory", "bucket")
 
 #: How many tests the suite has for a version of the specification, and all are to pass. With
 #: everything switched on there is no difference: what is new in dev can be asked for in 1.1, too.
@@ -72,7 +73,7 @@ SWITCHES = (
 
 
 @contextlib.contextmanager
-def serving(folder: Path, store: str) -> Iterator[int]:
+def serving(folder: Path, storage: object) -> Iterator[int]:
     """Run ``buildset-registry serve`` and yield its port once it accepts connections."""
     port = free_port()
     authority = trustme.CA()
@@ -83,7 +84,7 @@ def serving(folder: Path, store: str) -> Iterator[int]:
     (folder / "htpasswd").write_text(f"{USER}:{hashed}\n")
     configuration = {
         "endpoints": {"single": {"address": "127.0.0.1", "port": port}},
-        "storage": store,
+        "storage": storage,
         "sparse_images": True,
         "tls": {"certificate": "server.pem", "key": "server.pem"},
         "auth": {"htpasswd": "htpasswd"},
@@ -100,6 +101,15 @@ def serving(folder: Path, store: str) -> Iterator[int]:
     finally:
         process.terminate()
         assert process.wait(20) == 0, (folder / "registry.log").read_text()
+
+
+def storage_of(store: str, servers: ObjectStores) -> object:
+    """Return what the configuration says of a kind of store."""
+    if store == "bucket":
+        minio = servers.minio
+        # Its client sends its login on to where it is redirected, if that is the same host.
+        return {"s3": minio.settings(minio.bucket()), "redirect": {"disable": True}}
+    return {"filesystem": "data", "memory": "memory"}[store]
 
 
 def wait_for(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
@@ -141,10 +151,14 @@ def run_suite(version: str, port: int, authority: Path, results: Path) -> Elemen
 @pytest.mark.parametrize("store", STORES)
 @pytest.mark.parametrize("version", TESTS)
 def test_every_test_of_the_suite_passes(
-    version: str, store: str, tmp_path: Path, request: pytest.FixtureRequest
+    version: str,
+    store: str,
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
+    object_stores: ObjectStores,
 ) -> None:
     """The suite finds nothing to fail and nothing that the registry lacks."""
-    with serving(tmp_path, STORES[store]) as port:
+    with serving(tmp_path, storage_of(store, object_stores)) as port:
         results = REPORTS / f"{version}-{store}"
         report = run_suite(version, port, tmp_path / "ca.pem", results)
     tests = list(report.iter("testcase"))  # several have one name

@@ -42,7 +42,8 @@ def section_of(hint: Any) -> tuple[type | None, str]:
         found, _ = section_of(typing.get_args(hint)[0])
         return found, "[]"
     if origin in (types.UnionType, typing.Union):
-        return section_of(typing.get_args(hint)[0])
+        inner = (section_of(one) for one in typing.get_args(hint))
+        return next((one for one in inner if one[0] is not None), (None, ""))
     return None, ""
 
 

@@ -7,6 +7,7 @@ import pytest
 import trustme
 
 from tests.interop.registries import Identity, Program, distribution, ours
+from tests.stores.fixtures import object_stores as object_stores
 
 
 @pytest.fixture

@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import signal
 import ssl
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ from trustme import CA
 from tests.ports import free_port
 
 USER, PASSWORD = "pusher", "correct horse"
+#: A folder; or the section of a service, by the parameters that both take.
+Storage = Path | Mapping[str, object]
 _START_SECONDS = 30
 
 
@@ -31,19 +34,19 @@ class Program:
 
     name: str
     command: tuple[str, ...]
-    config: Callable[[Path, int, Identity], dict[str, object]]
+    config: Callable[[Storage, int, Identity], dict[str, object]]
     words: tuple[str, ...] = ()
     """What stands after the configuration."""
 
     @contextlib.contextmanager
-    def serving(self, storage: Path, identity: Identity) -> Iterator[httpx.Client]:
+    def serving(self, storage: Storage, identity: Identity) -> Iterator[httpx.Client]:
         """Serve ``storage`` over TLS; yields a client that may do everything."""
         with self.running(storage, identity) as (client, _):
             yield client
 
     @contextlib.contextmanager
     def running(
-        self, storage: Path, identity: Identity
+        self, storage: Storage, identity: Identity
     ) -> Iterator[tuple[httpx.Client, subprocess.Popen[bytes]]]:
         """Serve ``storage`` over TLS; yields a client that may do everything, and the process."""
         folder = identity.folder
@@ -51,14 +54,17 @@ class Program:
         config = folder / f"{self.name}-{port}.yml"
         config.write_text(json.dumps(self.config(storage, port, identity)))
         with (folder / f"{self.name}-{port}.log").open("w+") as log:
+            # With it, distribution 2.8 does not start on a bucket.
+            environment = {name: os.environ[name] for name in os.environ if name != "AWS_CA_BUNDLE"}
             process = subprocess.Popen(
-                [*self.command, str(config), *self.words], stdout=log, stderr=log
+                [*self.command, str(config), *self.words], stdout=log, stderr=log, env=environment
             )
             client = httpx.Client(
                 base_url=f"https://127.0.0.1:{port}",
                 verify=identity.trust,
                 auth=httpx.BasicAuth(USER, PASSWORD),
                 timeout=30,
+                follow_redirects=True,
             )
             try:
                 with client:
@@ -96,7 +102,7 @@ class Identity:
         return cls(folder, certificate, key, trust)
 
 
-def maintain(command: str, storage: Path, identity: Identity) -> dict[str, Any]:
+def maintain(command: str, storage: Storage, identity: Identity) -> dict[str, Any]:
     """Run one of our commands on a folder that nobody serves; return what it tells."""
     config = identity.folder / "maintenance.yml"
     config.write_text(json.dumps(_our_config(storage, 1, identity)))
@@ -118,21 +124,24 @@ def distribution(name: str, binary: str) -> Program:
     return Program(name, (str(binary), "serve"), _distribution_config)
 
 
-def _our_config(storage: Path, port: int, identity: Identity) -> dict[str, object]:
+def _our_config(storage: Storage, port: int, identity: Identity) -> dict[str, object]:
     return {
         "endpoints": {"single": {"port": port, "address": "127.0.0.1"}},
-        "storage": str(storage),
+        "storage": str(storage) if isinstance(storage, Path) else dict(storage),
         "tls": {"certificate": str(identity.certificate), "key": str(identity.key)},
         "auth": {"htpasswd": str(identity.folder / "htpasswd")},
     }
 
 
-def _distribution_config(storage: Path, port: int, identity: Identity) -> dict[str, object]:
+def _distribution_config(storage: Storage, port: int, identity: Identity) -> dict[str, object]:
+    kept: dict[str, object] = {"filesystem": {"rootdirectory": str(storage)}}
+    if not isinstance(storage, Path):
+        kept = dict(storage)
     return {
         "version": 0.1,
         "log": {"level": "warn"},
         "storage": {
-            "filesystem": {"rootdirectory": str(storage)},
+            **kept,
             "delete": {"enabled": True},
             "maintenance": {"uploadpurging": {"enabled": False}},
         },

@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from tests.interop.content import Pusher, check, push_one_of_each
-from tests.interop.registries import Identity, Program
+from tests.interop.registries import Identity, Program, Storage
 from tests.ports import free_port
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "docs" / "examples" / "move-from-registry-2"
@@ -34,7 +34,12 @@ def localised(name: str, storage: Path, port: int, identity: Identity) -> dict[s
 
 def shown(program: Program, name: str) -> Program:
     """Return a program with the configuration that the page shows for it."""
-    return replace(program, config=lambda *words: localised(name, *words))
+
+    def config(storage: Storage, port: int, identity: Identity) -> dict[str, object]:
+        assert isinstance(storage, Path)
+        return localised(name, storage, port, identity)
+
+    return replace(program, config=config)
 
 
 def tell(command: list[str], config: Path) -> dict[str, list[str]]:

@@ -17,14 +17,19 @@ from buildset_registry.upstream.hosts import Upstream, Upstreams
 from buildset_registry.upstream.transport import Timeouts
 from trustme import CA
 
+from tests.stores.fixtures import ObjectStores
+from tests.stores.fixtures import object_stores as object_stores
 from tests.unit.store.kinds import CONFIGURED
 from tests.unit.upstream.lab import Connect, Server, serving
 
 
 @pytest.fixture(params=CONFIGURED)
-async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Store]:
+async def store(
+    request: pytest.FixtureRequest, tmp_path: Path, object_stores: ObjectStores
+) -> AsyncIterator[Store]:
     """Each kind in turn, opened as the configuration of a registry opens it."""
-    async with aclosing(await open_store(CONFIGURED[request.param](tmp_path))) as opened:
+    config = CONFIGURED[request.param](tmp_path, object_stores)
+    async with aclosing(await open_store(config)) as opened:
         yield opened
 
 

@@ -4,10 +4,54 @@
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from buildset_registry.config import Config, Endpoints
+from buildset_registry.config import (
+    AzureSettings,
+    Config,
+    Endpoints,
+    GcsSettings,
+    S3Settings,
+    StorageSettings,
+    SwiftSettings,
+)
 
-#: How each is configured, with a folder for whatever it needs.
-CONFIGURED: Mapping[str, Callable[[Path], Config]] = {
-    "filesystem": lambda folder: Config(endpoints=Endpoints(), storage=folder / "store"),
-    "memory": lambda folder: Config(endpoints=Endpoints(), storage="memory"),
+from tests.stores.fixtures import ObjectStores
+from tests.stores.servers import AzureServer, GoogleServer, S3Server
+from tests.stores.swift import Swift
+
+
+def s3(server: S3Server, **more: object) -> Config:
+    """Return the configuration of a new bucket of a server."""
+    given = server.settings(server.bucket(), **more)
+    settings = S3Settings(**given)  # type: ignore[arg-type]  # what a test is about
+    return Config(endpoints=Endpoints(), storage=StorageSettings(s3=settings))
+
+
+def swift(server: Swift, **more: object) -> Config:
+    """Return the configuration of a new container of a server."""
+    settings = SwiftSettings(**server.settings(server.container(), **more))  # type: ignore[arg-type]
+    return Config(endpoints=Endpoints(), storage=StorageSettings(swift=settings))
+
+
+def azure(server: AzureServer, **more: object) -> Config:
+    """Return the configuration of a new container of a server."""
+    settings = AzureSettings(**server.settings(server.container(), **more))  # type: ignore[arg-type]
+    return Config(endpoints=Endpoints(), storage=StorageSettings(azure=settings))
+
+
+def gcs(server: GoogleServer, **more: object) -> Config:
+    """Return the configuration of a new bucket of a server."""
+    settings = GcsSettings(**server.settings(server.bucket(), **more))  # type: ignore[arg-type]
+    return Config(endpoints=Endpoints(), storage=StorageSettings(gcs=settings))
+
+
+#: How each is configured, with a folder and the servers for whatever it needs; what is behind a
+#: dash tells the server.
+CONFIGURED: Mapping[str, Callable[[Path, ObjectStores], Config]] = {
+    "filesystem": lambda folder, _servers: Config(endpoints=Endpoints(), storage=folder / "store"),
+    "memory": lambda _folder, _servers: Config(endpoints=Endpoints(), storage="memory"),
+    "azure": lambda _folder, servers: azure(servers.azurite),
+    "gcs": lambda _folder, servers: gcs(servers.fake_gcs),
+    "s3-minio": lambda _folder, servers: s3(servers.minio),
+    "s3-versitygw": lambda _folder, servers: s3(servers.versitygw),
+    "swift": lambda _folder, servers: swift(servers.swift),
 }

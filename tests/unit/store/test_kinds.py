@@ -9,6 +9,7 @@ import pytest
 from buildset_registry.errors import ConfigError
 from buildset_registry.store import STORES, Purpose, base, open_store, store_kind
 
+from tests.stores.fixtures import ObjectStores
 from tests.unit.store.kinds import CONFIGURED
 
 #: Methods of a protocol that one can still keep in mind.
@@ -21,13 +22,16 @@ def files_in(folder: Path) -> list[Path]:
 
 def test_every_kind_of_store_is_tested_by_the_contract() -> None:
     """A row of the table without a parameter of the tests fails here."""
-    assert set(STORES) == set(CONFIGURED)
+    assert set(STORES) == {kind.partition("-")[0] for kind in CONFIGURED}
 
 
 @pytest.mark.parametrize("kind", CONFIGURED)
-def test_the_configuration_names_the_kind_of_store(kind: str, tmp_path: Path) -> None:
+def test_the_configuration_names_the_kind_of_store(
+    kind: str, tmp_path: Path, object_stores: ObjectStores
+) -> None:
     """Each is found by what ``storage`` is."""
-    assert store_kind(CONFIGURED[kind](tmp_path)) is STORES[kind]
+    config = CONFIGURED[kind](tmp_path, object_stores)
+    assert store_kind(config) is STORES[kind.partition("-")[0]]
 
 
 @pytest.mark.parametrize("purpose", [Purpose.READ, Purpose.COLLECT])
@@ -35,10 +39,10 @@ def test_the_configuration_names_the_kind_of_store(kind: str, tmp_path: Path) ->
     ("kind", "message"), [("filesystem", "has stored nothing yet"), ("memory", "in memory")]
 )
 async def test_commands_open_nothing_that_no_server_has_made(
-    kind: str, message: str, purpose: Purpose, tmp_path: Path
+    kind: str, message: str, purpose: Purpose, tmp_path: Path, object_stores: ObjectStores
 ) -> None:
     """They say so in one line, and make nothing."""
-    config = CONFIGURED[kind](tmp_path)
+    config = CONFIGURED[kind](tmp_path, object_stores)
     with pytest.raises(ConfigError, match=message):
         await open_store(config, purpose)
     assert files_in(tmp_path) == []

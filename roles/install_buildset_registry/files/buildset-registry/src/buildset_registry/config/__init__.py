@@ -30,14 +30,26 @@ from buildset_registry.config.model import (
     WebhookSettings,
 )
 from buildset_registry.config.reader import is_http_url, load, parse
+from buildset_registry.config.storage import (
+    AzureCredentials,
+    AzureSettings,
+    GcsSettings,
+    RedirectSettings,
+    S3Settings,
+    StorageSettings,
+    SwiftSettings,
+)
 
 __all__ = [
     "DEFAULT_UPSTREAMS",
     "AuthSettings",
+    "AzureCredentials",
+    "AzureSettings",
     "Config",
     "Endpoint",
     "Endpoints",
     "GcSettings",
+    "GcsSettings",
     "LedgerSettings",
     "LimitSettings",
     "LockSettings",
@@ -45,7 +57,11 @@ __all__ = [
     "MetricsSettings",
     "ProxySettings",
     "PullThroughSettings",
+    "RedirectSettings",
     "RuleSettings",
+    "S3Settings",
+    "StorageSettings",
+    "SwiftSettings",
     "Tls",
     "TokenServerSettings",
     "UpstreamSettings",

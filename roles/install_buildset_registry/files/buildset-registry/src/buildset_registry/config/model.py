@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from buildset_registry.config.endpoints import Endpoints, MetricsSettings, ProxySettings, Tls
+from buildset_registry.config.storage import StorageSettings
 from buildset_registry.oci.hosts import DOCKER_HUB, RegistryHost
 from buildset_registry.oci.patterns import RepositoryPattern
 
@@ -256,9 +257,10 @@ class Config:
     """The whole file."""
 
     endpoints: Endpoints
-    storage: Path | Literal["memory"]
+    storage: Path | StorageSettings | Literal["memory"]
     """The data directory; ``docker/registry/v2`` is below it, as distribution lays it out. The word
-    ``memory`` keeps everything in memory until the process ends: for tests and throw-away."""
+    ``memory`` keeps everything in memory until the process ends: for tests and throw-away. A
+    section with the name of a service (``s3``) keeps everything there."""
 
     durable: bool = True
     """Whether what is acknowledged is on disk. False leaves it to the kernel to write it when it

@@ -20,6 +20,7 @@ from buildset_registry.config.model import (
     TokenServerSettings,
     UpstreamSettings,
 )
+from buildset_registry.config.storage import StorageSettings
 from buildset_registry.errors import ConfigError, NameInvalid
 from buildset_registry.oci.hosts import RegistryHost
 from buildset_registry.oci.patterns import RepositoryPattern
@@ -28,6 +29,8 @@ from buildset_registry.oci.patterns import RepositoryPattern
 _MOST = 2**63 - 1
 #: Seconds within which a client that was told of a blob surely has pushed its manifest.
 _LEAST_GRACE = 60
+#: Words in the name of a setting whose value is no matter for a log.
+_HIDDEN = ("password", "headers", "secret", "accesskey", "accountkey", "sessiontoken")
 
 
 def load(path: Path) -> Config:
@@ -57,6 +60,7 @@ def parse(tree: object, source: str, folder: Path) -> Config:
         raise ConfigError(
             f"{source}: endpoints needs either single, or pull and push, or one of these two"
         )
+    _check_storage(config.storage, source)
     _check_upstreams(config.upstreams, source)
     _check_token_server(config.auth.token, source)
     for webhook in config.notifications:
@@ -79,6 +83,12 @@ def is_http_url(text: str) -> bool:
         return parts.scheme in ("https", "http") and bool(parts.hostname) and parts.port != 0
     except ValueError:
         return False
+
+
+def _check_storage(storage: object, source: str) -> None:
+    if isinstance(storage, StorageSettings) and len(storage.services) != 1:
+        named = " and ".join(storage.services) or "none"
+        raise ConfigError(f"{source}: storage needs one service, and names {named}")
 
 
 def _check_proxy(config: Config, source: str) -> None:
@@ -188,8 +198,10 @@ class _Reader:
     def _either(self, value: object, kinds: tuple[object, ...], where: str) -> object:
         """Read a value of the first kind, or one of the words that the others allow, or nothing."""
         words = [word for other in kinds[1:] for word in typing.get_args(other)]
-        if value is None or value in words:
+        if value is None or (isinstance(value, str | bool) and value in words):
             return value
+        if isinstance(value, dict):
+            kinds = tuple(filter(dataclasses.is_dataclass, kinds)) or kinds
         return self._value(value, kinds[0], where)
 
     def _scalar(self, value: object, hint: object, where: str) -> object:
@@ -258,7 +270,7 @@ class _Reader:
             raise ConfigError(f"{self._source}: {where}: {error.message}") from None
 
     def _error(self, where: str, expected: str, value: object) -> ConfigError:
-        shown = "(hidden)" if "password" in where or "headers" in where else repr(value)
+        shown = "(hidden)" if any(word in where for word in _HIDDEN) else repr(value)
         return ConfigError(f"{self._source}: {where} must be {expected}, not {shown}")
 
 

@@ -55,11 +55,14 @@ class Collector:
         self._task = supervised("the collection", self._periodically) if interval else None
 
     async def run(self, on_progress: ProgressCallback, *, dry_run: bool) -> CollectionReport:
-        """Collect now, after a collection that is under way."""
-        async with self._one_at_a_time:
-            report = await collect(
-                self._store, self._rules, on_progress, self._at_upstream, dry_run=dry_run
-            )
+        """Collect now, after a collection that is under way, here or in another process."""
+        async with self._one_at_a_time, self._store.collecting(wait=True):
+            return await self._collect(on_progress, dry_run=dry_run)
+
+    async def _collect(self, on_progress: ProgressCallback, *, dry_run: bool) -> CollectionReport:
+        report = await collect(
+            self._store, self._rules, on_progress, self._at_upstream, dry_run=dry_run
+        )
         _tell(report)
         return report
 
@@ -72,7 +75,10 @@ class Collector:
         while True:
             await asyncio.sleep(self._interval)
             try:
-                await self.run(lambda progress: None, dry_run=False)
+                # What another process does has not to be done again.
+                async with self._one_at_a_time, self._store.collecting(wait=False) as mine:
+                    if mine:
+                        await self._collect(lambda progress: None, dry_run=False)
             except OSError as error:
                 _log.error("collection broke off: %s; it will be tried again", error)
 

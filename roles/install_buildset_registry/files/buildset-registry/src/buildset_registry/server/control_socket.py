@@ -123,7 +123,7 @@ async def collect_in(
                 raise
             await asyncio.sleep(_PAUSE)
             continue
-        async with contextlib.aclosing(store):
+        async with contextlib.aclosing(store), store.collecting(wait=True):
             return await collect(store, rules, on_progress, at_upstream, dry_run=dry_run)
 
 

@@ -10,10 +10,14 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from buildset_registry.config import Config
+from buildset_registry.config import Config, StorageSettings
+from buildset_registry.store.azure import open_azure
 from buildset_registry.store.base import Purpose, Store
 from buildset_registry.store.filesystem import control_socket, open_filesystem
+from buildset_registry.store.gcs import open_gcs
 from buildset_registry.store.memory import open_memory
+from buildset_registry.store.s3 import open_s3
+from buildset_registry.store.swift import open_swift
 
 __all__ = ["STORES", "Purpose", "StoreKind", "open_store", "store_kind"]
 
@@ -37,16 +41,23 @@ class StoreKind:
     where they may change it themselves."""
 
 
-#: By the word that ``storage`` is; a path is a ``filesystem``.
+#: By the word that ``storage`` is, or the service that it names; a path is a ``filesystem``.
 STORES: Mapping[str, StoreKind] = {
     "filesystem": StoreKind(open_filesystem, control_socket=control_socket),
     "memory": StoreKind(open_memory, lasting=False),
+    "azure": StoreKind(open_azure),
+    "gcs": StoreKind(open_gcs),
+    "s3": StoreKind(open_s3),
+    "swift": StoreKind(open_swift),
 }
 
 
 def store_kind(config: Config) -> StoreKind:
     """Return the kind of store that is configured."""
-    return STORES["filesystem" if isinstance(config.storage, Path) else config.storage]
+    storage = config.storage
+    if isinstance(storage, StorageSettings):
+        return STORES[storage.services[0]]
+    return STORES["filesystem" if isinstance(storage, Path) else storage]
 
 
 async def open_store(config: Config, purpose: Purpose = Purpose.SERVE) -> Store:

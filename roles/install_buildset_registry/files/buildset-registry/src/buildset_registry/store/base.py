@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -369,6 +370,9 @@ class Store(Contents, Protocol):
     @property
     def holders(self) -> Holders:
         """Return what remembers where blobs were linked; each link that is made is added."""
+
+    def collecting(self, *, wait: bool) -> AbstractAsyncContextManager[bool]:
+        """Be the one process that collects; False where another one does, and nobody is to wait."""
 
     async def aclose(self) -> None:
         """Let another process have the storage."""

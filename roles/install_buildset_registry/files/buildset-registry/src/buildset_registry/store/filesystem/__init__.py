@@ -33,4 +33,4 @@ def control_socket(config: Config) -> Path:
 
 
 def _folder(config: Config) -> Path:
-    return Path(config.storage)
+    return config.storage if isinstance(config.storage, Path) else Path(str(config.storage))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Caches of what was read: small files, manifests, and lists of names; each has a bound.
+"""Caches of what was read: small files, and lists of names; each has a bound.
 
 This process alone changes the storage, and tells of each change after it made it (``disk.py``,
 ``store.py``), so what is asked again costs no system call.
@@ -14,16 +14,11 @@ from pathlib import Path
 from threading import Lock
 from typing import Generic, TypeVar
 
-from buildset_registry.oci.digest import Digest
-
 Value = TypeVar("Value")
 Name = TypeVar("Name", bound=str)
 
 #: Files; past this many, all are forgotten. Some 400 bytes each.
 _CACHED_FILES = 8192
-#: Bytes of manifests in all, and of the largest that is kept.
-_CACHED_BYTES = 8 * 1024 * 1024
-_LARGEST = 256 * 1024
 #: Names in lists, at some 120 bytes each; the list used last is kept whatever its length.
 _CACHED_NAMES = 100_000
 #: What a list costs in itself, as names: an empty one takes room, too.
@@ -67,39 +62,6 @@ class FileCache:
         with self._lock:
             self._changes += 1
             self._values.clear()
-
-
-class ContentCache:
-    """Small blobs (manifests) by digest; past ``limit`` bytes, what was used longest ago goes."""
-
-    def __init__(self, limit: int = _CACHED_BYTES) -> None:
-        self._limit = limit
-        self._contents: OrderedDict[Digest, bytes] = OrderedDict()
-        self._size = 0
-
-    def get(self, digest: Digest) -> bytes | None:
-        """Return the content, if it is here."""
-        content = self._contents.get(digest)
-        if content is not None:
-            self._contents.move_to_end(digest)
-        return content
-
-    def add(self, digest: Digest, content: bytes) -> None:
-        """Keep content, unless it is large, or damaged: a push may mend it on the disk."""
-        if len(content) > _LARGEST or digest in self._contents:
-            return
-        if Digest.of(content, digest.algorithm) != digest:
-            return
-        self._contents[digest] = content
-        self._size += len(content)
-        while self._size > self._limit:
-            self._size -= len(self._contents.popitem(last=False)[1])
-
-    def removed(self, digest: Digest) -> None:
-        """Forget content that was removed."""
-        content = self._contents.pop(digest, None)
-        if content is not None:
-            self._size -= len(content)
 
 
 class ListCache(Generic[Name]):

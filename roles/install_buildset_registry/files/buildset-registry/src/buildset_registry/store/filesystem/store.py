@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager
 from functools import partial
 from pathlib import Path
 from stat import S_ISREG
@@ -19,8 +20,9 @@ from buildset_registry.errors import DigestInvalid
 from buildset_registry.oci.digest import ALGORITHMS, Digest
 from buildset_registry.oci.names import RepositoryName, Tag
 from buildset_registry.store.base import BlobFile, BlobState
+from buildset_registry.store.contents import ContentCache
 from buildset_registry.store.filesystem import layout
-from buildset_registry.store.filesystem.caches import ContentCache, ListCache
+from buildset_registry.store.filesystem.caches import ListCache
 from buildset_registry.store.filesystem.disk import Disk
 from buildset_registry.store.filesystem.files import file_state, read_file
 from buildset_registry.store.filesystem.links import (
@@ -96,6 +98,9 @@ class FilesystemStore:
         self._names.changed(
             self._root, name, lambda: is_repository(layout.repository(self._storage, name))
         )
+
+    def collecting(self, *, wait: bool) -> AbstractAsyncContextManager[bool]:
+        return contextlib.nullcontext(True)  # no other process has it
 
     async def aclose(self) -> None:
         self._disk.close()

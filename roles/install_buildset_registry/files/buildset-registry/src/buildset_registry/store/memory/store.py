@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
 from functools import partial
 from weakref import WeakValueDictionary
 
@@ -46,6 +48,9 @@ class MemoryStore:
         made = MemoryRepository(self.blobs, noted, tracked=cached)
         found = self._used.setdefault(key, made)
         return found
+
+    def collecting(self, *, wait: bool) -> AbstractAsyncContextManager[bool]:
+        return contextlib.nullcontext(True)  # no other process has it
 
     async def aclose(self) -> None:
         """Nothing is held that outlives the object."""

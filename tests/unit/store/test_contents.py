@@ -4,7 +4,7 @@
 from pathlib import Path
 
 from buildset_registry.oci.digest import Digest
-from buildset_registry.store.filesystem.caches import ContentCache
+from buildset_registry.store.contents import ContentCache
 from buildset_registry.store.filesystem.store import FilesystemStore
 
 

@@ -1,0 +1,236 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Google's words for what is asked of a service of objects (Cloud Storage JSON API v1).
+
+An object that comes in parts is *composed* of objects in ``<root>/buildset-registry/parts/<id>``,
+which are sent side by side and removed when it is complete. Google composes 32 objects at once, so
+many parts are composed step by step; that moves no bytes.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import AsyncIterator, Mapping, Sequence
+from urllib.parse import quote, urlencode
+
+from buildset_registry.config import GcsSettings
+from buildset_registry.errors import ConfigError
+from buildset_registry.store.gcs import documents
+from buildset_registry.store.gcs.access import GcsAccess
+from buildset_registry.store.objects.connection import (
+    Reasons,
+    ServiceAnswer,
+    ServiceConnection,
+    ServiceRequest,
+    streamed,
+)
+from buildset_registry.store.objects.dialect import (
+    Abilities,
+    Body,
+    Condition,
+    ConditionFailed,
+    ObjectFailure,
+    ObjectPage,
+    ObjectPart,
+    ObjectState,
+    OpenObject,
+    PartsGone,
+    PartUpload,
+)
+from buildset_registry.store.objects.small import together
+
+_LEAST_PART, _MOST_PARTS = 1024 * 1024, 10_000
+#: Objects that are composed at once.
+_COMPOSED = 32
+_OWNER = "owner"
+_NOTHING = Body(0, ())
+
+
+class GcsDialect:
+    """One bucket."""
+
+    def __init__(self, settings: GcsSettings, access: GcsAccess) -> None:
+        if settings.chunksize < _LEAST_PART:
+            raise ConfigError(f"storage.gcs.chunksize must be at least {_LEAST_PART}")
+        self._settings = settings
+        self._access = access
+        self._connection = ServiceConnection(access, access.tls, Reasons(words=documents.words))
+        self._bucket = f"{access.url}/storage/v1/b/{settings.bucket}"
+        self._upload = f"{access.url}/upload/storage/v1/b/{settings.bucket}/o"
+        root = settings.rootdirectory.strip("/")
+        self._parts = f"{root}/buildset-registry/parts/".lstrip("/")
+        self.abilities = Abilities(settings.chunksize, _MOST_PARTS)
+
+    async def head(self, key: str) -> ObjectState | None:
+        answer = await self._ask("GET", self._url(key))
+        if answer.status == 404:
+            return None
+        self._check(answer, 200)
+        return documents.read_object(answer.content)
+
+    async def get(self, key: str, start: int = 0, end: int | None = None) -> OpenObject | None:
+        query = {"alt": "media"}
+
+        async def opened(offset: int) -> ServiceAnswer:
+            headers = {}
+            if offset or end is not None:
+                headers["Range"] = f"bytes={offset}-{'' if end is None else end - 1}"
+            return await self._ask("GET", self._url(key), query, headers, streamed=True)
+
+        async def again(offset: int) -> ServiceAnswer:
+            # The same content all along, though another one takes its place.
+            query["generation"] = state.version
+            answer = await opened(offset)
+            self._check(answer, 206 if offset or end is not None else 200)
+            return answer
+
+        answer = await opened(start)
+        if answer.status == 404:
+            return None
+        self._check(answer, 206 if start or end is not None else 200)
+        state = _state(key, answer)
+        stop = state.size if end is None else min(end, state.size)
+        return OpenObject(state, streamed(answer, start, stop, again))
+
+    async def put(self, key: str, content: Body, condition: Condition | None = None) -> str:
+        query = {"uploadType": "media", "name": key}
+        if condition is not None:
+            query["ifGenerationMatch"] = condition.version or "0"
+        headers = {"Content-Type": "application/octet-stream"}
+        answer = await self._ask("POST", self._upload, query, headers, content)
+        if condition is not None and answer.status == 412:
+            raise ConditionFailed(again=answer.unsure)
+        self._check(answer, 200)
+        return documents.read_object(answer.content).version
+
+    async def delete(self, key: str) -> None:
+        self._check(await self._ask("DELETE", self._url(key)), 200, 204, 404)
+
+    async def list(self, prefix: str, *, shallow: bool = False) -> AsyncIterator[ObjectPage]:
+        query = {"prefix": prefix, "fields": documents.FIELDS}
+        if shallow:
+            query["delimiter"] = "/"
+        while True:
+            answer = await self._ask("GET", f"{self._bucket}/o", query)
+            self._check(answer, 200)
+            page, following = documents.read_page(answer.content)
+            yield page
+            if not following:
+                return
+            query["pageToken"] = following
+
+    async def begin(self, key: str) -> PartUpload:
+        upload = PartUpload(key, secrets.token_hex(16))
+        content = key.encode()
+        await self.put(f"{self._parts}{upload.id}/{_OWNER}", Body(len(content), (content,)))
+        return upload
+
+    async def put_part(self, upload: PartUpload, number: int, content: Body) -> ObjectPart:
+        # A name of its own: two requests that send the same part do not spoil each other's.
+        name = f"{number:06d}-{secrets.token_hex(4)}"
+        await self.put(f"{self._parts}{upload.id}/{name}", content)
+        return ObjectPart(number, content.size, name)
+
+    async def complete(self, upload: PartUpload, parts: Sequence[ObjectPart]) -> None:
+        names = [f"{self._parts}{upload.id}/{part.tag}" for part in parts]
+        step = 0
+        while len(names) > _COMPOSED:
+            step += 1
+            groups = [names[start : start + _COMPOSED] for start in range(0, len(names), _COMPOSED)]
+            targets = [
+                f"{self._parts}{upload.id}/step-{step}-{number:06d}"
+                for number in range(len(groups))
+            ]
+            await together(list(zip(targets, groups, strict=True)), self._compose_one)
+            names = targets
+        await self._compose(upload.key, names)
+        await self.abort(upload)
+
+    async def abort(self, upload: PartUpload) -> None:
+        async for page in self.list(f"{self._parts}{upload.id}/"):
+            await together([one.key for one in page.objects], self.delete)
+
+    async def abandon(self, key: str, before: float) -> None:
+        """``stale`` finds all of them."""
+
+    async def stale(self, prefix: str, before: float) -> AsyncIterator[PartUpload]:
+        async for page in self.list(self._parts, shallow=True):
+            for folder in page.prefixes:
+                noted = await self.get(f"{folder}{_OWNER}")
+                if noted is not None and noted.state.changed < before:
+                    key = b"".join([piece async for piece in noted.chunks]).decode()
+                    if key.startswith(prefix):
+                        yield PartUpload(key, folder[len(self._parts) : -1])
+
+    async def move(self, source: ObjectState, target: str) -> None:
+        """Rewrite and delete: within a bucket that moves no bytes."""
+        url = f"{self._url(source.key)}/rewriteTo/b/{self._settings.bucket}/o/{_name(target)}"
+        query: dict[str, str] = {}
+        while True:
+            answer = await self._ask("POST", url, query, body=_NOTHING)
+            self._check(answer, 200)
+            token = documents.rewrite_token(answer.content)
+            if token is None:
+                break
+            query["rewriteToken"] = token
+        await self.delete(source.key)
+
+    async def sign(self, key: str) -> str | None:
+        return self._access.signed_url(key)
+
+    async def probe(self) -> None:
+        """Ask for a list, which says all that can be wrong."""
+        answer = await self._ask("GET", f"{self._bucket}/o", {"maxResults": "1"})
+        if answer.status != 200:
+            cure = documents.cure(answer, self._settings.bucket)
+            raise ConfigError(f"storage.gcs: {self._connection.told(answer)}; {cure}")
+
+    async def aclose(self) -> None:
+        await self._connection.aclose()
+
+    async def _compose_one(self, made: tuple[str, Sequence[str]]) -> None:
+        await self._compose(*made)
+
+    async def _compose(self, target: str, names: Sequence[str]) -> None:
+        content = documents.composition(names)
+        headers = {"Content-Type": "application/json"}
+        body = Body(len(content), (content,))
+        answer = await self._ask("POST", f"{self._url(target)}/compose", None, headers, body)
+        if answer.status == 404:
+            raise PartsGone
+        self._check(answer, 200)
+
+    async def _ask(
+        self,
+        method: str,
+        url: str,
+        query: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+        body: Body | None = None,
+        *,
+        streamed: bool = False,
+    ) -> ServiceAnswer:
+        if query:
+            url += f"?{urlencode(query, quote_via=quote, safe='~-._')}"
+        request = ServiceRequest(method, url, headers or {}, body, streamed)
+        return await self._connection.ask(request)
+
+    def _check(self, answer: ServiceAnswer, *statuses: int) -> None:
+        if answer.status not in statuses:
+            raise self._connection.failure(answer)
+
+    def _url(self, key: str) -> str:
+        return f"{self._bucket}/o/{_name(key)}"
+
+
+def _name(key: str) -> str:
+    return quote(key, safe="~-._")
+
+
+def _state(key: str, answer: ServiceAnswer) -> ObjectState:
+    headers = answer.headers
+    size = headers.get("Content-Range", "").rpartition("/")[2] or headers.get("Content-Length", "")
+    version = headers.get("X-Goog-Generation", "")
+    if not size.isdecimal() or not version:
+        answer.close()
+        raise ObjectFailure("the object store does not say how large an object is")
+    return ObjectState(key, int(size), answer.changed, version)

@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Google's documents: objects, lists, errors; pure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, Protocol
+
+from buildset_registry.store.objects.dialect import ObjectPage, ObjectState
+
+#: What is asked of each object in a list.
+FIELDS = "items(name,size,updated,generation),prefixes,nextPageToken"
+
+
+class _GoogleAnswer(Protocol):
+    """The two things that are looked at of an answer."""
+
+    @property
+    def status(self) -> int:
+        """Return its status."""
+
+    @property
+    def content(self) -> bytes:
+        """Return its body."""
+
+
+def words(answer: _GoogleAnswer) -> str:
+    """Return what an error says, without what the request was."""
+    try:
+        tree = json.loads(answer.content)
+        return " ".join(str(tree["error"]["message"]).split())[:300]
+    except (ValueError, KeyError, TypeError):
+        return " ".join(answer.content.decode("utf-8", "replace").split())[:200]
+
+
+def cure(answer: _GoogleAnswer, bucket: str) -> str:
+    """Return what to do about an error at the start."""
+    if answer.status == 404:
+        return f"make the bucket {bucket}, or correct its name"
+    if answer.status == 401:
+        return "correct keyfile, and see that the clock of this machine is right"
+    if answer.status == 403:
+        return f"give these credentials the role Storage Object User for the bucket {bucket}"
+    return "correct endpoint"
+
+
+def read_object(content: bytes) -> ObjectState:
+    """Return what is told of an object."""
+    return _object(json.loads(content))
+
+
+def read_page(content: bytes) -> tuple[ObjectPage, str]:
+    """Return a part of a list, and the word by which the next one is asked for."""
+    tree = json.loads(content)
+    objects = [_object(one) for one in tree.get("items", ())]
+    return ObjectPage(objects, tree.get("prefixes", ())), tree.get("nextPageToken", "")
+
+
+def composition(names: Sequence[str]) -> bytes:
+    """Return the document that puts objects together."""
+    tree = {
+        "sourceObjects": [{"name": name} for name in names],
+        "destination": {"contentType": "application/octet-stream"},
+    }
+    return json.dumps(tree, separators=(",", ":")).encode()
+
+
+def _object(tree: dict[str, Any]) -> ObjectState:
+    changed = datetime.fromisoformat(tree["updated"].replace("Z", "+00:00")).timestamp()
+    return ObjectState(
+        tree["name"], int(tree.get("size", 0)), float(int(changed)), str(tree["generation"])
+    )
+
+
+def rewrite_token(content: bytes) -> str | None:
+    """Return the word by which a rewrite goes on; None where it is done."""
+    tree = json.loads(content)
+    token: str | None = tree.get("rewriteToken")
+    return None if tree.get("done") else token

@@ -1,0 +1,312 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Requests to a service of objects: signed, sent, and tried again where that may help.
+
+This imports aiohttp, which takes 0.2 s: only who opens such a store imports it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import os
+import random
+import socket
+import ssl
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from typing import Protocol
+
+import aiohttp
+from yarl import URL
+
+from buildset_registry import __version__
+from buildset_registry.protocol.proxy_env import ProxyEnvironment
+from buildset_registry.store.objects.dialect import Body, ObjectFailure
+
+_PIECE = 256 * 1024
+#: The most that is read of an answer that is no content: a page of a list.
+_DOCUMENT = 16 * 1024 * 1024
+#: Answers after which the same request may succeed a moment later.
+_AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504})
+_FULL = frozenset({413, 507})
+_BROKEN = (aiohttp.ClientError, OSError, asyncio.TimeoutError)
+
+_chance = random.SystemRandom()
+_log = logging.getLogger("buildset_registry.store")
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceRequest:
+    """A request, before it is signed."""
+
+    method: str
+    url: str
+    """Whole and encoded: it arrives as it is signed."""
+
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: Body | None = None
+    streamed: bool = False
+    """Whether what is answered is content, to be read piece by piece."""
+
+
+class Signer(Protocol):
+    """The keeper of a service's credentials."""
+
+    async def sign(self, request: ServiceRequest) -> Mapping[str, str]:
+        """Return all headers with which a request is to be sent."""
+
+    async def renew(self) -> bool:
+        """Have other credentials after a 401; False where there are none."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceAnswer:
+    """The answer to a request."""
+
+    status: int
+    headers: Mapping[str, str]
+    content: bytes
+    """All of it, unless it is streamed."""
+
+    stream: aiohttp.ClientResponse | None = None
+    unsure: bool = False
+    """Whether an earlier try may have been done without an answer."""
+
+    @property
+    def changed(self) -> float:
+        """When the object was last written, at the latest: a header tells whole seconds."""
+        return http_time(self.headers.get("Last-Modified", "")) + 1
+
+    def close(self) -> None:
+        """Be done with content that nobody reads to its end."""
+        if self.stream is not None:
+            self.stream.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """Times for which a service is waited for, in seconds, and tries."""
+
+    connect: float = 10.0
+    read: float = 60.0
+    tries: int = 6
+    pause: float = 0.2
+    """Seconds before the second try, about; doubled for each further one."""
+
+    longest: float = 8.0
+
+
+@dataclass(frozen=True, slots=True)
+class Reasons:
+    """A dialect's reading of answers that are no success."""
+
+    again: Callable[[ServiceAnswer], bool] = lambda _answer: False
+    """Whether another try may help, besides what every service says so."""
+
+    words: Callable[[ServiceAnswer], str] = lambda _answer: ""
+    """The service's own words for what is wrong."""
+
+
+class ServiceConnection:
+    """Connections to one service, kept; made in a running loop, closed there."""
+
+    def __init__(
+        self,
+        signer: Signer,
+        tls: ssl.SSLContext | bool,
+        reasons: Reasons | None = None,
+        patience: Patience | None = None,
+    ) -> None:
+        self._signer = signer
+        self._tls = tls
+        self._reasons = reasons or Reasons()
+        self._patience = patience or Patience()
+        self._proxies = ProxyEnvironment(os.environ)
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=256),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            headers={
+                "User-Agent": f"buildset-registry/{__version__}",
+                "Accept-Encoding": "identity",
+            },
+            auto_decompress=False,
+            timeout=aiohttp.ClientTimeout(
+                total=None, sock_connect=self._patience.connect, sock_read=self._patience.read
+            ),
+            read_bufsize=_PIECE,
+        )
+
+    async def ask(self, request: ServiceRequest) -> ServiceAnswer:
+        """Send a request until it is answered by something that another try would not change."""
+        unsure = renewed = False
+        for attempt in range(1, self._patience.tries + 1):
+            try:
+                answer = await self._once(request, unsure=unsure)
+            except _BROKEN as error:
+                failure = explained(error, self._patience)
+                unsure = unsure or not isinstance(error, aiohttp.ClientConnectorError)
+                if attempt == self._patience.tries or _is_final(error):
+                    raise failure from None
+                await self._rest(attempt, failure.strerror or "", {})
+                continue
+            if answer.status == 401 and not renewed:
+                renewed = await self._signer.renew()
+                if renewed:
+                    continue
+            if not self._worth_another(answer) or attempt == self._patience.tries:
+                return answer
+            unsure = unsure or answer.status >= 500
+            await self._rest(attempt, self.told(answer), answer.headers)
+        raise ObjectFailure("the object store did not answer")
+
+    def told(self, answer: ServiceAnswer) -> str:
+        """Return what an answer says, in a few words."""
+        words = self._reasons.words(answer)
+        return f"the object store answers {answer.status}{' ' if words else ''}{words}"
+
+    def failure(self, answer: ServiceAnswer) -> ObjectFailure:
+        """Return the error for an answer that is no success."""
+        answer.close()
+        words = self.told(answer)
+        full = answer.status in _FULL or "quota" in words.lower()
+        return ObjectFailure(words, errno.EDQUOT if full else errno.EIO)
+
+    async def aclose(self) -> None:
+        """End all connections."""
+        await self._session.close()
+
+    async def _once(self, request: ServiceRequest, *, unsure: bool) -> ServiceAnswer:
+        headers = dict(await self._signer.sign(request))
+        data = None
+        if request.body is not None:
+            headers["Content-Length"] = str(request.body.size)
+            data = _pieces(request.body) if request.body.size else b""
+        raw = await self._session.request(
+            request.method,
+            URL(request.url, encoded=True),
+            headers=headers,
+            data=data,
+            allow_redirects=False,
+            ssl=self._tls,
+            proxy=self._proxies.find(request.url),
+        )
+        if request.streamed and raw.status in (200, 206):
+            return ServiceAnswer(raw.status, raw.headers, b"", raw, unsure)
+        async with raw:
+            content = await _document(raw)
+        return ServiceAnswer(raw.status, raw.headers, content, unsure=unsure)
+
+    def _worth_another(self, answer: ServiceAnswer) -> bool:
+        return answer.status in _AGAIN or self._reasons.again(answer)
+
+    async def _rest(self, attempt: int, reason: str, headers: Mapping[str, str]) -> None:
+        """Wait before another try: twice as long each time, by chance, or as the service says."""
+        patience = self._patience
+        most = min(patience.longest, patience.pause * 2**attempt)
+        seconds = _chance.uniform(most / 2, most)
+        told = headers.get("Retry-After", "")
+        if told.isdecimal():
+            seconds = max(seconds, min(float(told), patience.longest))
+        _log.warning("%s; again in %.1f s", reason, seconds)
+        await asyncio.sleep(seconds)
+
+
+async def _pieces(body: Body) -> AsyncGenerator[bytes]:
+    for piece in body.pieces:
+        yield piece
+
+
+async def _document(raw: aiohttp.ClientResponse) -> bytes:
+    content = bytearray()
+    while piece := await raw.content.read(_PIECE):
+        content += piece
+        if len(content) > _DOCUMENT:
+            raise ObjectFailure("the object store sends a document that is too large")
+    return bytes(content)
+
+
+async def streamed(
+    first: ServiceAnswer, start: int, end: int, again: Callable[[int], Awaitable[ServiceAnswer]]
+) -> AsyncGenerator[bytes]:
+    """Yield content from ``start`` up to ``end``; where it breaks, ``again`` opens the rest.
+
+    A transfer may break as often as it gets further.
+    """
+    answer, failures = first, 0
+    try:
+        while start < end:
+            try:
+                piece = await answer.stream.content.read(min(_PIECE, end - start))  # type: ignore[union-attr]
+            except _BROKEN:
+                piece = b""
+            if piece:
+                failures = 0
+                start += len(piece)
+                yield piece
+                continue
+            answer.close()
+            failures += 1
+            if failures > 3:
+                raise ObjectFailure("the object store sent less than it has")
+            answer = await again(start)
+    finally:
+        answer.close()
+
+
+def http_time(text: str) -> float:
+    """Return a time of a header in seconds since the epoch; 0 where it is none."""
+    try:
+        return parsedate_to_datetime(text).timestamp()
+    except (ValueError, TypeError):
+        return 0.0
+
+
+def trust(ca: Path | None, *, verify: bool = True) -> ssl.SSLContext | bool:
+    """Return what a service is verified with: the system's certificates, a CA's, or nothing."""
+    if not verify:
+        return False
+    if ca is None:
+        return True
+    context = ssl.create_default_context(cafile=ca)
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+    return context
+
+
+def _is_final(error: Exception) -> bool:
+    """Tell whether another try cannot help: names, certificates."""
+    cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else None
+    return isinstance(cause, ssl.SSLError | socket.gaierror) or isinstance(
+        error, aiohttp.InvalidURL
+    )
+
+
+def explained(error: Exception, patience: Patience) -> ObjectFailure:
+    """Return the reason of a request's failure in plain words."""
+    if isinstance(error, ObjectFailure):
+        return error
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return ObjectFailure(_not_connected(error))
+    if isinstance(error, aiohttp.ConnectionTimeoutError):
+        return ObjectFailure(f"no connection to the object store within {patience.connect:g} s")
+    if isinstance(error, asyncio.TimeoutError):
+        return ObjectFailure(f"the object store sent nothing for {patience.read:g} s")
+    if isinstance(error, aiohttp.ClientHttpProxyError):
+        return ObjectFailure(f"the proxy refuses to connect: {error.status} {error.message}")
+    return ObjectFailure("the connection to the object store broke")
+
+
+def _not_connected(error: aiohttp.ClientConnectorError) -> str:
+    cause, place = error.os_error, f"{error.host}:{error.port}"
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        why = cause.verify_message
+        return f"the certificate of {place} is not trusted ({why}); name its authority by ca"
+    if isinstance(cause, ssl.SSLError):
+        return f"{place} does not speak TLS ({cause.reason}); set its URL to http://"
+    if isinstance(cause, socket.gaierror):
+        return f"the host name {error.host} cannot be resolved ({cause.strerror}); correct it"
+    reason = os.strerror(cause.errno).lower() if cause.errno else str(cause)
+    return f"no connection to the object store at {place}: {reason}"

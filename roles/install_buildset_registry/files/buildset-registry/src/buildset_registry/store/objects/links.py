@@ -1,0 +1,275 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A repository's links in objects: layers, manifests, tags, referrers."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from buildset_registry.errors import RegistryError, TagInvalid
+from buildset_registry.oci.descriptor import Descriptor
+from buildset_registry.oci.digest import Digest
+from buildset_registry.oci.names import Tag
+from buildset_registry.pacing import aside
+from buildset_registry.store.base import Blobs, LinkState, TagTarget
+from buildset_registry.store.objects import keys
+from buildset_registry.store.objects.dialect import Condition, ConditionFailed
+from buildset_registry.store.objects.lists import RecentLists
+from buildset_registry.store.objects.promises import Promises
+from buildset_registry.store.objects.small import SmallObject, SmallObjects
+
+#: A use of a link is noted when the last one noted is older than this: noting one is a request.
+_NOTED_SECONDS = 300
+#: Times of objects are in whole seconds, by the clock of the service.
+_PRUNED_SECONDS = 60
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectContext:
+    """The things that the links of one repository have in common."""
+
+    small: SmallObjects
+    promises: Promises
+    blobs: Blobs
+    tags: RecentLists[Tag]
+    changed: Callable[[], None]
+    """Called after a link was made or removed: the repository may be a new one, or hold nothing."""
+
+    linked: Callable[[Digest], None]
+    """Told of each link that is made."""
+
+    tracked: bool
+    """Whether asking for a link counts as using it."""
+
+
+class ObjectRepository:
+    """One repository's links, below its own key or below its ``_upstream``."""
+
+    def __init__(self, folder: str, context: ObjectContext) -> None:
+        self._folder = folder
+        self._context = context
+        self.layers = ObjectLinks(keys.layers(folder), context)
+        self.manifests = ObjectManifests(keys.revisions(folder), context)
+        self.tags = ObjectTags(keys.tags(folder), context)
+        self.referrers = ObjectReferrers(folder, context)
+
+    async def exists(self) -> bool:
+        objects = self._context.small.objects
+        async for page in objects.list(self._folder, shallow=True):
+            if any(one.endswith((keys.LAYERS, keys.MANIFESTS)) for one in page.prefixes):
+                return True
+        return False
+
+
+class ObjectLinks:
+    """``<folder>/<algorithm>/<hex>/link``; its time is when it was last used."""
+
+    def __init__(self, folder: str, context: ObjectContext) -> None:
+        self._folder = folder
+        self._context = context
+        self._small = context.small
+
+    async def has(self, digest: Digest) -> bool:
+        found = await self._small.recall(self._link(digest))
+        if found is None:
+            return False
+        if self._context.tracked and time.time() - found.changed > _NOTED_SECONDS:
+            await self._touch(digest, found)
+        return True
+
+    async def target(self, digest: Digest) -> Digest | None:
+        found = await self._small.recall(self._link(digest))
+        return None if found is None else parse_link(found)
+
+    async def add(self, digest: Digest, target: Digest | None = None) -> None:
+        try:
+            await self._small.write(self._link(digest), str(target or digest).encode())
+            self._context.linked(digest)
+        finally:
+            self._context.changed()
+
+    async def use(self, digest: Digest) -> bool:
+        found = await self._small.read(self._link(digest))
+        return found is not None and await self._touch(digest, found)
+
+    async def remove(self, digest: Digest) -> bool:
+        try:
+            return await self._remove(digest)
+        finally:
+            self._context.changed()
+
+    async def all(self) -> list[LinkState]:
+        return [
+            LinkState(digest, one.changed)
+            async for page in self._small.objects.list(self._folder)
+            for one in page.objects
+            if (digest := keys.linked(self._folder, one.key)) is not None
+        ]
+
+    async def expire(self, digest: Digest, used_before: float) -> bool:
+        state = await self._small.objects.head(self._link(digest))
+        if state is None or state.changed >= used_before:
+            return False
+        async with self._context.promises.condemned(digest) as condemnation:
+            if condemnation.given.changed >= used_before:
+                return False
+            state = await self._small.objects.head(self._link(digest))
+            if state is None or state.changed >= used_before:
+                return False
+            condemnation.check()
+            return await self.remove(digest)
+
+    async def prune(self, digest: Digest) -> bool:
+        target = await self._fresh_target(digest)
+        if target is None or await self._context.blobs.size(target) is not None:
+            return False
+        async with self._context.promises.condemned(target) as condemnation:
+            if condemnation.given.changed > condemnation.now - _PRUNED_SECONDS:
+                return False
+            if await self._context.blobs.size(target) is not None:
+                return False
+            condemnation.check()
+            return await self.remove(digest)
+
+    async def _remove(self, digest: Digest) -> bool:
+        return await self._small.remove(self._link(digest))
+
+    async def _fresh_target(self, digest: Digest) -> Digest | None:
+        found = await self._small.read(self._link(digest))
+        return None if found is None else parse_link(found)
+
+    async def _touch(self, digest: Digest, found: SmallObject) -> bool:
+        """Write a link again as it is; False where it was removed meanwhile."""
+        try:
+            condition = Condition(found.version)
+            await self._small.write(self._link(digest), found.content, condition)
+        except ConditionFailed:  # by somebody who used it, or removed it
+            return await self._small.objects.head(self._link(digest)) is not None
+        return True
+
+    def _link(self, digest: Digest) -> str:
+        return keys.link(self._folder, digest)
+
+
+class ObjectManifests(ObjectLinks):
+    """Links to manifests, with ``media-type`` beside a link whose bytes do not tell it."""
+
+    async def media_type(self, digest: Digest) -> str | None:
+        found = await self._small.recall(keys.media_type(self._folder, digest))
+        return found.content.decode("latin-1") if found else None
+
+    async def set_media_type(self, digest: Digest, media_type: str) -> None:
+        await self._small.write(keys.media_type(self._folder, digest), media_type.encode())
+
+    async def _remove(self, digest: Digest) -> bool:
+        removed = await super()._remove(digest)
+        await self._small.remove(keys.media_type(self._folder, digest))
+        return removed
+
+
+class ObjectTags:
+    """``_manifests/tags/<tag>/{current,index}``; what one points to is asked for each time."""
+
+    def __init__(self, folder: str, context: ObjectContext) -> None:
+        self._folder = folder
+        self._context = context
+        self._small = context.small
+
+    async def get(self, tag: Tag) -> TagTarget | None:
+        found = await self._small.read(keys.tag_link(self._folder, tag))
+        target = None if found is None else parse_link(found)
+        return None if found is None or target is None else TagTarget(target, found.changed)
+
+    async def set(self, tag: Tag, digest: Digest) -> None:
+        content = str(digest).encode()
+        try:
+            # First what distribution lists all that a tag ever was by: it may be too much there.
+            index = keys.link(keys.tag_index(self._folder, tag), digest)
+            await self._small.write(index, content)
+            await self._small.write(keys.tag_link(self._folder, tag), content)
+        finally:
+            self._changed()
+
+    async def remove(self, tag: Tag) -> bool:
+        try:
+            removed = await self._small.remove(keys.tag_link(self._folder, tag))
+            await self._small.remove_all(f"{self._folder}{tag}/")
+            return removed
+        finally:
+            self._changed()
+
+    async def all(self) -> Sequence[Tag]:
+        return await self._context.tags.get(self._folder, partial(self._scan))
+
+    def _changed(self) -> None:
+        self._context.tags.forget(self._folder)
+        self._context.changed()
+
+    async def _scan(self) -> list[Tag]:
+        """List the tags; what has no tag's name was put there by another program."""
+        found = []
+        async for page in self._small.objects.list(self._folder, shallow=True):
+            for prefix in page.prefixes:
+                with contextlib.suppress(TagInvalid):
+                    found.append(Tag.parse(prefix[len(self._folder) : -1]))
+        return found
+
+
+class ObjectReferrers:
+    """``_referrers/<subject>/<referrer>/{link,descriptor}``."""
+
+    def __init__(self, repository: str, context: ObjectContext) -> None:
+        self._repository = repository
+        self._small = context.small
+
+    async def add(self, subject: Digest, digest: Digest) -> None:
+        key = keys.link(self._folder(subject), digest)
+        await self._small.write(key, str(digest).encode())
+
+    async def remove(self, subject: Digest, digest: Digest) -> bool:
+        folder = self._folder(subject)
+        removed, _noted = await asyncio.gather(
+            self._small.remove(keys.link(folder, digest)),
+            self._small.remove(keys.descriptor(folder, digest)),
+        )
+        return removed
+
+    async def of(self, subject: Digest) -> list[Digest]:
+        folder = self._folder(subject)
+        found = [
+            digest
+            async for page in self._small.objects.list(folder)
+            for one in page.objects
+            if (digest := keys.linked(folder, one.key)) is not None
+        ]
+        return sorted(found, key=str)
+
+    async def note(self, subject: Digest, digest: Digest, descriptor: Descriptor) -> None:
+        content = json.dumps(descriptor.to_json(), separators=(",", ":")).encode()
+        await self._small.write(keys.descriptor(self._folder(subject), digest), content)
+
+    async def noted(self, subject: Digest, digest: Digest) -> Descriptor | None:
+        found = await self._small.recall(keys.descriptor(self._folder(subject), digest))
+        if found is None:
+            return None
+        try:
+            read = partial(json.loads, found.content)
+            return Descriptor.parse(await aside(len(found.content), read), "")
+        except (ValueError, RegistryError):
+            return None
+
+    def _folder(self, subject: Digest) -> str:
+        return keys.referrers(self._repository, subject)
+
+
+def parse_link(found: SmallObject) -> Digest | None:
+    """Return the digest that a link names; None where there is nothing in it."""
+    try:
+        return Digest.parse(found.content.decode("latin-1"))
+    except RegistryError:
+        return None

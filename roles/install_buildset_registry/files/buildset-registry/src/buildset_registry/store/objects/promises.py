@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Promises that content stays, kept by every replica, without clocks and conditional deletes.
+
+Who tells a client that content is here, or brings it, first puts a *promise*, and then looks
+whether somebody has *condemned* the content. Who removes it condemns it first, and then looks for
+promises. Of two at once, one at least sees the other: the one who gives a promise waits until the
+other is done, or says that the content is not here; the one who removes spares what is promised.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import secrets
+import time
+from collections import OrderedDict
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from buildset_registry.oci.digest import Digest
+from buildset_registry.store.objects.dialect import (
+    ABSENT,
+    Body,
+    ConditionFailed,
+    ObjectFailure,
+    ObjectPage,
+    Objects,
+)
+from buildset_registry.store.objects.keys import Keys
+
+#: A promise that this process gave is good for so many seconds without another look: collection
+#: removes nothing that was promised for a minute.
+_GOOD = 30.0
+_REMEMBERED = 8192
+#: Seconds after which who condemned has surely died, and those within which it has to be done.
+_DEAD = 60.0
+_DONE = 20.0
+_PAUSE = 0.1
+#: Seconds after which a sentence is surely one that nobody lifts any more, whatever the clocks.
+_FORGOTTEN = 3600.0
+#: Kinds of promises: to a client that pushes, and of what is to be linked in the cache.
+PUSHED, CACHED = "p", "c"
+#: In place of a random word.
+_ONE = "0"
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """When content was last promised to a client that pushes, and to anybody; 0: never."""
+
+    promised: float = 0.0
+    changed: float = 0.0
+
+    def and_at(self, changed: float, kind: str) -> Given:
+        """Return what is given with one more promise."""
+        promised = changed if kind == PUSHED else 0.0
+        return Given(max(self.promised, promised), max(self.changed, changed))
+
+
+#: What is given where somebody else is about to remove the content, and knows better.
+_SPARED = Given(math.inf, math.inf)
+
+
+@dataclass(frozen=True, slots=True)
+class Condemnation:
+    """Content that nobody else may promise at the moment."""
+
+    given: Given
+    now: float
+    """The time by the clock of the service, which the times of objects are of."""
+
+    _until: float
+
+    def check(self) -> None:
+        """Raise where it took so long that others may take it for given up."""
+        if time.monotonic() > self._until:
+            raise ObjectFailure("the object store took too long for a removal")
+
+
+class Promises:
+    """The promises of a bucket."""
+
+    def __init__(
+        self, objects: Objects, keys: Keys, *, conditions: bool = True, listed: bool = True
+    ) -> None:
+        """Take the objects; where they are not ``listed`` at once, a kind has one key for all."""
+        self._conditions = conditions
+        self._objects = objects
+        self._keys = keys
+        self._listed = listed
+        self._recent: OrderedDict[Digest, tuple[float, str]] = OrderedDict()
+
+    def is_recent(self, digest: Digest, kind: str) -> bool:
+        """Tell whether this process gave such a promise a moment ago."""
+        until, given = self._recent.get(digest, (0.0, kind))
+        return time.monotonic() < until and given in (kind, PUSHED)
+
+    async def give(self, digest: Digest, kind: str) -> bool:
+        """Promise that content stays; False where somebody is about to remove it."""
+        if self.is_recent(digest, kind):
+            return True
+        begun = time.monotonic()
+        word = secrets.token_hex(8) if self._listed else _ONE
+        key = f"{self._keys.promises(digest)}{kind}-{word}"
+        await self._objects.put(key, Body(0, ()))
+        if await self._objects.head(self._keys.condemned(digest)) is not None:
+            return False
+        self._recent[digest] = (begun + _GOOD, kind)
+        while len(self._recent) > _REMEMBERED:
+            self._recent.popitem(last=False)
+        return True
+
+    async def bring(self, digest: Digest, kind: str) -> None:
+        """Promise content that is about to be put there, after who removes it is done."""
+        begun = time.monotonic()
+        while not await self.give(digest, kind):
+            if time.monotonic() - begun > _DEAD:
+                await self._objects.delete(self._keys.condemned(digest))
+            await asyncio.sleep(_PAUSE)
+
+    @asynccontextmanager
+    async def condemned(self, digest: Digest) -> AsyncIterator[Condemnation]:
+        """Keep others from promising content; yields what was promised before."""
+        self._recent.pop(digest, None)
+        key, until = self._keys.condemned(digest), time.monotonic() + _DONE
+        if not await self._condemn(key):
+            yield Condemnation(_SPARED, time.time(), until)
+            return
+        try:
+            state = await self._objects.head(key)
+            given, _keys = await self.of(digest)
+            yield Condemnation(given, 0.0 if state is None else state.changed, until)
+        finally:
+            await asyncio.shield(self._objects.delete(key))
+
+    async def _condemn(self, key: str) -> bool:
+        """Condemn content; False where somebody else has, who would lift the sentence too early."""
+        try:
+            await self._objects.put(key, Body(0, ()), ABSENT if self._conditions else None)
+        except ConditionFailed:
+            state = await self._objects.head(key)
+            if state is not None and state.changed < time.time() - _FORGOTTEN:
+                await self._objects.delete(key)  # the next collection does it
+            return False
+        return True
+
+    async def of(self, digest: Digest) -> tuple[Given, list[str]]:
+        """Return what is promised of content, and by which keys."""
+        found, names = Given(), []
+        async for page in self._pages(digest):
+            for one in page.objects:
+                promise = self._keys.promise_of(one.key)
+                if promise is not None:
+                    found = found.and_at(one.changed, promise[1])
+                    names.append(one.key)
+        return found, names
+
+    async def _pages(self, digest: Digest) -> AsyncIterator[ObjectPage]:
+        """Yield the promises of content: by a list, or by asking for each where a list may lag."""
+        prefix = self._keys.promises(digest)
+        if self._listed:
+            async for page in self._objects.list(prefix):
+                yield page
+        else:
+            states = [
+                await self._objects.head(f"{prefix}{kind}-{_ONE}") for kind in (PUSHED, CACHED)
+            ]
+            yield ObjectPage([one for one in states if one is not None])
+
+    async def forget(self, digest: Digest) -> None:
+        """Remove the promises of content that is gone."""
+        _given, names = await self.of(digest)
+        for key in names:
+            await self._objects.delete(key)

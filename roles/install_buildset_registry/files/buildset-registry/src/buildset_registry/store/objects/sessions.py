@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The state of an upload session, in one object: any replica goes on from it.
+
+A line of JSON, and behind it the last bytes, which fill no part yet. They are replaced together, by
+a condition: of two requests that go on with one session at two replicas, one is refused.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from buildset_registry.oci.digest import Digest
+from buildset_registry.oci.names import RepositoryName, UploadId
+from buildset_registry.store.objects.dialect import ObjectPart, PartUpload
+
+_VERSION = 1
+#: Hexadecimal digits at the end of an identifier by which a repository's sessions are told.
+_CHECK = 8
+#: Seconds for which a session that nobody knows may be one that another replica began.
+_RECENT = 3600.0
+#: Seconds by which the clocks of two replicas may differ.
+_SKEW = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class SessionState:
+    """All that has arrived in a session."""
+
+    size: int = 0
+    upload: PartUpload | None = None
+    parts: tuple[ObjectPart, ...] = ()
+    hashed: bytes | None = None
+    """The state of the SHA-256 of all of it, where this system can tell."""
+
+    tail: bytes = b""
+    """What is behind the last part."""
+
+    noted: str | None = None
+    """The key of what is about to come in parts."""
+
+    def encode(self) -> bytes:
+        """Return the content of its object."""
+        tree = {
+            "version": _VERSION,
+            "size": self.size,
+            "key": self.upload.key if self.upload else self.noted,
+            "upload": self.upload.id if self.upload else None,
+            "parts": [[part.number, part.size, part.tag] for part in self.parts],
+            "sha256": None if self.hashed is None else self.hashed.hex(),
+        }
+        return json.dumps(tree, separators=(",", ":")).encode() + b"\n" + self.tail
+
+    @classmethod
+    def decode(cls, content: bytes) -> SessionState | None:
+        """Read one; None where it is none that this release knows."""
+        line, _separator, tail = content.partition(b"\n")
+        try:
+            tree = json.loads(line)
+            if tree["version"] != _VERSION:
+                return None
+            upload = PartUpload(tree["key"], tree["upload"]) if tree["upload"] else None
+            parts = tuple(ObjectPart(*one) for one in tree["parts"])
+            hashed = bytes.fromhex(tree["sha256"]) if tree["sha256"] else None
+            return cls(tree["size"], upload, parts, hashed, tail, tree["key"])
+        except (ValueError, KeyError, TypeError):
+            return None
+
+    def with_parts(self, parts: Sequence[ObjectPart]) -> SessionState:
+        """Return it with other parts."""
+        return replace(self, parts=tuple(parts))
+
+
+def new_id(name: RepositoryName) -> UploadId:
+    """Return an identifier for a session of a repository: any replica knows it for one."""
+    made = UploadId.new()
+    return UploadId(made[:-_CHECK] + _check(name, made))
+
+
+def may_begin(name: RepositoryName, upload_id: UploadId) -> bool:
+    """Tell whether a replica may have begun a session of which nothing has arrived yet.
+
+    This is no secret: a session holds what its client sends, and nothing else.
+    """
+    made = upload_id.made
+    if made is None or not upload_id.endswith(_check(name, upload_id)):
+        return False
+    return -_SKEW < time.time() - made < _RECENT
+
+
+def _check(name: RepositoryName, upload_id: UploadId) -> str:
+    return hashlib.sha256(f"{name} {upload_id[:-_CHECK]}".encode()).hexdigest()[:_CHECK]
+
+
+def blob_digest(content: Sequence[bytes], algorithm: str) -> Digest:
+    """Return the digest of content in pieces."""
+    running = hashlib.new(algorithm)
+    for piece in content:
+        running.update(piece)
+    return Digest(algorithm, running.hexdigest())

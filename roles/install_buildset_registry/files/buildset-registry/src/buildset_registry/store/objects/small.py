@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Small objects, read and written whole; and what is remembered of them, for seconds.
+
+Only what is the same for ever may be remembered: a link, not what a tag points to. That one was
+removed by another process is seen some seconds later.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from buildset_registry.store.objects.dialect import Body, Condition, Objects
+
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
+
+#: Seconds for which an object is taken to be there still.
+_SECONDS = 3.0
+_REMEMBERED = 8192
+#: Requests for one purpose that are under way at once.
+_TOGETHER = 16
+
+
+@dataclass(frozen=True, slots=True)
+class SmallObject:
+    """An object, whole."""
+
+    content: bytes
+    changed: float
+    version: str
+
+
+class SmallObjects:
+    """Reads and writes; what was there is remembered for a moment."""
+
+    def __init__(self, objects: Objects, seconds: float = _SECONDS) -> None:
+        self.objects = objects
+        self._seconds = seconds
+        self._known: OrderedDict[str, tuple[SmallObject, float]] = OrderedDict()
+
+    async def read(self, key: str) -> SmallObject | None:
+        """Return an object as it is now."""
+        opened = await self.objects.get(key)
+        if opened is None:
+            self._known.pop(key, None)
+            return None
+        content = b"".join([piece async for piece in opened.chunks])
+        return SmallObject(content, opened.state.changed, opened.state.version)
+
+    async def recall(self, key: str) -> SmallObject | None:
+        """Return an object as it was some seconds ago; one that was not there then, as it is."""
+        known, until = self._known.get(key, (None, 0.0))
+        if known is not None and time.monotonic() < until:
+            return known
+        found = await self.read(key)
+        if found is not None:
+            self._keep(key, found)
+        return found
+
+    async def write(self, key: str, content: bytes, condition: Condition | None = None) -> str:
+        """Write an object, and return its version."""
+        self._known.pop(key, None)
+        version = await self.objects.put(key, Body(len(content), (content,)), condition)
+        self._keep(key, SmallObject(content, time.time(), version))
+        return version
+
+    async def remove(self, key: str) -> bool:
+        """Remove an object, and tell whether it was there."""
+        self._known.pop(key, None)
+        if await self.objects.head(key) is None:
+            return False
+        await self.objects.delete(key)
+        self._known.pop(key, None)
+        return True
+
+    def forget(self, keys: Iterable[str]) -> None:
+        """Remember nothing of objects that somebody removed."""
+        for key in keys:
+            self._known.pop(key, None)
+
+    async def remove_all(self, prefix: str) -> bool:
+        """Remove all objects whose keys begin with a prefix; tell whether there were any."""
+        found = False
+        async for page in self.objects.list(prefix):
+            keys = [one.key for one in page.objects]
+            found = found or bool(keys)
+            self.forget(keys)
+            await together(keys, self.objects.delete)
+            self.forget(keys)
+        return found
+
+    def _keep(self, key: str, found: SmallObject) -> None:
+        self._known[key] = (found, time.monotonic() + self._seconds)
+        self._known.move_to_end(key)
+        while len(self._known) > _REMEMBERED:
+            self._known.popitem(last=False)
+
+
+async def together(
+    items: Iterable[_Item], work: Callable[[_Item], Awaitable[_Result]], most: int = _TOGETHER
+) -> list[_Result]:
+    """Do the same with many things, some at once; return the results in their order."""
+    turns = asyncio.Semaphore(most)
+
+    async def one(item: _Item) -> _Result:
+        async with turns:
+            return await work(item)
+
+    tasks = [asyncio.ensure_future(one(item)) for item in items]
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()

@@ -1,0 +1,341 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One upload: what arrives is hashed, cut into parts, and becomes a blob if its digest is right."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime, timezone
+
+from buildset_registry.errors import BlobUploadInvalid, BlobUploadUnknown, DigestInvalid
+from buildset_registry.oci.digest import Digest, Hasher, hasher
+from buildset_registry.oci.names import UploadId
+from buildset_registry.store.objects.blobs import ObjectBlobs
+from buildset_registry.store.objects.dialect import (
+    ABSENT,
+    Condition,
+    ConditionFailed,
+    Dialect,
+    ObjectFailure,
+    PartsGone,
+)
+from buildset_registry.store.objects.hashing import ResumableSha256, resumable
+from buildset_registry.store.objects.keys import Keys
+from buildset_registry.store.objects.parts import PartBudget, PartWriter, Spool
+from buildset_registry.store.objects.sessions import SessionState
+from buildset_registry.store.objects.small import SmallObjects
+
+_BUSY = "another request is writing to this upload; wait for it to end"
+
+
+@dataclass(frozen=True, slots=True)
+class UploadContext:
+    """The things that an upload works with, and the place of its own objects."""
+
+    dialect: Dialect
+    keys: Keys
+    small: SmallObjects
+    blobs: ObjectBlobs
+    budget: PartBudget
+    folder: str
+    end: Callable[[], None]
+    """Called once, when it has become a blob or is forgotten."""
+
+    @property
+    def state(self) -> str:
+        """The key of what is known of it."""
+        return f"{self.folder}state"
+
+
+class ObjectUpload:
+    """An upload, from what the bucket knows of it to the blob; or a download, from its digest."""
+
+    def __init__(
+        self,
+        upload_id: UploadId,
+        context: UploadContext,
+        *,
+        ingested: Digest | None = None,
+        spool: Spool | None = None,
+    ) -> None:
+        self.id = upload_id
+        self.size = 0
+        self.busy = False
+        self.ended = False
+        self._context = context
+        self._ingested = ingested
+        self._spool = spool
+        self._version: str | None = None
+        self._noted = False
+        self._hash: Hasher | None = None
+        self._algorithm = "sha256"
+        self._writer: PartWriter | None = None
+        self._begin(ingested)
+
+    async def look(self) -> bool:
+        """Find out what has arrived, at any replica; False where the bucket knows nothing of it."""
+        with self._exclusive():
+            found = await self._context.small.read(self._context.state)
+            if found is None:
+                if self._version is not None:  # it ended elsewhere
+                    self._begin(None)
+                self._version = None
+                return False
+            if found.version != self._version:
+                self._load(SessionState.decode(found.content) or SessionState())
+                self._version = found.version
+            return True
+
+    async def append(self, chunks: AsyncIterator[bytes], *, last: Digest | None = None) -> None:
+        with self._exclusive():
+            direct = last is not None and not self.size and self._ingested is None
+            if direct:
+                self._begin(last)
+            try:
+                await self._take(chunks)
+                if last is None and self._ingested is None:
+                    await self._save()
+            except ObjectFailure:
+                await asyncio.shield(self._fall_back())
+                raise
+            except BaseException:
+                if direct:
+                    await asyncio.shield(self._fall_back())
+                elif self._ingested is None:
+                    await asyncio.shield(self._save())
+                raise
+
+    async def commit(self, digest: Digest) -> None:
+        with self._exclusive():
+            actual = self._hexdigest(digest.algorithm)
+            try:
+                if actual is None:
+                    actual = await self._publish_unknown(digest)
+                elif actual == digest.hex:
+                    await self._publish(digest)
+            except BaseException:
+                await asyncio.shield(self._fall_back())
+                raise
+            await self._forget()
+        if actual != digest.hex:
+            raise DigestInvalid(
+                f"content is {digest.algorithm}:{actual}, not {digest}; push it again"
+            )
+
+    async def cancel(self) -> None:
+        if not self.ended:
+            with self._exclusive():
+                await self._forget()
+
+    def reader(self) -> SpoolReader:
+        return SpoolReader(self._spool)
+
+    # -- what arrives
+
+    def _begin(self, target: Digest | None) -> None:
+        """Begin with nothing; where the digest is known, at the blob's own key."""
+        context = self._context
+        key = f"{context.folder}data" if target is None else context.keys.blob(target)
+        if self._writer is not None:
+            self._writer.drop()
+        self._writer = writer = PartWriter(context.dialect, context.budget, key)
+        writer.spool = self._spool
+        writer.before = self._note
+        self._algorithm = "sha256" if target is None else target.algorithm
+        self._hash = hasher(self._algorithm) if target is not None else resumable()
+        if self._hash is None:
+            self._hash = hasher("sha256")
+        self.size = 0
+
+    def _load(self, state: SessionState) -> None:
+        """Go on with what another request, maybe another replica, left."""
+        self._begin(None)
+        writer = self._parts
+        if state.upload is not None:
+            writer.resume(state.upload, state.parts)
+        if state.tail:
+            writer.hold(state.tail)
+        self.size = state.size
+        if state.hashed is not None:
+            self._hash = resumable(state.hashed)
+        elif state.upload is None:
+            self._hash = resumable() or hasher("sha256")
+            self._hash.update(state.tail)
+        else:
+            self._hash = None
+
+    @property
+    def _parts(self) -> PartWriter:
+        writer = self._writer
+        if writer is None:
+            raise BlobUploadUnknown
+        return writer
+
+    async def _take(self, chunks: AsyncIterator[bytes]) -> None:
+        writer = self._parts
+        async for chunk in chunks:
+            if self._hash is not None:
+                self._hash.update(chunk)
+            await writer.write(chunk)
+            self.size += len(chunk)
+        await writer.settle()
+
+    async def _note(self) -> None:
+        """Note what is about to be at the service, so that it can be found and removed."""
+        if self._version is None and not self._noted:
+            note = SessionState(noted=self._parts.key).encode()
+            self._version = await self._context.small.write(self._context.state, note)
+            self._noted = True
+
+    async def _save(self) -> None:
+        """Have what arrived known at every replica, before the client is told so."""
+        writer = self._parts
+        await writer.settle()
+        hashed = self._hash.state if isinstance(self._hash, ResumableSha256) else None
+        tail = b"".join(writer.tail.pieces)
+        state = SessionState(
+            self.size, writer.upload, tuple(writer.parts), hashed, tail, writer.key
+        )
+        started = None
+        if self._version is None or self._noted:
+            started = asyncio.ensure_future(self._start())
+        self._noted = False
+        try:
+            await self._swap(state.encode())
+        finally:
+            if started is not None:
+                await started
+
+    async def _swap(self, content: bytes) -> None:
+        context = self._context
+        condition = ABSENT if self._version is None else Condition(self._version)
+        try:
+            self._version = await context.small.write(context.state, content, condition)
+        except ConditionFailed as error:
+            found = await context.small.read(context.state) if error.again else None
+            if found is None or found.content != content:
+                await self._fall_back()
+                raise BlobUploadInvalid(_BUSY) from None
+            self._version = found.version
+
+    async def _start(self) -> None:
+        """Tell distribution when it began: its purge goes by that."""
+        started = datetime.fromtimestamp(self.id.made or time.time(), timezone.utc)
+        content = started.strftime("%Y-%m-%dT%H:%M:%SZ").encode()
+        await self._context.small.write(f"{self._context.folder}startedat", content)
+
+    async def _fall_back(self) -> None:
+        """Forget what this request brought; the next one begins with what the bucket knows."""
+        writer = self._parts
+        if self._noted or self._ingested is not None:
+            with contextlib.suppress(ObjectFailure):
+                await writer.abort()
+                await self._context.small.remove_all(self._context.folder)
+            self._noted = False
+        else:
+            await writer.stop()
+        self._version = None
+        self._begin(self._ingested)
+
+    # -- what becomes of it
+
+    def _hexdigest(self, algorithm: str) -> str | None:
+        """Return the digest of what arrived; None where all of it has to be read for that."""
+        if self._hash is not None and algorithm == self._algorithm:
+            return self._hash.hexdigest()
+        writer = self._parts
+        if writer.upload is not None:
+            return None
+        running = hashlib.new(algorithm)
+        for piece in writer.tail.pieces:
+            running.update(piece)
+        return running.hexdigest()
+
+    async def _publish(self, digest: Digest) -> None:
+        """Make the content visible, in place of what may be there: that may have been damaged."""
+        context, writer = self._context, self._parts
+        await context.blobs.bring(digest, promised=self._ingested is None)
+        key = context.keys.blob(digest)
+        if writer.upload is None:
+            await context.dialect.put(key, writer.tail)
+        else:
+            await self._complete()
+            if writer.key != key:
+                await self._move(key)
+        context.blobs.arrived(digest, self.size)
+
+    async def _publish_unknown(self, digest: Digest) -> str:
+        """Read what is complete to know its digest, and make it visible where that is right."""
+        context, writer = self._context, self._parts
+        await self._complete()
+        opened = await context.dialect.get(writer.key)
+        if opened is None:
+            raise BlobUploadUnknown
+        running = hashlib.new(digest.algorithm)
+        async for piece in opened.chunks:
+            running.update(piece)
+        if running.hexdigest() == digest.hex:
+            await context.blobs.bring(digest, promised=self._ingested is None)
+            await self._move(context.keys.blob(digest))
+            context.blobs.arrived(digest, self.size)
+        return running.hexdigest()
+
+    async def _complete(self) -> None:
+        """Put the parts together; a request that was killed may have done it before."""
+        writer = self._parts
+        try:
+            await writer.finish()
+        except PartsGone:
+            state = await self._context.dialect.head(writer.key)
+            if state is None or state.size != self.size:
+                await self._context.small.remove_all(self._context.folder)
+                raise BlobUploadUnknown from None
+        writer.upload = None
+
+    async def _move(self, key: str) -> None:
+        source = await self._context.dialect.head(self._parts.key)
+        if source is None:
+            raise BlobUploadUnknown
+        # Copying in parts leaves some where the process ends: so it is noted where.
+        await self._context.small.write(f"{self._context.folder}moving", key.encode())
+        await self._context.dialect.move(source, key)
+
+    async def _forget(self) -> None:
+        """Leave nothing but the blob."""
+        self.ended = True
+        self._context.end()
+        writer = self._parts
+        stored = self._version is not None
+        await writer.abort()
+        if stored:
+            await self._context.small.remove_all(self._context.folder)
+
+    @contextlib.contextmanager
+    def _exclusive(self) -> Iterator[None]:
+        """Let one request of this process use it, as long as it has not ended."""
+        if self.busy:
+            raise BlobUploadInvalid(_BUSY)
+        if self.ended:
+            raise BlobUploadUnknown
+        self.busy = True
+        try:
+            yield
+        finally:
+            self.busy = False
+
+
+class SpoolReader:
+    """Reads what of a download has arrived, also after its end."""
+
+    def __init__(self, spool: Spool | None) -> None:
+        self._spool = spool
+
+    async def read(self, offset: int, length: int) -> bytes:
+        return b"" if self._spool is None else self._spool.read(offset, length)
+
+    def close(self) -> None:
+        self._spool = None

@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Credentials, signatures and the hosts of S3, by botocore: nothing of them is made here."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from botocore.auth import UNSIGNED_PAYLOAD, S3SigV4Auth, S3SigV4QueryAuth
+from botocore.awsrequest import AWSRequest
+from botocore.config import Config as BotoConfig
+from botocore.credentials import Credentials
+from botocore.exceptions import BotoCoreError
+from botocore.session import Session
+
+from buildset_registry.config import S3Settings, is_http_url
+from buildset_registry.errors import ConfigError
+from buildset_registry.store.objects.connection import ServiceRequest, trust
+
+#: For how long a signed URL is good; distribution's is, too.
+_SIGNED_SECONDS = 20 * 60
+#: Bytes up to which a body is part of the signature.
+_HASHED = 1024 * 1024
+_REGION = "us-east-1"
+#: For what botocore signs to tell a URL.
+_NOBODY = "nobody"
+_SECRETS = ("accesskey", "secretkey", "sessiontoken")
+
+
+class _Signature(S3SigV4Auth):  # type: ignore[misc]
+    """A signature over a body whose hash is known, or that is left out of it."""
+
+    def payload(self, request: Any) -> str:
+        return str(request.context["payload"])
+
+
+@dataclass(frozen=True, slots=True)
+class S3Access:
+    """Whoever signs requests to one bucket."""
+
+    url: str
+    """Of the bucket, without a slash at its end."""
+
+    region: str
+    credentials: Any
+    tls: ssl.SSLContext | bool
+
+    async def sign(self, request: ServiceRequest) -> Mapping[str, str]:
+        """Return the headers of a request with its signature.
+
+        The body of a large one is no part of it: TLS, or the network of the bucket, guards it.
+        """
+        asked = AWSRequest(request.method, request.url, headers=dict(request.headers))
+        body = request.body
+        if body is not None and body.size > _HASHED:
+            asked.context["payload"] = UNSIGNED_PAYLOAD
+        else:
+            content = b"".join(body.pieces) if body is not None else b""
+            asked.context["payload"] = hashlib.sha256(content).hexdigest()
+        _Signature(await self._current(), "s3", self.region).add_auth(asked)
+        return dict(asked.headers.items())
+
+    async def renew(self) -> bool:
+        """Credentials are renewed before they end, by botocore."""
+        return False
+
+    async def signed_url(self, url: str) -> str:
+        """Return a URL by which anybody can read an object for a while."""
+        asked = AWSRequest("GET", url)
+        signature = S3SigV4QueryAuth(
+            await self._current(), "s3", self.region, expires=_SIGNED_SECONDS
+        )
+        signature.add_auth(asked)
+        return str(asked.url)
+
+    async def _current(self) -> Any:
+        """Return the credentials, which may have to be asked for: then in a thread."""
+        needed = getattr(self.credentials, "refresh_needed", None)
+        if needed is not None and needed():
+            return await asyncio.to_thread(self.credentials.get_frozen_credentials)
+        return self.credentials
+
+
+def access_to(settings: S3Settings) -> S3Access:
+    """Find the hosts and the credentials; ``ConfigError`` says what is missing.
+
+    This waits for whatever botocore asks: the service of the machine that knows its role.
+    """
+    session = Session()
+    try:
+        region = settings.region or session.get_config_variable("region") or _REGION
+        credentials = _credentials(settings, session)
+        url = _bucket_url(settings, session, region)
+    except BotoCoreError as error:
+        raise ConfigError(f"storage.s3: {error}") from None
+    ca = settings.ca or session.get_config_variable("ca_bundle")
+    try:
+        tls = trust(Path(ca) if ca else None, verify=not settings.skipverify)
+    except (OSError, ssl.SSLError) as error:
+        reason = os.strerror(error.errno) if error.errno else "it holds no certificate"
+        raise ConfigError(f"storage.s3: the ca {ca} cannot be used: {reason}") from None
+    return S3Access(url, region, credentials, tls)
+
+
+def _credentials(settings: S3Settings, session: Session) -> Any:
+    access, secret, token = (_secret(settings, name) for name in _SECRETS)
+    if (access is None) != (secret is None):
+        raise ConfigError("storage.s3 needs accesskey and secretkey, or neither of them")
+    if access is not None:
+        return Credentials(access, secret, token)
+    found = session.get_credentials()
+    if found is None:
+        raise ConfigError(
+            "storage.s3: there are no credentials, in the environment neither; set accesskey and "
+            "secretkey, or give the machine a role"
+        )
+    return found
+
+
+def _secret(settings: S3Settings, name: str) -> str | None:
+    """Return a secret that is set, or is in a file; empty ones are none, as to distribution."""
+    value, file = getattr(settings, name), getattr(settings, f"{name}_file")
+    if file is not None:
+        if value:
+            raise ConfigError(f"storage.s3: set {name} or {name}_file, not both")
+        try:
+            value = file.read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            reason = getattr(error, "strerror", None) or "it is no text"
+            raise ConfigError(f"storage.s3: cannot read {name}_file {file}: {reason}") from None
+    return value or None
+
+
+def _bucket_url(settings: S3Settings, session: Session, region: str) -> str:
+    """Return the URL of the bucket; Amazon's, with all their ways of naming one, botocore knows."""
+    endpoint = settings.regionendpoint
+    if endpoint:
+        if "://" not in endpoint:
+            endpoint = f"{'https' if settings.secure else 'http'}://{endpoint}"
+        if not is_http_url(endpoint):
+            raise ConfigError(f"storage.s3.regionendpoint {endpoint!r} is no URL; correct it")
+        if settings.forcepathstyle is False:
+            scheme, _separator, host = endpoint.rstrip("/").partition("://")
+            return f"{scheme}://{settings.bucket}.{host}"
+        return f"{endpoint.rstrip('/')}/{settings.bucket}"
+    options = {
+        "addressing_style": "path" if settings.forcepathstyle else "virtual",
+        "use_accelerate_endpoint": settings.accelerate,
+    }
+    config = BotoConfig(
+        signature_version="s3v4",
+        s3=options,
+        use_dualstack_endpoint=settings.usedualstack,
+        use_fips_endpoint=settings.usefipsendpoint,
+    )
+    try:
+        client = session.create_client(
+            "s3",
+            region_name=region,
+            use_ssl=settings.secure,
+            aws_access_key_id=_NOBODY,
+            aws_secret_access_key=_NOBODY,
+            config=config,
+        )
+        given = {"Bucket": settings.bucket, "Key": "key"}
+        url = str(client.generate_presigned_url("get_object", Params=given))
+    except ValueError as error:
+        raise ConfigError(f"storage.s3: {error}") from None
+    return url.partition("?")[0].removesuffix("/key")

@@ -1,0 +1,179 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Swift's words for what is asked of a service of objects (OpenStack Object Storage API v1).
+
+Conditions are looked at before an object is written, and are not kept where two write at once: so
+nothing that counts rests on them. A part of an upload has a name of its own, what is known of the
+upload names its parts, and the digest of all of it decides: of two requests that go on with one
+upload at two replicas at the same moment, one may be forgotten, and what comes of it is refused.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Sequence
+
+from buildset_registry.config import SwiftSettings
+from buildset_registry.errors import ConfigError
+from buildset_registry.store.objects.connection import ServiceAnswer, streamed
+from buildset_registry.store.objects.credentials import secret
+from buildset_registry.store.objects.dialect import (
+    Abilities,
+    Body,
+    Condition,
+    ConditionFailed,
+    ObjectPage,
+    ObjectPart,
+    ObjectState,
+    OpenObject,
+    PartUpload,
+)
+from buildset_registry.store.swift import documents
+from buildset_registry.store.swift.access import SwiftAccess
+from buildset_registry.store.swift.container import (
+    NEWEST,
+    SwiftContainer,
+    state_of,
+    version_of,
+)
+from buildset_registry.store.swift.documents import SwiftAbilities
+from buildset_registry.store.swift.segments import LargeObjects
+
+_LEAST_PART = 1024 * 1024
+#: A large object of large objects has this many segments at most, whatever else Swift allows.
+_MOST_PARTS = 100_000
+#: For how long a temporary URL is good.
+_SIGNED_SECONDS = 20 * 60
+#: Bytes from which an object that is written whole may take the place of a large one.
+_MAY_BE_LARGE = _LEAST_PART
+_CONTAINER_KEY = "X-Container-Meta-Temp-Url-Key"
+_ACCOUNT_KEY = "X-Account-Meta-Temp-Url-Key"
+
+
+class SwiftDialect:
+    """One container."""
+
+    def __init__(self, settings: SwiftSettings, access: SwiftAccess) -> None:
+        if settings.chunksize < _LEAST_PART:
+            raise ConfigError(f"storage.swift.chunksize must be at least {_LEAST_PART}")
+        self._settings = settings
+        self._access = access
+        self._container = SwiftContainer(access, settings.container)
+        prefix = settings.prefix.strip("/")
+        self.large = LargeObjects(self._container, f"{prefix}/" if prefix else "")
+        self._digest = ""
+        self._key: str | None = secret(settings, "swift", "secretkey")
+        self.abilities = Abilities(settings.chunksize, _MOST_PARTS, conditions=False, lists=False)
+
+    async def head(self, key: str) -> ObjectState | None:
+        found = await self._container.head(key)
+        return None if found is None else found.state
+
+    async def get(self, key: str, start: int = 0, end: int | None = None) -> OpenObject | None:
+        whole = not start and end is None
+
+        async def opened(offset: int) -> ServiceAnswer:
+            headers = {"Range": f"bytes={offset}-{'' if end is None else end - 1}"}
+            asked = NEWEST if whole and not offset else headers
+            return await self._container.ask("GET", key, None, asked, streamed=True)
+
+        async def again(offset: int) -> ServiceAnswer:
+            answer = await opened(offset)
+            self._container.check(answer, 200 if whole and not offset else 206)
+            return answer
+
+        answer = await opened(start)
+        if answer.status == 404:
+            return None
+        self._container.check(answer, 200 if whole else 206)
+        state = state_of(key, answer)
+        stop = state.size if end is None else min(end, state.size)
+        return OpenObject(state, streamed(answer, start, stop, again))
+
+    async def put(self, key: str, content: Body, condition: Condition | None = None) -> str:
+        if condition is None:
+            if content.size >= _MAY_BE_LARGE:
+                await self.large.remove(key)
+            return version_of(await self._container.put(key, content))
+        if condition.version is None:
+            answer = await self._container.put(key, content, {"If-None-Match": "*"})
+            if answer.status == 412:
+                raise ConditionFailed(again=answer.unsure)
+            return version_of(answer)
+        found = await self.head(key)
+        if found is None or found.version != condition.version:
+            raise ConditionFailed
+        return version_of(await self._container.put(key, content))
+
+    async def delete(self, key: str) -> None:
+        await self.large.remove(key)
+
+    def list(self, prefix: str, *, shallow: bool = False) -> AsyncIterator[ObjectPage]:
+        return self._container.list(prefix, shallow=shallow)
+
+    async def begin(self, key: str) -> PartUpload:
+        return await self.large.begin(key)
+
+    async def put_part(self, upload: PartUpload, number: int, content: Body) -> ObjectPart:
+        return await self.large.put_part(upload, number, content)
+
+    async def complete(self, upload: PartUpload, parts: Sequence[ObjectPart]) -> None:
+        await self.large.complete(upload, parts)
+
+    async def abort(self, upload: PartUpload) -> None:
+        await self.large.abort(upload)
+
+    async def abandon(self, key: str, before: float) -> None:
+        """``stale`` finds all of them."""
+
+    def stale(self, prefix: str, before: float) -> AsyncIterator[PartUpload]:
+        return self.large.stale(prefix, before)
+
+    async def move(self, source: ObjectState, target: str) -> None:
+        await self.large.move(source, target)
+
+    async def sign(self, key: str) -> str | None:
+        if self._key is None or not self._digest:
+            return None
+        expires = int(time.time()) + _SIGNED_SECONDS
+        return documents.signed_path(
+            self._container.object_url(key), self._key, self._digest, expires
+        )
+
+    async def probe(self) -> None:
+        """Ask for a list and for what this Swift can do, and have a key for temporary URLs."""
+        answer = await self._container.ask("GET", "", {"limit": "1"})
+        if answer.status not in (200, 204):
+            words = self._container.told(answer)
+            raise ConfigError(f"storage.swift: {words}; {self._cure(answer)}")
+        told = await self._container.ask_url("GET", documents.info_url(self._access.url))
+        found = SwiftAbilities.read(told.content)
+        if self._settings.chunksize > found.largest:
+            raise ConfigError(f"storage.swift.chunksize must be at most {found.largest} here")
+        self.large.most = found.segments
+        self._digest = found.digest or ""
+        if self._digest and self._key is None:
+            self._key = await self._find_key()
+
+    async def aclose(self) -> None:
+        await self._container.aclose()
+
+    async def _find_key(self) -> str | None:
+        """Return the key of temporary URLs, after it was made where there was none."""
+        stored = await self._container.ask("HEAD", "", headers=NEWEST)
+        known = stored.headers.get(_CONTAINER_KEY)
+        if not known and not self._settings.tempurlcontainerkey:
+            account = await self._container.ask_url("HEAD", self._access.url)
+            known = account.headers.get(_ACCOUNT_KEY)
+        if known:
+            return known
+        made = documents.derived_key(self._access.seed, self._container.url)
+        answer = await self._container.ask("POST", "", headers={_CONTAINER_KEY: made})
+        return made if answer.status in (200, 202, 204) else None
+
+    def _cure(self, answer: ServiceAnswer) -> str:
+        name = self._settings.container
+        if answer.status == 404:
+            return f"make the container {name}, or correct its name"
+        if answer.status in (401, 403):
+            return f"give the user a role that may list and change the container {name}"
+        return "correct authurl and region"

@@ -1,0 +1,179 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Several registries on one bucket: whatever one of them began, another one goes on with."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import os
+import socket
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.stores.fixtures import ObjectStores
+from tests.stores.replicas import Replica, Replicas
+from tests.stores.servers import S3Server
+
+#: Several parts, and a rest.
+LARGE = os.urandom(1024 * 1024) * 19 + b"end"
+UPLOADS = "/v2/org/app/blobs/uploads/"
+
+
+def digest_of(content: bytes, algorithm: str = "sha256") -> str:
+    return f"{algorithm}:{hashlib.new(algorithm, content).hexdigest()}"
+
+
+def path_of(answer: httpx.Response) -> str:
+    """Return the path of an upload, which is the same at every replica."""
+    return str(answer.headers["location"])
+
+
+class Bucket:
+    """A bucket of a server, and what is in it."""
+
+    def __init__(self, server: S3Server) -> None:
+        self.server = server
+        self.name = server.bucket()
+        self._parts = len(self._all_parts())
+
+    def leftovers(self) -> list[str]:
+        """Return what of uploads is in it."""
+        parts = ["parts"] * (len(self._all_parts()) - self._parts)
+        keys = self.server.keys(self.name)
+        return parts + [key for key in keys if "_uploads" in key or "/downloads/" in key]
+
+    def blobs(self) -> list[str]:
+        """Return the keys of its blobs."""
+        return [key for key in self.server.keys(self.name) if "/blobs/" in key]
+
+    def _all_parts(self) -> list[Path]:
+        """Return the uploads in parts, of all buckets, that are not complete."""
+        place = self.server.folder / ".minio.sys" / "multipart"
+        return [path for path in place.glob("*/*") if (path / "xl.meta").exists()]
+
+
+@pytest.fixture
+def bucket(object_stores: ObjectStores) -> Bucket:
+    return Bucket(object_stores.minio)
+
+
+@pytest.fixture
+def replicas(tmp_path: Path, bucket: Bucket) -> Replicas:
+    return Replicas(tmp_path, {"s3": bucket.server.settings(bucket.name)})
+
+
+@pytest.fixture
+def two(replicas: Replicas) -> Iterator[tuple[Replica, Replica]]:
+    """Two registries that run at once."""
+    with ExitStack() as stack:
+        yield stack.enter_context(replicas.one()), stack.enter_context(replicas.one())
+
+
+def wait_until(true: Callable[[], bool]) -> None:
+    """Wait for something that happens soon."""
+    deadline = time.monotonic() + 30
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def pull(replica: Replica, digest: str) -> bytes:
+    """Pull a blob, wherever the registry sends one for it."""
+    answer = replica.client.get(f"/v2/org/app/blobs/{digest}", follow_redirects=True)
+    assert answer.status_code == 200, answer.text
+    return answer.content
+
+
+def test_an_upload_goes_on_at_another_replica_after_a_kill(
+    replicas: Replicas, bucket: Bucket
+) -> None:
+    """Each request at a replica of its own, of which each is killed after it."""
+    cuts = [0, 100, 100 + 9 * 1024 * 1024, len(LARGE) - 10, len(LARGE)]
+    with replicas.one() as first:
+        location = path_of(first.client.post(UPLOADS))
+        first.kill()
+    for start, end in itertools.pairwise(cuts[:-1]):
+        with replicas.one() as replica:
+            at = replica.client.get(location)
+            assert at.headers["range"] == f"0-{max(0, start - 1)}", start
+            appended = replica.client.patch(location, content=LARGE[start:end])
+            assert appended.status_code == 202, appended.text
+            location = path_of(appended)
+            replica.kill()
+    digest = digest_of(LARGE)
+    with replicas.one() as last:
+        done = last.client.put(location, params={"digest": digest}, content=LARGE[cuts[-2] :])
+        assert done.status_code == 201, done.text
+        assert pull(last, digest) == LARGE
+    assert bucket.leftovers() == []
+
+
+def test_a_blob_of_any_size_leaves_nothing_but_itself(
+    two: tuple[Replica, Replica], bucket: Bucket
+) -> None:
+    """It is there at the other replica at once; a wrong digest leaves nothing at all."""
+    sizes = (0, 1, 8 * 1024 * 1024, len(LARGE))
+    for size, whole, algorithm in itertools.product(sizes, (True, False), ("sha256", "sha512")):
+        # One of its own each time: what is there already would tell nothing.
+        content = f"{whole} {algorithm}".encode().ljust(32)[:size] + LARGE[32:size]
+        digest, before = digest_of(content, algorithm), len(bucket.blobs())
+        for told, status in ((digest_of(b"other", algorithm), 400), (digest, 201)):
+            location, rest = path_of(two[0].client.post(UPLOADS)), content
+            if not whole:
+                location = path_of(two[0].client.patch(location, content=content))
+                rest = b""
+            done = two[0].client.put(location, params={"digest": told}, content=rest)
+            assert done.status_code == status, done.text
+            assert bucket.leftovers() == [], (size, whole, algorithm, status)
+            assert len(bucket.blobs()) <= before + (status == 201)
+        assert pull(two[1], digest) == content
+        assert any(digest.partition(":")[2] in key for key in bucket.blobs())
+
+
+def test_of_two_requests_to_one_session_one_is_refused(two: tuple[Replica, Replica]) -> None:
+    """Each at a replica of its own, at the same time: what the other one brought is the blob."""
+    contents = [bytes([number]) * (9 * 1024 * 1024) for number in (1, 2)]
+    location = path_of(two[0].client.post(UPLOADS))
+    with ThreadPoolExecutor(2) as pool:
+        sent = [
+            pool.submit(replica.client.patch, location, content=content)
+            for replica, content in zip(two, contents, strict=True)
+        ]
+        statuses = [one.result().status_code for one in sent]
+    won = statuses.index(202)
+    assert sorted(statuses) in ([202, 400], [202, 202]), statuses
+    if statuses == [202, 202]:  # one after the other
+        return
+    digest = digest_of(contents[won])
+    done = two[1 - won].client.put(location, params={"digest": digest})
+    assert done.status_code == 201, done.text
+    assert pull(two[won], digest) == contents[won]
+
+
+def test_a_client_that_leaves_leaves_nothing_behind(
+    two: tuple[Replica, Replica], bucket: Bucket
+) -> None:
+    """Of a blob whose digest it told before, no byte is seen, nor any part kept."""
+    digest = digest_of(LARGE)
+    location = path_of(two[0].client.post(UPLOADS))
+    url = two[0].client.base_url
+    request = two[0].client.build_request("PUT", location, params={"digest": digest}, content=LARGE)
+    authorization = httpx.BasicAuth("pusher", "correct horse")
+    sent = next(authorization.auth_flow(request))
+    head = f"PUT {sent.url.raw_path.decode()} HTTP/1.1\r\n" + "".join(
+        f"{name}: {value}\r\n" for name, value in sent.headers.items()
+    )
+    with socket.create_connection((url.host, url.port or 0)) as connection:
+        connection.sendall(head.encode() + b"\r\n" + LARGE[: 17 * 1024 * 1024])
+    wait_until(lambda: "PUT " in two[0].log.read_text())
+    assert bucket.leftovers() == []
+    assert bucket.blobs() == []
+    done = two[1].client.put(location, params={"digest": digest}, content=LARGE)
+    assert done.status_code == 201, done.text
+    assert pull(two[0], digest) == LARGE

@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A service that is slow, full, or answers nonsense: nothing is lost, nothing wrong is served."""
+
+import errno
+import os
+
+import pytest
+from aiohttp import web
+from buildset_registry.oci.digest import Digest
+from buildset_registry.oci.names import RepositoryName, Tag
+from buildset_registry.store.base import Store
+from buildset_registry.store.objects.dialect import ObjectFailure
+
+from tests.unit.store.blobs import broken, content_of, pieces
+from tests.unit.store.objects.meddler import Meddler, error
+
+NAME = RepositoryName("org/app")
+ONE = Digest.of(b"one")
+PART = 8 * 1024 * 1024
+LARGE = os.urandom(1024 * 1024) * 17
+
+
+@pytest.mark.parametrize(("status", "code"), [(503, "SlowDown"), (500, "InternalError"), (429, "")])
+@pytest.mark.parametrize("method", ["PUT", "GET", "HEAD", "POST"])
+async def test_what_may_pass_is_tried_again(
+    bucket: Store, meddler: Meddler, method: str, status: int, code: str
+) -> None:
+    """Clients are told nothing of it."""
+    meddler.fail(1, lambda: error(status, code), of=method)
+    upload = await bucket.uploads.create(NAME)
+    await upload.append(pieces(LARGE))
+    await upload.commit(Digest.of(LARGE))
+    await bucket.pushed(NAME).tags.set(Tag("1"), ONE)
+    assert await bucket.pushed(NAME).tags.get(Tag("1"))
+    assert await bucket.blobs.keep(Digest.of(LARGE)) == len(LARGE)
+
+
+async def test_a_body_that_breaks_off_goes_on(bucket: Store, meddler: Meddler) -> None:
+    """From where it broke; the client gets all of it."""
+    digest = Digest.of(LARGE)
+    await bucket.blobs.put(digest, LARGE)
+    blob = await bucket.blobs.open(digest)
+    assert blob
+    meddler.truncated = 2
+    assert await content_of(blob) == LARGE
+
+
+async def test_a_part_that_fails_leaves_the_session_as_it_was(
+    bucket: Store, meddler: Meddler
+) -> None:
+    """The client is told so, and goes on from the offset that it was told before."""
+    upload = await bucket.uploads.create(NAME)
+    await upload.append(pieces(LARGE[:PART]), last=None)
+    meddler.rule = lambda one: (
+        error(400, "BadDigest") if "partNumber=2" in one.query_string else None
+    )
+    with pytest.raises(ObjectFailure, match="BadDigest"):
+        await upload.append(pieces(LARGE[PART:]))
+    meddler.rule = lambda _request: None
+    again = await bucket.uploads.resume(NAME, upload.id)
+    assert again.size == PART
+    await again.append(pieces(LARGE[PART:]))
+    await again.commit(Digest.of(LARGE))
+    blob = await bucket.blobs.open(Digest.of(LARGE))
+    assert blob
+    assert await content_of(blob) == LARGE
+
+
+async def test_a_wrong_tag_of_a_part_is_noticed(bucket: Store, meddler: Meddler) -> None:
+    """What the service cannot put together is no blob; the whole can be sent again."""
+    wrong = web.Response(headers={"ETag": '"0123456789abcdef0123456789abcdef"'})
+    digest = Digest.of(LARGE)
+    upload = await bucket.uploads.create(NAME)
+    meddler.rule = lambda one: wrong if "partNumber=1" in one.query_string else None
+    await upload.append(pieces(LARGE), last=digest)
+    with pytest.raises(ObjectFailure, match="InvalidPart"):
+        await upload.commit(digest)
+    meddler.rule = lambda _request: None
+    assert await bucket.blobs.size(digest) is None
+    again = await bucket.uploads.resume(NAME, upload.id)
+    assert again.size == 0
+    await again.append(pieces(LARGE), last=digest)
+    await again.commit(digest)
+    assert await bucket.blobs.size(digest) == len(LARGE)
+
+
+async def test_a_full_quota_is_a_full_disk(bucket: Store, meddler: Meddler) -> None:
+    """By which a client is told 507."""
+    meddler.rule = lambda one: error(409, "QuotaExceeded") if one.method == "PUT" else None
+    with pytest.raises(ObjectFailure) as raised:
+        await bucket.blobs.put(ONE, b"one")
+    assert raised.value.errno == errno.EDQUOT
+
+
+async def test_a_change_whose_answer_was_lost_is_our_own(bucket: Store, meddler: Meddler) -> None:
+    """The state of a session was replaced, and the service's word for it never came."""
+    upload = await bucket.uploads.create(NAME)
+    await upload.append(pieces(b"on"))
+    meddler.lost = 1
+    await upload.append(pieces(b"e"))
+    assert meddler.lost == 0
+    again = await bucket.uploads.resume(NAME, upload.id)
+    await again.commit(ONE)
+    assert await bucket.blobs.read(ONE) == b"one"
+
+
+async def test_a_client_that_leaves_has_what_it_sent_kept(bucket: Store) -> None:
+    """Of a patch, parts and the rest: another request goes on behind it."""
+    upload = await bucket.uploads.create(NAME)
+    with pytest.raises(ConnectionError):
+        await upload.append(broken(ConnectionError("the client left"), LARGE[:-5], b""))
+    again = await bucket.uploads.resume(NAME, upload.id)
+    assert again.size == len(LARGE) - 5
+    await again.append(pieces(LARGE[-5:]))
+    await again.commit(Digest.of(LARGE))
+    assert await bucket.blobs.size(Digest.of(LARGE)) == len(LARGE)

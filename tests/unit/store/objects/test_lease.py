@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One process collects at a time, and one that died does not keep the others from it."""
+
+import asyncio
+
+import pytest
+from buildset_registry.store.objects.lease import Lease, LeaseTimes
+from buildset_registry.store.objects.small import SmallObjects
+
+from tests.unit.store.objects.imagined import ImaginedService
+
+TIMES = LeaseTimes(renewed=0.01, dead=0.2, looked=0.01, settled=0.05)
+
+
+def lease(service: ImaginedService, *, conditions: bool = True) -> Lease:
+    return Lease(SmallObjects(service), "lease", conditions=conditions, times=TIMES)
+
+
+@pytest.mark.parametrize("conditions", [True, False])
+async def test_one_of_many_has_it(conditions: bool) -> None:
+    """The others are told so at once, or have it afterwards."""
+    service, held = ImaginedService(1), [0]
+
+    async def collect(wait: bool) -> bool:
+        async with lease(service, conditions=conditions).held(wait=wait) as mine:
+            held[0] += mine
+            assert held[0] <= 1
+            await asyncio.sleep(0.1)
+            held[0] -= mine
+            return mine
+
+    assert sum(await asyncio.gather(*(collect(False) for _ in range(5)))) == 1
+    assert sum(await asyncio.gather(*(collect(True) for _ in range(3)))) == 3
+    assert service.objects == {}
+
+
+async def test_that_of_a_process_that_died_is_taken_over() -> None:
+    """After nobody wrote it for a while."""
+    service = ImaginedService(1)
+    service.objects["lease"] = (b"of a process that was killed", 1.0)
+    mine = lease(service)
+    async with mine.held(wait=False) as first:
+        assert not first
+    async with mine.held(wait=True) as second:
+        assert second
+    assert service.objects == {}

@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Promises and removals of several processes, in every order that chance makes."""
+
+import asyncio
+
+import pytest
+from buildset_registry.oci.digest import Digest
+from buildset_registry.store.objects.blobs import BlobRules, ObjectBlobs
+from buildset_registry.store.objects.keys import Keys
+from buildset_registry.store.objects.promises import Promises
+
+from tests.unit.store.objects.imagined import ImaginedService
+
+ONE = Digest.of(b"one")
+KEYS = Keys()
+ROUNDS = 300
+
+
+def process(service: ImaginedService) -> ObjectBlobs:
+    """Return the blobs as a process has them, which remembers nothing of others."""
+    return ObjectBlobs(service, KEYS, Promises(service, KEYS), BlobRules())
+
+
+async def push(service: ImaginedService) -> None:
+    """Push a blob as a client does: where it is there, it is not sent."""
+    blobs = process(service)
+    if await blobs.keep(ONE) is None:
+        await blobs.put(ONE, b"one")
+
+
+@pytest.mark.parametrize("collectors", [1, 2])
+async def test_what_a_client_was_told_is_there_stays(collectors: int) -> None:
+    """However pushes and collections meet; and what nobody was promised goes."""
+    removed = 0
+    for seed in range(ROUNDS):
+        service = ImaginedService(seed)
+        chance = service.chance
+        await process(service).put(ONE, b"one")
+        began = service.now + 1
+        tasks = [push(service) for _ in range(chance.randrange(4))]
+        sweeps = [process(service).sweep(ONE, began, began) for _ in range(collectors)]
+        everybody = [*map(asyncio.ensure_future, tasks), *map(asyncio.ensure_future, sweeps)]
+        chance.shuffle(everybody)
+        await asyncio.gather(*everybody)
+        removed += any(one.result() for one in everybody)
+        assert not tasks or KEYS.blob(ONE) in service.objects
+        assert KEYS.condemned(ONE) not in service.objects
+    assert removed > ROUNDS / 10
+
+
+async def test_a_sentence_of_a_process_that_died_is_lifted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whoever brings content waits for it, and not for ever."""
+    monkeypatch.setattr("buildset_registry.store.objects.promises._DEAD", 0.2)
+    service = ImaginedService(1)
+    service.objects[KEYS.condemned(ONE)] = (b"", 1.0)
+    blobs = process(service)
+    assert await blobs.keep(ONE) is None
+    await blobs.put(ONE, b"one")
+    assert await process(service).keep(ONE) == 3
