@@ -25,3 +25,6 @@ CONFIGURED: Mapping[str, Callable[[Path, ObjectStores], Config]] = {
     "s3-minio": lambda _folder, servers: s3(servers.minio),
     "s3-versitygw": lambda _folder, servers: s3(servers.versitygw),
 }
+
+#: Those that need no server.
+LOCAL = [kind for kind in CONFIGURED if "-" not in kind]
