@@ -23,7 +23,7 @@ import httpx
 import trustme
 
 from tests.interop.content import digest_of
-from tests.interop.registries import PASSWORD, USER, Identity, Program, ours
+from tests.interop.registries import PASSWORD, USER, Identity, Program, Storage, ours
 
 #: A name of the certificate that the machine's resolver does not know.
 NAME = "registry.of.all.buildsets.invalid"
@@ -50,7 +50,7 @@ def intermediate(kind: str) -> Program:
 KINDS = ("ours", "zuul-registry", "distribution")
 
 
-def _closed(storage: Path, port: int, identity: Identity) -> dict[str, object]:
+def _closed(storage: Storage, port: int, identity: Identity) -> dict[str, object]:
     settings: dict[str, Any] = ours().config(storage, port, identity)
     settings["auth"]["anonymous_pull"] = False
     # IPv4 and IPv6.
@@ -58,7 +58,7 @@ def _closed(storage: Path, port: int, identity: Identity) -> dict[str, object]:
     return dict(settings)
 
 
-def _distribution(storage: Path, port: int, identity: Identity) -> dict[str, object]:
+def _distribution(storage: Storage, port: int, identity: Identity) -> dict[str, object]:
     return {
         "version": 0.1,
         "log": {"level": "warn"},
@@ -71,7 +71,7 @@ def _distribution(storage: Path, port: int, identity: Identity) -> dict[str, obj
     }
 
 
-def _zuul_registry(storage: Path, port: int, identity: Identity) -> dict[str, object]:
+def _zuul_registry(storage: Storage, port: int, identity: Identity) -> dict[str, object]:
     settings: dict[str, object] = {
         "address": "127.0.0.1",
         "port": port,

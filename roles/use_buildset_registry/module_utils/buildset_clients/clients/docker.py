@@ -392,9 +392,8 @@ def _changed(node: ManagedNode, paths: Sequence[str], since: float) -> float:
     touched = any(path.startswith(f"{_folder(node)}/") for path in paths)
     if not own and not touched:
         return 0
-    settings = option(node.arguments("dockerd"), "config-file") or f"{_folder(node)}/daemon.json"
     times = [since if touched else 0]
-    for path in (*own, node.real(settings)):
+    for path in (*own, node.real(_settings_file(node))):
         with suppress(OSError):
             times.append(path.stat().st_mtime)
     return max(times)

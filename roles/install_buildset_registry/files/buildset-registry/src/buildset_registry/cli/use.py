@@ -186,7 +186,7 @@ def _order(arguments: argparse.Namespace) -> Order:
         users=arguments.user,
         clients=arguments.client,
         store=arguments.system_trust,
-        commands=main.restart_commands(commands(restarts)),
+        commands=commands(restarts),
         canary=arguments.canary,
         as_user=arguments.as_user,
         dry=arguments.check,
