@@ -3,12 +3,18 @@
 
 import json
 import time
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.instance.conftest import Desk
 from tests.instance.test_gc import push_image
+from tests.instance.upstream import Upstream, pull
+from tests.ports import free_port
+
+IMAGE = "quay.io/org/app:latest"
 
 
 @pytest.fixture
@@ -18,6 +24,15 @@ def facts(desk: Desk) -> dict[str, Any]:
     push_image(desk, found)
     assert desk.ask(found, "/v2/app/manifests/latest").status == 200
     return found
+
+
+@pytest.fixture
+def upstream(tmp_path: Path) -> Iterator[Upstream]:
+    """An upstream that has an index of two platforms."""
+    made = Upstream.start(Desk(tmp_path / "upstream", (free_port(), free_port())))
+    made.push("org/app", "latest", "old", "linux/amd64", "linux/arm64/v8")
+    yield made
+    made.desk.run("down", "--purge")
 
 
 def report(desk: Desk, *words: object) -> dict[str, Any]:
@@ -67,3 +82,25 @@ def test_a_report_that_cannot_be_made_is_refused_in_a_line(desk: Desk) -> None:
     assert "keeps no ledger; set ledger.folder" in desk.refused("report")
     assert desk.up()["changes"] == ["restarted"]
     assert "keeps no ledger" in desk.refused("report")
+
+
+def test_a_tag_that_moved_since_it_was_pulled_is_told(desk: Desk, upstream: Upstream) -> None:
+    """Both jobs got the same image, each in one row; that upstream cannot tell is told, too."""
+    facts = desk.up("--upstreams-file", "-", stdin=upstream.settings("quay.io"))["facts"]
+    pulled = pull(desk, facts, IMAGE)
+    now = upstream.push("org/app", "latest", "new")
+    assert pull(desk, facts, IMAGE) == pulled != now
+    made = report(desk, "--ask-upstreams")
+    (moved,) = made["moved"]
+    assert (moved["image"], moved["tag"]) == ("quay.io/org/app", "latest")
+    assert (moved["digests"], moved["where"]) == ([pulled, now], "moved since it was pulled")
+    assert report(desk)["moved"] == []
+    while len(made["pulls"]) < 2:
+        made = report(desk)
+    first, second = made["pulls"]
+    assert first["digest"] == second["digest"] == pulled
+    platforms = [one["platform"] for one in first["manifests"]]
+    assert sorted(platforms) == ["linux/amd64", "linux/arm64/v8"]
+    assert first["upstream_bytes"] > 0 == second["upstream_bytes"]
+    upstream.stop()
+    assert "is not known: upstream quay.io" in report(desk, "--ask-upstreams")["gaps"][-1]

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import time
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from contextlib import aclosing
@@ -33,6 +34,9 @@ from buildset_registry.store.base import RepositoryIndex, Store, StoredBlob, Upl
 #: Bytes of a list of referrers as JSON: clients read an index as large as a manifest, less what is
 #: around the list.
 _LARGEST_LIST = MAX_MANIFEST - 1024
+
+#: Seconds for which a list of upload sessions holds.
+_WALK_HOLDS = 5.0
 
 #: Raise unless a reference may change that points there now.
 Admit = Callable[[Digest | None], None]
@@ -90,6 +94,8 @@ class Registry:
         self._store = store
         self._lookup = Lookup(store, upstream, fixed)
         self._sparse = sparse
+        self._walked = 0.0
+        self._sessions: list[UploadState] = []
 
     # -- pull
 
@@ -193,8 +199,11 @@ class Registry:
         return await self._store.blobs.read(digest)
 
     async def running_uploads(self, since: float) -> list[UploadState]:
-        """Return the upload sessions to which something came after a time."""
-        return [one for one in await self._store.uploads.all() if one.changed >= since]
+        """Return the upload sessions to which something came after a time, as of a moment ago."""
+        if time.monotonic() > self._walked + _WALK_HOLDS:
+            self._walked = time.monotonic()
+            self._sessions = await self._store.uploads.all()
+        return [one for one in self._sessions if one.changed >= since]
 
     # -- push
 

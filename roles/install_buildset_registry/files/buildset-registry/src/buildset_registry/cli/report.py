@@ -38,14 +38,16 @@ def add(commands: Any) -> None:
         metavar="NAME=ADDRESS",
         help="a node that should have asked; may be given several times",
     )
+    report.add_argument(
+        "--ask-upstreams",
+        action="store_true",
+        help="ask upstreams, by HEAD, which tags have moved since they were pulled",
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the report, or write it."""
-    from buildset_registry.report.gather import gather
-
-    config, name = _load(arguments)
-    report = asyncio.run(gather(config, name, dict(arguments.node)))
+    report = asyncio.run(_report(arguments))
     if arguments.html is not None:
         _write(arguments.html, report)
     if arguments.json:
@@ -55,6 +57,22 @@ def run(arguments: argparse.Namespace) -> int:
 
         say(as_text(report))
     return 0
+
+
+async def _report(arguments: argparse.Namespace) -> Summary:
+    from buildset_registry.report.gather import add_moved, gather
+
+    config, name = _load(arguments)
+    report = await gather(config, name, dict(arguments.node))
+    if arguments.ask_upstreams:
+        from buildset_registry.server.replay import upstream_client
+
+        client = upstream_client(config)
+        try:
+            await add_moved(report, config, client)
+        finally:
+            await client.close()
+    return report
 
 
 def _load(arguments: argparse.Namespace) -> tuple[Config, str]:

@@ -35,7 +35,9 @@ async def front(request: Request, context: Context) -> Response:
     rights = context.rights(request.identity)
     names = [name for name in map(str, page.items) if rights.allow(RepositoryName(name))]
     following = f"?last={quote(page.items[-1])}" if page.more else ""
-    uploads = await context.registry.running_uploads(time.time() - _RUNNING)
+    # To look for sessions is to walk all of the storage: that is done where some are under way.
+    since, sending = time.time() - _RUNNING, context.uploads.running
+    uploads = await context.registry.running_uploads(since) if sending else []
     transfers = [Transfer("push", one.name, one.size, None) for one in uploads]
     transfers += [
         Transfer("from upstream", one.name, one.received, one.size) for one in context.arriving()

@@ -17,6 +17,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -35,7 +36,7 @@ class LedgerFiles:
         self._torn = True
 
     def append(self, lines: bytes) -> None:
-        """Write whole lines; ``OSError`` where they are not, or not all, written."""
+        """Write whole lines, or none of them: ``OSError``, and what was written of them goes."""
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         path = self._current()
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -44,9 +45,7 @@ class LedgerFiles:
             if self._torn and not _ends_with_a_line(path):
                 lines = b"\n" + lines
             self._torn = True
-            view = memoryview(lines)
-            while view:
-                view = view[os.write(descriptor, view) :]
+            _write(descriptor, lines)
             self._torn = False
         finally:
             os.close(descriptor)
@@ -124,6 +123,19 @@ def _numbers(folder: Path) -> list[int]:
 
 def _path(folder: Path, number: int) -> Path:
     return folder / f"ledger-{number:06d}.jsonl"
+
+
+def _write(descriptor: int, lines: bytes) -> None:
+    """Write all of it, or leave the file as it was: a disk may take a part and be full."""
+    before = os.fstat(descriptor).st_size
+    view = memoryview(lines)
+    try:
+        while view:
+            view = view[os.write(descriptor, view) :]
+    except OSError:
+        with suppress(OSError):
+            os.ftruncate(descriptor, before)
+        raise
 
 
 def _ends_with_a_line(path: Path) -> bool:

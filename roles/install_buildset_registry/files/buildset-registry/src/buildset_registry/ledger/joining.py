@@ -228,8 +228,9 @@ class Joiner:
 
     def _asked(self, kind: str, sighting: Sighting, seen: Seen) -> Row:
         """Return a row with who asked for what."""
-        return self.row(kind, seen.time) | {
-            "last": stamp(seen.time),
+        row = self.row(kind, seen.time)
+        row |= {
+            "last": row["time"],
             "client": sighting.client,
             "user": None if sighting.user is None else clipped(sighting.user),
             "agent": clipped(sighting.agent),
@@ -237,6 +238,7 @@ class Joiner:
             "asked": clipped(seen.asked),
             "requests": seen.requests,
         }
+        return row
 
     def _change(self, row: Row) -> None:
         self._changed[row["id"]] = row

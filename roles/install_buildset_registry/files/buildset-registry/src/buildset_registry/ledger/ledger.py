@@ -29,6 +29,8 @@ _log = logging.getLogger("buildset_registry.ledger")
 _ROUND = 0.5
 #: Kinds of requests that one round has room for.
 _MOST_SEEN = 20_000
+#: Bytes that are written at once.
+_BATCH = 32 * 1024
 #: Bytes of lines that wait for a disk to have room again.
 _MOST_WAITING = 1024 * 1024
 
@@ -125,24 +127,25 @@ class Ledger:
     async def _write(self, lines: Iterable[bytes]) -> None:
         """Append lines; those that a full disk does not take wait for a while."""
         self._waiting += lines
-        content = b"".join([*self._waiting, *self._loss()])
-        if not content:
-            return
         try:
-            await asyncio.to_thread(self._files.append, content)
+            while self._waiting:
+                number = _batch(self._waiting)
+                content = b"".join(self._waiting[:number])
+                await asyncio.to_thread(self._files.append, content)
+                del self._waiting[:number]
+            if self._lost:
+                await self._tell_of_loss()
         except OSError as error:
             self._keep(error)
             return
-        if self._lost:
-            _log.warning("%d rows of the ledger are lost: %s", self._lost, self._reason)
-        self._waiting, self._lost, self._failing = [], 0, False
+        self._failing = False
 
-    def _loss(self) -> list[bytes]:
-        """Return the line that tells of rows that are lost, if some are."""
-        if not self._lost:
-            return []
-        row = self._joiner.row("lost", self._clock())
-        return [to_line(row | {"rows": self._lost, "reason": self._reason})]
+    async def _tell_of_loss(self) -> None:
+        """Append the row that tells of those that were lost."""
+        row = self._joiner.row("lost", self._clock()) | {"rows": self._lost, "reason": self._reason}
+        await asyncio.to_thread(self._files.append, to_line(row))
+        _log.warning("%d rows of the ledger are lost: %s", self._lost, self._reason)
+        self._lost = 0
 
     def _keep(self, error: OSError) -> None:
         """Keep the newest of what could not be written, to try again in the next round."""
@@ -167,6 +170,16 @@ def keep_ledger(folder: Path, size: int, store: Store, upstream: UpstreamCounter
     ledger = Ledger(LedgerFiles(folder, size), StoreFacts(store, upstream), upstream)
     ledger.start()
     return ledger
+
+
+def _batch(lines: list[bytes]) -> int:
+    """Return how many lines are written at once: a disk that is nearly full takes some of them."""
+    size = 0
+    for number, line in enumerate(lines):
+        size += len(line)
+        if number and size > _BATCH:
+            return number
+    return len(lines)
 
 
 def _by_registry(counters: UpstreamCounters) -> dict[str, Row]:

@@ -11,6 +11,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 #: Characters of a text that a client chose: its agent may have any length.
@@ -20,6 +21,8 @@ LONGEST_LINE = 256 * 1024
 KINDS = frozenset({"pull", "push", "missing", "blob", "upstream", "cache", "start", "lost"})
 
 Row = dict[str, Any]
+#: Made once: ``json.dumps`` makes one for each row.
+_encode = json.JSONEncoder(separators=(",", ":")).encode
 #: The fields of a ``Sighting``, as a request makes them: a plain tuple takes half the time.
 Key = tuple[str, str | None, str, str, str, str, str, int]
 
@@ -67,10 +70,15 @@ class Seen:
 def stamp(seconds: float) -> str:
     """Return a time as ISO 8601 has it, in UTC, with milliseconds."""
     try:
-        made = datetime.fromtimestamp(seconds, timezone.utc)
+        whole, rest = divmod(int(seconds * 1000), 1000)
+        return f"{_second(whole)}.{rest:03d}Z"
     except (ValueError, OverflowError, OSError):  # a clock may say anything
-        made = datetime.fromtimestamp(0, timezone.utc)
-    return made.strftime("%Y-%m-%dT%H:%M:%S.") + f"{made.microsecond // 1000:03d}Z"
+        return f"{_second(0)}.000Z"
+
+
+@lru_cache(16)
+def _second(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 def clipped(text: str) -> str:
@@ -80,7 +88,7 @@ def clipped(text: str) -> str:
 
 def to_line(row: Mapping[str, object]) -> bytes:
     """Return a row as a line, which is ASCII."""
-    return json.dumps(row, separators=(",", ":")).encode() + b"\n"
+    return _encode(row).encode() + b"\n"
 
 
 def from_line(line: bytes) -> Row | None:

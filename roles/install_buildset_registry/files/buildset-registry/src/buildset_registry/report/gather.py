@@ -10,18 +10,23 @@ from contextlib import aclosing, suppress
 
 from buildset_registry.config import Config
 from buildset_registry.errors import ConfigError, RegistryError
+from buildset_registry.image_lock.currency import update
+from buildset_registry.image_lock.record import record
 from buildset_registry.ledger.facts import platforms_of
 from buildset_registry.ledger.files import read_ledger
 from buildset_registry.ledger.rows import stamp
 from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.manifest import Manifest, stored_media_type
 from buildset_registry.report.summary import summarize
-from buildset_registry.report.values import Layer, PushedImage, Summary
+from buildset_registry.report.values import Layer, MovedTag, PushedImage, Summary
 from buildset_registry.store import Purpose, open_store, store_kind
 from buildset_registry.store.base import Blobs
+from buildset_registry.upstream.client import UpstreamClient
 
 #: Images whose layers are told.
 _MOST = 5000
+#: Where a tag moved that upstream was asked about for the report.
+_SINCE = "moved since it was pulled"
 
 
 async def gather(config: Config, registry: str, known: Mapping[str, str]) -> Summary:
@@ -42,6 +47,28 @@ async def gather(config: Config, registry: str, known: Mapping[str, str]) -> Sum
         except ConfigError as error:
             report.gaps.append(f"layers and sizes are not here: {error}")
     return report
+
+
+async def add_moved(report: Summary, config: Config, client: UpstreamClient) -> None:
+    """Ask upstreams which tags that were pulled through have moved since.
+
+    By HEAD, which no upstream counts as a pull.
+    """
+    try:
+        async with aclosing(await open_store(config, Purpose.READ)) as store:
+            lock = await record(store)
+    except ConfigError as error:
+        report.gaps.append(f"upstreams were not asked: {error}")
+        return
+    found = await update(client, lock, [])
+    report.moved += [
+        MovedTag(name.repository, name.tag, [str(before), str(now)], _SINCE)
+        for name, (before, now) in sorted(found.moved.items(), key=str)
+    ]
+    report.gaps += sorted(
+        f"whether {name} has moved since is not known: {reason}"
+        for name, reason in found.failed.items()
+    )
 
 
 async def add_contents(pushes: list[PushedImage], blobs: Blobs) -> None:

@@ -26,6 +26,9 @@ from buildset_registry.report.tables import (
 from buildset_registry.report.text import amount, named
 from buildset_registry.report.values import PulledImage, PushedImage, Summary
 
+#: Pulls that are listed: a browser takes some seconds for so many.
+_MOST_ROWS = 20_000
+
 #: A section: its key, its title, and what is in it.
 Section = tuple[str, str, Markup]
 
@@ -113,7 +116,11 @@ def _pulls(pulls: Sequence[PulledImage]) -> Markup:
         *("Time", "Client", "Agent", "Image", "Digest", "Platform", "From"),
         *("From the store", "From upstream"),
     )
-    return table("pulls-table", "Pulls", columns, map(_pull, pulls))
+    made = table("pulls-table", "Pulls", columns, map(_pull, pulls[-_MOST_ROWS:]))
+    if len(pulls) <= _MOST_ROWS:
+        return made
+    told = f"These are the newest {_MOST_ROWS:,} of {len(pulls):,}; report --json has all."
+    return joined(element("p", told), made)
 
 
 def _pull(pull: PulledImage) -> Sequence[object]:

@@ -246,6 +246,7 @@ def _nodes(rows: Mapping[str, list[Row]], known: Mapping[str, str]) -> list[Node
     for row in (*rows["pull"], *rows["missing"], *rows["push"], *rows["blob"]):
         address = _text(row, "client")
         node = nodes.setdefault(address, NodeUse(address))
+        node.asked |= row["kind"] != "push" or _is_canary(row)
         agent = tool(_text(row, "agent"))
         if _is_canary(row):
             _note_canary(node, row, agent)
@@ -253,9 +254,8 @@ def _nodes(rows: Mapping[str, list[Row]], known: Mapping[str, str]) -> list[Node
             node.pulls += 1
             if agent not in node.agents:
                 node.agents.append(agent)
-    asking = {address for address, node in nodes.items() if node.pulls or node.canary}
-    named = {nodes[address].name for address in asking} - {""}
-    found = [node for address, node in nodes.items() if address in asking or node.name not in named]
+    named = {node.name for node in nodes.values() if node.asked} - {""}
+    found = [node for node in nodes.values() if node.asked or node.name not in named]
     return sorted(found, key=lambda node: (node.name, node.address))
 
 
@@ -284,16 +284,14 @@ def _unseen(report: Summary) -> list[str]:
     found = []
     for node in report.nodes:
         name = f"{node.name} ({node.address})" if node.name else node.address
-        if not node.pulls and not node.canary:
+        if node.name and not node.asked:
             found.append(f"{name} never asked for an image")
         if node.canary.startswith("pushed"):
             found.append(f"the canary of {name} was pushed, and no client there pulled it")
+    got = {pull.digest for pull in report.pulls}
+    got |= {part["digest"] for pull in report.pulls for part in pull.manifests}
     for push in report.pushes:
-        listed = any(
-            push.digest in (part["digest"] for part in pull.manifests) or push.digest == pull.digest
-            for pull in report.pulls
-        )
-        if not listed and not all(":" in one for one in push.references):
+        if push.digest not in got and not all(":" in one for one in push.references):
             names = ", ".join(f"{push.image}:{one}" for one in push.references)
             found.append(f"{names} was pushed by {push.client} and never pulled")
     return list(dict.fromkeys(found))

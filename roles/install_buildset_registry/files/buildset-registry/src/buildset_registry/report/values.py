@@ -113,7 +113,7 @@ class MovedTag:
     tag: str
     digests: list[str]
     where: str
-    """``pushed`` again, or moved at ``upstream``, or moved there ``since`` it was pulled."""
+    """``pushed`` again, ``upstream``, or that it has moved there since it was pulled."""
 
 
 @dataclass(slots=True)
@@ -123,6 +123,9 @@ class NodeUse:
     address: str
     name: str = ""
     pulls: int = 0
+    asked: bool = False
+    """Whether it asked for anything, got or not."""
+
     agents: list[str] = field(default_factory=list)
     canary: str = ""
     """``found`` by these agents, or ``pushed`` and never pulled; empty where there was none."""
