@@ -6,6 +6,7 @@ from __future__ import annotations
 import base64
 from collections.abc import AsyncIterator
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -72,7 +73,10 @@ async def test_nothing_of_an_object_is_seen_before_it_is_complete(dialect: Azure
     assert await content_of(dialect, upload.key) == b"onetwo"
     assert await content_of(dialect, upload.key, 2, 4) == b"et"
     listed = [one async for page in dialect.list("a/") for one in page.objects]
-    assert listed == [await dialect.head(upload.key)]
+    told = await dialect.head(upload.key)
+    assert told
+    # Azurite's times differ by one, where one is rounded and the other cut off.
+    assert [replace(one, changed=told.changed) for one in listed] == [told]
 
 
 async def test_parts_that_azure_has_removed_are_said_to_be_gone(dialect: AzureDialect) -> None:
