@@ -2,20 +2,37 @@
 """Collection and pushes of indexes as large as a manifest may be, beside other requests."""
 
 import json
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from pathlib import Path
 
+import pytest
 from buildset_registry.gc import collect
 from buildset_registry.gc.state import CollectionRules
 from buildset_registry.oci.descriptor import OCI_INDEX
 from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.names import RepositoryName, Tag
 from buildset_registry.registry import Registry
+from buildset_registry.store import open_store
 from buildset_registry.store.base import Store
 
+from tests.stores.fixtures import ObjectStores
 from tests.unit.loop import longest_hold
+from tests.unit.store.kinds import CONFIGURED, LOCAL
 
 NAME = RepositoryName("big")
 #: Seconds; reading one such index takes several times as long where nobody else has a turn.
 PATIENCE = 0.1
+
+
+@pytest.fixture(params=LOCAL)
+async def store(
+    request: pytest.FixtureRequest, tmp_path: Path, object_stores: ObjectStores
+) -> AsyncIterator[Store]:
+    """Where a look at a manifest takes no time, it is the registry's own that is told."""
+    config = CONFIGURED[request.param](tmp_path, object_stores)
+    async with aclosing(await open_store(config)) as opened:
+        yield opened
 
 
 def index(number: int, entries: int = 34_000) -> bytes:

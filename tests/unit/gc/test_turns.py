@@ -7,9 +7,10 @@ Each pair runs many times, the second change beginning later and later: over all
 import asyncio
 import contextlib
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,10 +21,13 @@ from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.names import RepositoryName, Tag
 from buildset_registry.registry import Registry
 from buildset_registry.sources import StoredManifest
+from buildset_registry.store import open_store
 from buildset_registry.store.base import Store
 from buildset_registry.verify import verify
 
+from tests.stores.fixtures import ObjectStores
 from tests.unit.gc.images import NAME, UNTAGGED, clean, descriptor, digest_of, push_image, silent
+from tests.unit.store.kinds import CONFIGURED, LOCAL
 
 PAIRS = 200
 TAG = Tag("latest")
@@ -65,6 +69,16 @@ async def nothing_is_torn(store: Store, name: RepositoryName = NAME) -> None:
         assert target is not None
         assert await index.manifests.has(target.digest), f"{tag} leads nowhere"
         assert await store.blobs.read(target.digest) is not None
+
+
+@pytest.fixture(params=LOCAL)
+async def store(
+    request: pytest.FixtureRequest, tmp_path: Path, object_stores: ObjectStores
+) -> AsyncIterator[Store]:
+    """Turns are a process's own, the same over each store: those that take no time tell enough."""
+    config = CONFIGURED[request.param](tmp_path, object_stores)
+    async with contextlib.aclosing(await open_store(config)) as opened:
+        yield opened
 
 
 @pytest.fixture

@@ -55,3 +55,6 @@ CONFIGURED: Mapping[str, Callable[[Path, ObjectStores], Config]] = {
     "s3-versitygw": lambda _folder, servers: s3(servers.versitygw),
     "swift": lambda _folder, servers: swift(servers.swift),
 }
+
+#: Those that need no server.
+LOCAL = [kind for kind in CONFIGURED if "-" not in kind]
