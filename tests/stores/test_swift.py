@@ -147,6 +147,27 @@ async def test_two_manifests_of_the_same_segments_may_lose_the_older_one(
     assert names(server, container) == []
 
 
+async def test_what_takes_the_place_of_a_large_object_removes_its_segments(
+    server: Swift, container: str
+) -> None:
+    """Not before it is there: where it cannot be written, the other one stays."""
+    async with dialect_of(server, container) as (dialect, _access):
+        upload = await dialect.begin("key")
+        parts = [await dialect.put_part(upload, 1, Body(MIB, (LARGE[:MIB],)))]
+        await dialect.complete(upload, parts)
+        whole = Body(2 * MIB, (LARGE[: 2 * MIB],))
+        quota = "X-Container-Meta-Quota-Bytes"
+        server.ask("POST", f"/{container}", headers={quota: str(MIB)})
+        with pytest.raises(OSError, match="413"):
+            await dialect.put("key", whole)
+        found = await dialect.get("key")
+        assert found
+        assert b"".join([piece async for piece in found.chunks]) == LARGE[:MIB]
+        server.ask("POST", f"/{container}", headers={quota: str(9 * MIB)})
+        await dialect.put("key", whole)
+    assert names(server, container) == ["key"]
+
+
 async def test_an_object_has_more_segments_than_a_manifest(server: Swift, container: str) -> None:
     """Then it is put together of objects that are put together."""
     async with dialect_of(server, container) as (dialect, _access):

@@ -92,7 +92,7 @@ class SwiftDialect:
     async def put(self, key: str, content: Body, condition: Condition | None = None) -> str:
         if condition is None:
             if content.size >= _MAY_BE_LARGE:
-                await self.large.remove(key)
+                return version_of(await self.large.put_over(key, content))
             return version_of(await self._container.put(key, content))
         if condition.version is None:
             answer = await self._container.put(key, content, {"If-None-Match": "*"})

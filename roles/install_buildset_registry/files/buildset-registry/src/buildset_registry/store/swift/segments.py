@@ -15,6 +15,7 @@ import secrets
 from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
 
+from buildset_registry.store.objects.connection import ServiceAnswer
 from buildset_registry.store.objects.dialect import (
     Body,
     ObjectPart,
@@ -108,6 +109,14 @@ class LargeObjects:
             await self._own(target, upload_id)
         await self._replace(target, found.content, ids)
         await self._container.remove(source.key)
+
+    async def put_over(self, key: str, content: Body) -> ServiceAnswer:
+        """Write an object whole in place of one that may be large, which is there till then."""
+        old = await self._made_of(key)
+        answer = await self._container.put(key, content)
+        if old is not None:
+            await self._release(key, old, set())
+        return answer
 
     async def remove(self, key: str) -> None:
         """Remove an object, and the segments that are its own."""
