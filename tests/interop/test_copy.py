@@ -141,7 +141,9 @@ def test_what_a_folder_holds_is_read_by_skopeo_and_crane(
             if media_type.startswith(OCI):
                 found = read("skopeo", "inspect", "--raw", f"oci:{tmp_path}/folder:{tag}")
                 assert found == raw
-            copier.copy(f"oci:{tmp_path}/folder:{tag}", f"{host(destination)}/back")
+        back = [f"oci:{tmp_path}/folder:{tag}" for tag in tags]
+        copier.copy(*back, f"{host(destination)}/back")
+        for tag, digest in tags.items():
             check_manifest(destination, "back", tag, *content.manifests["org/app", digest])
         copier.copy(f"oci:{tmp_path}/folder:multi", f"oci:{tmp_path}/single")
         environment = {"SSL_CERT_FILE": str(copier.ca), "DOCKER_CONFIG": str(copier.docker)}
