@@ -61,7 +61,7 @@ def test_tools_are_built_from_the_start_on_and_waited_for_one_by_one() -> None:
     jobs = {job.name: job for job in tiers.plan(["importer", "interop", "clients"])}
     assert list(jobs)[:2] == ["go-registry", "go-crane"]
     assert all(job.build for name, job in jobs.items() if name.startswith("go-"))
-    assert jobs["interop"].needs == ("go-registry",)
+    assert jobs["interop"].needs == ("go-registry", "go-crane")
     assert "go-dockerd" in jobs["clients"].needs
     assert jobs["importer"].needs == ("collection",)
 
