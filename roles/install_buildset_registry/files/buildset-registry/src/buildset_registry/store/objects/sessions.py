@@ -10,12 +10,10 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.names import RepositoryName, UploadId
-from buildset_registry.store.objects.dialect import ObjectPart, PartUpload
+from buildset_registry.store.objects.dialect import Body, ObjectPart, PartUpload
 
 _VERSION = 1
 #: Hexadecimal digits at the end of an identifier by which a repository's sessions are told.
@@ -42,8 +40,8 @@ class SessionState:
     noted: str | None = None
     """The key of what is about to come in parts."""
 
-    def encode(self) -> bytes:
-        """Return the content of its object."""
+    def encode(self, tail: Body) -> Body:
+        """Return the content of its object, with what is behind the last part."""
         tree = {
             "version": _VERSION,
             "size": self.size,
@@ -52,7 +50,8 @@ class SessionState:
             "parts": [[part.number, part.size, part.tag] for part in self.parts],
             "sha256": None if self.hashed is None else self.hashed.hex(),
         }
-        return json.dumps(tree, separators=(",", ":")).encode() + b"\n" + self.tail
+        line = json.dumps(tree, separators=(",", ":")).encode() + b"\n"
+        return Body(len(line) + tail.size, (line, *tail.pieces))
 
     @classmethod
     def decode(cls, content: bytes) -> SessionState | None:
@@ -68,10 +67,6 @@ class SessionState:
             return cls(tree["size"], upload, parts, hashed, tail, tree["key"])
         except (ValueError, KeyError, TypeError):
             return None
-
-    def with_parts(self, parts: Sequence[ObjectPart]) -> SessionState:
-        """Return it with other parts."""
-        return replace(self, parts=tuple(parts))
 
 
 def new_id(name: RepositoryName) -> UploadId:
@@ -93,11 +88,3 @@ def may_begin(name: RepositoryName, upload_id: UploadId) -> bool:
 
 def _check(name: RepositoryName, upload_id: UploadId) -> str:
     return hashlib.sha256(f"{name} {upload_id[:-_CHECK]}".encode()).hexdigest()[:_CHECK]
-
-
-def blob_digest(content: Sequence[bytes], algorithm: str) -> Digest:
-    """Return the digest of content in pieces."""
-    running = hashlib.new(algorithm)
-    for piece in content:
-        running.update(piece)
-    return Digest(algorithm, running.hexdigest())

@@ -22,6 +22,7 @@ _Result = TypeVar("_Result")
 #: Seconds for which an object is taken to be there still.
 _SECONDS = 3.0
 _REMEMBERED = 8192
+_LARGEST = 4096
 #: Requests for one purpose that are under way at once.
 _TOGETHER = 16
 
@@ -95,6 +96,8 @@ class SmallObjects:
         return found
 
     def _keep(self, key: str, found: SmallObject) -> None:
+        if len(found.content) > _LARGEST:
+            return
         self._known[key] = (found, time.monotonic() + self._seconds)
         self._known.move_to_end(key)
         while len(self._known) > _REMEMBERED:

@@ -17,6 +17,7 @@ from buildset_registry.oci.names import UploadId
 from buildset_registry.store.objects.blobs import ObjectBlobs
 from buildset_registry.store.objects.dialect import (
     ABSENT,
+    Body,
     Condition,
     ConditionFailed,
     Dialect,
@@ -79,15 +80,17 @@ class ObjectUpload:
     async def look(self) -> bool:
         """Find out what has arrived, at any replica; False where the bucket knows nothing of it."""
         with self._exclusive():
+            known = await self._context.dialect.head(self._context.state)
+            if known is not None and known.version == self._version:
+                return True
             found = await self._context.small.read(self._context.state)
             if found is None:
                 if self._version is not None:  # it ended elsewhere
                     self._begin(None)
                 self._version = None
                 return False
-            if found.version != self._version:
-                self._load(SessionState.decode(found.content) or SessionState())
-                self._version = found.version
+            self._load(SessionState.decode(found.content) or SessionState())
+            self._version = found.version
             return True
 
     async def append(self, chunks: AsyncIterator[bytes], *, last: Digest | None = None) -> None:
@@ -187,8 +190,8 @@ class ObjectUpload:
     async def _note(self) -> None:
         """Note what is about to be at the service, so that it can be found and removed."""
         if self._version is None and not self._noted:
-            note = SessionState(noted=self._parts.key).encode()
-            self._version = await self._context.small.write(self._context.state, note)
+            note = SessionState(noted=self._parts.key).encode(Body(0, ()))
+            self._version = await self._context.dialect.put(self._context.state, note)
             self._noted = True
 
     async def _save(self) -> None:
@@ -196,28 +199,27 @@ class ObjectUpload:
         writer = self._parts
         await writer.settle()
         hashed = self._hash.state if isinstance(self._hash, ResumableSha256) else None
-        tail = b"".join(writer.tail.pieces)
         state = SessionState(
-            self.size, writer.upload, tuple(writer.parts), hashed, tail, writer.key
+            self.size, writer.upload, tuple(writer.parts), hashed, noted=writer.key
         )
         started = None
         if self._version is None or self._noted:
             started = asyncio.ensure_future(self._start())
         self._noted = False
         try:
-            await self._swap(state.encode())
+            await self._swap(state.encode(writer.tail))
         finally:
             if started is not None:
                 await started
 
-    async def _swap(self, content: bytes) -> None:
+    async def _swap(self, content: Body) -> None:
         context = self._context
         condition = ABSENT if self._version is None else Condition(self._version)
         try:
-            self._version = await context.small.write(context.state, content, condition)
+            self._version = await context.dialect.put(context.state, content, condition)
         except ConditionFailed as error:
             found = await context.small.read(context.state) if error.again else None
-            if found is None or found.content != content:
+            if found is None or found.content != b"".join(content.pieces):
                 await self._fall_back()
                 raise BlobUploadInvalid(_BUSY) from None
             self._version = found.version
