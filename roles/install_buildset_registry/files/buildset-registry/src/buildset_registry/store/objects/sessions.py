@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from buildset_registry.oci.names import RepositoryName, UploadId
@@ -22,6 +23,18 @@ _CHECK = 8
 _RECENT = 3600.0
 #: Seconds by which the clocks of two replicas may differ.
 _SKEW = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Behind:
+    """A line, and pieces behind it, which may be in a file: read anew each time."""
+
+    line: bytes
+    pieces: Iterable[bytes]
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield self.line
+        yield from self.pieces
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +64,7 @@ class SessionState:
             "sha256": None if self.hashed is None else self.hashed.hex(),
         }
         line = json.dumps(tree, separators=(",", ":")).encode() + b"\n"
-        return Body(len(line) + tail.size, (line, *tail.pieces))
+        return Body(len(line) + tail.size, _Behind(line, tail.pieces))
 
     @classmethod
     def decode(cls, content: bytes) -> SessionState | None:
