@@ -180,19 +180,22 @@ class ServiceConnection:
 
     async def _once(self, request: ServiceRequest, *, unsure: bool) -> ServiceAnswer:
         headers = dict(await self._signer.sign(request))
-        data = None
-        if request.body is not None:
-            headers["Content-Length"] = str(request.body.size)
-            data = _pieces(request.body) if request.body.size else b""
-        raw = await self._session.request(
+        outgoing = None if request.body is None else _Outgoing(request.body)
+        if outgoing is not None:
+            headers["Content-Length"] = str(outgoing.size)
+        asked = self._session.request(
             request.method,
             URL(request.url, encoded=True),
             headers=headers,
-            data=data,
+            data=None if outgoing is None else outgoing.data(),
             allow_redirects=False,
             ssl=self._tls,
             proxy=self._proxies.find(request.url),
         )
+        if outgoing is None or outgoing.size <= _PIECE:
+            raw = await asked
+        else:
+            raw = await outgoing.watched(asked, self._patience.read)
         if request.streamed and raw.status in (200, 206):
             return ServiceAnswer(raw.status, raw.headers, b"", raw, unsure)
         async with raw:
@@ -214,9 +217,40 @@ class ServiceConnection:
         await asyncio.sleep(seconds)
 
 
-async def _pieces(body: Body) -> AsyncGenerator[bytes]:
-    for piece in body.pieces:
-        yield piece
+class _Outgoing:
+    """A body on its way: aiohttp waits for ever for a service that takes no more of one."""
+
+    def __init__(self, body: Body) -> None:
+        self.size = body.size
+        self._body = body
+        self._taken = 0
+
+    def data(self) -> AsyncGenerator[bytes] | bytes:
+        """Return the body as aiohttp takes it."""
+        return self._pieces() if self.size else b""
+
+    async def _pieces(self) -> AsyncGenerator[bytes]:
+        """Yield pieces that even a slow service takes in time."""
+        for piece in self._body.pieces:
+            for start in range(0, len(piece), _PIECE):
+                yield piece[start : start + _PIECE] if len(piece) > _PIECE else piece
+                self._taken += 1
+        self._taken = -1
+
+    async def watched(
+        self, asked: Awaitable[aiohttp.ClientResponse], seconds: float
+    ) -> aiohttp.ClientResponse:
+        """Wait for the answer as long as pieces are taken; behind the last, aiohttp watches."""
+        sending = asyncio.ensure_future(asked)
+        try:
+            while not sending.done():
+                taken = self._taken
+                await asyncio.wait({sending}, timeout=seconds)
+                if taken == self._taken >= 0 and not sending.done():
+                    raise asyncio.TimeoutError
+            return sending.result()
+        finally:
+            sending.cancel()
 
 
 async def _document(raw: aiohttp.ClientResponse) -> bytes:
