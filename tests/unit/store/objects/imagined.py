@@ -82,7 +82,9 @@ class ImaginedService:
     async def put_part(self, upload: PartUpload, number: int, content: Body) -> ObjectPart:
         raise NotImplementedError
 
-    async def complete(self, upload: PartUpload, parts: Sequence[ObjectPart]) -> None:
+    async def complete(
+        self, upload: PartUpload, parts: Sequence[ObjectPart], *, once: bool = False
+    ) -> None:
         raise NotImplementedError
 
     async def abort(self, upload: PartUpload) -> None:

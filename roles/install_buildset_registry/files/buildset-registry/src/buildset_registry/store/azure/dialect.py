@@ -44,6 +44,7 @@ _COPIED, _AT_ONCE, _COPIED_WHOLE = 64 * 1024 * 1024, 16, 256 * 1024 * 1024
 _SAFE = "/~-._"
 _TYPE = "application/octet-stream"
 _NOTHING = Body(0, ())
+_GONE = frozenset({"InvalidBlockList", "BlobNotFound"})
 #: The tag of a part that was not sent, since a blob of another type is at the key.
 _THERE = "there"
 
@@ -124,7 +125,8 @@ class AzureDialect:
         return PartUpload(key, secrets.token_hex(8))
 
     async def put_part(self, upload: PartUpload, number: int, content: Body) -> ObjectPart:
-        tag = documents.block_id(upload.id, number)
+        # A name of its own: two requests that send the same part do not spoil each other's.
+        tag = documents.block_id(upload.id, number, secrets.token_hex(4))
         query = {"comp": "block", "blockid": tag}
         answer = await self._ask("PUT", upload.key, query, body=content)
         if documents.code(answer) == "InvalidBlobType":
@@ -133,17 +135,19 @@ class AzureDialect:
         self._check(answer, 201)
         return ObjectPart(number, content.size, tag)
 
-    async def complete(self, upload: PartUpload, parts: Sequence[ObjectPart]) -> None:
+    async def complete(
+        self, upload: PartUpload, parts: Sequence[ObjectPart], *, once: bool = False
+    ) -> None:
         if any(part.tag == _THERE for part in parts):
             state = await self.head(upload.key)
             if state is None or state.size != sum(part.size for part in parts):
                 raise PartsGone
             return
         content = documents.block_list(part.tag for part in parts)
-        headers = {"x-ms-blob-content-type": _TYPE}
+        headers = {"x-ms-blob-content-type": _TYPE, **({"If-None-Match": "*"} if once else {})}
         body = Body(len(content), (content,))
         answer = await self._ask("PUT", upload.key, {"comp": "blocklist"}, headers, body)
-        if documents.code(answer) in ("InvalidBlockList", "BlobNotFound"):
+        if documents.code(answer) in _GONE or (once and answer.status in (409, 412)):
             raise PartsGone
         self._check(answer, 201)
 

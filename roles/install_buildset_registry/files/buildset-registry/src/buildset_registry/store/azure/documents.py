@@ -71,9 +71,9 @@ def read_page(content: bytes) -> tuple[ObjectPage, str]:
     return ObjectPage(objects, prefixes), unescape(following[1]) if following else ""
 
 
-def block_id(upload: str, number: int) -> str:
+def block_id(upload: str, number: int, word: str = "00000000") -> str:
     """Return the identifier of a block: of one length, as Azure wants them for one blob."""
-    return base64.b64encode(f"{upload}-{number:06d}".encode()).decode()
+    return base64.b64encode(f"{upload}-{number:06d}-{word}".encode()).decode()
 
 
 def block_list(ids: Iterable[str]) -> bytes:

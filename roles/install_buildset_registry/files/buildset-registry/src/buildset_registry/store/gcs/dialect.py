@@ -130,19 +130,22 @@ class GcsDialect:
         await self.put(f"{self._parts}{upload.id}/{name}", content)
         return ObjectPart(number, content.size, name)
 
-    async def complete(self, upload: PartUpload, parts: Sequence[ObjectPart]) -> None:
+    async def complete(
+        self, upload: PartUpload, parts: Sequence[ObjectPart], *, once: bool = False
+    ) -> None:
         names = [f"{self._parts}{upload.id}/{part.tag}" for part in parts]
-        step = 0
+        # Of two requests that complete it, none composes what the other one did.
+        word, step = secrets.token_hex(4), 0
         while len(names) > _COMPOSED:
             step += 1
             groups = [names[start : start + _COMPOSED] for start in range(0, len(names), _COMPOSED)]
             targets = [
-                f"{self._parts}{upload.id}/step-{step}-{number:06d}"
+                f"{self._parts}{upload.id}/step-{word}-{step}-{number:06d}"
                 for number in range(len(groups))
             ]
             await together(list(zip(targets, groups, strict=True)), self._compose_one)
             names = targets
-        await self._compose(upload.key, names)
+        await self._compose(upload.key, names, {"ifGenerationMatch": "0"} if once else None)
         await self.abort(upload)
 
     async def abort(self, upload: PartUpload) -> None:
@@ -190,12 +193,14 @@ class GcsDialect:
     async def _compose_one(self, made: tuple[str, Sequence[str]]) -> None:
         await self._compose(*made)
 
-    async def _compose(self, target: str, names: Sequence[str]) -> None:
+    async def _compose(
+        self, target: str, names: Sequence[str], query: Mapping[str, str] | None = None
+    ) -> None:
         content = documents.composition(names)
         headers = {"Content-Type": "application/json"}
         body = Body(len(content), (content,))
-        answer = await self._ask("POST", f"{self._url(target)}/compose", None, headers, body)
-        if answer.status == 404:
+        answer = await self._ask("POST", f"{self._url(target)}/compose", query, headers, body)
+        if answer.status in (404, 412):
             raise PartsGone
         self._check(answer, 200)
 

@@ -155,8 +155,13 @@ class Parts(Protocol):
     async def put_part(self, upload: PartUpload, number: int, content: Body) -> ObjectPart:
         """Send a part; of two with one number, the last counts."""
 
-    async def complete(self, upload: PartUpload, parts: Sequence[ObjectPart]) -> None:
-        """Let the object be what its parts are, in place of any other; ``PartsGone``."""
+    async def complete(
+        self, upload: PartUpload, parts: Sequence[ObjectPart], *, once: bool = False
+    ) -> None:
+        """Let the object be what its parts are, in place of any other; ``PartsGone``.
+
+        ``once``, not in place of another one: that is ``PartsGone``, too.
+        """
 
     async def abort(self, upload: PartUpload) -> None:
         """Forget the parts; no error where they are gone."""

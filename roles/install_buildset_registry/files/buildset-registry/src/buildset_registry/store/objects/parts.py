@@ -201,13 +201,13 @@ class PartWriter:
         finally:
             await self.stop()
 
-    async def finish(self) -> None:
+    async def finish(self, *, once: bool = False) -> None:
         """Send the rest, and make the object what was written; for one with parts only."""
         if self._buffer is not None and self._buffer.size:
             await self._send()
         await self.settle()
         if self.upload is not None:
-            await self._dialect.complete(self.upload, self.parts)
+            await self._dialect.complete(self.upload, self.parts, once=once)
 
     async def abort(self) -> None:
         """Leave nothing at the service."""

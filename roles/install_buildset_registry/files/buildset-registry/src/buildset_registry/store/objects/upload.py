@@ -264,39 +264,53 @@ class ObjectUpload:
         key = context.keys.blob(digest)
         if writer.upload is None:
             await context.dialect.put(key, writer.tail)
+        elif writer.key == key:
+            await self._complete(once=False)
         else:
-            await self._complete()
-            if writer.key != key:
-                await self._move(key)
+            if not await self._complete(once=True):
+                await self._check_other(digest)
+            await self._move(key)
         context.blobs.arrived(digest, self.size)
 
     async def _publish_unknown(self, digest: Digest) -> str:
         """Read what is complete to know its digest, and make it visible where that is right."""
-        context, writer = self._context, self._parts
-        await self._complete()
-        opened = await context.dialect.get(writer.key)
-        if opened is None:
-            raise BlobUploadUnknown
-        running = hashlib.new(digest.algorithm)
-        async for piece in opened.chunks:
-            running.update(piece)
-        if running.hexdigest() == digest.hex:
+        context = self._context
+        await self._complete(once=True)
+        actual = await self._read(digest.algorithm)
+        if actual == digest.hex:
             await context.blobs.bring(digest, promised=self._ingested is None)
             await self._move(context.keys.blob(digest))
             context.blobs.arrived(digest, self.size)
-        return running.hexdigest()
+        return actual
 
-    async def _complete(self) -> None:
-        """Put the parts together; a request that was killed may have done it before."""
-        writer = self._parts
+    async def _complete(self, *, once: bool) -> bool:
+        """Put the parts together; False where another request did it, maybe one that was killed."""
+        writer, own = self._parts, True
         try:
-            await writer.finish()
+            await writer.finish(once=once)
         except PartsGone:
+            own = False
             state = await self._context.dialect.head(writer.key)
             if state is None or state.size != self.size:
                 await self._context.small.remove_all(self._context.folder)
                 raise BlobUploadUnknown from None
         writer.upload = None
+        return own
+
+    async def _check_other(self, digest: Digest) -> None:
+        """Refuse what another replica put together, unless it is the same: its client sent that."""
+        if await self._read(digest.algorithm) != digest.hex:
+            raise BlobUploadInvalid(_BUSY)
+
+    async def _read(self, algorithm: str) -> str:
+        """Read what is complete, and return its digest."""
+        opened = await self._context.dialect.get(self._parts.key)
+        if opened is None:
+            raise BlobUploadUnknown
+        running = hashlib.new(algorithm)
+        async for piece in opened.chunks:
+            running.update(piece)
+        return running.hexdigest()
 
     async def _move(self, key: str) -> None:
         source = await self._context.dialect.head(self._parts.key)

@@ -116,8 +116,10 @@ class SwiftDialect:
     async def put_part(self, upload: PartUpload, number: int, content: Body) -> ObjectPart:
         return await self.large.put_part(upload, number, content)
 
-    async def complete(self, upload: PartUpload, parts: Sequence[ObjectPart]) -> None:
-        await self.large.complete(upload, parts)
+    async def complete(
+        self, upload: PartUpload, parts: Sequence[ObjectPart], *, once: bool = False
+    ) -> None:
+        await self.large.complete(upload, parts, once=once)
 
     async def abort(self, upload: PartUpload) -> None:
         await self.large.abort(upload)

@@ -68,8 +68,12 @@ class LargeObjects:
         etag = answer.headers.get("ETag", "").strip('"')
         return ObjectPart(number, content.size, f"{etag}/{name}")
 
-    async def complete(self, upload: PartUpload, parts: Sequence[ObjectPart]) -> None:
+    async def complete(
+        self, upload: PartUpload, parts: Sequence[ObjectPart], *, once: bool = False
+    ) -> None:
         """Put the manifest, and remove what was sent and is not in it."""
+        if once and await self._container.head(upload.key) is not None:
+            raise PartsGone
         segments = documents.segments_of(parts, f"{self._path}{upload.id}/")
         top = segments if len(segments) <= self.most else await self._nested(upload, segments)
         await self._replace(upload.key, documents.manifest(top), {upload.id})
