@@ -16,12 +16,13 @@ from botocore.auth import UNSIGNED_PAYLOAD, S3SigV4Auth, S3SigV4QueryAuth
 from botocore.awsrequest import AWSRequest
 from botocore.config import Config as BotoConfig
 from botocore.credentials import Credentials
-from botocore.exceptions import BotoCoreError
+from botocore.exceptions import BotoCoreError, ClientError
 from botocore.session import Session
 
 from buildset_registry.config import S3Settings, is_http_url
 from buildset_registry.errors import ConfigError
 from buildset_registry.store.objects.connection import ServiceRequest, trust
+from buildset_registry.store.objects.dialect import ObjectFailure
 
 #: For how long a signed URL is good; distribution's is, too.
 _SIGNED_SECONDS = 20 * 60
@@ -82,9 +83,13 @@ class S3Access:
     async def _current(self) -> Any:
         """Return the credentials, which may have to be asked for: then in a thread."""
         needed = getattr(self.credentials, "refresh_needed", None)
-        if needed is not None and needed():
+        if needed is None or not needed():
+            return self.credentials
+        try:
             return await asyncio.to_thread(self.credentials.get_frozen_credentials)
-        return self.credentials
+        except (BotoCoreError, ClientError, RuntimeError) as error:
+            reason = str(error).strip().partition("\n")[0][:200]
+            raise ObjectFailure(f"there are no credentials for S3: {reason}") from None
 
 
 def access_to(settings: S3Settings) -> S3Access:
