@@ -72,9 +72,12 @@ class ImaginedService:
 
     async def list(self, prefix: str, *, shallow: bool = False) -> AsyncIterator[ObjectPage]:
         await self._wait()
-        states = [self._state(key) for key in list(self.objects) if key.startswith(prefix)]
+        keys = [key for key in self.objects if key.startswith(prefix)]
+        ends = [key.find("/", len(prefix)) + 1 if shallow else 0 for key in keys]
+        further = {key[:end] for key, end in zip(keys, ends, strict=True) if end}
+        states = [self._state(key) for key, end in zip(keys, ends, strict=True) if not end]
         await self._wait()
-        yield ObjectPage([one for one in states if one is not None])
+        yield ObjectPage([one for one in states if one is not None], sorted(further))
 
     async def begin(self, key: str) -> PartUpload:
         raise NotImplementedError

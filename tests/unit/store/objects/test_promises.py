@@ -2,10 +2,12 @@
 """Promises and removals of several processes, in every order that chance makes."""
 
 import asyncio
+import time
 
 import pytest
 from buildset_registry.oci.digest import Digest
 from buildset_registry.store.objects.blobs import BlobRules, ObjectBlobs
+from buildset_registry.store.objects.dialect import Body, ObjectFailure
 from buildset_registry.store.objects.keys import Keys
 from buildset_registry.store.objects.promises import Promises
 
@@ -59,3 +61,48 @@ async def test_a_sentence_of_a_process_that_died_is_lifted(
     assert await blobs.keep(ONE) is None
     await blobs.put(ONE, b"one")
     assert await process(service).keep(ONE) == 3
+
+
+async def test_a_promise_that_is_given_again_stays() -> None:
+    """Where all promises have one key, an old one is removed while the next one is given."""
+    told = discarded = 0
+    old, new = 1500.0, 2000.0
+    for seed in range(ROUNDS):
+        service = ImaginedService(seed)
+
+        def process(service: ImaginedService = service) -> ObjectBlobs:
+            promises = Promises(service, KEYS, conditions=False, listed=False)
+            return ObjectBlobs(service, KEYS, promises, BlobRules(kept=time.time() - old))
+
+        await process().put(ONE, b"one")
+        service.now = new
+
+        async def walk(blobs: ObjectBlobs) -> None:
+            _ = [state async for states in blobs.walk() for state in states]
+
+        size, _walked = await asyncio.gather(process().keep(ONE), walk(process()))
+        told += size is not None
+        discarded += size is None
+        await process().sweep(ONE, old, old)
+        assert size is None or KEYS.blob(ONE) in service.objects
+    assert told > ROUNDS / 10
+    assert discarded
+
+
+class Stalling(ImaginedService):
+    """A service that never answers whether it removed a blob."""
+
+    async def delete(self, key: str) -> None:
+        if key == KEYS.blob(ONE):
+            await asyncio.sleep(60)
+        await super().delete(key)
+
+
+async def test_a_removal_that_takes_long_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever brings the content waits some time only, and nothing removes what was brought."""
+    monkeypatch.setattr("buildset_registry.store.objects.promises._DONE", 0.2)
+    service = Stalling(1)
+    await service.put(KEYS.blob(ONE), Body(3, (b"one",)))
+    with pytest.raises(ObjectFailure, match="too long"):
+        await asyncio.wait_for(process(service).sweep(ONE, 2000.0, 2000.0), 10)
+    assert KEYS.condemned(ONE) not in service.objects

@@ -114,8 +114,7 @@ class ObjectBlobs:
             found = _state(digest, state, condemnation.given)
             if found.promised >= promised_before or found.changed >= changed_before:
                 return False
-            condemnation.check()
-            await self._dialect.delete(key)
+            await condemnation.removing(self._dialect.delete(key))
             self._gone(digest)
             await self._promises.forget(digest)
         return True
@@ -170,7 +169,7 @@ class ObjectBlobs:
                 else:
                     known = given.get(promise[0], Given())
                     given[promise[0]] = known.and_at(one.changed, promise[1])
-        await together(useless, self._dialect.delete)
+        await self._promises.discard(useless, before)
         return given
 
     def _gone(self, digest: Digest) -> None:

@@ -14,9 +14,10 @@ import math
 import secrets
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import TypeVar
 
 from buildset_registry.oci.digest import Digest
 from buildset_registry.store.objects.dialect import (
@@ -28,6 +29,9 @@ from buildset_registry.store.objects.dialect import (
     Objects,
 )
 from buildset_registry.store.objects.keys import Keys
+from buildset_registry.store.objects.small import together
+
+_Result = TypeVar("_Result")
 
 #: A promise that this process gave is good for so many seconds without another look: collection
 #: removes nothing that was promised for a minute.
@@ -72,10 +76,12 @@ class Condemnation:
 
     _until: float
 
-    def check(self) -> None:
-        """Raise where it took so long that others may take it for given up."""
-        if time.monotonic() > self._until:
-            raise ObjectFailure("the object store took too long for a removal")
+    async def removing(self, removal: Awaitable[_Result]) -> _Result:
+        """Remove it, as long as nobody takes the sentence for given up: then it may be new."""
+        try:
+            return await asyncio.wait_for(removal, max(0.0, self._until - time.monotonic()))
+        except asyncio.TimeoutError:
+            raise ObjectFailure("the object store took too long for a removal") from None
 
 
 class Promises:
@@ -167,6 +173,22 @@ class Promises:
                 await self._objects.head(f"{prefix}{kind}-{_ONE}") for kind in (PUSHED, CACHED)
             ]
             yield ObjectPage([one for one in states if one is not None])
+
+    async def discard(self, names: Sequence[str], before: float) -> None:
+        """Remove promises that were given before a time."""
+
+        async def discard(key: str) -> None:
+            promise = None if self._listed else self._keys.promise_of(key)
+            if promise is None:
+                await self._objects.delete(key)
+                return
+            # The one key of all of them, by which another promise may just be given.
+            async with self.condemned(promise[0]) as condemnation:
+                state = await self._objects.head(key)
+                if state is not None and state.changed < before:
+                    await condemnation.removing(self._objects.delete(key))
+
+        await together(names, discard)
 
     async def forget(self, digest: Digest) -> None:
         """Remove the promises of content that is gone."""
