@@ -3,15 +3,20 @@
 
 import errno
 import os
+from contextlib import aclosing
 
 import pytest
 from aiohttp import web
+from buildset_registry.errors import BlobUploadInvalid
 from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.names import RepositoryName, Tag
+from buildset_registry.store import open_store
 from buildset_registry.store.base import Store
 from buildset_registry.store.objects.dialect import ObjectFailure
+from buildset_registry.store.objects.parts import PartBudget
 
 from tests.unit.store.blobs import broken, content_of, pieces
+from tests.unit.store.objects.conftest import Configure
 from tests.unit.store.objects.meddler import Meddler, error
 
 NAME = RepositoryName("org/app")
@@ -100,6 +105,44 @@ async def test_a_change_whose_answer_was_lost_is_our_own(bucket: Store, meddler:
     await upload.append(pieces(b"e"))
     assert meddler.lost == 0
     again = await bucket.uploads.resume(NAME, upload.id)
+    await again.commit(ONE)
+    assert await bucket.blobs.read(ONE) == b"one"
+
+
+async def test_a_full_disk_under_what_is_gathered_leaves_the_session_as_it_was(
+    bucket: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was not written whole is no part of it, and is sent again."""
+    monkeypatch.setattr(bucket.uploads, "_budget", PartBudget(0))
+    upload = await bucket.uploads.create(NAME)
+    await upload.append(pieces(b"o"))
+    with monkeypatch.context() as full:
+
+        def write(_descriptor: int, _data: bytes, _offset: int) -> int:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        full.setattr("buildset_registry.store.objects.parts.os.pwrite", write)
+        with pytest.raises(OSError, match="No space"):
+            await upload.append(pieces(b"ne"))
+    again = await bucket.uploads.resume(NAME, upload.id)
+    assert again.size == 1
+    await again.append(pieces(b"ne"))
+    await again.commit(ONE)
+    assert await bucket.blobs.read(ONE) == b"one"
+
+
+async def test_an_upload_that_another_replica_began_is_not_begun_anew(
+    bucket: Store, configure: Configure
+) -> None:
+    """Both found nothing of it: what one has told its client is there stays."""
+    async with aclosing(await open_store(configure())) as other:
+        upload = await bucket.uploads.create(NAME)
+        late = await other.uploads.resume(NAME, upload.id)
+        await upload.append(pieces(b"one"))
+        with pytest.raises(BlobUploadInvalid):
+            await late.append(pieces(LARGE))
+    again = await bucket.uploads.resume(NAME, upload.id)
+    assert again.size == 3
     await again.commit(ONE)
     assert await bucket.blobs.read(ONE) == b"one"
 

@@ -72,6 +72,9 @@ class ObjectUpload:
         self._spool = spool
         self._version: str | None = None
         self._noted = False
+        self._torn = False
+        """Whether a chunk is hashed and not written whole."""
+
         self._hash: Hasher | None = None
         self._algorithm = "sha256"
         self._writer: PartWriter | None = None
@@ -106,7 +109,7 @@ class ObjectUpload:
                 await asyncio.shield(self._fall_back())
                 raise
             except BaseException:
-                if direct:
+                if direct or self._torn:
                     await asyncio.shield(self._fall_back())
                 elif self._ingested is None:
                     await asyncio.shield(self._save())
@@ -153,6 +156,7 @@ class ObjectUpload:
         if self._hash is None:
             self._hash = hasher("sha256")
         self.size = 0
+        self._torn = False
 
     def _load(self, state: SessionState) -> None:
         """Go on with what another request, maybe another replica, left."""
@@ -181,17 +185,22 @@ class ObjectUpload:
     async def _take(self, chunks: AsyncIterator[bytes]) -> None:
         writer = self._parts
         async for chunk in chunks:
+            self._torn = True
             if self._hash is not None:
                 self._hash.update(chunk)
             await writer.write(chunk)
             self.size += len(chunk)
+            self._torn = False
         await writer.settle()
 
     async def _note(self) -> None:
         """Note what is about to be at the service, so that it can be found and removed."""
         if self._version is None and not self._noted:
             note = SessionState(noted=self._parts.key).encode(Body(0, ()))
-            self._version = await self._context.dialect.put(self._context.state, note)
+            if self._ingested is None:
+                await self._swap(note)  # another replica may have begun with it
+            else:
+                self._version = await self._context.dialect.put(self._context.state, note)
             self._noted = True
 
     async def _save(self) -> None:
