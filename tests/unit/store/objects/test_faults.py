@@ -4,6 +4,7 @@
 import errno
 import os
 from contextlib import aclosing
+from pathlib import Path
 
 import pytest
 from aiohttp import web
@@ -157,3 +158,28 @@ async def test_a_client_that_leaves_has_what_it_sent_kept(bucket: Store) -> None
     await again.append(pieces(LARGE[-5:]))
     await again.commit(Digest.of(LARGE))
     assert await bucket.blobs.size(Digest.of(LARGE)) == len(LARGE)
+
+
+def opened() -> int:
+    """Count the files that this process has open."""
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+async def test_uploads_that_nobody_goes_on_with_take_few_files(
+    bucket: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their last bytes are in the bucket: one client cannot fill the disk with what it left."""
+    monkeypatch.setattr(bucket.uploads, "_budget", PartBudget(0))
+    before = opened()
+    first = await bucket.uploads.create(NAME)
+    await first.append(pieces(b"on"))
+    upload_id = first.id
+    del first
+    for _ in range(100):
+        upload = await bucket.uploads.create(NAME)
+        await upload.append(pieces(b"1"))
+    assert opened() - before < 80
+    again = await bucket.uploads.resume(NAME, upload_id)
+    await again.append(pieces(b"e"))
+    await again.commit(ONE)
+    assert await bucket.blobs.read(ONE) == b"one"

@@ -7,9 +7,10 @@ import asyncio
 import contextlib
 import hashlib
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from weakref import WeakMethod
 
 from buildset_registry.errors import BlobUploadInvalid, BlobUploadUnknown, DigestInvalid
 from buildset_registry.oci.digest import Digest, Hasher, hasher
@@ -150,7 +151,7 @@ class ObjectUpload:
             self._writer.drop()
         self._writer = writer = PartWriter(context.dialect, context.budget, key)
         writer.spool = self._spool
-        writer.before = self._note
+        writer.before = _weak(self._note)
         self._algorithm = "sha256" if target is None else target.algorithm
         self._hash = hasher(self._algorithm) if target is not None else resumable()
         if self._hash is None:
@@ -351,6 +352,18 @@ class ObjectUpload:
             yield
         finally:
             self.busy = False
+
+
+def _weak(method: Callable[[], Awaitable[None]]) -> Callable[[], Awaitable[None]]:
+    """Return a method that keeps its object not alive: what it holds goes with the last request."""
+    known = WeakMethod(method)
+
+    async def call() -> None:
+        found = known()
+        if found is not None:
+            await found()
+
+    return call
 
 
 class SpoolReader:

@@ -28,8 +28,9 @@ from buildset_registry.store.objects.small import SmallObjects, together
 from buildset_registry.store.objects.upload import ObjectUpload, UploadContext
 from buildset_registry.store.objects.walk import Repositories
 
-#: Sessions in memory, and those that are known to have ended here.
-_KEPT = 1024
+#: Sessions in memory, each with as much as a part of what arrived last, in memory or in a file of
+#: /tmp; and those that are known to have ended here.
+_KEPT = 64
 _ENDED = 8192
 #: Seconds after which a download is surely none any more.
 _ABANDONED = 24 * 3600.0
