@@ -17,12 +17,14 @@ SECOND, NEXT = "Sat, 28 Nov 2026 10:00:00 GMT", "Sat, 28 Nov 2026 10:00:01 GMT"
 
 
 def of_s3() -> ObjectState:
-    text = b"<Contents><Key>a</Key><LastModified>2026-11-28T10:00:00.250Z</LastModified></Contents>"
-    return s3.read_page(text)[0].objects[0]
+    inner = "<Key>a</Key><LastModified>2026-11-28T10:00:00.250Z</LastModified>"
+    text = f"<ListBucketResult><Contents>{inner}</Contents></ListBucketResult>"
+    return s3.read_page(text.encode())[0].objects[0]
 
 
 def of_azure() -> ObjectState:
-    text = f"<Blob><Name>a</Name><Last-Modified>{SECOND}</Last-Modified></Blob>"
+    inner = f"<Blob><Name>a</Name><Last-Modified>{SECOND}</Last-Modified></Blob>"
+    text = f"<EnumerationResults><Blobs>{inner}</Blobs></EnumerationResults>"
     return azure.read_page(text.encode())[0].objects[0]
 
 

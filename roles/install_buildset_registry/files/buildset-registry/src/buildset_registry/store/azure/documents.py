@@ -10,7 +10,7 @@ from email.utils import parsedate_to_datetime
 from html import unescape
 from typing import Protocol
 
-from buildset_registry.store.objects.dialect import ObjectPage, ObjectState
+from buildset_registry.store.objects.dialect import NO_LIST, ObjectFailure, ObjectPage, ObjectState
 
 _BLOB = re.compile(r"<Blob>(.*?)</Blob>", re.DOTALL)
 _PREFIX = re.compile(r"<BlobPrefix>\s*<Name>(.*?)</Name>", re.DOTALL)
@@ -63,7 +63,12 @@ def cure(answer: _AzureAnswer, container: str) -> str:
 
 
 def read_page(content: bytes) -> tuple[ObjectPage, str]:
-    """Return a part of a list, and the word by which the next one is asked for."""
+    """Return a part of a list, and the word by which the next one is asked for.
+
+    Less than all of it is a failure: what no list has, a collection takes for gone.
+    """
+    if b"</EnumerationResults>" not in content:
+        raise ObjectFailure(NO_LIST)
     text = content.decode("utf-8-sig", "replace")
     objects = [_object(dict(_FIELD.findall(match[1]))) for match in _BLOB.finditer(text)]
     prefixes = [unescape(match[1]) for match in _PREFIX.finditer(text)]

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Protocol
 
-from buildset_registry.store.objects.dialect import ObjectPage, ObjectState
+from buildset_registry.store.objects.dialect import NO_LIST, ObjectFailure, ObjectPage, ObjectState
 
 #: What is asked of each object in a list.
 FIELDS = "items(name,size,updated,generation),prefixes,nextPageToken"
@@ -53,9 +53,12 @@ def read_object(content: bytes) -> ObjectState:
 
 def read_page(content: bytes) -> tuple[ObjectPage, str]:
     """Return a part of a list, and the word by which the next one is asked for."""
-    tree = json.loads(content)
-    objects = [_object(one) for one in tree.get("items", ())]
-    return ObjectPage(objects, tree.get("prefixes", ())), tree.get("nextPageToken", "")
+    try:
+        tree = json.loads(content)
+        objects = [_object(one) for one in tree.get("items", ())]
+        return ObjectPage(objects, tree.get("prefixes", ())), tree.get("nextPageToken", "")
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise ObjectFailure(NO_LIST) from None
 
 
 def composition(names: Sequence[str]) -> bytes:

@@ -22,6 +22,10 @@ class ObjectFailure(OSError):
         super().__init__(number, reason)
 
 
+#: The reason where a list is none, or ends early.
+NO_LIST = "the object store sends something else than a list"
+
+
 class ConditionFailed(ObjectFailure):
     """Somebody else made or changed the object before."""
 

@@ -13,7 +13,14 @@ from datetime import datetime
 from html import escape, unescape
 from typing import Protocol
 
-from buildset_registry.store.objects.dialect import ObjectPage, ObjectPart, ObjectState, PartUpload
+from buildset_registry.store.objects.dialect import (
+    NO_LIST,
+    ObjectFailure,
+    ObjectPage,
+    ObjectPart,
+    ObjectState,
+    PartUpload,
+)
 
 _CONTENTS = re.compile(r"<Contents>(.*?)</Contents>", re.DOTALL)
 _PREFIXES = re.compile(r"<CommonPrefixes>\s*<Prefix>(.*?)</Prefix>", re.DOTALL)
@@ -99,12 +106,20 @@ def cure(answer: _Answer, bucket: str, region: str) -> str:
 
 
 def read_page(content: bytes) -> tuple[ObjectPage, str]:
-    """Return a part of a list, and the word by which the next one is asked for."""
+    """Return a part of a list, and the word by which the next one is asked for.
+
+    Less than all of it is a failure: what no list has, a collection takes for gone.
+    """
+    if b"</ListBucketResult>" not in content:
+        raise ObjectFailure(NO_LIST)
     text = content.decode("utf-8", "replace")
     objects = [_object(dict(_fields(match[1]))) for match in _CONTENTS.finditer(text)]
     prefixes = [unescape(match[1]) for match in _PREFIXES.finditer(text)]
     more = text_of(content, "IsTruncated") == "true"
-    return ObjectPage(objects, prefixes), text_of(content, "NextContinuationToken") if more else ""
+    following = text_of(content, "NextContinuationToken") if more else ""
+    if more and not following:
+        raise ObjectFailure(NO_LIST)
+    return ObjectPage(objects, prefixes), following
 
 
 def read_uploads(content: bytes) -> Iterator[tuple[PartUpload, float]]:

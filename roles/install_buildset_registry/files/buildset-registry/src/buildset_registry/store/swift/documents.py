@@ -15,7 +15,13 @@ from typing import Protocol
 from urllib.parse import quote, unquote, urlsplit
 
 from buildset_registry.errors import ConfigError
-from buildset_registry.store.objects.dialect import ObjectPage, ObjectPart, ObjectState
+from buildset_registry.store.objects.dialect import (
+    NO_LIST,
+    ObjectFailure,
+    ObjectPage,
+    ObjectPart,
+    ObjectState,
+)
 
 #: What an object without content has for a type: an empty one of another type may be large, since a
 #: list says nothing of what distribution put together.
@@ -151,8 +157,15 @@ class ListPage:
 
 def read_page(content: bytes) -> ListPage:
     """Read a part of a list."""
+    try:
+        return _page(json.loads(content))
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise ObjectFailure(NO_LIST) from None
+
+
+def _page(listed: Iterable[Mapping[str, str]]) -> ListPage:
     objects, prefixes, last, unsure = [], [], "", []
-    for one in json.loads(content):
+    for one in listed:
         if "subdir" in one:
             last = one["subdir"]
             prefixes.append(last)
