@@ -41,6 +41,18 @@ async def test_what_may_pass_is_tried_again(
     assert await bucket.blobs.keep(Digest.of(LARGE)) == len(LARGE)
 
 
+async def test_a_proxy_without_its_service_has_nothing_to_tell(
+    bucket: Store, meddler: Meddler
+) -> None:
+    """A collection would take a manifest for gone, and remove what it needs."""
+    await bucket.blobs.put(ONE, b"one")
+    meddler.fail(1, lambda: web.Response(status=404, text="404 page not found"), of="GET")
+    with pytest.raises(ObjectFailure, match="404"):
+        await bucket.blobs.read(ONE)
+    assert await bucket.blobs.read(ONE) == b"one"
+    assert await bucket.blobs.read(Digest.of(b"other")) is None
+
+
 async def test_a_body_that_breaks_off_goes_on(bucket: Store, meddler: Meddler) -> None:
     """From where it broke; the client gets all of it."""
     digest = Digest.of(LARGE)

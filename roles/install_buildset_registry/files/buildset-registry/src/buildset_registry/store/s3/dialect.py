@@ -74,7 +74,8 @@ class S3Dialect:
             return answer
 
         answer = await opened(start)
-        if answer.status == 404 and documents.code(answer) != "NoSuchBucket":
+        # A proxy without its service says 404, too: what is no word of S3's tells of no object.
+        if answer.status == 404 and documents.code(answer) not in ("", "NoSuchBucket"):
             return None
         self._check(answer, 206 if start or end is not None else 200)
         state = _state(key, answer)
