@@ -110,7 +110,7 @@ def run(arguments: argparse.Namespace) -> int:
     _check(arguments)
     try:
         requests = _requests(arguments)
-        with Bar(sys.stderr) as bar:
+        with Bar(sys.stderr) as drawn:
             report = copy_images(
                 requests,
                 access(arguments.source_ca),
