@@ -115,7 +115,7 @@ def run(arguments: argparse.Namespace) -> int:
                 requests,
                 access(arguments.source_ca),
                 access(arguments.dest_ca),
-                _options(arguments, bar if sys.stderr.isatty() else _Log(sys.stderr)),
+                _options(arguments, drawn if sys.stderr.isatty() else _Log(sys.stderr)),
             )
     except TransferError as error:
         raise ConfigError(str(error)) from None
