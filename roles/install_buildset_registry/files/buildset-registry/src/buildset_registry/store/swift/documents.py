@@ -182,7 +182,7 @@ def _page(listed: Iterable[Mapping[str, str]]) -> ListPage:
 
 
 def _time(text: str) -> float:
-    """Return a time in whole seconds, rounded up as Swift does it in headers, and their end."""
+    """Return the end of the second that Swift tells in headers, where it rounds up."""
     try:
         found = datetime.fromisoformat(text).replace(tzinfo=timezone.utc)
     except ValueError:
