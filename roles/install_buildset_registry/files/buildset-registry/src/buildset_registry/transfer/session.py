@@ -117,7 +117,7 @@ class RegistrySession:
     def _try(self, call: Call, statuses: frozenset[int]) -> Reply:
         sent = self._authorization(call.scope)
         reply = self._send(call, sent)
-        if reply.status == 401 and self._log_in(reply, call.scope, sent):
+        if self._wants_login(reply) and self._log_in(reply, call.scope, sent):
             if not call.repeatable:
                 raise TransferError(f"{self.name} wants a new token", transient=True, status=401)
             reply = self._send(call, self._authorization(call.scope))
@@ -179,6 +179,10 @@ class RegistrySession:
             with self._locks[scope]:
                 known = self._cache.get(scope) or self._token(scope)
         return known
+
+    def _wants_login(self, reply: Reply) -> bool:
+        """Tell whether the registry asks for a login; where it redirects to, nobody gets one."""
+        return reply.status == 401 and origin(reply.url) == origin(self.url)
 
     def _log_in(self, reply: Reply, scope: str, sent: str | None) -> bool:
         """Find what answers a 401; False where what was sent is all there is."""
