@@ -318,3 +318,22 @@ def test_a_manifest_that_is_none_is_copied_or_told(
     destination.fail("PUT", "manifests", status(400), times=9)
     (failed,) = copy(source.image("app:v1"), destination.image("app:v1")).failed
     assert "\n" not in failed.error
+
+
+@pytest.mark.parametrize("seconds", ["86400000", "9" * 400], ids=["days", "for ever"])
+@pytest.mark.parametrize("method", ["GET", "PATCH"])
+def test_a_stream_is_not_held_for_days_by_a_registry_that_says_so(
+    source: FakeRegistry,
+    destination: FakeRegistry,
+    copy: Copy,
+    large: str,
+    method: str,
+    seconds: str,
+) -> None:
+    """Neither by one that gives a blob nor by one that takes it; the reason is told."""
+    end, path = (source, large) if method == "GET" else (destination, "uploads")
+    end.fail(method, path, status(429, Retry_After=seconds), times=999)
+    (failed,) = copy(source.image("app:v1"), destination.image("app:v1")).failed
+    assert f"answers 429 to {method}" in failed.error
+    assert "a day or longer" in failed.error
+    assert len(end.asked(method, path)) == 1

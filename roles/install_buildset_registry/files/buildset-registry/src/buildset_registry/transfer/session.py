@@ -37,6 +37,7 @@ TRIES = 5
 PAUSE = 0.5
 #: The longest that a server may have us wait, once and for one request in all.
 LONGEST_PAUSE = 300.0
+_DAY = 86400.0
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _MOST_REDIRECTS = 5
 _BUSY = frozenset({429, 503})
@@ -150,7 +151,9 @@ class RegistrySession:
         if status in (401, 403):
             who = "a user name and a password" if self.credentials is None else "other credentials"
             words += f"; give {who} with the right to do that (--authfile, or login first)"
-        transient = status in _BUSY or status in _PASSING
+        if pause > LONGEST_PAUSE:
+            words += f"; it is not to be asked again for {_duration(pause)}"
+        transient = (status in _BUSY or status in _PASSING) and pause <= LONGEST_PAUSE
         raise TransferError(
             words + (f": {reason}" if reason else ""),
             transient=transient,
@@ -263,6 +266,11 @@ def absolute(url: str, target: str, name: str) -> str:
 def _shown(path: str) -> str:
     """Return a path as a message may have it: a query may hold a signature."""
     return urlsplit(path).path
+
+
+def _duration(seconds: float) -> str:
+    """Write for people how long a server wants to be left alone."""
+    return f"{seconds / 60:,.0f} minutes" if seconds < _DAY else "a day or longer"
 
 
 def _reason(reply: Reply) -> str:
