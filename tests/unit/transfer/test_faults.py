@@ -337,3 +337,47 @@ def test_a_stream_is_not_held_for_days_by_a_registry_that_says_so(
     assert f"answers 429 to {method}" in failed.error
     assert "a day or longer" in failed.error
     assert len(end.asked(method, path)) == 1
+
+
+def deep_error(handler: Handler) -> bool:
+    """Refuse, by JSON that no parser gets to the end of."""
+    return handler.answer(403, {}, b"[" * 100_000)
+
+
+#: Answers that no registry should give, by what is told of them.
+SENSELESS = {
+    "answers 403": deep_error,
+    "no address": status(307, Location="/v2/\xe9?signature=secret"),
+    "a..b": status(307, Location="http://a..b/?signature=secret"),
+    "a b": status(307, Location="/v2/a b?signature=secret"),
+}
+
+
+@pytest.mark.parametrize("told", SENSELESS)
+def test_a_senseless_answer_fails_its_image_alone(
+    source: FakeRegistry, copy: Copy, tmp_path: Path, told: str
+) -> None:
+    """By one line, without what signs an address; the other image arrives."""
+    source.add_image("app", "v1")
+    source.add_image("app", "v2")
+    source.fail("GET", "manifests/v1", SENSELESS[told], times=99)
+    images = [source.image("app:v1"), source.image("app:v2")]
+    report = copy(*images, f"oci:{tmp_path}/o")
+    assert [one.source for one in report.failed] == [images[0]]
+    assert told in report.failed[0].error
+    assert "secret" not in report.failed[0].error
+
+
+def test_a_least_chunk_without_an_end_is_none(
+    source: FakeRegistry, destination: FakeRegistry, copy: Copy, large: str
+) -> None:
+    """Python refuses to read numbers of thousands of digits."""
+
+    def begun(handler: Handler) -> bool:
+        handler.registry.uploads["00000099"] = bytearray()
+        place = {"Location": "/v2/app/blobs/uploads/00000099"}
+        return handler.answer(202, {**place, "OCI-Chunk-Min-Length": "9" * 5000})
+
+    destination.fail("POST", "uploads", begun)
+    assert not copy(source.image("app:v1"), destination.image("app:v1")).failed
+    assert arrived(destination)

@@ -172,6 +172,12 @@ class HttpClient:
                     self._open.add(connection)
             try:
                 return self._exchange(connection, method, url, headers, body)
+            except (UnicodeError, http.client.InvalidURL):
+                # Its words would be the address, in which there may be a signature.
+                self.end(connection)
+                raise TransferError(
+                    f"{url.partition('?')[0][:160]!a} is no address that can be asked"
+                ) from None
             except (OSError, http.client.HTTPException) as error:
                 self.end(connection)
                 if fresh:

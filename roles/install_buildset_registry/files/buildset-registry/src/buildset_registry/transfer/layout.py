@@ -203,7 +203,7 @@ class LayoutFolder:
             return {"schemaVersion": 2, "manifests": []}
         except OSError as error:
             raise TransferError(f"{file} cannot be read: {error.strerror}") from None
-        except ValueError:
+        except (ValueError, RecursionError):
             raise TransferError(f"{file} is not JSON; write the layout anew") from None
         if not isinstance(tree, dict) or not isinstance(tree.get("manifests"), list):
             raise TransferError(f"{file} lists no manifests; write the layout anew")

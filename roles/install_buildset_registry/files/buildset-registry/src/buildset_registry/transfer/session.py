@@ -279,6 +279,6 @@ def _reason(reply: Reply) -> str:
         tree = json.loads(reply.read(_MAX_ANSWER))
         first = tree["errors"][0]
         text = f"{first.get('code', '')}: {first.get('message', '')}"
-    except (TransferError, ValueError, LookupError, TypeError, AttributeError):
+    except (TransferError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return ""
     return " ".join(text.split())[:300]
