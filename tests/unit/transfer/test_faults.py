@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,11 @@ from buildset_registry.transfer.session import RegistryLogin
 
 from tests.unit.transfer.conftest import Copy
 from tests.unit.transfer.fake_registry import (
+    INDEX,
+    MANIFEST,
     FakeRegistry,
     Handler,
+    descriptor,
     digest_of,
     half_a_body,
     status,
@@ -381,3 +385,46 @@ def test_a_least_chunk_without_an_end_is_none(
     destination.fail("POST", "uploads", begun)
     assert not copy(source.image("app:v1"), destination.image("app:v1")).failed
     assert arrived(destination)
+
+
+def test_indexes_that_list_the_same_many_times_are_looked_at_once(
+    source: FakeRegistry, destination: FakeRegistry, copy: Copy
+) -> None:
+    """There are more ways from the top to the image than anybody can walk."""
+    raw, kind = source.add_image("app"), MANIFEST
+    for _level in range(6):
+        listed = [descriptor(raw, kind)] * 100
+        tree = {"schemaVersion": 2, "mediaType": INDEX, "manifests": listed}
+        raw, kind = source.add_manifest("app", tree, "v1"), INDEX
+    assert not copy(source.image("app:v1"), destination.image("app:v1")).failed
+    assert destination.manifests["app"]["v1"][1] == raw
+    assert len(source.asked("GET", "manifests")) == 7
+
+
+def test_manifests_are_not_held_without_end(
+    source: FakeRegistry, destination: FakeRegistry, copy: Copy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An index may list thousands, each as large as a manifest may be."""
+    monkeypatch.setattr("buildset_registry.transfer.plan._MOST_BYTES", 64 * 1024)
+    large = [source.add_image("app", annotations={"a": str(n) * 30_000}) for n in range(3)]
+    source.add_index("app", "v1", {f"linux/{n}": raw for n, raw in enumerate(large)})
+    (failed,) = copy(source.image("app:v1"), destination.image("app:v1")).failed
+    assert "more than 65,536 bytes of manifests" in failed.error
+    assert not destination.manifests["app"]
+
+
+def test_a_list_of_referrers_without_an_end_is_told(
+    source: FakeRegistry, destination: FakeRegistry, copy: Copy
+) -> None:
+    """A part of it would be a copy without a signature, of which nobody knows."""
+    source.add_image("app", "v1")
+
+    def page(handler: Handler) -> bool:
+        body = json.dumps({"schemaVersion": 2, "mediaType": INDEX, "manifests": []}).encode()
+        again = {"Content-Type": INDEX, "Link": f'<{handler.path}>; rel="next"'}
+        return handler.answer(200, again, body)
+
+    source.fail("GET", "referrers", page, times=999)
+    (failed,) = copy(source.image("app:v1"), destination.image("app:v1"), referrers=True).failed
+    assert "without an end" in failed.error
+    assert "v1" not in destination.manifests["app"]
