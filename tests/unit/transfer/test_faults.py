@@ -428,3 +428,18 @@ def test_a_list_of_referrers_without_an_end_is_told(
     (failed,) = copy(source.image("app:v1"), destination.image("app:v1"), referrers=True).failed
     assert "without an end" in failed.error
     assert "v1" not in destination.manifests["app"]
+
+
+def test_a_link_in_a_folder_does_not_lead_a_copy_out_of_it(
+    source: FakeRegistry, copy: Copy, large: str, tmp_path: Path
+) -> None:
+    """A folder may be a stranger's, and the name of what waits for the next copy is known."""
+    outside = tmp_path / "outside"
+    outside.write_text("mine")
+    blobs = tmp_path / "o/blobs/sha256"
+    blobs.mkdir(parents=True)
+    (tmp_path / "o/oci-layout").write_text('{"imageLayoutVersion": "1.0.0"}')
+    (blobs / f".{large.partition(':')[2]}.part").symlink_to(outside)
+    (failed,) = copy(source.image("app:v1"), f"oci:{tmp_path}/o").failed
+    assert f".{large.partition(':')[2]}.part" in failed.error
+    assert outside.read_text() == "mine"

@@ -15,7 +15,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from ..errors import RegistryError
 from ..oci.descriptor import Descriptor
@@ -104,7 +104,7 @@ class LayoutFolder:
         part = target.with_name(f".{target.name}.part")
         with self._failures():
             target.parent.mkdir(parents=True, exist_ok=True)
-            with part.open("ab") as file:
+            with _hidden(part, os.O_APPEND) as file:
                 offset = self._go_on(blob, part)
                 file.truncate(offset)
                 for piece in blob.pieces(offset):
@@ -261,12 +261,18 @@ def _descriptor(entry: dict[str, Any], layout: LayoutFolder) -> Descriptor:
         raise TransferError(f"{layout}: {error.message}; write the layout anew") from None
 
 
+def _hidden(path: Path, how: int) -> BinaryIO:
+    """Open a hidden file to write; a link by its name in a stranger's folder leads out of it."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+    return os.fdopen(os.open(path, flags | how, 0o666), "wb")
+
+
 def _write(path: Path, content: bytes) -> None:
     """Write a file so that it is there whole or not at all."""
     # Two images with a manifest in common may write it at the same time.
     new = path.with_name(f".{path.name}.{threading.get_ident()}.new")
     try:
-        with new.open("wb") as file:
+        with _hidden(new, os.O_TRUNC) as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
