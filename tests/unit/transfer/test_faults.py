@@ -443,3 +443,19 @@ def test_a_link_in_a_folder_does_not_lead_a_copy_out_of_it(
     (failed,) = copy(source.image("app:v1"), f"oci:{tmp_path}/o").failed
     assert f".{large.partition(':')[2]}.part" in failed.error
     assert outside.read_text() == "mine"
+
+
+def test_a_referrer_that_was_put_and_not_listed_is_listed_by_the_next_copy(
+    source: FakeRegistry, destination: FakeRegistry, copy: Copy
+) -> None:
+    """The first copy was killed between the two, at a registry without the referrers API."""
+    destination.referrers_api = False
+    image = source.add_image("app", "v1")
+    signature = source.add_image("app", subject=descriptor(image, MANIFEST))
+    digest = digest_of(signature)
+    destination.blobs["app"] |= source.blobs["app"]
+    for raw in (image, signature):
+        destination.manifests["app"][digest_of(raw)] = (MANIFEST, raw)
+    assert not copy(source.image("app:v1"), destination.image("app:v1"), referrers=True).failed
+    listed = destination.manifests["app"][digest_of(image).replace(":", "-")][1]
+    assert [one["digest"] for one in json.loads(listed)["manifests"]] == [digest]
