@@ -123,5 +123,5 @@ def test_two_artifacts_of_one_image_are_refused() -> None:
 def test_an_address_that_is_none_is_told_as_such(api: str) -> None:
     """A scheme is soon forgotten."""
     query = replace(QUERY, api=api)
-    with pytest.raises(ImagesError, match="Zuul's API cannot be asked: .* not an https:// URL"):
+    with pytest.raises(ImagesError, match=r"Zuul's API cannot be asked: .* not an https:// URL"):
         fetch(query.url, 1)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A lock holds where no upstream is asked, too: at the push endpoint, and for what was cached once."""
+"""A lock rules what is cached where no upstream is asked, too, as at the push endpoint."""
 
 from collections.abc import Awaitable, Callable
 
