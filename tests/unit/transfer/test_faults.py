@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import json
+import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -459,3 +461,40 @@ def test_a_referrer_that_was_put_and_not_listed_is_listed_by_the_next_copy(
     assert not copy(source.image("app:v1"), destination.image("app:v1"), referrers=True).failed
     listed = destination.manifests["app"][digest_of(image).replace(":", "-")][1]
     assert [one["digest"] for one in json.loads(listed)["manifests"]] == [digest]
+
+
+@pytest.mark.parametrize(
+    "begin",
+    [
+        b"HTTP/1.1 200 OK\r\nContent-Length: 4000000\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nX-Header: ",
+        b"HTTP/1.1 100 Continue\r\n\r\n",
+    ],
+    ids=["body", "header", "continue"],
+)
+def test_an_answer_that_drips_is_given_up(
+    source: FakeRegistry,
+    copy: Copy,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    begin: bytes,
+) -> None:
+    """Each byte comes in time, and the last one never does."""
+    monkeypatch.setattr("buildset_registry.transfer.http_client.ANSWER_SECONDS", 0.1)
+    source.add_image("app", "v1")
+
+    def drip(handler: Handler) -> bool:
+        handler.close_connection = True
+        with suppress(OSError):
+            while True:
+                handler.wfile.write(begin if begin.endswith(b"Continue\r\n\r\n") else b" ")
+                time.sleep(0.01)
+        return True
+
+    def act(handler: Handler) -> bool:
+        handler.wfile.write(begin)
+        return drip(handler)
+
+    source.fail("GET", "manifests", act, times=99)
+    (failed,) = copy(source.image("app:v1"), f"oci:{tmp_path}/o").failed
+    assert "its answer takes too long" in failed.error
