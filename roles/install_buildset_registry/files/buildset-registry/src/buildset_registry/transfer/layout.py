@@ -8,9 +8,11 @@ for the next copy.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
+import stat
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -68,7 +70,7 @@ class LayoutFolder:
 
     def open_blob(self, digest: Digest, offset: int) -> Iterator[Piece]:
         """Yield a blob's bytes from an offset on."""
-        with self._failures(), self._path(digest).open("rb") as file:
+        with self._failures(), _regular(self._path(digest)) as file:
             file.seek(offset)
             while piece := file.read(PIECE):
                 yield piece
@@ -193,7 +195,7 @@ class LayoutFolder:
     def _index(self, *, wanted: bool) -> dict[str, Any]:
         file = self.folder / "index.json"
         try:
-            with file.open("rb") as opened:
+            with _regular(file) as opened:
                 tree = json.loads(opened.read(_MAX_INDEX))
         except FileNotFoundError:
             if wanted:
@@ -217,7 +219,7 @@ class LayoutFolder:
         path = self._path(digest)
         if not path.exists():
             return None
-        with self._failures(), path.open("rb") as file:
+        with self._failures(), _regular(path) as file:
             raw = file.read(MAX_MANIFEST + 1)
         if len(raw) > MAX_MANIFEST or Digest.of(raw, digest.algorithm) != digest:
             raise ContentMismatch(f"{path} is not what its name says; write the layout anew")
@@ -259,6 +261,15 @@ def _descriptor(entry: dict[str, Any], layout: LayoutFolder) -> Descriptor:
         return Descriptor.parse(entry, "index.json", strict=False)
     except RegistryError as error:
         raise TransferError(f"{layout}: {error.message}; write the layout anew") from None
+
+
+def _regular(path: Path) -> BinaryIO:
+    """Open a file to read; a pipe in a stranger's folder would be waited at without an end."""
+    file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise OSError(errno.EINVAL, "it is no regular file", str(path))
+    return file
 
 
 def _hidden(path: Path, how: int) -> BinaryIO:
