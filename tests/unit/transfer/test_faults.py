@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -498,3 +499,31 @@ def test_an_answer_that_drips_is_given_up(
     source.fail("GET", "manifests", act, times=99)
     (failed,) = copy(source.image("app:v1"), f"oci:{tmp_path}/o").failed
     assert "its answer takes too long" in failed.error
+
+
+@pytest.mark.parametrize("where", ["index.json", "manifest", "layer"])
+def test_a_pipe_in_a_folder_is_not_waited_at(
+    source: FakeRegistry, copy: Copy, large: str, tmp_path: Path, where: str
+) -> None:
+    """Nobody writes to it."""
+    assert not copy(source.image("app:v1"), f"oci:{tmp_path}/o").failed
+    (listed,) = json.loads((tmp_path / "o/index.json").read_text())["manifests"]
+    digest = {"manifest": listed["digest"], "layer": large}.get(where)
+    file = digest.replace(":", "/") if digest else ""
+    path = tmp_path / "o" / (f"blobs/{file}" if file else where)
+    path.unlink()
+    os.mkfifo(path)
+    (failed,) = copy(f"oci:{tmp_path}/o", f"oci:{tmp_path}/p:v1").failed
+    assert "it is no regular file" in failed.error
+
+
+def test_words_of_a_stranger_s_have_no_control_characters(
+    source: FakeRegistry, copy: Copy, tmp_path: Path
+) -> None:
+    """A terminal would obey them, and a log have lines of theirs."""
+    words = {"code": "NO", "message": "\x1b[2Jgone\x00\nbuildset-registry: ok"}
+    told = json.dumps({"errors": [words]})
+    source.fail("GET", "manifests", lambda handler: handler.answer(403, {}, told.encode()))
+    (failed,) = copy(source.image("app:v1"), f"oci:{tmp_path}/o").failed
+    assert "NO: " in failed.error
+    assert failed.error.isprintable()
