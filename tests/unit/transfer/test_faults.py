@@ -417,9 +417,10 @@ def test_manifests_are_not_held_without_end(
 
 
 def test_a_list_of_referrers_without_an_end_is_told(
-    source: FakeRegistry, destination: FakeRegistry, copy: Copy
+    source: FakeRegistry, destination: FakeRegistry, copy: Copy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A part of it would be a copy without a signature, of which nobody knows."""
+    monkeypatch.setattr("buildset_registry.transfer.remote._MOST_PAGES", 5)
     source.add_image("app", "v1")
 
     def page(handler: Handler) -> bool:
