@@ -139,6 +139,9 @@ def test_lock_of_images_on_the_controller(desk: Desk) -> None:
     broken = desk.role(ROLE, **told)
     assert broken.code != 0
     assert "images.lock.json is not JSON: line 1, column 2" in broken.output
+    without = desk.role(ROLE, buildset_registry_lock_mode="strict")
+    assert without.code != 0
+    assert "lock_mode is strict, and there is no lock" in without.output
     assert desk.role(ROLE).facts
     assert "lock" not in configuration(desk)
 

@@ -112,7 +112,8 @@ options:
     type: str
   lock_mode:
     description:
-      - Whether upstreams are asked about tags that O(lock) does not list. V(strict) refuses them.
+      - Whether upstreams are asked about tags that O(lock) does not list. V(strict) refuses them,
+        and needs a lock.
     type: str
     choices: [prefer, strict]
     default: prefer
@@ -296,6 +297,9 @@ def upstreams(params: dict) -> str | None:
 def lock_arguments(params: dict) -> Iterator[list]:
     """Turn the lock into the command's option; one that is only here gets a file for a moment."""
     if not params["lock"]:
+        if params["lock_mode"] == "strict":
+            hint = "name the lock, or take another mode"
+            raise command.CommandError(f"lock_mode is strict, and there is no lock; {hint}")
         yield []
     elif params["lock_content"] is None:
         yield ["--lock", params["lock"]]

@@ -131,6 +131,8 @@ def test_the_last_of_each_is_taken_in_any_order() -> None:
         ({"url": "docker://registry.example.com"}, "which names no image"),
         ({"url": "docker://user:pass@registry/org/app:v1"}, "is no registry"),
         ({"url": "docker://registry:99999/org/app:v1"}, "is no registry"),
+        ({"url": "docker://registry/../app?ns=quay.io:v1"}, "no name of a repository"),
+        ({"url": "docker://registry/app:../blobs/v1?x"}, "a tag has up to 128 letters"),
         ({"metadata": {"type": "container_image", "tag": "v1"}}, "has no metadata.repository"),
         ({"metadata": {"type": "container_image", "repository": "a"}}, "has no metadata.tag"),
         ({"metadata": {**given()["metadata"], "repository": "A"}}, "no name of a repository"),

@@ -10,6 +10,7 @@ import pytest
 from buildset_images.builds import BuildQuery, newest_success, promoted
 from buildset_images.errors import ImagesError
 from buildset_images.images import TaggedImage
+from buildset_images.transfers import fetch
 
 from tests.unit.images.test_artifacts import BUILD, given
 
@@ -116,3 +117,11 @@ def test_two_artifacts_of_one_image_are_refused() -> None:
     assert promoted(build("a", "SUCCESS", artifacts=[given(), given()]), [image])
     with pytest.raises(ImagesError, match=r"has returned quay\.io/org/app:latest twice"):
         promoted(build("a", "SUCCESS", artifacts=[given(), other]), [image])
+
+
+@pytest.mark.parametrize("api", ["zuul.example.com/api/tenant/example", "ftp://zuul/", "https://"])
+def test_an_address_that_is_none_is_told_as_such(api: str) -> None:
+    """A scheme is soon forgotten."""
+    query = replace(QUERY, api=api)
+    with pytest.raises(ImagesError, match=r"Zuul's API cannot be asked: .* not an https:// URL"):
+        fetch(query.url, 1)

@@ -3,6 +3,10 @@
 
 from __future__ import annotations
 
+import json
+import os
+import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -10,8 +14,11 @@ from buildset_registry.transfer.session import RegistryLogin
 
 from tests.unit.transfer.conftest import Copy
 from tests.unit.transfer.fake_registry import (
+    INDEX,
+    MANIFEST,
     FakeRegistry,
     Handler,
+    descriptor,
     digest_of,
     half_a_body,
     status,
@@ -318,3 +325,206 @@ def test_a_manifest_that_is_none_is_copied_or_told(
     destination.fail("PUT", "manifests", status(400), times=9)
     (failed,) = copy(source.image("app:v1"), destination.image("app:v1")).failed
     assert "\n" not in failed.error
+
+
+@pytest.mark.parametrize("seconds", ["86400000", "9" * 400], ids=["days", "for ever"])
+@pytest.mark.parametrize("method", ["GET", "PATCH"])
+def test_a_stream_is_not_held_for_days_by_a_registry_that_says_so(
+    source: FakeRegistry,
+    destination: FakeRegistry,
+    copy: Copy,
+    large: str,
+    method: str,
+    seconds: str,
+) -> None:
+    """Neither by one that gives a blob nor by one that takes it; the reason is told."""
+    end, path = (source, large) if method == "GET" else (destination, "uploads")
+    end.fail(method, path, status(429, Retry_After=seconds), times=999)
+    (failed,) = copy(source.image("app:v1"), destination.image("app:v1")).failed
+    assert f"answers 429 to {method}" in failed.error
+    assert "a day or longer" in failed.error
+    assert len(end.asked(method, path)) == 1
+
+
+def deep_error(handler: Handler) -> bool:
+    """Refuse, by JSON that no parser gets to the end of."""
+    return handler.answer(403, {}, b"[" * 100_000)
+
+
+#: Answers that no registry should give, by what is told of them.
+SENSELESS = {
+    "answers 403": deep_error,
+    "no address": status(307, Location="/v2/\xe9?signature=secret"),
+    "a..b": status(307, Location="http://a..b/?signature=secret"),
+    "a b": status(307, Location="/v2/a b?signature=secret"),
+}
+
+
+@pytest.mark.parametrize("told", SENSELESS)
+def test_a_senseless_answer_fails_its_image_alone(
+    source: FakeRegistry, copy: Copy, tmp_path: Path, told: str
+) -> None:
+    """By one line, without what signs an address; the other image arrives."""
+    source.add_image("app", "v1")
+    source.add_image("app", "v2")
+    source.fail("GET", "manifests/v1", SENSELESS[told], times=99)
+    images = [source.image("app:v1"), source.image("app:v2")]
+    report = copy(*images, f"oci:{tmp_path}/o")
+    assert [one.source for one in report.failed] == [images[0]]
+    assert told in report.failed[0].error
+    assert "secret" not in report.failed[0].error
+
+
+def test_a_least_chunk_without_an_end_is_none(
+    source: FakeRegistry, destination: FakeRegistry, copy: Copy, large: str
+) -> None:
+    """Python refuses to read numbers of thousands of digits."""
+
+    def begun(handler: Handler) -> bool:
+        handler.registry.uploads["00000099"] = bytearray()
+        place = {"Location": "/v2/app/blobs/uploads/00000099"}
+        return handler.answer(202, {**place, "OCI-Chunk-Min-Length": "9" * 5000})
+
+    destination.fail("POST", "uploads", begun)
+    assert not copy(source.image("app:v1"), destination.image("app:v1")).failed
+    assert arrived(destination)
+
+
+def test_indexes_that_list_the_same_many_times_are_looked_at_once(
+    source: FakeRegistry, destination: FakeRegistry, copy: Copy
+) -> None:
+    """There are more ways from the top to the image than anybody can walk."""
+    raw, kind = source.add_image("app"), MANIFEST
+    for _level in range(6):
+        listed = [descriptor(raw, kind)] * 100
+        tree = {"schemaVersion": 2, "mediaType": INDEX, "manifests": listed}
+        raw, kind = source.add_manifest("app", tree, "v1"), INDEX
+    assert not copy(source.image("app:v1"), destination.image("app:v1")).failed
+    assert destination.manifests["app"]["v1"][1] == raw
+    assert len(source.asked("GET", "manifests")) == 7
+
+
+def test_manifests_are_not_held_without_end(
+    source: FakeRegistry, destination: FakeRegistry, copy: Copy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An index may list thousands, each as large as a manifest may be."""
+    monkeypatch.setattr("buildset_registry.transfer.plan._MOST_BYTES", 64 * 1024)
+    large = [source.add_image("app", annotations={"a": str(n) * 30_000}) for n in range(3)]
+    source.add_index("app", "v1", {f"linux/{n}": raw for n, raw in enumerate(large)})
+    (failed,) = copy(source.image("app:v1"), destination.image("app:v1")).failed
+    assert "more than 65,536 bytes of manifests" in failed.error
+    assert not destination.manifests["app"]
+
+
+def test_a_list_of_referrers_without_an_end_is_told(
+    source: FakeRegistry, destination: FakeRegistry, copy: Copy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A part of it would be a copy without a signature, of which nobody knows."""
+    monkeypatch.setattr("buildset_registry.transfer.remote._MOST_PAGES", 5)
+    source.add_image("app", "v1")
+
+    def page(handler: Handler) -> bool:
+        body = json.dumps({"schemaVersion": 2, "mediaType": INDEX, "manifests": []}).encode()
+        again = {"Content-Type": INDEX, "Link": f'<{handler.path}>; rel="next"'}
+        return handler.answer(200, again, body)
+
+    source.fail("GET", "referrers", page, times=999)
+    (failed,) = copy(source.image("app:v1"), destination.image("app:v1"), referrers=True).failed
+    assert "without an end" in failed.error
+    assert "v1" not in destination.manifests["app"]
+
+
+def test_a_link_in_a_folder_does_not_lead_a_copy_out_of_it(
+    source: FakeRegistry, copy: Copy, large: str, tmp_path: Path
+) -> None:
+    """A folder may be a stranger's, and the name of what waits for the next copy is known."""
+    outside = tmp_path / "outside"
+    outside.write_text("mine")
+    blobs = tmp_path / "o/blobs/sha256"
+    blobs.mkdir(parents=True)
+    (tmp_path / "o/oci-layout").write_text('{"imageLayoutVersion": "1.0.0"}')
+    (blobs / f".{large.partition(':')[2]}.part").symlink_to(outside)
+    (failed,) = copy(source.image("app:v1"), f"oci:{tmp_path}/o").failed
+    assert f".{large.partition(':')[2]}.part" in failed.error
+    assert outside.read_text() == "mine"
+
+
+def test_a_referrer_that_was_put_and_not_listed_is_listed_by_the_next_copy(
+    source: FakeRegistry, destination: FakeRegistry, copy: Copy
+) -> None:
+    """The first copy was killed between the two, at a registry without the referrers API."""
+    destination.referrers_api = False
+    image = source.add_image("app", "v1")
+    signature = source.add_image("app", subject=descriptor(image, MANIFEST))
+    digest = digest_of(signature)
+    destination.blobs["app"] |= source.blobs["app"]
+    for raw in (image, signature):
+        destination.manifests["app"][digest_of(raw)] = (MANIFEST, raw)
+    assert not copy(source.image("app:v1"), destination.image("app:v1"), referrers=True).failed
+    listed = destination.manifests["app"][digest_of(image).replace(":", "-")][1]
+    assert [one["digest"] for one in json.loads(listed)["manifests"]] == [digest]
+
+
+@pytest.mark.parametrize(
+    "begin",
+    [
+        b"HTTP/1.1 200 OK\r\nContent-Length: 4000000\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nX-Header: ",
+        b"HTTP/1.1 100 Continue\r\n\r\n",
+    ],
+    ids=["body", "header", "continue"],
+)
+def test_an_answer_that_drips_is_given_up(
+    source: FakeRegistry,
+    copy: Copy,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    begin: bytes,
+) -> None:
+    """Each byte comes in time, and the last one never does."""
+    monkeypatch.setattr("buildset_registry.transfer.http_client.ANSWER_SECONDS", 0.1)
+    source.add_image("app", "v1")
+
+    def drip(handler: Handler) -> bool:
+        handler.close_connection = True
+        with suppress(OSError):
+            while True:
+                handler.wfile.write(begin if begin.endswith(b"Continue\r\n\r\n") else b" ")
+                time.sleep(0.01)
+        return True
+
+    def act(handler: Handler) -> bool:
+        handler.wfile.write(begin)
+        return drip(handler)
+
+    source.fail("GET", "manifests", act, times=99)
+    (failed,) = copy(source.image("app:v1"), f"oci:{tmp_path}/o").failed
+    assert "its answer takes too long" in failed.error
+
+
+@pytest.mark.parametrize("where", ["index.json", "manifest", "layer"])
+def test_a_pipe_in_a_folder_is_not_waited_at(
+    source: FakeRegistry, copy: Copy, large: str, tmp_path: Path, where: str
+) -> None:
+    """Nobody writes to it."""
+    assert not copy(source.image("app:v1"), f"oci:{tmp_path}/o").failed
+    (listed,) = json.loads((tmp_path / "o/index.json").read_text())["manifests"]
+    digest = {"manifest": listed["digest"], "layer": large}.get(where)
+    file = digest.replace(":", "/") if digest else ""
+    path = tmp_path / "o" / (f"blobs/{file}" if file else where)
+    path.unlink()
+    os.mkfifo(path)
+    (failed,) = copy(f"oci:{tmp_path}/o", f"oci:{tmp_path}/p:v1").failed
+    assert "it is no regular file" in failed.error
+
+
+def test_words_of_a_stranger_s_have_no_control_characters(
+    source: FakeRegistry, copy: Copy, tmp_path: Path
+) -> None:
+    """A terminal would obey them, and a log have lines of theirs."""
+    words = {"code": "NO", "message": "\x1b[2Jgone\x00\nbuildset-registry: ok"}
+    told = json.dumps({"errors": [words]})
+    source.fail("GET", "manifests", lambda handler: handler.answer(403, {}, told.encode()))
+    (failed,) = copy(source.image("app:v1"), f"oci:{tmp_path}/o").failed
+    assert "NO: " in failed.error
+    assert failed.error.isprintable()

@@ -163,6 +163,20 @@ def test_a_login_is_not_shown_to_where_a_registry_redirects(
         assert "Authorization" not in storage.headers[0]
 
 
+def test_where_a_registry_redirects_nobody_asks_for_its_login(
+    source: FakeRegistry, session: RegistrySession
+) -> None:
+    """Neither by a token server of its choice, nor later by the registry's own requests."""
+    with serving() as storage:
+        realm = f'Bearer realm="{storage.url}/token",service="x"'
+        storage.fail("GET", "/v2/", status(401, WWW_Authenticate=realm), times=9)
+        source.fail("GET", "/v2/", status(307, Location=f"{storage.url}{CALL.path}"), times=9)
+        with pytest.raises(TransferError, match="answers 401"):
+            session.call(CALL, [200])
+        assert not storage.asked("GET", "/token")
+        assert not [one for one in storage.headers if "Authorization" in one]
+
+
 @pytest.mark.parametrize(
     ("location", "told"),
     [

@@ -115,8 +115,10 @@ def _located(image: TaggedImage, url: str, digest: str, whose: str, origin: str)
     if named and digest and named != digest:
         raise ImagesError(f"{whose} has two digests, {digest} and {named}; {_MENDED}")
     digest = digest or named
-    reference = rest["tag"] or digest or "latest"
-    return ImageArtifact(image, registry, rest["repository"], reference, digest, origin)
+    # Both become parts of a path there, for which the login is used.
+    repository = checked_repository(rest["repository"], f"{whose}: url")
+    tag = checked_tag(rest["tag"], f"{whose}: the tag in the url") if rest["tag"] else ""
+    return ImageArtifact(image, registry, repository, tag or digest or "latest", digest, origin)
 
 
 def _origin(given: Mapping[str, Any]) -> str:

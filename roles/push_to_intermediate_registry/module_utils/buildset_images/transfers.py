@@ -15,6 +15,7 @@ from .errors import ImagesError
 from .plan import ImageCopy, ImageLocation, KnownRegistry
 from .registry_client.oci.digest import Digest
 from .registry_client.oci.names import Tag
+from .registry_client.protocol.errors import UpstreamError
 from .registry_client.transfer.content import ImageDestination
 from .registry_client.transfer.copy import CopyOptions, CopyResult, copy_images
 from .registry_client.transfer.ends import EndAccess, Ends
@@ -236,7 +237,7 @@ def fetch(url: str, most: int) -> tuple[int, bytes]:
     try:
         reply = client.send("GET", url, {"Accept": "application/json"})
         return reply.status, reply.read(most)
-    except (TransferError, ValueError) as error:
+    except (TransferError, UpstreamError, ValueError) as error:
         raise ImagesError(f"Zuul's API cannot be asked: {in_words(str(error))}") from error
     finally:
         client.close()

@@ -92,8 +92,7 @@ class Lookup:
         found = await self._manifest(map(self._store.pushed, name.names), reference)
         if found is not None:
             return found
-        fixed = self._fixed_tag(name, reference) if self._fixed else None
-        cached = await self.cached_manifest(name, fixed.digest if fixed else reference)
+        fixed, cached = await self._ruled(name, reference)
         upstream = self._upstream_of(name)
         if upstream is None:
             return cached
@@ -108,8 +107,7 @@ class Lookup:
         pushed = await self.pushed_manifest(name, reference)
         if pushed is not None:
             return pushed.descriptor
-        fixed = self._fixed_tag(name, reference) if self._fixed else None
-        cached = await self.cached_manifest(name, fixed.digest if fixed else reference)
+        fixed, cached = await self._ruled(name, reference)
         upstream = self._upstream_of(name)
         if upstream is not None:
             current = await upstream.describe(name, reference, cached, fixed)
@@ -257,12 +255,21 @@ class Lookup:
         """Tell whether an upstream has been asked for a repository, or none ever is."""
         return self._upstream is None or self._upstream.serves(name)
 
-    def _fixed_tag(self, name: RepositoryName, reference: Reference) -> FixedTag | None:
-        """Return what the first table that knows a tag says of it."""
-        if not isinstance(reference, Tag) or self._upstream_of(name) is None:
-            return None
+    async def _ruled(
+        self, name: RepositoryName, reference: Reference
+    ) -> tuple[FixedTag | None, StoredManifest | None]:
+        """Return what the first table that knows a tag says of it, and what of that is cached.
+
+        Where no upstream is asked, as at the push endpoint, tables still rule what is cached.
+        """
+        cached = await self.cached_manifest(name, reference)
+        if not isinstance(reference, Tag) or (cached is None and self._upstream_of(name) is None):
+            return None, cached
         found = (table.find(name, reference) for table in self._fixed)
-        return next(filter(None, found), None)
+        fixed = next(filter(None, found), None)
+        if fixed is None or (cached is not None and cached.digest == fixed.digest):
+            return fixed, cached
+        return fixed, await self.cached_manifest(name, fixed.digest)
 
     def _upstream_of(self, name: RepositoryName) -> UpstreamRegistries | None:
         upstream = self._upstream

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import http.client
 import io
+import math
 import select
 import socket
 import ssl
+import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -23,6 +25,8 @@ from .errors import TransferError
 #: Seconds in which a server has to take or send something.
 TIMEOUT = 60.0
 CONNECT_TIMEOUT = 20.0
+#: Seconds in which an answer has to be whole that is no blob's; a byte now and then is none.
+ANSWER_SECONDS = 300.0
 Body: TypeAlias = "bytes | Iterable[bytes | memoryview]"
 
 
@@ -47,6 +51,18 @@ class RegistryConnection(http.client.HTTPConnection):
         self.proxy = way.proxy
         super().__init__(host, port, timeout=TIMEOUT)
         self.default_port = 443 if self.scheme == "https" else 80
+        self._deadline = math.inf
+        self._answer_with(b"")
+
+    def limit_answer(self, seconds: float) -> None:
+        """Give up what is read of the answer later than in so many seconds."""
+        self._deadline = time.monotonic() + seconds
+
+    def read_into(self, stream: io.RawIOBase, buffer: Any) -> int | None:
+        """Read what is next of the answer, if there is time left."""
+        if time.monotonic() > self._deadline:
+            raise TimeoutError("its answer takes too long")
+        return stream.readinto(buffer)
 
     @property
     def absolute(self) -> bool:
@@ -89,9 +105,13 @@ class RegistryConnection(http.client.HTTPConnection):
             self.sock.settimeout(TIMEOUT)
         if not first:
             raise ConnectionResetError("the server has left")
-        answer: Any = partial(_response_after, first)
-        self.response_class = answer
+        self._answer_with(first)
         return True
+
+    def _answer_with(self, first: bytes) -> None:
+        """Have the next answer begin with what was read of it already."""
+        answer: Any = partial(_response_after, self, first)
+        self.response_class = answer
 
     def _open(self) -> socket.socket:
         if self.proxy is not None:
@@ -130,7 +150,8 @@ class AnsweredError(Exception):
 class _Joined(io.RawIOBase):
     """A socket's stream, with what was read of it already."""
 
-    def __init__(self, first: bytes, rest: io.RawIOBase) -> None:
+    def __init__(self, connection: RegistryConnection, first: bytes, rest: io.RawIOBase) -> None:
+        self._connection = connection
         self._first = first
         self._rest = rest
 
@@ -143,7 +164,7 @@ class _Joined(io.RawIOBase):
         if self._first:
             buffer[:1], self._first = self._first, b""
             return 1
-        return self._rest.readinto(buffer)
+        return self._connection.read_into(self._rest, buffer)
 
     def close(self) -> None:
         """Close the stream."""
@@ -152,20 +173,23 @@ class _Joined(io.RawIOBase):
 
 
 class _Begun:
-    """A socket whose first byte has been read."""
+    """A socket whose first byte may have been read."""
 
-    def __init__(self, first: bytes, sock: socket.socket) -> None:
+    def __init__(self, connection: RegistryConnection, first: bytes, sock: socket.socket) -> None:
+        self._connection = connection
         self._first = first
         self._sock = sock
 
     def makefile(self, _mode: str) -> io.BufferedReader:
         """Return the stream, from its beginning."""
         raw: Any = self._sock.makefile("rb", buffering=0)
-        return io.BufferedReader(_Joined(self._first, raw))
+        return io.BufferedReader(_Joined(self._connection, self._first, raw))
 
 
-def _response_after(first: bytes, sock: Any, **more: Any) -> http.client.HTTPResponse:
-    begun: Any = _Begun(first, sock)
+def _response_after(
+    connection: RegistryConnection, first: bytes, sock: Any, **more: Any
+) -> http.client.HTTPResponse:
+    begun: Any = _Begun(connection, first, sock)
     return http.client.HTTPResponse(begun, **more)
 
 

@@ -262,7 +262,8 @@ class _Copier:
             if plan.referrers and not plan.root.present:
                 image.destination.put_manifest(plan.root.manifest, None)
             for one in plan.referrers:
-                self._put(image, one)
+                # A copy that was killed may have put it, and not have had it listed yet.
+                self._put(image, one, again=not plan.tagged)
             if not plan.tagged:
                 image.destination.put_manifest(plan.root.manifest, name or "")
         except FAILURES as error:
@@ -271,8 +272,8 @@ class _Copier:
     def _each_manifest(self, image: _Image, level: Sequence[PlannedManifest]) -> None:
         list(self._small.map(lambda one: self._put(image, one), level))
 
-    def _put(self, image: _Image, planned: PlannedManifest) -> None:
-        if planned.tag is not None or not planned.present:
+    def _put(self, image: _Image, planned: PlannedManifest, *, again: bool = False) -> None:
+        if again or planned.tag is not None or not planned.present:
             image.destination.put_manifest(planned.manifest, planned.tag)
 
 

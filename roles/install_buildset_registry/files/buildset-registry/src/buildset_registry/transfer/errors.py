@@ -10,7 +10,8 @@ class TransferError(Exception):
     def __init__(
         self, message: str, *, transient: bool = False, status: int = 0, pause: float = 0.0
     ) -> None:
-        super().__init__(message)
+        # It may have words of a server's or of a stranger's file, which terminals would obey.
+        super().__init__("".join(one if one.isprintable() else " " for one in message))
         self.transient = transient
         """Whether another try may succeed."""
 

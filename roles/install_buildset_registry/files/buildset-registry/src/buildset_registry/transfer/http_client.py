@@ -7,6 +7,7 @@ Any number of threads may use a client at once; each request has a connection fo
 from __future__ import annotations
 
 import http.client
+import math
 import os
 import socket
 import ssl
@@ -20,7 +21,14 @@ from urllib.parse import urlsplit
 from ..protocol.errors import UpstreamError
 from ..protocol.proxy_env import ProxyEnvironment
 from ..protocol.urls import Origin, origin, server
-from .connections import AnsweredError, Body, RegistryConnection, Way, proxy_headers
+from .connections import (
+    ANSWER_SECONDS,
+    AnsweredError,
+    Body,
+    RegistryConnection,
+    Way,
+    proxy_headers,
+)
 from .errors import TransferError
 
 #: Bytes that are read and sent at once.
@@ -70,6 +78,8 @@ class Reply:
     def pieces(self) -> Iterator[memoryview]:
         """Yield the body in pieces, each valid until the next one."""
         buffer = memoryview(bytearray(PIECE))
+        if self._connection is not None:
+            self._connection.limit_answer(math.inf)
         try:
             while size := self._response.readinto(buffer):
                 yield buffer[:size]
@@ -172,6 +182,12 @@ class HttpClient:
                     self._open.add(connection)
             try:
                 return self._exchange(connection, method, url, headers, body)
+            except (UnicodeError, http.client.InvalidURL):
+                # Its words would be the address, in which there may be a signature.
+                self.end(connection)
+                raise TransferError(
+                    f"{url.partition('?')[0][:160]!a} is no address that can be asked"
+                ) from None
             except (OSError, http.client.HTTPException) as error:
                 self.end(connection)
                 if fresh:
@@ -204,6 +220,7 @@ class HttpClient:
             if body is None or connection.sock is None:
                 raise
             early = True
+        connection.limit_answer(ANSWER_SECONDS)
         response = connection.getresponse()
         response.will_close |= early
         reply = Reply(url, response, self)

@@ -8,14 +8,16 @@ for the next copy.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
+import stat
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from ..errors import RegistryError
 from ..oci.descriptor import Descriptor
@@ -68,7 +70,7 @@ class LayoutFolder:
 
     def open_blob(self, digest: Digest, offset: int) -> Iterator[Piece]:
         """Yield a blob's bytes from an offset on."""
-        with self._failures(), self._path(digest).open("rb") as file:
+        with self._failures(), _regular(self._path(digest)) as file:
             file.seek(offset)
             while piece := file.read(PIECE):
                 yield piece
@@ -104,7 +106,7 @@ class LayoutFolder:
         part = target.with_name(f".{target.name}.part")
         with self._failures():
             target.parent.mkdir(parents=True, exist_ok=True)
-            with part.open("ab") as file:
+            with _hidden(part, os.O_APPEND) as file:
                 offset = self._go_on(blob, part)
                 file.truncate(offset)
                 for piece in blob.pieces(offset):
@@ -193,7 +195,7 @@ class LayoutFolder:
     def _index(self, *, wanted: bool) -> dict[str, Any]:
         file = self.folder / "index.json"
         try:
-            with file.open("rb") as opened:
+            with _regular(file) as opened:
                 tree = json.loads(opened.read(_MAX_INDEX))
         except FileNotFoundError:
             if wanted:
@@ -203,7 +205,7 @@ class LayoutFolder:
             return {"schemaVersion": 2, "manifests": []}
         except OSError as error:
             raise TransferError(f"{file} cannot be read: {error.strerror}") from None
-        except ValueError:
+        except (ValueError, RecursionError):
             raise TransferError(f"{file} is not JSON; write the layout anew") from None
         if not isinstance(tree, dict) or not isinstance(tree.get("manifests"), list):
             raise TransferError(f"{file} lists no manifests; write the layout anew")
@@ -217,7 +219,7 @@ class LayoutFolder:
         path = self._path(digest)
         if not path.exists():
             return None
-        with self._failures(), path.open("rb") as file:
+        with self._failures(), _regular(path) as file:
             raw = file.read(MAX_MANIFEST + 1)
         if len(raw) > MAX_MANIFEST or Digest.of(raw, digest.algorithm) != digest:
             raise ContentMismatch(f"{path} is not what its name says; write the layout anew")
@@ -261,12 +263,27 @@ def _descriptor(entry: dict[str, Any], layout: LayoutFolder) -> Descriptor:
         raise TransferError(f"{layout}: {error.message}; write the layout anew") from None
 
 
+def _regular(path: Path) -> BinaryIO:
+    """Open a file to read; a pipe in a stranger's folder would be waited at without an end."""
+    file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise OSError(errno.EINVAL, "it is no regular file", str(path))
+    return file
+
+
+def _hidden(path: Path, how: int) -> BinaryIO:
+    """Open a hidden file to write; a link by its name in a stranger's folder leads out of it."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+    return os.fdopen(os.open(path, flags | how, 0o666), "wb")
+
+
 def _write(path: Path, content: bytes) -> None:
     """Write a file so that it is there whole or not at all."""
     # Two images with a manifest in common may write it at the same time.
     new = path.with_name(f".{path.name}.{threading.get_ident()}.new")
     try:
-        with new.open("wb") as file:
+        with _hidden(new, os.O_TRUNC) as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TypeVar
 
 from ..oci.descriptor import Descriptor
@@ -25,11 +26,13 @@ COSIGN = (".sig", ".att", ".sbom")
 #: Indexes in indexes; deeper ones are an attack on whoever reads them.
 _DEEPEST = 8
 _MOST_MANIFESTS = 20_000
+#: Bytes of manifests of one image, about; all of them are held until it is copied.
+_MOST_BYTES = 128 << 20
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
 
-@dataclass
+@dataclass(eq=False)
 class PlannedManifest:
     """A manifest of the image, or one that refers to it."""
 
@@ -41,9 +44,9 @@ class PlannedManifest:
     tag: Tag | None = None
     """The tag of its own that it gets: cosign's."""
 
-    @property
+    @cached_property
     def height(self) -> int:
-        """0 for an image, more for what lists it."""
+        """0 for an image, more for what lists it; found once, however many list the same."""
         return 1 + max((one.height for one in self.children), default=-1)
 
 
@@ -75,7 +78,8 @@ class CopyPlan:
         """The manifests that are missing, without the image's own: children before what lists
         them."""
         missing = [one for one in self.manifests.values() if not one.present]
-        rest = [one for one in missing if one is not self.root and one not in self.referrers]
+        others = {self.root, *self.referrers}
+        rest = [one for one in missing if one not in others]
         heights = sorted({one.height for one in rest})
         return [[one for one in rest if one.height == height] for height in heights]
 
@@ -99,6 +103,7 @@ class Planner:
         self._destination = destination
         self._pool = pool
         self._found: dict[Digest, PlannedManifest] = {}
+        self._bytes = 0
 
     def plan(
         self,
@@ -157,9 +162,17 @@ class Planner:
         if known is None:
             present = self._destination.find_manifest(manifest.digest) is not None
             known = self._found.setdefault(manifest.digest, PlannedManifest(manifest, present))
+            self._bytes += len(manifest.raw)
         if len(self._found) > _MOST_MANIFESTS:
             raise TransferError(f"{self._source}: more than {_MOST_MANIFESTS:,} manifests")
+        if self._bytes > _MOST_BYTES:
+            raise TransferError(f"{self._source}: more than {_MOST_BYTES:,} bytes of manifests")
         return known
+
+    def _listed(self, descriptor: Descriptor) -> PlannedManifest:
+        """Fetch what is listed, and note it; what is noted already is not fetched again."""
+        known = self._found.get(descriptor.digest)
+        return self._planned(self._fetch(descriptor)) if known is None else known
 
     def _walk(self, level: Sequence[PlannedManifest], narrowed: Platforms = ()) -> None:
         """Find the manifests below some, level by level."""
@@ -174,10 +187,11 @@ class Planner:
             narrowed = ()
             if not pairs:
                 return
-            fetched = self._each(lambda pair: self._planned(self._fetch(pair[1])), pairs)
-            for (parent, _child), found in zip(pairs, fetched, strict=True):
-                parent.children.append(found)
-            level = list({id(one): one for one in fetched if not one.children}.values())
+            wanted = {child.digest: child for _parent, child in pairs}
+            found = dict(zip(wanted, self._each(self._listed, wanted.values()), strict=True))
+            for parent, child in pairs:
+                parent.children.append(found[child.digest])
+            level = [one for one in found.values() if not one.children]
         raise TransferError(f"{self._source}: indexes in indexes, more than {_DEEPEST} deep")
 
     def _referrers(self) -> list[PlannedManifest]:
@@ -197,7 +211,7 @@ class Planner:
         """Return what names a manifest as its subject, and what cosign has by tags."""
         digest = subject.manifest.digest
         listed = self._source.referrers(digest).items
-        found = [self._planned(self._fetch(one)) for one in listed]
+        found = [self._listed(one) for one in listed]
         for suffix in COSIGN:
             tag = Tag(f"{referrers_tag(digest)}{suffix}")
             manifest = self._source.manifest(tag)

@@ -29,7 +29,8 @@ from .uploads import BlobUpload, UploadJournal
 ACCEPT = ", ".join((*sorted(INDEXES | IMAGES), *sorted(DOCKER_SCHEMA1), "*/*"))
 _MISSING = frozenset({404})
 _HIDDEN = frozenset({401, 403, 404})
-_MOST_PAGES = 100
+#: The longest list of referrers: pages of it, and manifests.
+_MOST_PAGES, _MOST_REFERRERS = 100, 20_000
 #: Answers to a mount that mean: push the blob (harbor, ECR and others; IMAGES of any registry).
 _NO_MOUNT = frozenset({400, 401, 403, 404, 405})
 
@@ -173,10 +174,8 @@ class RemoteRepository:
     def referrers(self, subject: Digest) -> ListedReferrers:
         """Return what refers to a manifest, by the API, or else as the fallback tag lists it."""
         found: dict[Digest, Descriptor] = {}
-        path: str | None = self.path(f"referrers/{subject}")
+        path = self.path(f"referrers/{subject}")
         for _page in range(_MOST_PAGES):
-            if path is None:
-                break
             reply = self.call("GET", path, (200, 400, 404, 405), {"Accept": OCI_INDEX})
             raw = reply.read(MAX_MANIFEST) if reply.status == 200 else b""
             if stored_media_type(raw) != OCI_INDEX:
@@ -185,8 +184,12 @@ class RemoteRepository:
             listed = Manifest.stored(raw, OCI_INDEX).manifests
             found |= {one.digest: one for one in listed}
             link = next_link(reply.headers.get("Link"))
-            path = absolute(reply.url, link, str(self)) if link else None
-        return ListedReferrers(tuple(found.values()))
+            if link is None:
+                return ListedReferrers(tuple(found.values()))
+            if len(found) > _MOST_REFERRERS:
+                break
+            path = absolute(reply.url, link, str(self))
+        raise TransferError(f"{self} lists what refers to {subject} without an end")
 
     def _tagged_referrers(self, subject: Digest) -> ListedReferrers:
         index = self.manifest(referrers_tag(subject))

@@ -37,6 +37,7 @@ TRIES = 5
 PAUSE = 0.5
 #: The longest that a server may have us wait, once and for one request in all.
 LONGEST_PAUSE = 300.0
+_DAY = 86400.0
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _MOST_REDIRECTS = 5
 _BUSY = frozenset({429, 503})
@@ -117,7 +118,7 @@ class RegistrySession:
     def _try(self, call: Call, statuses: frozenset[int]) -> Reply:
         sent = self._authorization(call.scope)
         reply = self._send(call, sent)
-        if reply.status == 401 and self._log_in(reply, call.scope, sent):
+        if self._wants_login(reply) and self._log_in(reply, call.scope, sent):
             if not call.repeatable:
                 raise TransferError(f"{self.name} wants a new token", transient=True, status=401)
             reply = self._send(call, self._authorization(call.scope))
@@ -150,7 +151,9 @@ class RegistrySession:
         if status in (401, 403):
             who = "a user name and a password" if self.credentials is None else "other credentials"
             words += f"; give {who} with the right to do that (--authfile, or login first)"
-        transient = status in _BUSY or status in _PASSING
+        if pause > LONGEST_PAUSE:
+            words += f"; it is not to be asked again for {_duration(pause)}"
+        transient = (status in _BUSY or status in _PASSING) and pause <= LONGEST_PAUSE
         raise TransferError(
             words + (f": {reason}" if reason else ""),
             transient=transient,
@@ -179,6 +182,10 @@ class RegistrySession:
             with self._locks[scope]:
                 known = self._cache.get(scope) or self._token(scope)
         return known
+
+    def _wants_login(self, reply: Reply) -> bool:
+        """Tell whether the registry asks for a login; where it redirects to, nobody gets one."""
+        return reply.status == 401 and origin(reply.url) == origin(self.url)
 
     def _log_in(self, reply: Reply, scope: str, sent: str | None) -> bool:
         """Find what answers a 401; False where what was sent is all there is."""
@@ -261,12 +268,17 @@ def _shown(path: str) -> str:
     return urlsplit(path).path
 
 
+def _duration(seconds: float) -> str:
+    """Write for people how long a server wants to be left alone."""
+    return f"{seconds / 60:,.0f} minutes" if seconds < _DAY else "a day or longer"
+
+
 def _reason(reply: Reply) -> str:
     """Return what an error body of the specification says, in one line."""
     try:
         tree = json.loads(reply.read(_MAX_ANSWER))
         first = tree["errors"][0]
         text = f"{first.get('code', '')}: {first.get('message', '')}"
-    except (TransferError, ValueError, LookupError, TypeError, AttributeError):
+    except (TransferError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return ""
     return " ".join(text.split())[:300]

@@ -34,6 +34,7 @@ FIRST_CHUNK, LAST_CHUNK = 64 << 20, 1 << 20
 #: The age at which the address of an upload is of no use any more.
 _FORGOTTEN_SECONDS = 7 * 24 * 3600
 _RANGE = re.compile(r"(?:bytes=)?0-(\d{1,18})")
+_LENGTH = re.compile(r"\d{1,18}", re.ASCII)
 _OCTETS = {"Content-Type": "application/octet-stream"}
 #: What means that there is no such upload (any more), or none that can be gone on with.
 _GONE = frozenset({400, 404, 410, 416})
@@ -131,8 +132,8 @@ class BlobUpload:
         """Open an upload and return its address."""
         reply = self._repository.call("POST", "blobs/uploads/", (202,), {"Content-Length": "0"})
         reply.discard()
-        least = reply.headers.get("OCI-Chunk-Min-Length", "")
-        self._smallest = int(least) if least.isdecimal() else 0
+        least = _LENGTH.fullmatch(reply.headers.get("OCI-Chunk-Min-Length", ""))
+        self._smallest = int(least[0]) if least else 0
         return self._onward(reply)
 
     def _onward(self, reply: Reply) -> str:
