@@ -21,7 +21,7 @@ from buildset_registry.config.model import (
     UpstreamSettings,
 )
 from buildset_registry.config.storage import StorageSettings
-from buildset_registry.errors import ConfigError, NameInvalid
+from buildset_registry.errors import YAML_FAULTS, ConfigError, NameInvalid, yaml_problem
 from buildset_registry.oci.hosts import RegistryHost
 from buildset_registry.oci.patterns import RepositoryPattern
 
@@ -45,9 +45,8 @@ def load(path: Path) -> Config:
         raise ConfigError(f"{path} is not UTF-8: byte {error.start} is no text") from None
     try:
         tree = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
-        reason = " ".join(str(error).split())
-        raise ConfigError(f"{path} is not YAML: {reason}") from None
+    except (yaml.YAMLError, *YAML_FAULTS) as error:
+        raise ConfigError(f"{path} is not YAML: {yaml_problem(error)}") from None
     return parse(tree, str(path), path.parent)
 
 

@@ -17,7 +17,7 @@ import yaml
 from buildset_registry.config.imports.distribution import from_distribution
 from buildset_registry.config.imports.zuul_registry import from_zuul_registry
 from buildset_registry.config.reader import parse
-from buildset_registry.errors import ConfigError
+from buildset_registry.errors import YAML_FAULTS, ConfigError, yaml_problem
 
 __all__ = ["Imported", "import_config"]
 
@@ -48,8 +48,8 @@ def import_config(text: str, source: str, environment: Mapping[str, str]) -> Imp
             text = text.replace(f"%({name})", value)
     try:
         tree = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
-        raise ConfigError(f"{source} is not YAML: {' '.join(str(error).split())}") from None
+    except (yaml.YAMLError, *YAML_FAULTS) as error:
+        raise ConfigError(f"{source} is not YAML: {yaml_problem(error)}") from None
     if tree is None:
         tree = {"version": "0.1"}
     if not isinstance(tree, dict) or not {"version", "registry"} & tree.keys():

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import yaml
 
 from buildset_registry.config.imports.tree import Tree
-from buildset_registry.errors import ConfigError
+from buildset_registry.errors import YAML_FAULTS, ConfigError
 
 _Tree = dict[str, Any]
 
@@ -97,7 +97,7 @@ def _override(tree: Any, words: list[str], name: str, value: str) -> None:
     """Put the value of a variable where its name leads, in whatever case the keys are."""
     try:
         content = yaml.safe_load(value)
-    except yaml.YAMLError:
+    except (yaml.YAMLError, *YAML_FAULTS):
         raise ConfigError(f"the variable {name} is not YAML; quote what it holds") from None
     *above, last = words
     place = tree
