@@ -7,6 +7,8 @@ They ask no upstream and change nothing. What makes them is loaded when somebody
 from __future__ import annotations
 
 import time
+from contextlib import suppress
+from functools import partial
 from urllib.parse import quote
 
 from buildset_registry.auth.access import Role
@@ -14,7 +16,8 @@ from buildset_registry.errors import NoSuchEndpoint, RegistryError
 from buildset_registry.http.context import Context
 from buildset_registry.http.request import Request
 from buildset_registry.http.response import Bytes, Response
-from buildset_registry.oci.names import RepositoryName, Tag, parse_reference
+from buildset_registry.oci.names import Reference, RepositoryName, Tag, parse_reference
+from buildset_registry.pacing import aside
 
 #: The routes of pages, and how a browser is asked for a login there.
 PAGES = frozenset({"page", "page-repository"})
@@ -49,26 +52,34 @@ async def front(request: Request, context: Context) -> Response:
 async def repository(request: Request, context: Context) -> Response:
     """Show the tags of a repository, or one image of it."""
     _check_endpoint(context)
-    from buildset_registry.report.live import image_page, read_image, repository_page
+    from buildset_registry.report.live import repository_page
 
     name, wanted = request.name, request.query.get("reference")
     if wanted is None:
         page = await context.registry.tags(name, _LISTED, request.query.get("last"))
         following = f"?last={quote(page.items[-1])}" if page.more else ""
         return _page(repository_page(_host(request), name, page.items, following))
-    reference = parse_reference(wanted)
+    return _page(await _image(request, context, parse_reference(wanted)))
+
+
+async def _image(request: Request, context: Context, reference: Reference) -> str:
+    """Return the page of an image; in a thread, where it is as large as it may be."""
+    from buildset_registry.report.live import image_page, read_image
+
+    name = request.name
     stored = await context.registry.stored_manifest(name, reference)
     if stored is None:
-        raise NoSuchEndpoint(f"{name} has no {wanted} in the store; pull it to have it here")
-    image = read_image(stored.raw, stored.media_type, stored.digest)
+        raise NoSuchEndpoint(f"{name} has no {reference} in the store; pull it to have it here")
+    size, content = len(stored.raw), None
+    image = await aside(size, partial(read_image, stored.raw, stored.media_type, stored.digest))
     if image.config is not None:
-        try:
+        with suppress(RegistryError):
             content = await context.registry.stored_content(name, image.config.digest)
-        except RegistryError:
-            content = None
-        image.add_history(content or b"")
-    tag = wanted if isinstance(reference, Tag) else ""
-    return _page(image_page(_host(request), name, tag, image))
+    if content:
+        size += len(content)
+        await aside(len(content), partial(image.add_history, content))
+    tag = reference if isinstance(reference, Tag) else ""
+    return await aside(size, partial(image_page, _host(request), name, tag, image))
 
 
 def _check_endpoint(context: Context) -> None:

@@ -20,6 +20,8 @@ from buildset_registry.report.text import amount
 
 #: Steps of a history that are shown.
 _STEPS = 500
+#: Layers, or images of an index, that are shown.
+_MOST_PARTS = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +134,7 @@ def image_page(host: str, name: str, tag: str, image: StoredImage) -> str:
 def _parts(name: str, title: str, image: StoredImage, parts: Sequence[Descriptor]) -> Markup:
     listed = image.manifest.media_type in INDEXES
     rows: list[Sequence[object]] = []
-    for one in parts:
+    for one in parts[:_MOST_PARTS]:
         digest, size = digest_code(str(one.digest)), bytes_cell(one.size)
         if listed:
             link = f"/repositories/{quote(name)}?reference={one.digest}"
@@ -141,7 +143,9 @@ def _parts(name: str, title: str, image: StoredImage, parts: Sequence[Descriptor
         else:
             rows.append((digest, one.media_type, size))
     columns = ["Digest", "Type", "Size", *(["Platform"] if listed else [])]
-    return table("parts-table", title, columns, rows)
+    shown = table("parts-table", title, columns, rows)
+    more = len(parts) - len(rows)
+    return joined(shown, element("p", f"{more:,} more are not shown.")) if more else shown
 
 
 def _progress(transfer: Transfer) -> Markup:
