@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator
 
-from buildset_registry.errors import DigestInvalid, RangeInvalid, SizeInvalid
+from buildset_registry.errors import Denied, DigestInvalid, RangeInvalid, SizeInvalid
 from buildset_registry.http.context import Context
 from buildset_registry.http.ranges import parse_chunk, upload_range
 from buildset_registry.http.request import Request
@@ -19,9 +19,13 @@ from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.names import UploadId
 from buildset_registry.store.base import Upload
 
+#: What a browser says of a request that no other site had a part in (Fetch Metadata).
+_OWN = frozenset({"same-origin", "none"})
+
 
 async def start(request: Request, context: Context) -> Response:
     """Mount a blob, take it in one request, or open a session; what was asked for, if possible."""
+    _check_sender(request)
     if request.query.get("mount"):
         digest = Digest.parse(request.query["mount"])
         source = request.source("from")
@@ -33,6 +37,19 @@ async def start(request: Request, context: Context) -> Response:
     if "digest" in request.query:
         return await _finish(request, context, upload, request.body())
     return Response(202, _progress(request, upload))
+
+
+def _check_sender(request: Request) -> None:
+    """Raise ``Denied`` for a form of another site, which a browser sends with the user's login.
+
+    A browser has a login since there are pages. All other methods that change something it asks
+    about first (Fetch, "CORS-preflight fetch"), and nobody tells it that it may.
+    """
+    site = request.headers.get("sec-fetch-site")
+    origin = request.headers.get("origin")
+    own = site in _OWN if site is not None else origin in (None, request.public.origin)
+    if not own:
+        raise Denied("a page of another site may not push by a browser's login")
 
 
 async def append(request: Request, context: Context) -> Response:
