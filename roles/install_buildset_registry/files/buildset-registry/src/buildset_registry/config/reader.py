@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import types
+import re
 import typing
 from collections.abc import Sequence
 from ipaddress import ip_network
@@ -65,7 +66,7 @@ def parse(tree: object, source: str, folder: Path) -> Config:
     for webhook in config.notifications:
         if not is_http_url(webhook.url):
             raise ConfigError(
-                f"{source}: notifications: {webhook.name}: {webhook.url!r} is not an https:// or "
+                f"{source}: notifications: {webhook.name}: {_shown(webhook.url)} is not an https:// or "
                 "http:// URL"
             )
     _check_gc(config.gc, source)
@@ -82,6 +83,11 @@ def is_http_url(text: str) -> bool:
         return parts.scheme in ("https", "http") and bool(parts.hostname) and parts.port != 0
     except ValueError:
         return False
+
+
+def _shown(url: str) -> str:
+    """Return what was meant to be a URL as a message names it: without a login."""
+    return repr(re.sub(r"[^/]*@", "(hidden)@", url))
 
 
 def _check_storage(storage: object, source: str) -> None:
@@ -120,7 +126,8 @@ def _check_upstreams(upstreams: tuple[UpstreamSettings, ...], source: str) -> No
         for url in filter(None, (upstream.url, upstream.mirror)):
             if not is_http_url(url):
                 raise ConfigError(
-                    f"{source}: upstream {upstream.name}: {url!r} is not an https:// or http:// URL"
+                    f"{source}: upstream {upstream.name}: {_shown(url)} is not an https:// or "
+                    "http:// URL"
                 )
         if (upstream.username is None) != (upstream.password is None):
             raise ConfigError(

@@ -57,10 +57,13 @@ def import_config(text: str, source: str, environment: Mapping[str, str]) -> Imp
             f"{source} is neither distribution's configuration (version: 0.1) nor zuul-registry's "
             "(registry: ...); name the file that the other registry is started with"
         )
-    if "registry" in tree:
-        imported = Imported(*from_zuul_registry(tree, source))
-    else:
-        imported = Imported(*from_distribution(tree, source, environment))
+    try:
+        if "registry" in tree:
+            imported = Imported(*from_zuul_registry(tree, source))
+        else:
+            imported = Imported(*from_distribution(tree, source, environment))
+    except RecursionError:
+        raise ConfigError(f"{source} refers to itself by an alias; write it out") from None
     if not isinstance(imported.config["storage"], dict):
         parse(imported.config, f"what {source} becomes", Path())
     return imported
