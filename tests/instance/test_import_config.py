@@ -268,7 +268,10 @@ USERS = "{registry: {port: 1, storage: {driver: filesystem}, users: "
             "registry.users[0] needs name, pass, and access",
         ),
         ("{version: 0.1, proxy: {remoteurl: 'https://[u:hunter2@x'}}", "proxy.remoteurl must be"),
-        ("{version: 0.1, proxy: {remoteurl: 'ftp://u:hunter2@x'}}", "is not an https:// or http://"),
+        (
+            "{version: 0.1, proxy: {remoteurl: 'ftp://u:hunter2@x'}}",
+            "is not an https:// or http://",
+        ),
         (f"{{version: 0.1, http: {{draintimeout: {'9' * 400}h}}}}", "must be a duration"),
         ("{version: 0.1, x: &a {b: *a}}", "refers to itself"),
         ("{version: 0.1, notifications: {endpoints: [hunter2]}}", "must be a mapping"),

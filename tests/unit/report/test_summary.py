@@ -120,7 +120,10 @@ def test_a_tag_that_begins_like_a_digest_is_a_tag() -> None:
     made = report(
         *(pull(0, reference=tag, source=source) for tag in ("sha-1a2b", "shared")),
         *(pull(1, reference=tag, source=source, digest=OTHER) for tag in ("sha-1a2b", "shared")),
-        *(pull(2, reference=f"sha256-{'a' * 64}", source=source, digest=one) for one in (DIGEST, OTHER)),
+        *(
+            pull(2, reference=f"sha256-{'a' * 64}", source=source, digest=one)
+            for one in (DIGEST, OTHER)
+        ),
         *(pull(3, reference=DIGEST, source=source, digest=one) for one in (DIGEST, OTHER)),
     )
     assert [one.tag for one in made.moved] == ["sha-1a2b", "shared"]

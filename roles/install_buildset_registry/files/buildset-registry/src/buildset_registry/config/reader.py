@@ -4,8 +4,8 @@
 from __future__ import annotations
 
 import dataclasses
-import types
 import re
+import types
 import typing
 from collections.abc import Sequence
 from ipaddress import ip_network
@@ -66,8 +66,8 @@ def parse(tree: object, source: str, folder: Path) -> Config:
     for webhook in config.notifications:
         if not is_http_url(webhook.url):
             raise ConfigError(
-                f"{source}: notifications: {webhook.name}: {_shown(webhook.url)} is not an https:// or "
-                "http:// URL"
+                f"{source}: notifications: {webhook.name}: {_shown(webhook.url)} is not an "
+                "https:// or http:// URL"
             )
     _check_gc(config.gc, source)
     if config.limits.connections < 1:

@@ -46,10 +46,7 @@ def import_config(text: str, source: str, environment: Mapping[str, str]) -> Imp
     for name, value in environment.items():
         if name.startswith("ZUUL_"):
             text = text.replace(f"%({name})", value)
-    try:
-        tree = yaml.safe_load(text)
-    except (yaml.YAMLError, *YAML_FAULTS) as error:
-        raise ConfigError(f"{source} is not YAML: {yaml_problem(error)}") from None
+    tree = _read(text, source)
     if tree is None:
         tree = {"version": "0.1"}
     if not isinstance(tree, dict) or not {"version", "registry"} & tree.keys():
@@ -67,3 +64,10 @@ def import_config(text: str, source: str, environment: Mapping[str, str]) -> Imp
     if not isinstance(imported.config["storage"], dict):
         parse(imported.config, f"what {source} becomes", Path())
     return imported
+
+
+def _read(text: str, source: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except (yaml.YAMLError, *YAML_FAULTS) as error:
+        raise ConfigError(f"{source} is not YAML: {yaml_problem(error)}") from None
