@@ -6,7 +6,6 @@ They ask no upstream and change nothing. What makes them is loaded when somebody
 
 from __future__ import annotations
 
-import time
 from contextlib import suppress
 from functools import partial
 from urllib.parse import quote
@@ -24,8 +23,6 @@ PAGES = frozenset({"page", "page-repository"})
 BASIC = 'Basic realm="buildset-registry"'
 #: Repositories and tags of one page.
 _LISTED = 500
-#: Seconds for which an upload that rests counts as running.
-_RUNNING = 60.0
 
 
 async def front(request: Request, context: Context) -> Response:
@@ -38,10 +35,9 @@ async def front(request: Request, context: Context) -> Response:
     rights = context.rights(request.identity)
     names = [name for name in map(str, page.items) if rights.allow(RepositoryName(name))]
     following = f"?last={quote(page.items[-1])}" if page.more else ""
-    # To look for sessions is to walk all of the storage: that is done where some are under way.
-    since, sending = time.time() - _RUNNING, context.uploads.running
-    uploads = await context.registry.running_uploads(since) if sending else []
-    transfers = [Transfer("push", one.name, one.size, None) for one in uploads]
+    # Sessions that rest are left out: to look for them is to walk all of the storage.
+    sending = context.uploads.sending
+    transfers = [Transfer("push", one.name, one.upload.size, None) for one in sending]
     transfers += [
         Transfer("from upstream", one.name, one.received, one.size) for one in context.arriving()
     ]

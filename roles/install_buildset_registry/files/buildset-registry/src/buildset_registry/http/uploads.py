@@ -56,7 +56,7 @@ async def append(request: Request, context: Context) -> Response:
     """Take a chunk, or everything as one stream."""
     upload = await _find(request, context)
     chunk = _chunk(request, upload)
-    with context.uploads.one():
+    with context.uploads.one(request.name, upload):
         await upload.append(chunk)
     return Response(202, _progress(request, upload))
 
@@ -90,7 +90,7 @@ async def _finish(
     if not request.query.get("digest"):
         raise DigestInvalid("the digest of the upload is missing; give ?digest=")
     digest = Digest.parse(request.query["digest"])
-    with context.uploads.one():
+    with context.uploads.one(request.name, upload):
         await upload.append(chunk, last=digest)
     await context.registry.finish_upload(request.name, upload, digest)
     return _created(request, digest, "push")
