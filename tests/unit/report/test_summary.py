@@ -114,6 +114,20 @@ def test_a_tag_that_moved_is_named() -> None:
     assert (moved.tag, moved.digests, moved.where) == ("1.0", [DIGEST, OTHER], "upstream")
 
 
+def test_a_number_that_none_can_be_counts_as_none() -> None:
+    """A line may be damaged."""
+    made = report(pull(bytes={"store": 10**400, "upstream": 5}))
+    assert (made.pulls[0].store_bytes, made.pulls[0].upstream_bytes) == (0, 5)
+    assert as_text(made) and as_page(made)
+
+
+def test_an_image_that_is_called_like_the_canary_is_told_of() -> None:
+    """It is one of somebody's."""
+    names = ("quay.io/evilbuildset-registry/canary", "quay.io/buildset-registry/canary")
+    made = report(*(pull(number, name=name) for number, name in enumerate(names)))
+    assert [one.image for one in made.pulls] == [names[0]]
+
+
 def test_a_tag_that_begins_like_a_digest_is_a_tag() -> None:
     """``sha-1a2b3c`` is what CI systems name images of a commit."""
     source = {"kind": "upstream", "registry": "quay.io"}

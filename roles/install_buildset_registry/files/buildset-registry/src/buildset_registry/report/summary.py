@@ -36,6 +36,8 @@ _ATTACHED = re.compile(r"sha(256|512)-[0-9a-f]{64,128}(\.\w+)?")
 _PUSHED_SOON = 600.0
 #: Clients of one node that are named: an agent may be any word.
 _MOST_AGENTS = 20
+#: The largest number that counts as one: what else stands there is damaged.
+_LARGEST = 2**63 - 1
 #: Seconds by which a clock may be corrected without a word.
 _JUMP = 60.0
 
@@ -78,8 +80,9 @@ def _text(row: Mapping[str, Any], key: str) -> str:
 
 
 def _number(row: Mapping[str, Any], key: str) -> int:
-    value = row.get(key)
-    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0
+    value: Any = row.get(key)
+    known = isinstance(value, int) and not isinstance(value, bool) and 0 < value <= _LARGEST
+    return value if known else 0
 
 
 def _mapping(row: Mapping[str, Any], key: str) -> dict[str, Any]:
@@ -99,7 +102,7 @@ def _manifests(row: Row) -> list[dict[str, str]]:
 
 
 def _is_canary(row: Row) -> bool:
-    return _text(row, "name").endswith(CANARY)
+    return f"/{_text(row, 'name')}".endswith(f"/{CANARY}")
 
 
 def _push(row: Row) -> PushedImage:
