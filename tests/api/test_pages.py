@@ -71,6 +71,20 @@ def test_pages_lead_from_a_repository_to_its_layers(registry: Registry) -> None:
 
 
 @only(once, why="it is the same code for all")
+def test_pages_behind_a_proxy_lead_to_pages_behind_it(registry: Registry) -> None:
+    """The proxy says which front of a path it takes off."""
+    raw = registry.image(NAME)
+    registry.put_manifest(NAME, "1.0", raw)
+    listed = {"mediaType": OCI_MANIFEST, "digest": digest_of(raw), "size": len(raw)}
+    index = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [listed]}
+    assert registry.put_manifest(NAME, "all", json.dumps(index).encode(), OCI_INDEX).is_success
+    for path in ("/", f"/repositories/{NAME}", f"/repositories/{NAME}?reference=all"):
+        answer = registry.push.get(path, headers={"X-Forwarded-Prefix": "/registry"})
+        found = links(Reader(answer.text))
+        assert found and all(link.startswith("/registry/") for link in found), path
+
+
+@only(once, why="it is the same code for all")
 def test_an_index_leads_to_its_platforms(registry: Registry) -> None:
     """By the digest of each."""
     raw = registry.image(NAME)

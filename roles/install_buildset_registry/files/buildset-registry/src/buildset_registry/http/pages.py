@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from functools import partial
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from buildset_registry.auth.access import Role
@@ -17,6 +18,9 @@ from buildset_registry.http.request import Request
 from buildset_registry.http.response import Bytes, Response
 from buildset_registry.oci.names import Reference, RepositoryName, Tag, parse_reference
 from buildset_registry.pacing import aside
+
+if TYPE_CHECKING:
+    from buildset_registry.report.live import Place
 
 #: The routes of pages, and how a browser is asked for a login there.
 PAGES = frozenset({"page", "page-repository"})
@@ -42,7 +46,7 @@ async def front(request: Request, context: Context) -> Response:
         Transfer("from upstream", one.name, one.received, one.size) for one in context.arriving()
     ]
     shown = [one for one in transfers if rights.allow(RepositoryName(one.name))]
-    return _page(front_page(_host(request), names, following, shown))
+    return _page(front_page(_place(request), names, following, shown))
 
 
 async def repository(request: Request, context: Context) -> Response:
@@ -54,7 +58,7 @@ async def repository(request: Request, context: Context) -> Response:
     if wanted is None:
         page = await context.registry.tags(name, _LISTED, request.query.get("last"))
         following = f"?last={quote(page.items[-1])}" if page.more else ""
-        return _page(repository_page(_host(request), name, page.items, following))
+        return _page(repository_page(_place(request), name, page.items, following))
     return _page(await _image(request, context, parse_reference(wanted)))
 
 
@@ -75,7 +79,7 @@ async def _image(request: Request, context: Context, reference: Reference) -> st
         size += len(content)
         await aside(len(content), partial(image.add_history, content))
     tag = reference if isinstance(reference, Tag) else ""
-    return await aside(size, partial(image_page, _host(request), name, tag, image))
+    return await aside(size, partial(image_page, _place(request), name, tag, image))
 
 
 def _check_endpoint(context: Context) -> None:
@@ -83,9 +87,11 @@ def _check_endpoint(context: Context) -> None:
         raise NoSuchEndpoint(f"there is no page here; {context.elsewhere}")
 
 
-def _host(request: Request) -> str:
-    """Return the registry as a client names it."""
-    return request.public.origin.partition("://")[2]
+def _place(request: Request) -> Place:
+    """Return the registry's address as a client sees it."""
+    from buildset_registry.report.live import Place
+
+    return Place(request.public.origin.partition("://")[2], request.public.prefix)
 
 
 def _page(content: str) -> Response:
