@@ -3,10 +3,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
 from buildset_registry.auth.access import Policy, Role
 from buildset_registry.auth.rights import Rights
 from buildset_registry.http import pages
@@ -44,6 +47,7 @@ def context_of(registry: Registry, uploads: UploadLimit | None = None) -> Any:
         policy=policy,
         uploads=uploads or UploadLimit(0),
         arriving=list,
+        one_page=asyncio.Semaphore(1),
         rights=lambda identity: Rights(policy, identity),
     )
 
@@ -68,6 +72,27 @@ async def test_an_index_of_many_images_holds_nobody_up() -> None:
     assert held < 0.1
     assert len(page) < 500_000
     assert f"{LISTED - 500:,} more are not shown" in page
+
+
+async def test_pages_of_images_take_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many are asked for at once: whatever reads a disk needs threads, too."""
+    running: list[int] = [0]
+    most = []
+
+    async def aside(size: int, work: Callable[[], Any]) -> Any:
+        running[0] += 1
+        most.append(running[0])
+        await asyncio.sleep(0)
+        running[0] -= 1
+        return work()
+
+    registry = Registry(MemoryStore())
+    raw = json.dumps({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": []}).encode()
+    await registry.push_manifest(RepositoryName("app"), [Tag("all")], raw)
+    monkeypatch.setattr(pages, "aside", aside)
+    context = context_of(registry)
+    await asyncio.gather(*(pages.repository(request(), context) for _number in range(5)))
+    assert len(most) == 10 and max(most) == 1
 
 
 async def test_transfers_are_shown_without_a_look_at_the_store() -> None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -104,6 +105,10 @@ class Context:
     crowd: Crowd = field(default_factory=Crowd)
     arriving: Callable[[], list[ArrivingDownload]] = list
     """Returns the blobs that are on their way from upstreams."""
+
+    one_page: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(1))
+    """Has the pages of images made one after the other: each takes a thread, of which all other
+    requests need some."""
 
     def intent(self, identity: Identity, name: RepositoryName) -> Intent:
         """Return what a client that asks what is here has in mind; nobody can push for now where

@@ -59,7 +59,9 @@ async def repository(request: Request, context: Context) -> Response:
         page = await context.registry.tags(name, _LISTED, request.query.get("last"))
         following = f"?last={quote(page.items[-1])}" if page.more else ""
         return _page(repository_page(_place(request), name, page.items, following))
-    return _page(await _image(request, context, parse_reference(wanted)))
+    reference = parse_reference(wanted)
+    async with context.one_page:
+        return _page(await _image(request, context, reference))
 
 
 async def _image(request: Request, context: Context, reference: Reference) -> str:
