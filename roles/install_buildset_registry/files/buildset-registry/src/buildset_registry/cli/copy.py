@@ -110,12 +110,12 @@ def run(arguments: argparse.Namespace) -> int:
     _check(arguments)
     try:
         requests = _requests(arguments)
-        with Bar(sys.stderr) as bar:
+        with Bar(sys.stderr) as drawn:
             report = copy_images(
                 requests,
                 access(arguments.source_ca),
                 access(arguments.dest_ca),
-                _options(arguments, bar if sys.stderr.isatty() else _Log(sys.stderr)),
+                _options(arguments, drawn if sys.stderr.isatty() else _Log(sys.stderr)),
             )
     except TransferError as error:
         raise ConfigError(str(error)) from None

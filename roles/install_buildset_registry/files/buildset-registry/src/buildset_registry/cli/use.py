@@ -257,10 +257,14 @@ def _told(arguments: argparse.Namespace) -> tuple[dict[str, Any], dict[str, str]
 
 def _are_facts(tree: dict[str, Any]) -> bool:
     ports = [tree.get(key) for key in ("port", "push_port", "proxy_port")]
-    if not all(port is None or type(port) is int for port in ports):
+    if not all(port is None or _is_number(port) for port in ports):
         return False
     texts = {key: value for key, value in tree.items() if "port" not in key}
     return set(_FACTS) <= set(tree) and all(isinstance(value, str) for value in texts.values())
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _pair(option: str, text: str) -> tuple[str, str]:

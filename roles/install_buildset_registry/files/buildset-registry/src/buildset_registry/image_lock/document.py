@@ -116,7 +116,7 @@ class ImageLock:
         """Read the text of a file that messages call ``source``."""
         tree = _object(_read_json(text, source), f"the lock {source}")
         version = tree.get("version")
-        if type(version) is not int or version != VERSION:
+        if isinstance(version, (bool, float)) or version != VERSION:
             raise ConfigError(
                 f"the lock {source} is of version {_shown(version)}, and this program knows "
                 f"version {VERSION}; write it again with buildset-registry lock"

@@ -84,7 +84,7 @@ def block_list(ids: Iterable[str]) -> bytes:
 
 def _object(found: dict[str, str]) -> ObjectState:
     try:
-        changed = parsedate_to_datetime(found.get("Last-Modified", "")).timestamp()
+        changed = parsedate_to_datetime(found.get("Last-Modified", "")).timestamp() + 1
     except (ValueError, TypeError):
         changed = 0.0
     name, etag = unescape(found.get("Name", "")), unescape(found.get("Etag", ""))

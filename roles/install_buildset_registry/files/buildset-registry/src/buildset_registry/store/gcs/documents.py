@@ -70,7 +70,7 @@ def composition(names: Sequence[str]) -> bytes:
 def _object(tree: dict[str, Any]) -> ObjectState:
     changed = datetime.fromisoformat(tree["updated"].replace("Z", "+00:00")).timestamp()
     return ObjectState(
-        tree["name"], int(tree.get("size", 0)), float(int(changed)), str(tree["generation"])
+        tree["name"], int(tree.get("size", 0)), float(int(changed) + 1), str(tree["generation"])
     )
 
 

@@ -169,12 +169,12 @@ def read_page(content: bytes) -> ListPage:
 
 
 def _time(text: str) -> float:
-    """Return a time in whole seconds, rounded up as Swift does it in headers."""
+    """Return the end of the second that Swift tells in headers, where it rounds up."""
     try:
         found = datetime.fromisoformat(text).replace(tzinfo=timezone.utc)
     except ValueError:
         return 0.0
-    return float(math.ceil(found.timestamp()))
+    return float(math.ceil(found.timestamp()) + 1)
 
 
 def large_object(headers: Mapping[str, str]) -> str | None:
