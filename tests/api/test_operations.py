@@ -157,10 +157,14 @@ def test_a_read_only_registry_refuses_every_write(harness: Harness) -> None:
 
 def test_too_many_uploads_at_once(harness: Harness) -> None:
     """429 with Retry-After for one more; a place is free when another one ends."""
-    registry = harness.start(limits={"uploads": 1})
+    port = free_port()
+    registry = harness.start(limits={"uploads": 1}, metrics={"port": port})
     registry.push_blob("org/other", CONTENT)
     with raw(registry.push) as slow:
         begin_upload(slow, registry, b"x" * 10, 20)
+        # Only then is it the other one that is refused.
+        running = "buildset_registry_uploads_running 1\n"
+        wait_until(lambda: running in httpx.get(f"http://127.0.0.1:{port}/metrics").text)
 
         def push() -> httpx.Response:
             answer: httpx.Response = registry.push.post(
@@ -168,7 +172,6 @@ def test_too_many_uploads_at_once(harness: Harness) -> None:
             )
             return answer
 
-        wait_until(lambda: push().status_code == 429)
         refused = push()
         assert (code(refused), refused.headers["retry-after"]) == ("TOOMANYREQUESTS", "1")
         assert "limits.uploads" in refused.text

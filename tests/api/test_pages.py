@@ -71,6 +71,20 @@ def test_pages_lead_from_a_repository_to_its_layers(registry: Registry) -> None:
 
 
 @only(once, why="it is the same code for all")
+def test_pages_behind_a_proxy_lead_to_pages_behind_it(registry: Registry) -> None:
+    """The proxy says which front of a path it takes off."""
+    raw = registry.image(NAME)
+    registry.put_manifest(NAME, "1.0", raw)
+    listed = {"mediaType": OCI_MANIFEST, "digest": digest_of(raw), "size": len(raw)}
+    index = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [listed]}
+    assert registry.put_manifest(NAME, "all", json.dumps(index).encode(), OCI_INDEX).is_success
+    for path in ("/", f"/repositories/{NAME}", f"/repositories/{NAME}?reference=all"):
+        answer = registry.push.get(path, headers={"X-Forwarded-Prefix": "/registry"})
+        found = links(Reader(answer.text))
+        assert found and all(link.startswith("/registry/") for link in found), path
+
+
+@only(once, why="it is the same code for all")
 def test_an_index_leads_to_its_platforms(registry: Registry) -> None:
     """By the digest of each."""
     raw = registry.image(NAME)
@@ -141,3 +155,25 @@ def test_a_reference_that_is_none_is_refused(registry: Registry, reference: str)
     answer = registry.push.get(f"/repositories/{NAME}?reference={quote(reference)}")
     assert answer.status_code in (400, 404)
     assert answer.json()["errors"]
+
+
+@only(once, why="it is the same code for all")
+def test_a_form_of_another_site_pushes_nothing(registry: Registry) -> None:
+    """A browser sends the login of these pages with it."""
+    path = f"/v2/{NAME}/blobs/uploads/"
+    here = str(registry.push.base_url).rstrip("/")
+    foreign = (
+        {"Sec-Fetch-Site": "cross-site", "Origin": "https://elsewhere.example"},
+        {"Sec-Fetch-Site": "same-site", "Origin": here},
+        {"Origin": "http://elsewhere.example"},
+        {"Origin": "null"},
+    )
+    content = b"not asked for"
+    for query in ("", f"?digest={digest_of(content)}", f"?mount={digest_of(content)}"):
+        for headers in foreign:
+            answer = registry.push.post(path + query, content=content, headers=headers)
+            assert answer.status_code == 403, (query, headers)
+            assert "another site" in answer.json()["errors"][0]["message"]
+    assert registry.push.head(f"/v2/{NAME}/blobs/{digest_of(content)}").status_code == 404
+    for headers in ({}, {"Origin": here}, {"Sec-Fetch-Site": "same-origin", "Origin": here}):
+        assert registry.push.post(path, headers=headers).status_code == 202

@@ -242,6 +242,10 @@ def test_users_of_zuul_registry_become_hashes_and_rules(here: Here) -> None:
     assert "not there yet" in here.refused(file, "--htpasswd", users)
 
 
+#: The front of a configuration of zuul-registry.
+USERS = "{registry: {port: 1, storage: {driver: filesystem}, users: "
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -263,6 +267,20 @@ def test_users_of_zuul_registry_become_hashes_and_rules(here: Here) -> None:
             "{registry: {port: 1, storage: {driver: filesystem}, users: [{pass: hunter2}]}}",
             "registry.users[0] needs name, pass, and access",
         ),
+        ("{version: 0.1, proxy: {remoteurl: 'https://[u:hunter2@x'}}", "proxy.remoteurl must be"),
+        (
+            "{version: 0.1, proxy: {remoteurl: 'ftp://u:hunter2@x'}}",
+            "is not an https:// or http://",
+        ),
+        (f"{{version: 0.1, http: {{draintimeout: {'9' * 400}h}}}}", "must be a duration"),
+        ("{version: 0.1, x: &a {b: *a}}", "refers to itself"),
+        ("{version: 0.1, notifications: {endpoints: [hunter2]}}", "must be a mapping"),
+        (USERS + "[{name: a, pass: hunter2, access: [read]}]}}", "needs name, pass, and access"),
+        (USERS + "[{name: 'a:b', pass: hunter2, access: read}]}}", "a name has no colon"),
+        (USERS + '[{name: "a\\nb", pass: hunter2, access: read}]}}', "no control characters"),
+        (USERS + f"[{{name: a, pass: {'hunter2' * 11}, access: read}}]}}}}", "more than 72 bytes"),
+        (USERS + '[{name: a, pass: "hunter2\\0", access: read}]}}', "nor one with NUL"),
+        (USERS + "hunter2}}", "registry.users must be a list"),
     ],
 )
 def test_what_is_wrong_is_one_line(here: Here, text: str, said: str) -> None:
@@ -282,3 +300,10 @@ def test_file_that_cannot_be_read_is_one_line(here: Here) -> None:
     token = here.write("token-server")
     wrong = {"REGISTRY_NOTIFICATIONS_ENDPOINTS_LAST_URL": "https://example.com"}
     assert "names no item of a list by LAST" in here.refused(token, **wrong)
+    assert "REGISTRY_STORAGE must be the name" in here.refused(file, REGISTRY_STORAGE="[a]")
+
+
+def test_middleware_without_options_is_no_middleware(here: Here) -> None:
+    text = "{version: 0.1, middleware: {storage: [{name: cloudfront, options: [a]}]}}"
+    config, _notes = here.imported(here.write("odd", text))
+    assert "redirect" not in config

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Sequence
 
 import pytest
@@ -148,3 +149,37 @@ async def test_the_same_miss_is_one_row() -> None:
         await joiner.add(missing, Seen(clock, clock, requests=1))
     (row,) = joiner.take()
     assert (row["kind"], row["status"], row["requests"]) == ("missing", 404, 5)
+
+
+async def test_clients_without_end_that_pull_one_large_image_share_its_parts() -> None:
+    digests = [f"sha256:{number:064x}" for number in range(400)]
+    large = ImageParts(blobs=frozenset(digests))
+
+    class Large(Memory):
+        async def parts(self, name: str, digest: str) -> ImageParts | None:
+            return large
+
+    joiner = Joiner(Large())
+    seen = Seen(1, 1, OCI_MANIFEST, "app", requests=1)
+    tracemalloc.start()
+    try:
+        for number in range(200):
+            one = sighting(("GET", "1.0", AMD, 1), client=f"10.0.0.{number}")
+            await joiner.add(one, seen)
+            joiner.take()
+        held, _peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert joiner.open == 200
+    assert held < 200 * 8 * 1024
+
+
+async def test_clients_that_come_back_late_for_a_blob_leave_nothing_behind() -> None:
+    joiner = Joiner(Memory())
+    for number in range(50):
+        client = f"10.0.0.{number}"
+        pulled = Seen(0, 0, OCI_MANIFEST, "app", requests=1)
+        await joiner.add(sighting(("GET", "1.0", AMD, 0), client), pulled)
+        late = Seen(5000, 5000, "", "app", requests=1)
+        await joiner.add(sighting(("blob", LAYER, LAYER, 5000), client), late)
+    assert joiner.open == len(joiner._open) == 0

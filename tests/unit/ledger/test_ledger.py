@@ -84,6 +84,31 @@ async def test_a_ledger_that_ends_writes_the_rest(tmp_path: Path) -> None:
     assert [row["kind"] for row in read_ledger(tmp_path).rows] == ["start", "pull"]
 
 
+async def test_a_ledger_that_ends_in_the_midst_of_a_round_loses_none_of_it(tmp_path: Path) -> None:
+    """A store may be slow; what the round took is in no other place."""
+
+    class Slow(Memory):
+        asked, told = asyncio.Event(), asyncio.Event()
+
+        async def source(self, name: str, reference: str, digest: str, now: float) -> Row:
+            self.asked.set()
+            await self.told.wait()
+            return await super().source(name, reference, digest, now)
+
+    facts = Slow()
+    ledger = Ledger(LedgerFiles(tmp_path, 1_000_000), facts, UpstreamCounters())
+    for number in range(3):
+        ledger.sightings.begin(key(number)).requests += 1
+    ledger.start()
+    await facts.asked.wait()
+    closing = asyncio.create_task(ledger.close())
+    await asyncio.sleep(0)
+    facts.told.set()
+    await closing
+    pulls = [row["reference"] for row in read_ledger(tmp_path).rows if row["kind"] == "pull"]
+    assert pulls == ["t0", "t1", "t2"]
+
+
 async def test_more_than_there_is_room_for_is_counted() -> None:
     """However many kinds of requests come within a round."""
     ledger = Ledger(Disk(Path("unused"), 1), Memory(), UpstreamCounters())

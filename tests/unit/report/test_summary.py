@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from buildset_registry.ledger.files import LedgerContent
@@ -111,6 +112,52 @@ def test_a_tag_that_moved_is_named() -> None:
     )
     (moved,) = made.moved
     assert (moved.tag, moved.digests, moved.where) == ("1.0", [DIGEST, OTHER], "upstream")
+
+
+def test_a_number_that_none_can_be_counts_as_none() -> None:
+    """A line may be damaged."""
+    made = report(pull(bytes={"store": 10**400, "upstream": 5}))
+    assert (made.pulls[0].store_bytes, made.pulls[0].upstream_bytes) == (0, 5)
+    assert as_text(made) and as_page(made)
+
+
+def test_an_image_that_is_called_like_the_canary_is_told_of() -> None:
+    """It is one of somebody's."""
+    names = ("quay.io/evilbuildset-registry/canary", "quay.io/buildset-registry/canary")
+    made = report(*(pull(number, name=name) for number, name in enumerate(names)))
+    assert [one.image for one in made.pulls] == [names[0]]
+
+
+def test_a_tag_that_begins_like_a_digest_is_a_tag() -> None:
+    """``sha-1a2b3c`` is what CI systems name images of a commit."""
+    source = {"kind": "upstream", "registry": "quay.io"}
+    made = report(
+        *(pull(0, reference=tag, source=source) for tag in ("sha-1a2b", "shared")),
+        *(pull(1, reference=tag, source=source, digest=OTHER) for tag in ("sha-1a2b", "shared")),
+        *(
+            pull(2, reference=f"sha256-{'a' * 64}", source=source, digest=one)
+            for one in (DIGEST, OTHER)
+        ),
+        *(pull(3, reference=DIGEST, source=source, digest=one) for one in (DIGEST, OTHER)),
+    )
+    assert [one.tag for one in made.moved] == ["sha-1a2b", "shared"]
+
+
+def test_agents_and_digests_without_end_make_a_report_at_once() -> None:
+    """A client may call itself something else each time, and a tag may move each time."""
+    canary = {"name": "quay.io/buildset-registry/canary"}
+    rows = []
+    for number in range(20_000):
+        agent = {"agent": f"agent{number}"}
+        rows.append(pull(number, digest=f"sha256:{number:064x}", **agent))
+        rows.append(pull(number, **agent, **canary))
+    began = time.process_time()
+    made = report(*rows)
+    assert time.process_time() - began < 5
+    (node,) = made.nodes
+    assert len(node.agents) == 20 and node.agents[0] == "agent0"
+    assert len(node.canary.split(", ")) == 20
+    assert len(made.moved[0].digests) == 20_000
 
 
 def test_upstreams_are_added_up_over_restarts() -> None:

@@ -8,6 +8,7 @@ OCI distribution specification, section "Error Codes". Nothing here knows HTTP b
 from __future__ import annotations
 
 import errno
+import re
 from collections.abc import Mapping
 from typing import ClassVar
 
@@ -169,6 +170,23 @@ def storage_error(error: OSError) -> RegistryError:
 
 class ConfigError(Exception):
     """Refuse to start: one line, what is wrong and what to do."""
+
+
+#: What PyYAML raises beside its own errors, where a value is not what its tag or its form says.
+YAML_FAULTS = (ValueError, TypeError, LookupError, AttributeError, RecursionError)
+#: A word of the file in what a YAML parser says, such as an alias or a tag; not ``'<block end>'``.
+_QUOTED = re.compile(r"""'[!&*]?\w[^']*'|"[!&*]?\w[^"]*\"""")
+
+
+def yaml_problem(error: Exception) -> str:
+    """Return what is wrong in a YAML file, and where, without a word of the file.
+
+    The parser's own message shows the line, which may hold a password.
+    """
+    mark = getattr(error, "problem_mark", None)
+    where = "" if mark is None else f"line {mark.line + 1}, column {mark.column + 1}: "
+    problem = getattr(error, "problem", None) or getattr(error, "reason", None)
+    return where + _QUOTED.sub("'...'", " ".join(str(problem or "a value is not valid").split()))
 
 
 class StoreInUse(ConfigError):

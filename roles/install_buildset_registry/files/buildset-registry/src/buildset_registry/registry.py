@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import json
-import time
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from contextlib import aclosing
@@ -29,14 +28,11 @@ from buildset_registry.oci.manifest import MAX_MANIFEST, Manifest
 from buildset_registry.oci.names import Reference, RepositoryName, Tag, UploadId
 from buildset_registry.pacing import aside, paced
 from buildset_registry.sources import ArrivingBlob, FixedTags, StoredManifest, UpstreamRegistries
-from buildset_registry.store.base import RepositoryIndex, Store, StoredBlob, Upload, UploadState
+from buildset_registry.store.base import RepositoryIndex, Store, StoredBlob, Upload
 
 #: Bytes of a list of referrers as JSON: clients read an index as large as a manifest, less what is
 #: around the list.
 _LARGEST_LIST = MAX_MANIFEST - 1024
-
-#: Seconds for which a list of upload sessions holds.
-_WALK_HOLDS = 5.0
 
 #: Raise unless a reference may change that points there now.
 Admit = Callable[[Digest | None], None]
@@ -94,8 +90,6 @@ class Registry:
         self._store = store
         self._lookup = Lookup(store, upstream, fixed)
         self._sparse = sparse
-        self._walked = 0.0
-        self._sessions: list[UploadState] = []
 
     # -- pull
 
@@ -197,13 +191,6 @@ class Registry:
         if size is None or size > MAX_MANIFEST or not await self._lookup.holds(name, digest):
             return None
         return await self._store.blobs.read(digest)
-
-    async def running_uploads(self, since: float) -> list[UploadState]:
-        """Return the upload sessions to which something came after a time, as of a moment ago."""
-        if time.monotonic() > self._walked + _WALK_HOLDS:
-            self._walked = time.monotonic()
-            self._sessions = await self._store.uploads.all()
-        return [one for one in self._sessions if one.changed >= since]
 
     # -- push
 

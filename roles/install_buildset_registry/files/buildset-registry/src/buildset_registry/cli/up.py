@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from buildset_registry.cli import facts
@@ -18,7 +17,7 @@ from buildset_registry.cli.options import (
     seconds,
 )
 from buildset_registry.cli.output import say, say_json, usage
-from buildset_registry.errors import ConfigError
+from buildset_registry.errors import YAML_FAULTS, ConfigError, yaml_problem
 
 if TYPE_CHECKING:
     from buildset_registry.instance.lifecycle import UpReport
@@ -206,14 +205,16 @@ def _read_upstreams(name: str | None) -> list[dict[str, Any]] | None:
     import yaml
 
     try:
-        text = sys.stdin.read() if name == "-" else Path(name).expanduser().read_text()
+        text = sys.stdin.read() if name == "-" else path(name).read_text("utf-8")
         tree = yaml.safe_load(text)
     except OSError as error:
         raise ConfigError(
             f"cannot read {name}: {error.strerror}; give another file with --upstreams-file"
         ) from None
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{name} is not YAML: {' '.join(str(error).split())}") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{name} is not UTF-8: byte {error.start} is no text") from None
+    except (yaml.YAMLError, *YAML_FAULTS) as error:
+        raise ConfigError(f"{name} is not YAML: {yaml_problem(error)}") from None
     if not isinstance(tree, list) or not all(isinstance(item, dict) for item in tree):
         raise ConfigError(f"{name} must be a list of upstreams, each with name and url")
     return tree

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import types
 import typing
 from collections.abc import Sequence
@@ -21,7 +22,7 @@ from buildset_registry.config.model import (
     UpstreamSettings,
 )
 from buildset_registry.config.storage import StorageSettings
-from buildset_registry.errors import ConfigError, NameInvalid
+from buildset_registry.errors import YAML_FAULTS, ConfigError, NameInvalid, yaml_problem
 from buildset_registry.oci.hosts import RegistryHost
 from buildset_registry.oci.patterns import RepositoryPattern
 
@@ -45,9 +46,8 @@ def load(path: Path) -> Config:
         raise ConfigError(f"{path} is not UTF-8: byte {error.start} is no text") from None
     try:
         tree = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
-        reason = " ".join(str(error).split())
-        raise ConfigError(f"{path} is not YAML: {reason}") from None
+    except (yaml.YAMLError, *YAML_FAULTS) as error:
+        raise ConfigError(f"{path} is not YAML: {yaml_problem(error)}") from None
     return parse(tree, str(path), path.parent)
 
 
@@ -66,8 +66,8 @@ def parse(tree: object, source: str, folder: Path) -> Config:
     for webhook in config.notifications:
         if not is_http_url(webhook.url):
             raise ConfigError(
-                f"{source}: notifications: {webhook.name}: {webhook.url!r} is not an https:// or "
-                "http:// URL"
+                f"{source}: notifications: {webhook.name}: {_shown(webhook.url)} is not an "
+                "https:// or http:// URL"
             )
     _check_gc(config.gc, source)
     if config.limits.connections < 1:
@@ -83,6 +83,11 @@ def is_http_url(text: str) -> bool:
         return parts.scheme in ("https", "http") and bool(parts.hostname) and parts.port != 0
     except ValueError:
         return False
+
+
+def _shown(url: str) -> str:
+    """Return what was meant to be a URL as a message names it: without a login."""
+    return repr(re.sub(r"[^/]*@", "(hidden)@", url))
 
 
 def _check_storage(storage: object, source: str) -> None:
@@ -121,7 +126,8 @@ def _check_upstreams(upstreams: tuple[UpstreamSettings, ...], source: str) -> No
         for url in filter(None, (upstream.url, upstream.mirror)):
             if not is_http_url(url):
                 raise ConfigError(
-                    f"{source}: upstream {upstream.name}: {url!r} is not an https:// or http:// URL"
+                    f"{source}: upstream {upstream.name}: {_shown(url)} is not an https:// or "
+                    "http:// URL"
                 )
         if (upstream.username is None) != (upstream.password is None):
             raise ConfigError(

@@ -19,6 +19,7 @@ from buildset_registry.auth.access import Identity
 from buildset_registry.http.request import Request
 from buildset_registry.http.response import Response, Stream
 from buildset_registry.ledger.ledger import Sightings
+from buildset_registry.ledger.rows import LONGEST
 
 _log = logging.getLogger("buildset_registry.http")
 
@@ -93,11 +94,13 @@ class LedgerNotes:
         status = response.status
         if request.route not in _NOTED or status in _REFUSED:
             return
-        headers, path = request.headers, request.path
+        headers, path, user = request.headers, request.path, request.identity.name
+        # The ledger keeps many of these: no more of a text than a row has room for, and that it
+        # goes on.
         key = (
             request.client,
-            request.identity.name,
-            headers.get("user-agent", ""),
+            user and user[: LONGEST + 1],
+            headers.get("user-agent", "")[: LONGEST + 1],
             request.route,
             request.name,
             path.get("reference") or path["digest"],

@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from buildset_registry.auth.access import Identity, Intent, Policy
 from buildset_registry.auth.authenticator import Authenticator
@@ -14,7 +16,7 @@ from buildset_registry.errors import TooManyRequests
 from buildset_registry.oci.names import RepositoryName
 from buildset_registry.pullthrough.blobs import ArrivingDownload
 from buildset_registry.registry import Registry
-from buildset_registry.store.base import StorageSpace
+from buildset_registry.store.base import StorageSpace, Upload
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,27 +30,45 @@ class RequestLimits:
     """For how long a client may send nothing of a body; 0 is for ever."""
 
 
+class SendingUpload(NamedTuple):
+    """An upload that a request sends to."""
+
+    name: RepositoryName
+    upload: Upload
+
+
 class UploadLimit:
-    """The number of requests that may send a blob at once; shared by all endpoints."""
+    """The requests that send a blob, and how many may at once; shared by all endpoints."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self.running = 0
+        self._sending: dict[object, SendingUpload] = {}
+
+    @property
+    def running(self) -> int:
+        """Return how many there are."""
+        return len(self._sending)
+
+    @property
+    def sending(self) -> list[SendingUpload]:
+        """Return to what they send; no store is asked."""
+        return [*self._sending.values()]
 
     @contextmanager
-    def one(self) -> Iterator[None]:
-        """Count one while it sends; ``TooManyRequests`` where enough do. A limit of 0 is none."""
+    def one(self, name: RepositoryName, upload: Upload) -> Iterator[None]:
+        """Note one while it sends; ``TooManyRequests`` where enough do. A limit of 0 is none."""
         if self._limit and self.running >= self._limit:
             raise TooManyRequests(
                 f"{self.running} uploads are running, as many as limits.uploads allows; "
                 "try again soon",
                 headers={"Retry-After": "1"},
             )
-        self.running += 1
+        request = object()
+        self._sending[request] = SendingUpload(name, upload)
         try:
             yield
         finally:
-            self.running -= 1
+            del self._sending[request]
 
 
 @dataclass(slots=True)
@@ -85,6 +105,10 @@ class Context:
     crowd: Crowd = field(default_factory=Crowd)
     arriving: Callable[[], list[ArrivingDownload]] = list
     """Returns the blobs that are on their way from upstreams."""
+
+    one_page: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(1))
+    """Has the pages of images made one after the other: each takes a thread, of which all other
+    requests need some."""
 
     def intent(self, identity: Identity, name: RepositoryName) -> Intent:
         """Return what a client that asks what is here has in mind; nobody can push for now where

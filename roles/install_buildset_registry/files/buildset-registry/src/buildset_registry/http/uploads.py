@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator
 
-from buildset_registry.errors import DigestInvalid, RangeInvalid, SizeInvalid
+from buildset_registry.errors import Denied, DigestInvalid, RangeInvalid, SizeInvalid
 from buildset_registry.http.context import Context
 from buildset_registry.http.ranges import parse_chunk, upload_range
 from buildset_registry.http.request import Request
@@ -19,9 +19,13 @@ from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.names import UploadId
 from buildset_registry.store.base import Upload
 
+#: What a browser says of a request that no other site had a part in (Fetch Metadata).
+_OWN = frozenset({"same-origin", "none"})
+
 
 async def start(request: Request, context: Context) -> Response:
     """Mount a blob, take it in one request, or open a session; what was asked for, if possible."""
+    _check_sender(request)
     if request.query.get("mount"):
         digest = Digest.parse(request.query["mount"])
         source = request.source("from")
@@ -35,11 +39,24 @@ async def start(request: Request, context: Context) -> Response:
     return Response(202, _progress(request, upload))
 
 
+def _check_sender(request: Request) -> None:
+    """Raise ``Denied`` for a form of another site, which a browser sends with the user's login.
+
+    A browser has a login since there are pages. All other methods that change something it asks
+    about first (Fetch, "CORS-preflight fetch"), and nobody tells it that it may.
+    """
+    site = request.headers.get("sec-fetch-site")
+    origin = request.headers.get("origin")
+    own = site in _OWN if site is not None else origin in (None, request.public.origin)
+    if not own:
+        raise Denied("a page of another site may not push by a browser's login")
+
+
 async def append(request: Request, context: Context) -> Response:
     """Take a chunk, or everything as one stream."""
     upload = await _find(request, context)
     chunk = _chunk(request, upload)
-    with context.uploads.one():
+    with context.uploads.one(request.name, upload):
         await upload.append(chunk)
     return Response(202, _progress(request, upload))
 
@@ -73,7 +90,7 @@ async def _finish(
     if not request.query.get("digest"):
         raise DigestInvalid("the digest of the upload is missing; give ?digest=")
     digest = Digest.parse(request.query["digest"])
-    with context.uploads.one():
+    with context.uploads.one(request.name, upload):
         await upload.append(chunk, last=digest)
     await context.registry.finish_upload(request.name, upload, digest)
     return _created(request, digest, "push")

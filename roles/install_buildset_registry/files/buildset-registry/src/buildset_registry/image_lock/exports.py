@@ -15,7 +15,7 @@ from urllib.parse import quote
 import yaml
 
 from buildset_registry import __version__
-from buildset_registry.errors import ConfigError, RegistryError
+from buildset_registry.errors import YAML_FAULTS, ConfigError, RegistryError, yaml_problem
 from buildset_registry.image_lock.document import USUAL_NAME, ImageLock, LockedImage, PublicName
 from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.hosts import DOCKER_HUB
@@ -130,8 +130,8 @@ def _service_images(source: str, text: str) -> list[tuple[str, str]]:
     """Return the services of a compose file that have an image."""
     try:
         tree: Any = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise ConfigError(f"{source} is not YAML: {' '.join(str(error).split())}") from None
+    except (yaml.YAMLError, *YAML_FAULTS) as error:
+        raise ConfigError(f"{source} is not YAML: {yaml_problem(error)}") from None
     services = tree.get("services") if isinstance(tree, dict) else None
     if not isinstance(services, dict):
         raise ConfigError(f"{source} has no services; name a compose file by --compose-file")

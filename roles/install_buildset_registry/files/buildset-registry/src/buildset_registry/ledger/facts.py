@@ -20,6 +20,8 @@ from buildset_registry.upstream.counters import UpstreamCounters
 
 #: Manifests whose parts are remembered: they never change.
 _REMEMBERED = 512
+#: Parts past which a manifest counts as one that is not stored: a row keeps them for half an hour.
+_MOST_PARTS = 500
 
 
 class StoreFacts:
@@ -28,7 +30,7 @@ class StoreFacts:
     def __init__(self, store: Store, upstream: UpstreamCounters) -> None:
         self._store = store
         self._upstream = upstream
-        self._parts: OrderedDict[str, ImageParts] = OrderedDict()
+        self._parts: OrderedDict[str, ImageParts | None] = OrderedDict()
 
     async def source(self, name: str, reference: str, digest: str, now: float) -> Row:
         """Return where an image came from.
@@ -46,10 +48,9 @@ class StoreFacts:
         return {"kind": "unknown"}
 
     async def parts(self, name: str, digest: str) -> ImageParts | None:
-        """Return what belongs to a manifest; None where it is not stored."""
-        known = self._parts.get(digest)
-        if known is not None:
-            return known
+        """Return what belongs to a manifest; None where it is not stored, or that is too much."""
+        if digest in self._parts:
+            return self._parts[digest]
         with suppress(OSError, RegistryError):
             parsed = Digest.parse(digest)
             raw = await self._store.blobs.read(parsed)
@@ -88,8 +89,10 @@ async def _points_to(index: RepositoryIndex, tag: Tag, digest: str) -> bool:
     return target is not None and str(target.digest) == digest
 
 
-def _read(raw: bytes) -> ImageParts:
+def _read(raw: bytes) -> ImageParts | None:
     manifest = Manifest.stored(raw, stored_media_type(raw))
+    if len(manifest.manifests) + len(manifest.blobs) > _MOST_PARTS:
+        return None
     platforms = platforms_of(raw) if manifest.manifests else {}
     return ImageParts(
         {str(one.digest): platforms.get(str(one.digest), "") for one in manifest.manifests},

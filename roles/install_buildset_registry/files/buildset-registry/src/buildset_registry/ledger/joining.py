@@ -30,6 +30,8 @@ _MOST_OPEN = 4096
 _MOST_OF_ONE = 64
 #: Manifests of one index that a row names.
 _MOST_MANIFESTS = 64
+#: Blobs by which a row is found; one of more takes no further ones.
+_MOST_BLOBS = 500
 _MANIFEST_ROUTES = frozenset({"end-3", "end-3-head"})
 _FOUND = frozenset({200, 206, 304, 307})
 
@@ -61,7 +63,7 @@ class _Open:
     digest: str
     clock: float
     parts: ImageParts | None
-    blobs: set[str]
+    blobs: frozenset[str]
     waiting: bool = True
     """Whether a tag or digest that is asked for again is still the same pull."""
 
@@ -162,7 +164,7 @@ class Joiner:
         row["blobs"] = 0
         row["requests"] = 0
         parts = await self._facts.parts(name, digest)
-        blobs = set(parts.blobs) if parts else set()
+        blobs = parts.blobs if parts else frozenset()
         if seen.media_type not in INDEXES:
             row["manifests"] = [{"digest": digest}]
         made = _Open(row, sighting.reference, digest, seen.clock, parts, blobs)
@@ -187,7 +189,7 @@ class Joiner:
         platform = found.parts.manifests.get(sighting.digest, "") if found.parts else ""
         named.append({"digest": sighting.digest} | ({"platform": platform} if platform else {}))
         parts = await self._facts.parts(sighting.name, sighting.digest)
-        if parts is not None:
+        if parts is not None and len(found.blobs) < _MOST_BLOBS:
             found.blobs |= parts.blobs
 
     def _count_in(self, found: _Open, sighting: Sighting, seen: Seen) -> None:
@@ -224,6 +226,8 @@ class Joiner:
         for one in late:
             rows.remove(one)
         self._count -= len(late)
+        if not rows:
+            del self._open[client]
         return rows
 
     def _asked(self, kind: str, sighting: Sighting, seen: Seen) -> Row:

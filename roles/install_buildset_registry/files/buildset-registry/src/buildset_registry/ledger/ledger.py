@@ -81,6 +81,7 @@ class Ledger:
         self._reason = ""
         self._failing = False
         self._task: asyncio.Task[None] | None = None
+        self._current: asyncio.Task[None] | None = None
 
     def start(self) -> None:
         """Begin to write; the first line tells that the server started."""
@@ -88,14 +89,17 @@ class Ledger:
         self._task = supervised("writing the ledger", self._run)
 
     async def close(self) -> None:
-        """Write the rest."""
+        """Write the rest, once the round ends that is under way: what it took is nowhere else."""
         if self._task is not None:
             await stop(self._task)
+            if self._current is not None:
+                await asyncio.gather(self._current, return_exceptions=True)
             await self._round()
 
     async def _run(self) -> None:
         while True:
-            await self._round()
+            self._current = asyncio.create_task(self._round())
+            await asyncio.shield(self._current)
             if not self._waiting:
                 await self.sightings.arrived.wait()
             await asyncio.sleep(_ROUND)

@@ -20,6 +20,21 @@ from buildset_registry.report.text import amount
 
 #: Steps of a history that are shown.
 _STEPS = 500
+#: Layers, or images of an index, that are shown.
+_MOST_PARTS = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """The registry's address: the host that images are pulled from, and the front of each path."""
+
+    host: str
+    prefix: str = ""
+    """What a proxy in front takes off; mostly nothing."""
+
+    def link(self, name: str) -> str:
+        """Return where the page of a repository is."""
+        return f"{self.prefix}/repositories/{quote(name)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +82,10 @@ def read_image(raw: bytes, media_type: str, digest: Digest) -> StoredImage:
 
 
 def front_page(
-    host: str, names: Sequence[str], following: str, transfers: Sequence[Transfer]
+    place: Place, names: Sequence[str], following: str, transfers: Sequence[Transfer]
 ) -> str:
     """Return the page of the whole registry."""
-    rows = [(element("a", name, href=f"/repositories/{quote(name)}"),) for name in names]
+    rows = [(element("a", name, href=place.link(name)),) for name in names]
     listed = table("repositories-table", "Repositories", ("Repository",), rows)
     moving = [
         (
@@ -88,12 +103,12 @@ def front_page(
         ("transfers", "Running transfers", element("div", shown, id="transfers-now", data_live="")),
         ("repositories", "Repositories", joined(listed, _more(following))),
     ]
-    return _document(f"Registry {host}", sections, "What is here, and what is under way.")
+    return _document(f"Registry {place.host}", sections, "What is here, and what is under way.")
 
 
-def repository_page(host: str, name: str, tags: Sequence[str], following: str) -> str:
+def repository_page(place: Place, name: str, tags: Sequence[str], following: str) -> str:
     """Return the page of a repository."""
-    base = f"/repositories/{quote(name)}"
+    base, host = place.link(name), place.host
     rows = [
         (
             element("a", tag, href=f"{base}?reference={quote(tag)}"),
@@ -102,13 +117,15 @@ def repository_page(host: str, name: str, tags: Sequence[str], following: str) -
         for tag in tags
     ]
     made = table("tags-table", "Tags", ("Tag", "Name to pull"), rows)
-    return _document(name, [("tags", "Tags", joined(made, _more(following)))], _up("/", host))
+    return _document(
+        name, [("tags", "Tags", joined(made, _more(following)))], _up(f"{place.prefix}/", host)
+    )
 
 
-def image_page(host: str, name: str, tag: str, image: StoredImage) -> str:
+def image_page(place: Place, name: str, tag: str, image: StoredImage) -> str:
     """Return the page of an image or index."""
     manifest = image.manifest
-    digest = str(manifest.digest)
+    digest, host, base = str(manifest.digest), place.host, place.link(name)
     whole = f"{host}/{name}:{tag}" if tag else f"{host}/{name}@{digest}"
     pinned = f"{host}/{name}@{digest}"
     commands = [f"{tool} pull {one}" for tool in ("podman", "docker") for one in (whole, pinned)]
@@ -121,27 +138,28 @@ def image_page(host: str, name: str, tag: str, image: StoredImage) -> str:
     parts = manifest.manifests if manifest.media_type in INDEXES else manifest.blobs
     if parts:
         title = "Platforms" if manifest.media_type in INDEXES else "Configuration and layers"
-        sections.append(("parts", title, _parts(name, title, image, parts)))
+        sections.append(("parts", title, _parts(base, title, image, parts)))
     if image.history:
         history = table("history-table", "History", ("Made", "By"), image.history)
         sections.append(("history", "History", history))
-    base = f"/repositories/{quote(name)}"
     return _document(f"{name}:{tag}" if tag else name, sections, _up(base, name))
 
 
-def _parts(name: str, title: str, image: StoredImage, parts: Sequence[Descriptor]) -> Markup:
+def _parts(base: str, title: str, image: StoredImage, parts: Sequence[Descriptor]) -> Markup:
     listed = image.manifest.media_type in INDEXES
     rows: list[Sequence[object]] = []
-    for one in parts:
+    for one in parts[:_MOST_PARTS]:
         digest, size = digest_code(str(one.digest)), bytes_cell(one.size)
         if listed:
-            link = f"/repositories/{quote(name)}?reference={one.digest}"
+            link = f"{base}?reference={one.digest}"
             platform = image.platforms.get(str(one.digest), "")
             rows.append((element("a", digest, href=link), one.media_type, size, platform))
         else:
             rows.append((digest, one.media_type, size))
     columns = ["Digest", "Type", "Size", *(["Platform"] if listed else [])]
-    return table("parts-table", title, columns, rows)
+    shown = table("parts-table", title, columns, rows)
+    more = len(parts) - len(rows)
+    return joined(shown, element("p", f"{more:,} more are not shown.")) if more else shown
 
 
 def _progress(transfer: Transfer) -> Markup:

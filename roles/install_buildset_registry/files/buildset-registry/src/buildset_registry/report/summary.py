@@ -34,6 +34,10 @@ CANARY = "buildset-registry/canary"
 _ATTACHED = re.compile(r"sha(256|512)-[0-9a-f]{64,128}(\.\w+)?")
 #: Seconds after a client missed something within which it pushes it: it asked in order to push.
 _PUSHED_SOON = 600.0
+#: Clients of one node that are named: an agent may be any word.
+_MOST_AGENTS = 20
+#: The largest number that counts as one: what else stands there is damaged.
+_LARGEST = 2**63 - 1
 #: Seconds by which a clock may be corrected without a word.
 _JUMP = 60.0
 
@@ -76,8 +80,9 @@ def _text(row: Mapping[str, Any], key: str) -> str:
 
 
 def _number(row: Mapping[str, Any], key: str) -> int:
-    value = row.get(key)
-    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0
+    value: Any = row.get(key)
+    known = isinstance(value, int) and not isinstance(value, bool) and 0 < value <= _LARGEST
+    return value if known else 0
 
 
 def _mapping(row: Mapping[str, Any], key: str) -> dict[str, Any]:
@@ -97,7 +102,7 @@ def _manifests(row: Row) -> list[dict[str, str]]:
 
 
 def _is_canary(row: Row) -> bool:
-    return _text(row, "name").endswith(CANARY)
+    return f"/{_text(row, 'name')}".endswith(f"/{CANARY}")
 
 
 def _push(row: Row) -> PushedImage:
@@ -225,13 +230,12 @@ def _upstreams(
 
 def _moved(pulls: Iterable[PulledImage]) -> list[MovedTag]:
     """Return the tags that clients got several images by."""
-    seen: dict[tuple[str, str, str], list[str]] = defaultdict(list)
+    seen: dict[tuple[str, str, str], dict[str, None]] = defaultdict(dict)
     for pull in pulls:
-        digests = seen[pull.image, pull.reference, pull.origin]
-        if not pull.reference.startswith("sha") and pull.digest not in digests:
-            digests.append(pull.digest)
+        if ":" not in pull.reference and not _ATTACHED.fullmatch(pull.reference):
+            seen[pull.image, pull.reference, pull.origin][pull.digest] = None
     return [
-        MovedTag(image, tag, digests, origin)
+        MovedTag(image, tag, [*digests], origin)
         for (image, tag, origin), digests in seen.items()
         if len(digests) > 1
     ]
@@ -252,7 +256,7 @@ def _nodes(rows: Mapping[str, list[Row]], known: Mapping[str, str]) -> list[Node
             _note_canary(node, row, agent)
         elif row["kind"] == "pull":
             node.pulls += 1
-            if agent not in node.agents:
+            if len(node.agents) < _MOST_AGENTS and agent not in node.agents:
                 node.agents.append(agent)
     named = {node.name for node in nodes.values() if node.asked} - {""}
     found = [node for node in nodes.values() if node.asked or node.name not in named]
@@ -265,7 +269,8 @@ def _note_canary(node: NodeUse, row: Row, agent: str) -> None:
     elif row["kind"] == "pull":
         found = node.canary.removeprefix("found by ").split(", ")
         agents = found if node.canary.startswith("found") else []
-        node.canary = "found by " + ", ".join(dict.fromkeys([*agents, agent]))
+        if len(agents) < _MOST_AGENTS:
+            node.canary = "found by " + ", ".join(dict.fromkeys([*agents, agent]))
 
 
 def tool(agent: str) -> str:

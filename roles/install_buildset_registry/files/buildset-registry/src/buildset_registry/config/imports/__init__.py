@@ -17,7 +17,7 @@ import yaml
 from buildset_registry.config.imports.distribution import from_distribution
 from buildset_registry.config.imports.zuul_registry import from_zuul_registry
 from buildset_registry.config.reader import parse
-from buildset_registry.errors import ConfigError
+from buildset_registry.errors import YAML_FAULTS, ConfigError, yaml_problem
 
 __all__ = ["Imported", "import_config"]
 
@@ -46,10 +46,7 @@ def import_config(text: str, source: str, environment: Mapping[str, str]) -> Imp
     for name, value in environment.items():
         if name.startswith("ZUUL_"):
             text = text.replace(f"%({name})", value)
-    try:
-        tree = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
-        raise ConfigError(f"{source} is not YAML: {' '.join(str(error).split())}") from None
+    tree = _read(text, source)
     if tree is None:
         tree = {"version": "0.1"}
     if not isinstance(tree, dict) or not {"version", "registry"} & tree.keys():
@@ -57,10 +54,20 @@ def import_config(text: str, source: str, environment: Mapping[str, str]) -> Imp
             f"{source} is neither distribution's configuration (version: 0.1) nor zuul-registry's "
             "(registry: ...); name the file that the other registry is started with"
         )
-    if "registry" in tree:
-        imported = Imported(*from_zuul_registry(tree, source))
-    else:
-        imported = Imported(*from_distribution(tree, source, environment))
+    try:
+        if "registry" in tree:
+            imported = Imported(*from_zuul_registry(tree, source))
+        else:
+            imported = Imported(*from_distribution(tree, source, environment))
+    except RecursionError:
+        raise ConfigError(f"{source} refers to itself by an alias; write it out") from None
     if not isinstance(imported.config["storage"], dict):
         parse(imported.config, f"what {source} becomes", Path())
     return imported
+
+
+def _read(text: str, source: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except (yaml.YAMLError, *YAML_FAULTS) as error:
+        raise ConfigError(f"{source} is not YAML: {yaml_problem(error)}") from None

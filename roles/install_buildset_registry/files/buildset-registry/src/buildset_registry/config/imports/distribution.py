@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import yaml
 
 from buildset_registry.config.imports.tree import Tree
-from buildset_registry.errors import ConfigError
+from buildset_registry.errors import YAML_FAULTS, ConfigError
 
 _Tree = dict[str, Any]
 
@@ -97,7 +97,7 @@ def _override(tree: Any, words: list[str], name: str, value: str) -> None:
     """Put the value of a variable where its name leads, in whatever case the keys are."""
     try:
         content = yaml.safe_load(value)
-    except yaml.YAMLError:
+    except (yaml.YAMLError, *YAML_FAULTS):
         raise ConfigError(f"the variable {name} is not YAML; quote what it holds") from None
     *above, last = words
     place = tree
@@ -107,8 +107,11 @@ def _override(tree: Any, words: list[str], name: str, value: str) -> None:
             place[key] = {}
         place = place[key]
     key = _key(place, last, name)
-    # One that names a kind ends what the file has below it.
-    place[key] = {content: {}} if key in ("storage", "auth") else content
+    if key in ("storage", "auth"):
+        if isinstance(content, (list, dict)):
+            raise ConfigError(f"the variable {name} must be the name of a kind")
+        content = {content: {}}  # it ends what the file has below it
+    place[key] = content
 
 
 def _key(place: Any, word: str, name: str) -> Any:
@@ -191,7 +194,10 @@ def _proxy(tree: Tree, config: _Tree, notes: list[str]) -> None:
     url = tree.text("proxy.remoteurl")
     if url is None:
         return
-    address = urlsplit(url if "//" in url else f"https://{url}")
+    try:
+        address = urlsplit(url if "//" in url else f"https://{url}")
+    except ValueError:
+        raise tree.error("proxy.remoteurl", "an https:// or http:// URL", url) from None
     hub = address.hostname in _HUB
     name = "docker.io" if hub else address.netloc.rpartition("@")[2]
     upstream: _Tree = {"name": name, "url": url if "//" in url else f"https://{url}"}
@@ -263,8 +269,8 @@ def _webhook(endpoint: Tree) -> _Tree:
 def _redirects(tree: Tree, config: _Tree, _notes: list[str]) -> None:
     """Take the middleware of storage that sends clients elsewhere."""
     for one in tree.list("middleware.storage"):
-        options = dict(one.get("options") or {}) if isinstance(one, dict) else {}
-        if not options or one.get("disabled"):
+        options = one.get("options") if isinstance(one, dict) else None
+        if not isinstance(options, dict) or not options or one.get("disabled"):
             continue
         redirect = config.setdefault("redirect", {})
         if one.get("name") == "redirect":

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -12,6 +13,8 @@ from buildset_registry.errors import ConfigError
 #: Seconds of the units of Go's durations (pkg.go.dev/time#ParseDuration).
 _UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
 _PART = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(h|ms|us|µs|ns|m|s)")
+#: Words in the name of a key whose value is no matter for a log: URLs may hold a login.
+_HIDDEN = ("pass", "secret", "key", "headers", "users", "endpoints", "url")
 _DURATION = re.compile(f"(?:{_PART.pattern})+")
 
 
@@ -61,6 +64,8 @@ class Tree:
             raise self.error(key, "a duration such as 168h or 1m30s", value)
         parts = _PART.findall(str(value))
         seconds = sum(float(number) * _UNITS[unit] for number, unit in parts)
+        if not math.isfinite(seconds):
+            raise self.error(key, "a duration such as 168h or 1m30s", value)
         return -int(-seconds // 1)
 
     def section(self, key: str) -> dict[str, Any]:
@@ -105,7 +110,7 @@ class Tree:
 
     def error(self, key: str, expected: str, value: object) -> ConfigError:
         """Return an error about a value."""
-        secret = any(word in key.lower() for word in ("pass", "secret", "key", "headers"))
+        secret = any(word in key.lower() for word in _HIDDEN)
         shown = "(hidden)" if secret else repr(value)
         return ConfigError(f"{self._source}: {key} must be {expected}, not {shown}")
 

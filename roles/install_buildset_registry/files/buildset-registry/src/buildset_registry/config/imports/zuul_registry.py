@@ -8,6 +8,9 @@ from typing import Any
 from buildset_registry.config.imports.tree import Tree
 from buildset_registry.errors import ConfigError
 
+#: Bytes of a password that bcrypt reads.
+_LONGEST = 72
+
 _Result = tuple[dict[str, Any], tuple[str, ...], dict[str, str]]
 
 _COPIED = (
@@ -89,12 +92,15 @@ def _auth(users: list[Any], source: str) -> tuple[dict[str, Any], dict[str, str]
     access: dict[str, list[str]] = {"read": [], "write": []}
     for number, user in enumerate(users):
         keys = {"name", "pass", "access"}
-        if not isinstance(user, dict) or not keys <= user.keys() or user["access"] not in access:
+        known = isinstance(user, dict) and keys <= user.keys()
+        if not known or str(user["access"]) not in access:
             raise ConfigError(
                 f"{source}: registry.users[{number}] needs name, pass, and access: read or write"
             )
-        passwords[str(user["name"])] = str(user["pass"])
-        access[user["access"]].append(str(user["name"]))
+        name, word = str(user["name"]), str(user["pass"])
+        _check_user(name, word, f"{source}: registry.users[{number}]")
+        passwords[name] = word
+        access[str(user["access"])].append(name)
     rules = [
         {"users": names, "repositories": ["**"], "actions": actions}
         for names, actions in ((access["write"], ["*"]), (access["read"], ["pull"]))
@@ -102,3 +108,14 @@ def _auth(users: list[Any], source: str) -> tuple[dict[str, Any], dict[str, str]
     ]
     auth: dict[str, Any] = {"htpasswd": "htpasswd", "anonymous_pull": not access["read"]}
     return auth | ({"rules": rules} if rules else {}), passwords
+
+
+def _check_user(name: str, word: str, where: str) -> None:
+    """Refuse what no line of an htpasswd file can say."""
+    if not name.isprintable() or not name or ":" in name:
+        raise ConfigError(f"{where}: a name has no colon, and no control characters")
+    if "\0" in word or len(word.encode("utf-8", "surrogatepass")) > _LONGEST:
+        raise ConfigError(
+            f"{where}: bcrypt takes no password of more than {_LONGEST} bytes, nor one with NUL; "
+            "give the user another one there first"
+        )

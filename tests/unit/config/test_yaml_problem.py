@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A file that is no YAML is named with the place, and without a word of it: it has passwords."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from buildset_registry.cli.up import _read_upstreams
+from buildset_registry.config import load
+from buildset_registry.config.imports import import_config
+from buildset_registry.errors import ConfigError
+from buildset_registry.image_lock.exports import _service_images
+from buildset_registry.instance.plan import _load
+
+BROKEN = (
+    "password: s3cret: x",
+    "password: 's3cret'x",
+    "password: *s3cret",
+    "password: !s3cret x",
+    "password: !!int s3cret",
+    "password: !!bool s3cret",
+    "password: !!timestamp s3cret",
+    'password: "a\\xs3cret"',
+    "password: [s3cret",
+    "password: |s3cret",
+)
+READERS: dict[str, Callable[[Path], Any]] = {
+    "serve": load,
+    "up": lambda file: _load(file.read_text(), file),
+    "up --upstreams-file": lambda file: _read_upstreams(str(file)),
+    "import-config": lambda file: import_config(file.read_text(), str(file), {}),
+    "lock --compose-file": lambda file: _service_images(str(file), file.read_text()),
+}
+
+
+@pytest.mark.parametrize("read", READERS.values(), ids=READERS)
+@pytest.mark.parametrize("text", BROKEN, ids=range(len(BROKEN)))
+def test_no_word_of_a_broken_file_is_shown(
+    tmp_path: Path, text: str, read: Callable[[Path], Any]
+) -> None:
+    file = tmp_path / "file.yaml"
+    file.write_text(text)
+    with pytest.raises(ConfigError, match=" is not YAML: ") as refused:
+        read(file)
+    assert "s3cret" not in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_the_place_is_told(tmp_path: Path) -> None:
+    file = tmp_path / "file.yaml"
+    file.write_text("auth:\n  password: s3cret: x\n")
+    with pytest.raises(ConfigError, match="line 2, column 19: mapping values are not allowed here"):
+        load(file)
+
+
+def test_a_variable_that_is_no_yaml_is_refused() -> None:
+    with pytest.raises(ConfigError, match="REGISTRY_LOG_LEVEL is not YAML"):
+        import_config("version: 0.1", "file", {"REGISTRY_LOG_LEVEL": "!!int s3cret"})
+
+
+def test_upstreams_that_are_no_text_are_refused(tmp_path: Path) -> None:
+    file = tmp_path / "upstreams.yaml"
+    file.write_bytes(b"- name: \xff\n")
+    with pytest.raises(ConfigError, match="is not UTF-8: byte 8"):
+        _read_upstreams(str(file))
