@@ -106,7 +106,7 @@ def test_messages_of_the_role_name_the_options_of_the_command(
     assert "buildset-registry up --json" in line
     assert "role" not in line
     names = ("--namespace", "quay.io= ")
-    assert "--namespace[0] is ['quay.io', ' ']" in desk.refused("use", "--check", *names)
+    assert "--namespace: ['quay.io', ' '] is not" in desk.refused("use", "--check", *names)
     assert "no proxy for docker" in desk.refused("use", "--docker-every-registry", "--check")
 
 

@@ -30,7 +30,7 @@ _WORDS = (
     (r"buildset_registry_become: false", "--as-user"),
     (r"buildset_registry_(\w+): (?:true|false)", r"--\1"),
     (r"buildset_registry_(\w+): (\w+)", r"--\1 \2"),
-    (r"buildset_registry_(\w+?)s?\b(?=[\[. ])", r"--\1"),
+    (r"buildset_registry_(\w+?)s?\b(?=[\[.: ])", r"--\1"),
     (r"the role run_buildset_registry", "buildset-registry up --json"),
     (r"run the role again", "run this again"),
     (r"[Tt]his role", "this command"),

@@ -45,13 +45,13 @@ def joined(*parts: object) -> Markup:
     return Markup("".join(map(escaped, parts)))
 
 
-def element(name: str, /, *children: object, **attributes: object) -> Markup:
+def element(tag: str, /, *children: object, **attributes: object) -> Markup:
     """Return an element.
 
     In the name of an attribute, ``_`` stands for ``-``, and at its end for nothing (``class_``).
     One that is None or False is left out; one that is True has no value.
     """
-    words = [name]
+    words = [tag]
     for key, value in attributes.items():
         attribute = key.removesuffix("_").replace("_", "-")
         if not _NAME.fullmatch(attribute):
@@ -61,7 +61,7 @@ def element(name: str, /, *children: object, **attributes: object) -> Markup:
         elif value is not None and value is not False:
             words.append(f'{attribute}="{escaped(value)}"')
     start = f"<{' '.join(words)}>"
-    return Markup(start) if name in _VOID else Markup(f"{start}{joined(*children)}</{name}>")
+    return Markup(start) if tag in _VOID else Markup(f"{start}{joined(*children)}</{tag}>")
 
 
 def raw(name: str, content: str) -> Markup:

@@ -29,8 +29,6 @@ from buildset_registry.report.values import PulledImage, PushedImage, Summary
 #: Pulls that are listed: a browser takes some seconds for so many.
 _MOST_ROWS = 20_000
 
-_VIEWPORT = {"name": "viewport", "content": "width=device-width, initial-scale=1"}
-
 #: A section: its key, its title, and what is in it.
 Section = tuple[str, str, Markup]
 
@@ -61,7 +59,7 @@ def document(
         "head",
         element("meta", charset="utf-8"),
         *meta,
-        element("meta", **_VIEWPORT),
+        element("meta", name="viewport", content="width=device-width, initial-scale=1"),
         element("title", title),
         raw("style", STYLE),
     )
