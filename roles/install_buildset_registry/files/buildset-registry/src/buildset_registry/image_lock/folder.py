@@ -23,6 +23,9 @@ from buildset_registry.store.base import BlobFile
 from buildset_registry.upstream.client import RemoteBlob, RemoteManifest, UpstreamClient
 from buildset_registry.upstream.hosts import Upstreams
 
+#: Indexes in indexes, which nobody makes deeper.
+_DEEPEST = 16
+
 
 class ImageFolder:
     """The folder, and which of its content belongs to which repository of a lock."""
@@ -32,6 +35,7 @@ class ImageFolder:
         self.path = path
         self._manifests: dict[RepositoryName, dict[Digest, Manifest]] = defaultdict(dict)
         self._blobs: dict[RepositoryName, dict[Digest, int]] = defaultdict(dict)
+        self._lacking: set[tuple[RepositoryName, Digest]] = set()
         listed = _listed(path)
         self.missing = [
             name
@@ -59,23 +63,36 @@ class ImageFolder:
             return None
         return [one.listed for one in manifests.values() if _subject(one) == subject]
 
-    def _take(self, name: RepositoryName, digest: Digest, media_type: str | None) -> bool:
+    def _take(
+        self, name: RepositoryName, digest: Digest, media_type: str | None, depth: int = 0
+    ) -> bool:
         """Note an image with all that belongs to it; False where some of it is not there.
 
         Of an index, some platforms may have been left out.
         """
         if digest in self._manifests[name]:
             return True
-        manifest = _read(self.path, digest, media_type)
-        if manifest is None:
+        if (name, digest) in self._lacking or depth > _DEEPEST:
             return False
-        children = [self._take(name, one.digest, one.media_type) for one in manifest.manifests]
-        sizes = {one.digest: _size(self.path, one.digest) for one in manifest.blobs}
-        if (children and not any(children)) or None in sizes.values():
+        manifest = _read(self.path, digest, media_type)
+        sizes = self._sizes(name, manifest, depth) if manifest is not None else None
+        if manifest is None or sizes is None:
+            self._lacking.add((name, digest))
             return False
         self._manifests[name][digest] = manifest
-        self._blobs[name].update({one: size for one, size in sizes.items() if size is not None})
+        self._blobs[name].update(sizes)
         return True
+
+    def _sizes(
+        self, name: RepositoryName, manifest: Manifest, depth: int
+    ) -> dict[Digest, int] | None:
+        """Return the sizes of a manifest's blobs; None where it lacks one, or all its children."""
+        children = [
+            self._take(name, one.digest, one.media_type, depth + 1) for one in manifest.manifests
+        ]
+        blobs = {one.digest: one.size for one in manifest.blobs}
+        whole = all(_size(self.path, digest) == size for digest, size in blobs.items())
+        return blobs if whole and (not children or any(children)) else None
 
     def _take_referrers(self, listed: list[Descriptor]) -> None:
         """Note what refers to images that are noted; what refers to that is in the list as well."""
@@ -172,7 +189,12 @@ def _read(path: Path, digest: Digest, media_type: str | None) -> Manifest | None
     size = _size(path, digest)
     if size is None or size > MAX_MANIFEST:
         return None
-    raw = _file(path, digest).read_bytes()
+    try:
+        raw = _file(path, digest).read_bytes()
+    except OSError as error:
+        raise ConfigError(
+            f"cannot read {_file(path, digest)}: {error.strerror}; let the registry's user read it"
+        ) from None
     if Digest.of(raw, digest.algorithm) != digest:
         raise ConfigError(f"{_file(path, digest)} is damaged; copy the images of the lock again")
     return Manifest.stored(raw, media_type or stored_media_type(raw), digest.algorithm)
