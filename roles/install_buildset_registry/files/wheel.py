@@ -33,6 +33,7 @@ class Project(NamedTuple):
     summary: str
     requires_python: str
     dependencies: list[str]
+    extras: dict[str, list[str]]
     scripts: dict[str, str]
 
 
@@ -54,6 +55,7 @@ def read_project(payload: Path = PAYLOAD) -> Project:
     """Read the project's metadata; Python 3.10 has no TOML reader, so by pattern."""
     text = (payload / "pyproject.toml").read_text(encoding="utf-8")
     scripts = text.partition("[project.scripts]\n")[2].partition("\n[")[0]
+    extras = text.partition("[project.optional-dependencies]\n")[2].partition("\n[")[0]
     init = (payload / "src" / PACKAGE / "__init__.py").read_text(encoding="utf-8")
     return Project(
         name=string(text, "name"),
@@ -61,6 +63,10 @@ def read_project(payload: Path = PAYLOAD) -> Project:
         summary=string(text, "description"),
         requires_python=string(text, "requires-python"),
         dependencies=strings(text, "dependencies"),
+        extras={
+            name: list(ast.literal_eval(array))
+            for name, array in re.findall(r"^([\w-]+)\s*=\s*(\[.*\])$", extras, re.MULTILINE)
+        },
         scripts=dict(re.findall(r'^([\w-]+)\s*=\s*"(.*)"$', scripts, re.MULTILINE)),
     )
 
@@ -99,6 +105,9 @@ def metadata(project: Project) -> dict[str, str]:
         f"Requires-Python: {project.requires_python}",
         *(f"Requires-Dist: {dependency}" for dependency in project.dependencies),
     ]
+    for extra, dependencies in project.extras.items():
+        fields.append(f"Provides-Extra: {extra}")
+        fields += [f"Requires-Dist: {one}; extra == '{extra}'" for one in dependencies]
     wheel = [
         "Wheel-Version: 1.0",
         "Generator: install_buildset_registry",
