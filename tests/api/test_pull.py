@@ -9,7 +9,7 @@ import pytest
 from buildset_registry.oci.descriptor import OCI_INDEX, OCI_MANIFEST
 from httpx import Client
 
-from tests.api.configurations import on_disk, only
+from tests.api.configurations import on_disk, only, two_endpoints
 from tests.api.harness import Registry, code, digest_of
 
 CONTENT = bytes(range(256)) * 4
@@ -88,7 +88,6 @@ def test_an_empty_blob(registry: Registry) -> None:
         ("/v2/org/app/manifests/.bad", 400, "TAG_INVALID"),
         ("/v2/_catalog?n=x", 400, "PAGINATION_NUMBER_INVALID"),
         ("/v2/org/app", 404, "UNSUPPORTED"),
-        ("/", 404, "UNSUPPORTED"),
     ],
 )
 def test_what_is_not_there_or_not_valid(
@@ -97,6 +96,12 @@ def test_what_is_not_there_or_not_valid(
     """Each with the specification's error body."""
     answer = registry.pull.get(path)
     assert (answer.status_code, code(answer)) == (status, expected)
+
+
+@only(two_endpoints, why="where one port does both it shows what the registry holds")
+def test_the_pull_endpoint_has_no_page(registry: Registry) -> None:
+    answer = registry.pull.get("/")
+    assert (answer.status_code, code(answer)) == (404, "UNSUPPORTED")
 
 
 def test_one_image_by_all_its_names(registry: Registry) -> None:

@@ -119,7 +119,7 @@ def test_json_is_one_object_with_sums(machine: Machine, source: FakeRegistry) ->
         (["quay.io/app:" + "x" * 129, "oci:d"], "the most is 128"),
         (["Quay.io/App", "oci:d"], "names no image"),
         (["quay.io/app", "quay.io/base", "oci:d:x"], "leave out the tag"),
-        (["quay.io/app"], "arguments are required: DESTINATION"),
+        (["quay.io/app"], "name an image and then where to copy it"),
         (["--platform", "amd64", "quay.io/app", "oci:d"], "is no platform"),
         (["--source-ca", "/nonexistent", "quay.io/app", "oci:d"], "/nonexistent cannot be read"),
         (["--source-ca", "/dev/null", "quay.io/app", "oci:d"], "no certificate in PEM"),

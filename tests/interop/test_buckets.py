@@ -86,7 +86,8 @@ def test_our_collector_leaves_what_distribution_needs_in_a_bucket(
     """Of a bucket that it wrote, blobs that no manifest mentions go, and nothing else."""
     server = object_stores.versitygw
     bucket = server.bucket()
-    storage, long = server.settings(bucket), b"long digest" * 100
+    storage = {"s3": server.settings(bucket, forcepathstyle=True)}
+    long = b"long digest" * 100
     with other.serving(storage, identity) as client:
         pusher = push_one_of_each(client)
         layer = {"mediaType": "text/plain", "digest": pusher.blob("org/app", long, "sha512")}

@@ -180,7 +180,9 @@ def test_a_token_that_ends_in_the_middle_is_renewed(
         destination.fail(method, "uploads", end)
     destination.fail("PUT", "manifests", end)
     login = RegistryLogin("user", "secret")
-    report = copy(source.image("app:v1"), destination.image("app:v1"), login=login)
+    # One after the other: a token that ends twice under one request is a refusal.
+    single = {"small_at_once": 1, "large_at_once": 1}
+    report = copy(source.image("app:v1"), destination.image("app:v1"), login=login, **single)
     assert not report.failed
     assert arrived(destination)
     assert len(destination.tokens) > 2

@@ -132,7 +132,9 @@ def run(arguments: argparse.Namespace) -> int:
 def _check(arguments: argparse.Namespace) -> None:
     """Refuse words that do not go together."""
     lock = arguments.lock is not None
-    if bool(arguments.source) == lock:
+    if not arguments.source and not lock:
+        raise ConfigError("name an image and then where to copy it, or a lock of images by --lock")
+    if arguments.source and lock:
         raise ConfigError("name the images to copy, or a lock of them by --lock: one of both")
     if arguments.through and not lock:
         raise ConfigError("--from says where the images of a lock are; give --lock, too")
