@@ -23,8 +23,12 @@ def test_docker_forgets_its_mirror_without_a_restart(folder: Path, name: str) ->
     place = folder / f"forgetting-{NAMES.index(name)}"
     program = [sys.executable, "-m", "tests.clients.forgetting", name, str(place)]
     path = os.pathsep.join([str(_ROLE), str(Path.cwd())])
-    assert json.loads(run(*alone, *program, environment={"PYTHONPATH": path})) == {
-        "notes": [],
+    told = json.loads(run(*alone, *program, environment={"PYTHONPATH": path}))
+    # The builder of Debian's, which is old, reads them at its start only, and that is said.
+    said = ["builds by BuildKit have the mirrors of before"] if name == "docker" else []
+    assert [any(one in note for note in told["notes"]) for one in said] == [True] * len(said)
+    assert len(told.pop("notes")) == len(said)
+    assert told == {
         "mirrors": [],
         "settings as before": True,
         "same process": True,

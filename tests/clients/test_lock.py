@@ -116,7 +116,7 @@ def test_use_has_podman_get_images_by_their_public_names(trial: Trial, registry:
     assert "podman" in said
     run("podman", "pull", "quay.io/org/used:v1")
     (image,) = json.loads(run("podman", "image", "inspect", "quay.io/org/used:v1"))
-    assert image["Digest"] == digest
+    assert f"quay.io/org/used@{digest}" in image["RepoDigests"]
     run("podman", "rmi", "--all", "--force")
     registry.run("use", "--undo")
     assert _files() == before

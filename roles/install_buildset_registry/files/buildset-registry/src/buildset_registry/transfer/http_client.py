@@ -213,6 +213,7 @@ class HttpClient:
         if body is not None and not isinstance(body, bytes):
             body = connection.watched(body)
         early = False
+        self._connect(connection)
         try:
             connection.request(method, target, body=body, headers=sent)
         except (AnsweredError, BrokenPipeError, ConnectionResetError, ssl.SSLEOFError):
@@ -226,6 +227,15 @@ class HttpClient:
         reply = Reply(url, response, self)
         reply.attach(connection)
         return reply
+
+    def _connect(self, connection: RegistryConnection) -> None:
+        """Connect where that was not done; ``close`` ends what is connected, and nothing later."""
+        if connection.sock is not None:
+            return
+        connection.connect()
+        with self._lock:
+            if self._closed:
+                raise TransferError("the copy was stopped")
 
     def _take(self, to: Origin) -> RegistryConnection | None:
         with self._lock:
