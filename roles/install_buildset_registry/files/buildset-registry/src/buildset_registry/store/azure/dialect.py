@@ -21,6 +21,8 @@ from buildset_registry.store.objects.connection import (
     ServiceAnswer,
     ServiceConnection,
     ServiceRequest,
+    ranged,
+    state_of,
     streamed,
 )
 from buildset_registry.store.objects.dialect import (
@@ -28,7 +30,6 @@ from buildset_registry.store.objects.dialect import (
     Body,
     Condition,
     ConditionFailed,
-    ObjectFailure,
     ObjectPage,
     ObjectPart,
     ObjectState,
@@ -66,25 +67,23 @@ class AzureDialect:
         if self._is_absent(answer):
             return None
         self._check(answer, 200)
-        return _state(key, answer)
+        return state_of(key, answer, _version(answer))
 
     async def get(self, key: str, start: int = 0, end: int | None = None) -> OpenObject | None:
         async def opened(offset: int) -> ServiceAnswer:
-            headers = {}
-            if offset or end is not None:
-                headers["Range"] = f"bytes={offset}-{'' if end is None else end - 1}"
+            headers, _status = ranged(offset, end)
             return await self._ask("GET", key, headers=headers, streamed=True)
 
         async def again(offset: int) -> ServiceAnswer:
             answer = await opened(offset)
-            self._check(answer, 206 if offset or end is not None else 200)
+            self._check(answer, ranged(offset, end)[1])
             return answer
 
         answer = await opened(start)
         if self._is_absent(answer):
             return None
-        self._check(answer, 206 if start or end is not None else 200)
-        state = _state(key, answer)
+        self._check(answer, ranged(start, end)[1])
+        state = state_of(key, answer, _version(answer))
         stop = state.size if end is None else min(end, state.size)
         return OpenObject(state, streamed(answer, start, stop, again))
 
@@ -231,15 +230,6 @@ class AzureDialect:
 
     def _url(self, key: str) -> str:
         return f"{self._access.url}/{quote(key, safe=_SAFE)}" if key else self._access.url
-
-
-def _state(key: str, answer: ServiceAnswer) -> ObjectState:
-    headers = answer.headers
-    size = headers.get("Content-Range", "").rpartition("/")[2] or headers.get("Content-Length", "")
-    if not size.isdecimal():
-        answer.close()
-        raise ObjectFailure("the object store does not say how large an object is")
-    return ObjectState(key, int(size), answer.changed, _version(answer))
 
 
 def _version(answer: ServiceAnswer) -> str:

@@ -21,6 +21,8 @@ from buildset_registry.store.objects.connection import (
     ServiceAnswer,
     ServiceConnection,
     ServiceRequest,
+    ranged,
+    state_of,
     streamed,
 )
 from buildset_registry.store.objects.dialect import (
@@ -28,7 +30,6 @@ from buildset_registry.store.objects.dialect import (
     Body,
     Condition,
     ConditionFailed,
-    ObjectFailure,
     ObjectPage,
     ObjectPart,
     ObjectState,
@@ -71,23 +72,21 @@ class GcsDialect:
         query = {"alt": "media"}
 
         async def opened(offset: int) -> ServiceAnswer:
-            headers = {}
-            if offset or end is not None:
-                headers["Range"] = f"bytes={offset}-{'' if end is None else end - 1}"
+            headers, _status = ranged(offset, end)
             return await self._ask("GET", self._url(key), query, headers, streamed=True)
 
         async def again(offset: int) -> ServiceAnswer:
             # The same content all along, though another one takes its place.
             query["generation"] = state.version
             answer = await opened(offset)
-            self._check(answer, 206 if offset or end is not None else 200)
+            self._check(answer, ranged(offset, end)[1])
             return answer
 
         answer = await opened(start)
         if answer.status == 404:
             return None
-        self._check(answer, 206 if start or end is not None else 200)
-        state = _state(key, answer)
+        self._check(answer, ranged(start, end)[1])
+        state = state_of(key, answer, answer.headers.get("X-Goog-Generation") or None)
         stop = state.size if end is None else min(end, state.size)
         return OpenObject(state, streamed(answer, start, stop, again))
 
@@ -229,13 +228,3 @@ class GcsDialect:
 
 def _name(key: str) -> str:
     return quote(key, safe="~-._")
-
-
-def _state(key: str, answer: ServiceAnswer) -> ObjectState:
-    headers = answer.headers
-    size = headers.get("Content-Range", "").rpartition("/")[2] or headers.get("Content-Length", "")
-    version = headers.get("X-Goog-Generation", "")
-    if not size.isdecimal() or not version:
-        answer.close()
-        raise ObjectFailure("the object store does not say how large an object is")
-    return ObjectState(key, int(size), answer.changed, version)

@@ -24,7 +24,7 @@ from yarl import URL
 
 from buildset_registry import __version__
 from buildset_registry.protocol.proxy_env import ProxyEnvironment
-from buildset_registry.store.objects.dialect import Body, ObjectFailure
+from buildset_registry.store.objects.dialect import Body, ObjectFailure, ObjectState
 
 _PIECE = 256 * 1024
 #: The most that is read of an answer that is no content: a page of a list.
@@ -344,3 +344,20 @@ def _not_connected(error: aiohttp.ClientConnectorError) -> str:
         return f"the host name {error.host} cannot be resolved ({cause.strerror}); correct it"
     reason = os.strerror(cause.errno).lower() if cause.errno else str(cause)
     return f"no connection to the object store at {place}: {reason}"
+
+
+def state_of(key: str, answer: ServiceAnswer, version: str | None) -> ObjectState:
+    """Return what the headers of an answer tell of an object, all or a range of which it brings."""
+    headers = answer.headers
+    size = headers.get("Content-Range", "").rpartition("/")[2] or headers.get("Content-Length", "")
+    if not size.isdecimal() or version is None:
+        answer.close()
+        raise ObjectFailure("the object store does not say how large an object is")
+    return ObjectState(key, int(size), answer.changed, version)
+
+
+def ranged(start: int, end: int | None) -> tuple[dict[str, str], int]:
+    """Return the header that asks for a range, if it is one, and the status of the answer."""
+    if not start and end is None:
+        return {}, 200
+    return {"Range": f"bytes={start}-{'' if end is None else end - 1}"}, 206

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import os
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,7 +20,8 @@ from botocore.session import Session
 
 from buildset_registry.config import S3Settings, is_http_url
 from buildset_registry.errors import ConfigError
-from buildset_registry.store.objects.connection import ServiceRequest, trust
+from buildset_registry.store.objects.connection import ServiceRequest
+from buildset_registry.store.objects.credentials import secret, trusted
 from buildset_registry.store.objects.dialect import ObjectFailure
 
 #: For how long a signed URL is good; distribution's is, too.
@@ -105,20 +105,16 @@ def access_to(settings: S3Settings) -> S3Access:
     except BotoCoreError as error:
         raise ConfigError(f"storage.s3: {error}") from None
     ca = settings.ca or session.get_config_variable("ca_bundle")
-    try:
-        tls = trust(Path(ca) if ca else None, verify=not settings.skipverify)
-    except (OSError, ssl.SSLError) as error:
-        reason = os.strerror(error.errno) if error.errno else "it holds no certificate"
-        raise ConfigError(f"storage.s3: the ca {ca} cannot be used: {reason}") from None
+    tls = trusted(Path(ca) if ca else None, "s3", verify=not settings.skipverify)
     return S3Access(url, region, credentials, tls)
 
 
 def _credentials(settings: S3Settings, session: Session) -> Any:
-    access, secret, token = (_secret(settings, name) for name in _SECRETS)
-    if (access is None) != (secret is None):
+    access, key, token = (secret(settings, "s3", name) for name in _SECRETS)
+    if (access is None) != (key is None):
         raise ConfigError("storage.s3 needs accesskey and secretkey, or neither of them")
     if access is not None:
-        return Credentials(access, secret, token)
+        return Credentials(access, key, token)
     found = session.get_credentials()
     if found is None:
         raise ConfigError(
@@ -126,20 +122,6 @@ def _credentials(settings: S3Settings, session: Session) -> Any:
             "secretkey, or give the machine a role"
         )
     return found
-
-
-def _secret(settings: S3Settings, name: str) -> str | None:
-    """Return a secret that is set, or is in a file; empty ones are none, as to distribution."""
-    value, file = getattr(settings, name), getattr(settings, f"{name}_file")
-    if file is not None:
-        if value:
-            raise ConfigError(f"storage.s3: set {name} or {name}_file, not both")
-        try:
-            value = file.read_text(encoding="utf-8").strip()
-        except (OSError, UnicodeDecodeError) as error:
-            reason = getattr(error, "strerror", None) or "it is no text"
-            raise ConfigError(f"storage.s3: cannot read {name}_file {file}: {reason}") from None
-    return value or None
 
 
 def _bucket_url(settings: S3Settings, session: Session, region: str) -> str:

@@ -14,6 +14,8 @@ from buildset_registry.store.objects.connection import (
     ServiceAnswer,
     ServiceConnection,
     ServiceRequest,
+    ranged,
+    state_of,
     streamed,
 )
 from buildset_registry.store.objects.dialect import (
@@ -21,7 +23,6 @@ from buildset_registry.store.objects.dialect import (
     Body,
     Condition,
     ConditionFailed,
-    ObjectFailure,
     ObjectPage,
     ObjectPart,
     ObjectState,
@@ -58,27 +59,25 @@ class S3Dialect:
         if answer.status == 404:
             return None
         self._check(answer, 200)
-        return _state(key, answer)
+        return state_of(key, answer, answer.headers.get("ETag", ""))
 
     async def get(self, key: str, start: int = 0, end: int | None = None) -> OpenObject | None:
         async def opened(offset: int) -> ServiceAnswer:
-            headers = {}
-            if offset or end is not None:
-                headers["Range"] = f"bytes={offset}-{'' if end is None else end - 1}"
+            headers, _status = ranged(offset, end)
             request = ServiceRequest("GET", self._url(key), headers, streamed=True)
             return await self._connection.ask(request)
 
         async def again(offset: int) -> ServiceAnswer:
             answer = await opened(offset)
-            self._check(answer, 206 if offset or end is not None else 200)
+            self._check(answer, ranged(offset, end)[1])
             return answer
 
         answer = await opened(start)
         # A proxy without its service says 404, too: what is no word of S3's tells of no object.
         if answer.status == 404 and documents.code(answer) not in ("", "NoSuchBucket"):
             return None
-        self._check(answer, 206 if start or end is not None else 200)
-        state = _state(key, answer)
+        self._check(answer, ranged(start, end)[1])
+        state = state_of(key, answer, answer.headers.get("ETag", ""))
         stop = state.size if end is None else min(end, state.size)
         return OpenObject(state, streamed(answer, start, stop, again))
 
@@ -247,12 +246,3 @@ def _stored_as(settings: S3Settings) -> dict[str, str]:
     if settings.useragent:
         headers["User-Agent"] = settings.useragent
     return headers
-
-
-def _state(key: str, answer: ServiceAnswer) -> ObjectState:
-    headers = answer.headers
-    size = headers.get("Content-Range", "").rpartition("/")[2] or headers.get("Content-Length", "")
-    if not size.isdecimal():
-        answer.close()
-        raise ObjectFailure("the object store does not say how large an object is")
-    return ObjectState(key, int(size), answer.changed, headers.get("ETag", ""))

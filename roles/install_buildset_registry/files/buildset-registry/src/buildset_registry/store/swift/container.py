@@ -12,8 +12,9 @@ from buildset_registry.store.objects.connection import (
     ServiceAnswer,
     ServiceConnection,
     ServiceRequest,
+    state_of,
 )
-from buildset_registry.store.objects.dialect import Body, ObjectFailure, ObjectPage, ObjectState
+from buildset_registry.store.objects.dialect import Body, ObjectPage, ObjectState
 from buildset_registry.store.objects.small import together
 from buildset_registry.store.swift import documents
 from buildset_registry.store.swift.access import SwiftAccess
@@ -52,7 +53,7 @@ class SwiftContainer:
         if answer.status == 404:
             return None
         self.check(answer, 200)
-        return StoredObject(state_of(key, answer), answer.headers)
+        return StoredObject(state_of(key, answer, version_of(answer)), answer.headers)
 
     async def read(self, key: str, query: Mapping[str, str] | None = None) -> bytes | None:
         """Return a small object whole."""
@@ -144,16 +145,6 @@ class SwiftContainer:
         known = {one.state.key: one.state for one in heads if one is not None}
         objects = [known.get(one.key, one) for one in found.page.objects]
         return ObjectPage(objects, found.page.prefixes)
-
-
-def state_of(key: str, answer: ServiceAnswer) -> ObjectState:
-    """Return what an answer tells of an object."""
-    headers = answer.headers
-    size = headers.get("Content-Range", "").rpartition("/")[2] or headers.get("Content-Length", "")
-    if not size.isdecimal():
-        answer.close()
-        raise ObjectFailure("the object store does not say how large an object is")
-    return ObjectState(key, int(size), answer.changed, version_of(answer))
 
 
 def version_of(answer: ServiceAnswer) -> str:

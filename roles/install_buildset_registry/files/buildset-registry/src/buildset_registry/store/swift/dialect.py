@@ -14,7 +14,12 @@ from collections.abc import AsyncIterator, Sequence
 
 from buildset_registry.config import SwiftSettings
 from buildset_registry.errors import ConfigError
-from buildset_registry.store.objects.connection import ServiceAnswer, streamed
+from buildset_registry.store.objects.connection import (
+    ServiceAnswer,
+    ranged,
+    state_of,
+    streamed,
+)
 from buildset_registry.store.objects.credentials import secret
 from buildset_registry.store.objects.dialect import (
     Abilities,
@@ -29,12 +34,7 @@ from buildset_registry.store.objects.dialect import (
 )
 from buildset_registry.store.swift import documents
 from buildset_registry.store.swift.access import SwiftAccess
-from buildset_registry.store.swift.container import (
-    NEWEST,
-    SwiftContainer,
-    state_of,
-    version_of,
-)
+from buildset_registry.store.swift.container import NEWEST, SwiftContainer, version_of
 from buildset_registry.store.swift.documents import SwiftAbilities
 from buildset_registry.store.swift.segments import LargeObjects
 
@@ -69,23 +69,20 @@ class SwiftDialect:
         return None if found is None else found.state
 
     async def get(self, key: str, start: int = 0, end: int | None = None) -> OpenObject | None:
-        whole = not start and end is None
-
         async def opened(offset: int) -> ServiceAnswer:
-            headers = {"Range": f"bytes={offset}-{'' if end is None else end - 1}"}
-            asked = NEWEST if whole and not offset else headers
-            return await self._container.ask("GET", key, None, asked, streamed=True)
+            headers, _status = ranged(offset, end)
+            return await self._container.ask("GET", key, None, headers or NEWEST, streamed=True)
 
         async def again(offset: int) -> ServiceAnswer:
             answer = await opened(offset)
-            self._container.check(answer, 200 if whole and not offset else 206)
+            self._container.check(answer, ranged(offset, end)[1])
             return answer
 
         answer = await opened(start)
         if answer.status == 404:
             return None
-        self._container.check(answer, 200 if whole else 206)
-        state = state_of(key, answer)
+        self._container.check(answer, ranged(start, end)[1])
+        state = state_of(key, answer, version_of(answer))
         stop = state.size if end is None else min(end, state.size)
         return OpenObject(state, streamed(answer, start, stop, again))
 
