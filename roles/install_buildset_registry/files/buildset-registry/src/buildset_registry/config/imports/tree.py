@@ -97,9 +97,7 @@ class Tree:
         host, colon, port = text.rpartition(":")
         if not colon or not port.isdecimal() or not 0 < int(port) < 65536:
             raise self.error(key, "an address such as :5000 or 127.0.0.1:5000", text)
-        host = host.removeprefix("[").removesuffix("]")
-        anywhere = host in ("", "0.0.0.0", "::")  # noqa: S104 - compared, not listened on
-        return {"port": int(port)} if anywhere else {"address": host, "port": int(port)}
+        return endpoint(host.removeprefix("[").removesuffix("]"), int(port))
 
     def left(self) -> Iterator[str]:
         """Yield the keys that nobody took."""
@@ -122,3 +120,9 @@ def _leaves(tree: Mapping[Any, Any], above: tuple[str, ...]) -> Iterator[tuple[A
             yield from _leaves(value, path)
         else:
             yield path, value
+
+
+def endpoint(host: str, port: int) -> dict[str, Any]:
+    """Return an endpoint; one that listens everywhere names no address."""
+    anywhere = host in ("", "0.0.0.0", "::")  # noqa: S104 - compared, not listened on
+    return {"port": port} if anywhere else {"address": host, "port": port}

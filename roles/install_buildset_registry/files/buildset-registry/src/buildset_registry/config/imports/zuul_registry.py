@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from buildset_registry.config.imports.tree import Tree
+from buildset_registry.config.imports.tree import Tree, endpoint
 from buildset_registry.errors import ConfigError
 
 #: Bytes of a password that bcrypt reads.
@@ -49,8 +49,7 @@ def _endpoint(reader: Tree) -> dict[str, Any]:
     address, port = reader.text("registry.address"), reader.text("registry.port")
     if port is None or not port.isdecimal():
         raise reader.error("registry.port", "a port from 1 to 65535", port)
-    anywhere = address in (None, "0.0.0.0", "::")  # noqa: S104 - compared, not listened on
-    return {"port": int(port)} if anywhere else {"address": address, "port": int(port)}
+    return endpoint(address or "", int(port))
 
 
 def _storage(reader: Tree, notes: list[str]) -> str | dict[str, Any]:
