@@ -3,35 +3,35 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
 
-from buildset_registry.config import Config, StorageSettings
-from buildset_registry.errors import ConfigError
+from buildset_registry.config import Config
 from buildset_registry.store.base import Purpose
+from buildset_registry.store.objects.opening import open_service
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from buildset_registry.config import SwiftSettings
     from buildset_registry.store.objects.store import ObjectStore
+    from buildset_registry.store.swift.access import SwiftAccess
+    from buildset_registry.store.swift.dialect import SwiftDialect
 
 __all__ = ["open_swift"]
 
 
 async def open_swift(config: Config, purpose: Purpose) -> ObjectStore:
     """Open the container that is configured; ``ConfigError`` says why it cannot be used."""
-    storage = config.storage
-    settings = storage.swift if isinstance(storage, StorageSettings) else None
-    if settings is None:
-        raise ConfigError("storage.swift is missing; set it")
-    try:
-        # Half a second, for whoever has such a store only.
-        from buildset_registry.store.objects.store import open_objects
-        from buildset_registry.store.swift.access import access_to
-        from buildset_registry.store.swift.dialect import SwiftDialect
-    except ModuleNotFoundError as error:
-        message = f"storage.swift needs {error.name}; install buildset-registry[swift]"
-        raise ConfigError(message) from None
-    access = await asyncio.to_thread(access_to, settings)
-    dialect = SwiftDialect(settings, access)
-    # distribution's names: what is beside ``files`` are segments.
-    root = "/".join(filter(None, (settings.prefix.strip("/"), "files")))
-    return await open_objects(dialect, root, config, purpose)
+    return await open_service("swift", _load, config, purpose, _root)
+
+
+def _load() -> tuple[Callable[[SwiftSettings], SwiftAccess], type[SwiftDialect]]:
+    from buildset_registry.store.swift.access import access_to
+    from buildset_registry.store.swift.dialect import SwiftDialect
+
+    return access_to, SwiftDialect
+
+
+def _root(settings: SwiftSettings) -> str:
+    """Return the folder by distribution's names: what is beside ``files`` are segments."""
+    return "/".join(filter(None, (settings.prefix.strip("/"), "files")))
