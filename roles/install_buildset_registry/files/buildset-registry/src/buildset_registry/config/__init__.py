@@ -30,6 +30,12 @@ from buildset_registry.config.model import (
     WebhookSettings,
 )
 from buildset_registry.config.reader import is_http_url, load, parse
+from buildset_registry.config.retention import (
+    Duration,
+    QuotaSettings,
+    RetentionRuleSettings,
+    RetentionSettings,
+)
 from buildset_registry.config.storage import (
     AzureCredentials,
     AzureSettings,
@@ -46,6 +52,7 @@ __all__ = [
     "AzureCredentials",
     "AzureSettings",
     "Config",
+    "Duration",
     "Endpoint",
     "Endpoints",
     "GcSettings",
@@ -57,7 +64,10 @@ __all__ = [
     "MetricsSettings",
     "ProxySettings",
     "PullThroughSettings",
+    "QuotaSettings",
     "RedirectSettings",
+    "RetentionRuleSettings",
+    "RetentionSettings",
     "RuleSettings",
     "S3Settings",
     "StorageSettings",

@@ -17,6 +17,7 @@ What that lacks stands beside it::
         ├── condemned/<algorithm>/<hex>
         ├── downloads/<uuid>/state      what is on its way from an upstream
         ├── lease                       held by the process that collects
+        ├── notes/<name>                documents of the registry about its content
         └── probe-<random>              made and removed at the start
 """
 
@@ -69,6 +70,9 @@ class Keys:
 
     def condemned(self, digest: Digest) -> str:
         return f"{self.own}condemned/{digest.algorithm}/{digest.hex}"
+
+    def note(self, name: str) -> str:
+        return f"{self.own}notes/{name}"
 
     def probe(self, word: str) -> str:
         return f"{self.own}probe-{word}"
