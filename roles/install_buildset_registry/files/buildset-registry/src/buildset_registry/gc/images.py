@@ -69,21 +69,8 @@ class ImageGraph:
     def falling(self, roots: AbstractSet[Digest], tagged: Iterable[Digest]) -> dict[Digest, Digest]:
         """Return what goes when images lost their tags: what nothing else holds."""
         parts = self.whole(roots)
-        held = self._held({*tagged, *(one for one in self.nodes if one not in parts)})
+        held = self.whole({*tagged, *(one for one in self.nodes if one not in parts)})
         return {one: root for one, root in parts.items() if one not in held}
-
-    def _held(self, roots: Iterable[Digest]) -> set[Digest]:
-        """Return what is held without tags of signatures, which hold what they lead to only."""
-        held: set[Digest] = set()
-        waiting = list(roots)
-        while waiting:
-            digest = waiting.pop()
-            if digest in held or digest not in self.nodes:
-                continue
-            held.add(digest)
-            waiting += self.nodes[digest].children
-            waiting += self._beside.get(digest, ())
-        return held
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +84,14 @@ class RetentionPlan:
 
     waiting: AbstractSet[Digest]
     """Those that lost their tags in an earlier run, and were used since."""
+
+    matched: AbstractSet[str]
+    """The rules that match a tag."""
+
+    @property
+    def doomed(self) -> list[Tag]:
+        """Return the tags that go."""
+        return [tag for tag, verdict in self.verdicts.items() if not verdict.kept]
 
 
 def plan_retention(
@@ -135,7 +130,8 @@ def plan_retention(
     gone = {one: by_root.get(root, "") for one, root in falling.items()}
     for tag, subject in graph.companions.items():
         verdicts[tag] = _companion(tag in doomed, subject, gone.get(subject, ""))
-    return RetentionPlan(verdicts, gone, waiting)
+    matched = {rule.name for rule in rules if any(map(rule.matches, graph.tags))}
+    return RetentionPlan(verdicts, gone, waiting, matched)
 
 
 def image_ages(graph: ImageGraph, run: RetentionRun) -> list[ImageAge]:
@@ -166,4 +162,4 @@ def _protected(tag: Tag, rules: Iterable[RetentionRule]) -> bool:
 def _companion(doomed: bool, subject: Digest, rule: str) -> Judgement:
     if doomed:
         return Judgement(False, rule, f"part of {subject}, which goes")
-    return Judgement(True, "", f"part of {subject}, which stays")
+    return Judgement(True, "", "protected" if rule else f"part of {subject}, which stays")

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -17,8 +17,9 @@ from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.manifest import Manifest
 from buildset_registry.oci.names import RepositoryName, Tag
 from buildset_registry.pacing import aside
-from buildset_registry.retention import Quota
+from buildset_registry.retention import Quota, RetentionRun
 from buildset_registry.retention.rules import PULLING, Judgement, ago, decide
+from buildset_registry.store.base import TagTarget
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,10 +87,20 @@ def _verdict(quota: Quota, image: SizedImage) -> Judgement:
 async def _survey(
     collection: Collection, retained: Retained, name: RepositoryName
 ) -> list[SizedImage]:
-    """Return the images of a repository, and as ones that stay those that have no tag."""
+    """Return the images of a repository, and as one that stays those that have no tag."""
     nodes, sizes = await _read(collection, name)
-    graph = ImageGraph(nodes, await tag_targets(collection, name))
-    run = retained.run
+    targets = await tag_targets(collection, name)
+    return await asyncio.to_thread(_images, name, nodes, targets, sizes, retained.run)
+
+
+def _images(
+    name: RepositoryName,
+    nodes: Mapping[Digest, ManifestNode],
+    targets: Mapping[Tag, TagTarget],
+    sizes: Mapping[Digest, Mapping[Key, int]],
+    run: RetentionRun,
+) -> list[SizedImage]:
+    graph = ImageGraph(nodes, targets)
     ages = {one.tag: one for one in image_ages(graph, run)}
     verdicts = decide(ages.values(), run.rules(name), run.policy.delay)
     by_digest: dict[Digest, list[Tag]] = {}

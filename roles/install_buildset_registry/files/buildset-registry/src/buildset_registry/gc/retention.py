@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 
 from buildset_registry.gc.images import ImageGraph, RetentionPlan, plan_retention
 from buildset_registry.gc.reachability import ManifestNode
@@ -18,6 +19,7 @@ from buildset_registry.gc.state import Collection, Retained
 from buildset_registry.manifest_links import unlink_manifest
 from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.names import RepositoryName, Tag
+from buildset_registry.pacing import paced
 from buildset_registry.retention.removals import RepositoryRemovals, noted
 from buildset_registry.retention.timeline import day
 from buildset_registry.store.base import RepositoryIndex, TagTarget
@@ -30,12 +32,20 @@ _INSTANT = 1e-6
 
 
 async def begin_retention(collection: Collection) -> None:
-    """Find out what time it is, and whether anything may be removed."""
+    """Find out what time it is, and whether anything may be removed.
+
+    A full disk has the rest of a collection as its remedy, which does not need to write.
+    """
     retention = collection.rules.retention
-    if retention is not None:
+    if retention is None:
+        return
+    try:
         run = await retention.begin(dry_run=collection.report.dry_run)
-        collection.retained = Retained(retention, run)
-        collection.report.notes += run.held
+    except OSError as error:
+        collection.report.notes.append(f"the rules are left out this time: {error.strerror}")
+        return
+    collection.retained = Retained(retention, run)
+    collection.report.notes += run.held
 
 
 async def end_retention(collection: Collection) -> None:
@@ -43,15 +53,20 @@ async def end_retention(collection: Collection) -> None:
     retained = collection.retained
     if retained is None:
         return
-    for rule in retained.run.policy.rules:
+    run = retained.run
+    for rule in run.policy.rules:
         if rule.name not in retained.matched:
             collection.report.notes.append(f"{rule.name} matches no tag of any repository")
-    going = retained.judged[False]
+    going = retained.judged[False]  # of those that rules match
     if going and not retained.judged[True]:
         collection.report.notes.append(f"the rules keep none of {going} images")
     _tell_of_quotas(collection, retained)
-    if not collection.report.dry_run and not collection.report.problems and retained.counted:
+    if collection.report.dry_run or collection.report.problems or not run.policy.quotas:
+        return
+    try:
         await retained.retention.quotas.write(retained.sizes)
+    except OSError as error:
+        collection.report.notes.append(f"what quotas counted is not kept: {error.strerror}")
 
 
 def _tell_of_quotas(collection: Collection, retained: Retained) -> None:
@@ -77,18 +92,23 @@ async def retain(
         return set()
     removals = retained.retention.removals
     known = await removals.of(name)
-    graph = ImageGraph(nodes, await tag_targets(collection, name))
+    graph = await asyncio.to_thread(ImageGraph, nodes, await tag_targets(collection, name))
     plan = await asyncio.to_thread(
         plan_retention, graph, run, rules, crowded=crowded, unfinished=known.unfinished
     )
-    retained.matched |= {one.name for one in rules for tag in graph.tags if one.matches(tag)}
-    _judge(collection, name, graph, plan)
+    retained.matched |= plan.matched
+    await _judge(collection, retained, name, graph, plan)
+    removal = _Removal(collection, retained, name, graph, plan)
     if collection.report.dry_run:
-        return _would_remove(collection, name, graph, plan)
+        return await removal.tell()
     settled = known.unfinished == plan.waiting
-    if run.held or (settled and not plan.manifests and not _doomed(plan)):
+    if run.held or (settled and not plan.manifests and not plan.doomed):
         return set()
-    return await _Removal(collection, retained, name, graph, plan).run(known)
+    try:
+        return await removal.run(known)
+    except OSError as error:
+        collection.report.notes.append(f"removals in {name} broke off: {error.strerror}")
+        return removal.gone
 
 
 async def tag_targets(collection: Collection, name: RepositoryName) -> dict[Tag, TagTarget]:
@@ -103,49 +123,23 @@ async def tag_targets(collection: Collection, name: RepositoryName) -> dict[Tag,
     return found
 
 
-def _judge(
-    collection: Collection, name: RepositoryName, graph: ImageGraph, plan: RetentionPlan
+async def _judge(
+    collection: Collection,
+    retained: Retained,
+    name: RepositoryName,
+    graph: ImageGraph,
+    plan: RetentionPlan,
 ) -> None:
     """Put what was decided into the report, where nothing is removed, and count it."""
-    retained = collection.retained
-    held = collection.report.dry_run or (retained is not None and bool(retained.run.held))
-    for tag, verdict in plan.verdicts.items():
-        if retained is not None:
+    held = collection.report.dry_run or bool(retained.run.held)
+    async for tag, verdict in paced(plan.verdicts.items()):
+        if verdict.rule:
             retained.judged[verdict.kept] += 1
         if held:
             digest = str(graph.tags[tag].digest)
             collection.report.images.append(
                 JudgedImage(f"{name}:{tag}", digest, verdict.kept, verdict.rule, verdict.reason)
             )
-
-
-def _would_remove(
-    collection: Collection, name: RepositoryName, graph: ImageGraph, plan: RetentionPlan
-) -> set[Digest]:
-    """Report what a run would remove, unless it would be held; return the manifests."""
-    if collection.retained is not None and collection.retained.run.held:
-        return set()
-    for tag in _doomed(plan):
-        _report_tag(collection, name, graph, plan, tag)
-    for digest, rule in plan.manifests.items():
-        collection.remove("manifest", f"{name}@{digest}", _with_tag(rule))
-    return set(plan.manifests)
-
-
-def _doomed(plan: RetentionPlan) -> list[Tag]:
-    return [tag for tag, verdict in plan.verdicts.items() if not verdict.kept]
-
-
-def _report_tag(
-    collection: Collection, name: RepositoryName, graph: ImageGraph, plan: RetentionPlan, tag: Tag
-) -> None:
-    verdict = plan.verdicts[tag]
-    reason = f"{verdict.rule}: {verdict.reason}"
-    collection.remove("tag", f"{name}:{tag}@{graph.tags[tag].digest}", reason)
-
-
-def _with_tag(rule: str) -> str:
-    return f"its last tag went by {rule}" if rule else "its last tag went in an earlier run"
 
 
 class _Removal:
@@ -166,15 +160,27 @@ class _Removal:
         self._plan = plan
         self._index: RepositoryIndex = collection.store.pushed(name)
         self._today = day(retained.run.now)
+        self.gone: set[Digest] = set()
+        """The manifests that were removed."""
+
+    async def tell(self) -> set[Digest]:
+        """Report what a run would remove, if it would; return the manifests."""
+        if self._retained.run.held:
+            return set()
+        async for tag in paced(self._plan.doomed):
+            self._report_tag(tag)
+        async for digest in paced(self._plan.manifests):
+            self._report_manifest(digest)
+        return set(self._plan.manifests)
 
     async def run(self, known: RepositoryRemovals) -> set[Digest]:
         """Remove tags, then manifests; return those that are gone."""
-        removals = self._retained.retention.removals
+        removals, doomed = self._retained.retention.removals, self._plan.doomed
         known.unfinished = self._plan.waiting | self._plan.manifests.keys()
         for digest, rule in self._plan.manifests.items():
             if rule:
                 known.gone.update(noted([digest], self._today, rule))
-        doomed = _doomed(self._plan)
+        spared = set()
         for start in range(0, max(1, len(doomed)), _NOTED):
             some = doomed[start : start + _NOTED]
             for tag in some:
@@ -183,45 +189,53 @@ class _Removal:
             await removals.write(self._name, known)
             async for tag in self._collection.paced("", some):
                 if not await self._remove_tag(tag):
+                    spared.add(tag)
                     known.gone.pop(tag, None)
-        gone = await self._remove_manifests()
-        known.unfinished -= gone
+        await self._remove_manifests(spared)
+        known.unfinished -= self.gone
         for digest in known.unfinished:
             known.gone.pop(str(digest), None)
         await removals.write(self._name, known)
-        return gone
+        return self.gone
 
     async def _remove_tag(self, tag: Tag) -> bool:
         """Remove a tag, unless it was set again, or something of its image is being pulled."""
-        target = self._graph.tags[tag]
-        pending = self._retained.retention.uses.pending(self._name)
-        if pending and not pending.isdisjoint(self._graph.whole([target.digest])):
+        target, uses = self._graph.tags[tag], self._retained.retention.uses
+        if uses.is_waiting(self._name, self._graph.whole([target.digest])):
             return False
         async with self._collection.store.turns.tag(self._name, tag):
             if not await self._index.tags.expire(tag, target):
                 return False
-        _report_tag(self._collection, self._name, self._graph, self._plan, tag)
+        self._report_tag(tag)
         return True
 
-    async def _remove_manifests(self) -> set[Digest]:
+    async def _remove_manifests(self, spared: AbstractSet[Tag]) -> None:
+        """Remove what lost its last tag; who sets a tag uses the manifest first."""
         await self._retained.retention.uses.flush()
-        gone = set()
-        still = {one.digest for one in (await tag_targets(self._collection, self._name)).values()}
-        held = self._graph.whole(still)
+        kept = [self._graph.tags[tag].digest for tag in spared]
+        held = await asyncio.to_thread(self._graph.whole, kept)
         async for digest in self._collection.paced("", self._ordered()):
+            node = self._graph.nodes[digest]
             if digest in held:
                 continue
-            node = self._graph.nodes[digest]
             async with self._collection.store.turns.manifest(self._name, digest):
                 removed = await unlink_manifest(
                     self._index, digest, node.subject, node.used + _INSTANT
                 )
             if removed:
-                reason = _with_tag(self._plan.manifests[digest])
-                self._collection.remove("manifest", f"{self._name}@{digest}", reason)
-                gone.add(digest)
-        return gone
+                self._report_manifest(digest)
+                self.gone.add(digest)
 
     def _ordered(self) -> Sequence[Digest]:
         """Return the manifests that go, an index before what it lists."""
         return sorted(self._plan.manifests, key=lambda one: not self._graph.nodes[one].children)
+
+    def _report_tag(self, tag: Tag) -> None:
+        verdict, digest = self._plan.verdicts[tag], self._graph.tags[tag].digest
+        reason = f"{verdict.rule}: {verdict.reason}"
+        self._collection.remove("tag", f"{self._name}:{tag}@{digest}", reason)
+
+    def _report_manifest(self, digest: Digest) -> None:
+        rule = self._plan.manifests[digest]
+        reason = f"its last tag went by {rule}" if rule else "its last tag went in an earlier run"
+        self._collection.remove("manifest", f"{self._name}@{digest}", reason)

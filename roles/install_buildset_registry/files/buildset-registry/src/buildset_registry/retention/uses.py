@@ -11,7 +11,7 @@ import asyncio
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 
 from buildset_registry.background import stop, supervised
 from buildset_registry.errors import RegistryError
@@ -72,9 +72,10 @@ class Uses:
         if len(self._waiting) < _MOST:
             self._waiting.add((name, digest))
 
-    def pending(self, name: RepositoryName) -> set[Digest]:
-        """Return what of a repository was used and is not written yet."""
-        return {Digest.parse(digest) for one, digest in self._waiting if name in one.names}
+    def is_waiting(self, name: RepositoryName, digests: Iterable[Digest]) -> bool:
+        """Tell whether something of a repository was used, and that is not written yet."""
+        texts = list(map(str, digests))
+        return any((one, text) in self._waiting for one in name.names for text in texts)
 
     async def flush(self) -> None:
         """Write what waits; what cannot be written now is written the next time."""
