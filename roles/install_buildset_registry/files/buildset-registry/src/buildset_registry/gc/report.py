@@ -39,7 +39,8 @@ class CollectionReport:
     """Uploads, tags, manifests and cached images."""
 
     images: list[JudgedImage] = field(default_factory=list)
-    """What retention says of each image, where it removes nothing: in a dry run, or for now."""
+    """What retention says of each image in a dry run; where nothing is removed for now, of those
+    that would go."""
 
     notes: list[str] = field(default_factory=list)
     """What is to be known about the rules of retention, and why they remove nothing, if so."""

@@ -57,8 +57,13 @@ async def end_retention(collection: Collection) -> None:
     for rule in run.policy.rules:
         if rule.name not in retained.matched:
             collection.report.notes.append(f"{rule.name} matches no tag of any repository")
-    going = retained.judged[False]  # of those that rules match
-    if going and not retained.judged[True]:
+    going, staying = retained.judged[False], retained.judged[True]
+    if going and run.held:
+        collection.report.notes.append(
+            f"the rules would remove {going} of the {going + staying} images that they match; "
+            "gc --dry-run says which"
+        )
+    if going and not staying:
         collection.report.notes.append(f"the rules keep none of {going} images")
     _tell_of_quotas(collection, retained)
     if collection.report.dry_run or collection.report.problems or not run.policy.quotas:
@@ -88,7 +93,7 @@ async def retain(
         return set()
     run, crowded = retained.run, retained.crowded.get(name, {})
     rules = run.rules(name)
-    if not rules and not crowded:
+    if not rules and not crowded and not collection.report.dry_run:
         return set()
     removals = retained.retention.removals
     known = await removals.of(name)
@@ -130,12 +135,12 @@ async def _judge(
     graph: ImageGraph,
     plan: RetentionPlan,
 ) -> None:
-    """Put what was decided into the report, where nothing is removed, and count it."""
-    held = collection.report.dry_run or bool(retained.run.held)
+    """Count what was decided; a dry run reports all of it, a run that is held what would go."""
+    dry_run, held = collection.report.dry_run, bool(retained.run.held)
     async for tag, verdict in paced(plan.verdicts.items()):
         if verdict.rule:
             retained.judged[verdict.kept] += 1
-        if held:
+        if dry_run or (held and not verdict.kept):
             digest = str(graph.tags[tag].digest)
             collection.report.images.append(
                 JudgedImage(f"{name}:{tag}", digest, verdict.kept, verdict.rule, verdict.reason)
