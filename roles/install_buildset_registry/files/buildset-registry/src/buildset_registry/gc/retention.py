@@ -9,8 +9,9 @@ somebody pushed or pulled since the decision, in one step with it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from typing import TypeVar
 
 from buildset_registry.gc.images import ImageGraph, RetentionPlan, plan_retention
 from buildset_registry.gc.reachability import ManifestNode
@@ -24,9 +25,13 @@ from buildset_registry.retention.removals import RepositoryRemovals, noted
 from buildset_registry.retention.timeline import day
 from buildset_registry.store.base import RepositoryIndex, TagTarget
 
+_Item = TypeVar("_Item")
+
 #: Tags that are asked for at once, and those that are removed by one note.
 _TOGETHER = 16
 _NOTED = 1000
+#: Removals at once: each waits for a disk or a service.
+_REMOVED = 8
 #: Times of links differ by more than this, or not at all.
 _INSTANT = 1e-6
 
@@ -147,6 +152,16 @@ async def _judge(
             )
 
 
+async def _together(
+    items: Sequence[_Item], work: Callable[[_Item], Awaitable[bool]]
+) -> AsyncIterator[tuple[_Item, bool]]:
+    """Do the same with some things at once, and yield each with the outcome."""
+    for start in range(0, len(items), _REMOVED):
+        some = items[start : start + _REMOVED]
+        for item, outcome in zip(some, await asyncio.gather(*map(work, some)), strict=True):
+            yield item, outcome
+
+
 class _Removal:
     """The removal of what a plan says, from one repository."""
 
@@ -192,8 +207,8 @@ class _Removal:
                 known.gone.pop(tag, None)  # what goes last stands last
                 known.gone.update(noted([tag], self._today, self._plan.verdicts[tag].rule))
             await removals.write(self._name, known)
-            async for tag in self._collection.paced("", some):
-                if not await self._remove_tag(tag):
+            async for tag, removed in _together(some, self._remove_tag):
+                if not removed:
                     spared.add(tag)
                     known.gone.pop(tag, None)
         await self._remove_manifests(spared)
@@ -219,21 +234,21 @@ class _Removal:
         await self._retained.retention.uses.flush()
         kept = [self._graph.tags[tag].digest for tag in spared]
         held = await asyncio.to_thread(self._graph.whole, kept)
-        async for digest in self._collection.paced("", self._ordered()):
-            node = self._graph.nodes[digest]
-            if digest in held:
-                continue
-            async with self._collection.store.turns.manifest(self._name, digest):
-                removed = await unlink_manifest(
-                    self._index, digest, node.subject, node.used + _INSTANT
-                )
-            if removed:
-                self._report_manifest(digest)
-                self.gone.add(digest)
+        for indexes in (True, False):  # before what they list
+            some = [
+                digest
+                for digest in self._plan.manifests
+                if digest not in held and bool(self._graph.nodes[digest].children) is indexes
+            ]
+            async for digest, removed in _together(some, self._remove_manifest):
+                if removed:
+                    self._report_manifest(digest)
+                    self.gone.add(digest)
 
-    def _ordered(self) -> Sequence[Digest]:
-        """Return the manifests that go, an index before what it lists."""
-        return sorted(self._plan.manifests, key=lambda one: not self._graph.nodes[one].children)
+    async def _remove_manifest(self, digest: Digest) -> bool:
+        node = self._graph.nodes[digest]
+        async with self._collection.store.turns.manifest(self._name, digest):
+            return await unlink_manifest(self._index, digest, node.subject, node.used + _INSTANT)
 
     def _report_tag(self, tag: Tag) -> None:
         verdict, digest = self._plan.verdicts[tag], self._graph.tags[tag].digest
