@@ -185,11 +185,11 @@ class LogSettings:
 class LedgerSettings:
     """The ledger: which image each client got, and from where."""
 
-    folder: Path
-    """The folder of its files, which is made where there is none."""
+    folder: Path | None = None
+    """The folder of its files, which is made where there is none; an object store needs none."""
 
     size: int = 128 * 1024 * 1024
-    """Bytes of all its files; past it the oldest one goes, an eighth of all."""
+    """Bytes of all its files, or objects; past it the oldest one goes, a file an eighth of all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -61,6 +61,7 @@ def parse(tree: object, source: str, folder: Path) -> Config:
             f"{source}: endpoints needs either single, or pull and push, or one of these two"
         )
     _check_storage(config.storage, source)
+    _check_ledger(config, source)
     _check_upstreams(config.upstreams, source)
     _check_token_server(config.auth.token, source)
     for webhook in config.notifications:
@@ -94,6 +95,14 @@ def _check_storage(storage: object, source: str) -> None:
     if isinstance(storage, StorageSettings) and len(storage.services) != 1:
         named = " and ".join(storage.services) or "none"
         raise ConfigError(f"{source}: storage needs one service, and names {named}")
+
+
+def _check_ledger(config: Config, source: str) -> None:
+    kept = config.ledger is None or config.ledger.folder is not None
+    if not kept and not isinstance(config.storage, StorageSettings):
+        raise ConfigError(
+            f"{source}: ledger.folder is missing; set it: only an object store keeps a ledger"
+        )
 
 
 def _check_proxy(config: Config, source: str) -> None:

@@ -53,7 +53,8 @@ from buildset_registry.http.app import App
 from buildset_registry.http.asgi import Application
 from buildset_registry.http.context import Context, Crowd, RequestLimits, UploadLimit
 from buildset_registry.http.events import Events
-from buildset_registry.ledger.ledger import Ledger, keep_ledger
+from buildset_registry.ledger.ledger import Ledger
+from buildset_registry.ledger.opening import keep_ledger
 from buildset_registry.metrics.counters import RequestCounters
 from buildset_registry.metrics.listener import MetricsListener, Sources
 from buildset_registry.notifications.events import Source
@@ -182,7 +183,7 @@ async def _backend(config: Config, output: TextIO, stack: AsyncExitStack) -> Bac
     uploads = UploadLimit(config.limits.uploads)
     ledger = None
     if config.ledger is not None:
-        ledger = keep_ledger(config.ledger.folder, config.ledger.size, store, client.counters)
+        ledger = keep_ledger(config.ledger, store, client.counters)
         stack.push_async_callback(ledger.close)
     return Backend(access, store, pull_through, access_log, uploads, webhooks, fixed, ledger)
 

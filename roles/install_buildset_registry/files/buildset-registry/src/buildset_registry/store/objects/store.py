@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import secrets
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from functools import partial
@@ -61,6 +61,7 @@ class ObjectStore:
         places = UploadPlaces(dialect, keys_, self._small, self.blobs, self._names)
         self.uploads = ObjectUploads(places, PartBudget())
         self.space = ObjectSpace(dialect, keys_, self.blobs)
+        self.ledger = LedgerFolder(dialect, keys_.ledger)
 
     def pushed(self, name: RepositoryName) -> ObjectRepository:
         return self._repository(name, cached=False)
@@ -116,6 +117,30 @@ class ObjectSpace:
 
     async def used(self) -> int:
         return await self._blobs.used()
+
+
+class LedgerFolder:
+    """The objects of the ledger, by the ends of their keys."""
+
+    def __init__(self, dialect: Dialect, prefix: str) -> None:
+        self._dialect = dialect
+        self._prefix = prefix
+
+    async def list(self) -> AsyncIterator[Sequence[tuple[str, int]]]:
+        async for page in self._dialect.list(self._prefix):
+            yield [(one.key[len(self._prefix) :], one.size) for one in page.objects]
+
+    async def read(self, name: str) -> bytes | None:
+        opened = await self._dialect.get(self._prefix + name)
+        if opened is None:
+            return None
+        return b"".join([piece async for piece in opened.chunks])
+
+    async def write(self, name: str, content: bytes) -> None:
+        await self._dialect.put(self._prefix + name, Body(len(content), (content,)))
+
+    async def remove(self, name: str) -> None:
+        await self._dialect.delete(self._prefix + name)
 
 
 @dataclass(frozen=True, slots=True)
