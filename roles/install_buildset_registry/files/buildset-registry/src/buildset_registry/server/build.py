@@ -52,7 +52,8 @@ from buildset_registry.oci.names import RepositoryName
 from buildset_registry.pullthrough import Freshness, PullThrough
 from buildset_registry.registry import Registry
 from buildset_registry.server.access_control import AccessControl
-from buildset_registry.server.certificates import KeyPair
+from buildset_registry.server.certificates import CertificateEnd, KeyPair
+from buildset_registry.server.condition import Notice, ProcessCondition
 from buildset_registry.server.control_socket import ControlSocket
 from buildset_registry.server.replay import (
     locked_tags,
@@ -110,7 +111,8 @@ class RegistryProcess:
 async def build(config: Config, output: TextIO, stack: AsyncExitStack) -> RegistryProcess:
     """Make what the configuration says; ``stack`` ends it. ``ConfigError`` for a mistake."""
     backend = await _backend(config, output, stack)
-    control = _control(config, backend, stack)
+    collector = _collector(config, backend, stack)
+    control = _control(config, backend, collector, stack)
     tls = _key_pair(config.tls) if config.tls else None
     applications = Applications(config, backend)
     proxy = _docker_proxy(config, applications, stack)
@@ -124,7 +126,7 @@ async def build(config: Config, output: TextIO, stack: AsyncExitStack) -> Regist
             listeners.append(Listener(role.value, address, end.port, app, tls, pushes=pushes))
     if config.metrics is not None:
         address, port = config.metrics.address, config.metrics.port
-        listeners.append(Listener("metrics", address, port, applications.metrics(), None))
+        listeners.append(Listener("metrics", address, port, applications.metrics(collector), None))
     return RegistryProcess(listeners, proxy, tls, control, applications.crowd)
 
 
@@ -177,15 +179,25 @@ async def _close_all(webhooks: list[Webhook]) -> None:
     await asyncio.gather(*(webhook.close() for webhook in webhooks))
 
 
-def _control(config: Config, backend: Backend, stack: AsyncExitStack) -> ControlSocket | None:
+def _collector(config: Config, backend: Backend, stack: AsyncExitStack) -> Collector:
     interval = 0 if config.read_only else config.gc.interval
     rules, at_upstream = collection_rules(config.gc), backend.pull_through.has_manifest
     collector = Collector(backend.store, rules, interval, at_upstream)
     stack.push_async_callback(collector.close)
+    return collector
+
+
+def _control(
+    config: Config, backend: Backend, collector: Collector, stack: AsyncExitStack
+) -> ControlSocket | None:
+    space = backend.store.space
+    condition = ProcessCondition(space, collector, backend.pull_through.counters)
+    if space.replicas is not None:
+        stack.push_async_callback(Notice(space.replicas, condition).close)
     path = store_kind(config).control_socket(config)
     if path is None:
         return None
-    control = ControlSocket(collector, path)
+    control = ControlSocket(collector, condition.tell, path)
     stack.push_async_callback(control.close)
     return control
 
@@ -220,12 +232,19 @@ class Applications:
         notes = LedgerNotes(backend.ledger.sightings) if backend.ledger else None
         return App(context, self.record(name), events, notes)
 
-    def metrics(self) -> MetricsListener:
+    def metrics(self, collector: Collector) -> MetricsListener:
         """Return the listener for operators."""
-        backend = self._backend
-        upstream, space = backend.pull_through.counters, backend.store.space
+        backend, tls = self._backend, self._config.tls
         return MetricsListener(
-            Sources(self._counters, backend.uploads, upstream, space, backend.webhooks)
+            Sources(
+                self._counters,
+                backend.uploads,
+                backend.pull_through.counters,
+                backend.store.space,
+                collector.history,
+                backend.webhooks,
+                CertificateEnd(tls.certificate) if tls else None,
+            )
         )
 
     def authenticator(self, role: Role) -> Authenticator:

@@ -17,6 +17,7 @@ What that lacks stands beside it::
         ├── condemned/<algorithm>/<hex>
         ├── downloads/<uuid>/state      what is on its way from an upstream
         ├── lease                       held by the process that collects
+        ├── replicas/<random>           what each process tells of itself
         └── probe-<random>              made and removed at the start
 """
 
@@ -51,6 +52,7 @@ class Keys:
         self.own = f"{self.top}buildset-registry/"
         self.downloads = f"{self.own}downloads/"
         self.lease = f"{self.own}lease"
+        self.replicas = f"{self.own}replicas/"
 
     def blob(self, digest: Digest) -> str:
         return f"{self.blobs}{_spread(digest)}/data"
