@@ -18,7 +18,7 @@ from buildset_registry.instance.options import Options
 from buildset_registry.instance.paths import InstancePaths, read_file, write_file
 from buildset_registry.instance.plan import Plan, make_plan, read_facts, read_supervisor
 from buildset_registry.instance.probe import Probe
-from buildset_registry.instance.process import ProcessSupervisor
+from buildset_registry.instance.process import ForegroundSupervisor, ProcessSupervisor
 
 _START_SECONDS = 60.0
 #: How long running requests may take when a registry is stopped.
@@ -81,8 +81,8 @@ def up(paths: InstancePaths, options: Options) -> UpReport:
     with paths.exclusive():
         plan = make_plan(paths, options)
         supervisor = _choose(plan, options)
-        changes, running = list(plan.changes), supervisor.pid() is not None
         _end_other(paths, supervisor)
+        changes, running = list(plan.changes), supervisor.pid() is not None
         plan.write(supervisor.name)
         stamp = plan.stamp()
         if not running or read_file(paths.started) != stamp:
@@ -94,6 +94,20 @@ def up(paths: InstancePaths, options: Options) -> UpReport:
         else:
             _wait(plan, supervisor)
     return UpReport(changes, read_facts(paths), _warnings(plan) if changes else [])
+
+
+def take(paths: InstancePaths, options: Options) -> UpReport:
+    """Make what is missing, and let this process be the registry: it has to serve next."""
+    make_plan(paths, options)
+    paths.prepare()
+    with paths.exclusive():
+        plan = make_plan(paths, options)
+        supervisor = ForegroundSupervisor(paths)
+        _end_other(paths, supervisor)
+        supervisor.take()
+        plan.write(supervisor.name)
+        write_file(paths.started, plan.stamp())
+    return UpReport([*plan.changes, "started"], read_facts(paths), _warnings(plan))
 
 
 def foresee(paths: InstancePaths, options: Options) -> UpReport:
@@ -195,6 +209,8 @@ def _choose(plan: Plan, options: Options) -> Supervisor:
     kind = options.supervisor
     if kind == "auto":
         kind = "systemd" if systemd.available() else "process"
+    if kind == "foreground":
+        return ForegroundSupervisor(plan.paths)
     if kind == "process":
         return ProcessSupervisor(plan.paths)
     if not systemd.available():
@@ -208,9 +224,10 @@ def _choose(plan: Plan, options: Options) -> Supervisor:
 
 def _previous(paths: InstancePaths) -> Supervisor:
     """Return the supervisor that ran the registry last."""
-    if read_supervisor(paths) == "systemd":
+    name = read_supervisor(paths)
+    if name == "systemd":
         return systemd.SystemdSupervisor(paths)
-    return ProcessSupervisor(paths)
+    return ForegroundSupervisor(paths) if name == "foreground" else ProcessSupervisor(paths)
 
 
 def _end_other(paths: InstancePaths, chosen: Supervisor) -> None:
@@ -248,7 +265,8 @@ def _wait(plan: Plan, supervisor: Supervisor) -> None:
         if waited > _START_SECONDS:
             ports = ", ".join(str(end.port) for end in waiting)
             raise ConfigError(
-                f"the registry does not answer on port {ports} after {waited:.0f} s; see {plan.log}"
+                f"the registry does not answer on port {ports} after {waited:.0f} s; "
+                f"see {plan.log or plan.paths.last_words}"
             )
         time.sleep(_STEP)
         waiting = probe.silent(waiting)
