@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import secrets
+import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -31,7 +32,7 @@ from buildset_registry.store.objects.links import ObjectContext, ObjectRepositor
 from buildset_registry.store.objects.lists import RecentLists
 from buildset_registry.store.objects.parts import PartBudget
 from buildset_registry.store.objects.promises import Promises
-from buildset_registry.store.objects.small import SmallObjects
+from buildset_registry.store.objects.small import SmallObjects, together
 from buildset_registry.store.objects.uploads import ObjectUploads, UploadPlaces
 from buildset_registry.store.objects.walk import Repositories
 from buildset_registry.store.turns import Turns
@@ -40,6 +41,8 @@ from buildset_registry.store.turns import Turns
 _KEPT = 1024
 #: The least time for which promises are kept; longer where the grace period is.
 _LEAST_KEPT = 24 * 3600
+#: Seconds after which a notice that nobody renewed is removed by the next process that starts.
+_FORGOTTEN = 24 * 3600
 
 
 class ObjectStore:
@@ -60,7 +63,8 @@ class ObjectStore:
         self.blobs = ObjectBlobs(dialect, keys_, self._promises, rules)
         places = UploadPlaces(dialect, keys_, self._small, self.blobs, self._names)
         self.uploads = ObjectUploads(places, PartBudget())
-        self.space = ObjectSpace(dialect, keys_, self.blobs)
+        replicas = ReplicaNotices(self._small, keys_.replicas)
+        self.space = ObjectSpace(dialect, keys_, self.blobs, replicas)
         self.ledger = LedgerFolder(dialect, keys_.ledger)
 
     def pushed(self, name: RepositoryName) -> ObjectRepository:
@@ -97,13 +101,53 @@ class ObjectStore:
         return made
 
 
+class ReplicaNotices:
+    """The notices of the replicas: a small object of each, which it writes again and again.
+
+    They need no conditions, and a list that is late does no harm.
+    """
+
+    def __init__(self, small: SmallObjects, prefix: str) -> None:
+        self._small = small
+        self._prefix = prefix
+        self._key = f"{prefix}{secrets.token_hex(8)}"
+        self._told = False
+
+    async def tell(self, notice: bytes) -> None:
+        if not self._told:
+            await self._forget()
+        await self._small.write(self._key, notice)
+        self._told = True
+
+    async def told(self) -> Sequence[bytes]:
+        found = await together([key for key, _changed in await self._listed()], self._small.read)
+        return [one.content for one in found if one is not None]
+
+    async def leave(self) -> None:
+        if self._told:
+            await self._small.remove(self._key)
+
+    async def _forget(self) -> None:
+        """Remove the notices of processes that ended long ago without a word."""
+        before = time.time() - _FORGOTTEN
+        old = [key for key, changed in await self._listed() if changed < before]
+        await together(old, self._small.remove)
+
+    async def _listed(self) -> list[tuple[str, float]]:
+        pages = self._small.objects.list(self._prefix)
+        return [(one.key, one.changed) async for page in pages for one in page.objects]
+
+
 class ObjectSpace:
     """A service has as much room as it has; whether it answers is what can be told."""
 
-    def __init__(self, dialect: Dialect, keys_: Keys, blobs: ObjectBlobs) -> None:
+    def __init__(
+        self, dialect: Dialect, keys_: Keys, blobs: ObjectBlobs, replicas: ReplicaNotices
+    ) -> None:
         self._dialect = dialect
         self._keys = keys_
         self._blobs = blobs
+        self.replicas = replicas
 
     async def problem(self) -> str | None:
         try:
