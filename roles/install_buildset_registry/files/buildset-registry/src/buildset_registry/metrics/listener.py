@@ -27,6 +27,7 @@ from buildset_registry.metrics.prometheus import (
     render,
     request_metrics,
 )
+from buildset_registry.metrics.workers import Siblings
 from buildset_registry.notifications.webhook import Webhook
 from buildset_registry.store.base import StorageSpace
 from buildset_registry.upstream.counters import UpstreamCounters
@@ -56,6 +57,7 @@ class MetricsListener:
     def __init__(self, sources: Sources, clock: Callable[[], float] = time.monotonic) -> None:
         self._sources = sources
         self._clock = clock
+        self._siblings: Siblings | None = None
         self._started = time.time()
         self._size: int | None = None
         self._size_until = 0.0
@@ -69,14 +71,25 @@ class MetricsListener:
 
     async def _respond(self, path: str) -> Response:
         if path == "/metrics":
-            await self._measure()
-            text = render(self._metrics())
+            asked = self._siblings.metrics() if self._siblings else self._own()
+            text = render(await asked)
             return Response(200, {"Content-Type": MEDIA_TYPE}, Bytes(text.encode()))
         if path == "/healthz":
             return liveness()
         if path == "/readyz":
             return await readiness(self._sources.storage)
         return json_response({"paths": ["/metrics", "/healthz", "/readyz"]}, 404)
+
+    async def share(self, siblings: Siblings) -> None:
+        """Tell the metrics of all workers from now on, and the others those of this one."""
+        self._siblings = siblings
+        await siblings.listen(self._own)
+
+    async def _own(self) -> list[Metric]:
+        """Return the metrics of this process; one process alone adds up the store."""
+        if self._siblings is None or self._siblings.first:
+            await self._measure()
+        return list(self._metrics())
 
     async def _measure(self) -> None:
         """Learn the size of the store, now and then."""
