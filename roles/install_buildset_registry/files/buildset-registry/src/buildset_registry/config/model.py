@@ -273,6 +273,10 @@ class Config:
     absolute_urls: bool = False
     """Whether ``Location`` is a whole URL, for clients that cannot follow a path."""
 
+    workers: int = 1
+    """Processes that serve the same ports; more than one need a store that is a service. Limits
+    hold for each of them."""
+
     tls: Tls | None = None
     """Without it the registry speaks plain HTTP: behind a proxy that ends TLS."""
 
