@@ -246,6 +246,49 @@ class GcsSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OssSettings:
+    """A bucket of Alibaba Cloud OSS."""
+
+    bucket: str
+    """The name of the bucket, which is there already."""
+
+    region: str
+    """Where the bucket is, such as ``oss-cn-hangzhou``."""
+
+    accesskeyid: str | None = None
+    accesskeysecret: str | None = field(default=None, repr=False)
+    """Credentials; without them those of the environment."""
+
+    accesskeyid_file: Path | None = None
+    accesskeysecret_file: Path | None = None
+    """Files that hold them instead."""
+
+    endpoint: str | None = None
+    """The host of the bucket; by default Alibaba Cloud's, or a domain of one's own."""
+
+    internal: bool = False
+    """Whether the bucket is reached by the network inside of its region."""
+
+    secure: bool = True
+    """Whether it is asked by HTTPS where ``endpoint`` does not tell."""
+
+    encrypt: bool = False
+    """Whether the service encrypts what it stores."""
+
+    encryptionkeyid: str | None = None
+    """The KMS key for that."""
+
+    rootdirectory: str = ""
+    """The beginning of all keys."""
+
+    chunksize: int = 10 * 1024 * 1024
+    """Bytes of a part of an upload, at least 5 MiB; a blob has at most 10,000."""
+
+    ca: Path | None = None
+    """PEM file to verify the service with, instead of the system's certificates."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RedirectSettings:
     """Whether clients are sent to the service for blobs."""
 
@@ -259,6 +302,7 @@ class StorageSettings:
 
     azure: AzureSettings | None = None
     gcs: GcsSettings | None = None
+    oss: OssSettings | None = None
     s3: S3Settings | None = None
     swift: SwiftSettings | None = None
     redirect: RedirectSettings = field(default_factory=RedirectSettings)

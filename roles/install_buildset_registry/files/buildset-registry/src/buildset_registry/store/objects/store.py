@@ -51,8 +51,9 @@ class ObjectStore:
         self.turns = Turns()
         self.holders = Holders()
         self._small = SmallObjects(dialect)
-        conditions, listed = dialect.abilities.conditions, dialect.abilities.lists
-        self._promises = Promises(dialect, keys_, conditions=conditions, listed=listed)
+        able = dialect.abilities
+        self._promises = Promises(dialect, keys_, conditions=able.creates, listed=able.lists)
+        conditions = able.creates and able.swaps
         self._lease = Lease(self._small, keys_.lease, conditions=conditions)
         self._names = Repositories(dialect, keys_.repositories)
         self._tags: RecentLists[Tag] = RecentLists()
