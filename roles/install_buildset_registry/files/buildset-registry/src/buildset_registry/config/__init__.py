@@ -33,6 +33,7 @@ from buildset_registry.config.reader import is_http_url, load, parse
 from buildset_registry.config.storage import (
     AzureCredentials,
     AzureSettings,
+    CloudFrontSettings,
     GcsSettings,
     OssSettings,
     RedirectSettings,
@@ -46,6 +47,7 @@ __all__ = [
     "AuthSettings",
     "AzureCredentials",
     "AzureSettings",
+    "CloudFrontSettings",
     "Config",
     "Endpoint",
     "Endpoints",

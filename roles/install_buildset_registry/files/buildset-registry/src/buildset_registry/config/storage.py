@@ -7,10 +7,11 @@ So a section of a configuration of ``registry:2`` can be pasted. A secret may be
 
 from __future__ import annotations
 
-import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -289,11 +290,40 @@ class OssSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CloudFrontSettings:
+    """A distribution of Amazon CloudFront in front of a bucket of S3."""
+
+    baseurl: str
+    """Its URL; without a scheme ``https://``."""
+
+    privatekey: Path
+    """PEM file of the key that URLs are signed with."""
+
+    keypairid: str
+    """The name by which CloudFront knows that key."""
+
+    duration: int = 20 * 60
+    """Seconds for which a URL is good."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RedirectSettings:
-    """Whether clients are sent to the service for blobs."""
+    """Whether clients are sent elsewhere for blobs, and where."""
 
     disable: bool = False
     """Whether all blobs go through this registry, for clients that cannot reach the service."""
+
+    base_url: str | None = None
+    """The URL below which another host has what the service has; nothing is signed."""
+
+    cloudfront: CloudFrontSettings | None = None
+    """CloudFront in place of S3 itself."""
+
+    except_networks: tuple[IPv4Network | IPv6Network, ...] = ()
+    """The networks whose clients get blobs from this registry all the same."""
+
+    except_agents: tuple[str, ...] = ()
+    """Beginnings of the ``User-Agent`` of clients that do."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -307,8 +337,15 @@ class StorageSettings:
     swift: SwiftSettings | None = None
     redirect: RedirectSettings = field(default_factory=RedirectSettings)
 
+    SERVICES: ClassVar[Mapping[str, type]] = {
+        "azure": AzureSettings,
+        "gcs": GcsSettings,
+        "oss": OssSettings,
+        "s3": S3Settings,
+        "swift": SwiftSettings,
+    }
+
     @property
     def services(self) -> tuple[str, ...]:
         """The names of the services that are set: one."""
-        names = (one.name for one in dataclasses.fields(self) if one.name != "redirect")
-        return tuple(name for name in names if getattr(self, name) is not None)
+        return tuple(name for name in self.SERVICES if getattr(self, name) is not None)

@@ -10,7 +10,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from functools import partial
 
-from buildset_registry.config import Config, StorageSettings
+from buildset_registry.config import Config
 from buildset_registry.errors import ConfigError
 from buildset_registry.oci.names import RepositoryName, Tag
 from buildset_registry.store.base import Purpose
@@ -31,6 +31,7 @@ from buildset_registry.store.objects.links import ObjectContext, ObjectRepositor
 from buildset_registry.store.objects.lists import RecentLists
 from buildset_registry.store.objects.parts import PartBudget
 from buildset_registry.store.objects.promises import Promises
+from buildset_registry.store.objects.redirects import locator
 from buildset_registry.store.objects.small import SmallObjects
 from buildset_registry.store.objects.uploads import ObjectUploads, UploadPlaces
 from buildset_registry.store.objects.walk import Repositories
@@ -131,9 +132,10 @@ async def open_objects(
     dialect: Dialect, root: str, config: Config, purpose: Purpose
 ) -> ObjectStore:
     """Open the store in a bucket, after it was found to keep what the design needs."""
+    keys_ = Keys(root)
     try:
+        locate = locator(config.redirect, dialect, keys_)
         await dialect.probe()
-        keys_ = Keys(root)
         if purpose is Purpose.SERVE:
             probed = await probe(dialect, keys_)
             if not probed.conditions:
@@ -147,10 +149,8 @@ async def open_objects(
     except BaseException:
         await dialect.aclose()
         raise
-    settings = config.storage
-    redirect = isinstance(settings, StorageSettings) and not settings.redirect.disable
     kept = None if purpose is Purpose.READ else float(max(_LEAST_KEPT, 2 * config.gc.grace))
-    return ObjectStore(dialect, keys_, BlobRules(redirect, kept))
+    return ObjectStore(dialect, keys_, BlobRules(locate, kept))
 
 
 async def probe(dialect: Dialect, keys_: Keys) -> Probed:
