@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from buildset_registry.config.endpoints import Endpoints, MetricsSettings, ProxySettings, Tls
-from buildset_registry.config.storage import StorageSettings
+from buildset_registry.config.storage import RedirectSettings, StorageSettings
 from buildset_registry.oci.hosts import DOCKER_HUB, RegistryHost
 from buildset_registry.oci.patterns import RepositoryPattern
 
@@ -293,6 +293,13 @@ class Config:
     limits: LimitSettings = field(default_factory=LimitSettings)
     read_only: bool = False
     """Whether pushes and deletes are refused; what is pulled through is stored all the same."""
+
+    @property
+    def redirect(self) -> RedirectSettings:
+        """How clients get at blobs; a folder and memory send nobody elsewhere."""
+        if isinstance(self.storage, StorageSettings):
+            return self.storage.redirect
+        return RedirectSettings()
 
     @property
     def proxied(self) -> tuple[RegistryHost, ...]:

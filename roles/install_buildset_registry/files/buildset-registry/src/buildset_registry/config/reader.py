@@ -95,9 +95,25 @@ def _shown(url: str) -> str:
 
 
 def _check_storage(storage: object, source: str) -> None:
-    if isinstance(storage, StorageSettings) and len(storage.services) != 1:
+    if not isinstance(storage, StorageSettings):
+        return
+    if len(storage.services) != 1:
         named = " and ".join(storage.services) or "none"
         raise ConfigError(f"{source}: storage needs one service, and names {named}")
+    redirect, where = storage.redirect, f"{source}: storage.redirect"
+    if redirect.base_url is not None and not is_http_url(redirect.base_url):
+        raise ConfigError(
+            f"{where}.base_url {_shown(redirect.base_url)} is not an https:// or http:// URL"
+        )
+    if redirect.cloudfront is None:
+        return
+    if redirect.base_url is not None:
+        raise ConfigError(f"{where} sends clients to base_url or to cloudfront, not to both")
+    if storage.s3 is None:
+        raise ConfigError(f"{where}.cloudfront needs a bucket of S3; set storage.s3")
+    base = redirect.cloudfront.baseurl
+    if not is_http_url(base if "://" in base else f"https://{base}"):
+        raise ConfigError(f"{where}.cloudfront.baseurl {_shown(base)} is no URL; correct it")
 
 
 def _check_ledger(config: Config, source: str) -> None:

@@ -40,7 +40,13 @@ from buildset_registry.gc import AtUpstream, CollectionRules, Collector
 from buildset_registry.http.accesslog import AccessLog, AccessRecord, LedgerNotes
 from buildset_registry.http.app import App
 from buildset_registry.http.asgi import Application
-from buildset_registry.http.context import Context, Crowd, RequestLimits, UploadLimit
+from buildset_registry.http.context import (
+    Context,
+    Crowd,
+    RequestLimits,
+    StreamedClients,
+    UploadLimit,
+)
 from buildset_registry.http.events import Events
 from buildset_registry.ledger.ledger import Ledger
 from buildset_registry.ledger.opening import keep_ledger
@@ -228,6 +234,7 @@ class Applications:
             config.absolute_urls,
             self.crowd,
             backend.pull_through.arriving,
+            StreamedClients(config.redirect.except_networks, config.redirect.except_agents),
         )
         events = Events([*backend.webhooks], context) if backend.webhooks else None
         notes = LedgerNotes(backend.ledger.sightings) if backend.ledger else None

@@ -11,7 +11,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from functools import partial
 
-from buildset_registry.config import Config, StorageSettings
+from buildset_registry.config import Config
 from buildset_registry.errors import ConfigError
 from buildset_registry.oci.names import RepositoryName, Tag
 from buildset_registry.store.base import Purpose
@@ -32,6 +32,7 @@ from buildset_registry.store.objects.links import ObjectContext, ObjectRepositor
 from buildset_registry.store.objects.lists import RecentLists
 from buildset_registry.store.objects.parts import PartBudget
 from buildset_registry.store.objects.promises import Promises
+from buildset_registry.store.objects.redirects import locator
 from buildset_registry.store.objects.small import SmallObjects, together
 from buildset_registry.store.objects.uploads import ObjectUploads, UploadPlaces
 from buildset_registry.store.objects.walk import Repositories
@@ -54,8 +55,9 @@ class ObjectStore:
         self.turns = Turns()
         self.holders = Holders()
         self._small = SmallObjects(dialect)
-        conditions, listed = dialect.abilities.conditions, dialect.abilities.lists
-        self._promises = Promises(dialect, keys_, conditions=conditions, listed=listed)
+        able = dialect.abilities
+        self._promises = Promises(dialect, keys_, conditions=able.creates, listed=able.lists)
+        conditions = able.creates and able.swaps
         self._lease = Lease(self._small, keys_.lease, conditions=conditions)
         self._names = Repositories(dialect, keys_.repositories)
         self._tags: RecentLists[Tag] = RecentLists()
@@ -199,9 +201,10 @@ async def open_objects(
     dialect: Dialect, root: str, config: Config, purpose: Purpose
 ) -> ObjectStore:
     """Open the store in a bucket, after it was found to keep what the design needs."""
+    keys_ = Keys(root)
     try:
+        locate = locator(config.redirect, dialect, keys_)
         await dialect.probe()
-        keys_ = Keys(root)
         if purpose is Purpose.SERVE:
             probed = await probe(dialect, keys_)
             if not probed.conditions:
@@ -215,10 +218,8 @@ async def open_objects(
     except BaseException:
         await dialect.aclose()
         raise
-    settings = config.storage
-    redirect = isinstance(settings, StorageSettings) and not settings.redirect.disable
     kept = None if purpose is Purpose.READ else float(max(_LEAST_KEPT, 2 * config.gc.grace))
-    return ObjectStore(dialect, keys_, BlobRules(redirect, kept))
+    return ObjectStore(dialect, keys_, BlobRules(locate, kept))
 
 
 async def probe(dialect: Dialect, keys_: Keys) -> Probed:
