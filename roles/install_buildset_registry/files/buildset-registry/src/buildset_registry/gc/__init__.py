@@ -7,11 +7,17 @@ act on one collection, the ``state``;
 """
 
 from buildset_registry.gc.collector import Collector, collect
-from buildset_registry.gc.report import CollectionReport, JudgedImage, Removed
+from buildset_registry.gc.report import (
+    CollectionHistory,
+    CollectionReport,
+    JudgedImage,
+    Removed,
+)
 from buildset_registry.gc.state import AtUpstream, CollectionRules
 
 __all__ = [
     "AtUpstream",
+    "CollectionHistory",
     "CollectionReport",
     "CollectionRules",
     "Collector",

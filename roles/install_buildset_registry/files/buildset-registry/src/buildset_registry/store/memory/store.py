@@ -75,6 +75,8 @@ class MemoryNotes:
 class MemorySpace:
     """A storage in memory has no disk, and is always ready."""
 
+    replicas = None
+
     def __init__(self, blobs: MemoryBlobs) -> None:
         self._blobs = blobs
 
