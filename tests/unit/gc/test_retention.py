@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import time
 from collections.abc import AsyncIterator, Awaitable, Mapping
 from contextlib import aclosing
@@ -397,6 +398,32 @@ async def test_a_removal_that_is_broken_off_anywhere_goes_on(
         if died.steps <= fatal:
             return
     pytest.fail("it has more steps than that")
+
+
+async def test_a_full_disk_is_collected_without_the_rules(
+    local_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is removed that could not be written down before, and garbage goes all the same."""
+    registry = Registry(local_store)
+    image = await push_image(registry, "old")
+    aging = await Aging(local_store, [rule(pushed_within=1)]).has_always_run()
+
+    async def fail(*_arguments: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    for broken in ("the clock's note", "the note of removals"):
+        await push_blob(registry, NAME, broken.encode())
+        with monkeypatch.context() as patched:
+            notes = type(local_store.notes)
+            if broken == "the clock's note":
+                patched.setattr(notes, "write", fail)
+            else:
+                patched.setattr(type(aging.retention.removals), "write", fail)
+            report = await aging.run()
+        assert any("No space left on device" in note for note in report.notes), broken
+        assert (tags_removed(report), report.blobs) == ([], 1)
+        assert await is_whole(registry, NAME, image)
+    assert tags_removed(await aging.run()) == ["old"]
 
 
 class Dying:
