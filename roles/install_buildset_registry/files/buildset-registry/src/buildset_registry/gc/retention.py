@@ -31,7 +31,7 @@ _Item = TypeVar("_Item")
 _TOGETHER = 16
 _NOTED = 1000
 #: Removals at once: each waits for a disk or a service.
-_REMOVED = 8
+_REMOVED = 16
 #: Times of links differ by more than this, or not at all.
 _INSTANT = 1e-6
 
