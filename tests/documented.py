@@ -60,7 +60,7 @@ class Operator:
 
     def type(self, command: str, code: int = 0) -> str:
         """Run a command, and return all that it says."""
-        for there, here in {"/var/lib/buildset-registry": str(self.root), **self.places}.items():
+        for there, here in {**self.places, "/var/lib/buildset-registry": str(self.root)}.items():
             command = command.replace(there, here)
         path = os.pathsep.join([str(self.folder / "programs"), os.environ["PATH"]])
         done = subprocess.run(

@@ -22,7 +22,9 @@ USER, PASSWORD = "pusher", "correct horse"
 class Replicas:
     """Starts registries with one configuration; those that still run end with the test."""
 
-    def __init__(self, folder: Path, storage: Mapping[str, object], **settings: object) -> None:
+    def __init__(
+        self, folder: Path, storage: Mapping[str, object] | str, **settings: object
+    ) -> None:
         self._folder = folder
         self._settings = {"storage": storage, "auth": {"htpasswd": "htpasswd"}, **settings}
         hashed = bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(4)).decode()

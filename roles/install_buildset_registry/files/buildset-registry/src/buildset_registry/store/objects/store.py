@@ -41,6 +41,8 @@ from buildset_registry.store.turns import Turns
 _KEPT = 1024
 #: The least time for which promises are kept; longer where the grace period is.
 _LEAST_KEPT = 24 * 3600
+#: Seconds for which a list that was had tells that there is a bucket: a list costs money.
+_LISTED = 10.0
 #: Seconds after which a notice that nobody renewed is removed by the next process that starts.
 _FORGOTTEN = 24 * 3600
 
@@ -146,11 +148,17 @@ class ObjectSpace:
         self._dialect = dialect
         self._keys = keys_
         self._blobs = blobs
+        self._listed = -_LISTED
         self.replicas = replicas
 
     async def problem(self) -> str | None:
+        """Ask for an object; a bucket that is gone has none, as one that is empty, but no list."""
         try:
-            await self._dialect.head(self._keys.lease)
+            found = await self._dialect.head(self._keys.lease)
+            if found is None and time.monotonic() - self._listed >= _LISTED:
+                async for _page in self._dialect.list(self._keys.lease):
+                    pass
+                self._listed = time.monotonic()
         except ObjectFailure as error:
             return error.strerror
         return None
