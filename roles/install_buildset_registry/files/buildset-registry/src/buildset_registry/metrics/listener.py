@@ -28,6 +28,7 @@ from buildset_registry.metrics.prometheus import (
     render,
     request_metrics,
 )
+from buildset_registry.metrics.workers import Siblings
 from buildset_registry.notifications.webhook import Webhook
 from buildset_registry.store.base import StorageSpace
 from buildset_registry.upstream.counters import UpstreamCounters
@@ -60,6 +61,7 @@ class MetricsListener:
     def __init__(self, sources: Sources, clock: Callable[[], float] = time.monotonic) -> None:
         self._sources = sources
         self._clock = clock
+        self._siblings: Siblings | None = None
         self._started = time.time()
         self._ready = False
         self._certificate_end: float | None = None
@@ -75,15 +77,27 @@ class MetricsListener:
 
     async def _respond(self, path: str) -> Response:
         if path == "/metrics":
-            await self._measure()
-            await self._look()
-            text = render(self._metrics())
+            asked = self._siblings.metrics() if self._siblings else self._own()
+            text = render(await asked)
             return Response(200, {"Content-Type": MEDIA_TYPE}, Bytes(text.encode()))
         if path == "/healthz":
             return liveness()
         if path == "/readyz":
             return await readiness(self._sources.storage)
         return json_response({"paths": ["/metrics", "/healthz", "/readyz"]}, 404)
+
+    async def share(self, siblings: Siblings) -> None:
+        """Tell the metrics of all workers from now on, and the others those of this one."""
+        self._siblings = siblings
+        await siblings.listen(self._own)
+
+    async def _own(self) -> list[Metric]:
+        """Return the metrics of this process; one process alone tells those of the store."""
+        await self._look()
+        if self._siblings is not None and not self._siblings.first:
+            return list(self._metrics())
+        await self._measure()
+        return [*self._metrics(), *self._storage_metrics()]
 
     async def _measure(self) -> None:
         """Learn the size of the store, now and then."""
@@ -120,7 +134,6 @@ class MetricsListener:
         running = self._sources.uploads.running
         yield gauge("uploads_running", "Requests that are sending a blob.", running)
         yield from _upstream_metrics(self._sources.upstream)
-        yield from self._storage_metrics()
         yield from _collection_metrics(self._sources.collections)
         if self._certificate_end is not None:
             text = "When the certificate ends, in seconds since 1970."

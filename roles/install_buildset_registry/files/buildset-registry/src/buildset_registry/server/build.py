@@ -40,9 +40,16 @@ from buildset_registry.gc import AtUpstream, CollectionRules, Collector
 from buildset_registry.http.accesslog import AccessLog, AccessRecord, LedgerNotes
 from buildset_registry.http.app import App
 from buildset_registry.http.asgi import Application
-from buildset_registry.http.context import Context, Crowd, RequestLimits, UploadLimit
+from buildset_registry.http.context import (
+    Context,
+    Crowd,
+    RequestLimits,
+    StreamedClients,
+    UploadLimit,
+)
 from buildset_registry.http.events import Events
-from buildset_registry.ledger.ledger import Ledger, keep_ledger
+from buildset_registry.ledger.ledger import Ledger
+from buildset_registry.ledger.opening import keep_ledger
 from buildset_registry.metrics.counters import RequestCounters
 from buildset_registry.metrics.listener import MetricsListener, Sources
 from buildset_registry.notifications.events import Source
@@ -170,7 +177,7 @@ async def _backend(config: Config, output: TextIO, stack: AsyncExitStack) -> Bac
     uploads = UploadLimit(config.limits.uploads)
     ledger = None
     if config.ledger is not None:
-        ledger = keep_ledger(config.ledger.folder, config.ledger.size, store, client.counters)
+        ledger = keep_ledger(config.ledger, store, client.counters)
         stack.push_async_callback(ledger.close)
     return Backend(access, store, pull_through, access_log, uploads, webhooks, fixed, ledger)
 
@@ -227,6 +234,7 @@ class Applications:
             config.absolute_urls,
             self.crowd,
             backend.pull_through.arriving,
+            StreamedClients(config.redirect.except_networks, config.redirect.except_agents),
         )
         events = Events([*backend.webhooks], context) if backend.webhooks else None
         notes = LedgerNotes(backend.ledger.sightings) if backend.ledger else None

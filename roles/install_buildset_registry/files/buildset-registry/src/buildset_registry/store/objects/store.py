@@ -6,12 +6,12 @@ from __future__ import annotations
 import secrets
 import time
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from functools import partial
 
-from buildset_registry.config import Config, StorageSettings
+from buildset_registry.config import Config
 from buildset_registry.errors import ConfigError
 from buildset_registry.oci.names import RepositoryName, Tag
 from buildset_registry.store.base import Purpose
@@ -32,6 +32,7 @@ from buildset_registry.store.objects.links import ObjectContext, ObjectRepositor
 from buildset_registry.store.objects.lists import RecentLists
 from buildset_registry.store.objects.parts import PartBudget
 from buildset_registry.store.objects.promises import Promises
+from buildset_registry.store.objects.redirects import locator
 from buildset_registry.store.objects.small import SmallObjects, together
 from buildset_registry.store.objects.uploads import ObjectUploads, UploadPlaces
 from buildset_registry.store.objects.walk import Repositories
@@ -56,8 +57,9 @@ class ObjectStore:
         self.turns = Turns()
         self.holders = Holders()
         self._small = SmallObjects(dialect)
-        conditions, listed = dialect.abilities.conditions, dialect.abilities.lists
-        self._promises = Promises(dialect, keys_, conditions=conditions, listed=listed)
+        able = dialect.abilities
+        self._promises = Promises(dialect, keys_, conditions=able.creates, listed=able.lists)
+        conditions = able.creates and able.swaps
         self._lease = Lease(self._small, keys_.lease, conditions=conditions)
         self._names = Repositories(dialect, keys_.repositories)
         self._tags: RecentLists[Tag] = RecentLists()
@@ -67,6 +69,7 @@ class ObjectStore:
         self.uploads = ObjectUploads(places, PartBudget())
         replicas = ReplicaNotices(self._small, keys_.replicas)
         self.space = ObjectSpace(dialect, keys_, self.blobs, replicas)
+        self.ledger = LedgerFolder(dialect, keys_.ledger)
 
     def pushed(self, name: RepositoryName) -> ObjectRepository:
         return self._repository(name, cached=False)
@@ -170,6 +173,30 @@ class ObjectSpace:
         return await self._blobs.used()
 
 
+class LedgerFolder:
+    """The objects of the ledger, by the ends of their keys."""
+
+    def __init__(self, dialect: Dialect, prefix: str) -> None:
+        self._dialect = dialect
+        self._prefix = prefix
+
+    async def list(self) -> AsyncIterator[Sequence[tuple[str, int]]]:
+        async for page in self._dialect.list(self._prefix):
+            yield [(one.key[len(self._prefix) :], one.size) for one in page.objects]
+
+    async def read(self, name: str) -> bytes | None:
+        opened = await self._dialect.get(self._prefix + name)
+        if opened is None:
+            return None
+        return b"".join([piece async for piece in opened.chunks])
+
+    async def write(self, name: str, content: bytes) -> None:
+        await self._dialect.put(self._prefix + name, Body(len(content), (content,)))
+
+    async def remove(self, name: str) -> None:
+        await self._dialect.delete(self._prefix + name)
+
+
 @dataclass(frozen=True, slots=True)
 class Probed:
     """The abilities that a service was found to have."""
@@ -182,9 +209,10 @@ async def open_objects(
     dialect: Dialect, root: str, config: Config, purpose: Purpose
 ) -> ObjectStore:
     """Open the store in a bucket, after it was found to keep what the design needs."""
+    keys_ = Keys(root)
     try:
+        locate = locator(config.redirect, dialect, keys_)
         await dialect.probe()
-        keys_ = Keys(root)
         if purpose is Purpose.SERVE:
             probed = await probe(dialect, keys_)
             if not probed.conditions:
@@ -198,10 +226,8 @@ async def open_objects(
     except BaseException:
         await dialect.aclose()
         raise
-    settings = config.storage
-    redirect = isinstance(settings, StorageSettings) and not settings.redirect.disable
     kept = None if purpose is Purpose.READ else float(max(_LEAST_KEPT, 2 * config.gc.grace))
-    return ObjectStore(dialect, keys_, BlobRules(redirect, kept))
+    return ObjectStore(dialect, keys_, BlobRules(locate, kept))
 
 
 async def probe(dialect: Dialect, keys_: Keys) -> Probed:
