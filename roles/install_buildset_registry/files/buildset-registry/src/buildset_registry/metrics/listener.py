@@ -93,9 +93,11 @@ class MetricsListener:
 
     async def _own(self) -> list[Metric]:
         """Return the metrics of this process; one process alone tells those of the store."""
-        await self._look()
+        if self._sources.certificate_end is not None:
+            self._certificate_end = await asyncio.to_thread(self._sources.certificate_end)
         if self._siblings is not None and not self._siblings.first:
             return list(self._metrics())
+        await self._look()
         await self._measure()
         return [*self._metrics(), *self._storage_metrics()]
 
@@ -119,14 +121,12 @@ class MetricsListener:
             _log.error("the size of the storage cannot be measured: %s", told(error))
 
     async def _look(self) -> None:
-        """Learn whether the storage can be used, and when the certificate ends."""
+        """Learn whether the storage can be used; one that does not answer cannot."""
         try:
             problem = await asyncio.wait_for(self._sources.storage.problem(), _SIZE_WAIT)
             self._ready = problem is None
         except (OSError, asyncio.TimeoutError):
             self._ready = False
-        if self._sources.certificate_end is not None:
-            self._certificate_end = await asyncio.to_thread(self._sources.certificate_end)
 
     def _metrics(self) -> Iterator[Metric]:
         yield gauge("info", "The version.", 1, {"version": __version__})
