@@ -30,6 +30,11 @@ from buildset_registry.report.values import (
 
 #: The repository of the images that prove that a client uses the registry.
 CANARY = "buildset-registry/canary"
+#: How a node tells what became of its canary: as the name of who asks for what is not there.
+_SAID = re.compile(r"buildset-registry-canary \((.*?)\)?")
+_SAID_REFERENCE = "said"
+#: Users of a node whose words are told.
+_MOST_SAID = 5
 #: Tags by which clients look for signatures and referrers; mostly there are none.
 _ATTACHED = re.compile(r"sha(256|512)-[0-9a-f]{64,128}(\.\w+)?")
 #: Seconds after a client missed something within which it pushes it: it asked in order to push.
@@ -259,7 +264,9 @@ def _nodes(rows: Mapping[str, list[Row]], known: Mapping[str, str]) -> list[Node
         node = nodes.setdefault(address, NodeUse(address))
         node.asked |= row["kind"] != "push" or _is_canary(row)
         agent = tool(_text(row, "agent"))
-        if _is_canary(row):
+        if row["kind"] == "missing":
+            _note_words(node, row)
+        elif _is_canary(row):
             _note_canary(node, row, agent)
         elif row["kind"] == "pull":
             node.pulls += 1
@@ -278,6 +285,22 @@ def _note_canary(node: NodeUse, row: Row, agent: str) -> None:
         agents = found if node.canary.startswith("found") else []
         if len(agents) < _MOST_AGENTS:
             node.canary = "found by " + ", ".join(dict.fromkeys([*agents, agent]))
+
+
+def _note_words(node: NodeUse, row: Row) -> None:
+    """Note what a node said of its canary; the last words of each of its users count."""
+    found = _SAID.fullmatch(_text(row, "agent"))
+    if not (found and _is_canary(row) and _text(row, "reference") == _SAID_REFERENCE):
+        return
+    # Anybody may ask for a name, but who has no password cannot speak for a node.
+    if _text(row, "user"):
+        user = _user_of(found[1])
+        others = [words for words in node.said if _user_of(words) != user]
+        node.said = [*others, found[1]][-_MOST_SAID:]
+
+
+def _user_of(words: str) -> str:
+    return words.partition(": ")[0] if words.startswith("as ") else ""
 
 
 def tool(agent: str) -> str:
@@ -300,6 +323,11 @@ def _unseen(report: Summary) -> list[str]:
             found.append(f"{name} never asked for an image")
         if node.canary.startswith("pushed"):
             found.append(f"the canary of {name} was pushed, and no client there pulled it")
+        found += [
+            f"the canary of {name} said: {words}"
+            for words in node.said
+            if not words.removeprefix(f"{_user_of(words)}: ").startswith("found by ")
+        ]
     got = {pull.digest for pull in report.pulls}
     got |= {part["digest"] for pull in report.pulls for part in pull.manifests}
     for push in report.pushes:
