@@ -102,6 +102,18 @@ async def test_what_is_another_pull_is_another_row(case: str) -> None:
     assert len(await rows(steps)) == number
 
 
+@pytest.mark.parametrize("jump", [-1e6, 1e6])
+async def test_a_clock_that_jumps_in_the_midst_of_a_pull_parts_nothing(jump: float) -> None:
+    """How long ago something was is told by a clock that nobody sets."""
+    joiner = Joiner(Memory())
+    for number, step in enumerate(ONE_PULL["docker"]):
+        media_type = OCI_INDEX if step[2] == INDEX else OCI_MANIFEST
+        seen = Seen(1e9 + number * jump, step[3], media_type, "app", requests=1, stored=10)
+        await joiner.add(sighting(step), seen)
+    (row,) = joiner.take()
+    assert (row["requests"], row["blobs"]) == (4, 1)
+
+
 async def test_the_platform_of_a_manifest_is_named() -> None:
     """As the index lists it."""
     (row,) = await rows(ONE_PULL["a copy of all platforms"])
