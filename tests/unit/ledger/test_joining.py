@@ -85,9 +85,10 @@ async def test_the_requests_of_a_pull_are_one_row(case: str) -> None:
     assert row["bytes"]["store"] == 10 * len(ONE_PULL[case])
 
 
-SEVERAL = {
+SEVERAL: dict[str, tuple[list[Step], int]] = {
     "the tag again after a layer": ([*ONE_PULL["docker"], ("HEAD", "1.0", INDEX, 1)], 2),
     "the tag again much later": ([HEAD_TAG, ("HEAD", "1.0", INDEX, 60)], 2),
+    "the tag got twice, without a layer": ([("GET", "1.0", INDEX, 0), ("GET", "1.0", INDEX, 5)], 2),
     "the tag moved": ([HEAD_TAG, ("HEAD", "1.0", OTHER, 1)], 2),
     "another tag of the image": ([HEAD_TAG, ("HEAD", "2.0", INDEX, 1)], 2),
     "by digest, twice": ([GET_INDEX, GET_AMD, GET_LAYER, ("GET", INDEX, INDEX, 20)], 2),
