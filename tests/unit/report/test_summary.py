@@ -216,6 +216,12 @@ def test_what_the_report_lacks_is_said() -> None:
     assert "empty" in report().gaps[0]
 
 
+def test_numbers_that_grow_while_images_are_pulled_set_no_clock_back() -> None:
+    """Their rows are at the place where they were told first, with the time of the last."""
+    numbers = [row("cache", 5000, hits={"blob": 1}), row("upstream", 5000, registry="quay.io")]
+    assert report(row("start", 1), *numbers, pull(2), pull(4000)).gaps == []
+
+
 JUNK = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner),

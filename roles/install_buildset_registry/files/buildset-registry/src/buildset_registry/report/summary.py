@@ -43,6 +43,8 @@ _PUSHED_SOON = 600.0
 _MOST_AGENTS = 20
 #: The largest number that counts as one: what else stands there is damaged.
 _LARGEST = 2**63 - 1
+#: Kinds of rows that have the time at which they were told last, at the place of the first time.
+_TOLD_AGAIN = frozenset({"upstream", "cache"})
 #: The kinds of rows that there may be many of, as people call them.
 _KINDS = {
     "pull": "pulls",
@@ -366,6 +368,6 @@ def _was_set_back(content: LedgerContent) -> bool:
     """Tell whether times go back; what several servers wrote is in their order already."""
     if content.parallel:
         return False
-    times = [seconds(row["time"]) for row in content.rows if row["kind"] != "upstream"]
+    times = [seconds(row["time"]) for row in content.rows if row["kind"] not in _TOLD_AGAIN]
     known = [time for time in times if time is not None]
     return any(after < before - _JUMP for before, after in pairwise(known))
