@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from buildset_registry.config.endpoints import Endpoints, MetricsSettings, ProxySettings, Tls
-from buildset_registry.config.storage import StorageSettings
+from buildset_registry.config.storage import RedirectSettings, StorageSettings
 from buildset_registry.oci.hosts import DOCKER_HUB, RegistryHost
 from buildset_registry.oci.patterns import RepositoryPattern
 
@@ -273,6 +273,10 @@ class Config:
     absolute_urls: bool = False
     """Whether ``Location`` is a whole URL, for clients that cannot follow a path."""
 
+    workers: int = 1
+    """Processes that serve the same ports; more than one need a store that is a service. Limits
+    hold for each of them."""
+
     tls: Tls | None = None
     """Without it the registry speaks plain HTTP: behind a proxy that ends TLS."""
 
@@ -289,6 +293,13 @@ class Config:
     limits: LimitSettings = field(default_factory=LimitSettings)
     read_only: bool = False
     """Whether pushes and deletes are refused; what is pulled through is stored all the same."""
+
+    @property
+    def redirect(self) -> RedirectSettings:
+        """How clients get at blobs; a folder and memory send nobody elsewhere."""
+        if isinstance(self.storage, StorageSettings):
+            return self.storage.redirect
+        return RedirectSettings()
 
     @property
     def proxied(self) -> tuple[RegistryHost, ...]:

@@ -18,6 +18,7 @@ What that lacks stands beside it::
         ├── downloads/<uuid>/state      what is on its way from an upstream
         ├── ledger/<hour>/...           what each server notes (the package ledger)
         ├── lease                       held by the process that collects
+        ├── replicas/<random>           what each process tells of itself
         └── probe-<random>              made and removed at the start
 """
 
@@ -53,6 +54,7 @@ class Keys:
         self.downloads = f"{self.own}downloads/"
         self.ledger = f"{self.own}ledger/"
         self.lease = f"{self.own}lease"
+        self.replicas = f"{self.own}replicas/"
 
     def blob(self, digest: Digest) -> str:
         return f"{self.blobs}{_spread(digest)}/data"
