@@ -290,7 +290,7 @@ def interop(session: nox.Session) -> None:
     pytest(session, "tests/interop")
 
 
-@tier(tools=("crane", "regctl", "oras", "helm", *BUILDKIT, *CONTAINERD))
+@tier(tools=("crane", "regctl", "oras", "helm", "docker-compose", *BUILDKIT, *CONTAINERD))
 def clients(session: nox.Session) -> None:
     """Push and pull with the clients that people have, each a real program."""
     install(session, "test", payload=True)
