@@ -23,8 +23,9 @@ from .image_names import CopyRequest, LayoutImage
 from .plan import CopyPlan, PlannedManifest, Planner, PlanOptions
 from .remote import RemoteRepository
 
-#: Blobs from this size on take the whole way; of smaller ones most of the time is waiting.
-LARGE = 4 << 20
+#: Blobs from this size on take the whole way; of smaller ones most of the time is waiting: for
+#: answers, and for TCP to find out how much the way takes.
+LARGE = 32 << 20
 #: The failures of one image, each with a message in one line.
 FAILURES = (TransferError, RegistryError, UpstreamError)
 #: Told what has been done of a stage, and of how much.
