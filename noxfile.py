@@ -284,9 +284,10 @@ def conformance(session: nox.Session) -> None:
 
 @tier(tools=("registry", "crane"))
 def interop(session: nox.Session) -> None:
-    """Exchange data directories and images with distribution 2.8 and 3."""
+    """Exchange data directories and images with distribution 2.8 and 3, and with zuul-registry."""
     install(session, "test", payload=True)
     go_tools(session, TIERS["interop"].tools)
+    install_zuul_registry(session)
     pytest(session, "tests/interop")
 
 
