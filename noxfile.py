@@ -41,7 +41,7 @@ CACHE = Path(
 #: Of tools/go-tools, where several tiers run them.
 BUILDKIT = ("buildctl", "buildkitd")
 CONTAINERD = ("containerd", "containerd-shim-runc-v2", "ctr", "dockerd")
-BENCHED = ("registry",)
+BENCHED = ("registry", "crane")
 STORES = ("minio", "versitygw", "fake-gcs-server")
 #: How long a test that is interrupted may take to clean up.
 INTERRUPTED_SECONDS = 10
@@ -284,9 +284,10 @@ def conformance(session: nox.Session) -> None:
 
 @tier(tools=("registry", "crane"))
 def interop(session: nox.Session) -> None:
-    """Exchange data directories and images with distribution 2.8 and 3."""
+    """Exchange data directories and images with distribution 2.8 and 3, and with zuul-registry."""
     install(session, "test", payload=True)
     go_tools(session, TIERS["interop"].tools)
+    install_zuul_registry(session)
     pytest(session, "tests/interop")
 
 
