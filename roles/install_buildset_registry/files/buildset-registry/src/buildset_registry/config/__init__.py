@@ -30,6 +30,12 @@ from buildset_registry.config.model import (
     WebhookSettings,
 )
 from buildset_registry.config.reader import is_http_url, load, parse
+from buildset_registry.config.retention import (
+    Duration,
+    QuotaSettings,
+    RetentionRuleSettings,
+    RetentionSettings,
+)
 from buildset_registry.config.storage import (
     AzureCredentials,
     AzureSettings,
@@ -49,6 +55,7 @@ __all__ = [
     "AzureSettings",
     "CloudFrontSettings",
     "Config",
+    "Duration",
     "Endpoint",
     "Endpoints",
     "GcSettings",
@@ -61,7 +68,10 @@ __all__ = [
     "OssSettings",
     "ProxySettings",
     "PullThroughSettings",
+    "QuotaSettings",
     "RedirectSettings",
+    "RetentionRuleSettings",
+    "RetentionSettings",
     "RuleSettings",
     "S3Settings",
     "StorageSettings",

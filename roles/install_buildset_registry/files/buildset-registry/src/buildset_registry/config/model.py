@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from buildset_registry.config.endpoints import Endpoints, MetricsSettings, ProxySettings, Tls
+from buildset_registry.config.retention import RetentionSettings
 from buildset_registry.config.storage import RedirectSettings, StorageSettings
 from buildset_registry.oci.hosts import DOCKER_HUB, RegistryHost
 from buildset_registry.oci.patterns import RepositoryPattern
@@ -285,6 +286,7 @@ class Config:
     pull_through: PullThroughSettings = field(default_factory=PullThroughSettings)
     lock: LockSettings | None = None
     gc: GcSettings = field(default_factory=GcSettings)
+    retention: RetentionSettings | None = None
     log: LogSettings = field(default_factory=LogSettings)
     ledger: LedgerSettings | None = None
     metrics: MetricsSettings | None = None

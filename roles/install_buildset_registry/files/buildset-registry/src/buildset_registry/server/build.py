@@ -21,7 +21,6 @@ from buildset_registry.auth.authenticator import Authenticator
 from buildset_registry.background import stop
 from buildset_registry.config import (
     Config,
-    GcSettings,
     Tls,
     WebhookSettings,
 )
@@ -36,8 +35,14 @@ from buildset_registry.connect_proxy import (
     ProxiedConnections,
     server_of,
 )
-from buildset_registry.gc import AtUpstream, CollectionRules, Collector
-from buildset_registry.http.accesslog import AccessLog, AccessRecord, LedgerNotes
+from buildset_registry.gc import Collector
+from buildset_registry.http.accesslog import (
+    AccessLog,
+    AccessRecord,
+    AnswerNotes,
+    LedgerNotes,
+    UseNotes,
+)
 from buildset_registry.http.app import App
 from buildset_registry.http.asgi import Application
 from buildset_registry.http.context import (
@@ -54,18 +59,17 @@ from buildset_registry.metrics.counters import RequestCounters
 from buildset_registry.metrics.listener import MetricsListener, Sources
 from buildset_registry.notifications.events import Source
 from buildset_registry.notifications.webhook import Receiver, Webhook
-from buildset_registry.oci.digest import Digest
-from buildset_registry.oci.names import RepositoryName
 from buildset_registry.pullthrough import Freshness, PullThrough
 from buildset_registry.registry import Registry
+from buildset_registry.retention import Retention
 from buildset_registry.server.access_control import AccessControl
 from buildset_registry.server.certificates import CertificateEnd, KeyPair
+from buildset_registry.server.collection import collection_rules, keep_retention
 from buildset_registry.server.condition import Notice, ProcessCondition
 from buildset_registry.server.control_socket import ControlSocket
 from buildset_registry.server.replay import (
     locked_tags,
     upstream_client,
-    upstreams_of,
     warn_of_missing,
 )
 from buildset_registry.server.sockets import every_address, open_listener
@@ -151,6 +155,7 @@ class Backend:
     """What upstream's tags mean, whatever upstream says."""
 
     ledger: Ledger | None
+    retention: Retention | None
 
 
 async def _backend(config: Config, output: TextIO, stack: AsyncExitStack) -> Backend:
@@ -179,7 +184,10 @@ async def _backend(config: Config, output: TextIO, stack: AsyncExitStack) -> Bac
     if config.ledger is not None:
         ledger = keep_ledger(config.ledger, store, client.counters)
         stack.push_async_callback(ledger.close)
-    return Backend(access, store, pull_through, access_log, uploads, webhooks, fixed, ledger)
+    retention = keep_retention(config, store, stack)
+    return Backend(
+        access, store, pull_through, access_log, uploads, webhooks, fixed, ledger, retention
+    )
 
 
 async def _close_all(webhooks: list[Webhook]) -> None:
@@ -188,7 +196,8 @@ async def _close_all(webhooks: list[Webhook]) -> None:
 
 def _collector(config: Config, backend: Backend, stack: AsyncExitStack) -> Collector:
     interval = 0 if config.read_only else config.gc.interval
-    rules, at_upstream = collection_rules(config.gc), backend.pull_through.has_manifest
+    rules = collection_rules(config.gc, backend.retention)
+    at_upstream = backend.pull_through.has_manifest
     collector = Collector(backend.store, rules, interval, at_upstream)
     stack.push_async_callback(collector.close)
     return collector
@@ -220,11 +229,17 @@ class Applications:
 
     def endpoint(self, role: Role, name: str, elsewhere: str) -> App:
         """Return an endpoint; ``elsewhere`` says to its clients where they may push."""
-        config, backend = self._config, self._backend
+        config, backend, retention = self._config, self._backend, self._backend.retention
         through = None if role is Role.PUSH else backend.pull_through
         authenticator = self.authenticator(role)
         context = Context(
-            Registry(backend.store, through, sparse=config.sparse_images, fixed=backend.fixed),
+            Registry(
+                backend.store,
+                through,
+                sparse=config.sparse_images,
+                fixed=backend.fixed,
+                removals=retention.removals if retention else None,
+            ),
             authenticator.policy,
             authenticator,
             elsewhere,
@@ -235,9 +250,14 @@ class Applications:
             self.crowd,
             backend.pull_through.arriving,
             StreamedClients(config.redirect.except_networks, config.redirect.except_agents),
+            retention.quotas if retention else None,
         )
         events = Events([*backend.webhooks], context) if backend.webhooks else None
-        notes = LedgerNotes(backend.ledger.sightings) if backend.ledger else None
+        notes: list[AnswerNotes] = []
+        if backend.ledger is not None:
+            notes.append(LedgerNotes(backend.ledger.sightings))
+        if retention is not None:
+            notes.append(UseNotes(retention.uses))
         return App(context, self.record(name), events, notes)
 
     def metrics(self, collector: Collector) -> MetricsListener:
@@ -295,26 +315,6 @@ def _docker_proxy(
     stack.push_async_callback(proxy.close)
     listener = Listener("proxied", LOOPBACK, port, app, _key_pair(settings.tls), socket=own)
     return DockerProxy(proxy, settings.address or every_address(), settings.port, listener)
-
-
-def collection_rules(settings: GcSettings) -> CollectionRules:
-    """Return the rules of the garbage collector."""
-    return CollectionRules(
-        grace=settings.grace,
-        untagged=settings.untagged,
-        uploads=settings.uploads,
-        cache_size=settings.cache_size,
-    )
-
-
-def possibly_at_upstream(config: Config) -> AtUpstream:
-    """Return what a command takes for an upstream's word, which asks nobody: it may have all."""
-    upstreams = upstreams_of(config)
-
-    async def at_upstream(name: RepositoryName, _digest: Digest) -> bool:
-        return upstreams.find(name) is not None
-
-    return at_upstream
 
 
 def _push_port(config: Config) -> int:

@@ -10,6 +10,7 @@ it, so what its layout lacks stands in ``_referrers`` and ``_upstream``::
     ├── control                                     socket of that server, for other commands
     ├── log/                                        changes that may not be on disk yet (wal.py)
     ├── tmp/                                        writes on their way; emptied at start-up
+    ├── notes/                                      documents of the registry about its content
     └── docker/registry/v2/
         ├── blobs/<algorithm>/<2 hex>/<hex>/data
         └── repositories/<name>/
@@ -60,6 +61,10 @@ def log(storage: Path) -> Path:
 
 def temporary(storage: Path) -> Path:
     return storage / "tmp"
+
+
+def note(storage: Path, name: str) -> Path:
+    return storage / "notes" / name
 
 
 def top(storage: Path) -> Path:

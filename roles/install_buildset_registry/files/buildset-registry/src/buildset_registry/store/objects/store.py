@@ -36,6 +36,7 @@ from buildset_registry.store.objects.redirects import locator
 from buildset_registry.store.objects.small import SmallObjects, together
 from buildset_registry.store.objects.uploads import ObjectUploads, UploadPlaces
 from buildset_registry.store.objects.walk import Repositories
+from buildset_registry.store.records import Note
 from buildset_registry.store.turns import Turns
 
 #: Repositories whose keys are kept ready; past this many, the one used longest ago goes.
@@ -67,6 +68,7 @@ class ObjectStore:
         self.blobs = ObjectBlobs(dialect, keys_, self._promises, rules)
         places = UploadPlaces(dialect, keys_, self._small, self.blobs, self._names)
         self.uploads = ObjectUploads(places, PartBudget())
+        self.notes = ObjectNotes(self._small, keys_)
         replicas = ReplicaNotices(self._small, keys_.replicas)
         self.space = ObjectSpace(dialect, keys_, self.blobs, replicas)
         self.ledger = LedgerFolder(dialect, keys_.ledger)
@@ -103,6 +105,21 @@ class ObjectStore:
             while len(self._made) > _KEPT:
                 self._made.popitem(last=False)
         return made
+
+
+class ObjectNotes:
+    """``notes/<name>``, asked for each time: any replica may have written it."""
+
+    def __init__(self, small: SmallObjects, keys_: Keys) -> None:
+        self._small = small
+        self._keys = keys_
+
+    async def read(self, name: str) -> Note | None:
+        found = await self._small.read(self._keys.note(name))
+        return None if found is None else Note(found.content, found.changed)
+
+    async def write(self, name: str, content: bytes) -> None:
+        await self._small.write(self._keys.note(name), content)
 
 
 class ReplicaNotices:
