@@ -17,6 +17,7 @@ What that lacks stands beside it::
         ├── condemned/<algorithm>/<hex>
         ├── downloads/<uuid>/state      what is on its way from an upstream
         ├── lease                       held by the process that collects
+        ├── documents/<topic>/          what replicas share beside images, and a lease for it
         └── probe-<random>              made and removed at the start
 """
 
@@ -72,6 +73,9 @@ class Keys:
 
     def probe(self, word: str) -> str:
         return f"{self.own}probe-{word}"
+
+    def documents(self, topic: str) -> str:
+        return f"{self.own}documents/{topic}/"
 
     def algorithms(self) -> Iterator[str]:
         """Yield the beginnings of the keys of blobs, one for each algorithm."""

@@ -62,6 +62,12 @@ class ObjectStore:
         self.uploads = ObjectUploads(places, PartBudget())
         self.space = ObjectSpace(dialect, keys_, self.blobs)
 
+    def documents(self, topic: str) -> ObjectDocuments:
+        prefix = self._keys.documents(topic)
+        conditions = self._dialect.abilities.conditions
+        lease = Lease(self._small, f"{prefix}lease", conditions=conditions, work=topic)
+        return ObjectDocuments(self._small, prefix, lease)
+
     def pushed(self, name: RepositoryName) -> ObjectRepository:
         return self._repository(name, cached=False)
 
@@ -94,6 +100,28 @@ class ObjectStore:
             while len(self._made) > _KEPT:
                 self._made.popitem(last=False)
         return made
+
+
+class ObjectDocuments:
+    """Documents that all replicas share: an object for each, below one prefix."""
+
+    def __init__(self, small: SmallObjects, prefix: str, lease: Lease) -> None:
+        self._small = small
+        self._prefix = prefix
+        self._lease = lease
+
+    async def read(self, name: str) -> bytes | None:
+        found = await self._small.read(f"{self._prefix}{name}")
+        return None if found is None else found.content
+
+    async def write(self, name: str, content: bytes) -> None:
+        await self._small.write(f"{self._prefix}{name}", content)
+
+    async def remove(self, name: str) -> None:
+        await self._small.remove(f"{self._prefix}{name}")
+
+    def turn(self) -> AbstractAsyncContextManager[bool]:
+        return self._lease.held(wait=False)
 
 
 class ObjectSpace:
