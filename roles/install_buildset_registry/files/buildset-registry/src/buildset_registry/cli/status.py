@@ -33,4 +33,8 @@ def run(arguments: argparse.Namespace) -> int:
         say_json(asdict(found))
     else:
         say(state(found.root, found.pid, found.facts, answers=found.answers))
+        if found.certificate is not None and found.certificate.problem:
+            say(f"Needs a look: {found.certificate.problem}")
+        elif found.certificate is not None:
+            say(f"Its certificate is valid until {found.certificate.ends}.")
     return 0 if found.running else NOT_RUNNING

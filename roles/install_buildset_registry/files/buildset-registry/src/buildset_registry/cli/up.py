@@ -22,6 +22,7 @@ from buildset_registry.errors import YAML_FAULTS, ConfigError, yaml_problem
 if TYPE_CHECKING:
     from buildset_registry.instance.lifecycle import UpReport
     from buildset_registry.instance.options import Replay
+    from buildset_registry.instance.sections import Sections
 
 #: The options that say something of the registry itself; what is not given stays as it was.
 _OPTIONS: tuple[tuple[str, dict[str, Any]], ...] = (
@@ -109,6 +110,13 @@ _OPTIONS: tuple[tuple[str, dict[str, Any]], ...] = (
         "--no-lock",
         {"action": "store_true", "help": "serve tags as upstreams have them (the default)"},
     ),
+    (
+        "--settings-file",
+        {
+            "metavar": "FILE",
+            "help": "sections of the configuration as they are to be; - is standard input",
+        },
+    ),
     ("--log-dir", {"type": path, "metavar": "DIR", "help": "the folder of the log"}),
     (
         "--supervisor",
@@ -164,6 +172,7 @@ def run(arguments: argparse.Namespace) -> int:
         allowed_networks=arguments.networks,
         tag_seconds=arguments.tag_seconds,
         lock=_replay(arguments),
+        sections=_read_sections(arguments.settings_file),
         log_dir=arguments.log_dir,
         supervisor=arguments.supervisor,
     )
@@ -199,20 +208,32 @@ def _report(report: UpReport) -> dict[str, Any]:
     return {**tree, "warnings": report.warnings} if report.warnings else tree
 
 
+def _read_sections(name: str | None) -> Sections:
+    from buildset_registry.instance.sections import Sections
+
+    return Sections() if name is None else Sections.read(_text(name, "--settings-file"), name)
+
+
+def _text(name: str, option: str) -> str:
+    """Return the text of a file, or of standard input."""
+    try:
+        return sys.stdin.read() if name == "-" else path(name).read_text("utf-8")
+    except OSError as error:
+        raise ConfigError(
+            f"cannot read {name}: {error.strerror}; give another file with {option}"
+        ) from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{name} is not UTF-8: byte {error.start} is no text") from None
+
+
 def _read_upstreams(name: str | None) -> list[dict[str, Any]] | None:
     if name is None:
         return None
     import yaml
 
+    text = _text(name, "--upstreams-file")
     try:
-        text = sys.stdin.read() if name == "-" else path(name).read_text("utf-8")
         tree = yaml.safe_load(text)
-    except OSError as error:
-        raise ConfigError(
-            f"cannot read {name}: {error.strerror}; give another file with --upstreams-file"
-        ) from None
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{name} is not UTF-8: byte {error.start} is no text") from None
     except (yaml.YAMLError, *YAML_FAULTS) as error:
         raise ConfigError(f"{name} is not YAML: {yaml_problem(error)}") from None
     if not isinstance(tree, list) or not all(isinstance(item, dict) for item in tree):

@@ -7,6 +7,7 @@ where ``build`` makes the objects of it, by ``instance``, which writes it, and b
 load it; everything else takes values.
 """
 
+from buildset_registry.config.acme import AcmeSettings, ExternalAccountSettings
 from buildset_registry.config.endpoints import (
     Endpoint,
     Endpoints,
@@ -42,12 +43,14 @@ from buildset_registry.config.storage import (
 
 __all__ = [
     "DEFAULT_UPSTREAMS",
+    "AcmeSettings",
     "AuthSettings",
     "AzureCredentials",
     "AzureSettings",
     "Config",
     "Endpoint",
     "Endpoints",
+    "ExternalAccountSettings",
     "GcSettings",
     "GcsSettings",
     "LedgerSettings",

@@ -6,7 +6,7 @@ from __future__ import annotations
 import shutil
 import time
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from buildset_registry import __version__
 from buildset_registry.errors import ConfigError
@@ -16,6 +16,9 @@ from buildset_registry.instance.paths import InstancePaths, read_file, write_fil
 from buildset_registry.instance.plan import Plan, make_plan, read_facts, read_supervisor
 from buildset_registry.instance.probe import Probe
 from buildset_registry.instance.process import ProcessSupervisor
+
+if TYPE_CHECKING:
+    from buildset_registry.instance.certificate_state import CertificateState
 
 _START_SECONDS = 60.0
 #: How long running requests may take when a registry is stopped.
@@ -63,6 +66,9 @@ class InstanceStatus:
     log: str | None
     supervisor: str | None
     version: str = __version__
+    certificate: CertificateState | None = None
+    """None where it has none, or is not set up."""
+
     facts: dict[str, Any] | None = field(default=None, repr=False)
 
 
@@ -134,7 +140,16 @@ def status(paths: InstancePaths) -> InstanceStatus:
         log=str(log) if log else None,
         supervisor=read_supervisor(paths),
         facts=facts,
+        certificate=_certificate(plan),
     )
+
+
+def _certificate(plan: Plan | None) -> CertificateState | None:
+    if plan is None:
+        return None
+    from buildset_registry.instance.certificate_state import certificate_state
+
+    return certificate_state(plan.config)
 
 
 def _warnings(plan: Plan) -> list[str]:
@@ -157,9 +172,7 @@ def _choose(plan: Plan, options: Options) -> Supervisor:
         raise ConfigError(
             "--supervisor systemd needs root and a host that systemd runs; use process or auto"
         )
-    ports = tuple(end.port for end in plan.probe.endpoints)
-    images = plan.config.lock.images if plan.config.lock else None
-    return systemd.SystemdSupervisor(plan.paths, ports, plan.log, images)
+    return systemd.SystemdSupervisor(plan.paths, systemd.Needs.of(plan.config, plan.probe))
 
 
 def _previous(paths: InstancePaths) -> Supervisor:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
 
 from buildset_registry import __version__
 from buildset_registry.background import told
@@ -31,12 +32,26 @@ from buildset_registry.notifications.webhook import Webhook
 from buildset_registry.store.base import StorageSpace
 from buildset_registry.upstream.counters import UpstreamCounters
 
+if TYPE_CHECKING:
+    from buildset_registry.acme.renewal import OrderCounters
+
 _log = logging.getLogger("buildset_registry.metrics")
 
 #: Seconds that the size of the store holds; adding it up takes long.
 _SIZE_HOLDS = 300.0
 #: Seconds that a scrape waits for it; afterwards it is left out until it is known.
 _SIZE_WAIT = 2.0
+
+
+class CertificateEnd(Protocol):
+    """A certificate, as far as metrics tell of it."""
+
+    def ends(self) -> float | None:
+        """Return it in seconds since the epoch; None where there is none, or nobody knows."""
+
+    @property
+    def orders(self) -> OrderCounters | None:
+        """Return the orders of certificates; None where none are made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +63,7 @@ class Sources:
     upstream: UpstreamCounters
     storage: StorageSpace
     webhooks: Sequence[Webhook] = ()
+    certificate: CertificateEnd | None = None
 
 
 class MetricsListener:
@@ -105,6 +121,7 @@ class MetricsListener:
         yield from _upstream_metrics(self._sources.upstream)
         yield from self._storage_metrics()
         yield from _webhook_metrics(self._sources.webhooks)
+        yield from _certificate_metrics(self._sources.certificate)
         yield from _process_metrics(self._started)
 
     def _storage_metrics(self) -> Iterator[Metric]:
@@ -153,6 +170,19 @@ def _webhook_metrics(webhooks: Sequence[Webhook]) -> Iterator[Metric]:
     ):
         rows = [({"receiver": one.receiver.name}, getattr(one, field)) for one in webhooks]
         yield Metric(name, kind, text, rows)
+
+
+def _certificate_metrics(certificate: CertificateEnd | None) -> Iterator[Metric]:
+    ends = certificate.ends() if certificate else None
+    if ends is not None:
+        text = "When the certificate ends."
+        yield gauge("certificate_not_after_timestamp_seconds", text, ends)
+    orders = certificate.orders if certificate else None
+    if orders is not None:
+        results = [({"result": "issued"}, orders.issued), ({"result": "failed"}, orders.failed)]
+        yield counter("acme_orders_total", "Orders of certificates by this process.", results)
+        text = "Orders that failed since the last one of a replica that did not."
+        yield gauge("acme_failures", text, orders.in_a_row)
 
 
 def _process_metrics(started: float) -> Iterator[Metric]:

@@ -30,7 +30,6 @@ from buildset_registry.config import (
     Config,
     GcSettings,
     RuleSettings,
-    Tls,
     TokenServerSettings,
     WebhookSettings,
     is_http_url,
@@ -63,7 +62,7 @@ from buildset_registry.oci.hosts import RegistryHost
 from buildset_registry.oci.names import RepositoryName
 from buildset_registry.pullthrough import Freshness, PullThrough
 from buildset_registry.registry import Registry
-from buildset_registry.server.certificates import KeyPair
+from buildset_registry.server.certificates import CertificateSource, KeyPair, certificate_of
 from buildset_registry.server.control_socket import ControlSocket
 from buildset_registry.server.replay import (
     locked_tags,
@@ -88,7 +87,7 @@ class Listener:
     address: str
     port: int
     app: Application
-    tls: KeyPair | None
+    tls: CertificateSource | None
     socket: socket.socket | None = None
     """Its socket where it listens already: for the registry itself, on a port that the kernel
     chose."""
@@ -113,7 +112,7 @@ class RegistryProcess:
 
     listeners: list[Listener]
     proxy: DockerProxy | None
-    tls: KeyPair | None
+    tls: CertificateSource | None
     control: ControlSocket | None
     """The socket by which commands ask the server; none where no folder is used."""
 
@@ -125,7 +124,7 @@ async def build(config: Config, output: TextIO, stack: AsyncExitStack) -> Regist
     """Make what the configuration says; ``stack`` ends it. ``ConfigError`` for a mistake."""
     backend = await _backend(config, output, stack)
     control = _control(config, backend, stack)
-    tls = _key_pair(config.tls) if config.tls else None
+    tls = await certificate_of(config, backend.store, stack)
     applications = Applications(config, backend)
     proxy = _docker_proxy(config, applications, stack)
     listeners = [proxy.endpoint] if proxy else []
@@ -138,7 +137,7 @@ async def build(config: Config, output: TextIO, stack: AsyncExitStack) -> Regist
             listeners.append(Listener(role.value, address, end.port, app, tls, pushes=pushes))
     if config.metrics is not None:
         address, port = config.metrics.address, config.metrics.port
-        listeners.append(Listener("metrics", address, port, applications.metrics(), None))
+        listeners.append(Listener("metrics", address, port, applications.metrics(tls), None))
     return RegistryProcess(listeners, proxy, tls, control, applications.crowd)
 
 
@@ -234,12 +233,12 @@ class Applications:
         notes = LedgerNotes(backend.ledger.sightings) if backend.ledger else None
         return App(context, self.record(name), events, notes)
 
-    def metrics(self) -> MetricsListener:
+    def metrics(self, tls: CertificateSource | None) -> MetricsListener:
         """Return the listener for operators."""
         backend = self._backend
         upstream, space = backend.pull_through.counters, backend.store.space
         return MetricsListener(
-            Sources(self._counters, backend.uploads, upstream, space, backend.webhooks)
+            Sources(self._counters, backend.uploads, upstream, space, backend.webhooks, tls)
         )
 
     def authenticator(self, role: Role) -> Authenticator:
@@ -280,7 +279,14 @@ def _docker_proxy(
         record,
     )
     stack.push_async_callback(proxy.close)
-    listener = Listener("proxied", LOOPBACK, port, app, _key_pair(settings.tls), socket=own)
+    listener = Listener(
+        "proxied",
+        LOOPBACK,
+        port,
+        app,
+        KeyPair(settings.tls.certificate, settings.tls.key),
+        socket=own,
+    )
     return DockerProxy(proxy, settings.address or every_address(), settings.port, listener)
 
 
@@ -337,10 +343,6 @@ def possibly_at_upstream(config: Config) -> AtUpstream:
 def _push_port(config: Config) -> int:
     push = config.endpoints.push or config.endpoints.single
     return push.port if push else 0
-
-
-def _key_pair(tls: Tls) -> KeyPair:
-    return KeyPair(tls.certificate, tls.key)
 
 
 def _receiver(settings: WebhookSettings) -> Receiver:

@@ -19,7 +19,11 @@ from buildset_registry import __version__
 from buildset_registry.config import Config
 from buildset_registry.config.model import LimitSettings
 from buildset_registry.server.build import DockerProxy, Listener, RegistryProcess, build
-from buildset_registry.server.certificates import CertificateWatch, Credentials, KeyPair
+from buildset_registry.server.certificates import (
+    CertificateSource,
+    CertificateWatch,
+    Credentials,
+)
 from buildset_registry.server.connections import ConnectionBudget, affordable
 from buildset_registry.server.http_server import HttpServer
 from buildset_registry.server.logs import configure, open_output
@@ -83,7 +87,7 @@ async def serve(
 class _Certificate:
     """A certificate, and what has to be done with a new one."""
 
-    pair: KeyPair
+    pair: CertificateSource
     current: Credentials
     users: list[Callable[[Credentials], None]]
 
@@ -102,7 +106,7 @@ class Listening:
         self._stack = stack
         self._proxy = service.proxy
         self._tls = service.tls
-        self._certificates: dict[KeyPair, _Certificate] = {}
+        self._certificates: dict[CertificateSource, _Certificate] = {}
         self._each = affordable(
             limits.connections,
             len(service.listeners),
@@ -155,7 +159,7 @@ class Listening:
             self._budget.watch(listener.port)
         return HttpServer(listener.app, sock, self._each, pushes=listener.pushes)
 
-    def _certificate(self, pair: KeyPair | None) -> _Certificate | None:
+    def _certificate(self, pair: CertificateSource | None) -> _Certificate | None:
         if pair is not None and pair not in self._certificates:
             self._certificates[pair] = _Certificate(pair, pair.read(), [])
         return self._certificates[pair] if pair else None
