@@ -111,7 +111,7 @@ def test_settings_come_and_go(desk: Desk) -> None:
     """A variable that is emptied has an effect; a changed password needs no restart."""
     given = variables(desk)
     metrics = {"port": free_port(), "address": "127.0.0.1"}
-    more = {
+    more: dict[str, Any] = {
         "intermediate_registry_metrics": metrics,
         "intermediate_registry_settings": {"gc": {"grace": 3600}},
     }

@@ -102,6 +102,9 @@ class Renewal:
     """Raises ``OrderFailed`` where the authority's question could not be answered."""
 
     client: Callable[[], AcmeClient]
+    orders: bool = True
+    """Whether this process orders, and answers; otherwise it shows what another one got."""
+
     current: IssuedCertificate | None = None
     state: RenewalState = field(default_factory=RenewalState)
     counters: OrderCounters = field(default_factory=OrderCounters)
@@ -116,7 +119,8 @@ class Renewal:
     async def run(self) -> None:
         """Look for ever."""
         try:
-            await self.reachable()
+            if self.orders:
+                await self.reachable()
         except OrderFailed as error:
             _log.error("challenges of ACME cannot be answered: %s", error)
         while True:
@@ -133,7 +137,7 @@ class Renewal:
             self._note(RenewalState())
             return
         self._note(RenewalState.of_json(await self.documents.read(STATE)))
-        if self.state.waits(time.time()):
+        if not self.orders or self.state.waits(time.time()):
             return
         async with self.documents.turn() as mine:
             if not mine:

@@ -46,7 +46,8 @@ class AcmeSettings:
     """PEM file to verify the authority's server with, instead of the system's certificates."""
 
     port: int = 80
-    """TCP port on which challenges are answered, in plain HTTP."""
+    """TCP port on which challenges are answered, in plain HTTP; 0 for a process of several that
+    leaves that and orders to another one."""
 
     address: str | None = None
     """Address to listen on for them; by default every address."""

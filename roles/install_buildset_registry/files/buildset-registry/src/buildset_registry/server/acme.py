@@ -79,6 +79,7 @@ async def keep_certificate(
         client=partial(_client, authority),
     )
     await renewal.load()
+    renewal.orders = settings.port > 0
     stack.push_async_callback(stop, supervised("the renewal of the certificate", renewal.run))
     return IssuedPair(renewal)
 
