@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
+from buildset_registry.acme.renewal import OrderCounters
 from buildset_registry.gc import CollectionHistory, CollectionReport
 from buildset_registry.http.context import UploadLimit
 from buildset_registry.metrics.counters import RequestCounters
@@ -68,6 +69,7 @@ async def names(tmp_path: Path) -> Names:
         history,
         [webhook],
         lambda: 1.0,
+        OrderCounters(),
     )
     text = await scrape(MetricsListener(sources))
     text += render(await Siblings(0, [], WorkerStates(1)).metrics())

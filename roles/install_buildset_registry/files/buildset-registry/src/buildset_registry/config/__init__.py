@@ -7,6 +7,7 @@ where ``build`` makes the objects of it, by ``instance``, which writes it, and b
 load it; everything else takes values.
 """
 
+from buildset_registry.config.acme import AcmeSettings, ExternalAccountSettings
 from buildset_registry.config.endpoints import (
     Endpoint,
     Endpoints,
@@ -50,6 +51,7 @@ from buildset_registry.config.storage import (
 
 __all__ = [
     "DEFAULT_UPSTREAMS",
+    "AcmeSettings",
     "AuthSettings",
     "AzureCredentials",
     "AzureSettings",
@@ -58,6 +60,7 @@ __all__ = [
     "Duration",
     "Endpoint",
     "Endpoints",
+    "ExternalAccountSettings",
     "GcSettings",
     "GcsSettings",
     "LedgerSettings",

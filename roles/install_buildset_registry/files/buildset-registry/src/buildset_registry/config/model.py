@@ -8,6 +8,7 @@ from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Literal
 
+from buildset_registry.config.acme import AcmeSettings
 from buildset_registry.config.endpoints import Endpoints, MetricsSettings, ProxySettings, Tls
 from buildset_registry.config.retention import RetentionSettings
 from buildset_registry.config.storage import RedirectSettings, StorageSettings
@@ -280,6 +281,9 @@ class Config:
 
     tls: Tls | None = None
     """Without it the registry speaks plain HTTP: behind a proxy that ends TLS."""
+
+    acme: AcmeSettings | None = None
+    """An authority that issues the certificate, instead of ``tls``."""
 
     auth: AuthSettings = field(default_factory=AuthSettings)
     upstreams: tuple[UpstreamSettings, ...] = ()

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from buildset_registry import __version__
 from buildset_registry.background import told
@@ -33,6 +34,9 @@ from buildset_registry.notifications.webhook import Webhook
 from buildset_registry.store.base import StorageSpace
 from buildset_registry.upstream.counters import UpstreamCounters
 
+if TYPE_CHECKING:
+    from buildset_registry.acme.renewal import OrderCounters
+
 _log = logging.getLogger("buildset_registry.metrics")
 
 #: Seconds that the size of the store holds; adding it up takes long.
@@ -53,6 +57,9 @@ class Sources:
     webhooks: Sequence[Webhook] = ()
     certificate_end: Callable[[], float | None] | None = None
     """Returns when the server's certificate ends, in seconds since the epoch."""
+
+    orders: OrderCounters | None = None
+    """The orders of certificates; None where none are made."""
 
 
 class MetricsListener:
@@ -138,6 +145,7 @@ class MetricsListener:
         if self._certificate_end is not None:
             text = "When the certificate ends, in seconds since 1970."
             yield gauge("certificate_end_seconds", text, self._certificate_end)
+        yield from _order_metrics(self._sources.orders)
         yield from _webhook_metrics(self._sources.webhooks)
         yield from _process_metrics(self._started)
 
@@ -149,6 +157,15 @@ class MetricsListener:
         if room is not None:
             yield gauge("storage_free_bytes", "Bytes that are free on the disk.", room[0])
             yield gauge("storage_size_bytes", "Bytes of the disk.", room[1])
+
+
+def _order_metrics(orders: OrderCounters | None) -> Iterator[Metric]:
+    if orders is None:
+        return
+    results = [({"result": "issued"}, orders.issued), ({"result": "failed"}, orders.failed)]
+    yield counter("acme_orders_total", "Orders of certificates by this process.", results)
+    text = "Orders that failed since the last one of a replica that did not."
+    yield gauge("acme_failures", text, orders.in_a_row)
 
 
 def _upstream_metrics(counters: UpstreamCounters) -> Iterator[Metric]:

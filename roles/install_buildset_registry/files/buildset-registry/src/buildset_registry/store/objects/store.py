@@ -60,8 +60,8 @@ class ObjectStore:
         self._small = SmallObjects(dialect)
         able = dialect.abilities
         self._promises = Promises(dialect, keys_, conditions=able.creates, listed=able.lists)
-        conditions = able.creates and able.swaps
-        self._lease = Lease(self._small, keys_.lease, conditions=conditions)
+        self._conditions = able.creates and able.swaps
+        self._lease = Lease(self._small, keys_.lease, conditions=self._conditions)
         self._names = Repositories(dialect, keys_.repositories)
         self._tags: RecentLists[Tag] = RecentLists()
         self._made: OrderedDict[tuple[RepositoryName, bool], ObjectRepository] = OrderedDict()
@@ -72,6 +72,11 @@ class ObjectStore:
         replicas = ReplicaNotices(self._small, keys_.replicas)
         self.space = ObjectSpace(dialect, keys_, self.blobs, replicas)
         self.ledger = LedgerFolder(dialect, keys_.ledger)
+
+    def documents(self, topic: str) -> ObjectDocuments:
+        prefix = self._keys.documents(topic)
+        lease = Lease(self._small, f"{prefix}lease", conditions=self._conditions, work=topic)
+        return ObjectDocuments(self._small, prefix, lease)
 
     def pushed(self, name: RepositoryName) -> ObjectRepository:
         return self._repository(name, cached=False)
@@ -120,6 +125,28 @@ class ObjectNotes:
 
     async def write(self, name: str, content: bytes) -> None:
         await self._small.write(self._keys.note(name), content)
+
+
+class ObjectDocuments:
+    """Documents that all replicas share: an object for each, below one prefix."""
+
+    def __init__(self, small: SmallObjects, prefix: str, lease: Lease) -> None:
+        self._small = small
+        self._prefix = prefix
+        self._lease = lease
+
+    async def read(self, name: str) -> bytes | None:
+        found = await self._small.read(f"{self._prefix}{name}")
+        return None if found is None else found.content
+
+    async def write(self, name: str, content: bytes) -> None:
+        await self._small.write(f"{self._prefix}{name}", content)
+
+    async def remove(self, name: str) -> None:
+        await self._small.remove(f"{self._prefix}{name}")
+
+    def turn(self) -> AbstractAsyncContextManager[bool]:
+        return self._lease.held(wait=False)
 
 
 class ReplicaNotices:
