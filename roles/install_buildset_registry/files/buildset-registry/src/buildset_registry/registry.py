@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
@@ -20,6 +20,7 @@ from buildset_registry.errors import (
     UpstreamBusy,
     UpstreamFailed,
 )
+from buildset_registry.image_tree import ImageTrees
 from buildset_registry.lookup import Lookup, Reuse
 from buildset_registry.manifest_links import link_manifest, untag
 from buildset_registry.oci.descriptor import Descriptor
@@ -89,6 +90,7 @@ class Registry:
     ) -> None:
         self._store = store
         self._lookup = Lookup(store, upstream, fixed)
+        self._trees = ImageTrees(store)
         self._sparse = sparse
 
     # -- pull
@@ -184,6 +186,19 @@ class Registry:
     ) -> StoredManifest | None:
         """Return what the store has, without asking anybody else."""
         return await self._lookup.stored_manifest(name, reference)
+
+    async def reaches(
+        self, name: RepositoryName, images: Iterable[Reference], wanted: Reference
+    ) -> bool:
+        """Tell whether something is one of a repository's images, belongs to or refers to one."""
+        if wanted in images:
+            return True
+        indexes = tuple(self._lookup.indexes(name))
+        targets = [await self._target(name, one) for one in images]
+        roots = [one for one in targets if one is not None]
+        if isinstance(wanted, Tag):
+            return await self._trees.holds_tag(indexes, roots, wanted)
+        return await self._trees.holds(indexes, roots, wanted)
 
     async def stored_content(self, name: RepositoryName, digest: Digest) -> bytes | None:
         """Return a small blob of the repository, such as a configuration, if it is stored."""
