@@ -153,7 +153,7 @@ class Registry:
         return Page.of(tags, limit, last)
 
     async def repositories(self, limit: int | None, last: str | None) -> Page:
-        return Page.of([await self._store.repositories()], limit, last)
+        return Page.of(await self._lookup.repositories(), limit, last)
 
     async def referrers(
         self,

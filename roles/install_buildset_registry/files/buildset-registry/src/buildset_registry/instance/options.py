@@ -108,6 +108,7 @@ def configure(tree: Mapping[str, Any], options: Options) -> Tree:
         log["file"] = str(options.log_dir / "registry.log")
     log.setdefault("file", "log/registry.log")
     new.setdefault("ledger", {"folder": "ledger"})
+    new.setdefault("overlay", {"folder": "overlay"})
     return new
 
 

@@ -20,7 +20,6 @@ from buildset_registry.ledger.files import LedgerFiles
 from buildset_registry.ledger.joining import Facts, Joiner
 from buildset_registry.ledger.rows import Key, Row, Seen, Sighting, to_line
 from buildset_registry.pacing import paced
-from buildset_registry.store.base import Store
 from buildset_registry.upstream.counters import UpstreamCounters
 
 _log = logging.getLogger("buildset_registry.ledger")
@@ -169,9 +168,9 @@ class Ledger:
             self._reason = reason
 
 
-def keep_ledger(folder: Path, size: int, store: Store, upstream: UpstreamCounters) -> Ledger:
+def keep_ledger(folder: Path, size: int, facts: StoreFacts, upstream: UpstreamCounters) -> Ledger:
     """Return a ledger of a store's images, in files of so many bytes, that has begun to write."""
-    ledger = Ledger(LedgerFiles(folder, size), StoreFacts(store, upstream), upstream)
+    ledger = Ledger(LedgerFiles(folder, size), facts, upstream)
     ledger.start()
     return ledger
 

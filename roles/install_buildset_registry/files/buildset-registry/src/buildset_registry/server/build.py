@@ -53,6 +53,7 @@ from buildset_registry.http.app import App
 from buildset_registry.http.asgi import Application
 from buildset_registry.http.context import Context, Crowd, RequestLimits, UploadLimit
 from buildset_registry.http.events import Events
+from buildset_registry.ledger.facts import StoreFacts
 from buildset_registry.ledger.ledger import Ledger, keep_ledger
 from buildset_registry.metrics.counters import RequestCounters
 from buildset_registry.metrics.listener import MetricsListener, Sources
@@ -61,6 +62,8 @@ from buildset_registry.notifications.webhook import Receiver, Webhook
 from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.hosts import RegistryHost
 from buildset_registry.oci.names import RepositoryName
+from buildset_registry.overlay.client import OverlayClient
+from buildset_registry.overlay.table import OverlaidTags
 from buildset_registry.pullthrough import Freshness, PullThrough
 from buildset_registry.registry import Registry
 from buildset_registry.server.certificates import KeyPair
@@ -160,7 +163,9 @@ class Backend:
 
 async def _backend(config: Config, output: TextIO, stack: AsyncExitStack) -> Backend:
     private = frozenset(upstream.name for upstream in config.upstreams if upstream.private)
-    fixed = locked_tags(config)
+    locked = locked_tags(config)
+    overlaid = OverlaidTags(config.overlay.folder) if config.overlay else None
+    fixed: Sequence[FixedTags] = [*([overlaid] if overlaid else []), *locked]
     access = AccessControl(config.auth, private)
     stack.callback(access.close)
     store = await open_store(config)
@@ -169,9 +174,10 @@ async def _backend(config: Config, output: TextIO, stack: AsyncExitStack) -> Bac
     stack.callback(access_log.flush)
     client = upstream_client(config)
     freshness = Freshness(config.pull_through.tag_seconds)
-    pull_through = PullThrough(store, client, freshness, fixed=fixed)
+    through = OverlayClient(client, overlaid, store) if overlaid else client
+    pull_through = PullThrough(store, through, freshness, fixed=fixed)
     stack.push_async_callback(pull_through.close)
-    for table in fixed:
+    for table in locked:
         check = asyncio.ensure_future(warn_of_missing(client, table.lock))
         stack.push_async_callback(stop, check)
     ends = config.endpoints
@@ -182,7 +188,8 @@ async def _backend(config: Config, output: TextIO, stack: AsyncExitStack) -> Bac
     uploads = UploadLimit(config.limits.uploads)
     ledger = None
     if config.ledger is not None:
-        ledger = keep_ledger(config.ledger.folder, config.ledger.size, store, client.counters)
+        facts = StoreFacts(store, client.counters, overlaid)
+        ledger = keep_ledger(config.ledger.folder, config.ledger.size, facts, client.counters)
         stack.push_async_callback(ledger.close)
     return Backend(access, store, pull_through, access_log, uploads, webhooks, fixed, ledger)
 

@@ -102,7 +102,7 @@ class Session:
         while True:
             response = await self._send(host, request, partial(self._known, sent))
             account = host.account_at(response.url)
-            if response.status != 401 or account is None or account in logged_in:
+            if response.status != 401 or account is None or account.token or account in logged_in:
                 return response
             await response.discard()
             logged_in.add(account)
@@ -111,7 +111,7 @@ class Session:
 
     def _known(self, sent: dict[RemoteAccount, str | None], account: RemoteAccount) -> str | None:
         """Return the header that is known for an account, and note that it is sent."""
-        sent[account] = known = self._cache.get(account)
+        sent[account] = known = account.token or self._cache.get(account)
         return known
 
     async def _send(
