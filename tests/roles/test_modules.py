@@ -131,7 +131,7 @@ def test_modules_of_the_collection_run(collection: Desk, way: Way) -> None:
                 {f"{COLLECTION}.buildset_registry_images": {"action": "pull"}},
                 {
                     f"{COLLECTION}.buildset_registry_overlay": {
-                        "content": {"version": 1, "handed": []},
+                        "content": "e30=",
                         "command": str(command),
                     }
                 },

@@ -243,8 +243,8 @@ artifacts:
   returned: always
 overlay:
   description:
-    - For O(action=overlay), what the registry is handed, with secrets. Empty where that is not
-      possible, or where there is no image.
+    - For O(action=overlay), what the registry is handed, in base64, with secrets. Empty where that
+      is not possible, or where there is no image.
   type: str
   returned: when O(action=overlay)
 reason:

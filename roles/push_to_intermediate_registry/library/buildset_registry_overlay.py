@@ -20,9 +20,9 @@ options:
   content:
     description:
       - What is handed over, as RV(buildset.registry.buildset_registry_images#module:overlay) of
-        M(buildset.registry.buildset_registry_images). It holds tokens, and goes to the program's
-        standard input.
-    type: json
+        M(buildset.registry.buildset_registry_images), which is in base64. It holds tokens, and
+        goes to the program's standard input.
+    type: str
     required: true
   root:
     description:
@@ -68,14 +68,14 @@ images:
   sample: ["quay.io/org/app:latest"]
 """
 
+import base64
 import json
 import os
 
 from ansible.module_utils.basic import AnsibleModule
 
 ARGUMENTS = {
-    # Ansible makes a dictionary of a text that looks like one.
-    "content": {"type": "json", "required": True, "no_log": True},
+    "content": {"type": "str", "required": True, "no_log": True},
     "root": {"type": "path"},
     "command": {"type": "path"},
 }
@@ -102,7 +102,13 @@ def hand_over(module: AnsibleModule) -> list[str]:
     words = [find_program(module), "overlay", "-", "--json"]
     if module.params["root"]:
         words += ["--root", module.params["root"]]
-    code, output, errors = module.run_command(words, data=module.params["content"])
+    try:
+        content = base64.b64decode(module.params["content"], validate=True)
+    except ValueError:
+        module.fail_json(
+            msg="content is not base64; take it as buildset_registry_images returns it"
+        )
+    code, output, errors = module.run_command(words, data=content, binary_data=True)
     lines = [line.partition("buildset-registry: ")[2] or line for line in errors.splitlines()]
     if code != 0:
         module.fail_json(msg="; ".join(lines) or f"the program ended with code {code}")

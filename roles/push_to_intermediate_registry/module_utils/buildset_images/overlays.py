@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a buildset's registry is handed of other builds' images: a map, and tokens for these alone.
+"""A map of other builds' images, and tokens for these alone: what a registry is handed of them.
 
 The password goes to the intermediate registry and nowhere else. That one issues no tokens for
 single images is no error: the images are copied then.
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import time
+from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import urlencode
@@ -44,8 +45,9 @@ def hand_over(given: Mapping[str, Any], patience: float) -> dict[str, Any]:
     except (ImagesError, TransferError, UpstreamError) as error:
         return {"overlay": "", "reason": transfers.in_words(str(error)), "lines": []}
     lines = [f"{one.image} is {digest} at {place}, 0 B copied" for one, place, digest in known]
-    text = json.dumps({"version": VERSION, "handed": handed})
-    return {"overlay": text, "reason": "", "lines": [*notes, *lines]}
+    raw = json.dumps({"version": VERSION, "handed": handed}).encode()
+    # In base64, since Ansible would take it for a dictionary, and hide each word of it in messages.
+    return {"overlay": b64encode(raw).decode(), "reason": "", "lines": [*notes, *lines]}
 
 
 _Known = tuple[ImageArtifact, ImageLocation, str]

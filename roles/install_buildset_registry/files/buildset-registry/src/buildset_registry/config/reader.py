@@ -28,6 +28,8 @@ from buildset_registry.oci.patterns import RepositoryPattern
 
 #: The largest number: what the kernel takes for a size in bytes.
 _MOST = 2**63 - 1
+#: More than that is a mistake in typing.
+_MOST_WORKERS = 256
 #: Seconds within which a client that was told of a blob surely has pushed its manifest.
 _LEAST_GRACE = 60
 #: Words in the name of a setting whose value is no matter for a log.
@@ -61,6 +63,7 @@ def parse(tree: object, source: str, folder: Path) -> Config:
             f"{source}: endpoints needs either single, or pull and push, or one of these two"
         )
     _check_storage(config.storage, source)
+    _check_ledger(config, source)
     _check_upstreams(config.upstreams, source)
     _check_token_server(config.auth.token, source)
     for webhook in config.notifications:
@@ -73,6 +76,7 @@ def parse(tree: object, source: str, folder: Path) -> Config:
     if config.limits.connections < 1:
         raise ConfigError(f"{source}: limits.connections must be at least 1")
     _check_proxy(config, source)
+    _check_workers(config, source)
     return config
 
 
@@ -91,9 +95,33 @@ def _shown(url: str) -> str:
 
 
 def _check_storage(storage: object, source: str) -> None:
-    if isinstance(storage, StorageSettings) and len(storage.services) != 1:
+    if not isinstance(storage, StorageSettings):
+        return
+    if len(storage.services) != 1:
         named = " and ".join(storage.services) or "none"
         raise ConfigError(f"{source}: storage needs one service, and names {named}")
+    redirect, where = storage.redirect, f"{source}: storage.redirect"
+    if redirect.base_url is not None and not is_http_url(redirect.base_url):
+        raise ConfigError(
+            f"{where}.base_url {_shown(redirect.base_url)} is not an https:// or http:// URL"
+        )
+    if redirect.cloudfront is None:
+        return
+    if redirect.base_url is not None:
+        raise ConfigError(f"{where} sends clients to base_url or to cloudfront, not to both")
+    if storage.s3 is None:
+        raise ConfigError(f"{where}.cloudfront needs a bucket of S3; set storage.s3")
+    base = redirect.cloudfront.baseurl
+    if not is_http_url(base if "://" in base else f"https://{base}"):
+        raise ConfigError(f"{where}.cloudfront.baseurl {_shown(base)} is no URL; correct it")
+
+
+def _check_ledger(config: Config, source: str) -> None:
+    kept = config.ledger is None or config.ledger.folder is not None
+    if not kept and not isinstance(config.storage, StorageSettings):
+        raise ConfigError(
+            f"{source}: ledger.folder is missing; set it: only an object store keeps a ledger"
+        )
 
 
 def _check_proxy(config: Config, source: str) -> None:
@@ -104,6 +132,11 @@ def _check_proxy(config: Config, source: str) -> None:
     if not all(0 < port < 65536 for port in config.proxy.ports):
         raise ConfigError(f"{source}: proxy.ports must be ports from 1 to 65535")
     _check_distinct(config.proxy.registries or (), source, "proxy.registries")
+
+
+def _check_workers(config: Config, source: str) -> None:
+    if not 1 <= config.workers <= _MOST_WORKERS:
+        raise ConfigError(f"{source}: workers must be from 1 to {_MOST_WORKERS}")
 
 
 def _check_gc(gc: GcSettings, source: str) -> None:
