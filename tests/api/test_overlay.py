@@ -151,7 +151,8 @@ def test_what_was_removed_is_told_by_the_build_that_made_it(world: World, quay: 
     assert gone.status_code == 410
     assert message(gone) == (
         f"{APP}:v1, made by build {BUILD} of change {CHANGE}: {world.host} has removed it since, "
-        f"or a part of it ({digest}); run that build again"
+        f"or a part of it ({digest}), and says: {THERE} has no manifest {digest}; "
+        "quay.io is no upstream of this registry; run that build again"
     )
     again = world.hand({f"{APP}:v1": (THERE, digest)})
     assert len(again) == 1

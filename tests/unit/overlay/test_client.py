@@ -9,7 +9,7 @@ from contextlib import aclosing
 from pathlib import Path
 
 import pytest
-from buildset_registry.errors import UpstreamFailed
+from buildset_registry.errors import ImageGone, UpstreamFailed
 from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.names import RepositoryName, Tag
 from buildset_registry.overlay.client import OverlayClient
@@ -136,6 +136,28 @@ async def test_a_token_that_is_refused_is_not_followed_by_a_login(
         await registry.manifest(NAME, V1)
     assert holder.at("/token") == []
     assert quay.asked == []
+
+
+async def test_what_the_holder_says_of_a_removal_is_passed_on(
+    registry: Registry, holder: Server
+) -> None:
+    """When, and by which rule; in one line, however it is said."""
+    said = "org/app has no manifest; it was removed on 2026-11-29\n\tby rule 'old'\x1b of the "
+    said += "retention"
+    body = json.dumps({"errors": [{"code": "MANIFEST_UNKNOWN", "message": said}]}).encode()
+    holder.on(THERE, reply(404, body))
+    with pytest.raises(ImageGone) as caught:
+        await registry.manifest(NAME, V1)
+    assert caught.value.message == (
+        "quay.io/org/app:v1, made by build 8c15 of change 1,1: "
+        f"127.0.0.2:{holder.port} has removed it since, or a part of it ({DIGEST}), and says: "
+        "org/app has no manifest; it was removed on 2026-11-29 by rule 'old' of the retention; "
+        "run that build again"
+    )
+    for odd in (b"", b"<html>", b'{"errors": []}', b'{"errors": [3]}', b"[" * 100_000):
+        holder.on(THERE, reply(404, odd))
+        with pytest.raises(ImageGone, match=r"part of it .*; run that build"):
+            await registry.manifest(NAME, V1)
 
 
 async def test_a_client_that_knows_the_image_gets_its_layers(

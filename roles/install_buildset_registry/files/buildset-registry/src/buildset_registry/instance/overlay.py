@@ -64,7 +64,7 @@ async def _ask(holder: ImageHolder, images: Sequence[OverlaidImage], folder: Pat
             async with turns:
                 await asyncio.wait_for(client.head(image.there, image.digest), _SECONDS)
         except ManifestUnknown as error:
-            return f"{what} it is not at {holder.host} any more ({error.message})"
+            return f"{what} it is not at {holder.host} any more ({error.detail or error.message})"
         except RegistryError as error:
             return f"{what} {error.message}"
         except asyncio.TimeoutError:

@@ -154,8 +154,9 @@ class OverlayClient:
                     f"{what} the token for it at {holder.host} has ended at {holder.ended}; "
                     "have the images of other builds pulled again"
                 ) from None
+            says = f", and says: {error.detail}" if error.detail else ""
             raise ImageGone(
-                f"{what} {holder.host} has removed it since, or a part of it ({reference}); "
+                f"{what} {holder.host} has removed it since, or a part of it ({reference}){says}; "
                 "run that build again"
             ) from None
 

@@ -179,11 +179,12 @@ class Host:
             headers=_passed_on(headers.get("Retry-After")),
         )
 
-    def lacks(self, request: RepositoryRequest) -> RegistryError:
-        """Return the refusal for what the upstream does not have."""
+    def lacks(self, request: RepositoryRequest, told: str = "") -> RegistryError:
+        """Return the refusal for what the upstream does not have; ``told`` are its own words."""
         kind, _separator, reference = request.path.partition("/")
         return request.missing(
-            f"upstream {self.upstream.name} has no {kind[:-1]} {reference} in {self._repository}"
+            f"upstream {self.upstream.name} has no {kind[:-1]} {reference} in {self._repository}",
+            detail=told or None,
         )
 
     def denies(self, request: RepositoryRequest, account: RemoteAccount) -> RegistryError:
