@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The order in which content wins: pushed, fixed by a lock, pulled through, what upstream has.
+"""The order in which content wins: pushed, overlaid, locked, pulled through, what upstream has.
 
 The only place that knows it. A job's push wins over upstream's content by tag because it is found
 first; removing the pushed tag uncovers upstream's again. What jobs push to Docker Hub's ``app`` is
