@@ -195,6 +195,14 @@ class LedgerSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OverlaySettings:
+    """The overlay: images of other builds, fetched from the registry that holds them."""
+
+    folder: Path
+    """The folder of what ``buildset-registry overlay`` is handed; it need not be there."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WebhookSettings:
     """A receiver of notifications, in distribution's envelope."""
 
@@ -293,6 +301,7 @@ class Config:
     retention: RetentionSettings | None = None
     log: LogSettings = field(default_factory=LogSettings)
     ledger: LedgerSettings | None = None
+    overlay: OverlaySettings | None = None
     metrics: MetricsSettings | None = None
     proxy: ProxySettings | None = None
     notifications: tuple[WebhookSettings, ...] = ()

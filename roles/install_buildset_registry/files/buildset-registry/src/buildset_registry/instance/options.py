@@ -115,6 +115,7 @@ def configure(tree: Mapping[str, Any], options: Options) -> Tree:
     # Whoever has it in the foreground reads standard error.
     log.setdefault("file", None if options.supervisor == "foreground" else "log/registry.log")
     new.setdefault("ledger", {"folder": "ledger"})
+    new.setdefault("overlay", {"folder": "overlay"})
     return new
 
 

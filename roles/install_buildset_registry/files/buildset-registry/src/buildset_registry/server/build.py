@@ -58,6 +58,8 @@ from buildset_registry.metrics.counters import RequestCounters
 from buildset_registry.metrics.listener import MetricsListener, Sources
 from buildset_registry.notifications.events import Source
 from buildset_registry.notifications.webhook import Receiver, Webhook
+from buildset_registry.overlay.client import OverlayClient
+from buildset_registry.overlay.table import OverlaidTags
 from buildset_registry.pullthrough import Freshness, PullThrough
 from buildset_registry.registry import Registry
 from buildset_registry.retention import Retention
@@ -160,7 +162,9 @@ class Backend:
 
 async def _backend(config: Config, output: TextIO, stack: AsyncExitStack) -> Backend:
     private = frozenset(upstream.name for upstream in config.upstreams if upstream.private)
-    fixed = locked_tags(config)
+    locked = locked_tags(config)
+    overlaid = OverlaidTags(config.overlay.folder) if config.overlay else None
+    fixed: Sequence[FixedTags] = [*([overlaid] if overlaid else []), *locked]
     access = AccessControl(config.auth, private)
     stack.callback(access.close)
     store = await open_store(config)
@@ -169,9 +173,10 @@ async def _backend(config: Config, output: TextIO, stack: AsyncExitStack) -> Bac
     stack.callback(access_log.flush)
     client = upstream_client(config)
     freshness = Freshness(config.pull_through.tag_seconds)
-    pull_through = PullThrough(store, client, freshness, fixed=fixed)
+    through = OverlayClient(client, overlaid, store) if overlaid else client
+    pull_through = PullThrough(store, through, freshness, fixed=fixed)
     stack.push_async_callback(pull_through.close)
-    for table in fixed:
+    for table in locked:
         check = asyncio.ensure_future(warn_of_missing(client, table.lock))
         stack.push_async_callback(stop, check)
     ends = config.endpoints
@@ -182,7 +187,7 @@ async def _backend(config: Config, output: TextIO, stack: AsyncExitStack) -> Bac
     uploads = UploadLimit(config.limits.uploads)
     ledger = None
     if config.ledger is not None:
-        ledger = keep_ledger(config.ledger, store, client.counters)
+        ledger = keep_ledger(config.ledger, store, client.counters, overlaid)
         stack.push_async_callback(ledger.close)
     retention = keep_retention(config, store, stack)
     return Backend(
