@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
@@ -20,6 +20,7 @@ from buildset_registry.errors import (
     UpstreamBusy,
     UpstreamFailed,
 )
+from buildset_registry.image_tree import ImageTrees
 from buildset_registry.lookup import Lookup, Reuse
 from buildset_registry.manifest_links import link_manifest, untag
 from buildset_registry.oci.descriptor import Descriptor
@@ -93,6 +94,7 @@ class Registry:
         self._store = store
         self._removals = removals
         self._lookup = Lookup(store, upstream, fixed)
+        self._trees = ImageTrees(store)
         self._sparse = sparse
 
     # -- pull
@@ -155,7 +157,7 @@ class Registry:
         return Page.of(tags, limit, last)
 
     async def repositories(self, limit: int | None, last: str | None) -> Page:
-        return Page.of([await self._store.repositories()], limit, last)
+        return Page.of(await self._lookup.repositories(), limit, last)
 
     async def referrers(
         self,
@@ -188,6 +190,19 @@ class Registry:
     ) -> StoredManifest | None:
         """Return what the store has, without asking anybody else."""
         return await self._lookup.stored_manifest(name, reference)
+
+    async def reaches(
+        self, name: RepositoryName, images: Iterable[Reference], wanted: Reference
+    ) -> bool:
+        """Tell whether something is one of a repository's images, belongs to or refers to one."""
+        if wanted in images:
+            return True
+        indexes = tuple(self._lookup.indexes(name))
+        targets = [await self._target(name, one) for one in images]
+        roots = [one for one in targets if one is not None]
+        if isinstance(wanted, Tag):
+            return await self._trees.holds_tag(indexes, roots, wanted)
+        return await self._trees.holds(indexes, roots, wanted)
 
     async def stored_content(self, name: RepositoryName, digest: Digest) -> bytes | None:
         """Return a small blob of the repository, such as a configuration, if it is stored."""

@@ -7,6 +7,7 @@ where ``build`` makes the objects of it, by ``instance``, which writes it, and b
 load it; everything else takes values.
 """
 
+from buildset_registry.config.acme import AcmeSettings, ExternalAccountSettings
 from buildset_registry.config.endpoints import (
     Endpoint,
     Endpoints,
@@ -23,6 +24,7 @@ from buildset_registry.config.model import (
     LimitSettings,
     LockSettings,
     LogSettings,
+    OverlaySettings,
     PullThroughSettings,
     RuleSettings,
     TokenServerSettings,
@@ -50,6 +52,7 @@ from buildset_registry.config.storage import (
 
 __all__ = [
     "DEFAULT_UPSTREAMS",
+    "AcmeSettings",
     "AuthSettings",
     "AzureCredentials",
     "AzureSettings",
@@ -58,6 +61,7 @@ __all__ = [
     "Duration",
     "Endpoint",
     "Endpoints",
+    "ExternalAccountSettings",
     "GcSettings",
     "GcsSettings",
     "LedgerSettings",
@@ -66,6 +70,7 @@ __all__ = [
     "LogSettings",
     "MetricsSettings",
     "OssSettings",
+    "OverlaySettings",
     "ProxySettings",
     "PullThroughSettings",
     "QuotaSettings",

@@ -36,8 +36,10 @@ _LEAST_GRACE = 60
 #: What has a grammar of its own, and says what is wrong.
 _Name = RegistryHost | RepositoryPattern | TagPattern
 _NAMES = typing.get_args(_Name)
+#: A host name or an address that an authority could certify.
+_CERTIFIED = re.compile(r"(?!-)[A-Za-z0-9.-]{1,253}|[0-9A-Fa-f:.]{2,45}")
 #: Words in the name of a setting whose value is no matter for a log.
-_HIDDEN = ("password", "headers", "secret", "accesskey", "accountkey", "sessiontoken")
+_HIDDEN = ("password", "headers", "secret", "accesskey", "accountkey", "sessiontoken", "hmac")
 
 
 def load(path: Path) -> Config:
@@ -82,6 +84,7 @@ def parse(tree: object, source: str, folder: Path) -> Config:
         raise ConfigError(f"{source}: limits.connections must be at least 1")
     _check_proxy(config, source)
     _check_workers(config, source)
+    _check_acme(config, source)
     return config
 
 
@@ -137,6 +140,28 @@ def _check_proxy(config: Config, source: str) -> None:
     if not all(0 < port < 65536 for port in config.proxy.ports):
         raise ConfigError(f"{source}: proxy.ports must be ports from 1 to 65535")
     _check_distinct(config.proxy.registries or (), source, "proxy.registries")
+
+
+def _check_acme(config: Config, source: str) -> None:
+    acme = config.acme
+    if acme is None:
+        return
+    if config.tls is not None:
+        raise ConfigError(f"{source}: tls and acme both name a certificate; keep one of them")
+    if not acme.names:
+        raise ConfigError(
+            f"{source}: acme.names is empty; name the hosts that the certificate is for"
+        )
+    for name in acme.names:
+        if not _CERTIFIED.fullmatch(name):
+            raise ConfigError(
+                f"{source}: acme.names: {name!a} is neither a host name nor an address; a wildcard "
+                "cannot be proved by HTTP-01"
+            )
+    if not is_http_url(acme.directory):
+        raise ConfigError(
+            f"{source}: acme.directory: {_shown(acme.directory)} is not an https:// URL"
+        )
 
 
 def _check_workers(config: Config, source: str) -> None:

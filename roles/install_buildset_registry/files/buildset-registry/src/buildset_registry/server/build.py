@@ -21,7 +21,6 @@ from buildset_registry.auth.authenticator import Authenticator
 from buildset_registry.background import stop
 from buildset_registry.config import (
     Config,
-    Tls,
     WebhookSettings,
 )
 from buildset_registry.connect_proxy import (
@@ -59,11 +58,13 @@ from buildset_registry.metrics.counters import RequestCounters
 from buildset_registry.metrics.listener import MetricsListener, Sources
 from buildset_registry.notifications.events import Source
 from buildset_registry.notifications.webhook import Receiver, Webhook
+from buildset_registry.overlay.client import OverlayClient
+from buildset_registry.overlay.table import OverlaidTags
 from buildset_registry.pullthrough import Freshness, PullThrough
 from buildset_registry.registry import Registry
 from buildset_registry.retention import Retention
 from buildset_registry.server.access_control import AccessControl
-from buildset_registry.server.certificates import CertificateEnd, KeyPair
+from buildset_registry.server.certificates import CertificateSource, KeyPair, certificate_of
 from buildset_registry.server.collection import collection_rules, keep_retention
 from buildset_registry.server.condition import Notice, ProcessCondition
 from buildset_registry.server.control_socket import ControlSocket
@@ -86,7 +87,7 @@ class Listener:
     address: str
     port: int
     app: Application
-    tls: KeyPair | None
+    tls: CertificateSource | None
     socket: socket.socket | None = None
     """Its socket where it listens already: for the registry itself, on a port that the kernel
     chose."""
@@ -111,7 +112,7 @@ class RegistryProcess:
 
     listeners: list[Listener]
     proxy: DockerProxy | None
-    tls: KeyPair | None
+    tls: CertificateSource | None
     control: ControlSocket | None
     """The socket by which commands ask the server; none where no folder is used."""
 
@@ -124,7 +125,7 @@ async def build(config: Config, output: TextIO, stack: AsyncExitStack) -> Regist
     backend = await _backend(config, output, stack)
     collector = _collector(config, backend, stack)
     control = _control(config, backend, collector, stack)
-    tls = _key_pair(config.tls) if config.tls else None
+    tls = await certificate_of(config, backend.store, stack)
     applications = Applications(config, backend)
     proxy = _docker_proxy(config, applications, stack)
     listeners = [proxy.endpoint] if proxy else []
@@ -137,7 +138,8 @@ async def build(config: Config, output: TextIO, stack: AsyncExitStack) -> Regist
             listeners.append(Listener(role.value, address, end.port, app, tls, pushes=pushes))
     if config.metrics is not None:
         address, port = config.metrics.address, config.metrics.port
-        listeners.append(Listener("metrics", address, port, applications.metrics(collector), None))
+        operators = applications.metrics(collector, tls)
+        listeners.append(Listener("metrics", address, port, operators, None))
     return RegistryProcess(listeners, proxy, tls, control, applications.crowd)
 
 
@@ -160,7 +162,9 @@ class Backend:
 
 async def _backend(config: Config, output: TextIO, stack: AsyncExitStack) -> Backend:
     private = frozenset(upstream.name for upstream in config.upstreams if upstream.private)
-    fixed = locked_tags(config)
+    locked = locked_tags(config)
+    overlaid = OverlaidTags(config.overlay.folder) if config.overlay else None
+    fixed: Sequence[FixedTags] = [*([overlaid] if overlaid else []), *locked]
     access = AccessControl(config.auth, private)
     stack.callback(access.close)
     store = await open_store(config)
@@ -169,9 +173,10 @@ async def _backend(config: Config, output: TextIO, stack: AsyncExitStack) -> Bac
     stack.callback(access_log.flush)
     client = upstream_client(config)
     freshness = Freshness(config.pull_through.tag_seconds)
-    pull_through = PullThrough(store, client, freshness, fixed=fixed)
+    through = OverlayClient(client, overlaid, store) if overlaid else client
+    pull_through = PullThrough(store, through, freshness, fixed=fixed)
     stack.push_async_callback(pull_through.close)
-    for table in fixed:
+    for table in locked:
         check = asyncio.ensure_future(warn_of_missing(client, table.lock))
         stack.push_async_callback(stop, check)
     ends = config.endpoints
@@ -182,7 +187,7 @@ async def _backend(config: Config, output: TextIO, stack: AsyncExitStack) -> Bac
     uploads = UploadLimit(config.limits.uploads)
     ledger = None
     if config.ledger is not None:
-        ledger = keep_ledger(config.ledger, store, client.counters)
+        ledger = keep_ledger(config.ledger, store, client.counters, overlaid)
         stack.push_async_callback(ledger.close)
     retention = keep_retention(config, store, stack)
     return Backend(
@@ -260,9 +265,9 @@ class Applications:
             notes.append(UseNotes(retention.uses))
         return App(context, self.record(name), events, notes)
 
-    def metrics(self, collector: Collector) -> MetricsListener:
+    def metrics(self, collector: Collector, tls: CertificateSource | None) -> MetricsListener:
         """Return the listener for operators."""
-        backend, tls = self._backend, self._config.tls
+        backend = self._backend
         return MetricsListener(
             Sources(
                 self._counters,
@@ -271,7 +276,8 @@ class Applications:
                 backend.store.space,
                 collector.history,
                 backend.webhooks,
-                CertificateEnd(tls.certificate) if tls else None,
+                tls.ends if tls else None,
+                tls.orders if tls else None,
             )
         )
 
@@ -313,17 +319,14 @@ def _docker_proxy(
         record,
     )
     stack.push_async_callback(proxy.close)
-    listener = Listener("proxied", LOOPBACK, port, app, _key_pair(settings.tls), socket=own)
+    pair = KeyPair(settings.tls.certificate, settings.tls.key)
+    listener = Listener("proxied", LOOPBACK, port, app, pair, socket=own)
     return DockerProxy(proxy, settings.address or every_address(), settings.port, listener)
 
 
 def _push_port(config: Config) -> int:
     push = config.endpoints.push or config.endpoints.single
     return push.port if push else 0
-
-
-def _key_pair(tls: Tls) -> KeyPair:
-    return KeyPair(tls.certificate, tls.key)
 
 
 def _receiver(settings: WebhookSettings) -> Receiver:

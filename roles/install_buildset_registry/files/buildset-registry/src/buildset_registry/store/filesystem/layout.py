@@ -8,6 +8,7 @@ it, so what its layout lacks stands in ``_referrers`` and ``_upstream``::
     <storage>/
     ├── lock                                        held by the server that uses the folder
     ├── control                                     socket of that server, for other commands
+    ├── documents/<topic>/                          what is kept beside images
     ├── log/                                        changes that may not be on disk yet (wal.py)
     ├── tmp/                                        writes on their way; emptied at start-up
     ├── notes/                                      documents of the registry about its content
@@ -53,6 +54,10 @@ def lock(storage: Path) -> Path:
 
 def control(storage: Path) -> Path:
     return storage / "control"
+
+
+def documents(storage: Path, topic: str) -> Path:
+    return storage / "documents" / topic
 
 
 def log(storage: Path) -> Path:

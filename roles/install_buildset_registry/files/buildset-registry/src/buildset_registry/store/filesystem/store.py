@@ -21,6 +21,7 @@ from buildset_registry.oci.digest import ALGORITHMS, Digest
 from buildset_registry.oci.names import RepositoryName, Tag
 from buildset_registry.store.base import BlobFile, BlobState
 from buildset_registry.store.contents import ContentCache
+from buildset_registry.store.documents import FolderDocuments
 from buildset_registry.store.filesystem import layout
 from buildset_registry.store.filesystem.caches import ListCache
 from buildset_registry.store.filesystem.disk import Disk
@@ -67,6 +68,9 @@ class FilesystemStore:
         self.notes = FileNotes(storage, self._disk)
         self.blobs = FileBlobs(storage, self._disk, promise_seconds)
         self.uploads = FileUploads(storage, self._disk)
+
+    def documents(self, topic: str) -> FolderDocuments:
+        return FolderDocuments(layout.documents(self._storage, topic))
 
     def pushed(self, name: RepositoryName) -> FileRepository:
         return self._indexes.get((name, False)) or self._repository(name, cached=False)

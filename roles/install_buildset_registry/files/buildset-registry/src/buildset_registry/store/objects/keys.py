@@ -19,6 +19,7 @@ What that lacks stands beside it::
         ├── ledger/<hour>/...           what each server notes (the package ledger)
         ├── lease                       held by the process that collects
         ├── notes/<name>                documents of the registry about its content
+        ├── documents/<topic>/          what replicas share beside images, and a lease for it
         ├── replicas/<random>           what each process tells of itself
         └── probe-<random>              made and removed at the start
 """
@@ -80,6 +81,9 @@ class Keys:
 
     def probe(self, word: str) -> str:
         return f"{self.own}probe-{word}"
+
+    def documents(self, topic: str) -> str:
+        return f"{self.own}documents/{topic}/"
 
     def algorithms(self) -> Iterator[str]:
         """Yield the beginnings of the keys of blobs, one for each algorithm."""
