@@ -28,6 +28,7 @@ from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.manifest import MAX_MANIFEST, Manifest
 from buildset_registry.oci.names import Reference, RepositoryName, Tag, UploadId
 from buildset_registry.pacing import aside, paced
+from buildset_registry.retention import Removals
 from buildset_registry.sources import ArrivingBlob, FixedTags, StoredManifest, UpstreamRegistries
 from buildset_registry.store.base import RepositoryIndex, Store, StoredBlob, Upload
 
@@ -77,7 +78,8 @@ class Registry:
     """One endpoint's view of the store.
 
     ``upstream`` is absent where nobody else is asked; ``sparse`` lets manifests in whose blobs are
-    not here; ``fixed`` are tables of what upstream's tags mean.
+    not here; ``fixed`` are tables of what upstream's tags mean; ``removals`` tell why something
+    that was here is gone.
     """
 
     def __init__(
@@ -87,8 +89,10 @@ class Registry:
         *,
         sparse: bool = False,
         fixed: Sequence[FixedTags] = (),
+        removals: Removals | None = None,
     ) -> None:
         self._store = store
+        self._removals = removals
         self._lookup = Lookup(store, upstream, fixed)
         self._trees = ImageTrees(store)
         self._sparse = sparse
@@ -98,7 +102,7 @@ class Registry:
     async def manifest(self, name: RepositoryName, reference: Reference) -> StoredManifest:
         found = await self._lookup.manifest(name, reference)
         if found is None:
-            raise ManifestUnknown(f"{name} has no manifest {reference}{self._unserved(name)}")
+            raise await self._unknown(name, reference)
         return found
 
     async def describe(
@@ -111,7 +115,7 @@ class Registry:
         else:
             found = await self._lookup.describe(name, reference)
         if found is None:
-            raise ManifestUnknown(f"{name} has no manifest {reference}{self._unserved(name)}")
+            raise await self._unknown(name, reference)
         return found
 
     async def blob(
@@ -323,6 +327,11 @@ class Registry:
         removed = [await index.layers.remove(digest) for index in self._lookup.indexes(name)]
         if not any(removed):
             raise BlobUnknown(f"{name} has no blob {digest}{self._unserved(name)}")
+
+    async def _unknown(self, name: RepositoryName, reference: Reference) -> ManifestUnknown:
+        """Return the refusal of what is not here, or not any more."""
+        told = "" if self._removals is None else await self._removals.told(name, reference)
+        return ManifestUnknown(f"{name} has no manifest {reference}{self._unserved(name)}{told}")
 
     def _unserved(self, name: RepositoryName) -> str:
         """Return what a message adds where a registry might be asked, and is not configured."""

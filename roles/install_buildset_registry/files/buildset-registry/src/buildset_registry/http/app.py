@@ -7,6 +7,7 @@ import contextlib
 import errno
 import logging
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 
 from buildset_registry.auth.access import Access, Identity, Role, Verdict
@@ -20,7 +21,7 @@ from buildset_registry.errors import (
     storage_error,
 )
 from buildset_registry.http import routes
-from buildset_registry.http.accesslog import CLIENT_LEFT, AccessRecord, LedgerNotes
+from buildset_registry.http.accesslog import CLIENT_LEFT, AccessRecord, AnswerNotes
 from buildset_registry.http.asgi import ClientLeft, Receive, Scope, Send
 from buildset_registry.http.context import Context
 from buildset_registry.http.events import Events
@@ -51,7 +52,7 @@ class App:
         context: Context,
         record: AccessRecord,
         events: Events | None = None,
-        notes: LedgerNotes | None = None,
+        notes: Sequence[AnswerNotes] = (),
     ) -> None:
         self._context = context
         self._record = record
@@ -69,8 +70,8 @@ class App:
             response = await self._respond(request)
             status = response.status
             size = await send_response(response, receive, send, head=request.method == "HEAD")
-            if self._notes is not None:
-                self._notes.add(request, response, size)
+            for notes in self._notes:
+                notes.add(request, response, size)
             if self._events is not None:
                 await self._events.add(request, response)
         except ClientLeft:
