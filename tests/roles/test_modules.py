@@ -170,7 +170,7 @@ def test_published_modules_are_listed(collection: Desk) -> None:
 def test_facts_are_taken_as_they_are_returned(collection: Desk) -> None:
     """The keys that one module returns are those that the others take, of the same types."""
     link_checkout(collection)
-    registry, clients, _images, _info = module_documentation(collection).values()
+    registry, clients, *_others = module_documentation(collection).values()
     returned = registry["return"]["buildset_registry"]["contains"]
     taken = clients["doc"]["options"]["registry"]["suboptions"]
     types = {name: entry["type"] for name, entry in taken.items()}
