@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import ssl
+import subprocess
 import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -24,9 +25,18 @@ import trustme
 
 from tests.interop.content import digest_of
 from tests.interop.registries import PASSWORD, USER, Identity, Program, Storage, ours
+from tests.roles import harness
+from tests.roles.executor import Job
 
 #: A name of the certificate that the machine's resolver does not know.
 NAME = "registry.of.all.buildsets.invalid"
+#: Where the artifacts of an earlier change come from, as Zuul tells it with them.
+CHANGE = {"project": "org/app", "change": "41", "patchset": "2", "job": "build-images"}
+READ = """
+import json, sys
+from zuul.lib.result_data import get_artifacts_from_result_data
+json.dump(get_artifacts_from_result_data(json.load(sys.stdin)), sys.stdout)
+"""
 ACCEPT = ", ".join(
     [
         "application/vnd.oci.image.index.v1+json",
@@ -148,6 +158,15 @@ def log_in(client: httpx.Client) -> None:
             return request
 
         client.auth = bearer
+
+
+def handed_on(job: Job) -> list[dict[str, Any]]:
+    """Return what a build has returned as Zuul reads it and hands it to a job of another change."""
+    python = harness.environment_with("zuul==14.3.0") / "bin" / "python"
+    data = json.dumps(job.returned["data"])
+    words = [str(python), "-c", READ]
+    done = subprocess.run(words, input=data, capture_output=True, text=True, check=True)
+    return [{**one, **CHANGE} for one in json.loads(done.stdout)]
 
 
 @dataclass

@@ -8,8 +8,6 @@ case is in ``test_carrying``.
 
 from __future__ import annotations
 
-import json
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -17,19 +15,12 @@ import pytest
 
 from tests.interop.content import DOCKER_IMAGE, INDEX, Pusher
 from tests.interop.registries import PASSWORD, USER
-from tests.roles import harness
 from tests.roles.conftest import MakeDesk
 from tests.roles.executor import PLUGINS, Job
-from tests.roles.intermediate import KINDS, NAME, Served, answering
+from tests.roles.intermediate import CHANGE, KINDS, NAME, Served, answering, handed_on
 
 BUILD = "a" * 32
 APP, DATABASE = "quay.io/org/app", "docker.io/org/database"
-CHANGE = {"project": "org/app", "change": "41", "patchset": "2", "job": "build-images"}
-READ = """
-import json, sys
-from zuul.lib.result_data import get_artifacts_from_result_data
-json.dump(get_artifacts_from_result_data(json.load(sys.stdin)), sys.stdout)
-"""
 
 
 def make_images(registry: Served, *tags: str) -> dict[str, str]:
@@ -65,15 +56,6 @@ def pull(**variables: Any) -> dict[str, Any]:
 def on_executor(make_desk: MakeDesk, clone: Path, version: str = "2.18") -> Job:
     """Return a job whose playbooks run on the executor."""
     return Job(make_desk(version), clone, version, host="localhost")
-
-
-def handed_on(job: Job) -> list[dict[str, Any]]:
-    """Return what a build has returned as Zuul reads it and hands it to a job of another change."""
-    python = harness.environment_with("zuul==14.3.0") / "bin" / "python"
-    data = json.dumps(job.returned["data"])
-    words = [str(python), "-c", READ]
-    done = subprocess.run(words, input=data, capture_output=True, text=True, check=True)
-    return [{**one, **CHANGE} for one in json.loads(done.stdout)]
 
 
 @pytest.mark.parametrize("version", PLUGINS)

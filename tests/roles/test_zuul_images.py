@@ -3,7 +3,8 @@
 
 By an ordinary user with sudo, without ``become``. On one node our role is alone; on the other one
 the roles of zuul-jobs configure the node as well: before ours by the one Ansible, after it by the
-other. What the jobs did is in ``build/reports/zuul-images-VERSION.txt``.
+other. Then images of another change come by an intermediate registry (``consumers``). What the jobs
+did, and what crossed the executor, is in ``build/reports/zuul-images-VERSION.txt``.
 """
 
 from __future__ import annotations
@@ -20,12 +21,15 @@ from typing import Any
 
 import pytest
 
+from tests.interop.registries import PASSWORD
 from tests.lab.host import USER
 from tests.roles import buildset, harness, zuul_jobs
 from tests.roles.buildset import BESIDE, FILES, NAMESPACES, NODES, PLAIN, Nodes, NodesJob
 from tests.roles.conftest import clone_roles
+from tests.roles.consumers import APP, PROGRAMS, Consumed, consume
 from tests.roles.executor import PLUGINS
 from tests.roles.harness import Desk, Run
+from tests.roles.intermediate import KINDS, Served
 from tests.roles.zuul_jobs import Task
 from tests.roles.zuul_jobs_node import ALIAS
 
@@ -69,6 +73,7 @@ class Buildset:
     promoted: str = ""
     left: dict[str, dict[str, str]] = field(default_factory=dict)
     by_theirs: list[str] = field(default_factory=list)
+    consumed: Consumed | None = None
 
     def play(self, *plays: Play) -> Run:
         """Run a playbook of the job; it goes well."""
@@ -187,11 +192,14 @@ def report(made: Buildset, version: str) -> None:
         pulled = {who: got for (*key, who), got in made.pulled.items() if key == [node, tool]}
         lines += [f"    {who}: {got}" for who, got in pulled.items()]
     lines += [f"second run on {node}: changed {told}" for node, told in made.again.items()]
+    if made.consumed:
+        lines += ["crossed the executor", *made.consumed.crossed]
+        lines += [f"{' '.join(who)}: {got}" for who, got in made.consumed.pulled.items()]
     REPORTS.mkdir(parents=True, exist_ok=True)
     (REPORTS / f"zuul-images-{version}.txt").write_text("\n".join([*lines, ""]))
 
 
-def run_jobs(version: str, program: Path, stack: ExitStack) -> Buildset:
+def run_jobs(version: str, program: Path, world: dict[str, Served], stack: ExitStack) -> Buildset:
     """Run the jobs of a buildset; its nodes end with the stack."""
     # A short name: ssh has sockets there.
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="buildset-nodes-")))
@@ -200,11 +208,16 @@ def run_jobs(version: str, program: Path, stack: ExitStack) -> Buildset:
     desk.variables = {"buildset_registry_venv": str(program)}
     desk.variables["buildset_registry_package"] = str(harness.wheelhouse())
     nodes = stack.enter_context(buildset.running(folder, program))
-    made = Buildset(nodes, nodes.job(desk, clone_roles(folder / "clone"), version), ORDER[version])
+    clone = clone_roles(folder / "clone")
+    made = Buildset(nodes, nodes.job(desk, clone, version), ORDER[version])
     start(made)
     made.configure()
     build(made)
     pull(made)
+    first = Desk(folder / "first", desk.environment)
+    first.home.mkdir(parents=True)
+    jobs = nodes.job(first, clone, version), made.job
+    made.consumed = consume(nodes, jobs, made.facts, world)
     promote(made)
     made.configure()
     made.again = {node: made.told(node)["paths"] for node in NODES}
@@ -214,11 +227,11 @@ def run_jobs(version: str, program: Path, stack: ExitStack) -> Buildset:
 
 
 @pytest.fixture(scope="module")
-def buildsets(program: Path) -> Iterator[dict[str, Future[Buildset]]]:
+def buildsets(program: Path, world: dict[str, Served]) -> Iterator[dict[str, Future[Buildset]]]:
     """One by each Ansible, at the same time: most of it is waiting."""
     with ExitStack() as stack, ThreadPoolExecutor(len(PLUGINS)) as pool:
         stacks = {version: stack.enter_context(ExitStack()) for version in PLUGINS}
-        yield {one: pool.submit(run_jobs, one, program, stacks[one]) for one in PLUGINS}
+        yield {one: pool.submit(run_jobs, one, program, world, stacks[one]) for one in PLUGINS}
 
 
 @pytest.fixture(params=PLUGINS)
@@ -233,6 +246,18 @@ def test_what_is_built_is_pulled_on_another_node(made: Buildset) -> None:
     assert len(set(made.pushed.values())) == len(NODES) * len(TOOLS)
     assert len(expected) == len(made.pushed) * len(PULLING) * 2
     assert made.pulled == expected
+
+
+def test_images_of_another_change_are_pulled_on_both_nodes(made: Buildset) -> None:
+    """By podman and docker, by public names, with each kind of registry between: A's digests."""
+    found = made.consumed
+    assert found
+    wrong = {who: got for who, got in found.pulled.items() if found.made[who[-1]] not in got}
+    assert wrong == {}
+    assert len(found.pulled) == len(NODES) * (len(KINDS) * len(PROGRAMS) * len(found.made) + 1)
+    assert found.referrers == [found.signature]
+    assert found.promoted == dict.fromkeys(KINDS, found.made[APP])
+    assert sum("bytes from it" in line for line in found.crossed) >= 3 * len(KINDS)
 
 
 def test_second_runs_change_nothing(made: Buildset) -> None:
@@ -268,3 +293,5 @@ def test_no_password_is_in_the_logs_of_the_job(made: Buildset) -> None:
     """Of no playbook, at -vvv."""
     assert "TASK [use_buildset_registry" in made.job.output
     assert made.facts["password"] not in made.job.output
+    assert made.consumed
+    assert PASSWORD not in made.consumed.output
