@@ -121,7 +121,7 @@ class ObjectLinks:
             state = await self._small.objects.head(self._link(digest))
             if state is None or state.changed >= used_before:
                 return False
-            return await condemnation.removing(self.remove(digest))
+            return await condemnation.removing(partial(self.remove, digest))
 
     async def prune(self, digest: Digest) -> bool:
         target = await self._fresh_target(digest)
@@ -132,7 +132,7 @@ class ObjectLinks:
                 return False
             if await self._context.blobs.size(target) is not None:
                 return False
-            return await condemnation.removing(self.remove(digest))
+            return await condemnation.removing(partial(self.remove, digest))
 
     async def _remove(self, digest: Digest) -> bool:
         return await self._small.remove(self._link(digest))

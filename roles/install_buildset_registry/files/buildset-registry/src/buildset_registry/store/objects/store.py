@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import secrets
 from collections import OrderedDict
-from collections.abc import Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 
@@ -17,6 +17,7 @@ from buildset_registry.store.base import Purpose
 from buildset_registry.store.holders import Holders
 from buildset_registry.store.objects import keys
 from buildset_registry.store.objects.blobs import BlobRules, ObjectBlobs
+from buildset_registry.store.objects.clock import ServiceClock
 from buildset_registry.store.objects.dialect import (
     ABSENT,
     Body,
@@ -53,16 +54,19 @@ class ObjectStore:
         self.holders = Holders()
         self._small = SmallObjects(dialect)
         able = dialect.abilities
-        self._promises = Promises(dialect, keys_, conditions=able.creates, listed=able.lists)
+        self._clock = ServiceClock()
+        self._promises = Promises(
+            dialect, keys_, conditions=able.creates, listed=able.lists, clock=self._clock
+        )
         conditions = able.creates and able.swaps
         self._lease = Lease(self._small, keys_.lease, conditions=conditions)
         self._names = Repositories(dialect, keys_.repositories)
         self._tags: RecentLists[Tag] = RecentLists()
         self._made: OrderedDict[tuple[RepositoryName, bool], ObjectRepository] = OrderedDict()
         self.blobs = ObjectBlobs(dialect, keys_, self._promises, rules)
-        places = UploadPlaces(dialect, keys_, self._small, self.blobs, self._names)
+        places = UploadPlaces(dialect, keys_, self._small, self.blobs, self._names, self._clock)
         self.uploads = ObjectUploads(places, PartBudget())
-        self.space = ObjectSpace(dialect, keys_, self.blobs)
+        self.space = ObjectSpace(dialect, keys_, self.blobs, self._clock)
 
     def pushed(self, name: RepositoryName) -> ObjectRepository:
         return self._repository(name, cached=False)
@@ -73,8 +77,12 @@ class ObjectStore:
     async def repositories(self) -> Sequence[RepositoryName]:
         return await self._names.all()
 
-    def collecting(self, *, wait: bool) -> AbstractAsyncContextManager[bool]:
-        return self._lease.held(wait=wait)
+    @asynccontextmanager
+    async def collecting(self, *, wait: bool) -> AsyncIterator[bool]:
+        async with self._lease.held(wait=wait) as mine:
+            if mine:
+                await self._clock.compare(self._dialect, self._keys.probe(secrets.token_hex(8)))
+            yield mine
 
     async def aclose(self) -> None:
         await self._dialect.aclose()
@@ -101,10 +109,13 @@ class ObjectStore:
 class ObjectSpace:
     """A service has as much room as it has; whether it answers is what can be told."""
 
-    def __init__(self, dialect: Dialect, keys_: Keys, blobs: ObjectBlobs) -> None:
+    def __init__(
+        self, dialect: Dialect, keys_: Keys, blobs: ObjectBlobs, clock: ServiceClock
+    ) -> None:
         self._dialect = dialect
         self._keys = keys_
         self._blobs = blobs
+        self._clock = clock
 
     async def problem(self) -> str | None:
         try:
@@ -118,6 +129,9 @@ class ObjectSpace:
 
     async def used(self) -> int:
         return await self._blobs.used()
+
+    def clock_ahead(self) -> float:
+        return self._clock.ahead
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,6 +31,7 @@ from buildset_registry.store.objects.parts import PartBudget, PartWriter, Spool
 from buildset_registry.store.objects.sessions import SessionState
 from buildset_registry.store.objects.small import SmallObjects
 
+_DAMAGED = "what is stored of this blob is damaged, and was not replaced; push it again"
 _BUSY = "another request is writing to this upload; wait for it to end"
 
 
@@ -275,10 +276,11 @@ class ObjectUpload:
         if writer.upload is None:
             await context.dialect.put(key, writer.tail)
         elif writer.key == key:
-            await self._complete(once=False)
+            if not await self._complete(once=False):
+                await self._check_other(digest, _DAMAGED)
         else:
             if not await self._complete(once=True):
-                await self._check_other(digest)
+                await self._check_other(digest, _BUSY)
             await self._move(key)
         context.blobs.arrived(digest, self.size)
 
@@ -307,10 +309,10 @@ class ObjectUpload:
         writer.upload = None
         return own
 
-    async def _check_other(self, digest: Digest) -> None:
-        """Refuse what another replica put together, unless it is the same: its client sent that."""
+    async def _check_other(self, digest: Digest, why: str) -> None:
+        """Refuse what another replica put together, or left, unless it is what was sent here."""
         if await self._read(digest.algorithm) != digest.hex:
-            raise BlobUploadInvalid(_BUSY)
+            raise BlobUploadInvalid(why)
 
     async def _read(self, algorithm: str) -> str:
         """Read what is complete, and return its digest."""
