@@ -41,7 +41,7 @@ CACHE = Path(
 #: Of tools/go-tools, where several tiers run them.
 BUILDKIT = ("buildctl", "buildkitd")
 CONTAINERD = ("containerd", "containerd-shim-runc-v2", "ctr", "dockerd")
-BENCHED = ("registry",)
+BENCHED = ("minio", "registry")
 STORES = ("minio", "versitygw", "fake-gcs-server")
 #: How long a test that is interrupted may take to clean up.
 INTERRUPTED_SECONDS = 10

@@ -18,6 +18,7 @@ from bench.client import Client, Refused
 from bench.content import Image
 from bench.identity import Identity
 from bench.peers import Peer, Place
+from bench.services import Bucket
 
 _START_SECONDS = 60
 _STOP_SECONDS = 30
@@ -102,14 +103,19 @@ def write_files(root: Path, name: str, tag: str, image: Image) -> None:
 
 @contextmanager
 def running(
-    peer: Peer, folder: Path, identity: Identity, upstream: str | None = None
+    peer: Peer,
+    folder: Path,
+    identity: Identity,
+    upstream: str | None = None,
+    bucket: Bucket | None = None,
 ) -> Iterator[Instance]:
     """Start a peer on free ports with nothing in its folder; yields it when it answers."""
     shutil.rmtree(folder, ignore_errors=True)
     port = free_port()
     other = free_port() if peer.two_ports else port
-    place = Place(folder, port, other, identity, upstream)
-    place.data.mkdir(parents=True)
+    place = Place(folder, port, other, identity, upstream, bucket)
+    folder.mkdir(parents=True)
+    place.data.mkdir(exist_ok=True)
     place.settings.write_text(peer.settings(place))
     environment = {**os.environ, **_ENVIRONMENT, "SSL_CERT_FILE": str(identity.authority)}
     with (folder / "log").open("wb") as log:
