@@ -18,7 +18,7 @@ _log = logging.getLogger("buildset_registry.store")
 
 @dataclass(slots=True)
 class ServiceClock:
-    """How far this machine's clock is ahead of the service's; one that is late does no harm.
+    """The seconds by which this machine is ahead of the service; one that is late does no harm.
 
     Whoever is ahead takes what was just stored for old: a collection would remove it.
     """

@@ -186,10 +186,12 @@ class ObjectTags:
     async def set(self, tag: Tag, digest: Digest) -> None:
         content = str(digest).encode()
         try:
-            # First what distribution lists all that a tag ever was by: it may be too much there.
+            # distribution lists all that a tag ever was by the first one: it may be too much there.
             index = keys.link(keys.tag_index(self._folder, tag), digest)
-            await self._small.write(index, content)
-            await self._small.write(keys.tag_link(self._folder, tag), content)
+            await asyncio.gather(
+                self._small.write(index, content),
+                self._small.write(keys.tag_link(self._folder, tag), content),
+            )
         finally:
             self._changed()
 
