@@ -53,12 +53,15 @@ class Instance:
 
     def puller(self) -> Client:
         """Return a client that pulls."""
-        return Client(self.place.pull_port, self.place.identity.trust, login=self.peer.login)
+        return self._client(self.place.pull_port, login=self.peer.login)
 
     def pusher(self) -> Client:
         """Return a client that pushes."""
-        login = self.peer.login or self.peer.two_ports
-        return Client(self.place.push_port, self.place.identity.trust, login=login)
+        return self._client(self.place.push_port, login=self.peer.login or self.peer.two_ports)
+
+    def _client(self, port: int, *, login: bool) -> Client:
+        place = self.place
+        return Client(port, place.identity.trust, login=login, address=place.address)
 
     def pull_login(self) -> list[str]:
         """Return the header that pulls need, if any."""
@@ -108,12 +111,13 @@ def running(
     identity: Identity,
     upstream: str | None = None,
     bucket: Bucket | None = None,
+    address: str = "127.0.0.1",
 ) -> Iterator[Instance]:
     """Start a peer on free ports with nothing in its folder; yields it when it answers."""
     shutil.rmtree(folder, ignore_errors=True)
     port = free_port()
     other = free_port() if peer.two_ports else port
-    place = Place(folder, port, other, identity, upstream, bucket)
+    place = Place(folder, port, other, identity, upstream, address, bucket)
     folder.mkdir(parents=True)
     place.data.mkdir(exist_ok=True)
     place.settings.write_text(peer.settings(place))
@@ -144,7 +148,7 @@ def _wait(process: subprocess.Popen[bytes], place: Place, peer: Peer) -> None:
     while True:
         try:
             connection = http.client.HTTPSConnection(
-                "127.0.0.1", place.pull_port, context=place.identity.trust, timeout=10
+                place.address, place.pull_port, context=place.identity.trust, timeout=10
             )
             connection.request("GET", "/v2/")
             status = connection.getresponse().status

@@ -21,13 +21,15 @@ from bench.services import Bucket
 
 @dataclass(frozen=True)
 class Place:
-    """Where an instance runs: its folder, its ports, and the registry that it may pull through."""
+    """Where an instance runs: its folder, its ports and address, and the registry that it may pull
+    through."""
 
     folder: Path
     pull_port: int
     push_port: int
     identity: Identity
     upstream: str | None = None
+    address: str = "127.0.0.1"
     bucket: Bucket | None = None
 
     @property
@@ -71,8 +73,8 @@ def _ours(place: Place) -> dict[str, Any]:
     identity = place.identity
     settings: dict[str, Any] = {
         "endpoints": {
-            "pull": {"port": place.pull_port, "address": "127.0.0.1"},
-            "push": {"port": place.push_port, "address": "127.0.0.1"},
+            "pull": {"port": place.pull_port, "address": place.address},
+            "push": {"port": place.push_port, "address": place.address},
         },
         "storage": str(place.data),
         "tls": {"certificate": str(identity.certificate), "key": str(identity.key)},
@@ -100,6 +102,10 @@ def _relaxed(place: Place) -> dict[str, Any]:
     return {**_ours(place), "durable": False}
 
 
+def _with_ledger(place: Place) -> dict[str, Any]:
+    return {**_ours(place), "ledger": {"folder": str(place.folder / "ledger")}}
+
+
 def _closed(place: Place) -> dict[str, Any]:
     settings = _ours(place)
     settings["auth"]["anonymous_pull"] = False
@@ -116,7 +122,7 @@ def _distribution(place: Place) -> dict[str, Any]:
             "cache": {"blobdescriptor": "inmemory"},
         },
         "http": {
-            "addr": f"127.0.0.1:{place.pull_port}",
+            "addr": f"{place.address}:{place.pull_port}",
             "tls": {"certificate": str(identity.certificate), "key": str(identity.key)},
         },
     }
@@ -235,6 +241,14 @@ _S3, _SWIFT = "distribution-3-s3", "zuul-registry-swift"
 _OURS, _TWO, _THREE = "buildset-registry", "distribution 2.8", "distribution 3"
 PEERS = [
     Peer("ours", _OURS, _own, _written(_ours), two_ports=True, proxy=True),
+    Peer(
+        "ours-ledger",
+        f"{_OURS}, ledger",
+        _own,
+        _written(_with_ledger),
+        two_ports=True,
+        proxy=True,
+    ),
     Peer("before", f"{_OURS}, before", _before, _written(_ours), two_ports=True, proxy=True),
     Peer("ours-login", f"{_OURS}, login", _own, _written(_closed), login=True, two_ports=True),
     Peer(

@@ -14,6 +14,7 @@ from bench.peers import Peer
 
 _COLOURS = [
     "#d62728",
+    "#9467bd",
     "#ff7f0e",
     "#ff9896",
     "#e377c2",

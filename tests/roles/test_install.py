@@ -4,13 +4,15 @@
 from __future__ import annotations
 
 import os
+import shutil
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.ports import free_port
-from tests.roles.harness import Desk, Run
+from tests.roles.harness import Desk, Run, wheelhouse
 
 ROLE = "install_buildset_registry"
 
@@ -56,6 +58,41 @@ def test_wheelhouse_on_the_node(desk: Desk) -> None:
     run = install(desk, buildset_registry_package_remote_src=True)
     assert run.code == 0, run.output
     assert works(desk.folder / "venv")
+
+
+@pytest.mark.parametrize("on_the_node", [False, True], ids=["sent", "on the node"])
+def test_a_library_of_a_service_comes_from_the_wheelhouse(desk: Desk, on_the_node: bool) -> None:
+    """The program is installed with what its storage needs, and again when that changes."""
+    desk.settings["PIP_INDEX_URL"] = f"http://127.0.0.1:{free_port()}/simple"
+    house = desk.folder / "house"
+    shutil.copytree(wheelhouse(), house)
+    make_wheel(house, "botocore", "99")
+    options = {
+        "buildset_registry_package": str(house),
+        "buildset_registry_package_remote_src": on_the_node,
+    }
+    library = "venv/lib/python*/site-packages/botocore.py"
+    assert install(desk, **options).code == 0
+    assert not list(desk.folder.glob(library))
+    for changed in (1, 0):
+        run = install(desk, **options, buildset_registry_extras=["s3"])
+        assert run.code == 0, run.output
+        assert run.recap["changed"] == changed
+        assert list(desk.folder.glob(library))
+
+
+def make_wheel(folder: Path, name: str, version: str) -> None:
+    """Make the wheel of a library that has nothing in it."""
+    info = f"{name}-{version}.dist-info"
+    files = {
+        f"{name}.py": "",
+        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n",
+        f"{info}/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+    }
+    files[f"{info}/RECORD"] = "".join(f"{path},,\n" for path in [*files, f"{info}/RECORD"])
+    with zipfile.ZipFile(folder / f"{name}-{version}-py3-none-any.whl", "w") as archive:
+        for path, content in files.items():
+            archive.writestr(path, content)
 
 
 def test_a_node_without_an_index_is_told_what_to_set(desk: Desk) -> None:

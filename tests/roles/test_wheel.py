@@ -135,6 +135,32 @@ def test_requirements_are_left_to_pip(
     assert told["source"] == (requirement or package)
 
 
+@pytest.mark.parametrize(
+    ("package", "requirement"),
+    [
+        ("0.3.1", "buildset-registry[s3,swift]==0.3.1"),
+        ("buildset_registry~=0.3", "buildset_registry[s3,swift]~=0.3"),
+        ("buildset-registry[gcs]>=1", "buildset-registry[gcs]>=1"),
+        ("https://example.com/a.whl", "buildset-registry[s3,swift] @ https://example.com/a.whl"),
+        ("", ""),
+    ],
+)
+def test_extras_are_asked_for_beside_any_package(
+    bundle: ModuleType, package: str, requirement: str
+) -> None:
+    """In whatever order they are named; another choice is another installation."""
+    told = bundle.describe(package, False, " swift,s3")
+    assert told["source"] == requirement
+    assert told["extras"] == "s3,swift"
+    assert told["wanted"] != bundle.describe(package, False)["wanted"]
+
+
+def test_an_extra_that_is_none_is_told_with_those_that_are(bundle: ModuleType) -> None:
+    """A word that pip would only warn of."""
+    message = bundle.describe("", False, "s3,ftp")["error"]
+    assert "there is no ftp; choose of acme, azure, gcs, s3, swift" in message
+
+
 def test_another_wheel_under_the_same_name_is_noticed(bundle: ModuleType, tmp_path: Path) -> None:
     """A wheel is known by its content."""
     path = tmp_path / "buildset_registry-1-py3-none-any.whl"

@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -56,12 +57,15 @@ def end(process: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
-def answers(url: str, status: int = 200) -> Callable[[], bool]:
+def answers(url: str, status: int = 200, trust: ssl.SSLContext | None = None) -> Callable[[], bool]:
     """Return a test whether a URL is answered with a status."""
 
     def ask() -> bool:
         try:
-            return httpx.get(url, timeout=5, trust_env=False).status_code == status
+            return (
+                httpx.get(url, timeout=5, trust_env=False, verify=trust or True).status_code
+                == status
+            )
         except httpx.TransportError:
             return False
 

@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+import ssl
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import bcrypt
 import httpx
@@ -22,9 +24,12 @@ USER, PASSWORD = "pusher", "correct horse"
 class Replicas:
     """Starts registries with one configuration; those that still run end with the test."""
 
-    def __init__(self, folder: Path, storage: Mapping[str, object], **settings: object) -> None:
+    def __init__(
+        self, folder: Path, storage: object, trust: ssl.SSLContext | None = None, **settings: Any
+    ) -> None:
+        self._trust = trust
         self._folder = folder
-        self._settings = {"storage": storage, "auth": {"htpasswd": "htpasswd"}, **settings}
+        self.settings = {"storage": storage, "auth": {"htpasswd": "htpasswd"}, **settings}
         hashed = bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(4)).decode()
         (folder / "htpasswd").write_text(f"{USER}:{hashed}\n")
 
@@ -32,7 +37,7 @@ class Replicas:
         """Write the configuration of a registry at a port."""
         path = self._folder / f"{port}.yaml"
         ports = {"single": {"address": "127.0.0.1", "port": port}}
-        path.write_text(yaml.safe_dump({"endpoints": ports, **self._settings}))
+        path.write_text(yaml.safe_dump({"endpoints": ports, **self.settings}))
         return path
 
     @contextmanager
@@ -41,12 +46,15 @@ class Replicas:
         port = free_port()
         config = self.configure(port)
         command = [sys.executable, "-m", "buildset_registry", "serve", "--config", str(config)]
-        url = f"http://127.0.0.1:{port}"
+        scheme = "https" if self._trust else "http"
+        url = f"{scheme}://127.0.0.1:{port}"
 
         log = self._folder / f"{port}.log"
         with (
-            running(command, log, answers(f"{url}/v2/", 401)) as process,
-            httpx.Client(base_url=url, auth=(USER, PASSWORD), timeout=60) as client,
+            running(command, log, answers(f"{url}/v2/", 401, self._trust)) as process,
+            httpx.Client(
+                base_url=url, auth=(USER, PASSWORD), timeout=60, verify=self._trust or True
+            ) as client,
         ):
             yield Replica(client, process, log)
 

@@ -5,7 +5,8 @@
 ``wanted`` names it and changes when its content does, ``kind`` is how a node installs it,
 ``source`` is the requirement, or the path on the node. ``bundle.py pack FILE [PACKAGE]`` writes
 what has to be sent to the node: one file, because a file takes as long as a hundred in it.
-``--remote`` says that the package is a path on the node. A mistake is told by ``error``.
+``--remote`` says that the package is a path on the node, ``--extras s3,swift`` what the program is
+to be installed with. A mistake is told by ``error``.
 """
 
 from __future__ import annotations
@@ -26,8 +27,33 @@ VERSION = re.compile(r"[<>=!~]|v?\d[\w.+!-]*$")
 REQUIREMENT = re.compile(r"buildset[-_]registry\b(?!.*\.whl$)")
 
 
-def describe(package: str, remote: bool) -> dict[str, str]:
-    """Tell what a value of the role's variable means."""
+def describe(package: str, remote: bool, extras: str = "") -> dict[str, str]:
+    """Tell what the values of the role's variables mean."""
+    asked = sorted({name.strip() for name in extras.split(",")} - {""})
+    known = wheel.read_project().extras
+    unknown = [name for name in asked if name not in known]
+    if unknown:
+        return {
+            "error": f"buildset_registry_extras: there is no {unknown[0]}; choose of "
+            + ", ".join(sorted(known))
+        }
+    told = describe_package(package, remote) | {"extras": ",".join(asked)}
+    if asked and "error" not in told:
+        told["wanted"] += f" with {told['extras']}"
+        if told["kind"] == "requirement":
+            told["source"] = with_extras(told["source"], told["extras"])
+    return told
+
+
+def with_extras(requirement: str, extras: str) -> str:
+    """Name the extras in a requirement; one that names some itself is left as it is."""
+    if "://" in requirement:
+        return f"buildset-registry[{extras}] @ {requirement}"
+    return re.sub(r"^(buildset[-_]registry)(?!\s*\[)", rf"\1[{extras}]", requirement)
+
+
+def describe_package(package: str, remote: bool) -> dict[str, str]:
+    """Tell what a value of ``buildset_registry_package`` means."""
     payload = wheel.file_name(wheel.read_project())
     if remote:
         return {"wanted": f"{package} or {payload}", "kind": "remote", "source": package}
@@ -42,7 +68,9 @@ def describe(package: str, remote: bool) -> dict[str, str]:
         wanted = f"{path.name}@{content_hash(wheels(path))} or {payload}"
         return {"wanted": wanted, "kind": "wheelhouse", "source": str(path)}
     if path.suffix != ".whl":
-        return {"error": f"{package} is neither a wheel nor a folder of wheels"}
+        return {
+            "error": f"buildset_registry_package: {package} is neither a wheel nor a folder of wheels"
+        }
     wanted = f"{path.name}@{content_hash([path])}"
     return {"wanted": wanted, "kind": "wheel", "source": str(path)}
 
@@ -56,7 +84,9 @@ def describe_requirement(package: str) -> dict[str, str]:
         requirement = package
     else:
         hint = "buildset_registry_package_remote_src: true says that it is on the node"
-        return {"error": f"no such wheel or folder on the controller: {package}; {hint}"}
+        return {
+            "error": f"buildset_registry_package: no such wheel or folder on the controller: {package}; {hint}"
+        }
     return {"wanted": requirement, "kind": "requirement", "source": requirement}
 
 
@@ -76,7 +106,7 @@ def content_hash(paths: list[Path]) -> str:
 
 def pack(target: Path, package: str, remote: bool) -> None:
     """Write the files that the node needs as one tar file."""
-    what = describe(package, remote)
+    what = describe_package(package, remote)
     source = what["source"]
     files: list[Path] = []
     if what["kind"] == "wheelhouse":
@@ -99,6 +129,7 @@ def main() -> None:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--remote", action="store_true")
+    parser.add_argument("--extras", default="")
     commands = parser.add_subparsers(dest="command", required=True)
     for name in ("describe", "pack"):
         command = commands.add_parser(name)
@@ -110,9 +141,11 @@ def main() -> None:
         pack(options.target, options.package, options.remote)
         return
     try:
-        told = describe(options.package, options.remote)
+        told = describe(options.package, options.remote, options.extras)
     except OSError as error:
-        told = {"error": f"cannot read {error.filename}: {error.strerror}"}
+        told = {
+            "error": f"buildset_registry_package: cannot read {error.filename}: {error.strerror}"
+        }
     sys.stdout.write(json.dumps(told) + "\n")
 
 

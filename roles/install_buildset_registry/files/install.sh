@@ -1,7 +1,7 @@
 # shellcheck shell=sh
 # SPDX-License-Identifier: Apache-2.0
 # Make the virtual environment and install the program into it.
-# Arguments: VENV PYTHON WANTED KIND SOURCE BUNDLE. The marker file is removed first and written
+# Arguments: VENV PYTHON WANTED KIND SOURCE BUNDLE EXTRAS. The marker file is removed first and written
 # last, so that a run that was interrupted is repeated in full.
 venv=$1
 python=$2
@@ -9,6 +9,7 @@ wanted=$3
 kind=$4
 source=$5
 bundle=$6
+extras=${7:+[$7]}
 
 fail() {
     echo "br_error=$1"
@@ -44,15 +45,21 @@ fi
 if [ -n "$bundle" ]; then "$python" -m tarfile -e "$bundle" "$work" || fail "cannot unpack $bundle"; fi
 case $kind in
     requirement) set -- "$source" ;;
-    wheel) set -- "$work"/*.whl ;;
-    wheelhouse) set -- --no-index --find-links "$work" buildset-registry ;;
+    wheel)
+        set --
+        for file in "$work"/*.whl; do
+            case $file in */buildset_registry-*) file=$file$extras ;; esac
+            set -- "$@" "$file"
+        done
+        ;;
+    wheelhouse) set -- --no-index --find-links "$work" "buildset-registry$extras" ;;
     remote)
         if [ ! -d "$source" ]; then
-            set -- "$source"
+            set -- "$source$extras"
         elif ls "$source"/buildset_registry-* >/dev/null 2>&1; then
-            set -- --no-index --find-links "$source" buildset-registry
+            set -- --no-index --find-links "$source" "buildset-registry$extras"
         else
-            set -- --no-index --find-links "$source" "$work"/*.whl
+            set -- --no-index --find-links "$source" "$(echo "$work"/*.whl)$extras"
         fi
         ;;
 esac

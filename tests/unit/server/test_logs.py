@@ -5,6 +5,7 @@ import io
 import json
 import logging
 import os
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -132,3 +133,19 @@ def test_a_link_of_the_user_itself_is_followed(tmp_path: Path) -> None:
     with open_output(tmp_path / "registry.log") as output:
         output.write("after\n")
     assert (tmp_path / "real.log").read_text() == "before\nafter\n"
+
+
+def test_lines_of_several_processes_stay_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No write is larger than a pipe takes at once, and each ends with a line (pipe(7))."""
+    reading, writing = os.pipe2(os.O_DIRECT)  # each read returns what one write wrote
+    lines = [f"{number} {'x' * (number % 97)}\n" for number in range(200)]
+    with os.fdopen(writing, "w") as error:
+        monkeypatch.setattr(sys, "stderr", error)
+        with open_output(None, shared=True) as output:
+            output.write("".join(lines))
+            output.flush()
+    packets = list(iter(lambda: os.read(reading, 65536), b""))
+    os.close(reading)
+    assert b"".join(packets).decode() == "".join(lines)
+    assert len(packets) > 1
+    assert all(packet.endswith(b"\n") for packet in packets)

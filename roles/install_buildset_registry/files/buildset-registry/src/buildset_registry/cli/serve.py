@@ -29,5 +29,4 @@ def run(arguments: argparse.Namespace) -> int:
     from buildset_registry.config import load
     from buildset_registry.server.serve import run as serve
 
-    serve(load(arguments.config))
-    return 0
+    return serve(load(arguments.config))

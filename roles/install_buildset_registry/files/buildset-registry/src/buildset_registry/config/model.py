@@ -8,7 +8,9 @@ from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Literal
 
+from buildset_registry.config.acme import AcmeSettings
 from buildset_registry.config.endpoints import Endpoints, MetricsSettings, ProxySettings, Tls
+from buildset_registry.config.retention import RetentionSettings
 from buildset_registry.config.storage import RedirectSettings, StorageSettings
 from buildset_registry.oci.hosts import DOCKER_HUB, RegistryHost
 from buildset_registry.oci.patterns import RepositoryPattern
@@ -185,11 +187,19 @@ class LogSettings:
 class LedgerSettings:
     """The ledger: which image each client got, and from where."""
 
-    folder: Path
-    """The folder of its files, which is made where there is none."""
+    folder: Path | None = None
+    """The folder of its files, which is made where there is none; an object store needs none."""
 
     size: int = 128 * 1024 * 1024
-    """Bytes of all its files; past it the oldest one goes, an eighth of all."""
+    """Bytes of all its files, or objects; past it the oldest one goes, a file an eighth of all."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OverlaySettings:
+    """The overlay: images of other builds, fetched from the registry that holds them."""
+
+    folder: Path
+    """The folder of what ``buildset-registry overlay`` is handed; it need not be there."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -273,16 +283,25 @@ class Config:
     absolute_urls: bool = False
     """Whether ``Location`` is a whole URL, for clients that cannot follow a path."""
 
+    workers: int = 1
+    """Processes that serve the same ports; more than one need a store that is a service. Limits
+    hold for each of them."""
+
     tls: Tls | None = None
     """Without it the registry speaks plain HTTP: behind a proxy that ends TLS."""
+
+    acme: AcmeSettings | None = None
+    """An authority that issues the certificate, instead of ``tls``."""
 
     auth: AuthSettings = field(default_factory=AuthSettings)
     upstreams: tuple[UpstreamSettings, ...] = ()
     pull_through: PullThroughSettings = field(default_factory=PullThroughSettings)
     lock: LockSettings | None = None
     gc: GcSettings = field(default_factory=GcSettings)
+    retention: RetentionSettings | None = None
     log: LogSettings = field(default_factory=LogSettings)
     ledger: LedgerSettings | None = None
+    overlay: OverlaySettings | None = None
     metrics: MetricsSettings | None = None
     proxy: ProxySettings | None = None
     notifications: tuple[WebhookSettings, ...] = ()

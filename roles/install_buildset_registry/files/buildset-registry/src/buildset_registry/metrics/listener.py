@@ -11,9 +11,11 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from buildset_registry import __version__
 from buildset_registry.background import told
+from buildset_registry.gc import CollectionHistory
 from buildset_registry.http.asgi import Receive, Scope, Send
 from buildset_registry.http.context import UploadLimit
 from buildset_registry.http.health import liveness, readiness
@@ -27,9 +29,13 @@ from buildset_registry.metrics.prometheus import (
     render,
     request_metrics,
 )
+from buildset_registry.metrics.workers import Siblings
 from buildset_registry.notifications.webhook import Webhook
 from buildset_registry.store.base import StorageSpace
 from buildset_registry.upstream.counters import UpstreamCounters
+
+if TYPE_CHECKING:
+    from buildset_registry.acme.renewal import OrderCounters
 
 _log = logging.getLogger("buildset_registry.metrics")
 
@@ -47,7 +53,13 @@ class Sources:
     uploads: UploadLimit
     upstream: UpstreamCounters
     storage: StorageSpace
+    collections: CollectionHistory
     webhooks: Sequence[Webhook] = ()
+    certificate_end: Callable[[], float | None] | None = None
+    """Returns when the server's certificate ends, in seconds since the epoch."""
+
+    orders: OrderCounters | None = None
+    """The orders of certificates; None where none are made."""
 
 
 class MetricsListener:
@@ -56,7 +68,10 @@ class MetricsListener:
     def __init__(self, sources: Sources, clock: Callable[[], float] = time.monotonic) -> None:
         self._sources = sources
         self._clock = clock
+        self._siblings: Siblings | None = None
         self._started = time.time()
+        self._ready = False
+        self._certificate_end: float | None = None
         self._size: int | None = None
         self._size_until = 0.0
         self._measuring: asyncio.Future[int] | None = None
@@ -69,14 +84,29 @@ class MetricsListener:
 
     async def _respond(self, path: str) -> Response:
         if path == "/metrics":
-            await self._measure()
-            text = render(self._metrics())
+            asked = self._siblings.metrics() if self._siblings else self._own()
+            text = render(await asked)
             return Response(200, {"Content-Type": MEDIA_TYPE}, Bytes(text.encode()))
         if path == "/healthz":
             return liveness()
         if path == "/readyz":
             return await readiness(self._sources.storage)
         return json_response({"paths": ["/metrics", "/healthz", "/readyz"]}, 404)
+
+    async def share(self, siblings: Siblings) -> None:
+        """Tell the metrics of all workers from now on, and the others those of this one."""
+        self._siblings = siblings
+        await siblings.listen(self._own)
+
+    async def _own(self) -> list[Metric]:
+        """Return the metrics of this process; one process alone tells those of the store."""
+        if self._sources.certificate_end is not None:
+            self._certificate_end = await asyncio.to_thread(self._sources.certificate_end)
+        if self._siblings is not None and not self._siblings.first:
+            return list(self._metrics())
+        await self._look()
+        await self._measure()
+        return [*self._metrics(), *self._storage_metrics()]
 
     async def _measure(self) -> None:
         """Learn the size of the store, now and then."""
@@ -97,23 +127,45 @@ class MetricsListener:
         else:
             _log.error("the size of the storage cannot be measured: %s", told(error))
 
+    async def _look(self) -> None:
+        """Learn whether the storage can be used; one that does not answer cannot."""
+        try:
+            problem = await asyncio.wait_for(self._sources.storage.problem(), _SIZE_WAIT)
+            self._ready = problem is None
+        except (OSError, asyncio.TimeoutError):
+            self._ready = False
+
     def _metrics(self) -> Iterator[Metric]:
         yield gauge("info", "The version.", 1, {"version": __version__})
         yield from request_metrics(self._sources.counters)
         running = self._sources.uploads.running
         yield gauge("uploads_running", "Requests that are sending a blob.", running)
         yield from _upstream_metrics(self._sources.upstream)
-        yield from self._storage_metrics()
+        yield from _collection_metrics(self._sources.collections)
+        if self._certificate_end is not None:
+            text = "When the certificate ends, in seconds since 1970."
+            yield gauge("certificate_end_seconds", text, self._certificate_end)
+        yield from _order_metrics(self._sources.orders)
         yield from _webhook_metrics(self._sources.webhooks)
         yield from _process_metrics(self._started)
 
     def _storage_metrics(self) -> Iterator[Metric]:
+        yield gauge("storage_ready", "Whether the storage can be written.", int(self._ready))
         if self._size is not None:
             yield gauge("storage_used_bytes", "Bytes of all blobs, counted at times.", self._size)
         room = self._sources.storage.free()
         if room is not None:
             yield gauge("storage_free_bytes", "Bytes that are free on the disk.", room[0])
             yield gauge("storage_size_bytes", "Bytes of the disk.", room[1])
+
+
+def _order_metrics(orders: OrderCounters | None) -> Iterator[Metric]:
+    if orders is None:
+        return
+    results = [({"result": "issued"}, orders.issued), ({"result": "failed"}, orders.failed)]
+    yield counter("acme_orders_total", "Orders of certificates by this process.", results)
+    text = "Orders that failed since the last one of a replica that did not."
+    yield gauge("acme_failures", text, orders.in_a_row)
 
 
 def _upstream_metrics(counters: UpstreamCounters) -> Iterator[Metric]:
@@ -142,6 +194,18 @@ def _upstream_metrics(counters: UpstreamCounters) -> Iterator[Metric]:
             for upstream, limit in sorted(counters.limits.items())
         ]
         yield Metric(name, "gauge", text, limits)
+
+
+def _collection_metrics(history: CollectionHistory) -> Iterator[Metric]:
+    results = [({"result": word}, getattr(history, word)) for word in ("done", "damaged", "failed")]
+    yield counter("collections_total", "Collections of garbage by what they came to.", results)
+    freed = "Bytes that collections removed."
+    yield counter("collection_freed_bytes_total", freed, [({}, history.freed_bytes)])
+    problems = "Damaged manifests that the last collection saw; it removes no blobs then."
+    yield gauge("collection_problems", problems, history.broken)
+    if history.ended is not None:
+        text = "When a collection came to its end last, in seconds since 1970."
+        yield gauge("collection_end_seconds", text, history.ended)
 
 
 def _webhook_metrics(webhooks: Sequence[Webhook]) -> Iterator[Metric]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import secrets
 import socket
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
@@ -17,23 +16,12 @@ from dataclasses import dataclass
 from typing import TextIO
 
 from buildset_registry import __version__
-from buildset_registry.auth.access import Policy, Role
+from buildset_registry.auth.access import Role
 from buildset_registry.auth.authenticator import Authenticator
-from buildset_registry.auth.claims import TokenVerifier
-from buildset_registry.auth.external_tokens import ExternalTokens, TokenServer, load_keys
-from buildset_registry.auth.htpasswd import Htpasswd
-from buildset_registry.auth.rules import ACTIONS, EVERY, AccessRule, AccessRules
-from buildset_registry.auth.tokens import Signing, TokenIssuer
 from buildset_registry.background import stop
 from buildset_registry.config import (
-    AuthSettings,
     Config,
-    GcSettings,
-    RuleSettings,
-    Tls,
-    TokenServerSettings,
     WebhookSettings,
-    is_http_url,
 )
 from buildset_registry.connect_proxy import (
     LOOPBACK,
@@ -46,9 +34,14 @@ from buildset_registry.connect_proxy import (
     ProxiedConnections,
     server_of,
 )
-from buildset_registry.errors import ConfigError
-from buildset_registry.gc import AtUpstream, CollectionRules, Collector
-from buildset_registry.http.accesslog import AccessLog, AccessRecord, LedgerNotes
+from buildset_registry.gc import Collector
+from buildset_registry.http.accesslog import (
+    AccessLog,
+    AccessRecord,
+    AnswerNotes,
+    LedgerNotes,
+    UseNotes,
+)
 from buildset_registry.http.app import App
 from buildset_registry.http.asgi import Application
 from buildset_registry.http.context import (
@@ -59,31 +52,31 @@ from buildset_registry.http.context import (
     UploadLimit,
 )
 from buildset_registry.http.events import Events
-from buildset_registry.ledger.ledger import Ledger, keep_ledger
+from buildset_registry.ledger.ledger import Ledger
+from buildset_registry.ledger.opening import keep_ledger
 from buildset_registry.metrics.counters import RequestCounters
 from buildset_registry.metrics.listener import MetricsListener, Sources
 from buildset_registry.notifications.events import Source
 from buildset_registry.notifications.webhook import Receiver, Webhook
-from buildset_registry.oci.digest import Digest
-from buildset_registry.oci.hosts import RegistryHost
-from buildset_registry.oci.names import RepositoryName
+from buildset_registry.overlay.client import OverlayClient
+from buildset_registry.overlay.table import OverlaidTags
 from buildset_registry.pullthrough import Freshness, PullThrough
 from buildset_registry.registry import Registry
-from buildset_registry.server.certificates import KeyPair
+from buildset_registry.retention import Retention
+from buildset_registry.server.access_control import AccessControl
+from buildset_registry.server.certificates import CertificateSource, KeyPair, certificate_of
+from buildset_registry.server.collection import collection_rules, keep_retention
+from buildset_registry.server.condition import Notice, ProcessCondition
 from buildset_registry.server.control_socket import ControlSocket
 from buildset_registry.server.replay import (
     locked_tags,
     upstream_client,
-    upstreams_of,
     warn_of_missing,
 )
 from buildset_registry.server.sockets import every_address, open_listener
 from buildset_registry.sources import FixedTags
 from buildset_registry.store import open_store, store_kind
 from buildset_registry.store.base import Store
-
-_SERVICE = "buildset-registry"
-_KEY_BYTES = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +87,7 @@ class Listener:
     address: str
     port: int
     app: Application
-    tls: KeyPair | None
+    tls: CertificateSource | None
     socket: socket.socket | None = None
     """Its socket where it listens already: for the registry itself, on a port that the kernel
     chose."""
@@ -119,7 +112,7 @@ class RegistryProcess:
 
     listeners: list[Listener]
     proxy: DockerProxy | None
-    tls: KeyPair | None
+    tls: CertificateSource | None
     control: ControlSocket | None
     """The socket by which commands ask the server; none where no folder is used."""
 
@@ -130,8 +123,9 @@ class RegistryProcess:
 async def build(config: Config, output: TextIO, stack: AsyncExitStack) -> RegistryProcess:
     """Make what the configuration says; ``stack`` ends it. ``ConfigError`` for a mistake."""
     backend = await _backend(config, output, stack)
-    control = _control(config, backend, stack)
-    tls = _key_pair(config.tls) if config.tls else None
+    collector = _collector(config, backend, stack)
+    control = _control(config, backend, collector, stack)
+    tls = await certificate_of(config, backend.store, stack)
     applications = Applications(config, backend)
     proxy = _docker_proxy(config, applications, stack)
     listeners = [proxy.endpoint] if proxy else []
@@ -144,7 +138,8 @@ async def build(config: Config, output: TextIO, stack: AsyncExitStack) -> Regist
             listeners.append(Listener(role.value, address, end.port, app, tls, pushes=pushes))
     if config.metrics is not None:
         address, port = config.metrics.address, config.metrics.port
-        listeners.append(Listener("metrics", address, port, applications.metrics(), None))
+        operators = applications.metrics(collector, tls)
+        listeners.append(Listener("metrics", address, port, operators, None))
     return RegistryProcess(listeners, proxy, tls, control, applications.crowd)
 
 
@@ -162,11 +157,14 @@ class Backend:
     """What upstream's tags mean, whatever upstream says."""
 
     ledger: Ledger | None
+    retention: Retention | None
 
 
 async def _backend(config: Config, output: TextIO, stack: AsyncExitStack) -> Backend:
     private = frozenset(upstream.name for upstream in config.upstreams if upstream.private)
-    fixed = locked_tags(config)
+    locked = locked_tags(config)
+    overlaid = OverlaidTags(config.overlay.folder) if config.overlay else None
+    fixed: Sequence[FixedTags] = [*([overlaid] if overlaid else []), *locked]
     access = AccessControl(config.auth, private)
     stack.callback(access.close)
     store = await open_store(config)
@@ -175,9 +173,10 @@ async def _backend(config: Config, output: TextIO, stack: AsyncExitStack) -> Bac
     stack.callback(access_log.flush)
     client = upstream_client(config)
     freshness = Freshness(config.pull_through.tag_seconds)
-    pull_through = PullThrough(store, client, freshness, fixed=fixed)
+    through = OverlayClient(client, overlaid, store) if overlaid else client
+    pull_through = PullThrough(store, through, freshness, fixed=fixed)
     stack.push_async_callback(pull_through.close)
-    for table in fixed:
+    for table in locked:
         check = asyncio.ensure_future(warn_of_missing(client, table.lock))
         stack.push_async_callback(stop, check)
     ends = config.endpoints
@@ -188,24 +187,38 @@ async def _backend(config: Config, output: TextIO, stack: AsyncExitStack) -> Bac
     uploads = UploadLimit(config.limits.uploads)
     ledger = None
     if config.ledger is not None:
-        ledger = keep_ledger(config.ledger.folder, config.ledger.size, store, client.counters)
+        ledger = keep_ledger(config.ledger, store, client.counters, overlaid)
         stack.push_async_callback(ledger.close)
-    return Backend(access, store, pull_through, access_log, uploads, webhooks, fixed, ledger)
+    retention = keep_retention(config, store, stack)
+    return Backend(
+        access, store, pull_through, access_log, uploads, webhooks, fixed, ledger, retention
+    )
 
 
 async def _close_all(webhooks: list[Webhook]) -> None:
     await asyncio.gather(*(webhook.close() for webhook in webhooks))
 
 
-def _control(config: Config, backend: Backend, stack: AsyncExitStack) -> ControlSocket | None:
+def _collector(config: Config, backend: Backend, stack: AsyncExitStack) -> Collector:
     interval = 0 if config.read_only else config.gc.interval
-    rules, at_upstream = collection_rules(config.gc), backend.pull_through.has_manifest
+    rules = collection_rules(config.gc, backend.retention)
+    at_upstream = backend.pull_through.has_manifest
     collector = Collector(backend.store, rules, interval, at_upstream)
     stack.push_async_callback(collector.close)
+    return collector
+
+
+def _control(
+    config: Config, backend: Backend, collector: Collector, stack: AsyncExitStack
+) -> ControlSocket | None:
+    space = backend.store.space
+    condition = ProcessCondition(space, collector, backend.pull_through.counters)
+    if space.replicas is not None:
+        stack.push_async_callback(Notice(space.replicas, condition).close)
     path = store_kind(config).control_socket(config)
     if path is None:
         return None
-    control = ControlSocket(collector, path)
+    control = ControlSocket(collector, condition.tell, path)
     stack.push_async_callback(control.close)
     return control
 
@@ -221,11 +234,17 @@ class Applications:
 
     def endpoint(self, role: Role, name: str, elsewhere: str) -> App:
         """Return an endpoint; ``elsewhere`` says to its clients where they may push."""
-        config, backend = self._config, self._backend
+        config, backend, retention = self._config, self._backend, self._backend.retention
         through = None if role is Role.PUSH else backend.pull_through
         authenticator = self.authenticator(role)
         context = Context(
-            Registry(backend.store, through, sparse=config.sparse_images, fixed=backend.fixed),
+            Registry(
+                backend.store,
+                through,
+                sparse=config.sparse_images,
+                fixed=backend.fixed,
+                removals=retention.removals if retention else None,
+            ),
             authenticator.policy,
             authenticator,
             elsewhere,
@@ -236,17 +255,30 @@ class Applications:
             self.crowd,
             backend.pull_through.arriving,
             StreamedClients(config.redirect.except_networks, config.redirect.except_agents),
+            retention.quotas if retention else None,
         )
         events = Events([*backend.webhooks], context) if backend.webhooks else None
-        notes = LedgerNotes(backend.ledger.sightings) if backend.ledger else None
+        notes: list[AnswerNotes] = []
+        if backend.ledger is not None:
+            notes.append(LedgerNotes(backend.ledger.sightings))
+        if retention is not None:
+            notes.append(UseNotes(retention.uses))
         return App(context, self.record(name), events, notes)
 
-    def metrics(self) -> MetricsListener:
+    def metrics(self, collector: Collector, tls: CertificateSource | None) -> MetricsListener:
         """Return the listener for operators."""
         backend = self._backend
-        upstream, space = backend.pull_through.counters, backend.store.space
         return MetricsListener(
-            Sources(self._counters, backend.uploads, upstream, space, backend.webhooks)
+            Sources(
+                self._counters,
+                backend.uploads,
+                backend.pull_through.counters,
+                backend.store.space,
+                collector.history,
+                backend.webhooks,
+                tls.ends if tls else None,
+                tls.orders if tls else None,
+            )
         )
 
     def authenticator(self, role: Role) -> Authenticator:
@@ -287,67 +319,14 @@ def _docker_proxy(
         record,
     )
     stack.push_async_callback(proxy.close)
-    listener = Listener("proxied", LOOPBACK, port, app, _key_pair(settings.tls), socket=own)
+    pair = KeyPair(settings.tls.certificate, settings.tls.key)
+    listener = Listener("proxied", LOOPBACK, port, app, pair, socket=own)
     return DockerProxy(proxy, settings.address or every_address(), settings.port, listener)
-
-
-class AccessControl:
-    """Users, tokens and rules, which all endpoints share; close it at the end."""
-
-    def __init__(self, auth: AuthSettings, private_hosts: frozenset[RegistryHost]) -> None:
-        self._auth = auth
-        self._private_hosts = private_hosts
-        self._htpasswd = Htpasswd(auth.htpasswd) if auth.htpasswd else None
-        self._tokens: TokenVerifier = (
-            _external_tokens(auth.token) if auth.token else _token_issuer(auth)
-        )
-        self._rules = AccessRules(list(map(_access_rule, auth.rules)))
-
-    def authenticator(self, role: Role) -> Authenticator:
-        """Return the authenticator of an endpoint, which has its policy."""
-        policy = Policy(
-            endpoint=role,
-            anonymous_pull=self._auth.anonymous_pull,
-            private_hosts=self._private_hosts,
-            allowed_networks=self._auth.allowed_networks,
-            rules=self._rules,
-            external=self._auth.token is not None,
-        )
-        return Authenticator(self._htpasswd, self._tokens, policy)
-
-    def close(self) -> None:
-        """Let checks of passwords end."""
-        if self._htpasswd is not None:
-            self._htpasswd.close()
-
-
-def collection_rules(settings: GcSettings) -> CollectionRules:
-    """Return the rules of the garbage collector."""
-    return CollectionRules(
-        grace=settings.grace,
-        untagged=settings.untagged,
-        uploads=settings.uploads,
-        cache_size=settings.cache_size,
-    )
-
-
-def possibly_at_upstream(config: Config) -> AtUpstream:
-    """Return what a command takes for an upstream's word, which asks nobody: it may have all."""
-    upstreams = upstreams_of(config)
-
-    async def at_upstream(name: RepositoryName, _digest: Digest) -> bool:
-        return upstreams.find(name) is not None
-
-    return at_upstream
 
 
 def _push_port(config: Config) -> int:
     push = config.endpoints.push or config.endpoints.single
     return push.port if push else 0
-
-
-def _key_pair(tls: Tls) -> KeyPair:
-    return KeyPair(tls.certificate, tls.key)
 
 
 def _receiver(settings: WebhookSettings) -> Receiver:
@@ -362,39 +341,3 @@ def _receiver(settings: WebhookSettings) -> Receiver:
         ignored_actions=frozenset(settings.ignore_actions),
         ignored_media_types=frozenset(settings.ignore_media_types),
     )
-
-
-def _access_rule(settings: RuleSettings) -> AccessRule:
-    actions = ACTIONS if EVERY in settings.actions else frozenset(settings.actions)
-    return AccessRule(frozenset(settings.users), settings.repositories, actions)
-
-
-def _external_tokens(settings: TokenServerSettings) -> ExternalTokens:
-    if not is_http_url(settings.realm):
-        raise ConfigError(f"auth.token.realm {settings.realm!r} is not an https:// or http:// URL")
-    keys = load_keys(settings.rootcertbundle, settings.jwks)
-    return ExternalTokens(TokenServer(settings.realm, settings.service, settings.issuer, keys))
-
-
-def _token_issuer(auth: AuthSettings) -> TokenIssuer:
-    # A refresh token that ended with the process would lock its client out until its next login.
-    refresh_seconds = auth.refresh_seconds if auth.token_key else 0
-    return TokenIssuer(Signing(_token_key(auth), _SERVICE, auth.token_seconds, refresh_seconds))
-
-
-def _token_key(auth: AuthSettings) -> bytes:
-    """Return the key that signs tokens; a random one where the configuration names none."""
-    if auth.token_key is None:
-        return secrets.token_bytes(_KEY_BYTES)
-    try:
-        key = auth.token_key.read_bytes()
-    except OSError as error:
-        raise ConfigError(
-            f"cannot read auth.token_key {auth.token_key}: {error.strerror}; name a file of "
-            f"{_KEY_BYTES} random bytes"
-        ) from None
-    if len(key) < _KEY_BYTES:
-        raise ConfigError(
-            f"auth.token_key {auth.token_key} is shorter than {_KEY_BYTES} bytes; make a new one"
-        )
-    return key

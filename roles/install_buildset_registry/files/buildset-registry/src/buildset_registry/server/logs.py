@@ -7,30 +7,66 @@ same by name, in UTC, and the traceback of an error. The form of requests is in 
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import os
+import select
 import sys
 import time
 from pathlib import Path
-from typing import Literal, TextIO
+from typing import Any, Literal, TextIO
 
 from buildset_registry.errors import ConfigError
 from buildset_registry.http.accesslog import one_line
 from buildset_registry.server.append import append_to
 
+#: Bytes of a batch of lines that processes write beside each other; a longer one waits in parts.
+_BATCH = 1024 * 1024
 
-def open_output(file: Path | None) -> TextIO:
-    """Open the file of the log, or standard error where there is none."""
-    if file is None:
-        return os.fdopen(os.dup(sys.stderr.fileno()), "w", encoding="utf-8")
+
+def open_output(file: Path | None, *, shared: bool = False) -> TextIO:
+    """Open the file of the log, or standard error where there is none.
+
+    ``shared`` keeps the lines whole beside those of other processes.
+    """
+    descriptor = os.dup(sys.stderr.fileno()) if file is None else _open(file)
+    if shared:
+        return io.TextIOWrapper(io.BufferedWriter(_WholeLines(descriptor), _BATCH), "utf-8")
+    return os.fdopen(descriptor, "a", encoding="utf-8")
+
+
+def _open(file: Path) -> int:
     try:
-        return os.fdopen(append_to(file), "a", encoding="utf-8")
+        return append_to(file)
     except OSError as error:
         raise ConfigError(
             f"cannot write the log {file}: {error.strerror}; "
             "set log.file to one that this user may write"
         ) from None
+
+
+class _WholeLines(io.RawIOBase):
+    """Writes no more at once than no other process writes into (pipe(7)), and ends with a line."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    def writable(self) -> bool:
+        """Tell that it is written to."""
+        return True
+
+    def write(self, content: Any) -> int:
+        """Write the first lines; returns how much of the content they are."""
+        some = bytes(content)
+        end = some.rfind(b"\n", 0, select.PIPE_BUF) + 1 or some.find(b"\n") + 1 or len(some)
+        return os.write(self._descriptor, some[:end])
+
+    def close(self) -> None:
+        """Close the file."""
+        if not self.closed:
+            super().close()
+            os.close(self._descriptor)
 
 
 def configure(output: TextIO, form: Literal["text", "json"]) -> None:

@@ -8,9 +8,11 @@ import contextlib
 import logging
 import resource
 import signal
-from collections.abc import Callable, Coroutine
+import socket
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TextIO
 
 import uvloop
@@ -18,37 +20,53 @@ import uvloop
 from buildset_registry import __version__
 from buildset_registry.config import Config
 from buildset_registry.config.model import LimitSettings
+from buildset_registry.metrics.listener import MetricsListener
+from buildset_registry.metrics.workers import Siblings
 from buildset_registry.server.build import DockerProxy, Listener, RegistryProcess, build
-from buildset_registry.server.certificates import CertificateWatch, Credentials, KeyPair
+from buildset_registry.server.certificates import CertificateSource, CertificateWatch, Credentials
 from buildset_registry.server.connections import ConnectionBudget, affordable
 from buildset_registry.server.http_server import HttpServer
 from buildset_registry.server.logs import configure, open_output
+from buildset_registry.server.notify import READY, STOPPING, notify
 from buildset_registry.server.sockets import open_listener
+from buildset_registry.server.workers import Worker, WorkersParent
 
 _log = logging.getLogger("buildset_registry")
 
 
-def run(config: Config) -> None:
+def run(config: Config) -> int:
     """Serve until SIGTERM or SIGINT; ``ConfigError`` says why it cannot start.
 
     SIGHUP has certificates read again at once.
     """
     _raise_file_limit()
-    output = open_output(config.log.file)
+    shared = config.workers > 1
+    output = open_output(config.log.file, shared=shared)
     try:
-        uvloop.run(_serve_until_signal(config, output))
+        if shared:
+            configure(output, config.log.format)
+            return WorkersParent(config, partial(_work, output)).run()
+        uvloop.run(_serve_until_signal(config, output, None))
     finally:
         with contextlib.suppress(OSError):  # its disk may be full
             output.close()
+    return 0
 
 
-async def _serve_until_signal(config: Config, output: TextIO) -> None:
+def _work(output: TextIO, worker: Worker) -> None:
+    """Serve as one of several processes."""
+    uvloop.run(_serve_until_signal(worker.config, output, worker))
+
+
+async def _serve_until_signal(config: Config, output: TextIO, worker: Worker | None) -> None:
     stop, loop = asyncio.Event(), asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     watches: list[CertificateWatch] = []
     loop.add_signal_handler(signal.SIGHUP, _read_again, watches)
-    await serve(config, output, stop, watches)
+    # Those that came before somebody took them have waited.
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    await serve(config, output, stop, watches, worker)
 
 
 def _read_again(watches: list[CertificateWatch]) -> None:
@@ -61,6 +79,7 @@ async def serve(
     output: TextIO,
     stop: asyncio.Event,
     watches: list[CertificateWatch] | None = None,
+    worker: Worker | None = None,
 ) -> None:
     """Serve until ``stop`` is set; then running requests end first, for a while.
 
@@ -68,7 +87,9 @@ async def serve(
     """
     async with AsyncExitStack() as stack:
         service = await build(config, output, stack)
-        running = Listening(service, config.limits, stack)
+        if worker is not None:
+            await _share(service, worker.siblings, stack)
+        running = Listening(service, config.limits, stack, worker.sockets if worker else {})
         configure(output, config.log.format)
         await running.start()
         if watches is not None:
@@ -76,14 +97,26 @@ async def serve(
         _log.info("buildset-registry %s serves: %s", __version__, _ports(service))
         if service.control is not None:
             await service.control.listen()
+        if worker is not None:
+            worker.serves()
+        else:
+            notify(READY)
         await _until_stopped(running, stop, config.limits.shutdown_seconds)
+
+
+async def _share(service: RegistryProcess, siblings: Siblings, stack: AsyncExitStack) -> None:
+    """Let the listeners for operators tell of all workers."""
+    for listener in service.listeners:
+        if isinstance(listener.app, MetricsListener):
+            await listener.app.share(siblings)
+            stack.callback(siblings.close)
 
 
 @dataclass(frozen=True, slots=True)
 class _Certificate:
     """A certificate, and what has to be done with a new one."""
 
-    pair: KeyPair
+    pair: CertificateSource
     current: Credentials
     users: list[Callable[[Credentials], None]]
 
@@ -96,13 +129,18 @@ class Listening:
     """The servers of all listeners, with what looks at their connections and certificates."""
 
     def __init__(
-        self, service: RegistryProcess, limits: LimitSettings, stack: AsyncExitStack
+        self,
+        service: RegistryProcess,
+        limits: LimitSettings,
+        stack: AsyncExitStack,
+        shared: Mapping[str, socket.socket],
     ) -> None:
         self._limits = limits
+        self._shared = shared
         self._stack = stack
         self._proxy = service.proxy
         self._tls = service.tls
-        self._certificates: dict[KeyPair, _Certificate] = {}
+        self._certificates: dict[CertificateSource, _Certificate] = {}
         self._each = affordable(
             limits.connections,
             len(service.listeners),
@@ -149,20 +187,25 @@ class Listening:
     def _server(self, listener: Listener) -> HttpServer:
         sock = listener.socket
         if sock is None:
-            seconds = self._limits.answer_seconds
-            sock = open_listener(listener.address, listener.port, listener.name, seconds)
-            self._stack.enter_context(sock)
+            sock = self._open(listener.address, listener.port, listener.name)
             self._budget.watch(listener.port)
         return HttpServer(listener.app, sock, self._each, pushes=listener.pushes)
 
-    def _certificate(self, pair: KeyPair | None) -> _Certificate | None:
+    def _open(self, address: str, port: int, name: str) -> socket.socket:
+        """Listen, or take the socket that all workers have."""
+        sock = self._shared.get(name)
+        if sock is None:
+            sock = open_listener(address, port, name, self._limits.answer_seconds)
+        return self._stack.enter_context(sock)
+
+    def _certificate(self, pair: CertificateSource | None) -> _Certificate | None:
         if pair is not None and pair not in self._certificates:
             self._certificates[pair] = _Certificate(pair, pair.read(), [])
         return self._certificates[pair] if pair else None
 
     async def _listen(self, proxy: DockerProxy) -> None:
         """Let clients of the proxy in."""
-        listener = open_listener(proxy.address, proxy.port, "proxy", self._limits.answer_seconds)
+        listener = self._open(proxy.address, proxy.port, "proxy")
         certificate = self._certificate(self._tls)
         context = certificate.current.context() if certificate else None
         self._budget.watch(proxy.port)
@@ -189,6 +232,7 @@ async def _until_stopped(running: Listening, stop: asyncio.Event, seconds: int) 
         await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
     if stopped.done():
         _log.info("stopping: running requests are finished first")
+        notify(STOPPING)
     stopped.cancel()
     running.stop()
     serving = running.serving

@@ -34,6 +34,9 @@ class StoreKind:
     open: Callable[[Config, Purpose], Awaitable[Store]]
     """Opens it, or raises ``ConfigError``; ``StoreInUse`` where another process has it."""
 
+    alone: bool = False
+    """Whether one process has it, and no other one beside it."""
+
     lasting: bool = True
     """Whether what is stored outlives the server, so that commands find it."""
 
@@ -44,8 +47,8 @@ class StoreKind:
 
 #: By the word that ``storage`` is, or the service that it names; a path is a ``filesystem``.
 STORES: Mapping[str, StoreKind] = {
-    "filesystem": StoreKind(open_filesystem, control_socket=control_socket),
-    "memory": StoreKind(open_memory, lasting=False),
+    "filesystem": StoreKind(open_filesystem, alone=True, control_socket=control_socket),
+    "memory": StoreKind(open_memory, alone=True, lasting=False),
     "azure": StoreKind(open_azure),
     "gcs": StoreKind(open_gcs),
     "oss": StoreKind(open_oss),

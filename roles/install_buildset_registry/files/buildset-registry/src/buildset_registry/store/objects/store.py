@@ -4,9 +4,10 @@
 from __future__ import annotations
 
 import secrets
+import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 
@@ -33,15 +34,20 @@ from buildset_registry.store.objects.lists import RecentLists
 from buildset_registry.store.objects.parts import PartBudget
 from buildset_registry.store.objects.promises import Promises
 from buildset_registry.store.objects.redirects import locator
-from buildset_registry.store.objects.small import SmallObjects
+from buildset_registry.store.objects.small import SmallObjects, together
 from buildset_registry.store.objects.uploads import ObjectUploads, UploadPlaces
 from buildset_registry.store.objects.walk import Repositories
+from buildset_registry.store.records import Note
 from buildset_registry.store.turns import Turns
 
 #: Repositories whose keys are kept ready; past this many, the one used longest ago goes.
 _KEPT = 1024
 #: The least time for which promises are kept; longer where the grace period is.
 _LEAST_KEPT = 24 * 3600
+#: Seconds for which a list that was had tells that there is a bucket: a list costs money.
+_LISTED = 10.0
+#: Seconds after which a notice that nobody renewed is removed by the next process that starts.
+_FORGOTTEN = 24 * 3600
 
 
 class ObjectStore:
@@ -58,15 +64,23 @@ class ObjectStore:
         self._promises = Promises(
             dialect, keys_, conditions=able.creates, listed=able.lists, clock=self._clock
         )
-        conditions = able.creates and able.swaps
-        self._lease = Lease(self._small, keys_.lease, conditions=conditions)
+        self._conditions = able.creates and able.swaps
+        self._lease = Lease(self._small, keys_.lease, conditions=self._conditions)
         self._names = Repositories(dialect, keys_.repositories)
         self._tags: RecentLists[Tag] = RecentLists()
         self._made: OrderedDict[tuple[RepositoryName, bool], ObjectRepository] = OrderedDict()
         self.blobs = ObjectBlobs(dialect, keys_, self._promises, rules)
         places = UploadPlaces(dialect, keys_, self._small, self.blobs, self._names, self._clock)
         self.uploads = ObjectUploads(places, PartBudget())
-        self.space = ObjectSpace(dialect, keys_, self.blobs, self._clock)
+        self.notes = ObjectNotes(self._small, keys_)
+        replicas = ReplicaNotices(self._small, keys_.replicas)
+        self.space = ObjectSpace(dialect, keys_, self.blobs, replicas, self._clock)
+        self.ledger = LedgerFolder(dialect, keys_.ledger)
+
+    def documents(self, topic: str) -> ObjectDocuments:
+        prefix = self._keys.documents(topic)
+        lease = Lease(self._small, f"{prefix}lease", conditions=self._conditions, work=topic)
+        return ObjectDocuments(self._small, prefix, lease)
 
     def pushed(self, name: RepositoryName) -> ObjectRepository:
         return self._repository(name, cached=False)
@@ -106,20 +120,106 @@ class ObjectStore:
         return made
 
 
+class ObjectNotes:
+    """``notes/<name>``, asked for each time: any replica may have written it."""
+
+    def __init__(self, small: SmallObjects, keys_: Keys) -> None:
+        self._small = small
+        self._keys = keys_
+
+    async def read(self, name: str) -> Note | None:
+        found = await self._small.read(self._keys.note(name))
+        return None if found is None else Note(found.content, found.changed)
+
+    async def write(self, name: str, content: bytes) -> None:
+        await self._small.write(self._keys.note(name), content)
+
+
+class ObjectDocuments:
+    """Documents that all replicas share: an object for each, below one prefix."""
+
+    def __init__(self, small: SmallObjects, prefix: str, lease: Lease) -> None:
+        self._small = small
+        self._prefix = prefix
+        self._lease = lease
+
+    async def read(self, name: str) -> bytes | None:
+        found = await self._small.read(f"{self._prefix}{name}")
+        return None if found is None else found.content
+
+    async def write(self, name: str, content: bytes) -> None:
+        await self._small.write(f"{self._prefix}{name}", content)
+
+    async def remove(self, name: str) -> None:
+        await self._small.remove(f"{self._prefix}{name}")
+
+    def turn(self) -> AbstractAsyncContextManager[bool]:
+        return self._lease.held(wait=False)
+
+
+class ReplicaNotices:
+    """The notices of the replicas: a small object of each, which it writes again and again.
+
+    They need no conditions, and a list that is late does no harm.
+    """
+
+    def __init__(self, small: SmallObjects, prefix: str) -> None:
+        self._small = small
+        self._prefix = prefix
+        self._key = f"{prefix}{secrets.token_hex(8)}"
+        self._told = False
+
+    async def tell(self, notice: bytes) -> None:
+        if not self._told:
+            await self._forget()
+        await self._small.write(self._key, notice)
+        self._told = True
+
+    async def told(self) -> Sequence[bytes]:
+        found = await together([key for key, _changed in await self._listed()], self._small.read)
+        return [one.content for one in found if one is not None]
+
+    async def leave(self) -> None:
+        if self._told:
+            await self._small.remove(self._key)
+
+    async def _forget(self) -> None:
+        """Remove the notices of processes that ended long ago without a word."""
+        before = time.time() - _FORGOTTEN
+        old = [key for key, changed in await self._listed() if changed < before]
+        await together(old, self._small.remove)
+
+    async def _listed(self) -> list[tuple[str, float]]:
+        pages = self._small.objects.list(self._prefix)
+        return [(one.key, one.changed) async for page in pages for one in page.objects]
+
+
 class ObjectSpace:
     """A service has as much room as it has; whether it answers is what can be told."""
 
     def __init__(
-        self, dialect: Dialect, keys_: Keys, blobs: ObjectBlobs, clock: ServiceClock
+        self,
+        dialect: Dialect,
+        keys_: Keys,
+        blobs: ObjectBlobs,
+        replicas: ReplicaNotices,
+        clock: ServiceClock,
     ) -> None:
         self._dialect = dialect
         self._keys = keys_
         self._blobs = blobs
         self._clock = clock
+        self._listed = -_LISTED
+        self.replicas = replicas
 
     async def problem(self) -> str | None:
+        """Ask for an object; a bucket that is gone has none, as one that is empty, but no list."""
         try:
-            await self._dialect.head(self._keys.lease)
+            found = await self._dialect.head(self._keys.lease)
+            if found is None and time.monotonic() - self._listed >= _LISTED:
+                async for _page in self._dialect.list(self._keys.lease):
+                    pass
+                self._listed = time.monotonic()
         except ObjectFailure as error:
             return error.strerror
         return None
@@ -132,6 +232,30 @@ class ObjectSpace:
 
     def clock_ahead(self) -> float:
         return self._clock.ahead
+
+
+class LedgerFolder:
+    """The objects of the ledger, by the ends of their keys."""
+
+    def __init__(self, dialect: Dialect, prefix: str) -> None:
+        self._dialect = dialect
+        self._prefix = prefix
+
+    async def list(self) -> AsyncIterator[Sequence[tuple[str, int]]]:
+        async for page in self._dialect.list(self._prefix):
+            yield [(one.key[len(self._prefix) :], one.size) for one in page.objects]
+
+    async def read(self, name: str) -> bytes | None:
+        opened = await self._dialect.get(self._prefix + name)
+        if opened is None:
+            return None
+        return b"".join([piece async for piece in opened.chunks])
+
+    async def write(self, name: str, content: bytes) -> None:
+        await self._dialect.put(self._prefix + name, Body(len(content), (content,)))
+
+    async def remove(self, name: str) -> None:
+        await self._dialect.delete(self._prefix + name)
 
 
 @dataclass(frozen=True, slots=True)
