@@ -41,7 +41,7 @@ CACHE = Path(
 #: Of tools/go-tools, where several tiers run them.
 BUILDKIT = ("buildctl", "buildkitd")
 CONTAINERD = ("containerd", "containerd-shim-runc-v2", "ctr", "dockerd")
-BENCHED = ("registry", "crane")
+BENCHED = ("minio", "registry", "crane")
 STORES = ("minio", "versitygw", "fake-gcs-server")
 ACME = ("pebble",)
 #: How long a test that is interrupted may take to clean up.

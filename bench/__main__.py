@@ -18,9 +18,10 @@ from bench.figures import Figures
 from bench.identity import Identity
 from bench.instances import Instance, NotStarted, running
 from bench.measures import MEASURES, Measure
-from bench.peers import PEERS
+from bench.peers import PEERS, Peer
 from bench.processes import wait_until_idle
 from bench.run import Run
+from bench.services import Services
 from bench.spreading import spread
 
 
@@ -69,15 +70,8 @@ def _measure(chosen: Namespace, figures: Figures) -> int:
         peers = [one for one in peers if one.name != "before"]
     failed = 0
     with ExitStack() as stack:
-        instances = []
-        for peer in peers:
-            try:
-                instances.append(
-                    stack.enter_context(running(peer, folder / peer.name, run.identity))
-                )
-            except NotStarted as problem:
-                print(f"{problem}; left out", flush=True)
-                failed += 1
+        instances, missing = _started(peers, run, stack)
+        failed += missing
         for run.turn in range(chosen.rounds):
             # Each round begins with another peer: whoever is first finds content just written.
             first = run.turn * len(instances) // chosen.rounds
@@ -85,6 +79,21 @@ def _measure(chosen: Namespace, figures: Figures) -> int:
             for measure in measures:
                 failed += sum(not _one(measure, each, order, run, figures) for each in order)
     return failed
+
+
+def _started(peers: list[Peer], run: Run, stack: ExitStack) -> tuple[list[Instance], int]:
+    """Start registries and what they need, which the stack ends; and count those that do not."""
+    instances, missing = [], 0
+    services = stack.enter_context(Services(run.folder / "services"))
+    for peer in peers:
+        try:
+            bucket = services.bucket(peer.service)
+            started = running(peer, run.folder / peer.name, run.identity, bucket=bucket)
+            instances.append(stack.enter_context(started))
+        except (NotStarted, RuntimeError) as problem:
+            print(f"{problem}; left out", flush=True)
+            missing += 1
+    return instances, missing
 
 
 def _one(

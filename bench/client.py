@@ -144,10 +144,22 @@ class Client:
         if whole:
             self.expect(201, "PUT", _finished(started.location, blob.digest), blob.path, _BINARY)
             return
-        sent = self.ask("PATCH", started.location, blob.path, _BINARY)
+        self.finish_file(self._send(started.location, blob), blob)
+
+    def send_file(self, name: str, blob: Blob) -> str:
+        """Send a blob by PATCH; return where the push is to be ended."""
+        started = self.expect(202, "POST", f"/v2/{name}/blobs/uploads/")
+        return self._send(started.location, blob)
+
+    def finish_file(self, location: str, blob: Blob) -> None:
+        """End a push of which everything was sent."""
+        self.expect(201, "PUT", _finished(location, blob.digest), b"", _BINARY)
+
+    def _send(self, location: str, blob: Blob) -> str:
+        sent = self.ask("PATCH", location, blob.path, _BINARY)
         if sent.status not in (202, 204):
             raise Refused(f"PATCH: {sent.status} {sent.content[:200]!r}")
-        self.expect(201, "PUT", _finished(sent.location, blob.digest), b"", _BINARY)
+        return sent.location
 
     def has_blob(self, name: str, blob: Blob) -> bool:
         """Ask whether a blob of that size is there."""

@@ -18,6 +18,7 @@ from bench.client import Client, Refused
 from bench.content import Image
 from bench.identity import Identity
 from bench.peers import Peer, Place
+from bench.services import Bucket
 
 _START_SECONDS = 60
 _STOP_SECONDS = 30
@@ -109,14 +110,16 @@ def running(
     folder: Path,
     identity: Identity,
     upstream: str | None = None,
+    bucket: Bucket | None = None,
     address: str = "127.0.0.1",
 ) -> Iterator[Instance]:
     """Start a peer on free ports with nothing in its folder; yields it when it answers."""
     shutil.rmtree(folder, ignore_errors=True)
     port = free_port()
     other = free_port() if peer.two_ports else port
-    place = Place(folder, port, other, identity, upstream, address)
-    place.data.mkdir(parents=True)
+    place = Place(folder, port, other, identity, upstream, address, bucket)
+    folder.mkdir(parents=True)
+    place.data.mkdir(exist_ok=True)
     place.settings.write_text(peer.settings(place))
     environment = {**os.environ, **_ENVIRONMENT, "SSL_CERT_FILE": str(identity.authority)}
     with (folder / "log").open("wb") as log:

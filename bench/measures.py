@@ -50,6 +50,8 @@ MEASURES = [
     Measure("push-patch", "push of a large blob, PATCH and PUT", "MB/s", transfers.push_patch),
     Measure("push-whole", "push of a large blob in one PUT", "MB/s", transfers.push_whole),
     Measure("image", "push of an image of ten layers, three at once", "MB/s", transfers.image),
+    Measure("last-put", "the PUT that ends a push of 120 MB", "s", transfers.last_put, False),
+    Measure("push-20", "20 pushes at once", "MB/s", transfers.push_twenty),
     Measure("pull-1", "pull of a large blob", "MB/s", transfers.pull_one, files=True),
     Measure("pull-4", "the same by 4 clients", "MB/s", transfers.pull_four, files=True),
     Measure("manifest-get", "manifest GET", "1/s", requests.manifest_get, files=True),

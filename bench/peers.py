@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.identity import Identity
+from bench.services import Bucket
 
 
 @dataclass(frozen=True)
@@ -29,11 +30,12 @@ class Place:
     identity: Identity
     upstream: str | None = None
     address: str = "127.0.0.1"
+    bucket: Bucket | None = None
 
     @property
     def data(self) -> Path:
         """Where its content is."""
-        return self.folder / "data"
+        return self.bucket.folder if self.bucket else self.folder / "data"
 
     @property
     def settings(self) -> Path:
@@ -61,6 +63,10 @@ class Peer:
     """How many times longer its requests are counted: some take seconds each."""
     only: frozenset[str] = frozenset()
     """The measures it is for, where not all."""
+    service: str = ""
+    """The kind of service of objects that has its content, where it is not in files."""
+    reference: str = "distribution-3"
+    """The peer that it is compared with in a table."""
 
 
 def _ours(place: Place) -> dict[str, Any]:
@@ -79,6 +85,17 @@ def _ours(place: Place) -> dict[str, Any]:
         upstream = {"name": "docker.io", "url": place.upstream, "ca": str(identity.authority)}
         settings["upstreams"] = [upstream]
     return settings
+
+
+def _ours_stored(place: Place) -> dict[str, Any]:
+    return {**_ours(place), "storage": _stored(place)}
+
+
+def _stored(place: Place) -> dict[str, Any]:
+    """Return a storage in the bucket; both pass blobs through themselves."""
+    name = "s3" if place.bucket and "bucket" in place.bucket.settings else "swift"
+    settings = dict(place.bucket.settings) if place.bucket else {}
+    return {name: settings, "redirect": {"disable": True}}
 
 
 def _relaxed(place: Place) -> dict[str, Any]:
@@ -114,6 +131,11 @@ def _distribution(place: Place) -> dict[str, Any]:
     return settings
 
 
+def _distribution_stored(place: Place) -> dict[str, Any]:
+    storage = {**_stored(place), "cache": {"blobdescriptor": "inmemory"}}
+    return {**_distribution(place), "storage": storage}
+
+
 def _distribution_login(place: Place) -> dict[str, Any]:
     users = {"realm": "bench", "path": str(place.identity.htpasswd)}
     return {**_distribution(place), "auth": {"htpasswd": users}}
@@ -133,6 +155,14 @@ def _zuul_registry(place: Place) -> dict[str, Any]:
             "storage": {"driver": "filesystem", "root": str(place.data)},
         }
     }
+
+
+def _zuul_registry_stored(place: Place) -> dict[str, Any]:
+    settings = _zuul_registry(place)
+    container = place.bucket.settings["container"] if place.bucket else ""
+    storage = {"driver": "swift", "cloud": "bench", "container": container}
+    settings["registry"]["storage"] = storage
+    return settings
 
 
 def nginx(place: Place, *, counted: bool = False) -> str:
@@ -184,6 +214,12 @@ def _zuul_command(place: Place) -> list[str]:
     return [os.environ.get(ZUUL_REGISTRY, "zuul-registry"), "-c", str(place.settings), "serve"]
 
 
+def _zuul_stored_command(place: Place) -> list[str]:
+    clouds = place.folder / "clouds.yaml"
+    clouds.write_text(place.bucket.clouds if place.bucket else "")
+    return ["env", f"OS_CLIENT_CONFIG_FILE={clouds}", *_zuul_command(place)]
+
+
 def nginx_command(place: Place) -> list[str]:
     """Return how nginx is started, below a folder of its own."""
     return ["nginx", "-p", str(place.folder), "-c", str(place.settings)]
@@ -194,6 +230,14 @@ ZUUL_REGISTRY = "BENCH_ZUUL_REGISTRY"
 #: The variable that names the Python of the environment that holds this registry as it was.
 BEFORE = "BENCH_BEFORE"
 
+#: The measures that a service of objects has a part in.
+_STORED = frozenset(
+    {
+        *("push-patch", "push-whole", "image", "last-put", "push-20", "pull-1"),
+        *("manifest-put", "small-blob", "tags"),
+    }
+)
+_S3, _SWIFT = "distribution-3-s3", "zuul-registry-swift"
 _OURS, _TWO, _THREE = "buildset-registry", "distribution 2.8", "distribution 3"
 PEERS = [
     Peer("ours", _OURS, _own, _written(_ours), two_ports=True, proxy=True),
@@ -228,5 +272,44 @@ PEERS = [
     Peer("distribution-3", _THREE, _serve("registry"), _written(_distribution), proxy=True),
     Peer("zuul-registry", "zuul-registry", _zuul_command, _written(_zuul_registry), login=True),
     Peer("nginx", "nginx, files", nginx_command, nginx, files=True),
+    Peer(
+        "ours-s3",
+        f"{_OURS}, S3",
+        _own,
+        _written(_ours_stored),
+        two_ports=True,
+        only=_STORED,
+        service="s3",
+        reference=_S3,
+    ),
+    Peer(
+        _S3,
+        f"{_THREE}, S3",
+        _serve("registry"),
+        _written(_distribution_stored),
+        only=_STORED,
+        service="s3",
+        reference=_S3,
+    ),
+    Peer(
+        "ours-swift",
+        f"{_OURS}, Swift",
+        _own,
+        _written(_ours_stored),
+        two_ports=True,
+        only=_STORED,
+        service="swift",
+        reference=_SWIFT,
+    ),
+    Peer(
+        _SWIFT,
+        "zuul-registry, Swift",
+        _zuul_stored_command,
+        _written(_zuul_registry_stored),
+        login=True,
+        only=_STORED,
+        service="swift",
+        reference=_SWIFT,
+    ),
 ]
 NAMES = [peer.name for peer in PEERS]

@@ -9,7 +9,8 @@ from html import escape
 
 from bench.figures import Figures
 from bench.measures import MEASURES, Measure
-from bench.peers import PEERS, Peer
+from bench.peers import PEERS as ALL
+from bench.peers import Peer
 
 _COLOURS = [
     "#d62728",
@@ -23,6 +24,8 @@ _COLOURS = [
     "#8c6d31",
     "#2ca02c",
 ]
+#: Those on services of objects are compared with each other alone.
+PEERS = [peer for peer in ALL if not peer.service]
 _LEFT, _WIDTH, _ROW, _TOP = 340, 560, 26, 70
 _LEAST, _MOST = 0.01, 1000
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from bench.compare import PAIRS, Change, changes
 from bench.figures import Figures
 from bench.measures import MEASURES
-from bench.peers import PEERS
+from bench.peers import PEERS, Peer
 from bench.plot import plot
 from bench.targets import verdicts
 
@@ -54,18 +54,21 @@ def lines() -> Iterator[tuple[str, list[Line]]]:
                 "first_byte_ms",
             ),
             Line("buildset: seconds of the 30 pulls", "buildset", "pulling_seconds"),
+            Line("memory at the peak of 20 pushes at once, MiB", "push-20", "crowd_mib"),
         ],
     )
 
 
 def tables(figures: Figures) -> Iterator[tuple[str, list[list[str]]]]:
     """Yield each table with its head; peers and lines that have no figures are left out."""
-    peers = [peer for peer in PEERS if any(peer.name in row for row in figures.rows.values())]
-    for title, rows in lines():
-        cells = [[row.title, *(_cell(figures, row, peer.name) for peer in peers)] for row in rows]
-        shown = [row for row in cells if any(row[1:])]
-        if shown:
-            yield title, [["", *(peer.title for peer in peers)], *shown]
+    known = [peer for peer in PEERS if any(peer.name in row for row in figures.rows.values())]
+    for behind, stored in (("", False), (", on services of objects", True)):
+        peers = [peer for peer in known if bool(peer.service) is stored]
+        for title, rows in lines():
+            cells = [[row.title, *(_cell(figures, row, peer) for peer in peers)] for row in rows]
+            shown = [row for row in cells if any(row[1:])]
+            if shown:
+                yield f"{title}{behind}", [["", *(peer.title for peer in peers)], *shown]
 
 
 def text(figures: Figures) -> str:
@@ -86,7 +89,10 @@ def text(figures: Figures) -> str:
     met = [
         f"{'met' if one.met else 'NOT met':<8}{one.title}: {one.found}" for one in verdicts(figures)
     ]
-    note = f"median (least-most of the rounds) xRATIO to {REFERENCE}"
+    note = (
+        f"median (least-most of the rounds) xRATIO to {REFERENCE}; on a service of objects to the "
+        "other registry on it"
+    )
     return "\n".join([*parts, "\nTargets", *met, "", note])
 
 
@@ -127,19 +133,20 @@ def _list_table(title: str, rows: list[list[str]]) -> str:
     return "\n".join([*out, ""])
 
 
-def _cell(figures: Figures, line: Line, peer: str) -> str:
+def _cell(figures: Figures, line: Line, peer: Peer) -> str:
     if line.key == "peak":
-        peak = figures.peak(peer)
+        peak = figures.peak(peer.name)
         return "" if peak is None else number(peak)
-    series = figures.series(line.measure, peer, line.key)
-    middle = figures.middle(line.measure, peer, line.key)
+    series = figures.series(line.measure, peer.name, line.key)
+    middle = figures.middle(line.measure, peer.name, line.key)
     if middle is None:
         return ""
     cell = number(middle)
     if len(series) > 1:
         cell += f" ({number(min(series))}-{number(max(series))})"
-    base = figures.middle(line.measure, REFERENCE, line.key)
-    return f"{cell} x{number(middle / base)}" if base and base > 0 and peer != REFERENCE else cell
+    base = figures.middle(line.measure, peer.reference, line.key)
+    other = peer.name != peer.reference
+    return f"{cell} x{number(middle / base)}" if base and base > 0 and other else cell
 
 
 def number(value: float) -> str:

@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from bench.figures import Figures
 
@@ -32,7 +33,9 @@ class Verdict:
 
 
 _PUSHES, _PULLS, _PAGES = ("push-patch", "push-whole"), ("pull-1", "pull-4"), ("tags", "catalog")
+_OURS_S3: Mapping[str, Any] = {"other": "distribution-3-s3", "ours": "ours-s3"}
 _READS, _WRITES = ("manifest-get", "blob-head"), ("manifest-put", "small-blob")
+_TOLD = {"ours-login": " with a login", "ours-s3": " on S3", "ours-swift": " on Swift"}
 TARGETS = [
     *(Target(name, 1.5) for name in _PUSHES),
     *(Target(name, 10, "zuul-registry") for name in _PUSHES),
@@ -45,6 +48,14 @@ TARGETS = [
     *(Target(name, 1000, "distribution-2.8-login", ours="ours-login") for name in _READS),
     *(Target(name, 3) for name in _WRITES),
     *(Target(name, 20) for name in _PAGES),
+    *(Target(name, 1.3, **_OURS_S3) for name in (*_PUSHES, "image")),
+    Target("last-put", 1 / 3, most=True, **_OURS_S3),
+    Target("small-blob", 3, **_OURS_S3),
+    Target("pull-1", 1.0, **_OURS_S3),
+    Target("pull-1", 1.0, key="cpu", most=True, **_OURS_S3),
+    Target("tags", 5, **_OURS_S3),
+    Target("push-20", 150, None, "crowd_mib", most=True, ours="ours-s3"),
+    *(Target(name, 5, "zuul-registry-swift", ours="ours-swift") for name in _PUSHES),
     Target("start", 60, None, "idle_mib", most=True),
     Target("", 120, None, "peak", most=True),
     Target("start", 500, None, most=True),
@@ -73,7 +84,7 @@ def _value(figures: Figures, target: Target, peer: str) -> float | None:
 
 def _title(target: Target) -> str:
     key = "" if target.key == "value" else f" {target.key}"
-    login = " with a login" if target.ours == "ours-login" else ""
-    limit = f"{'at most' if target.most else 'at least'} {target.factor:g}"
+    login = _TOLD.get(target.ours, "")
+    limit = f"{'at most' if target.most else 'at least'} {target.factor:.3g}"
     other = f" x {target.other}" if target.other else ""
     return f"{target.measure}{key}{login}, {limit}{other}".strip()

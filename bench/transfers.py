@@ -6,7 +6,7 @@ from __future__ import annotations
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-from bench.client import Refused
+from bench.client import Blob, Refused
 from bench.content import Image
 from bench.figures import GIB, Figure
 from bench.instances import Instance
@@ -15,6 +15,8 @@ from bench.processes import watched
 from bench.run import Run
 
 _AT_ONCE = 3
+_CROWD = 20
+_LAST_BYTES = 120_000_000
 #: Each round pushes other content by each of the two ways.
 _WAYS = 2
 
@@ -40,6 +42,39 @@ def _push(instance: Instance, run: Run, number: int, *, whole: bool) -> Figure:
             raise Refused("the blob is not there after its push")
     instance.forget(since)
     return Figure.of(blob.size / usage.seconds / 1e6, usage, blob.size / GIB)
+
+
+def last_put(instance: Instance, run: Run) -> Figure:
+    """Seconds of the PUT after a PATCH that brought all of a blob: what a client waits for last."""
+    size = min(run.content.size, _LAST_BYTES)
+    blob = run.content.blob("last", size, run.turn)
+    since = time.time()
+    with instance.pusher() as client:
+        location = client.send_file("bench/last", blob)
+        run.settle()
+        with watched(instance.pid) as usage:
+            client.finish_file(location, blob)
+    instance.forget(since)
+    return Figure.of(usage.seconds, usage, size / GIB)
+
+
+def push_twenty(instance: Instance, run: Run) -> Figure:
+    """Push as many blobs at once, a large one's size in all."""
+    size = max(1, run.content.size // _CROWD)
+    blobs = [run.content.blob(f"crowd-{number}", size, run.turn) for number in range(_CROWD)]
+
+    def push(blob: Blob) -> None:
+        with instance.pusher() as client:
+            client.push_file("bench/crowd", blob)
+
+    since = time.time()
+    run.settle()
+    with watched(instance.pid) as usage, ThreadPoolExecutor(_CROWD) as pool:
+        for done in [pool.submit(push, blob) for blob in blobs]:
+            done.result()
+    instance.forget(since)
+    total = size * _CROWD
+    return Figure.of(total / usage.seconds / 1e6, usage, total / GIB, crowd_mib=usage.peak_mib)
 
 
 def image(instance: Instance, run: Run) -> Figure:

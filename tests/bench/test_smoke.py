@@ -42,6 +42,20 @@ def test_every_measure_yields_a_figure(tmp_path: Path) -> None:
 
 
 @pytest.mark.timeout(300)
+def test_registries_on_one_service_of_objects_are_compared(tmp_path: Path) -> None:
+    """Each has a bucket of its own there, and their figures stand in a table of their own."""
+    peers, measures = ("ours-s3", "distribution-3-s3"), ("push-whole", "last-put")
+    words = [sys.executable, "-m", "bench", *SMALL, "--peers", ",".join(peers)]
+    words += ["--measures", ",".join(measures), "--folder", str(tmp_path)]
+    done = subprocess.run(words, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    rows = json.loads((tmp_path / "figures.json").read_text())["rows"]
+    assert all(rows[name][peer]["0"]["value"] for name in measures for peer in peers)
+    assert "Figures, on services of objects" in done.stdout
+    assert "last-put on S3, at most 0.333 x distribution-3-s3" in done.stdout
+
+
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("case", CASES)
 def test_copies_are_timed_beside_skopeo_s_and_crane_s(tmp_path: Path, case: str) -> None:
     """In one run, near and far; a round trip takes as long as it is said to."""

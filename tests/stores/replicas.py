@@ -58,11 +58,11 @@ class Replicas:
         ):
             yield Replica(client, process, log)
 
-    def run(self, *words: str) -> subprocess.CompletedProcess[str]:
+    def run(self, *words: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:
         """Run a command with the configuration."""
         config = self.configure(free_port())
         command = [sys.executable, "-m", "buildset_registry", *words, "--config", str(config)]
-        return subprocess.run(command, capture_output=True, text=True, timeout=60)
+        return subprocess.run(command, capture_output=True, text=True, timeout=timeout)
 
 
 class Replica:

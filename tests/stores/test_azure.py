@@ -12,17 +12,23 @@ from typing import Any
 import httpx
 import pytest
 from buildset_registry.config import AzureSettings, Config, Endpoints, StorageSettings
-from buildset_registry.errors import ConfigError
+from buildset_registry.errors import BlobUploadInvalid, ConfigError
 from buildset_registry.oci.digest import Digest
+from buildset_registry.oci.names import RepositoryName
 from buildset_registry.store import open_store
 from buildset_registry.store.azure.access import access_to
 from buildset_registry.store.azure.dialect import AzureDialect
 from buildset_registry.store.azure.documents import block_id
 from buildset_registry.store.base import BlobRedirect
 from buildset_registry.store.objects.dialect import Body, ObjectPart, PartsGone
+from buildset_registry.store.objects.keys import Keys
 
+from tests.ports import free_port
 from tests.stores.fixtures import ObjectStores
+from tests.stores.proxied import check_that_a_proxys_404_tells_of_nothing
 from tests.stores.servers import AzureServer
+from tests.unit.store.blobs import pieces
+from tests.unit.store.objects.meddler import meddling
 
 MIB = 1024 * 1024
 
@@ -107,7 +113,7 @@ async def test_an_object_is_moved_whole_and_in_blocks(
 
 
 async def test_a_blob_that_distribution_appended_stays_as_it_is(server: AzureServer) -> None:
-    """It takes no blocks, and has the same content; with another size it is refused."""
+    """It takes no blocks, and is no blocks' word for what it has: that is read."""
     given: Any = server.settings(server.container())
     settings = AzureSettings(**given)
     access = access_to(settings)
@@ -121,10 +127,37 @@ async def test_a_blob_that_distribution_appended_stays_as_it_is(server: AzureSer
         assert (made.status_code, added.status_code) == (201, 201)
         upload = await dialect.begin("key")
         parts = [await dialect.put_part(upload, 1, Body(4, (b"same",)))]
-        await dialect.complete(upload, parts)
-        assert await content_of(dialect, "key") == b"same"
         with pytest.raises(PartsGone):
-            await dialect.complete(upload, parts * 2)
+            await dialect.complete(upload, parts)
+        assert await content_of(dialect, "key") == b"same"
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+async def test_a_push_over_a_blob_that_distribution_appended_is_held_to_its_digest(
+    server: AzureServer, damaged: bool
+) -> None:
+    """The same content is taken; another one of the same size is not acknowledged."""
+    content = bytes(9 * MIB)
+    digest, key = Digest.of(content), Keys()
+    given = config(server)
+    assert isinstance(given.storage, StorageSettings) and given.storage.azure
+    url = f"{access_to(given.storage.azure).url}/{key.blob(digest)}"
+    signed = f"{url}?{await access_to(given.storage.azure).query()}"
+    async with httpx.AsyncClient(trust_env=False) as client:
+        made = await client.put(signed, headers={"x-ms-blob-type": "AppendBlob"})
+        for start in range(0, len(content), 3 * MIB):
+            piece = (b"x" if damaged else b"") + content[start + damaged : start + 3 * MIB]
+            made = await client.put(f"{signed}&comp=appendblock", content=piece)
+            assert made.status_code == 201
+    async with aclosing(await open_store(given)) as store:
+        upload = await store.uploads.create(RepositoryName("org/app"))
+        await upload.append(pieces(content), last=digest)
+        if damaged:
+            with pytest.raises(BlobUploadInvalid, match="is damaged"):
+                await upload.commit(digest)
+        else:
+            await upload.commit(digest)
+            assert await store.blobs.size(digest) == len(content)
 
 
 def config(server: AzureServer, **more: Any) -> Config:
@@ -173,3 +206,14 @@ async def test_what_is_wrong_at_the_start_is_said_in_a_line(
     assert "\n" not in said
     assert server.key not in said
     assert "sig=" not in said
+
+
+async def test_a_proxys_page_tells_nothing_of_an_object(server: AzureServer) -> None:
+    """Whatever it was asked by."""
+    host, _slash, account = server.url.rpartition("/")
+    async with meddling(host, free_port()) as meddler:
+        url = f"{meddler.url}/{account}"
+        given: Any = server.settings(server.container(), serviceurl=url)
+        settings = AzureSettings(**given)
+        async with aclosing(AzureDialect(settings, access_to(settings))) as dialect:
+            await check_that_a_proxys_404_tells_of_nothing(dialect, meddler, "key")

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import threading
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from pathlib import Path
@@ -25,8 +26,11 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
+from tests.ports import free_port
 from tests.stores.fixtures import ObjectStores
+from tests.stores.proxied import check_that_a_proxys_404_tells_of_nothing
 from tests.stores.servers import GoogleServer
+from tests.unit.store.objects.meddler import meddling
 
 
 @pytest.fixture
@@ -142,3 +146,31 @@ async def test_a_key_file_that_is_none_is_said_in_a_line(
         with pytest.raises(ConfigError, match="keyfile cannot be used") as caught:
             await open_store(config(server, keyfile=path))
         assert "\n" not in str(caught.value)
+
+
+async def test_a_proxys_page_tells_nothing_of_an_object(server: GoogleServer) -> None:
+    """Whatever it was asked by."""
+    async with meddling(server.url, free_port()) as meddler:
+        given: Any = server.settings(server.bucket(), endpoint=meddler.url)
+        settings = GcsSettings(**given)
+        async with aclosing(GcsDialect(settings, access_to(settings))) as dialect:
+            await check_that_a_proxys_404_tells_of_nothing(dialect, meddler, "key")
+
+
+async def test_signing_keeps_nobody_waiting(
+    server: GoogleServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """RSA takes milliseconds, and an identity without a key asks Google to sign: in a thread."""
+    given: Any = server.settings("bucket")
+    access = access_to(GcsSettings(**given))
+    signed: list[threading.Thread] = []
+
+    class Signing(type(access._credentials)):  # type: ignore[misc]  # what a test is about
+        def sign_bytes(self, message: bytes) -> bytes:
+            signed.append(threading.current_thread())
+            return bytes(super().sign_bytes(message))
+
+    monkeypatch.setattr(access._credentials, "__class__", Signing)
+    assert await access.signed_url("name")
+    assert signed
+    assert threading.main_thread() not in signed

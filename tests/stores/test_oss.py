@@ -25,9 +25,12 @@ from buildset_registry.store.objects.dialect import ABSENT, Body, Condition, Con
 from buildset_registry.store.oss.access import access_to
 from buildset_registry.store.oss.dialect import OssDialect
 
+from tests.ports import free_port
 from tests.stores.fixtures import ObjectStores
 from tests.stores.oss_server import canonical, signature
+from tests.stores.proxied import check_that_a_proxys_404_tells_of_nothing
 from tests.stores.servers import OssServer, fresh_name
+from tests.unit.store.objects.meddler import meddling
 
 PART = 128 * 1024
 SETTINGS: dict[str, Any] = {
@@ -229,3 +232,12 @@ async def test_credentials_may_be_in_the_environment(
     given = config(server, accesskeyid=None, accesskeysecret=None)
     async with aclosing(await open_store(given)) as store:
         assert await store.space.problem() is None
+
+
+async def test_a_proxys_page_tells_nothing_of_an_object(server: OssServer) -> None:
+    """Whatever it was asked by."""
+    async with meddling(server.url, free_port()) as meddler:
+        given: Any = server.settings("", endpoint=meddler.url)
+        settings = OssSettings(**given)
+        async with aclosing(OssDialect(settings, access_to(settings))) as dialect:
+            await check_that_a_proxys_404_tells_of_nothing(dialect, meddler, fresh_name())

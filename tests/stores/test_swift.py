@@ -28,8 +28,10 @@ from buildset_registry.store.swift.dialect import SwiftDialect
 
 from tests.ports import free_port
 from tests.stores.fixtures import ObjectStores
+from tests.stores.proxied import check_that_a_proxys_404_tells_of_nothing
 from tests.stores.swift import Swift
 from tests.unit.store.blobs import content_of, pieces
+from tests.unit.store.objects.meddler import meddling
 
 NAME = RepositoryName("org/app")
 MIB = 1024 * 1024
@@ -252,6 +254,41 @@ async def test_replicas_make_the_same_key_for_temporary_urls(server: Swift, cont
     async with dialect_of(server, container) as (third, _access):
         await third.probe()
     assert server.ask("HEAD", f"/{container}").headers[header] == "theirs"
+
+
+async def test_a_key_that_was_replaced_is_found(
+    server: Swift, container: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever replaces it keeps the old one as the second key, by which links go on working."""
+    monkeypatch.setattr("buildset_registry.store.swift.dialect._KEY_SECONDS", -1)
+    header = "X-Container-Meta-Temp-Url-Key"
+    async with (
+        dialect_of(server, container) as (dialect, _access),
+        httpx.AsyncClient(trust_env=False) as client,
+    ):
+        await dialect.probe()
+        await dialect.put("key", Body(3, (b"one",)))
+        old = server.ask("HEAD", f"/{container}").headers[header]
+        told = {header: "replaced", f"{header}-2": old}
+        server.ask("POST", f"/{container}", headers=told)
+        for content in (b"one", b"one"):
+            url = await dialect.sign("key")
+            assert url
+            assert (await client.get(url)).content == content
+            assert dialect._looking
+            await dialect._looking
+        assert dialect._key == "replaced"
+
+
+async def test_a_proxys_page_tells_nothing_of_an_object(server: Swift, container: str) -> None:
+    """Whatever it was asked by."""
+    host, version, account = server.storage_url.partition("/v1/")
+    async with (
+        meddling(host, free_port()) as meddler,
+        dialect_of(server, container) as (dialect, _access),
+    ):
+        dialect._container.url = f"{meddler.url}{version}{account}/{container}"
+        await check_that_a_proxys_404_tells_of_nothing(dialect, meddler, "key")
 
 
 async def test_an_application_credential_is_enough(server: Swift, container: str) -> None:

@@ -78,3 +78,40 @@ async def test_a_piece_that_does_not_come_is_waited_for_so_many_seconds_only() -
     request = Request(SCOPE, Server(piece(b"ab")).receive, body_seconds=0.01)
     with pytest.raises(RequestTimeout):
         await request.read(10)
+
+
+class SlowClient:
+    """A client that sends a little every now and then, and the clock by which it does."""
+
+    def __init__(self, pieces: int, size: int, seconds: float) -> None:
+        self.now = 0.0
+        self._left = pieces
+        self._size = size
+        self._seconds = seconds
+
+    def monotonic(self) -> float:
+        return self.now
+
+    async def receive(self) -> Message:
+        self.now += self._seconds
+        self._left -= 1
+        return piece(bytes(self._size), more=self._left > 0)
+
+
+async def test_a_body_that_drips_for_ever_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its client is never silent for long."""
+    client = SlowClient(1000, 1, 50)
+    monkeypatch.setattr("buildset_registry.http.request.time", client)
+    request = Request(SCOPE, client.receive, body_seconds=60)
+    with pytest.raises(RequestTimeout, match="less than 65536 bytes were received in 600 seconds"):
+        await request.read(1000)
+    assert request.received == 11
+    await request.discard()
+
+
+async def test_a_body_that_comes_slowly_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kilobyte a second, for an hour."""
+    client = SlowClient(3600, 1024, 1)
+    monkeypatch.setattr("buildset_registry.http.request.time", client)
+    request = Request(SCOPE, client.receive, body_seconds=60)
+    assert len(await request.read(2**30) or b"") == 3600 * 1024

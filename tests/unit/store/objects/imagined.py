@@ -45,10 +45,12 @@ class ImaginedService:
         return found
 
     async def get(self, key: str, start: int = 0, end: int | None = None) -> OpenObject | None:
-        state = await self.head(key)
+        await self._wait()
+        state = self._state(key)
         if state is None:
             return None
         content = self.objects[key][0][start:end]
+        await self._wait()
 
         async def chunks() -> AsyncGenerator[bytes]:
             yield content

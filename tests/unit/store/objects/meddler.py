@@ -61,7 +61,10 @@ async def meddling(
     meddler = Meddler(f"{'https' if tls else 'http'}://127.0.0.1:{port}")
     timeout = ClientTimeout(total=60)
     async with ClientSession(
-        timeout=timeout, cookie_jar=DummyCookieJar(), auto_decompress=False
+        timeout=timeout,
+        cookie_jar=DummyCookieJar(),
+        auto_decompress=False,
+        skip_auto_headers=["Content-Type"],
     ) as session:
 
         async def handle(request: web.Request) -> web.StreamResponse:

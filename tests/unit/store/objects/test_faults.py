@@ -3,19 +3,23 @@
 
 import errno
 import os
+import time
 from contextlib import aclosing
 from pathlib import Path
 
 import pytest
 from aiohttp import web
 from buildset_registry.errors import BlobUploadInvalid
+from buildset_registry.gc import CollectionRules, Collector
 from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.names import RepositoryName, Tag
 from buildset_registry.store import open_store
 from buildset_registry.store.base import Store
-from buildset_registry.store.objects.dialect import ObjectFailure
+from buildset_registry.store.objects.dialect import ABSENT, Body, ConditionFailed, ObjectFailure
+from buildset_registry.store.objects.keys import Keys
 from buildset_registry.store.objects.parts import PartBudget
 
+from tests.stores.proxied import check_that_a_proxys_404_tells_of_nothing
 from tests.unit.store.blobs import broken, content_of, pieces
 from tests.unit.store.objects.conftest import Configure
 from tests.unit.store.objects.meddler import Meddler, error
@@ -51,6 +55,63 @@ async def test_a_proxy_without_its_service_has_nothing_to_tell(
         await bucket.blobs.read(ONE)
     assert await bucket.blobs.read(ONE) == b"one"
     assert await bucket.blobs.read(Digest.of(b"other")) is None
+
+
+async def test_a_proxys_page_tells_nothing_of_an_object(
+    bucket: Store, meddler: Meddler, configure: Configure
+) -> None:
+    """Nor is a condition refused by it."""
+    dialect = bucket.uploads._places.dialect  # type: ignore[attr-defined]  # what a test is about
+    await check_that_a_proxys_404_tells_of_nothing(dialect, meddler, "key")
+    meddler.fail(1, lambda: web.Response(status=404, text="404 page not found"), of="PUT")
+    with pytest.raises(ObjectFailure, match="404") as raised:
+        await dialect.put("key", Body(3, (b"one",)), ABSENT)
+    assert not isinstance(raised.value, ConditionFailed)
+
+
+async def test_a_blob_of_the_same_size_is_not_taken_for_what_was_sent(
+    bucket: Store, meddler: Meddler
+) -> None:
+    """Its parts were removed meanwhile, and what is at its key is damaged."""
+    digest = Digest.of(LARGE)
+    upload = await bucket.uploads.create(NAME)
+    await upload.append(pieces(LARGE), last=digest)
+    dialect = bucket.uploads._places.dialect  # type: ignore[attr-defined]  # what a test is about
+    key = Keys().blob(digest)
+    await dialect.put(key, Body(len(LARGE), (bytes(len(LARGE)),)))
+    await dialect.abandon(key, 2**40)
+    with pytest.raises(BlobUploadInvalid, match="is damaged"):
+        await upload.commit(digest)
+    again = await bucket.uploads.create(NAME)
+    await again.append(pieces(LARGE), last=digest)
+    await again.commit(digest)
+    blob = await bucket.blobs.open(digest)
+    assert blob
+    assert await content_of(blob) == LARGE
+
+
+class Ahead:
+    """A clock that is an hour ahead."""
+
+    @staticmethod
+    def time() -> float:
+        return time.time() + 3600
+
+
+async def test_a_collector_whose_clock_is_ahead_keeps_what_was_just_pushed(
+    bucket: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the clock of the service nobody's grace period is over."""
+    for module in ("gc.state", "store.objects.clock"):
+        monkeypatch.setattr(f"buildset_registry.{module}.time", Ahead)
+    await bucket.blobs.put(ONE, b"one")
+    upload = await bucket.uploads.create(NAME)
+    await upload.append(pieces(b"begun"))
+    rules = CollectionRules(grace=600, untagged=None, uploads=600, cache_size=None)
+    collector = Collector(bucket, rules, 0)
+    report = await collector.run(lambda _progress: None, dry_run=False)
+    assert (report.blobs, report.removed) == (0, [])
+    assert await bucket.blobs.read(ONE) == b"one"
 
 
 async def test_a_body_that_breaks_off_goes_on(bucket: Store, meddler: Meddler) -> None:

@@ -30,6 +30,56 @@ async def push(service: ImaginedService) -> None:
         await blobs.put(ONE, b"one")
 
 
+def unconditioned(service: ImaginedService) -> ObjectBlobs:
+    """Return the blobs as a process has them on a service that keeps no conditions."""
+    promises = Promises(service, KEYS, conditions=False, listed=False)
+    return ObjectBlobs(service, KEYS, promises, BlobRules())
+
+
+async def late(service: ImaginedService) -> None:
+    """Wait for a while."""
+    for _ in range(service.chance.randrange(30)):
+        await asyncio.sleep(0)
+
+
+async def push_late(service: ImaginedService) -> bool:
+    await late(service)
+    blobs = unconditioned(service)
+    if await blobs.keep(ONE) is None:
+        await blobs.put(ONE, b"one")
+    return False
+
+
+async def sweep_late(service: ImaginedService, began: float) -> bool:
+    await late(service)
+    try:
+        return await unconditioned(service).sweep(ONE, began, began)
+    except ObjectFailure:
+        return False
+
+
+@pytest.mark.parametrize("collectors", [1, 2])
+async def test_without_conditions_what_a_client_was_told_is_there_stays(
+    collectors: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two that collect at once condemn the same content: one of them finds the other's sentence.
+
+    The one goes on and lifts its own sentence; the other one breaks off, and removes nothing.
+    """
+    monkeypatch.setattr("buildset_registry.store.objects.promises._PAUSE", 0)
+    removed = 0
+    for seed in range(ROUNDS):
+        service = ImaginedService(seed)
+        await unconditioned(service).put(ONE, b"one")
+        began = service.now + 1
+        pushes = [push_late(service) for _ in range(2)]
+        sweeps = [sweep_late(service, began) for _ in range(collectors)]
+        removed += any(await asyncio.gather(*pushes, *sweeps))
+        assert KEYS.blob(ONE) in service.objects, seed
+        assert KEYS.condemned(ONE) not in service.objects
+    assert removed > ROUNDS / 20
+
+
 @pytest.mark.parametrize("collectors", [1, 2])
 async def test_what_a_client_was_told_is_there_stays(collectors: int) -> None:
     """However pushes and collections meet; and what nobody was promised goes."""
@@ -80,7 +130,11 @@ async def test_a_promise_that_is_given_again_stays() -> None:
         async def walk(blobs: ObjectBlobs) -> None:
             _ = [state async for states in blobs.walk() for state in states]
 
-        size, _walked = await asyncio.gather(process().keep(ONE), walk(process()))
+        async def keep(service: ImaginedService = service) -> int | None:
+            await late(service)
+            return await process().keep(ONE)
+
+        size, _walked = await asyncio.gather(keep(), walk(process()))
         told += size is not None
         discarded += size is None
         await process().sweep(ONE, old, old)

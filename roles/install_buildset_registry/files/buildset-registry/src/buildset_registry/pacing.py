@@ -8,13 +8,16 @@ so whatever is read, parsed or walked goes through here.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from typing import TypeVar
 
 #: After so many steps other requests have their turn.
 STEPS = 20
 #: Bytes past which content is parsed in a thread: below it takes less than the way there.
 _LARGE = 64 * 1024
+
+#: Steps that may wait for a store of objects at once.
+AT_ONCE = 16
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
@@ -26,6 +29,24 @@ async def paced(items: Iterable[_Item]) -> AsyncIterator[_Item]:
         yield item
         if number % STEPS == 0:
             await asyncio.sleep(0)
+
+
+async def spread(items: Iterable[_Item], work: Callable[[_Item], Awaitable[object]]) -> None:
+    """Do the same with many things, some at once; the first failure ends it."""
+    waiting = iter(items)
+
+    async def go_on() -> None:
+        for item in waiting:
+            await work(item)
+            await asyncio.sleep(0)  # others have their turn, too, where it has waited for nothing
+
+    tasks = [asyncio.ensure_future(go_on()) for number in range(AT_ONCE)]
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def aside(size: int, work: Callable[[], _Result]) -> _Result:

@@ -27,7 +27,7 @@ from buildset_registry.oci.descriptor import Descriptor
 from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.manifest import MAX_MANIFEST, Manifest
 from buildset_registry.oci.names import Reference, RepositoryName, Tag, UploadId
-from buildset_registry.pacing import aside, paced
+from buildset_registry.pacing import aside, spread
 from buildset_registry.retention import Removals
 from buildset_registry.sources import ArrivingBlob, FixedTags, StoredManifest, UpstreamRegistries
 from buildset_registry.store.base import RepositoryIndex, Store, StoredBlob, Upload
@@ -269,8 +269,7 @@ class Registry:
         if admit is not None:
             admit(await self._target(name, references[0]))
         index = self._store.pushed(name)
-        async for blob in paced(manifest.blobs):
-            await self._require(index, name, blob.digest)
+        await spread(manifest.blobs, lambda blob: self._require(index, name, blob.digest))
         tags = [one for one in references if isinstance(one, Tag)]
         async with self._store.turns.manifest(name, manifest.digest, tags):
             if admit is not None:
@@ -282,8 +281,7 @@ class Registry:
         self, index: RepositoryIndex, manifest: Manifest, tags: Sequence[Tag]
     ) -> None:
         """Store a manifest whose turn it is, and let the tags point to it."""
-        async for listed in paced(manifest.manifests):
-            await index.manifests.use(listed.digest)
+        await spread(manifest.manifests, lambda listed: index.manifests.use(listed.digest))
         await self._store.blobs.put(manifest.digest, manifest.raw)
         await link_manifest(index, manifest)
         for tag in tags:

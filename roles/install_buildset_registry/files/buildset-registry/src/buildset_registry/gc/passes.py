@@ -21,8 +21,8 @@ from buildset_registry.gc.state import Collection
 from buildset_registry.manifest_links import unlink_manifest
 from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.manifest import Manifest
-from buildset_registry.oci.names import RepositoryName
-from buildset_registry.pacing import aside
+from buildset_registry.oci.names import RepositoryName, Tag
+from buildset_registry.pacing import aside, spread
 from buildset_registry.progress import Progress
 from buildset_registry.store.base import BlobState, LinkState, RepositoryIndex
 
@@ -53,10 +53,8 @@ async def mark_pushed(collection: Collection) -> None:
             for digest in await retain(collection, name, nodes):
                 del nodes[digest]
         gone = await _expire(collection, name, index, nodes)
-        async for digest in collection.paced(
-            "", [digest for digest in nodes if digest not in gone]
-        ):
-            await _mark(collection, name, index, digest)
+        kept = [digest for digest in nodes if digest not in gone]
+        await spread(kept, partial(_mark, collection, name, index))
 
 
 async def sweep_blobs(collection: Collection) -> None:
@@ -64,17 +62,20 @@ async def sweep_blobs(collection: Collection) -> None:
     if collection.report.problems:
         return
     done = 0
+
+    async def sweep(state: BlobState) -> None:
+        if await _sweep(collection, state):
+            collection.swept.add(key(state.digest))
+            collection.report.blobs += 1
+            collection.report.freed_bytes += state.size
+        else:
+            collection.report.kept_blobs += 1
+            collection.report.kept_bytes += state.size
+            if collection.retained is not None:
+                collection.retained.measure(key(state.digest), state.size)
+
     async for batch in collection.store.blobs.walk():
-        async for state in collection.paced("", batch):
-            if await _sweep(collection, state):
-                collection.swept.add(key(state.digest))
-                collection.report.blobs += 1
-                collection.report.freed_bytes += state.size
-            else:
-                collection.report.kept_blobs += 1
-                collection.report.kept_bytes += state.size
-                if collection.retained is not None:
-                    collection.retained.measure(key(state.digest), state.size)
+        await spread(batch, sweep)
         done += len(batch)
         collection.on_progress(Progress("blobs", done))
 
@@ -99,16 +100,19 @@ async def _read(
 ) -> dict[Digest, ManifestNode]:
     """Return the manifests of a repository; one that is missing holds nothing."""
     nodes = {}
-    async for state in collection.paced("", await index.manifests.all()):
+
+    async def read(state: LinkState) -> None:
         raw = await collection.store.blobs.read(state.digest)
         if raw is None:
-            continue
+            return
         media_type = await index.manifests.media_type(state.digest) or ""
         node = await aside(len(raw), partial(_verified_node, raw, state, media_type))
         if node is None:
             collection.report.problems.append(f"manifest {name}@{state.digest} is damaged")
         else:
             nodes[state.digest] = node
+
+    await spread(await index.manifests.all(), read)
     return nodes
 
 
@@ -200,10 +204,13 @@ async def _is_at_upstream(collection: Collection, name: RepositoryName, subject:
 
 async def _tagged(collection: Collection, index: RepositoryIndex) -> set[Digest]:
     found = set()
-    async for tag in collection.paced("", await index.tags.all()):
+
+    async def look(tag: Tag) -> None:
         target = await index.tags.get(tag)
         if target is not None:
             found.add(target.digest)
+
+    await spread(await index.tags.all(), look)
     return found
 
 

@@ -100,7 +100,9 @@ class Collection:
     report: CollectionReport
     on_progress: ProgressCallback
     at_upstream: AtUpstream = no_upstream
-    began: float = field(default_factory=time.time)
+    began: float = field(init=False)
+    """By the clock that times of content are of."""
+
     marked: set[Key] = field(default_factory=set)
     """The blobs that a link, or the manifest of a link that is kept, refers to."""
 
@@ -115,6 +117,9 @@ class Collection:
 
     silent: set[str] = field(default_factory=set)
     """The upstreams that could not be asked."""
+
+    def __post_init__(self) -> None:
+        self.began = time.time() - self.store.space.clock_ahead()
 
     def remove(self, kind: str, name: str, reason: str) -> None:
         """Put something that was removed into the report."""

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Iterable, Mapping
 from functools import cached_property
 from types import TracebackType
@@ -112,11 +113,13 @@ class Request:
 
     async def body(self) -> AsyncIterator[bytes]:
         """Yield the body in pieces as they arrive; ``ClientLeft`` if the client goes before."""
+        pace = BodyPace(self._body_seconds)
         while self._more:
-            with BodyTimeout(self._body_seconds):
+            with BodyTimeout(self._body_seconds), pace:
                 message = await self._next()
             if message["type"] == "http.disconnect":
                 raise ClientLeft
+            pace.check(self.received)
             if self._more:
                 # The server reads and decrypts the next piece while this one is used.
                 self._ahead = self._receive()
@@ -196,6 +199,41 @@ class BodyTimeout:
         self._expired = True
         if self._task is not None:
             self._task.cancel()
+
+
+class BodyPace:
+    """The least that a body has to bring: one byte a minute would hold its memory for ever.
+
+    What counts is the time that is waited for the client, not the time that the store takes.
+    """
+
+    __slots__ = ("_at_check", "_since", "_still", "_waited")
+
+    #: Bytes within so many times as long as a client may send nothing.
+    LEAST, TIMES = 64 * 1024, 10
+
+    def __init__(self, still: float) -> None:
+        self._still = still
+        self._waited = self._since = 0.0
+        self._at_check = 0
+
+    def __enter__(self) -> None:
+        self._since = time.monotonic()
+
+    def __exit__(self, *_error: object) -> None:
+        self._waited += time.monotonic() - self._since
+
+    def check(self, received: int) -> None:
+        """Raise ``RequestTimeout`` where too little has come for long."""
+        if not self._still or self._waited < self._still * self.TIMES:
+            return
+        if received - self._at_check < self.LEAST:
+            raise RequestTimeout(
+                f"less than {self.LEAST} bytes were received in {self._waited:.0f} seconds; send "
+                "faster, or the rest later",
+                headers={"Connection": "close"},
+            )
+        self._at_check, self._waited = received, 0.0
 
 
 def plain_address(address: str) -> str:

@@ -342,6 +342,9 @@ class StorageSpace(Protocol):
     async def used(self) -> int:
         """Add up the bytes of all blobs; takes long."""
 
+    def clock_ahead(self) -> float:
+        """Return how many seconds this machine's clock is ahead of what times of content are of."""
+
 
 class Contents(Protocol):
     """Everything that is kept."""

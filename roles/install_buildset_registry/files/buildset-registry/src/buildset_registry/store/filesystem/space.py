@@ -49,6 +49,9 @@ class Space:
     async def used(self) -> int:
         return await asyncio.to_thread(lambda: sum(_sizes(str(layout.blobs(self._storage)))))
 
+    def clock_ahead(self) -> float:
+        return 0.0
+
     def _problem(self) -> str | None:
         probe = layout.temporary(self._storage) / f"ready-{uuid.uuid4().hex}"
         try:

@@ -7,6 +7,7 @@ import asyncio
 import ssl
 from collections.abc import Mapping
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import google.auth
@@ -55,14 +56,19 @@ class GcsAccess:
                 await self._refresh()
         return True
 
-    def signed_url(self, name: str) -> str | None:
-        """Return a URL by which anybody can read an object for a while; None without a key."""
+    async def signed_url(self, name: str) -> str | None:
+        """Return a URL by which anybody can read an object for a while; None without a key.
+
+        A signature of RSA takes milliseconds, and an identity asks Google for one: in a thread.
+        """
         if not isinstance(self._credentials, Signing):
             return None
         blob = self._client.bucket(self._settings.bucket).blob(name)
-        url = blob.generate_signed_url(
-            expiration=_SIGNED, version="v4", api_access_endpoint=self.url, method="GET"
-        )
+        sign = partial(blob.generate_signed_url, version="v4", method="GET")
+        try:
+            url = await asyncio.to_thread(sign, expiration=_SIGNED, api_access_endpoint=self.url)
+        except GoogleAuthError as error:
+            raise ObjectFailure(f"Google gives no signature: {_reason(error)}") from None
         return str(url)
 
     async def _refresh(self) -> None:

@@ -63,7 +63,7 @@ class GcsDialect:
 
     async def head(self, key: str) -> ObjectState | None:
         answer = await self._ask("GET", self._url(key))
-        if answer.status == 404:
+        if documents.is_absent(answer):
             return None
         self._check(answer, 200)
         return documents.read_object(answer.content)
@@ -83,7 +83,8 @@ class GcsDialect:
             return answer
 
         answer = await opened(start)
-        if answer.status == 404:
+        # To who asks for content, Google says so in words, which a proxy may have, too.
+        if answer.status == 404 and await self.head(key) is None:
             return None
         self._check(answer, ranged(start, end)[1])
         state = state_of(key, answer, answer.headers.get("X-Goog-Generation") or None)
@@ -102,7 +103,9 @@ class GcsDialect:
         return documents.read_object(answer.content).version
 
     async def delete(self, key: str) -> None:
-        self._check(await self._ask("DELETE", self._url(key)), 200, 204, 404)
+        answer = await self._ask("DELETE", self._url(key))
+        if not documents.is_absent(answer):
+            self._check(answer, 200, 204)
 
     async def list(self, prefix: str, *, shallow: bool = False) -> AsyncIterator[ObjectPage]:
         query = {"prefix": prefix, "fields": documents.FIELDS}
@@ -177,7 +180,7 @@ class GcsDialect:
         await self.delete(source.key)
 
     async def sign(self, key: str) -> str | None:
-        return self._access.signed_url(key)
+        return await self._access.signed_url(key)
 
     async def probe(self) -> None:
         """Ask for a list, which says all that can be wrong."""
@@ -199,7 +202,7 @@ class GcsDialect:
         headers = {"Content-Type": "application/json"}
         body = Body(len(content), (content,))
         answer = await self._ask("POST", f"{self._url(target)}/compose", query, headers, body)
-        if answer.status in (404, 412):
+        if answer.status == 412 or documents.is_absent(answer):
             raise PartsGone
         self._check(answer, 200)
 

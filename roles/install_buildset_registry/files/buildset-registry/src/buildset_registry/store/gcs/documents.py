@@ -35,6 +35,14 @@ def words(answer: _GoogleAnswer) -> str:
         return " ".join(answer.content.decode("utf-8", "replace").split())[:200]
 
 
+def is_absent(answer: _GoogleAnswer) -> bool:
+    """Tell whether Google says that there is no such object: a proxy's 404 is no document of it."""
+    try:
+        return answer.status == 404 and json.loads(answer.content)["error"]["code"] == 404
+    except (ValueError, KeyError, TypeError):
+        return False
+
+
 def cure(answer: _GoogleAnswer, bucket: str) -> str:
     """Return what to do about an error at the start."""
     if answer.status == 404:

@@ -86,5 +86,8 @@ class MemorySpace:
     def free(self) -> tuple[int, int] | None:
         return None
 
+    def clock_ahead(self) -> float:
+        return 0.0
+
     async def used(self) -> int:
         return self._blobs.used()

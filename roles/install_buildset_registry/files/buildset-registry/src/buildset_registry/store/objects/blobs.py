@@ -115,7 +115,7 @@ class ObjectBlobs:
             found = _state(digest, state, condemnation.given)
             if found.promised >= promised_before or found.changed >= changed_before:
                 return False
-            await condemnation.removing(self._dialect.delete(key))
+            await condemnation.removing(partial(self._dialect.delete, key))
             self._gone(digest)
             await self._promises.forget(digest)
         return True
@@ -159,7 +159,8 @@ class ObjectBlobs:
         """Return what is promised, and remove what is of no use any more."""
         given: dict[Digest, Given] = {}
         useless: list[str] = []
-        before = 0.0 if self._rules.kept is None else time.time() - self._rules.kept
+        kept, now = self._rules.kept, self._promises.clock.now()
+        before = 0.0 if kept is None else now - kept
         async for page in self._dialect.list(prefix):
             for one in page.objects:
                 promise = self._keys.promise_of(one.key)

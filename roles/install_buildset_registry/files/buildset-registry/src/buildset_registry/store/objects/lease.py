@@ -119,10 +119,18 @@ class Lease:
         while current is not None:
             await asyncio.sleep(self._times.renewed)
             try:
-                current = await self._write(Condition(current))
+                current = await self._write_again(current)
             except ObjectFailure as error:
                 _log.warning("the lease of the %s is not renewed: %s", self._work, error.strerror)
         _log.warning("another process took the %s over; this one goes on, too", self._work)
+
+    async def _write_again(self, version: str) -> str | None:
+        """Write it once more; None where it is another's now."""
+        if not self._conditions:
+            found = await self._small.read(self._key)
+            if found is None or not self._is_ours(found):
+                return None
+        return await self._write(Condition(version))
 
     async def _release(self) -> None:
         with contextlib.suppress(ObjectFailure):

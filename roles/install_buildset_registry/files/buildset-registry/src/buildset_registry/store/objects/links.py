@@ -121,7 +121,7 @@ class ObjectLinks:
             state = await self._small.objects.head(self._link(digest))
             if state is None or state.changed >= used_before:
                 return False
-            return await condemnation.removing(self.remove(digest))
+            return await condemnation.removing(partial(self.remove, digest))
 
     async def prune(self, digest: Digest) -> bool:
         target = await self._fresh_target(digest)
@@ -132,7 +132,7 @@ class ObjectLinks:
                 return False
             if await self._context.blobs.size(target) is not None:
                 return False
-            return await condemnation.removing(self.remove(digest))
+            return await condemnation.removing(partial(self.remove, digest))
 
     async def _remove(self, digest: Digest) -> bool:
         return await self._small.remove(self._link(digest))
@@ -186,10 +186,12 @@ class ObjectTags:
     async def set(self, tag: Tag, digest: Digest) -> None:
         content = str(digest).encode()
         try:
-            # First what distribution lists all that a tag ever was by: it may be too much there.
+            # distribution lists all that a tag ever was by the first one: it may be too much there.
             index = keys.link(keys.tag_index(self._folder, tag), digest)
-            await self._small.write(index, content)
-            await self._small.write(keys.tag_link(self._folder, tag), content)
+            await asyncio.gather(
+                self._small.write(index, content),
+                self._small.write(keys.tag_link(self._folder, tag), content),
+            )
         finally:
             self._changed()
 

@@ -14,12 +14,14 @@ import math
 import secrets
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Awaitable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 from buildset_registry.oci.digest import Digest
+from buildset_registry.store.objects.clock import ServiceClock
 from buildset_registry.store.objects.dialect import (
     ABSENT,
     Body,
@@ -75,11 +77,14 @@ class Condemnation:
     """The time by the clock of the service, which the times of objects are of."""
 
     _until: float
+    _stands: Callable[[], Awaitable[bool]]
 
-    async def removing(self, removal: Awaitable[_Result]) -> _Result:
+    async def removing(self, removal: Callable[[], Awaitable[_Result]]) -> _Result:
         """Remove it, as long as nobody takes the sentence for given up: then it may be new."""
+        if not await self._stands():
+            raise ObjectFailure("another process collects at the same time")
         try:
-            return await asyncio.wait_for(removal, max(0.0, self._until - time.monotonic()))
+            return await asyncio.wait_for(removal(), max(0.0, self._until - time.monotonic()))
         except asyncio.TimeoutError:
             raise ObjectFailure("the object store took too long for a removal") from None
 
@@ -88,9 +93,16 @@ class Promises:
     """The promises of a bucket."""
 
     def __init__(
-        self, objects: Objects, keys: Keys, *, conditions: bool = True, listed: bool = True
+        self,
+        objects: Objects,
+        keys: Keys,
+        *,
+        conditions: bool = True,
+        listed: bool = True,
+        clock: ServiceClock | None = None,
     ) -> None:
         """Take the objects; where they are not ``listed`` at once, a kind has one key for all."""
+        self.clock = clock or ServiceClock()
         self._conditions = conditions
         self._objects = objects
         self._keys = keys
@@ -130,26 +142,47 @@ class Promises:
         """Keep others from promising content; yields what was promised before."""
         self._recent.pop(digest, None)
         key, until = self._keys.condemned(digest), time.monotonic() + _DONE
-        if not await self._condemn(key):
-            yield Condemnation(_SPARED, time.time(), until)
+        word = secrets.token_hex(8).encode()
+        stands = partial(self._stands, key, word)
+        if not await self._condemn(key, word):
+            yield Condemnation(_SPARED, self.clock.now(), until, stands)
             return
         try:
             state = await self._objects.head(key)
             given, _keys = await self.of(digest)
-            yield Condemnation(given, 0.0 if state is None else state.changed, until)
+            yield Condemnation(given, 0.0 if state is None else state.changed, until, stands)
         finally:
-            await asyncio.shield(self._objects.delete(key))
+            await asyncio.shield(self._lift(key, word))
 
-    async def _condemn(self, key: str) -> bool:
+    async def _condemn(self, key: str, word: bytes) -> bool:
         """Condemn content; False where somebody else has, who would lift the sentence too early."""
-        try:
-            await self._objects.put(key, Body(0, ()), ABSENT if self._conditions else None)
-        except ConditionFailed:
-            state = await self._objects.head(key)
-            if state is not None and state.changed < time.time() - _FORGOTTEN:
-                await self._objects.delete(key)  # the next collection does it
-            return False
-        return True
+        body = Body(len(word), (word,))
+        if self._conditions:
+            try:
+                await self._objects.put(key, body, ABSENT)
+                return True
+            except ConditionFailed:
+                pass
+        state = await self._objects.head(key)
+        if state is None and not self._conditions:
+            # Two may come here at once: the word tells whose sentence it is in the end.
+            await self._objects.put(key, body)
+            return True
+        if state is not None and state.changed < self.clock.now() - _FORGOTTEN:
+            await self._objects.delete(key)  # the next collection does it
+        return False
+
+    async def _stands(self, key: str, word: bytes) -> bool:
+        """Tell whether a sentence is still the one that was passed here."""
+        if self._conditions:
+            return True  # nobody else could pass one
+        found = await self._objects.get(key)
+        return found is not None and b"".join([one async for one in found.chunks]) == word
+
+    async def _lift(self, key: str, word: bytes) -> None:
+        """Lift one's own sentence, never another's."""
+        if await self._stands(key, word):
+            await self._objects.delete(key)
 
     async def of(self, digest: Digest) -> tuple[Given, list[str]]:
         """Return what is promised of content, and by which keys."""
@@ -186,7 +219,7 @@ class Promises:
             async with self.condemned(promise[0]) as condemnation:
                 state = await self._objects.head(key)
                 if state is not None and state.changed < before:
-                    await condemnation.removing(self._objects.delete(key))
+                    await condemnation.removing(partial(self._objects.delete, key))
 
         await together(names, discard)
 

@@ -7,7 +7,7 @@ import secrets
 import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 
@@ -18,6 +18,7 @@ from buildset_registry.store.base import Purpose
 from buildset_registry.store.holders import Holders
 from buildset_registry.store.objects import keys
 from buildset_registry.store.objects.blobs import BlobRules, ObjectBlobs
+from buildset_registry.store.objects.clock import ServiceClock
 from buildset_registry.store.objects.dialect import (
     ABSENT,
     Body,
@@ -59,18 +60,21 @@ class ObjectStore:
         self.holders = Holders()
         self._small = SmallObjects(dialect)
         able = dialect.abilities
-        self._promises = Promises(dialect, keys_, conditions=able.creates, listed=able.lists)
+        self._clock = ServiceClock()
+        self._promises = Promises(
+            dialect, keys_, conditions=able.creates, listed=able.lists, clock=self._clock
+        )
         self._conditions = able.creates and able.swaps
         self._lease = Lease(self._small, keys_.lease, conditions=self._conditions)
         self._names = Repositories(dialect, keys_.repositories)
         self._tags: RecentLists[Tag] = RecentLists()
         self._made: OrderedDict[tuple[RepositoryName, bool], ObjectRepository] = OrderedDict()
         self.blobs = ObjectBlobs(dialect, keys_, self._promises, rules)
-        places = UploadPlaces(dialect, keys_, self._small, self.blobs, self._names)
+        places = UploadPlaces(dialect, keys_, self._small, self.blobs, self._names, self._clock)
         self.uploads = ObjectUploads(places, PartBudget())
         self.notes = ObjectNotes(self._small, keys_)
         replicas = ReplicaNotices(self._small, keys_.replicas)
-        self.space = ObjectSpace(dialect, keys_, self.blobs, replicas)
+        self.space = ObjectSpace(dialect, keys_, self.blobs, replicas, self._clock)
         self.ledger = LedgerFolder(dialect, keys_.ledger)
 
     def documents(self, topic: str) -> ObjectDocuments:
@@ -87,8 +91,12 @@ class ObjectStore:
     async def repositories(self) -> Sequence[RepositoryName]:
         return await self._names.all()
 
-    def collecting(self, *, wait: bool) -> AbstractAsyncContextManager[bool]:
-        return self._lease.held(wait=wait)
+    @asynccontextmanager
+    async def collecting(self, *, wait: bool) -> AsyncIterator[bool]:
+        async with self._lease.held(wait=wait) as mine:
+            if mine:
+                await self._clock.compare(self._dialect, self._keys.probe(secrets.token_hex(8)))
+            yield mine
 
     async def aclose(self) -> None:
         await self._dialect.aclose()
@@ -190,11 +198,17 @@ class ObjectSpace:
     """A service has as much room as it has; whether it answers is what can be told."""
 
     def __init__(
-        self, dialect: Dialect, keys_: Keys, blobs: ObjectBlobs, replicas: ReplicaNotices
+        self,
+        dialect: Dialect,
+        keys_: Keys,
+        blobs: ObjectBlobs,
+        replicas: ReplicaNotices,
+        clock: ServiceClock,
     ) -> None:
         self._dialect = dialect
         self._keys = keys_
         self._blobs = blobs
+        self._clock = clock
         self._listed = -_LISTED
         self.replicas = replicas
 
@@ -215,6 +229,9 @@ class ObjectSpace:
 
     async def used(self) -> int:
         return await self._blobs.used()
+
+    def clock_ahead(self) -> float:
+        return self._clock.ahead
 
 
 class LedgerFolder:

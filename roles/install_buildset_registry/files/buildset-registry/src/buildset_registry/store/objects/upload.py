@@ -23,14 +23,19 @@ from buildset_registry.store.objects.dialect import (
     ConditionFailed,
     Dialect,
     ObjectFailure,
+    ObjectState,
     PartsGone,
 )
 from buildset_registry.store.objects.hashing import ResumableSha256, resumable
 from buildset_registry.store.objects.keys import Keys
 from buildset_registry.store.objects.parts import PartBudget, PartWriter, Spool
 from buildset_registry.store.objects.sessions import SessionState
-from buildset_registry.store.objects.small import SmallObjects
+from buildset_registry.store.objects.small import SmallObjects, together
 
+_MOVING = "moving"
+#: The objects of a session.
+_OWN = ("data", _MOVING, "startedat", "state")
+_DAMAGED = "what is stored of this blob is damaged, and was not replaced; push it again"
 _BUSY = "another request is writing to this upload; wait for it to end"
 
 
@@ -84,9 +89,10 @@ class ObjectUpload:
     async def look(self) -> bool:
         """Find out what has arrived, at any replica; False where the bucket knows nothing of it."""
         with self._exclusive():
-            known = await self._context.dialect.head(self._context.state)
-            if known is not None and known.version == self._version:
-                return True
+            if self._version is not None:
+                known = await self._context.dialect.head(self._context.state)
+                if known is not None and known.version == self._version:
+                    return True
             found = await self._context.small.read(self._context.state)
             if found is None:
                 if self._version is not None:  # it ended elsewhere
@@ -270,16 +276,22 @@ class ObjectUpload:
     async def _publish(self, digest: Digest) -> None:
         """Make the content visible, in place of what may be there: that may have been damaged."""
         context, writer = self._context, self._parts
-        await context.blobs.bring(digest, promised=self._ingested is None)
-        key = context.keys.blob(digest)
-        if writer.upload is None:
-            await context.dialect.put(key, writer.tail)
-        elif writer.key == key:
-            await self._complete(once=False)
-        else:
-            if not await self._complete(once=True):
-                await self._check_other(digest)
+        key, promise = context.keys.blob(digest), self._ingested is None
+        bring = context.blobs.bring(digest, promised=promise)
+        if writer.upload is not None and writer.key != key:
+            # Nothing of it is at the blob's key yet.
+            _given, own, _noted = await asyncio.gather(
+                bring, self._complete(once=True), self._note_move(key)
+            )
+            if not own:
+                await self._check_other(digest, _BUSY)
             await self._move(key)
+        else:
+            await bring
+            if writer.upload is None:
+                await context.dialect.put(key, writer.tail)
+            elif not await self._complete(once=False):
+                await self._check_other(digest, _DAMAGED)
         context.blobs.arrived(digest, self.size)
 
     async def _publish_unknown(self, digest: Digest) -> str:
@@ -289,6 +301,7 @@ class ObjectUpload:
         actual = await self._read(digest.algorithm)
         if actual == digest.hex:
             await context.blobs.bring(digest, promised=self._ingested is None)
+            await self._note_move(context.keys.blob(digest))
             await self._move(context.keys.blob(digest))
             context.blobs.arrived(digest, self.size)
         return actual
@@ -307,10 +320,10 @@ class ObjectUpload:
         writer.upload = None
         return own
 
-    async def _check_other(self, digest: Digest) -> None:
-        """Refuse what another replica put together, unless it is the same: its client sent that."""
+    async def _check_other(self, digest: Digest, why: str) -> None:
+        """Refuse what another replica put together, or left, unless it is what was sent here."""
         if await self._read(digest.algorithm) != digest.hex:
-            raise BlobUploadInvalid(_BUSY)
+            raise BlobUploadInvalid(why)
 
     async def _read(self, algorithm: str) -> str:
         """Read what is complete, and return its digest."""
@@ -322,12 +335,12 @@ class ObjectUpload:
             running.update(piece)
         return running.hexdigest()
 
+    async def _note_move(self, key: str) -> None:
+        """Note where to: copying in parts leaves some there where the process ends."""
+        await self._context.small.write(f"{self._context.folder}{_MOVING}", key.encode())
+
     async def _move(self, key: str) -> None:
-        source = await self._context.dialect.head(self._parts.key)
-        if source is None:
-            raise BlobUploadUnknown
-        # Copying in parts leaves some where the process ends: so it is noted where.
-        await self._context.small.write(f"{self._context.folder}moving", key.encode())
+        source = ObjectState(self._parts.key, self.size, 0.0, "")
         await self._context.dialect.move(source, key)
 
     async def _forget(self) -> None:
@@ -338,7 +351,10 @@ class ObjectUpload:
         stored = self._version is not None
         await writer.abort()
         if stored:
-            await self._context.small.remove_all(self._context.folder)
+            # By their names: to ask for a list takes longer than all of them.
+            keys = [f"{self._context.folder}{name}" for name in _OWN]
+            await together(keys, self._context.dialect.delete)
+            self._context.small.forget(keys)
 
     @contextlib.contextmanager
     def _exclusive(self) -> Iterator[None]:

@@ -9,7 +9,6 @@ they are complete. Where it is not, they go to the session's ``data``, which is 
 from __future__ import annotations
 
 import contextlib
-import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.names import RepositoryName, UploadId
 from buildset_registry.store.base import UploadState
 from buildset_registry.store.objects.blobs import ObjectBlobs
+from buildset_registry.store.objects.clock import ServiceClock
 from buildset_registry.store.objects.dialect import Dialect
 from buildset_registry.store.objects.keys import UPLOADS, Keys
 from buildset_registry.store.objects.parts import PartBudget, Spool
@@ -47,6 +47,7 @@ class UploadPlaces:
     small: SmallObjects
     blobs: ObjectBlobs
     repositories: Repositories
+    clock: ServiceClock
 
 
 class ObjectUploads:
@@ -152,7 +153,8 @@ class ObjectUploads:
         """Remove the downloads that a process left which did not end well."""
         places = self._places
         stored = await self._stored(places.keys.downloads)
-        old = [one for one in stored if (one.made or 0.0) < time.time() - _ABANDONED]
+        before = places.clock.now() - _ABANDONED
+        old = [one for one in stored if (one.made or 0.0) < before]
 
         async def abandon(upload_id: UploadId) -> None:
             folder = places.keys.download(upload_id)
@@ -163,7 +165,7 @@ class ObjectUploads:
 
     async def _abandon_parts(self) -> None:
         """Remove parts that are no session's: of a process that ended while it had no object."""
-        places, before = self._places, time.time() - _ABANDONED
+        places, before = self._places, self._places.clock.now() - _ABANDONED
         for prefix in (places.keys.blobs, places.keys.repositories):
             async for upload in places.dialect.stale(prefix, before):
                 session = f"{upload.key.rpartition('/')[0]}/state"

@@ -23,6 +23,8 @@ from buildset_registry.store.swift.access import SwiftAccess
 _SLOW_DOWN = 498
 _PAGE = 2000
 _TYPE = "application/octet-stream"
+#: Headers of which each answer of Swift has one: the number of the request.
+_NUMBERED = ("X-Trans-Id", "X-Openstack-Request-Id")
 #: The newest of the copies, where an older one may still be somewhere.
 NEWEST = {"X-Newest": "true"}
 
@@ -50,7 +52,7 @@ class SwiftContainer:
     async def head(self, key: str) -> StoredObject | None:
         """Return what is told of an object, or None where there is none."""
         answer = await self.ask("HEAD", key, headers=NEWEST)
-        if answer.status == 404:
+        if is_absent(answer):
             return None
         self.check(answer, 200)
         return StoredObject(state_of(key, answer, version_of(answer)), answer.headers)
@@ -58,7 +60,7 @@ class SwiftContainer:
     async def read(self, key: str, query: Mapping[str, str] | None = None) -> bytes | None:
         """Return a small object whole."""
         answer = await self.ask("GET", key, query, NEWEST)
-        if answer.status == 404:
+        if is_absent(answer):
             return None
         self.check(answer, 200)
         return answer.content
@@ -76,7 +78,9 @@ class SwiftContainer:
 
     async def remove(self, key: str) -> None:
         """Remove an object, and nothing that a manifest names."""
-        self.check(await self.ask("DELETE", key), 200, 204, 404)
+        answer = await self.ask("DELETE", key)
+        if not is_absent(answer):
+            self.check(answer, 200, 204)
 
     async def remove_all(self, prefix: str) -> None:
         """Remove all objects whose names begin with a prefix, as far as the list has them."""
@@ -145,6 +149,11 @@ class SwiftContainer:
         known = {one.state.key: one.state for one in heads if one is not None}
         objects = [known.get(one.key, one) for one in found.page.objects]
         return ObjectPage(objects, found.page.prefixes)
+
+
+def is_absent(answer: ServiceAnswer) -> bool:
+    """Tell whether Swift says that there is no such object: a proxy without it says 404, too."""
+    return answer.status == 404 and any(name in answer.headers for name in _NUMBERED)
 
 
 def version_of(answer: ServiceAnswer) -> str:

@@ -9,9 +9,12 @@ upload at two replicas at the same moment, one may be forgotten, and what comes 
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import time
 from collections.abc import AsyncIterator, Sequence
 
+from buildset_registry.background import stop
 from buildset_registry.config import SwiftSettings
 from buildset_registry.errors import ConfigError
 from buildset_registry.store.objects.connection import (
@@ -26,6 +29,7 @@ from buildset_registry.store.objects.dialect import (
     Body,
     Condition,
     ConditionFailed,
+    ObjectFailure,
     ObjectPage,
     ObjectPart,
     ObjectState,
@@ -34,7 +38,7 @@ from buildset_registry.store.objects.dialect import (
 )
 from buildset_registry.store.swift import documents
 from buildset_registry.store.swift.access import SwiftAccess
-from buildset_registry.store.swift.container import NEWEST, SwiftContainer, version_of
+from buildset_registry.store.swift.container import NEWEST, SwiftContainer, is_absent, version_of
 from buildset_registry.store.swift.documents import SwiftAbilities
 from buildset_registry.store.swift.segments import LargeObjects
 
@@ -43,6 +47,9 @@ _LEAST_PART = 1024 * 1024
 _MOST_PARTS = 100_000
 #: For how long a temporary URL is good.
 _SIGNED_SECONDS = 20 * 60
+#: Seconds after which it is looked whether somebody gave the container another key, who keeps the
+#: old one as the second key till then.
+_KEY_SECONDS = 300
 #: Bytes from which an object that is written whole may take the place of a large one.
 _MAY_BE_LARGE = _LEAST_PART
 _CONTAINER_KEY = "X-Container-Meta-Temp-Url-Key"
@@ -61,7 +68,9 @@ class SwiftDialect:
         prefix = settings.prefix.strip("/")
         self.large = LargeObjects(self._container, f"{prefix}/" if prefix else "")
         self._digest = ""
-        self._key: str | None = secret(settings, "swift", "secretkey")
+        self._given: str | None = secret(settings, "swift", "secretkey")
+        self._key, self._looked = self._given, 0.0
+        self._looking: asyncio.Task[None] | None = None
         self.abilities = Abilities(
             settings.chunksize, _MOST_PARTS, creates=False, swaps=False, lists=False
         )
@@ -81,7 +90,7 @@ class SwiftDialect:
             return answer
 
         answer = await opened(start)
-        if answer.status == 404:
+        if is_absent(answer):
             return None
         self._container.check(answer, ranged(start, end)[1])
         state = state_of(key, answer, version_of(answer))
@@ -135,6 +144,8 @@ class SwiftDialect:
     async def sign(self, key: str) -> str | None:
         if self._key is None or not self._digest:
             return None
+        if self._given is None and time.monotonic() > self._looked + _KEY_SECONDS:
+            self._look_again()
         expires = int(time.time()) + _SIGNED_SECONDS
         return documents.signed_path(
             self._container.object_url(key), self._key, self._digest, expires
@@ -154,9 +165,22 @@ class SwiftDialect:
         self._digest = found.digest or ""
         if self._digest and self._key is None:
             self._key = await self._find_key()
+            self._looked = time.monotonic()
 
     async def aclose(self) -> None:
+        if self._looking is not None:
+            await stop(self._looking)
         await self._container.aclose()
+
+    def _look_again(self) -> None:
+        """Find out whether the key was replaced, while the one that is known is used."""
+        self._looked = time.monotonic()
+        if self._looking is None or self._looking.done():
+            self._looking = asyncio.ensure_future(self._find_again())
+
+    async def _find_again(self) -> None:
+        with contextlib.suppress(ObjectFailure):
+            self._key = await self._find_key() or self._key
 
     async def _find_key(self) -> str | None:
         """Return the key of temporary URLs, after it was made where there was none."""
