@@ -7,8 +7,9 @@ import pytest
 
 from tests.reliability.conftest import authority, serve
 from tests.reliability.large import CLIENTS
+from tests.stores.fixtures import object_stores
 
-__all__ = ["authority", "serve"]
+__all__ = ["authority", "object_stores", "serve"]
 
 _GIB = 1024**3
 #: Each of the clients pushes 1 GiB; the others need less, and what a test wrote goes at its end.
