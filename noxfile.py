@@ -301,6 +301,9 @@ def clients(session: nox.Session) -> None:
     made = str(session.run("python", "-c", make, silent=True)).strip()
     session.env["EXAMPLES_ANSIBLE"] = made
     prepare_stores(session)
+    fetch = "from tests.roles import harness; print(harness.wheelhouse(), harness.podman_compose())"
+    wheels, compose = str(session.run("python", "-c", fetch, silent=True)).split()
+    session.env.update({"CONTAINER_WHEELS": wheels, "CONTAINER_COMPOSE": compose})
     pytest(session, "tests/clients", within=ENCLOSED)
 
 

@@ -61,14 +61,18 @@ class Figures:
         """Return all as JSON."""
         return json.dumps({"about": self.about, "rows": self.rows}, indent=1) + "\n"
 
-    def series(self, measure: str, peer: str, key: str) -> list[float]:
+    def by_round(self, measure: str, peer: str, key: str) -> dict[str, float]:
         """Return a figure of each round: ``value``, ``cpu``, ``peak_mib`` or one of more."""
-        found = []
-        for row in self.rows.get(measure, {}).get(peer, {}).values():
+        found = {}
+        for turn, row in self.rows.get(measure, {}).get(peer, {}).items():
             number = row.get(key, row["more"].get(key))
             if number is not None:
-                found.append(float(number))
+                found[turn] = float(number)
         return found
+
+    def series(self, measure: str, peer: str, key: str) -> list[float]:
+        """Return the figures of all rounds, without saying which is whose."""
+        return [*self.by_round(measure, peer, key).values()]
 
     def middle(self, measure: str, peer: str, key: str) -> float | None:
         """Return the median of the rounds."""

@@ -34,12 +34,14 @@ class Measure:
         peer = instance.peer
         if peer.only and self.name not in peer.only:
             return False
-        if self.once and turn and peer.name not in ("ours", "before"):
+        if self.once and turn and peer.name not in _EACH_ROUND:
             return False
         able = (self.files or not peer.files) and (peer.proxy or not self.proxies)
         return able and peer.name not in self.without
 
 
+#: This registry, and those that it is compared with round by round.
+_EACH_ROUND = frozenset({"ours", "ours-ledger", "before"})
 #: zuul-registry has no catalog.
 _NO_CATALOG = frozenset({"zuul-registry"})
 

@@ -83,6 +83,10 @@ def _relaxed(place: Place) -> dict[str, Any]:
     return {**_ours(place), "durable": False}
 
 
+def _with_ledger(place: Place) -> dict[str, Any]:
+    return {**_ours(place), "ledger": {"folder": str(place.folder / "ledger")}}
+
+
 def _closed(place: Place) -> dict[str, Any]:
     settings = _ours(place)
     settings["auth"]["anonymous_pull"] = False
@@ -191,6 +195,14 @@ BEFORE = "BENCH_BEFORE"
 _OURS, _TWO, _THREE = "buildset-registry", "distribution 2.8", "distribution 3"
 PEERS = [
     Peer("ours", _OURS, _own, _written(_ours), two_ports=True, proxy=True),
+    Peer(
+        "ours-ledger",
+        f"{_OURS}, ledger",
+        _own,
+        _written(_with_ledger),
+        two_ports=True,
+        proxy=True,
+    ),
     Peer("before", f"{_OURS}, before", _before, _written(_ours), two_ports=True, proxy=True),
     Peer("ours-login", f"{_OURS}, login", _own, _written(_closed), login=True, two_ports=True),
     Peer(

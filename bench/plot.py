@@ -13,6 +13,7 @@ from bench.peers import PEERS, Peer
 
 _COLOURS = [
     "#d62728",
+    "#9467bd",
     "#ff7f0e",
     "#ff9896",
     "#e377c2",

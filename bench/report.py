@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.compare import Change, changes
+from bench.compare import PAIRS, Change, changes
 from bench.figures import Figures
 from bench.measures import MEASURES
 from bench.peers import PEERS
@@ -78,9 +78,11 @@ def text(figures: Figures) -> str:
             for row in rows
         ]
         parts.append("\n".join([f"\n{title}", *body]))
-    before = [_line(*one) for one in changes(figures)]
-    if before:
-        parts.append("\n".join(["\nBefore, now, spread of the rounds", *before]))
+    for pair in PAIRS:
+        compared = [_line(*one) for one in changes(figures, pair)]
+        if compared:
+            title = f"\n{pair.title}, spread of the rounds, cost in the middle round"
+            parts.append("\n".join([title, *compared]))
     met = [
         f"{'met' if one.met else 'NOT met':<8}{one.title}: {one.found}" for one in verdicts(figures)
     ]
@@ -91,7 +93,8 @@ def text(figures: Figures) -> str:
 def _line(title: str, one: Change) -> str:
     told = "slower" if one.worse else ""
     figures = "".join(f"{number(each):>10}" for each in (one.before, one.now, one.spread))
-    return f"{title:<62}{figures}  {told}".rstrip()
+    cost = "" if one.cost is None else f"{one.cost:+10.1%}"
+    return f"{title:<62}{figures}{cost:>10}  {told}".rstrip()
 
 
 def write(figures: Figures, folder: Path) -> None:

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from bench.compare import Change
+from bench.compare import PAIRS, Change, changes
+from bench.figures import Figure, Figures
 from bench.measures import MEASURES
 
 PEERS = ("ours", "distribution-2.8")
@@ -70,3 +71,14 @@ def test_a_measure_is_slower_past_its_spread(
 ) -> None:
     """Less is worse where more is better, and the other way round."""
     assert Change(before, now, spread, more_is_better).worse is worse
+
+
+def test_what_a_ledger_costs_is_told_round_by_round(tmp_path: Path) -> None:
+    """A round in which the machine was slow makes both slower, and no cost of the ledger."""
+    figures = Figures(tmp_path / "figures.json", {})
+    for turn, (without, with_it) in enumerate([(100.0, 98.0), (50.0, 49.0), (200.0, 196.0)]):
+        figures.add("manifest-put", "ours", turn, Figure(without, cpu=1.0))
+        figures.add("manifest-put", "ours-ledger", turn, Figure(with_it, cpu=1.02))
+    found = dict(changes(figures, PAIRS[1]))
+    costs = {title: round(one.cost or 0, 3) for title, one in found.items()}
+    assert costs == {"manifest PUT": 0.02, "manifest PUT: processor time": 0.02}

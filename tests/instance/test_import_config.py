@@ -303,6 +303,52 @@ def test_file_that_cannot_be_read_is_one_line(here: Here) -> None:
     assert "REGISTRY_STORAGE must be the name" in here.refused(file, REGISTRY_STORAGE="[a]")
 
 
+def test_redirects_of_a_bucket_are_below_its_storage(here: Here) -> None:
+    """Where the registry reads them; durations are seconds, and what is not known is named."""
+    config, notes = here.imported(here.write("s3"))
+    assert config["storage"]["redirect"] == {
+        "disable": True,
+        "cloudfront": {
+            "baseurl": "https://d111.example.net",
+            "privatekey": "/etc/cf.pem",
+            "keypairid": "KEY",
+            "duration": 3000,
+        },
+    }
+    assert config["storage"]["s3"]["bucket"] == "images"
+    assert [note for note in notes if "storage" in note] == []
+    text = """{version: 0.1, storage: {gcs: {bucket: a, maxconcurrency: 9}}, middleware: {storage:
+        [{name: redirect, options: {baseurl: "https://blobs.example.com/a"}},
+         {name: alicdn, options: {baseurl: x}}]}}"""
+    config, notes = here.imported(here.write("gcs", text))
+    redirect = {"base_url": "https://blobs.example.com/a"}
+    assert config["storage"] == {"gcs": {"bucket": "a"}, "redirect": redirect}
+    said = [note.partition(" ")[2].partition(":")[0] for note in notes]
+    assert said[:2] == ["storage.gcs.maxconcurrency", "auth"]
+    assert said[2:] == ["middleware.storage.alicdn"]
+
+
+def test_redirects_of_a_folder_are_none(here: Here) -> None:
+    """A line says so."""
+    text = """{version: 0.1, storage: {filesystem: {rootdirectory: /data}}, middleware: {storage:
+        [{name: redirect, options: {baseurl: "https://blobs.example.com"}}]}}"""
+    config, notes = here.imported(here.write("folder", text))
+    assert config["storage"] == "/data"
+    assert any("middleware.storage.redirect: clients are sent elsewhere" in one for one in notes)
+
+
+@pytest.mark.parametrize("filtered", ["aws", "awsregion"])
+def test_clients_in_amazons_networks_are_named(here: Here, filtered: str) -> None:
+    """They are sent to CloudFront as the others are; ``none`` is what is done here."""
+    options = "{baseurl: d.example.net, privatekey: /cf.pem, keypairid: K, ipfilteredby: WORD}"
+    text = f"""{{version: 0.1, storage: {{s3: {{bucket: a, region: b}}}}, middleware: {{storage:
+        [{{name: cloudfront, options: {options}}}]}}}}"""
+    _config, notes = here.imported(here.write("aws", text.replace("WORD", filtered)))
+    assert any("cloudfront.ipfilteredby: clients in Amazon's" in note for note in notes)
+    _config, notes = here.imported(here.write("aws", text.replace("WORD", "none")))
+    assert not any("cloudfront" in note for note in notes)
+
+
 def test_middleware_without_options_is_no_middleware(here: Here) -> None:
     text = "{version: 0.1, middleware: {storage: [{name: cloudfront, options: [a]}]}}"
     config, _notes = here.imported(here.write("odd", text))

@@ -110,6 +110,19 @@ def zuul_plugins() -> Path:
     return folder
 
 
+def podman_compose() -> Path:
+    """Fetch podman-compose and what it depends on, as a folder for PYTHONPATH."""
+    folder = cached("podman-compose-1.6.0")
+    pip = environment_with("pip==25.3") / "bin" / "pip"
+    with locked(folder.name):
+        if not (folder / "complete").exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            options = ["--quiet", "--target", str(folder)]
+            subprocess.run([pip, "install", *options, "podman-compose==1.6.0"], check=True)
+            (folder / "complete").touch()
+    return folder
+
+
 def wheelhouse() -> Path:
     """Fetch the wheels that the program depends on."""
     project = (

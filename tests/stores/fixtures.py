@@ -13,7 +13,7 @@ from typing import TypeVar
 import pytest
 
 from tests.stores import servers
-from tests.stores.servers import AzureServer, GoogleServer, S3Server
+from tests.stores.servers import AzureServer, GoogleServer, OssServer, S3Server
 from tests.stores.swift import Swift, swift
 
 Server = TypeVar("Server")
@@ -55,6 +55,11 @@ class ObjectStores:
     def azurite(self) -> AzureServer:
         """Azure's protocol, signatures checked."""
         return self._start("azurite", servers.azurite)
+
+    @cached_property
+    def fake_oss(self) -> OssServer:
+        """OSS's protocol, signatures checked."""
+        return self._start("fake-oss", servers.fake_oss)
 
     @cached_property
     def swift(self) -> Swift:

@@ -10,6 +10,7 @@ import hmac
 import itertools
 import json
 import secrets
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -24,8 +25,8 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from tests.ports import free_port
-from tests.stores import programs
-from tests.stores.process import answers, running
+from tests.stores import oss_server, programs
+from tests.stores.process import answers, listens, running
 
 _NUMBERS = itertools.count(1)
 #: The account of Azurite.
@@ -133,6 +134,26 @@ class AzureServer:
             return client.request(method, url, params=query, headers=headers)
 
 
+@dataclass(frozen=True)
+class OssServer:
+    """A server of OSS's protocol, with one bucket that all tests share."""
+
+    url: str
+    secret: str = field(default_factory=lambda: secrets.token_hex(16))
+
+    def settings(self, root: str, **more: object) -> dict[str, object]:
+        """Return what a registry is told of a folder in the bucket, by distribution's names."""
+        return {
+            "bucket": oss_server.BUCKET,
+            "region": f"oss-{oss_server.REGION}",
+            "endpoint": self.url,
+            "accesskeyid": oss_server.KEY,
+            "accesskeysecret": self.secret,
+            "rootdirectory": root,
+            **more,
+        }
+
+
 @contextmanager
 def minio(folder: Path) -> Iterator[S3Server]:
     """Run MinIO in a folder."""
@@ -164,6 +185,17 @@ def versitygw(folder: Path) -> Iterator[S3Server]:
     command = [str(programs.go_tool("versitygw")), *words, "posix", str(data)]
     ready = answers(f"{server.url}/health")
     with running(command, folder / "versitygw.log", ready, environment):
+        yield server
+
+
+@contextmanager
+def fake_oss(folder: Path) -> Iterator[OssServer]:
+    """Run the tests' own server of OSS's protocol."""
+    port = free_port()
+    server = OssServer(f"http://127.0.0.1:{port}")
+    command = [sys.executable, oss_server.__file__, str(port)]
+    environment = {oss_server.SECRET: server.secret}
+    with running(command, folder / "oss-server.log", listens(port), environment):
         yield server
 
 

@@ -32,7 +32,7 @@ KINDS = ("push", "pull", "delete", "shared", "collection")
 _MET = ("push", "pull", "", "delete", "shared")
 #: Of how many collections one is killed, and how long the next one may take: it waits for the lease
 #: of the one that was killed, for a minute.
-_KILLED_COLLECTION, _COLLECTION_SECONDS = 12, 240
+_KILLED_COLLECTION, _COLLECTION_SECONDS = 12, 900
 #: Seconds to wait, on a machine that does much else, for what a kill is to meet.
 _PATIENCE = 60.0
 #: Seconds between what a client does, and between collections: a registry has to come up meanwhile.

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import json
 import os
 import socket
 import time
@@ -162,3 +163,29 @@ def test_nothing_acknowledged_is_lost_when_replicas_are_killed(
     """Ten kills under pushes, pulls, removals and collections; ``tests/soak`` has two hundred."""
     outcome = storm.run(storm.replicas_of(tmp_path, bucket), bucket, 10)
     storm.check(outcome, 10)
+
+
+def test_status_tells_of_all_replicas(
+    replicas: Replicas, two: tuple[Replica, Replica], bucket: Bucket
+) -> None:
+    """Each by its process, until it ends; what it collected and what it may pull, as it knows."""
+
+    def told() -> list[int]:
+        found = json.loads(replicas.run("status", "--json").stdout)
+        assert found["attention"] == []
+        assert found["storage"]["problem"] is None
+        return sorted(one["pid"] for one in found["processes"])
+
+    wait_until(lambda: told() == sorted(one.process.pid for one in two))
+    two[0].process.terminate()
+    two[0].process.wait()
+    assert told() == [two[1].process.pid]
+
+
+def test_a_bucket_that_is_gone_is_said(tmp_path: Path, bucket: Bucket) -> None:
+    """By the command in a line, for whoever looks after the storage."""
+    lost = Replicas(tmp_path, {"s3": bucket.server.settings("no-such-bucket")})
+    done = lost.run("status")
+    assert (done.returncode, done.stderr) == (3, "")
+    assert "Needs a look:\n  storage: " in done.stdout
+    assert "no-such-bucket" in done.stdout

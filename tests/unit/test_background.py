@@ -29,6 +29,11 @@ from tests.unit.gc.images import RULES, silent
 NAME = RepositoryName("org/app")
 
 
+async def untold() -> dict[str, Any]:
+    """Tell nothing of a process."""
+    return {}
+
+
 @pytest.fixture
 async def store(tmp_path: Path) -> AsyncIterator[FilesystemStore]:
     async with aclosing(FilesystemStore(tmp_path / "store")) as made:
@@ -74,7 +79,7 @@ async def test_a_collector_goes_on_and_tells_a_command_what_failed(
 
     monkeypatch.setattr(collector, "collect", fail)
     made = Collector(store, replace(RULES, grace=0), 0.01)
-    control = ControlSocket(made, tmp_path / "control")
+    control = ControlSocket(made, untold, tmp_path / "control")
     await control.listen()
     with pytest.raises(ConfigError, match="the collection failed: ValueError: nobody foresaw it"):
         await ask_server(tmp_path / "control", silent, dry_run=False)
@@ -91,7 +96,7 @@ async def test_another_version_of_the_command_is_told_so(
     store: FilesystemStore, tmp_path: Path, asked: object
 ) -> None:
     made = Collector(store, RULES, 0)
-    control = ControlSocket(made, tmp_path / "control")
+    control = ControlSocket(made, untold, tmp_path / "control")
     await control.listen()
     reader, writer = await asyncio.open_unix_connection(tmp_path / "control")
     writer.write(json.dumps(asked).encode() + b"\n")

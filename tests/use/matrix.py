@@ -2,7 +2,8 @@
 """A table of the images that the clients get by public names, told by digest.
 
 The names are pushed to the registry of the buildset and to the public one, as other images. The
-facts of the registry come by standard input; the table goes to standard output and to the reports.
+facts of the registry come by standard input, its command as an argument; the table goes to standard
+output and to the reports, beside what the registry's ledger says of each of its cells.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,8 +26,14 @@ from tests.lab.keeper import REPOSITORY
 from tests.lab.lab import Lab
 from tests.use.clients import CLIENTS
 from tests.use.public import ADDRESS, HOST, PUBLIC, token
+from tests.use.recorded import Cell, compare
+from tests.use.replaying import RegistryHost
 
 TABLE = REPOSITORY / "build" / "reports" / "use.txt"
+#: What the ledger has of the table.
+ROWS = TABLE.with_name("ledger.txt")
+#: Seconds within which the last rows are written.
+_WRITTEN = 20
 NAMES = (
     "docker.io/library/app",
     "docker.io/org/app",
@@ -43,7 +51,9 @@ PATHS = "/opt/checkout/roles/use_buildset_registry/module_utils:/opt/checkout"
 VAGUE = ("fallback", "client")
 WIDTH = 24
 #: Of every run its own: what was pulled through stays what it was.
-PUSHED, PUBLISHED = (f"{word}-{os.getpid()}" for word in ("pushed", "published"))
+PUSHED, PUBLISHED, UNLISTED = (
+    f"{word}-{os.getpid()}" for word in ("pushed", "published", "unlisted")
+)
 
 
 @dataclass
@@ -105,16 +115,22 @@ def _twin(key: tuple[str, str]) -> str:
     return "docker.io/org/app" if _is_twin(key) else key[0]
 
 
-def get(client: str, tag: str) -> list[str]:
-    """Return the digests that a client gets by the names."""
+def ask(client: str, names: Sequence[str], tag: str) -> tuple[list[str], str]:
+    """Return the digests that a client gets by some names, and what it says."""
     one = CLIENTS[client]
-    lines = [f"echo = $({one.command.format(f'{name}:{tag}')})" for name in NAMES]
+    lines = [f"echo = $({one.command.format(f'{name}:{tag}')})" for name in names]
     host = ["ssh", "-F", str(FOLDER / "ssh_config"), f"{one.user}@{one.host}", "; ".join(lines)]
     done = subprocess.run(host, capture_output=True, text=True, stdin=subprocess.DEVNULL)
     found = [line[1:].strip() for line in done.stdout.splitlines() if line.startswith("=")]
-    assert len(found) == len(NAMES), f"{client}: {done.stdout}{done.stderr}"
+    assert len(found) == len(names), f"{client}: {done.stdout}{done.stderr}"
+    return found, done.stderr
+
+
+def get(client: str, tag: str) -> list[str]:
+    """Return the digests that a client gets by the names."""
+    found, said = ask(client, NAMES, tag)
     if "" in found:
-        sys.stderr.write(f"{client}: {done.stderr}")
+        sys.stderr.write(f"{client}: {said}")
     return found
 
 
@@ -122,11 +138,11 @@ def get_all(tag: str) -> dict[str, list[str]]:
     """Ask every client, one after the other on each host."""
     hosts = {one.host for one in CLIENTS.values()}
 
-    def ask(host: str) -> dict[str, list[str]]:
+    def of(host: str) -> dict[str, list[str]]:
         return {name: get(name, tag) for name, one in CLIENTS.items() if one.host == host}
 
     with ThreadPoolExecutor() as pool:
-        answers = list(pool.map(ask, hosts))
+        answers = list(pool.map(of, hosts))
     return {name: digests for answer in answers for name, digests in answer.items()}
 
 
@@ -143,14 +159,15 @@ def upstream_down() -> Iterator[None]:
         subprocess.run(lab.command(HOST, "iptables", "--delete", *rule), check=True)
 
 
-def rows(images: Images, title: str, tag: str) -> Iterator[tuple[str, bool]]:
-    """Yield a line for each client, and whether all of it is as it should be."""
+def rows(images: Images, title: str, tag: str, cells_got: list[Cell]) -> Iterator[tuple[str, bool]]:
+    """Yield a line for each client, and whether all of it is as it should be; add the cells."""
     yield f"\n{title}", True
     answers = get_all(tag)
     for client in CLIENTS:
         cells, right = [], True
         for name, digest in zip(NAMES, answers[client], strict=True):
             good = digest == images.expected(name, tag)
+            cells_got.append(Cell(CLIENTS[client].host, client, name, tag, digest))
             right &= good
             cells.append(images.describe(digest, name, tag) + ("" if good else " WRONG"))
         yield f"{client:<{WIDTH}}" + "".join(f"{cell:<26}" for cell in cells), right
@@ -194,25 +211,68 @@ def describe(row: dict[str, str]) -> tuple[str, bool]:
 def main() -> int:
     """Make the table, or the part of it that is of nodes as people have them."""
     facts = json.load(sys.stdin)
-    images = make_images(Setup.read(facts, "", [], []).registry)
-    part = list(as_people_have_them(facts, images)) if "nodes" in sys.argv else clean(images)
+    registry = Setup.read(facts, "", [], []).registry
+    images = make_images(registry)
+    if "nodes" in sys.argv:
+        part, before = list(as_people_have_them(facts, images)), _before()
+    else:
+        host = RegistryHost(Lab.read(FOLDER), sys.argv[-1])
+        cells: list[Cell] = []
+        part, before = clean(images, cells), ""
+        with upstream_down():
+            part += replay(images, host, registry.port, cells)
+        part += recorded(host, cells)
     text = "\n".join(line for line, _ in part) + "\n"
     TABLE.parent.mkdir(parents=True, exist_ok=True)
-    before = TABLE.read_text() if "nodes" in sys.argv and TABLE.exists() else ""
     TABLE.write_text(before + text)
     sys.stdout.write(text)
     return 0 if all(right for _, right in part) else 1
 
 
-def clean(images: Images) -> list[tuple[str, bool]]:
+def _before() -> str:
+    return TABLE.read_text() if TABLE.exists() else ""
+
+
+def clean(images: Images, cells: list[Cell]) -> list[tuple[str, bool]]:
     """Return the table of the nodes as the tests have them."""
     lines = [(" " * WIDTH + "".join(f"{name:<26}" for name in NAMES), True)]
-    lines += rows(images, "pushed by this buildset, and another image upstream", PUSHED)
-    lines += rows(images, "only upstream", PUBLISHED)
+    lines += rows(images, "pushed by this buildset, and another image upstream", PUSHED, cells)
+    lines += rows(images, "only upstream", PUBLISHED, cells)
     with upstream_down():
-        lines += rows(images, "pushed by this buildset, upstream down", PUSHED)
-        lines += rows(images, "only upstream, pulled before, upstream down", PUBLISHED)
+        lines += rows(images, "pushed by this buildset, upstream down", PUSHED, cells)
+        lines += rows(images, "only upstream, pulled before, upstream down", PUBLISHED, cells)
     return lines
+
+
+def replay(
+    images: Images, host: RegistryHost, port: int, cells: list[Cell]
+) -> Iterator[tuple[str, bool]]:
+    """Yield the table of a lock that is replayed from a folder, and what it does not list."""
+    locked = {f"{name}:{PUBLISHED}": images.public[name, PUBLISHED].digest for name in NAMES}
+    with host.replaying(locked, port):
+        title = "only upstream, replayed from a folder by an empty store, upstream down"
+        yield from rows(images, title, PUBLISHED, cells)
+        yield "\nnot in the lock that is replayed, strictly", True
+        with ThreadPoolExecutor(len(CLIENTS)) as pool:
+            answers = pool.map(lambda client: ask(client, ["quay.io/org/app"], UNLISTED), CLIENTS)
+            refusals = dict(zip(CLIENTS, answers, strict=True))
+        lock = f"quay.io/org/app:{UNLISTED} is not in the lock "
+        yield f"the registry's log: {lock}...", lock in host.log()
+        for client, ((digest,), said) in refusals.items():
+            words = "refused, and told so" if lock in said else "refused"
+            yield f"{client:<{WIDTH}}{words if not digest else f'WRONG {digest}'}", not digest
+
+
+def recorded(host: RegistryHost, cells: list[Cell]) -> list[tuple[str, bool]]:
+    """Compare the table with the ledger; what it says is left with the reports."""
+    deadline = time.monotonic() + _WRITTEN
+    while (wrong := compare(cells, host.report())) and time.monotonic() < deadline:
+        time.sleep(1)
+    told = f"{len(cells)} cells of the table in {len({cell.client for cell in cells})} clients, "
+    told += f"{len(wrong)} that are not each in exactly one row of the ledger"
+    ROWS.parent.mkdir(parents=True, exist_ok=True)
+    ROWS.write_text("\n".join([told, *wrong]) + "\n")
+    return [(f"\n{told}", not wrong), *((line, False) for line in wrong)]
 
 
 def enter() -> None:

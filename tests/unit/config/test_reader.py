@@ -11,6 +11,7 @@ from buildset_registry.config.model import Config
 from buildset_registry.errors import ConfigError
 from buildset_registry.oci.hosts import DOCKER_HUB
 
+CLOUDFRONT = {"baseurl": "d111.example.net", "privatekey": "cf.pem", "keypairid": "KEY"}
 MINIMAL = {"endpoints": {"single": {"port": 5000}}, "storage": "data"}
 
 
@@ -104,6 +105,36 @@ def test_every_kind_of_value_is_read() -> None:
         (
             {"upstreams": [{"name": n, "url": "https://a"} for n in ("quay.io.:443", "Quay.io")]},
             "upstream quay.io is listed twice",
+        ),
+        (
+            {"storage": {"gcs": {"bucket": "a"}, "redirect": {"base_url": "u:p@a"}}},
+            "storage.redirect.base_url '(hidden)@a' is not an https:// or http:// URL",
+        ),
+        (
+            {"storage": {"gcs": {"bucket": "a"}, "redirect": {"cloudfront": CLOUDFRONT}}},
+            "storage.redirect.cloudfront needs a bucket of S3; set storage.s3",
+        ),
+        (
+            {
+                "storage": {
+                    "s3": {"bucket": "a"},
+                    "redirect": {"cloudfront": CLOUDFRONT, "base_url": "https://a"},
+                }
+            },
+            "storage.redirect sends clients to base_url or to cloudfront, not to both",
+        ),
+        (
+            {
+                "storage": {
+                    "s3": {"bucket": "a"},
+                    "redirect": {"cloudfront": {**CLOUDFRONT, "baseurl": "ftp://a"}},
+                }
+            },
+            "storage.redirect.cloudfront.baseurl 'ftp://a' is no URL; correct it",
+        ),
+        (
+            {"storage": {"s3": {"bucket": "a"}, "redirect": {"except_networks": ["x"]}}},
+            "storage.redirect.except_networks[0] must be a network such as",
         ),
         ({"upstreams": [{"name": "a:0", "url": "https://a"}]}, "upstreams[0].name: not the name"),
         (

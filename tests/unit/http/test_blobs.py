@@ -4,7 +4,8 @@
 import asyncio
 import io
 from collections.abc import AsyncGenerator, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from buildset_registry.auth.tokens import Signing, TokenIssuer
 from buildset_registry.http.accesslog import AccessLog, AccessRecord
 from buildset_registry.http.app import App
 from buildset_registry.http.asgi import Message
-from buildset_registry.http.context import Context, UploadLimit
+from buildset_registry.http.context import Context, StreamedClients, UploadLimit
 from buildset_registry.http.events import Events
 from buildset_registry.metrics.counters import RequestCounters
 from buildset_registry.notifications.events import Event
@@ -185,6 +186,28 @@ async def test_a_whole_blob_comes_in_the_form_that_its_store_has(
         assert answer.sent_by_server == isinstance(form, BlobFile)
     (event,) = client.told
     assert (event.action, event.target.size) == ("pull", len(CONTENT))
+
+
+@pytest.mark.parametrize(
+    ("streamed", "stays"),
+    [
+        (StreamedClients(networks=(ip_network("127.0.0.0/8"),)), True),
+        (StreamedClients(networks=(ip_network("10.0.0.0/8"), ip_network("::/0"))), False),
+        (StreamedClients(agents=("docker/", "containerd/1.4")), True),
+        (StreamedClients(agents=("containerd/1.5",)), False),
+    ],
+)
+async def test_a_client_that_is_excepted_is_sent_nowhere_else(
+    store: ShapedStore, client: Client, streamed: StreamedClients, stays: bool
+) -> None:
+    """By its network, or by what it calls itself; it gets the bytes, and ranges of them."""
+    client.app = App(replace(client.app._context, streamed=streamed), client.app._record)
+    agent = {"user_agent": "containerd/1.4.12"}
+    whole = await client.ask("GET", DIGEST, **agent)
+    part = await client.ask("GET", DIGEST, range="bytes=1-3", **agent)
+    if stays or not is_elsewhere(store, whole):
+        assert (whole.status, whole.content) == (200, CONTENT)
+        assert (part.status, part.content) == (206, CONTENT[1:4])
 
 
 async def test_an_empty_blob_comes_in_any_form(store: ShapedStore, client: Client) -> None:

@@ -18,6 +18,11 @@ from buildset_registry.image_lock.exports import (
 )
 from buildset_registry.oci.descriptor import OCI_INDEX
 from buildset_registry.oci.digest import Digest
+from google.protobuf import json_format
+from in_toto_attestation.predicates.provenance.v1 import provenance_pb2
+from in_toto_attestation.v1 import statement_pb2
+from in_toto_attestation.v1.resource_descriptor import ResourceDescriptor
+from in_toto_attestation.v1.statement import Statement
 
 FIRST, SECOND = Digest.of(b"first"), Digest.of(b"second", "sha512")
 LOCK = ImageLock(
@@ -119,6 +124,29 @@ services:
         }
     }
     assert [one.partition(" ")[0] for one in left] == ["d", "f", "g"]
+
+
+@pytest.mark.parametrize("pushed", [{}, {"quay.io/org/own:1": FIRST, "app:2": SECOND}])
+@pytest.mark.parametrize("lock", [LOCK, ImageLock({})])
+def test_the_statement_is_one_by_the_schema_that_in_toto_publishes(
+    lock: ImageLock, pushed: dict[str, Digest]
+) -> None:
+    """Its own messages take it, in which no field may be that they do not know."""
+    text = statement(lock, pushed)
+    told = json_format.Parse(text, statement_pb2.Statement())
+    Statement.copy_from_pb(told).validate()
+    tree = json.loads(text)
+    provenance = json_format.ParseDict(tree["predicate"], provenance_pb2.Provenance())
+    definition, details = provenance.build_definition, provenance.run_details
+    # What SLSA calls required, which messages cannot say.
+    assert definition.build_type and details.builder.id
+    assert "externalParameters" in tree["predicate"]["buildDefinition"]
+    for dependency in definition.resolved_dependencies:
+        ResourceDescriptor.copy_from_pb(dependency).validate()
+    assert len(definition.resolved_dependencies) == len(lock.images)
+    tree["predicate"]["buildDefinition"]["other"] = 1
+    with pytest.raises(json_format.ParseError, match="other"):
+        json_format.ParseDict(tree["predicate"], provenance_pb2.Provenance())
 
 
 @pytest.mark.parametrize("text", ["", "[]", "services: []", "a: [", "\x00"])

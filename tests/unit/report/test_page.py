@@ -7,7 +7,7 @@ import re
 from html.parser import HTMLParser
 
 import pytest
-from buildset_registry.ledger.files import LedgerContent
+from buildset_registry.ledger.content import LedgerContent
 from buildset_registry.report.assets import SCRIPT, STYLE, source
 from buildset_registry.report.html import element, escaped, raw
 from buildset_registry.report.page import as_page

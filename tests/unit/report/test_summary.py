@@ -6,7 +6,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from buildset_registry.ledger.files import LedgerContent
+from buildset_registry.ledger.content import LedgerContent
 from buildset_registry.ledger.rows import KINDS, Row, stamp
 from buildset_registry.report.page import as_page
 from buildset_registry.report.summary import public_name, summarize

@@ -9,13 +9,14 @@ from buildset_registry.config import (
     Config,
     Endpoints,
     GcsSettings,
+    OssSettings,
     S3Settings,
     StorageSettings,
     SwiftSettings,
 )
 
 from tests.stores.fixtures import ObjectStores
-from tests.stores.servers import AzureServer, GoogleServer, S3Server
+from tests.stores.servers import AzureServer, GoogleServer, OssServer, S3Server, fresh_name
 from tests.stores.swift import Swift
 
 
@@ -44,6 +45,12 @@ def gcs(server: GoogleServer, **more: object) -> Config:
     return Config(endpoints=Endpoints(), storage=StorageSettings(gcs=settings))
 
 
+def oss(server: OssServer, **more: object) -> Config:
+    """Return the configuration of a new folder in the bucket of a server."""
+    settings = OssSettings(**server.settings(fresh_name(), **more))  # type: ignore[arg-type]
+    return Config(endpoints=Endpoints(), storage=StorageSettings(oss=settings))
+
+
 #: How each is configured, with a folder and the servers for whatever it needs; what is behind a
 #: dash tells the server.
 CONFIGURED: Mapping[str, Callable[[Path, ObjectStores], Config]] = {
@@ -51,6 +58,7 @@ CONFIGURED: Mapping[str, Callable[[Path, ObjectStores], Config]] = {
     "memory": lambda _folder, _servers: Config(endpoints=Endpoints(), storage="memory"),
     "azure": lambda _folder, servers: azure(servers.azurite),
     "gcs": lambda _folder, servers: gcs(servers.fake_gcs),
+    "oss": lambda _folder, servers: oss(servers.fake_oss),
     "s3-minio": lambda _folder, servers: s3(servers.minio),
     "s3-versitygw": lambda _folder, servers: s3(servers.versitygw),
     "swift": lambda _folder, servers: swift(servers.swift),

@@ -6,8 +6,8 @@ from collections.abc import Callable
 import pytest
 from buildset_registry.store.azure import documents as azure
 from buildset_registry.store.gcs import documents as gcs
+from buildset_registry.store.objects import documents as s3
 from buildset_registry.store.objects.dialect import ObjectFailure
-from buildset_registry.store.s3 import documents as s3
 from buildset_registry.store.swift import documents as swift
 
 READERS: dict[str, Callable[[bytes], object]] = {

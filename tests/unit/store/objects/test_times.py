@@ -7,9 +7,9 @@ from collections.abc import Callable
 import pytest
 from buildset_registry.store.azure import documents as azure
 from buildset_registry.store.gcs import documents as gcs
+from buildset_registry.store.objects import documents as s3
 from buildset_registry.store.objects.connection import ServiceAnswer
 from buildset_registry.store.objects.dialect import ObjectState
-from buildset_registry.store.s3 import documents as s3
 from buildset_registry.store.swift import documents as swift
 
 #: The header for a time within a second; Swift's is the next one (RFC 9110, 8.8.2).

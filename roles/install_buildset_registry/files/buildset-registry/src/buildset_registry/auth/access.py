@@ -7,7 +7,7 @@ them for anything answers it with a challenge, of the scheme that ``challenge_sc
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address
@@ -121,15 +121,7 @@ class Policy:
 
     def network_allowed(self, address: str) -> bool:
         """Tell whether a client's address is in one of the allowed networks."""
-        if not self.allowed_networks:
-            return True
-        try:
-            client = ip_address(address.partition("%")[0])
-        except ValueError:
-            return False
-        if isinstance(client, IPv6Address) and client.ipv4_mapped:
-            client = client.ipv4_mapped
-        return any(client in network for network in self.allowed_networks)
+        return not self.allowed_networks or is_within(address, self.allowed_networks)
 
     def check_network(self, address: str) -> None:
         """Raise ``Denied`` for a client that is in none of the allowed networks."""
@@ -235,3 +227,14 @@ def _granted(identity: Identity, access: Access, repository: RepositoryName | No
     if repository is None or identity.scopes is None:
         return False
     return access.value in identity.scopes.get(repository, frozenset())
+
+
+def is_within(address: str, networks: Iterable[IPv4Network | IPv6Network]) -> bool:
+    """Tell whether a client's address is in one of some networks."""
+    try:
+        client = ip_address(address.partition("%")[0])
+    except ValueError:
+        return False
+    if isinstance(client, IPv6Address) and client.ipv4_mapped:
+        client = client.ipv4_mapped
+    return any(client in network for network in networks)

@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from buildset_registry.cli import facts
 from buildset_registry.cli.options import (
@@ -22,6 +23,7 @@ from buildset_registry.errors import YAML_FAULTS, ConfigError, yaml_problem
 if TYPE_CHECKING:
     from buildset_registry.instance.lifecycle import UpReport
     from buildset_registry.instance.options import Replay
+    from buildset_registry.instance.paths import InstancePaths
 
 #: The options that say something of the registry itself; what is not given stays as it was.
 _OPTIONS: tuple[tuple[str, dict[str, Any]], ...] = (
@@ -119,6 +121,15 @@ _OPTIONS: tuple[tuple[str, dict[str, Any]], ...] = (
         },
     ),
     (
+        "--foreground",
+        {
+            "action": "store_const",
+            "const": "foreground",
+            "dest": "supervisor",
+            "help": "serve in this process until SIGTERM, and log to standard error",
+        },
+    ),
+    (
         "--report",
         {
             "action": "store_true",
@@ -148,7 +159,7 @@ def add(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Start a registry and print its facts."""
-    from buildset_registry.instance.lifecycle import foresee, up
+    from buildset_registry.instance.lifecycle import foresee, take, up
     from buildset_registry.instance.options import Options
     from buildset_registry.instance.paths import InstancePaths
 
@@ -170,7 +181,9 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.format:
         facts.check(arguments.format)
     paths = InstancePaths(arguments.root)
-    report = (foresee if arguments.check else up)(paths, options)
+    foreground = arguments.supervisor == "foreground" and not arguments.check
+    act = foresee if arguments.check else take if foreground else up
+    report = act(paths, options)
     for warning in report.warnings:
         sys.stderr.write(f"buildset-registry: {warning}\n")
     if arguments.json:
@@ -181,7 +194,16 @@ def run(arguments: argparse.Namespace) -> int:
         say(facts.shown(arguments.format, paths.root, report.facts or {}))
     else:
         say(usage(paths.root, report.facts or {}, started=bool(report.changes)))
+    if foreground:
+        _serve(paths)
     return 0
+
+
+def _serve(paths: InstancePaths) -> NoReturn:
+    """Become the server: another program in this process, without what ``up`` has loaded."""
+    sys.stdout.flush()
+    words = [sys.executable, "-m", "buildset_registry", "serve", "--config", str(paths.config)]
+    os.execv(sys.executable, words)  # noqa: S606  # no shell is what is wanted
 
 
 def _replay(arguments: argparse.Namespace) -> Replay:

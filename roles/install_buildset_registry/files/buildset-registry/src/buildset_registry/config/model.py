@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from buildset_registry.config.endpoints import Endpoints, MetricsSettings, ProxySettings, Tls
-from buildset_registry.config.storage import StorageSettings
+from buildset_registry.config.storage import RedirectSettings, StorageSettings
 from buildset_registry.oci.hosts import DOCKER_HUB, RegistryHost
 from buildset_registry.oci.patterns import RepositoryPattern
 
@@ -185,11 +185,11 @@ class LogSettings:
 class LedgerSettings:
     """The ledger: which image each client got, and from where."""
 
-    folder: Path
-    """The folder of its files, which is made where there is none."""
+    folder: Path | None = None
+    """The folder of its files, which is made where there is none; an object store needs none."""
 
     size: int = 128 * 1024 * 1024
-    """Bytes of all its files; past it the oldest one goes, an eighth of all."""
+    """Bytes of all its files, or objects; past it the oldest one goes, a file an eighth of all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -293,6 +293,13 @@ class Config:
     limits: LimitSettings = field(default_factory=LimitSettings)
     read_only: bool = False
     """Whether pushes and deletes are refused; what is pulled through is stored all the same."""
+
+    @property
+    def redirect(self) -> RedirectSettings:
+        """How clients get at blobs; a folder and memory send nobody elsewhere."""
+        if isinstance(self.storage, StorageSettings):
+            return self.storage.redirect
+        return RedirectSettings()
 
     @property
     def proxied(self) -> tuple[RegistryHost, ...]:

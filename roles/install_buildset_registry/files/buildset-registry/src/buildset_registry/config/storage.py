@@ -7,10 +7,11 @@ So a section of a configuration of ``registry:2`` can be pasted. A secret may be
 
 from __future__ import annotations
 
-import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -246,11 +247,83 @@ class GcsSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OssSettings:
+    """A bucket of Alibaba Cloud OSS."""
+
+    bucket: str
+    """The name of the bucket, which is there already."""
+
+    region: str
+    """Where the bucket is, such as ``oss-cn-hangzhou``."""
+
+    accesskeyid: str | None = None
+    accesskeysecret: str | None = field(default=None, repr=False)
+    """Credentials; without them those of the environment."""
+
+    accesskeyid_file: Path | None = None
+    accesskeysecret_file: Path | None = None
+    """Files that hold them instead."""
+
+    endpoint: str | None = None
+    """The host of the bucket; by default Alibaba Cloud's, or a domain of one's own."""
+
+    internal: bool = False
+    """Whether the bucket is reached by the network inside of its region."""
+
+    secure: bool = True
+    """Whether it is asked by HTTPS where ``endpoint`` does not tell."""
+
+    encrypt: bool = False
+    """Whether the service encrypts what it stores."""
+
+    encryptionkeyid: str | None = None
+    """The KMS key for that."""
+
+    rootdirectory: str = ""
+    """The beginning of all keys."""
+
+    chunksize: int = 10 * 1024 * 1024
+    """Bytes of a part of an upload, at least 5 MiB; a blob has at most 10,000."""
+
+    ca: Path | None = None
+    """PEM file to verify the service with, instead of the system's certificates."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CloudFrontSettings:
+    """A distribution of Amazon CloudFront in front of a bucket of S3."""
+
+    baseurl: str
+    """Its URL; without a scheme ``https://``."""
+
+    privatekey: Path
+    """PEM file of the key that URLs are signed with."""
+
+    keypairid: str
+    """The name by which CloudFront knows that key."""
+
+    duration: int = 20 * 60
+    """Seconds for which a URL is good."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RedirectSettings:
-    """Whether clients are sent to the service for blobs."""
+    """Whether clients are sent elsewhere for blobs, and where."""
 
     disable: bool = False
     """Whether all blobs go through this registry, for clients that cannot reach the service."""
+
+    base_url: str | None = None
+    """The URL below which another host has what the service has; nothing is signed."""
+
+    cloudfront: CloudFrontSettings | None = None
+    """CloudFront in place of S3 itself."""
+
+    except_networks: tuple[IPv4Network | IPv6Network, ...] = ()
+    """The networks whose clients get blobs from this registry all the same."""
+
+    except_agents: tuple[str, ...] = ()
+    """Beginnings of the ``User-Agent`` of clients that do."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -259,12 +332,20 @@ class StorageSettings:
 
     azure: AzureSettings | None = None
     gcs: GcsSettings | None = None
+    oss: OssSettings | None = None
     s3: S3Settings | None = None
     swift: SwiftSettings | None = None
     redirect: RedirectSettings = field(default_factory=RedirectSettings)
 
+    SERVICES: ClassVar[Mapping[str, type]] = {
+        "azure": AzureSettings,
+        "gcs": GcsSettings,
+        "oss": OssSettings,
+        "s3": S3Settings,
+        "swift": SwiftSettings,
+    }
+
     @property
     def services(self) -> tuple[str, ...]:
         """The names of the services that are set: one."""
-        names = (one.name for one in dataclasses.fields(self) if one.name != "redirect")
-        return tuple(name for name in names if getattr(self, name) is not None)
+        return tuple(name for name in self.SERVICES if getattr(self, name) is not None)

@@ -6,7 +6,15 @@
 """
 
 from buildset_registry.gc.collector import Collector, collect
-from buildset_registry.gc.report import CollectionReport, Removed
+from buildset_registry.gc.report import CollectionHistory, CollectionReport, Removed
 from buildset_registry.gc.state import AtUpstream, CollectionRules
 
-__all__ = ["AtUpstream", "CollectionReport", "CollectionRules", "Collector", "Removed", "collect"]
+__all__ = [
+    "AtUpstream",
+    "CollectionHistory",
+    "CollectionReport",
+    "CollectionRules",
+    "Collector",
+    "Removed",
+    "collect",
+]

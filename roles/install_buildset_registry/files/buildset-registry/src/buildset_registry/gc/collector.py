@@ -7,10 +7,10 @@ import asyncio
 import logging
 import time
 
-from buildset_registry.background import stop, supervised
+from buildset_registry.background import stop, supervised, told
 from buildset_registry.gc.eviction import mark_cached
 from buildset_registry.gc.passes import expire_uploads, mark_pushed, prune_links, sweep_blobs
-from buildset_registry.gc.report import CollectionReport
+from buildset_registry.gc.report import CollectionHistory, CollectionReport
 from buildset_registry.gc.state import AtUpstream, Collection, CollectionRules, no_upstream
 from buildset_registry.progress import ProgressCallback
 from buildset_registry.store.base import Store
@@ -52,6 +52,7 @@ class Collector:
         self._at_upstream = at_upstream
         self._one_at_a_time = asyncio.Lock()
         self._interval = interval
+        self.history = CollectionHistory()
         self._task = supervised("the collection", self._periodically) if interval else None
 
     async def run(self, on_progress: ProgressCallback, *, dry_run: bool) -> CollectionReport:
@@ -60,11 +61,21 @@ class Collector:
             return await self._collect(on_progress, dry_run=dry_run)
 
     async def _collect(self, on_progress: ProgressCallback, *, dry_run: bool) -> CollectionReport:
-        report = await collect(
-            self._store, self._rules, on_progress, self._at_upstream, dry_run=dry_run
-        )
+        try:
+            report = await collect(
+                self._store, self._rules, on_progress, self._at_upstream, dry_run=dry_run
+            )
+        except Exception as error:
+            self.history.fail(told(error))
+            raise
+        self.history.add(report, time.time())
         _tell(report)
         return report
+
+    @property
+    def interval(self) -> float:
+        """Return the seconds between two collections; 0 where there are none by themselves."""
+        return self._interval
 
     async def close(self) -> None:
         """Stop; what is half done is done the next time."""

@@ -7,6 +7,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+#: Problems that are kept of the last collection.
+_SHOWN_PROBLEMS = 20
+
 
 @dataclass(frozen=True, slots=True)
 class Removed:
@@ -51,3 +54,47 @@ class CollectionReport:
     def from_json(cls, tree: Mapping[str, Any]) -> CollectionReport:
         """Return what ``to_json`` was made of."""
         return cls(**{**tree, "removed": [Removed(**one) for one in tree["removed"]]})
+
+
+@dataclass(slots=True)
+class CollectionHistory:
+    """The collections of a process since it started; dry runs are not among them."""
+
+    done: int = 0
+    """Collections that removed what nothing refers to."""
+
+    damaged: int = 0
+    """Collections that removed no blob, since something is broken."""
+
+    failed: int = 0
+    """Collections that broke off."""
+
+    freed_bytes: int = 0
+    ended: float | None = None
+    """When one came to its end last, in seconds since the epoch."""
+
+    broken: int = 0
+    """How many things the last one saw that are broken."""
+
+    problems: list[str] = field(default_factory=list)
+    """The first of them, in words."""
+
+    error: str | None = None
+    """Why the last one broke off; None where it did not."""
+
+    def add(self, report: CollectionReport, now: float) -> None:
+        """Note a collection that came to its end."""
+        if report.dry_run:
+            return
+        if report.problems:
+            self.damaged += 1
+        else:
+            self.done += 1
+        self.freed_bytes += report.freed_bytes
+        self.ended, self.error = now, None
+        self.broken, self.problems = len(report.problems), report.problems[:_SHOWN_PROBLEMS]
+
+    def fail(self, error: str) -> None:
+        """Note a collection that broke off."""
+        self.failed += 1
+        self.error = error

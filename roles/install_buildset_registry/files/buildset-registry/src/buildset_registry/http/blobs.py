@@ -33,7 +33,8 @@ async def get(request: Request, context: Context) -> Response:
         if not_modified(request.headers, digest):
             return Response(304, headers)
     blob = await context.registry.blob(request.name, digest, rights)
-    if isinstance(blob, BlobRedirect):
+    agent = request.headers.get("user-agent", "")
+    if isinstance(blob, BlobRedirect) and not context.streamed.has(request.client, agent):
         return Response(307, {"Location": blob.url, "Docker-Content-Digest": str(digest)})
     wanted = request.headers.get("range")
     if wanted is not None and range_applies(request.headers, digest):

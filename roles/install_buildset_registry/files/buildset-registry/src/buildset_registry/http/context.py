@@ -7,9 +7,10 @@ import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from ipaddress import IPv4Network, IPv6Network
 from typing import NamedTuple
 
-from buildset_registry.auth.access import Identity, Intent, Policy
+from buildset_registry.auth.access import Identity, Intent, Policy, is_within
 from buildset_registry.auth.authenticator import Authenticator
 from buildset_registry.auth.rights import Rights
 from buildset_registry.errors import TooManyRequests
@@ -28,6 +29,20 @@ class RequestLimits:
 
     body_seconds: float = 0
     """For how long a client may send nothing of a body; 0 is for ever."""
+
+
+@dataclass(frozen=True, slots=True)
+class StreamedClients:
+    """Clients that cannot, or must not, be sent elsewhere for blobs: they get the bytes here."""
+
+    networks: tuple[IPv4Network | IPv6Network, ...] = ()
+    agents: tuple[str, ...] = ()
+    """Beginnings of what they call themselves."""
+
+    def has(self, client: str, agent: str) -> bool:
+        """Tell whether a client is one of them."""
+        named = bool(self.agents) and agent.startswith(self.agents)
+        return named or (bool(self.networks) and is_within(client, self.networks))
 
 
 class SendingUpload(NamedTuple):
@@ -105,6 +120,9 @@ class Context:
     crowd: Crowd = field(default_factory=Crowd)
     arriving: Callable[[], list[ArrivingDownload]] = list
     """Returns the blobs that are on their way from upstreams."""
+
+    streamed: StreamedClients = StreamedClients()
+    """The clients that are sent nowhere else for blobs."""
 
     one_page: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(1))
     """Has the pages of images made one after the other: each takes a thread, of which all other

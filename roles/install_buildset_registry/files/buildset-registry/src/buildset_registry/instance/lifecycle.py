@@ -6,16 +6,19 @@ from __future__ import annotations
 import shutil
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 from buildset_registry import __version__
+from buildset_registry.config import load
 from buildset_registry.errors import ConfigError
 from buildset_registry.instance import systemd
+from buildset_registry.instance.inspection import Finding, Inspection, inspect
 from buildset_registry.instance.options import Options
 from buildset_registry.instance.paths import InstancePaths, read_file, write_file
 from buildset_registry.instance.plan import Plan, make_plan, read_facts, read_supervisor
 from buildset_registry.instance.probe import Probe
-from buildset_registry.instance.process import ProcessSupervisor
+from buildset_registry.instance.process import ForegroundSupervisor, ProcessSupervisor
 
 _START_SECONDS = 60.0
 #: How long running requests may take when a registry is stopped.
@@ -64,6 +67,11 @@ class InstanceStatus:
     supervisor: str | None
     version: str = __version__
     facts: dict[str, Any] | None = field(default=None, repr=False)
+    certificate: dict[str, Any] | None = None
+    storage: dict[str, Any] | None = None
+    processes: list[dict[str, Any]] = field(default_factory=list)
+    attention: list[Finding] = field(default_factory=list)
+    """What needs a look."""
 
 
 def up(paths: InstancePaths, options: Options) -> UpReport:
@@ -73,8 +81,8 @@ def up(paths: InstancePaths, options: Options) -> UpReport:
     with paths.exclusive():
         plan = make_plan(paths, options)
         supervisor = _choose(plan, options)
-        changes, running = list(plan.changes), supervisor.pid() is not None
         _end_other(paths, supervisor)
+        changes, running = list(plan.changes), supervisor.pid() is not None
         plan.write(supervisor.name)
         stamp = plan.stamp()
         if not running or read_file(paths.started) != stamp:
@@ -86,6 +94,20 @@ def up(paths: InstancePaths, options: Options) -> UpReport:
         else:
             _wait(plan, supervisor)
     return UpReport(changes, read_facts(paths), _warnings(plan) if changes else [])
+
+
+def take(paths: InstancePaths, options: Options) -> UpReport:
+    """Make what is missing, and let this process be the registry: it has to serve next."""
+    make_plan(paths, options)
+    paths.prepare()
+    with paths.exclusive():
+        plan = make_plan(paths, options)
+        supervisor = ForegroundSupervisor(paths)
+        _end_other(paths, supervisor)
+        supervisor.take()
+        plan.write(supervisor.name)
+        write_file(paths.started, plan.stamp())
+    return UpReport([*plan.changes, "started"], read_facts(paths), _warnings(plan))
 
 
 def foresee(paths: InstancePaths, options: Options) -> UpReport:
@@ -126,6 +148,7 @@ def status(paths: InstancePaths) -> InstanceStatus:
     facts = read_facts(paths)
     plan = make_plan(paths, Options()) if facts else None
     log = plan.log if plan else None
+    seen = inspect(plan.config, paths.certificate) if plan else Inspection()
     return InstanceStatus(
         running=pid is not None,
         answers=pid is not None and plan is not None and _all_answer(plan.probe),
@@ -134,7 +157,42 @@ def status(paths: InstancePaths) -> InstanceStatus:
         log=str(log) if log else None,
         supervisor=read_supervisor(paths),
         facts=facts,
+        **_told(seen),
     )
+
+
+def status_of_configuration(file: Path) -> InstanceStatus:
+    """Look at a registry that ``serve`` was given a configuration for; it has no facts."""
+    config = load(file)
+    seen = inspect(config)
+    answers = _all_answer(Probe.of(config, InstancePaths(file.parent)))
+    pids = [one["pid"] for one in seen.processes if len(seen.processes) == 1]
+    return InstanceStatus(
+        running=answers,
+        answers=answers,
+        pid=pids[0] if pids else None,
+        root=str(file.parent),
+        log=str(config.log.file) if config.log.file else None,
+        supervisor=None,
+        **_told(seen),
+    )
+
+
+def check_health(file: Path) -> list[str]:
+    """Return the ports of a configuration's endpoints that do not answer."""
+    if not file.exists():
+        raise ConfigError(
+            f"there is no registry in {file.parent}; name its folder by --root, "
+            "or its configuration by --config"
+        )
+    probe = Probe.of(load(file), InstancePaths(file.parent))
+    return [str(end.port) for end in probe.silent(probe.endpoints)]
+
+
+def _told(seen: Inspection) -> dict[str, Any]:
+    return {
+        name: getattr(seen, name) for name in ("certificate", "storage", "processes", "attention")
+    }
 
 
 def _warnings(plan: Plan) -> list[str]:
@@ -151,6 +209,8 @@ def _choose(plan: Plan, options: Options) -> Supervisor:
     kind = options.supervisor
     if kind == "auto":
         kind = "systemd" if systemd.available() else "process"
+    if kind == "foreground":
+        return ForegroundSupervisor(plan.paths)
     if kind == "process":
         return ProcessSupervisor(plan.paths)
     if not systemd.available():
@@ -164,9 +224,10 @@ def _choose(plan: Plan, options: Options) -> Supervisor:
 
 def _previous(paths: InstancePaths) -> Supervisor:
     """Return the supervisor that ran the registry last."""
-    if read_supervisor(paths) == "systemd":
+    name = read_supervisor(paths)
+    if name == "systemd":
         return systemd.SystemdSupervisor(paths)
-    return ProcessSupervisor(paths)
+    return ForegroundSupervisor(paths) if name == "foreground" else ProcessSupervisor(paths)
 
 
 def _end_other(paths: InstancePaths, chosen: Supervisor) -> None:
@@ -204,7 +265,8 @@ def _wait(plan: Plan, supervisor: Supervisor) -> None:
         if waited > _START_SECONDS:
             ports = ", ".join(str(end.port) for end in waiting)
             raise ConfigError(
-                f"the registry does not answer on port {ports} after {waited:.0f} s; see {plan.log}"
+                f"the registry does not answer on port {ports} after {waited:.0f} s; "
+                f"see {plan.log or plan.paths.last_words}"
             )
         time.sleep(_STEP)
         waiting = probe.silent(waiting)

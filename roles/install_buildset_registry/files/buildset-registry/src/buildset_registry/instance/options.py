@@ -106,7 +106,8 @@ def configure(tree: Mapping[str, Any], options: Options) -> Tree:
     log = new.setdefault("log", {})
     if options.log_dir is not None:
         log["file"] = str(options.log_dir / "registry.log")
-    log.setdefault("file", "log/registry.log")
+    # Whoever has it in the foreground reads standard error.
+    log.setdefault("file", None if options.supervisor == "foreground" else "log/registry.log")
     new.setdefault("ledger", {"folder": "ledger"})
     return new
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A registry in a background process: where systemd does not run the host, or the user is not root.
+"""A registry in a process of its own: where systemd does not run the host, or the user is not root.
 
 The watchdog is the leader of a process group of its own, its server a member. The lock in
 ``run/lock`` tells whether one of them lives; a process number may be another process's by now.
@@ -16,7 +16,9 @@ import sys
 import time
 from pathlib import Path
 
+from buildset_registry.errors import ConfigError
 from buildset_registry.instance.paths import InstancePaths
+from buildset_registry.instance.watchdog import take_lock
 
 _STEP = 0.01
 
@@ -64,9 +66,9 @@ class ProcessSupervisor:
         pid = self.pid()
         if pid is None:
             return False
-        _signal(pid, signal.SIGTERM)
+        self._signal(pid, signal.SIGTERM)
         if not self._wait(seconds):
-            _signal(pid, signal.SIGKILL)
+            self._signal(pid, signal.SIGKILL)
             self._wait(seconds)
         return True
 
@@ -89,9 +91,44 @@ class ProcessSupervisor:
             return 0
         return int(text) if text.isdecimal() else 0
 
+    def _signal(self, pid: int, number: signal.Signals) -> None:
+        """Send a signal to the watchdog and, should it have been killed, to its server."""
+        if pid > 1:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(pid, number)
 
-def _signal(pid: int, number: signal.Signals) -> None:
-    """Send a signal to the watchdog and, should it have been killed, to its server."""
-    if pid > 1:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(pid, number)
+
+class ForegroundSupervisor(ProcessSupervisor):
+    """The registry in the process that was told to serve: of a container, or of a terminal.
+
+    Whoever started it starts it again. It is the first process of a container mostly, and the lock
+    may be seen from another one, where the same number is another process's.
+    """
+
+    name = "foreground"
+
+    def start(self) -> None:
+        raise ConfigError(
+            "the registry was started in the foreground; start it there again, "
+            "or here with --supervisor process"
+        )
+
+    def take(self) -> None:
+        """Let this process be the registry; it serves from now on, or ends."""
+        if not take_lock(str(self._paths.root)):
+            raise ConfigError(
+                f"a registry runs in {self._paths.root} already (process {self._written()}); "
+                f"end it by buildset-registry down --root {self._paths.root}"
+            )
+
+    def _signal(self, pid: int, number: signal.Signals) -> None:
+        try:
+            words = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
+        except OSError:
+            words = []
+        if str(self._paths.config) not in words:
+            raise ConfigError(
+                f"the registry in {self._paths.root} runs where this command cannot end it, "
+                "in a container perhaps; stop it there"
+            )
+        os.kill(pid, number)

@@ -36,7 +36,7 @@ class Watchdog:
 
     def run(self) -> int:
         """Serve until told to stop, or until the server says that it cannot."""
-        if not self._lock():
+        if not take_lock(self._root):
             return 1
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._stop)
@@ -53,24 +53,6 @@ class Watchdog:
             pause = min(pause * 2, _LONGEST_PAUSE)
             if self._stopping:
                 return 0
-
-    def _lock(self) -> bool:
-        """Take the lock for this process and those it starts, and write down who has it."""
-        path = f"{self._root}/run/lock"
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-        deadline = time.monotonic() + _LOCK_SECONDS
-        while True:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except OSError:
-                if time.monotonic() > deadline:
-                    return False
-                time.sleep(_LOCK_PAUSE)
-        os.ftruncate(descriptor, 0)
-        os.write(descriptor, str(os.getpid()).encode())
-        os.set_inheritable(descriptor, True)
-        return True
 
     def _serve(self) -> int:
         """Run the server once and return its exit code, negative for a signal."""
@@ -105,6 +87,26 @@ class Watchdog:
         """Have the server read its certificates again."""
         if self._server:
             os.kill(self._server, number)
+
+
+def take_lock(root: str) -> bool:
+    """Take the lock for this process and those it starts, and write down who has it."""
+    path = f"{root}/run/lock"
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    deadline = time.monotonic() + _LOCK_SECONDS
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
+        except OSError:
+            if time.monotonic() > deadline:
+                os.close(descriptor)
+                return False
+            time.sleep(_LOCK_PAUSE)
+    os.ftruncate(descriptor, 0)
+    os.write(descriptor, str(os.getpid()).encode())
+    os.set_inheritable(descriptor, True)
+    return True
 
 
 if __name__ == "__main__":

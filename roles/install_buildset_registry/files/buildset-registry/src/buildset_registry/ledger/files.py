@@ -14,15 +14,18 @@ line of its own.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 
-from buildset_registry.ledger.rows import LONGEST_LINE, Row, from_line
+from buildset_registry.ledger.content import LedgerContent, RowReader
+from buildset_registry.ledger.rows import LONGEST_LINE
 
+#: Bytes that are written at once.
+_BATCH = 32 * 1024
 _NAME = re.compile(r"ledger-(\d{6,})\.jsonl")
 
 
@@ -34,6 +37,14 @@ class LedgerFiles:
         self._file_size = max(1, most // number)
         self._number = number
         self._torn = True
+
+    async def write(self, waiting: dict[str, bytes]) -> None:
+        """Append lines; a disk that is nearly full takes some of them."""
+        while waiting:
+            batch = _batch(waiting)
+            await asyncio.to_thread(self.append, b"".join(waiting[one] for one in batch))
+            for one in batch:
+                del waiting[one]
 
     def append(self, lines: bytes) -> None:
         """Write whole lines, or none of them: ``OSError``, and what was written of them goes."""
@@ -69,39 +80,29 @@ class LedgerFiles:
         return _path(self._folder, last + 1)
 
 
-@dataclass(slots=True)
-class LedgerContent:
-    """The rows of a ledger's files: each once, as it was told last, in the order of the first."""
-
-    rows: list[Row] = field(default_factory=list)
-    broken: int = 0
-    """Lines that are no rows."""
-
-    problems: list[str] = field(default_factory=list)
-    """Files that cannot be read, and why."""
-
-
 def read_ledger(folder: Path) -> LedgerContent:
     """Read all files of a ledger; what is broken in them is counted, and stops nothing."""
-    content = LedgerContent()
-    places: dict[str, int] = {}
+    reader, problems = RowReader(), list[str]()
     for number in _numbers(folder):
         try:
             for line in _lines(_path(folder, number)):
-                row = from_line(line)
-                if row is None:
-                    content.broken += 1
-                    continue
-                place = places.setdefault(row["id"], len(content.rows))
-                if place == len(content.rows):
-                    content.rows.append(row)
-                else:
-                    content.rows[place] = row
+                reader.add(line)
         except FileNotFoundError:  # the oldest, which has just been removed
             continue
         except OSError as error:
-            content.problems.append(f"{_path(folder, number)}: {error.strerror}")
-    return content
+            problems.append(f"{_path(folder, number)}: {error.strerror}")
+    return reader.content(problems)
+
+
+def _batch(lines: Mapping[str, bytes]) -> list[str]:
+    """Return the rows whose lines are written at once."""
+    found, size = list[str](), 0
+    for one, line in lines.items():
+        size += len(line)
+        if found and size > _BATCH:
+            break
+        found.append(one)
+    return found
 
 
 def _lines(path: Path) -> Iterator[bytes]:

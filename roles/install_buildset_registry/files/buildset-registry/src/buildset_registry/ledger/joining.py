@@ -10,6 +10,7 @@ layers were fetched, or after a while, is another pull, and so another row.
 
 from __future__ import annotations
 
+import math
 import uuid
 from collections import OrderedDict
 from collections.abc import Iterable
@@ -32,6 +33,9 @@ _MOST_OF_ONE = 64
 _MOST_MANIFESTS = 64
 #: Blobs by which a row is found; one of more takes no further ones.
 _MOST_BLOBS = 500
+#: Seconds that what is missed again and again waits at most to be told again: a client may ask for
+#: hours until an image is there.
+_PAUSE = 60.0
 _MANIFEST_ROUTES = frozenset({"end-3", "end-3-head"})
 _FOUND = frozenset({200, 206, 304, 307})
 
@@ -68,6 +72,16 @@ class _Open:
     """Whether a tag or digest that is asked for again is still the same pull."""
 
 
+@dataclass(slots=True)
+class _Missed:
+    """A row of what was asked for and not served; times by a clock that nobody sets."""
+
+    row: Row
+    first: float
+    told: float
+    last: float
+
+
 _Client = tuple[str, str | None, str, str]
 
 
@@ -80,7 +94,8 @@ class Joiner:
         self._made = 0
         self._open: OrderedDict[_Client, list[_Open]] = OrderedDict()
         self._count = 0
-        self._missing: OrderedDict[Sighting, tuple[Row, float]] = OrderedDict()
+        self._missing: OrderedDict[Sighting, _Missed] = OrderedDict()
+        self._held: dict[str, tuple[Row, float]] = {}
         self._changed: dict[str, Row] = {}
 
     @property
@@ -88,9 +103,19 @@ class Joiner:
         """Return the number of rows that something may still belong to."""
         return self._count
 
-    def take(self) -> list[Row]:
-        """Return the rows that are new or have changed since they were taken last."""
+    @property
+    def holds(self) -> bool:
+        """Return whether there are rows that are told of later."""
+        return bool(self._held)
+
+    def take(self, now: float = math.inf) -> list[Row]:
+        """Return the rows that are new or have changed since they were taken last.
+
+        Rows that wait are taken when their time has come.
+        """
         changed, self._changed = self._changed, {}
+        for which in [which for which, (_row, due) in self._held.items() if due <= now]:
+            changed[which] = self._held.pop(which)[0]
         return list(changed.values())
 
     def add_row(self, kind: str, time: float, **values: object) -> None:
@@ -128,18 +153,31 @@ class Joiner:
     def _miss(self, sighting: Sighting, seen: Seen) -> None:
         """Note what was asked for and not served; the same again soon is the same row."""
         found = self._missing.pop(sighting, None)
-        if found is not None and 0 <= seen.clock - found[1] < _LATEST:
-            row = found[0]
-            row["requests"] += seen.requests
-            row["last"] = stamp(seen.time)
-        else:
+        if found is None or not 0 <= seen.clock - found.last < _LATEST:
             row = self._asked("missing", sighting, seen)
             row |= {"reference": clipped(sighting.reference), "status": sighting.status}
             row |= {"blob": sighting.route == "end-2"}
-        self._missing[sighting] = row, seen.clock
+            found = _Missed(row, seen.clock, seen.clock, seen.clock)
+            self._change(row)
+        else:
+            self._miss_again(found, seen)
+        self._missing[sighting] = found
         if len(self._missing) > _MOST_OPEN:
             self._missing.popitem(last=False)
-        self._change(row)
+
+    def _miss_again(self, found: _Missed, seen: Seen) -> None:
+        """Count one more; the longer it goes on, the more seldom it is told of."""
+        row = found.row
+        row["requests"] += seen.requests
+        row["last"] = stamp(seen.time)
+        found.last = seen.clock
+        due = found.told + min(_PAUSE, found.told - found.first)
+        if due <= seen.clock:
+            found.told = seen.clock
+            self._held.pop(row["id"], None)
+            self._change(row)
+        else:
+            self._held.setdefault(row["id"], (row, due))
 
     async def _manifest(self, sighting: Sighting, seen: Seen) -> None:
         client = _client(sighting)

@@ -1,26 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
 """The ledger of a server: takes what requests show at once, and writes it in rounds of its own.
 
-No request waits for it. A disk that is full costs rows, which are counted, and no pull.
+No request waits for it. A disk that is full, or an object store that is gone, costs rows, which are
+counted, and no pull.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
-from pathlib import Path
+from collections.abc import Callable
+from typing import Protocol
 
 from buildset_registry import __version__
 from buildset_registry.background import stop, supervised
-from buildset_registry.ledger.facts import StoreFacts
-from buildset_registry.ledger.files import LedgerFiles
+from buildset_registry.ledger.budget import RowBudget
 from buildset_registry.ledger.joining import Facts, Joiner
 from buildset_registry.ledger.rows import Key, Row, Seen, Sighting, to_line
 from buildset_registry.pacing import paced
-from buildset_registry.store.base import Store
 from buildset_registry.upstream.counters import UpstreamCounters
 
 _log = logging.getLogger("buildset_registry.ledger")
@@ -29,10 +29,22 @@ _log = logging.getLogger("buildset_registry.ledger")
 _ROUND = 0.5
 #: Kinds of requests that one round has room for.
 _MOST_SEEN = 20_000
-#: Bytes that are written at once.
-_BATCH = 32 * 1024
 #: Bytes of lines that wait for a disk to have room again.
 _MOST_WAITING = 1024 * 1024
+#: Seconds between two lines that tell how many rows were lost.
+_TOLD = 60.0
+#: Reasons for a loss that are told apart: a client's address is in some.
+_MOST_REASONS = 20
+
+
+class LedgerSink(Protocol):
+    """The place that the lines of a ledger go to."""
+
+    async def write(self, waiting: dict[str, bytes]) -> None:
+        """Write lines, which are there by the rows' ids, and take out what is written.
+
+        ``OSError`` where something cannot be written for now.
+        """
 
 
 class Sightings:
@@ -65,20 +77,22 @@ class Ledger:
 
     def __init__(
         self,
-        files: LedgerFiles,
+        sink: LedgerSink,
         facts: Facts,
         upstream: UpstreamCounters,
         clock: Callable[[], float] = time.time,
+        budget: RowBudget | None = None,
     ) -> None:
         self.sightings = Sightings()
-        self._files = files
+        self._sink = sink
+        self._budget = budget
         self._joiner = Joiner(facts)
         self._upstream = upstream
         self._clock = clock
         self._told: dict[str, Row] = {}
-        self._waiting: list[bytes] = []
-        self._lost = 0
-        self._reason = ""
+        self._waiting: dict[str, bytes] = {}
+        self._lost: Counter[str] = Counter()
+        self._told_of_loss = -_TOLD
         self._failing = False
         self._task: asyncio.Task[None] | None = None
         self._current: asyncio.Task[None] | None = None
@@ -94,23 +108,36 @@ class Ledger:
             await stop(self._task)
             if self._current is not None:
                 await asyncio.gather(self._current, return_exceptions=True)
-            await self._round()
+            self._told_of_loss = -_TOLD
+            await self._round(math.inf)
 
     async def _run(self) -> None:
         while True:
-            self._current = asyncio.create_task(self._round())
+            self._current = asyncio.create_task(self._round(time.monotonic()))
             await asyncio.shield(self._current)
-            if not self._waiting:
+            if not (self._waiting or self._lost or self._joiner.holds):
                 await self.sightings.arrived.wait()
             await asyncio.sleep(_ROUND)
 
-    async def _round(self) -> None:
+    async def _round(self, now: float) -> None:
         async for key, seen in paced(self.sightings.take().items()):
             await self._joiner.add(Sighting._make(key), seen)
         lost, self.sightings.lost = self.sightings.lost, 0
         self._lose(lost, "more came at once than it has room for")
         self._tell_of_upstreams()
-        await self._write(map(to_line, self._joiner.take()))
+        async for row in paced(self._joiner.take(now)):
+            self._add(row)
+        self._tell_of_loss(now)
+        await self._write()
+
+    def _add(self, row: Row) -> None:
+        """Let a row wait to be written, where there is room for it."""
+        line = to_line(row)
+        refusal = self._budget.refusal(row, len(line)) if self._budget else ""
+        if refusal:
+            self._lose(1, refusal)
+        else:
+            self._waiting[row["id"]] = line
 
     def _tell_of_upstreams(self) -> None:
         """Add what upstreams were asked and gave since the server started, where that changed."""
@@ -128,62 +155,45 @@ class Ledger:
         self._told[key] = values
         self._joiner.add_numbers(kind, key, now, values)
 
-    async def _write(self, lines: Iterable[bytes]) -> None:
-        """Append lines; those that a full disk does not take wait for a while."""
-        self._waiting += lines
+    def _tell_of_loss(self, now: float) -> None:
+        """Add the rows that tell of those that were lost; a flood is not to make a flood."""
+        if not self._lost or self._failing or now - self._told_of_loss < _TOLD:
+            return
+        self._told_of_loss = now
+        for reason, rows in self._lost.items():
+            row = self._joiner.row("lost", self._clock()) | {"rows": rows, "reason": reason}
+            self._waiting[row["id"]] = to_line(row)
+            _log.warning("%d rows of the ledger are lost: %s", rows, reason)
+        self._lost.clear()
+
+    async def _write(self) -> None:
+        """Write lines; those that cannot be written wait for a while."""
+        if not self._waiting:
+            return
         try:
-            while self._waiting:
-                number = _batch(self._waiting)
-                content = b"".join(self._waiting[:number])
-                await asyncio.to_thread(self._files.append, content)
-                del self._waiting[:number]
-            if self._lost:
-                await self._tell_of_loss()
+            await self._sink.write(self._waiting)
         except OSError as error:
             self._keep(error)
             return
         self._failing = False
 
-    async def _tell_of_loss(self) -> None:
-        """Append the row that tells of those that were lost."""
-        row = self._joiner.row("lost", self._clock()) | {"rows": self._lost, "reason": self._reason}
-        await asyncio.to_thread(self._files.append, to_line(row))
-        _log.warning("%d rows of the ledger are lost: %s", self._lost, self._reason)
-        self._lost = 0
-
     def _keep(self, error: OSError) -> None:
         """Keep the newest of what could not be written, to try again in the next round."""
         if not self._failing:
-            _log.error("the ledger cannot be written: %s; pulls and pushes go on", error)
+            _log.error("the ledger cannot be written: %s; pulls and pushes go on", error.strerror)
         self._failing = True
-        dropped, size = 0, sum(map(len, self._waiting))
-        while size > _MOST_WAITING:
-            size -= len(self._waiting[dropped])
+        dropped, size = 0, sum(map(len, self._waiting.values()))
+        for which in [*self._waiting]:
+            if size <= _MOST_WAITING:
+                break
+            size -= len(self._waiting.pop(which))
             dropped += 1
-        del self._waiting[:dropped]
         self._lose(dropped, f"it could not be written: {error.strerror}")
 
     def _lose(self, rows: int, reason: str) -> None:
         if rows:
-            self._lost += rows
-            self._reason = reason
-
-
-def keep_ledger(folder: Path, size: int, store: Store, upstream: UpstreamCounters) -> Ledger:
-    """Return a ledger of a store's images, in files of so many bytes, that has begun to write."""
-    ledger = Ledger(LedgerFiles(folder, size), StoreFacts(store, upstream), upstream)
-    ledger.start()
-    return ledger
-
-
-def _batch(lines: list[bytes]) -> int:
-    """Return how many lines are written at once: a disk that is nearly full takes some of them."""
-    size = 0
-    for number, line in enumerate(lines):
-        size += len(line)
-        if number and size > _BATCH:
-            return number
-    return len(lines)
+            known = reason in self._lost or len(self._lost) < _MOST_REASONS
+            self._lost[reason if known else "several clients asked for too much"] += rows
 
 
 def _by_registry(counters: UpstreamCounters) -> dict[str, Row]:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from buildset_registry import __version__
 from buildset_registry.background import told
+from buildset_registry.gc import CollectionHistory
 from buildset_registry.http.asgi import Receive, Scope, Send
 from buildset_registry.http.context import UploadLimit
 from buildset_registry.http.health import liveness, readiness
@@ -48,7 +49,10 @@ class Sources:
     uploads: UploadLimit
     upstream: UpstreamCounters
     storage: StorageSpace
+    collections: CollectionHistory
     webhooks: Sequence[Webhook] = ()
+    certificate_end: Callable[[], float | None] | None = None
+    """Returns when the server's certificate ends, in seconds since the epoch."""
 
 
 class MetricsListener:
@@ -59,6 +63,8 @@ class MetricsListener:
         self._clock = clock
         self._siblings: Siblings | None = None
         self._started = time.time()
+        self._ready = False
+        self._certificate_end: float | None = None
         self._size: int | None = None
         self._size_until = 0.0
         self._measuring: asyncio.Future[int] | None = None
@@ -86,10 +92,12 @@ class MetricsListener:
         await siblings.listen(self._own)
 
     async def _own(self) -> list[Metric]:
-        """Return the metrics of this process; one process alone adds up the store."""
-        if self._siblings is None or self._siblings.first:
-            await self._measure()
-        return list(self._metrics())
+        """Return the metrics of this process; one process alone tells those of the store."""
+        await self._look()
+        if self._siblings is not None and not self._siblings.first:
+            return list(self._metrics())
+        await self._measure()
+        return [*self._metrics(), *self._storage_metrics()]
 
     async def _measure(self) -> None:
         """Learn the size of the store, now and then."""
@@ -110,17 +118,31 @@ class MetricsListener:
         else:
             _log.error("the size of the storage cannot be measured: %s", told(error))
 
+    async def _look(self) -> None:
+        """Learn whether the storage can be used, and when the certificate ends."""
+        try:
+            problem = await asyncio.wait_for(self._sources.storage.problem(), _SIZE_WAIT)
+            self._ready = problem is None
+        except (OSError, asyncio.TimeoutError):
+            self._ready = False
+        if self._sources.certificate_end is not None:
+            self._certificate_end = await asyncio.to_thread(self._sources.certificate_end)
+
     def _metrics(self) -> Iterator[Metric]:
         yield gauge("info", "The version.", 1, {"version": __version__})
         yield from request_metrics(self._sources.counters)
         running = self._sources.uploads.running
         yield gauge("uploads_running", "Requests that are sending a blob.", running)
         yield from _upstream_metrics(self._sources.upstream)
-        yield from self._storage_metrics()
+        yield from _collection_metrics(self._sources.collections)
+        if self._certificate_end is not None:
+            text = "When the certificate ends, in seconds since 1970."
+            yield gauge("certificate_end_seconds", text, self._certificate_end)
         yield from _webhook_metrics(self._sources.webhooks)
         yield from _process_metrics(self._started)
 
     def _storage_metrics(self) -> Iterator[Metric]:
+        yield gauge("storage_ready", "Whether the storage can be written.", int(self._ready))
         if self._size is not None:
             yield gauge("storage_used_bytes", "Bytes of all blobs, counted at times.", self._size)
         room = self._sources.storage.free()
@@ -155,6 +177,18 @@ def _upstream_metrics(counters: UpstreamCounters) -> Iterator[Metric]:
             for upstream, limit in sorted(counters.limits.items())
         ]
         yield Metric(name, "gauge", text, limits)
+
+
+def _collection_metrics(history: CollectionHistory) -> Iterator[Metric]:
+    results = [({"result": word}, getattr(history, word)) for word in ("done", "damaged", "failed")]
+    yield counter("collections_total", "Collections of garbage by what they came to.", results)
+    freed = "Bytes that collections removed."
+    yield counter("collection_freed_bytes_total", freed, [({}, history.freed_bytes)])
+    problems = "Damaged manifests that the last collection saw; it removes no blobs then."
+    yield gauge("collection_problems", problems, history.broken)
+    if history.ended is not None:
+        text = "When a collection came to its end last, in seconds since 1970."
+        yield gauge("collection_end_seconds", text, history.ended)
 
 
 def _webhook_metrics(webhooks: Sequence[Webhook]) -> Iterator[Metric]:

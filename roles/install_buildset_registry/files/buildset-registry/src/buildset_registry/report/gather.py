@@ -5,22 +5,22 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
-from contextlib import aclosing, suppress
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
 
 from buildset_registry.config import Config
 from buildset_registry.errors import ConfigError, RegistryError
 from buildset_registry.image_lock.currency import update
 from buildset_registry.image_lock.record import record
 from buildset_registry.ledger.facts import platforms_of
-from buildset_registry.ledger.files import read_ledger
+from buildset_registry.ledger.opening import kept_rows
 from buildset_registry.ledger.rows import stamp
 from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.manifest import Manifest, stored_media_type
 from buildset_registry.report.summary import summarize
 from buildset_registry.report.values import Layer, MovedTag, PushedImage, Summary
 from buildset_registry.store import Purpose, open_store, store_kind
-from buildset_registry.store.base import Blobs
+from buildset_registry.store.base import Blobs, Store
 from buildset_registry.upstream.client import UpstreamClient
 
 #: Images whose layers are told.
@@ -34,19 +34,32 @@ async def gather(config: Config, registry: str, known: Mapping[str, str]) -> Sum
 
     ``known`` are the names of its nodes by their addresses.
     """
-    if config.ledger is None:
+    settings = config.ledger
+    if settings is None:
         raise ConfigError(
             f"{registry} keeps no ledger; set ledger.folder in its configuration and start it again"
         )
-    content = await asyncio.to_thread(read_ledger, config.ledger.folder)
-    report = summarize(content, registry, stamp(time.time()), known)
-    if report.pushes and store_kind(config).lasting:
-        try:
-            async with aclosing(await open_store(config, Purpose.READ)) as store:
+    async with AsyncExitStack() as stack:
+        store: Store | None = None
+        if settings.folder is None:
+            store = await stack.enter_async_context(_reading(config))
+        content = await kept_rows(settings, store)
+        report = await asyncio.to_thread(summarize, content, registry, stamp(time.time()), known)
+        if report.pushes and store_kind(config).lasting:
+            try:
+                if store is None:
+                    store = await stack.enter_async_context(_reading(config))
                 await add_contents(report.pushes, store.blobs)
-        except ConfigError as error:
-            report.gaps.append(f"layers and sizes are not here: {error}")
+            except ConfigError as error:
+                report.gaps.append(f"layers and sizes are not here: {error}")
     return report
+
+
+@asynccontextmanager
+async def _reading(config: Config) -> AsyncIterator[Store]:
+    """Open the store to look only, beside servers that change it."""
+    async with aclosing(await open_store(config, Purpose.READ)) as store:
+        yield store
 
 
 async def add_moved(report: Summary, config: Config, client: UpstreamClient) -> None:
@@ -55,7 +68,7 @@ async def add_moved(report: Summary, config: Config, client: UpstreamClient) -> 
     By HEAD, which no upstream counts as a pull.
     """
     try:
-        async with aclosing(await open_store(config, Purpose.READ)) as store:
+        async with _reading(config) as store:
             lock = await record(store)
     except ConfigError as error:
         report.gaps.append(f"upstreams were not asked: {error}")

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from itertools import pairwise
 from typing import Any
 
 from buildset_registry.errors import RegistryError
-from buildset_registry.ledger.files import LedgerContent
+from buildset_registry.ledger.content import LedgerContent
 from buildset_registry.ledger.rows import Row
 from buildset_registry.oci.names import RepositoryName
 from buildset_registry.report.values import (
@@ -38,6 +38,13 @@ _PUSHED_SOON = 600.0
 _MOST_AGENTS = 20
 #: The largest number that counts as one: what else stands there is damaged.
 _LARGEST = 2**63 - 1
+#: The kinds of rows that there may be many of, as people call them.
+_KINDS = {
+    "pull": "pulls",
+    "push": "pushes",
+    "missing": "names that were asked for and not served",
+    "blob": "layers that were asked for alone",
+}
 #: Seconds by which a clock may be corrected without a word.
 _JUMP = 60.0
 
@@ -305,6 +312,7 @@ def _unseen(report: Summary) -> list[str]:
 def _gaps(content: LedgerContent, rows: Mapping[str, list[Row]]) -> list[str]:
     """Return what the report lacks."""
     found = [f"{problem}; its rows are not here" for problem in content.problems]
+    found += [_older(kind, number, rows[kind]) for kind, number in content.older.items()]
     found += [
         f"{_number(row, 'rows')} rows were lost at {_text(row, 'time')}: {_text(row, 'reason')}"
         for row in rows["lost"]
@@ -313,10 +321,23 @@ def _gaps(content: LedgerContent, rows: Mapping[str, list[Row]]) -> list[str]:
         found.append(f"{content.broken} lines of the ledger could not be read")
     if len(rows["start"]) > 1:
         found.append(f"the registry was started {len(rows['start'])} times")
-    times = [seconds(row["time"]) for row in content.rows if row["kind"] != "upstream"]
-    known = [time for time in times if time is not None]
-    if any(after < before - _JUMP for before, after in pairwise(known)):
+    if _was_set_back(content):
         found.append("the clock of the registry was set back meanwhile; rows are in their order")
     if not content.rows:
         found.append("the ledger is empty: nobody has asked for anything, or it is turned off")
     return found
+
+
+def _older(kind: str, number: int, rows: Sequence[Row]) -> str:
+    what = _KINDS.get(kind, f"rows of the kind {kind}")
+    first = min((row["time"] for row in rows), default="now")
+    return f"{number:,} {what} before {first} are in the ledger and not here: they are too many"
+
+
+def _was_set_back(content: LedgerContent) -> bool:
+    """Tell whether times go back; what several servers wrote is in their order already."""
+    if content.parallel:
+        return False
+    times = [seconds(row["time"]) for row in content.rows if row["kind"] != "upstream"]
+    known = [time for time in times if time is not None]
+    return any(after < before - _JUMP for before, after in pairwise(known))

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
 
 
@@ -154,4 +154,13 @@ class Summary:
 
     def to_json(self) -> dict[str, Any]:
         """Return it as plain values."""
-        return {"version": 1, **asdict(self)}
+        return {"version": 1, **_plain(self)}
+
+
+def _plain(value: Any) -> Any:
+    """Return a value without dataclasses; texts and dictionaries in it are not copied."""
+    if isinstance(value, list):
+        return [_plain(one) for one in value]
+    if is_dataclass(value):
+        return {one.name: _plain(getattr(value, one.name)) for one in fields(value)}
+    return value

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import secrets
 import socket
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
@@ -17,23 +16,14 @@ from dataclasses import dataclass
 from typing import TextIO
 
 from buildset_registry import __version__
-from buildset_registry.auth.access import Policy, Role
+from buildset_registry.auth.access import Role
 from buildset_registry.auth.authenticator import Authenticator
-from buildset_registry.auth.claims import TokenVerifier
-from buildset_registry.auth.external_tokens import ExternalTokens, TokenServer, load_keys
-from buildset_registry.auth.htpasswd import Htpasswd
-from buildset_registry.auth.rules import ACTIONS, EVERY, AccessRule, AccessRules
-from buildset_registry.auth.tokens import Signing, TokenIssuer
 from buildset_registry.background import stop
 from buildset_registry.config import (
-    AuthSettings,
     Config,
     GcSettings,
-    RuleSettings,
     Tls,
-    TokenServerSettings,
     WebhookSettings,
-    is_http_url,
 )
 from buildset_registry.connect_proxy import (
     LOOPBACK,
@@ -46,24 +36,31 @@ from buildset_registry.connect_proxy import (
     ProxiedConnections,
     server_of,
 )
-from buildset_registry.errors import ConfigError
 from buildset_registry.gc import AtUpstream, CollectionRules, Collector
 from buildset_registry.http.accesslog import AccessLog, AccessRecord, LedgerNotes
 from buildset_registry.http.app import App
 from buildset_registry.http.asgi import Application
-from buildset_registry.http.context import Context, Crowd, RequestLimits, UploadLimit
+from buildset_registry.http.context import (
+    Context,
+    Crowd,
+    RequestLimits,
+    StreamedClients,
+    UploadLimit,
+)
 from buildset_registry.http.events import Events
-from buildset_registry.ledger.ledger import Ledger, keep_ledger
+from buildset_registry.ledger.ledger import Ledger
+from buildset_registry.ledger.opening import keep_ledger
 from buildset_registry.metrics.counters import RequestCounters
 from buildset_registry.metrics.listener import MetricsListener, Sources
 from buildset_registry.notifications.events import Source
 from buildset_registry.notifications.webhook import Receiver, Webhook
 from buildset_registry.oci.digest import Digest
-from buildset_registry.oci.hosts import RegistryHost
 from buildset_registry.oci.names import RepositoryName
 from buildset_registry.pullthrough import Freshness, PullThrough
 from buildset_registry.registry import Registry
-from buildset_registry.server.certificates import KeyPair
+from buildset_registry.server.access_control import AccessControl
+from buildset_registry.server.certificates import CertificateEnd, KeyPair
+from buildset_registry.server.condition import Notice, ProcessCondition
 from buildset_registry.server.control_socket import ControlSocket
 from buildset_registry.server.replay import (
     locked_tags,
@@ -75,9 +72,6 @@ from buildset_registry.server.sockets import every_address, open_listener
 from buildset_registry.sources import FixedTags
 from buildset_registry.store import open_store, store_kind
 from buildset_registry.store.base import Store
-
-_SERVICE = "buildset-registry"
-_KEY_BYTES = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +118,8 @@ class RegistryProcess:
 async def build(config: Config, output: TextIO, stack: AsyncExitStack) -> RegistryProcess:
     """Make what the configuration says; ``stack`` ends it. ``ConfigError`` for a mistake."""
     backend = await _backend(config, output, stack)
-    control = _control(config, backend, stack)
+    collector = _collector(config, backend, stack)
+    control = _control(config, backend, collector, stack)
     tls = _key_pair(config.tls) if config.tls else None
     applications = Applications(config, backend)
     proxy = _docker_proxy(config, applications, stack)
@@ -138,7 +133,7 @@ async def build(config: Config, output: TextIO, stack: AsyncExitStack) -> Regist
             listeners.append(Listener(role.value, address, end.port, app, tls, pushes=pushes))
     if config.metrics is not None:
         address, port = config.metrics.address, config.metrics.port
-        listeners.append(Listener("metrics", address, port, applications.metrics(), None))
+        listeners.append(Listener("metrics", address, port, applications.metrics(collector), None))
     return RegistryProcess(listeners, proxy, tls, control, applications.crowd)
 
 
@@ -182,7 +177,7 @@ async def _backend(config: Config, output: TextIO, stack: AsyncExitStack) -> Bac
     uploads = UploadLimit(config.limits.uploads)
     ledger = None
     if config.ledger is not None:
-        ledger = keep_ledger(config.ledger.folder, config.ledger.size, store, client.counters)
+        ledger = keep_ledger(config.ledger, store, client.counters)
         stack.push_async_callback(ledger.close)
     return Backend(access, store, pull_through, access_log, uploads, webhooks, fixed, ledger)
 
@@ -191,15 +186,25 @@ async def _close_all(webhooks: list[Webhook]) -> None:
     await asyncio.gather(*(webhook.close() for webhook in webhooks))
 
 
-def _control(config: Config, backend: Backend, stack: AsyncExitStack) -> ControlSocket | None:
+def _collector(config: Config, backend: Backend, stack: AsyncExitStack) -> Collector:
     interval = 0 if config.read_only else config.gc.interval
     rules, at_upstream = collection_rules(config.gc), backend.pull_through.has_manifest
     collector = Collector(backend.store, rules, interval, at_upstream)
     stack.push_async_callback(collector.close)
+    return collector
+
+
+def _control(
+    config: Config, backend: Backend, collector: Collector, stack: AsyncExitStack
+) -> ControlSocket | None:
+    space = backend.store.space
+    condition = ProcessCondition(space, collector, backend.pull_through.counters)
+    if space.replicas is not None:
+        stack.push_async_callback(Notice(space.replicas, condition).close)
     path = store_kind(config).control_socket(config)
     if path is None:
         return None
-    control = ControlSocket(collector, path)
+    control = ControlSocket(collector, condition.tell, path)
     stack.push_async_callback(control.close)
     return control
 
@@ -229,17 +234,25 @@ class Applications:
             config.absolute_urls,
             self.crowd,
             backend.pull_through.arriving,
+            StreamedClients(config.redirect.except_networks, config.redirect.except_agents),
         )
         events = Events([*backend.webhooks], context) if backend.webhooks else None
         notes = LedgerNotes(backend.ledger.sightings) if backend.ledger else None
         return App(context, self.record(name), events, notes)
 
-    def metrics(self) -> MetricsListener:
+    def metrics(self, collector: Collector) -> MetricsListener:
         """Return the listener for operators."""
-        backend = self._backend
-        upstream, space = backend.pull_through.counters, backend.store.space
+        backend, tls = self._backend, self._config.tls
         return MetricsListener(
-            Sources(self._counters, backend.uploads, upstream, space, backend.webhooks)
+            Sources(
+                self._counters,
+                backend.uploads,
+                backend.pull_through.counters,
+                backend.store.space,
+                collector.history,
+                backend.webhooks,
+                CertificateEnd(tls.certificate) if tls else None,
+            )
         )
 
     def authenticator(self, role: Role) -> Authenticator:
@@ -284,36 +297,6 @@ def _docker_proxy(
     return DockerProxy(proxy, settings.address or every_address(), settings.port, listener)
 
 
-class AccessControl:
-    """Users, tokens and rules, which all endpoints share; close it at the end."""
-
-    def __init__(self, auth: AuthSettings, private_hosts: frozenset[RegistryHost]) -> None:
-        self._auth = auth
-        self._private_hosts = private_hosts
-        self._htpasswd = Htpasswd(auth.htpasswd) if auth.htpasswd else None
-        self._tokens: TokenVerifier = (
-            _external_tokens(auth.token) if auth.token else _token_issuer(auth)
-        )
-        self._rules = AccessRules(list(map(_access_rule, auth.rules)))
-
-    def authenticator(self, role: Role) -> Authenticator:
-        """Return the authenticator of an endpoint, which has its policy."""
-        policy = Policy(
-            endpoint=role,
-            anonymous_pull=self._auth.anonymous_pull,
-            private_hosts=self._private_hosts,
-            allowed_networks=self._auth.allowed_networks,
-            rules=self._rules,
-            external=self._auth.token is not None,
-        )
-        return Authenticator(self._htpasswd, self._tokens, policy)
-
-    def close(self) -> None:
-        """Let checks of passwords end."""
-        if self._htpasswd is not None:
-            self._htpasswd.close()
-
-
 def collection_rules(settings: GcSettings) -> CollectionRules:
     """Return the rules of the garbage collector."""
     return CollectionRules(
@@ -355,39 +338,3 @@ def _receiver(settings: WebhookSettings) -> Receiver:
         ignored_actions=frozenset(settings.ignore_actions),
         ignored_media_types=frozenset(settings.ignore_media_types),
     )
-
-
-def _access_rule(settings: RuleSettings) -> AccessRule:
-    actions = ACTIONS if EVERY in settings.actions else frozenset(settings.actions)
-    return AccessRule(frozenset(settings.users), settings.repositories, actions)
-
-
-def _external_tokens(settings: TokenServerSettings) -> ExternalTokens:
-    if not is_http_url(settings.realm):
-        raise ConfigError(f"auth.token.realm {settings.realm!r} is not an https:// or http:// URL")
-    keys = load_keys(settings.rootcertbundle, settings.jwks)
-    return ExternalTokens(TokenServer(settings.realm, settings.service, settings.issuer, keys))
-
-
-def _token_issuer(auth: AuthSettings) -> TokenIssuer:
-    # A refresh token that ended with the process would lock its client out until its next login.
-    refresh_seconds = auth.refresh_seconds if auth.token_key else 0
-    return TokenIssuer(Signing(_token_key(auth), _SERVICE, auth.token_seconds, refresh_seconds))
-
-
-def _token_key(auth: AuthSettings) -> bytes:
-    """Return the key that signs tokens; a random one where the configuration names none."""
-    if auth.token_key is None:
-        return secrets.token_bytes(_KEY_BYTES)
-    try:
-        key = auth.token_key.read_bytes()
-    except OSError as error:
-        raise ConfigError(
-            f"cannot read auth.token_key {auth.token_key}: {error.strerror}; name a file of "
-            f"{_KEY_BYTES} random bytes"
-        ) from None
-    if len(key) < _KEY_BYTES:
-        raise ConfigError(
-            f"auth.token_key {auth.token_key} is shorter than {_KEY_BYTES} bytes; make a new one"
-        )
-    return key

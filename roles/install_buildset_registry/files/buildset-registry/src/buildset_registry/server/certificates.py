@@ -164,3 +164,32 @@ def _check_kind(credentials: Credentials) -> None:
     if isinstance(key, ed25519.Ed25519PrivateKey):
         return
     raise ConfigError("its key is neither RSA of 2048 bits or more, nor ECDSA P-256 or P-384")
+
+
+class CertificateEnd:
+    """The end of the certificate in a file: of the first one there to end, as clients verify all.
+
+    The library that reads it takes 8 MiB, so it is loaded by whoever asks first.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._state: object = None
+        self._end: float | None = None
+
+    def __call__(self) -> float | None:
+        """Return it in seconds since the epoch; None where the file holds no certificate."""
+        state = _state(self._file)
+        if state != self._state:
+            self._state, self._end = state, _end_of(self._file)
+        return self._end
+
+
+def _end_of(file: Path) -> float | None:
+    from cryptography import x509
+
+    try:
+        certificates = x509.load_pem_x509_certificates(file.read_bytes())
+    except (OSError, ValueError):
+        return None
+    return min(one.not_valid_after_utc.timestamp() for one in certificates)

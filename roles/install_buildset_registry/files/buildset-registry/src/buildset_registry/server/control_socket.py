@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The control socket: by it commands ask the server that has the storage folder to collect.
+"""The control socket: by it commands ask the server that has the storage folder.
 
-The folder belongs to one process, so ``gc`` cannot collect in it itself while the registry serves.
-A request and each answer is a line of JSON. Whoever may write to the folder may connect, and nobody
-else (mode 0600). The socket is named through ``/proc/self/fd``: its own path may be longer than the
-107 bytes of unix(7).
+The folder belongs to one process, so ``gc`` cannot collect in it itself while the registry serves;
+and what a process knows of itself, it alone can tell to ``status``. A request and each answer is a
+line of JSON. Whoever may write to the folder may connect, and nobody else (mode 0600). The socket
+is named through ``/proc/self/fd``: its own path may be longer than the 107 bytes of unix(7).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import json
 import logging
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -27,10 +27,16 @@ from buildset_registry.gc import AtUpstream, CollectionReport, CollectionRules, 
 from buildset_registry.progress import Progress, ProgressCallback
 from buildset_registry.store import Purpose, open_store, store_kind
 
+#: Returns what a process knows of itself, as plain values.
+Tell = Callable[[], Awaitable[dict[str, Any]]]
+
 _log = logging.getLogger("buildset_registry.gc")
 
 #: A line may list every manifest that was removed.
 _LINE_BYTES = 256 * 1024 * 1024
+_STATUS = "status"
+#: Seconds that a server may take to tell its status.
+_STATUS_SECONDS = 10.0
 #: Seconds to wait for a server that has the folder and does not answer yet.
 _WAIT_SECONDS = 5.0
 _PAUSE = 0.1
@@ -39,8 +45,9 @@ _PAUSE = 0.1
 class ControlSocket:
     """The server's end; close it before the collector."""
 
-    def __init__(self, collector: Collector, path: Path) -> None:
+    def __init__(self, collector: Collector, tell: Tell, path: Path) -> None:
         self._collector = collector
+        self._tell = tell
         self._path = path
         self._server: asyncio.Server | None = None
         self._answers: set[asyncio.Task[None]] = set()
@@ -73,14 +80,16 @@ class ControlSocket:
                 writer.write(json.dumps({kind: tree}).encode() + b"\n")
 
         try:
-            dry_run = _parse(await reader.readline())
-            if dry_run is None:
+            asked = _parse(await reader.readline())
+            if asked == _STATUS:
+                send("status", await self._tell())
+            elif isinstance(asked, bool):
+                report = await self._collector.run(
+                    lambda progress: send("progress", asdict(progress)), dry_run=asked
+                )
+                send("report", report.to_json())
+            else:
                 send("error", "the command is of another version; restart the server")
-                return
-            report = await self._collector.run(
-                lambda progress: send("progress", asdict(progress)), dry_run=dry_run
-            )
-            send("report", report.to_json())
             await writer.drain()
         except OSError as error:
             send("error", f"the collection broke off: {error}")
@@ -91,13 +100,14 @@ class ControlSocket:
             writer.close()
 
 
-def _parse(line: bytes) -> bool | None:
-    """Return whether a command asks for a dry run; None where it asks for something else."""
+def _parse(line: bytes) -> bool | str | None:
+    """Return whether a command asks for a dry run, or ``_STATUS``; None for something else."""
     try:
-        asked = json.loads(line)["dry_run"]
-    except (ValueError, KeyError, TypeError):
+        tree = json.loads(line)
+        asked = _STATUS if tree.get(_STATUS) is True else tree["dry_run"]
+    except (ValueError, KeyError, TypeError, AttributeError):
         return None
-    return asked if isinstance(asked, bool) else None
+    return asked if isinstance(asked, bool | str) else None
 
 
 async def collect_in(
@@ -131,21 +141,49 @@ async def ask_server(
     path: Path, on_progress: ProgressCallback, *, dry_run: bool
 ) -> CollectionReport | None:
     """Let the server that listens there collect; None where none does."""
+    connection = await _connect(path)
+    if connection is None:
+        return None
+    reader, writer = connection
+    try:
+        writer.write(json.dumps({"dry_run": dry_run}).encode() + b"\n")
+        return await _read_report(reader, on_progress)
+    finally:
+        writer.close()
+
+
+async def ask_condition(path: Path) -> dict[str, Any] | None:
+    """Return what the server that listens there tells of itself; None where none does.
+
+    One of another version may not know the question: it is taken to tell nothing.
+    """
+    connection = await _connect(path)
+    if connection is None:
+        return None
+    reader, writer = connection
+    try:
+        writer.write(json.dumps({_STATUS: True}).encode() + b"\n")
+        line = await asyncio.wait_for(reader.readline(), _STATUS_SECONDS)
+        told_tree = json.loads(line)[_STATUS]
+        return told_tree if isinstance(told_tree, dict) else {}
+    except (OSError, ValueError, KeyError, TypeError, asyncio.TimeoutError):
+        return {}
+    finally:
+        writer.close()
+
+
+async def _connect(path: Path) -> tuple[asyncio.StreamReader, asyncio.StreamWriter] | None:
+    """Connect to the server that listens there; None where none does."""
     try:
         with _short(path) as address:
-            reader, writer = await asyncio.open_unix_connection(address, limit=_LINE_BYTES)
-    except (FileNotFoundError, ConnectionRefusedError):
+            return await asyncio.open_unix_connection(address, limit=_LINE_BYTES)
+    except (FileNotFoundError, NotADirectoryError, ConnectionRefusedError):
         return None
     except OSError as error:
         raise ConfigError(
             f"cannot reach the registry that uses {path.parent}: {error.strerror}; "
             "run this as the user whose registry it is"
         ) from None
-    try:
-        writer.write(json.dumps({"dry_run": dry_run}).encode() + b"\n")
-        return await _read_report(reader, on_progress)
-    finally:
-        writer.close()
 
 
 async def _read_report(

@@ -16,6 +16,7 @@ from buildset_registry.store.base import Purpose, Store
 from buildset_registry.store.filesystem import control_socket, open_filesystem
 from buildset_registry.store.gcs import open_gcs
 from buildset_registry.store.memory import open_memory
+from buildset_registry.store.oss import open_oss
 from buildset_registry.store.s3 import open_s3
 from buildset_registry.store.swift import open_swift
 
@@ -50,6 +51,7 @@ STORES: Mapping[str, StoreKind] = {
     "memory": StoreKind(open_memory, alone=True, lasting=False),
     "azure": StoreKind(open_azure),
     "gcs": StoreKind(open_gcs),
+    "oss": StoreKind(open_oss),
     "s3": StoreKind(open_s3),
     "swift": StoreKind(open_swift),
 }

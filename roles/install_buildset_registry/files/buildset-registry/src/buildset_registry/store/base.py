@@ -28,6 +28,7 @@ from buildset_registry.oci.descriptor import Descriptor
 from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.names import RepositoryName, Tag, UploadId
 from buildset_registry.store.holders import Holders
+from buildset_registry.store.replicas import Replicas
 from buildset_registry.store.turns import Turns
 
 #: Bytes of a file that are read at once.
@@ -324,6 +325,10 @@ class RepositoryIndex(Protocol):
 
 class StorageSpace(Protocol):
     """The state of a storage, as it can be told from outside."""
+
+    @property
+    def replicas(self) -> Replicas | None:
+        """Return the notices of those who share it; None where one process has it for itself."""
 
     async def problem(self) -> str | None:
         """Return why nothing can be stored, in a few words, or None."""

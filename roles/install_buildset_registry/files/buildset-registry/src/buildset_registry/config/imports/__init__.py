@@ -61,8 +61,7 @@ def import_config(text: str, source: str, environment: Mapping[str, str]) -> Imp
             imported = Imported(*from_distribution(tree, source, environment))
     except RecursionError:
         raise ConfigError(f"{source} refers to itself by an alias; write it out") from None
-    if not isinstance(imported.config["storage"], dict):
-        parse(imported.config, f"what {source} becomes", Path())
+    parse(imported.config, f"what {source} becomes", Path())
     return imported
 
 

@@ -6,6 +6,7 @@ The keys: https://distribution.github.io/distribution/about/configuration/.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
@@ -13,12 +14,11 @@ from urllib.parse import urlsplit
 import yaml
 
 from buildset_registry.config.imports.tree import Tree
+from buildset_registry.config.storage import StorageSettings
 from buildset_registry.errors import YAML_FAULTS, ConfigError
 
 _Tree = dict[str, Any]
 
-#: Storages of distribution that are services; their parameters have the same names here.
-_SERVICES = ("s3", "swift", "gcs", "azure", "oss")
 #: Keys whose work is done here without being told.
 _SETTLED = (
     "version",
@@ -64,6 +64,8 @@ _MISSING = {
     "catalog.maxentries": "a page of the catalog has as many entries as the client asks for",
     "tags.maxtags": "a page of tags has as many entries as the client asks for",
     "middleware": "there is no middleware but redirects of storage",
+    "middleware.storage.cloudfront": "clients in Amazon's networks are sent there, too; "
+    "storage.redirect.except_networks has those that get blobs here",
 }
 #: Docker Hub's API has another name than its images.
 _HUB = ("registry-1.docker.io", "index.docker.io", "docker.io")
@@ -140,11 +142,11 @@ def _endpoint(tree: Tree, config: _Tree, notes: list[str]) -> None:
 
 
 def _storage(tree: Tree, config: _Tree, notes: list[str]) -> None:
-    services = [name for name in _SERVICES if tree.has(f"storage.{name}")]
+    services = [name for name in StorageSettings.SERVICES if tree.has(f"storage.{name}")]
     if services:
-        config["storage"] = {services[0]: tree.section(f"storage.{services[0]}")}
+        config["storage"] = {services[0]: _service(tree, services[0], notes)}
         if tree.flag("storage.redirect.disable"):
-            config["redirect"] = {"disable": True}
+            config["storage"]["redirect"] = {"disable": True}
     elif tree.has("storage.inmemory"):
         tree.take("storage.inmemory")
         config["storage"] = "memory"
@@ -159,6 +161,14 @@ def _storage(tree: Tree, config: _Tree, notes: list[str]) -> None:
         config["gc"] = {"uploads": age}
     if tree.flag("storage.maintenance.uploadpurging.dryrun"):
         notes.append("storage.maintenance.uploadpurging.dryrun: old uploads are removed")
+
+
+def _service(tree: Tree, name: str, notes: list[str]) -> _Tree:
+    """Return a service's section, without the parameters that are not known here."""
+    found = tree.section(f"storage.{name}")
+    known = {one.name for one in dataclasses.fields(StorageSettings.SERVICES[name])}
+    notes += [f"storage.{name}.{key}: {_MISSING['']}" for key in found if key not in known]
+    return {key: value for key, value in found.items() if key in known}
 
 
 def _tls(tree: Tree, config: _Tree, _notes: list[str]) -> None:
@@ -266,17 +276,38 @@ def _webhook(endpoint: Tree) -> _Tree:
     return webhook | {key: value for key, value in told.items() if value}
 
 
-def _redirects(tree: Tree, config: _Tree, _notes: list[str]) -> None:
+def _redirects(tree: Tree, config: _Tree, notes: list[str]) -> None:
     """Take the middleware of storage that sends clients elsewhere."""
     for one in tree.list("middleware.storage"):
         options = one.get("options") if isinstance(one, dict) else None
         if not isinstance(options, dict) or not options or one.get("disabled"):
             continue
-        redirect = config.setdefault("redirect", {})
-        if one.get("name") == "redirect":
-            redirect["base_url"] = options.get("baseurl")
-        elif one.get("name") == "cloudfront":
-            redirect["cloudfront"] = options
+        name = str(one.get("name"))
+        where = f"middleware.storage.{name}"
+        take = {"redirect": _base_url, "cloudfront": _cloudfront}.get(name)
+        if take is None:
+            notes.append(f"{where}: {_MISSING['middleware']}")
+        elif not isinstance(config["storage"], dict):
+            notes.append(f"{where}: clients are sent elsewhere where a service has the blobs")
+        else:
+            redirect = config["storage"].setdefault("redirect", {})
+            redirect |= take(Tree(options, where), where, notes)
+
+
+def _base_url(options: Tree, _where: str, _notes: list[str]) -> _Tree:
+    return {"base_url": options.text("baseurl")}
+
+
+def _cloudfront(options: Tree, where: str, notes: list[str]) -> _Tree:
+    names = ("baseurl", "privatekey", "keypairid")
+    found: _Tree = {name: value for name in names if (value := options.text(name))}
+    duration = options.duration("duration")
+    if duration:
+        found["duration"] = duration
+    for key in options.left():
+        if key != "ipfilteredby" or str(options.take(key)).lower() != "none":
+            notes.append(f"{where}.{key}: {_MISSING['middleware.storage.cloudfront']}")
+    return {"cloudfront": found}
 
 
 _SECTIONS: tuple[Callable[[Tree, _Tree, list[str]], None], ...] = (

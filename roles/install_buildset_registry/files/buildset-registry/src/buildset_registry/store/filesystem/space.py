@@ -21,6 +21,8 @@ _FLOOR_PART = 20
 class Space:
     """The room below one folder; ``floor`` bytes of it stay free."""
 
+    replicas = None
+
     def __init__(self, storage: Path, floor: int | None = None) -> None:
         self._storage = storage
         total = self.free()[1]

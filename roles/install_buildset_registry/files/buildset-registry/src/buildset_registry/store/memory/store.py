@@ -59,6 +59,8 @@ class MemoryStore:
 class MemorySpace:
     """A storage in memory has no disk, and is always ready."""
 
+    replicas = None
+
     def __init__(self, blobs: MemoryBlobs) -> None:
         self._blobs = blobs
 

@@ -15,6 +15,7 @@ from buildset_registry.store.contents import ContentCache
 from buildset_registry.store.objects.dialect import Body, Dialect, ObjectFailure, ObjectState
 from buildset_registry.store.objects.keys import Keys
 from buildset_registry.store.objects.promises import CACHED, PUSHED, Given, Promises
+from buildset_registry.store.objects.redirects import Locate
 from buildset_registry.store.objects.small import together
 
 #: Seconds for which a blob is taken to be there still, and how many are remembered.
@@ -28,8 +29,8 @@ _TOGETHER = 8
 class BlobRules:
     """The ways in which blobs are handed out, and for how long promises are kept."""
 
-    redirect: bool = True
-    """Whether clients are sent to the service for them."""
+    locate: Locate | None = None
+    """Returns the URL that clients are sent to for one; None where they are not."""
 
     kept: float | None = None
     """Seconds after which a promise is of no use any more; None leaves them all."""
@@ -57,8 +58,8 @@ class ObjectBlobs:
         if size is None:
             return None
         chunks = partial(self._chunks, digest)
-        if self._rules.redirect and size:
-            url = await self._dialect.sign(self._keys.blob(digest))
+        if self._rules.locate is not None and size:
+            url = await self._rules.locate(self._keys.blob(digest))
             if url is not None:
                 return BlobRedirect(url, size, chunks)
         return BlobSource(size, chunks)

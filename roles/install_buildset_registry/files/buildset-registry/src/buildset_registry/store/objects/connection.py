@@ -17,7 +17,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 import aiohttp
 from yarl import URL
@@ -33,6 +33,9 @@ _DOCUMENT = 16 * 1024 * 1024
 _AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504})
 _FULL = frozenset({413, 507})
 _BROKEN = (aiohttp.ClientError, OSError, asyncio.TimeoutError)
+
+#: What a service is verified with: certificates, the system's (True), or nothing (False).
+TlsTrust: TypeAlias = ssl.SSLContext | bool
 
 _chance = random.SystemRandom()
 _log = logging.getLogger("buildset_registry.store")
@@ -116,7 +119,7 @@ class ServiceConnection:
     def __init__(
         self,
         signer: Signer,
-        tls: ssl.SSLContext | bool,
+        tls: TlsTrust,
         reasons: Reasons | None = None,
         patience: Patience | None = None,
     ) -> None:
@@ -298,7 +301,7 @@ def http_time(text: str) -> float:
         return 0.0
 
 
-def trust(ca: Path | None, *, verify: bool = True) -> ssl.SSLContext | bool:
+def trust(ca: Path | None, *, verify: bool = True) -> TlsTrust:
     """Return what a service is verified with: the system's certificates, a CA's, or nothing."""
     if not verify:
         return False

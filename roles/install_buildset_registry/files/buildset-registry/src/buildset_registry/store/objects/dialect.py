@@ -121,8 +121,11 @@ class Abilities:
     """Bytes of each part but the last, which is smaller."""
 
     most_parts: int
-    conditions: bool = True
-    """Whether ``Condition`` holds, of two at once, too. Asked at the start, whatever it says."""
+    creates: bool = True
+    """Whether ``ABSENT`` holds, of two at once, too. Asked at the start, whatever it says."""
+
+    swaps: bool = True
+    """Whether a ``Condition`` of a version does."""
 
     lists: bool = True
     """Whether a list has what was written before."""

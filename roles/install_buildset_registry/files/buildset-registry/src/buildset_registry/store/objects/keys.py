@@ -16,7 +16,9 @@ What that lacks stands beside it::
         ├── promises/<algorithm>/<2 hex>/<hex>/<kind>-<random>      (promises.py)
         ├── condemned/<algorithm>/<hex>
         ├── downloads/<uuid>/state      what is on its way from an upstream
+        ├── ledger/<hour>/...           what each server notes (the package ledger)
         ├── lease                       held by the process that collects
+        ├── replicas/<random>           what each process tells of itself
         └── probe-<random>              made and removed at the start
 """
 
@@ -50,7 +52,9 @@ class Keys:
         self.repositories = f"{self.top}docker/registry/v2/repositories/"
         self.own = f"{self.top}buildset-registry/"
         self.downloads = f"{self.own}downloads/"
+        self.ledger = f"{self.own}ledger/"
         self.lease = f"{self.own}lease"
+        self.replicas = f"{self.own}replicas/"
 
     def blob(self, digest: Digest) -> str:
         return f"{self.blobs}{_spread(digest)}/data"

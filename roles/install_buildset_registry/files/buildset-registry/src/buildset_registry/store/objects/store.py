@@ -4,13 +4,14 @@
 from __future__ import annotations
 
 import secrets
+import time
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from functools import partial
 
-from buildset_registry.config import Config, StorageSettings
+from buildset_registry.config import Config
 from buildset_registry.errors import ConfigError
 from buildset_registry.oci.names import RepositoryName, Tag
 from buildset_registry.store.base import Purpose
@@ -31,7 +32,8 @@ from buildset_registry.store.objects.links import ObjectContext, ObjectRepositor
 from buildset_registry.store.objects.lists import RecentLists
 from buildset_registry.store.objects.parts import PartBudget
 from buildset_registry.store.objects.promises import Promises
-from buildset_registry.store.objects.small import SmallObjects
+from buildset_registry.store.objects.redirects import locator
+from buildset_registry.store.objects.small import SmallObjects, together
 from buildset_registry.store.objects.uploads import ObjectUploads, UploadPlaces
 from buildset_registry.store.objects.walk import Repositories
 from buildset_registry.store.turns import Turns
@@ -40,6 +42,8 @@ from buildset_registry.store.turns import Turns
 _KEPT = 1024
 #: The least time for which promises are kept; longer where the grace period is.
 _LEAST_KEPT = 24 * 3600
+#: Seconds after which a notice that nobody renewed is removed by the next process that starts.
+_FORGOTTEN = 24 * 3600
 
 
 class ObjectStore:
@@ -51,8 +55,9 @@ class ObjectStore:
         self.turns = Turns()
         self.holders = Holders()
         self._small = SmallObjects(dialect)
-        conditions, listed = dialect.abilities.conditions, dialect.abilities.lists
-        self._promises = Promises(dialect, keys_, conditions=conditions, listed=listed)
+        able = dialect.abilities
+        self._promises = Promises(dialect, keys_, conditions=able.creates, listed=able.lists)
+        conditions = able.creates and able.swaps
         self._lease = Lease(self._small, keys_.lease, conditions=conditions)
         self._names = Repositories(dialect, keys_.repositories)
         self._tags: RecentLists[Tag] = RecentLists()
@@ -60,7 +65,9 @@ class ObjectStore:
         self.blobs = ObjectBlobs(dialect, keys_, self._promises, rules)
         places = UploadPlaces(dialect, keys_, self._small, self.blobs, self._names)
         self.uploads = ObjectUploads(places, PartBudget())
-        self.space = ObjectSpace(dialect, keys_, self.blobs)
+        replicas = ReplicaNotices(self._small, keys_.replicas)
+        self.space = ObjectSpace(dialect, keys_, self.blobs, replicas)
+        self.ledger = LedgerFolder(dialect, keys_.ledger)
 
     def pushed(self, name: RepositoryName) -> ObjectRepository:
         return self._repository(name, cached=False)
@@ -96,13 +103,53 @@ class ObjectStore:
         return made
 
 
+class ReplicaNotices:
+    """The notices of the replicas: a small object of each, which it writes again and again.
+
+    They need no conditions, and a list that is late does no harm.
+    """
+
+    def __init__(self, small: SmallObjects, prefix: str) -> None:
+        self._small = small
+        self._prefix = prefix
+        self._key = f"{prefix}{secrets.token_hex(8)}"
+        self._told = False
+
+    async def tell(self, notice: bytes) -> None:
+        if not self._told:
+            await self._forget()
+        await self._small.write(self._key, notice)
+        self._told = True
+
+    async def told(self) -> Sequence[bytes]:
+        found = await together([key for key, _changed in await self._listed()], self._small.read)
+        return [one.content for one in found if one is not None]
+
+    async def leave(self) -> None:
+        if self._told:
+            await self._small.remove(self._key)
+
+    async def _forget(self) -> None:
+        """Remove the notices of processes that ended long ago without a word."""
+        before = time.time() - _FORGOTTEN
+        old = [key for key, changed in await self._listed() if changed < before]
+        await together(old, self._small.remove)
+
+    async def _listed(self) -> list[tuple[str, float]]:
+        pages = self._small.objects.list(self._prefix)
+        return [(one.key, one.changed) async for page in pages for one in page.objects]
+
+
 class ObjectSpace:
     """A service has as much room as it has; whether it answers is what can be told."""
 
-    def __init__(self, dialect: Dialect, keys_: Keys, blobs: ObjectBlobs) -> None:
+    def __init__(
+        self, dialect: Dialect, keys_: Keys, blobs: ObjectBlobs, replicas: ReplicaNotices
+    ) -> None:
         self._dialect = dialect
         self._keys = keys_
         self._blobs = blobs
+        self.replicas = replicas
 
     async def problem(self) -> str | None:
         try:
@@ -118,6 +165,30 @@ class ObjectSpace:
         return await self._blobs.used()
 
 
+class LedgerFolder:
+    """The objects of the ledger, by the ends of their keys."""
+
+    def __init__(self, dialect: Dialect, prefix: str) -> None:
+        self._dialect = dialect
+        self._prefix = prefix
+
+    async def list(self) -> AsyncIterator[Sequence[tuple[str, int]]]:
+        async for page in self._dialect.list(self._prefix):
+            yield [(one.key[len(self._prefix) :], one.size) for one in page.objects]
+
+    async def read(self, name: str) -> bytes | None:
+        opened = await self._dialect.get(self._prefix + name)
+        if opened is None:
+            return None
+        return b"".join([piece async for piece in opened.chunks])
+
+    async def write(self, name: str, content: bytes) -> None:
+        await self._dialect.put(self._prefix + name, Body(len(content), (content,)))
+
+    async def remove(self, name: str) -> None:
+        await self._dialect.delete(self._prefix + name)
+
+
 @dataclass(frozen=True, slots=True)
 class Probed:
     """The abilities that a service was found to have."""
@@ -130,9 +201,10 @@ async def open_objects(
     dialect: Dialect, root: str, config: Config, purpose: Purpose
 ) -> ObjectStore:
     """Open the store in a bucket, after it was found to keep what the design needs."""
+    keys_ = Keys(root)
     try:
+        locate = locator(config.redirect, dialect, keys_)
         await dialect.probe()
-        keys_ = Keys(root)
         if purpose is Purpose.SERVE:
             probed = await probe(dialect, keys_)
             if not probed.conditions:
@@ -146,10 +218,8 @@ async def open_objects(
     except BaseException:
         await dialect.aclose()
         raise
-    settings = config.storage
-    redirect = isinstance(settings, StorageSettings) and not settings.redirect.disable
     kept = None if purpose is Purpose.READ else float(max(_LEAST_KEPT, 2 * config.gc.grace))
-    return ObjectStore(dialect, keys_, BlobRules(redirect, kept))
+    return ObjectStore(dialect, keys_, BlobRules(locate, kept))
 
 
 async def probe(dialect: Dialect, keys_: Keys) -> Probed:

@@ -62,7 +62,9 @@ class SwiftDialect:
         self.large = LargeObjects(self._container, f"{prefix}/" if prefix else "")
         self._digest = ""
         self._key: str | None = secret(settings, "swift", "secretkey")
-        self.abilities = Abilities(settings.chunksize, _MOST_PARTS, conditions=False, lists=False)
+        self.abilities = Abilities(
+            settings.chunksize, _MOST_PARTS, creates=False, swaps=False, lists=False
+        )
 
     async def head(self, key: str) -> ObjectState | None:
         found = await self._container.head(key)

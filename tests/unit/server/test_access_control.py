@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from buildset_registry.config import parse
 from buildset_registry.errors import ConfigError
-from buildset_registry.server.build import AccessControl
+from buildset_registry.server.access_control import AccessControl
 
 TOKEN = {"service": "registry", "issuer": "tokens", "jwks": "jwks.json"}
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The documents of S3: lists, errors, and the one that puts parts together; pure.
+"""The documents of buckets that speak as S3 does: lists, errors, what puts parts together; pure.
 
 They are XML of a known form without attributes that matter, so what is wanted of one is found by
 patterns: a list of a thousand objects takes a tenth of the time that a tree of it takes.
@@ -8,7 +8,7 @@ patterns: a list of a thousand objects takes a tenth of the time that a tree of 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from html import escape, unescape
 from typing import Protocol
@@ -22,6 +22,8 @@ from buildset_registry.store.objects.dialect import (
     PartUpload,
 )
 
+#: The error where there is no bucket: that tells nothing of an object.
+NO_BUCKET = "NoSuchBucket"
 _CONTENTS = re.compile(r"<Contents>(.*?)</Contents>", re.DOTALL)
 _PREFIXES = re.compile(r"<CommonPrefixes>\s*<Prefix>(.*?)</Prefix>", re.DOTALL)
 _UPLOADS = re.compile(r"<Upload>(.*?)</Upload>", re.DOTALL)
@@ -35,16 +37,6 @@ _PASSING = frozenset(
 )
 _KEYS = frozenset(
     {"InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken", "ExpiredToken", "Unauthorized"}
-)
-_REGIONS = frozenset(
-    {
-        *(
-            "AuthorizationHeaderMalformed",
-            "PermanentRedirect",
-            "IllegalLocationConstraintException",
-        ),
-        *("TemporaryRedirect", "InvalidRegion"),
-    }
 )
 
 
@@ -76,9 +68,22 @@ def is_error(answer: _Answer) -> bool:
     return bool(code(answer))
 
 
+def is_absent(answer: _Answer) -> bool:
+    """Tell whether the service says that there is no such object, or no such upload.
+
+    A proxy without its service says 404, too: what is no word of the service's tells of nothing.
+    """
+    return answer.status == 404 and code(answer) not in ("", NO_BUCKET)
+
+
 def is_passing(answer: _Answer) -> bool:
     """Tell whether another try may help."""
     return code(answer) in _PASSING
+
+
+def is_of_keys(answer: _Answer) -> bool:
+    """Tell whether an error says that the credentials are wrong."""
+    return code(answer) in _KEYS
 
 
 def words(answer: _Answer) -> str:
@@ -86,23 +91,6 @@ def words(answer: _Answer) -> str:
     named = code(answer)
     message = " ".join(text_of(answer.content, "Message").split())
     return f"{named}: {message}" if named and message else named
-
-
-def cure(answer: _Answer, bucket: str, region: str) -> str:
-    """Return what to do about an error at the start."""
-    named = code(answer)
-    if named in _KEYS:
-        return "correct accesskey and secretkey"
-    if named == "NoSuchBucket" or answer.status == 404:
-        return f"make the bucket {bucket}, or correct its name"
-    if named == "RequestTimeTooSkewed":
-        return "set the clock of this machine"
-    if named in _REGIONS or answer.status in (301, 307):
-        meant = text_of(answer.content, "Region") or text_of(answer.content, "Endpoint")
-        return f"correct region, which is {region}{' and not ' if meant else ''}{meant}"
-    if answer.status == 403:
-        return f"allow these credentials to list the bucket {bucket} (s3:ListBucket)"
-    return "correct regionendpoint"
 
 
 def read_page(content: bytes) -> tuple[ObjectPage, str]:
@@ -122,14 +110,23 @@ def read_page(content: bytes) -> tuple[ObjectPage, str]:
     return ObjectPage(objects, prefixes), following
 
 
-def read_uploads(content: bytes) -> Iterator[tuple[PartUpload, float]]:
-    """Yield what is on its way in parts, and when each was begun."""
-    for match in _UPLOADS.finditer(content.decode("utf-8", "replace")):
-        found = dict(_fields(match[1]))
-        yield (
+def read_uploads(content: bytes) -> tuple[list[tuple[PartUpload, float]], Mapping[str, str]]:
+    """Return what is on its way in parts and when each was begun, and how to ask for more."""
+    if b"</ListMultipartUploadsResult>" not in content:
+        raise ObjectFailure(NO_LIST)
+    uploads = [
+        (
             PartUpload(found.get("Key", ""), found.get("UploadId", "")),
             _time(found.get("Initiated", "")),
         )
+        for match in _UPLOADS.finditer(content.decode("utf-8", "replace"))
+        for found in (dict(_fields(match[1])),)
+    ]
+    if text_of(content, "IsTruncated") != "true":
+        return uploads, {}
+    names = {"key-marker": "NextKeyMarker", "upload-id-marker": "NextUploadIdMarker"}
+    told = ((ours, text_of(content, theirs)) for ours, theirs in names.items())
+    return uploads, {name: value for name, value in told if value}
 
 
 def complete(parts: Sequence[ObjectPart]) -> bytes:
