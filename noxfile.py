@@ -41,8 +41,9 @@ CACHE = Path(
 #: Of tools/go-tools, where several tiers run them.
 BUILDKIT = ("buildctl", "buildkitd")
 CONTAINERD = ("containerd", "containerd-shim-runc-v2", "ctr", "dockerd")
-BENCHED = ("registry",)
+BENCHED = ("registry", "crane")
 STORES = ("minio", "versitygw", "fake-gcs-server")
+ACME = ("pebble",)
 #: How long a test that is interrupted may take to clean up.
 INTERRUPTED_SECONDS = 10
 
@@ -157,7 +158,7 @@ def architecture(session: nox.Session) -> None:
     pytest(session, "tests/architecture", "tests/workshop")
 
 
-@tier(tools=STORES)
+@tier(tools=(*STORES, *ACME))
 def tests(session: nox.Session) -> None:
     """Test the program: its parts, its API over real TLS, its command line, its object stores.
 
@@ -166,12 +167,20 @@ def tests(session: nox.Session) -> None:
     install(session, "test")
     install_wheel(session)
     prepare_stores(session)
-    pytest(session, "tests/unit", "tests/api", "tests/instance", "tests/use", "tests/stores")
+    pytest(
+        session,
+        "tests/unit",
+        "tests/api",
+        "tests/instance",
+        "tests/use",
+        "tests/stores",
+        "tests/acme",
+    )
 
 
 def prepare_stores(session: nox.Session) -> None:
     """Install the servers of object stores, so that no test waits for it."""
-    go_tools(session, STORES)
+    go_tools(session, TIERS["tests"].tools)
     session.run("python", "-c", "from tests.stores import programs; programs.fetch_all()")
 
 
@@ -285,13 +294,14 @@ def conformance(session: nox.Session) -> None:
 
 @tier(tools=("registry", "crane"))
 def interop(session: nox.Session) -> None:
-    """Exchange data directories and images with distribution 2.8 and 3."""
+    """Exchange data directories and images with distribution 2.8 and 3, and with zuul-registry."""
     install(session, "test", payload=True)
     go_tools(session, TIERS["interop"].tools)
+    install_zuul_registry(session)
     pytest(session, "tests/interop")
 
 
-@tier(tools=("crane", "regctl", "oras", "helm", "minio", *BUILDKIT, *CONTAINERD))
+@tier(tools=("crane", "regctl", "oras", "helm", "docker-compose", "minio", *BUILDKIT, *CONTAINERD))
 def clients(session: nox.Session) -> None:
     """Push and pull with the clients that people have, each a real program."""
     install(session, "test", payload=True)

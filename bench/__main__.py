@@ -11,7 +11,7 @@ from argparse import Namespace
 from contextlib import ExitStack
 from pathlib import Path
 
-from bench import before, options, report
+from bench import before, copying, options, report
 from bench.client import Refused
 from bench.content import Content
 from bench.figures import Figures
@@ -26,6 +26,8 @@ from bench.spreading import spread
 
 def main(words: list[str]) -> int:
     """Return 1 where a figure is missing."""
+    if words[:1] == ["copies"]:
+        return copying.main(words[1:])
     chosen = options.parse(words)
     # However the run ends, what it has started ends with it.
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -58,9 +58,16 @@ def digest_of(content: bytes) -> str:
 class Client:
     """A connection to one endpoint, with or without a login."""
 
-    def __init__(self, port: int, trust: ssl.SSLContext, *, login: bool = False) -> None:
+    def __init__(
+        self,
+        port: int,
+        trust: ssl.SSLContext,
+        *,
+        login: bool = False,
+        address: str = "127.0.0.1",
+    ) -> None:
         self._connection = http.client.HTTPSConnection(
-            "127.0.0.1", port, context=trust, timeout=_PATIENCE_SECONDS, blocksize=_BLOCK
+            address, port, context=trust, timeout=_PATIENCE_SECONDS, blocksize=_BLOCK
         )
         self._asks_login = login
         self.login: dict[str, str] = {}

@@ -91,6 +91,10 @@ class Content:
         sizes = [self.size * part // sum(_LAYERS) for part in _LAYERS]
         return self._image(name, sizes, version)
 
+    def layers(self, name: str, sizes: list[int]) -> Image:
+        """Return an image of layers of these sizes."""
+        return self._image(name, sizes, 0)
+
     def buildset(self, version: int) -> list[Image]:
         """Return a buildset's images: the same sizes in each run, all of them for 1 GiB."""
         chance = random.Random("a buildset")

@@ -32,11 +32,11 @@ class Identity:
     trust: ssl.SSLContext
 
     @classmethod
-    def make(cls, folder: Path) -> Identity:
+    def make(cls, folder: Path, *names: str) -> Identity:
         """Write all files into ``folder``; the password has bcrypt's usual cost, 12."""
         folder.mkdir(parents=True, exist_ok=True)
         ca = CA()
-        leaf = ca.issue_cert("127.0.0.1", "localhost")
+        leaf = ca.issue_cert("127.0.0.1", "localhost", *names)
         made = cls(
             folder / "ca.pem",
             folder / "tls.pem",

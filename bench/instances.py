@@ -52,12 +52,15 @@ class Instance:
 
     def puller(self) -> Client:
         """Return a client that pulls."""
-        return Client(self.place.pull_port, self.place.identity.trust, login=self.peer.login)
+        return self._client(self.place.pull_port, login=self.peer.login)
 
     def pusher(self) -> Client:
         """Return a client that pushes."""
-        login = self.peer.login or self.peer.two_ports
-        return Client(self.place.push_port, self.place.identity.trust, login=login)
+        return self._client(self.place.push_port, login=self.peer.login or self.peer.two_ports)
+
+    def _client(self, port: int, *, login: bool) -> Client:
+        place = self.place
+        return Client(port, place.identity.trust, login=login, address=place.address)
 
     def pull_login(self) -> list[str]:
         """Return the header that pulls need, if any."""
@@ -102,13 +105,17 @@ def write_files(root: Path, name: str, tag: str, image: Image) -> None:
 
 @contextmanager
 def running(
-    peer: Peer, folder: Path, identity: Identity, upstream: str | None = None
+    peer: Peer,
+    folder: Path,
+    identity: Identity,
+    upstream: str | None = None,
+    address: str = "127.0.0.1",
 ) -> Iterator[Instance]:
     """Start a peer on free ports with nothing in its folder; yields it when it answers."""
     shutil.rmtree(folder, ignore_errors=True)
     port = free_port()
     other = free_port() if peer.two_ports else port
-    place = Place(folder, port, other, identity, upstream)
+    place = Place(folder, port, other, identity, upstream, address)
     place.data.mkdir(parents=True)
     place.settings.write_text(peer.settings(place))
     environment = {**os.environ, **_ENVIRONMENT, "SSL_CERT_FILE": str(identity.authority)}
@@ -138,7 +145,7 @@ def _wait(process: subprocess.Popen[bytes], place: Place, peer: Peer) -> None:
     while True:
         try:
             connection = http.client.HTTPSConnection(
-                "127.0.0.1", place.pull_port, context=place.identity.trust, timeout=10
+                place.address, place.pull_port, context=place.identity.trust, timeout=10
             )
             connection.request("GET", "/v2/")
             status = connection.getresponse().status

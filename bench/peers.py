@@ -20,13 +20,15 @@ from bench.identity import Identity
 
 @dataclass(frozen=True)
 class Place:
-    """Where an instance runs: its folder, its ports, and the registry that it may pull through."""
+    """Where an instance runs: its folder, its ports and address, and the registry that it may pull
+    through."""
 
     folder: Path
     pull_port: int
     push_port: int
     identity: Identity
     upstream: str | None = None
+    address: str = "127.0.0.1"
 
     @property
     def data(self) -> Path:
@@ -65,8 +67,8 @@ def _ours(place: Place) -> dict[str, Any]:
     identity = place.identity
     settings: dict[str, Any] = {
         "endpoints": {
-            "pull": {"port": place.pull_port, "address": "127.0.0.1"},
-            "push": {"port": place.push_port, "address": "127.0.0.1"},
+            "pull": {"port": place.pull_port, "address": place.address},
+            "push": {"port": place.push_port, "address": place.address},
         },
         "storage": str(place.data),
         "tls": {"certificate": str(identity.certificate), "key": str(identity.key)},
@@ -103,7 +105,7 @@ def _distribution(place: Place) -> dict[str, Any]:
             "cache": {"blobdescriptor": "inmemory"},
         },
         "http": {
-            "addr": f"127.0.0.1:{place.pull_port}",
+            "addr": f"{place.address}:{place.pull_port}",
             "tls": {"certificate": str(identity.certificate), "key": str(identity.key)},
         },
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -41,6 +42,12 @@ def tree(root: int) -> list[int]:
 def cpu_seconds(root: int) -> float:
     """Return the processors' time of the tree, with that of children which have ended."""
     return sum(map(_ticks, tree(root))) / _TICKS_A_SECOND
+
+
+def children_seconds() -> float:
+    """Return the processors' time of this process's children that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def resident_mib(root: int) -> float:

@@ -97,7 +97,7 @@ PACKAGES = [
     *(
         Package(path)
         for path in sorted((TOP / "roles").glob("*/module_utils/*"))
-        if (path / "__init__.py").is_file()
+        if (path / "__init__.py").is_file() and not path.parent.is_symlink()
     ),
 ]
 MODULES = [module for package in PACKAGES for module in package.modules.values()]
@@ -153,7 +153,8 @@ def resolve(package: Package, one: Import) -> str | None:
 
 def outside() -> Iterator[Module]:
     """Yield the programs beside the packages that import them: modules for Ansible."""
-    for path in sorted((TOP / "roles").glob("*/library/*.py")):
+    found = (TOP / "roles").glob("*/library/*.py")
+    for path in sorted(path for path in found if not path.parent.is_symlink()):
         yield Module(path, f"{LIBRARY}.{path.stem}")
 
 

@@ -11,10 +11,12 @@ from pathlib import Path
 import pytest
 
 from bench.compare import PAIRS, Change, changes
+from bench.copying import CASES, CLIENTS
 from bench.figures import Figure, Figures
 from bench.measures import MEASURES
 
 PEERS = ("ours", "distribution-2.8")
+TARGETS = {name: case.targets.values() for name, case in CASES.items()}
 SMALL = ["--size", "2MiB", "--rounds", "1", "--seconds", "1", "--tags", "20"]
 SMALL += ["--repositories", "3", "--crowd", "3"]
 
@@ -37,6 +39,21 @@ def test_every_measure_yields_a_figure(tmp_path: Path) -> None:
     assert "<svg" in (tmp_path / "figures.svg").read_text()
     for measure in MEASURES:
         assert measure.title in done.stdout
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("case", CASES)
+def test_copies_are_timed_beside_skopeo_s_and_crane_s(tmp_path: Path, case: str) -> None:
+    """In one run, near and far; a round trip takes as long as it is said to."""
+    words = [sys.executable, "-m", "bench", "copies", case, "--rounds", "1", "--scale", "0.01"]
+    done = subprocess.run([*words, "--folder", str(tmp_path)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert all(f" {target:g}: " in done.stdout.replace("x", " ") for target in TARGETS[case])
+    seconds = json.loads((tmp_path / f"copies-{case}.json").read_text())["seconds"]
+    assert list(seconds) == list(CLIENTS)
+    # To connect, to find the manifest, to ask for blobs, to push them, to push the manifest.
+    least = CASES[case].round_trip * 6
+    assert all(least < one[0] for one in seconds.values())
 
 
 @pytest.mark.timeout(300)

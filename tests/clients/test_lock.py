@@ -107,6 +107,29 @@ def test_tools_read_the_folder_of_a_lock(trial: Trial, locked: Locked, registry:
         trial.ledger.note(tool, "read the folder of a lock")
 
 
+def test_docker_compose_takes_the_override_of_a_lock(
+    trial: Trial, locked: Locked, registry: Registry, folder: Path
+) -> None:
+    """Its services get the digest, whatever the tag is at upstream now; the rest is as it was."""
+    project, override = folder / "project" / "compose.yaml", folder / "project" / "lock.yaml"
+    project.parent.mkdir()
+    ports = {"ports": [{"target": 80, "published": "8080"}]}
+    services = {"web": {"image": APP, **ports}, "own": {"image": "example.org/own:1"}}
+    project.write_text(json.dumps({"name": "project", "services": services}))
+    words = ("lock", "--format", "compose", "--compose-file", project)
+    override.write_text(registry.run(*words))
+    compose = ("docker-compose", "--file", project, "--file", override)
+    told = json.loads(run(*compose, "config", "--format", "json"))["services"]
+    assert told["web"]["image"] == f"{APP}@{locked.digest}"
+    assert told["web"]["ports"][0]["published"] == "8080"
+    assert told["own"]["image"] == "example.org/own:1"
+    trial.clients["docker"].pulling(APP)  # which removes every image
+    run(*compose, "pull", "web")
+    (image,) = json.loads(run("docker", "image", "inspect", f"{APP}@{locked.digest}"))
+    assert image["RepoDigests"] == [f"{APP.rpartition(':')[0]}@{locked.digest}"]
+    trial.ledger.note("docker compose", "took the override of a lock")
+
+
 def test_use_has_podman_get_images_by_their_public_names(trial: Trial, registry: Registry) -> None:
     """With the canary through each of its tools; undone, no file of it is left."""
     digest = trial.push("skopeo", Kind.OCI, "quay.io/org/used:v1")

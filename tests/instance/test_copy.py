@@ -4,19 +4,22 @@
 from __future__ import annotations
 
 import base64
+import itertools
 import json
 import os
 import pty
 import re
 import signal
+import ssl
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from tests.instance.conftest import Desk
@@ -189,6 +192,47 @@ def test_a_copy_that_was_killed_sends_the_rest_when_it_is_run_again(
     assert json.loads(done.stdout)["moved"] < len(layer) * 0.45
     assert json.loads(machine.copy(*words).stdout)["moved"] == 0
     assert not list((machine.home / ".cache" / "buildset-registry" / "uploads").iterdir())
+
+
+def test_a_copy_may_be_killed_at_any_moment(machine: Machine, source: FakeRegistry) -> None:
+    """Nothing is tagged of which a part is missing; the copy that is run to its end ends well."""
+    layers = tuple(os.urandom(200_000) for _one in range(6))
+    raw = source.add_image("app", "v1", layers=layers)
+    words = ("--json", source.image("app:v1"), f"{machine.push}/app:v1")
+    trust = ssl.create_default_context(cadata=machine.facts["cert"])
+    login = machine.facts["username"], machine.facts["password"]
+    registry = httpx.Client(base_url=f"https://{machine.push}/v2/app", verify=trust, auth=login)
+    for moment in (1, 2, 4, 7):
+        reached, over, asked = threading.Event(), threading.Event(), itertools.count(1)
+        source.fail("GET", "/v2/", _stall_at(moment, asked, reached, over), times=99)
+        with subprocess.Popen(machine.command(*words), env=machine.environment) as process:
+            assert reached.wait(60)
+            process.kill()
+        over.set()
+        source.faults.clear()
+        assert registry.get("/manifests/v1").status_code == 404
+    done = machine.copy(*words)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert registry.get("/manifests/v1").content == raw
+    for layer in layers:
+        assert registry.get(f"/blobs/{digest_of(layer)}").content == layer
+    registry.close()
+
+
+def _stall_at(
+    moment: int, asked: Iterator[int], reached: threading.Event, over: threading.Event
+) -> Callable[[Handler], bool]:
+    """Answer no more from a request on, until the test is over."""
+
+    def act(handler: Handler) -> bool:
+        if next(asked) < moment:
+            return False
+        reached.set()
+        over.wait(60)
+        handler.close_connection = True
+        return True
+
+    return act
 
 
 def test_a_copy_that_is_interrupted_ends_at_once(machine: Machine, source: FakeRegistry) -> None:

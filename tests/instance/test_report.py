@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from buildset_clients.canary.image import PushEndpoint
+from buildset_clients.registry import Setup
 
 from tests.instance.conftest import Desk
 from tests.instance.test_gc import push_image
@@ -57,6 +59,18 @@ def test_a_report_has_layers_pulls_and_who_never_asked(desk: Desk, facts: dict[s
     assert made["unseen"] == ["web (192.0.2.7) never asked for an image"]
     desk.kill(*desk.processes())
     assert report(desk)["pulls"] == made["pulls"]
+
+
+def test_a_node_s_canary_speaks_in_the_report(desk: Desk, facts: dict[str, Any]) -> None:
+    """As the role leaves its words, with the registry's password; others cannot speak for it."""
+    setup = Setup.read(facts, "zuul-jobs.buildset-registry", [], [])
+    PushEndpoint(setup.registry).tell("found by podman, docker")
+    stranger = Setup.read({**facts, "username": "", "password": ""}, "alias", [], [])
+    PushEndpoint(stranger.registry).tell("found by everybody")
+    while not (nodes := report(desk)["nodes"])[0]["said"]:
+        pass
+    assert [node["said"] for node in nodes] == [["found by podman, docker"]]
+    assert report(desk)["missing"] == []
 
 
 def test_a_report_is_a_text_and_a_file(desk: Desk, facts: dict[str, Any]) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from buildset_registry.instance.paths import InstancePaths, default_root
-from buildset_registry.instance.systemd import unit_name, unit_text
+from buildset_registry.instance.systemd import Needs, unit_name, unit_text
 
 DEFAULT = Path("/var/lib/buildset-registry")
 
@@ -40,7 +40,7 @@ def test_systemd_accepts_the_unit(
     """No warning, and an exposure that systemd calls OK."""
     monkeypatch.setenv("HTTPS_PROXY", 'http://user:100%"@proxy.example:3128')
     unit = tmp_path / "buildset-registry.service"
-    unit.write_text(unit_text(InstancePaths(root), ports, log))
+    unit.write_text(unit_text(InstancePaths(root), Needs(ports=ports, log=log)))
     assert analyze("verify", unit) == ""
     verdict = analyze("security", unit, "--offline=true")
     found = re.search(r"Overall exposure level for \S+: ([\d.]+)", verdict)
@@ -51,12 +51,17 @@ def test_systemd_accepts_the_unit(
 
 def test_rights_are_only_those_that_are_needed() -> None:
     """A low port takes one right, a log in a user's folder another; without, there is none."""
-    plain = unit_text(InstancePaths(DEFAULT), (5000, 5001), DEFAULT / "log" / "registry.log")
+    plain = unit_text(
+        InstancePaths(DEFAULT),
+        Needs(ports=(5000, 5001), log=DEFAULT / "log" / "registry.log"),
+    )
     assert "CapabilityBoundingSet=\n" in plain
     assert "ReadWritePaths=/var/lib/buildset-registry\n" in plain
-    low = unit_text(InstancePaths(DEFAULT), (443,), None)
+    low = unit_text(InstancePaths(DEFAULT), Needs(ports=(443,)))
     assert "CapabilityBoundingSet=CAP_NET_BIND_SERVICE\n" in low
-    job = unit_text(InstancePaths(DEFAULT), (5000,), Path("/home/zuul/logs/registry.log"))
+    job = unit_text(
+        InstancePaths(DEFAULT), Needs(ports=(5000,), log=Path("/home/zuul/logs/registry.log"))
+    )
     assert "CapabilityBoundingSet=CAP_DAC_OVERRIDE\n" in job
     assert "ReadWritePaths=/var/lib/buildset-registry /home/zuul/logs\n" in job
 
@@ -70,7 +75,7 @@ def test_each_folder_has_a_unit_of_its_own() -> None:
 
 def test_system_calls_are_within_the_filter(tmp_path: Path) -> None:
     """Every group that the unit lets through exists in this systemd."""
-    text = unit_text(InstancePaths(DEFAULT), (5000,), None)
+    text = unit_text(InstancePaths(DEFAULT), Needs(ports=(5000,)))
     for name in re.findall(r"SystemCallFilter=~?(.*)", text):
         for group in name.split():
             assert (

@@ -5,11 +5,15 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from buildset_registry.ledger.files import read_ledger
+from buildset_registry.report.summary import summarize
 
 from tests.reliability.server import MIB, Answer, Client, Server, digest_of, manifest
 
@@ -108,3 +112,54 @@ def check_that_it_goes_on(small: Server, pushers: list[Pusher], full: Pusher) ->
     number = sum(len(pusher.acknowledged) for pusher in pushers)
     assert list((ballast(small).parent / "tmp").iterdir()) == []
     print(f"{number} blobs and manifests acknowledged before the disk was full, all there")
+
+
+def test_pulls_go_on_where_the_ledger_s_disk_is_full(
+    serve: Callable[..., Server], tmp_path: Path
+) -> None:
+    """What it does not take is counted, and the report says what it lacks once there is room."""
+    storage = tmp_path / "registry/data"
+    user = [] if os.geteuid() == 0 else ["--map-root-user"]
+    below = ["unshare", "--mount", *user, "sh", "-c", MOUNT, str(storage)]
+    server = serve(below=below, ledger={"folder": "data/ledger", "size": 1 << 30})
+    pusher = Pusher(server.client(), "app")
+    pusher.push_image("v1")
+    fill(ballast(server))
+    reader = server.client(pull=True)
+    pulls = 0
+
+    def pull(until: float) -> None:
+        nonlocal pulls
+        while time.monotonic() < until or pulls < 3000:
+            agent = {"User-Agent": f"{pulls} ".ljust(512, "x")}
+            assert reader.ask("GET", "/v2/app/manifests/v1", headers=agent).status == 200
+            pulls += 1
+
+    pull(0.0)
+    wait_for(lambda: "the ledger cannot be written: No space left" in server.log.read_text())
+    pull(time.monotonic() + 2)  # some rounds of the ledger's, with more than it lets wait
+    ballast(server).unlink()
+    folder = ballast(server).parent / "ledger"
+    wait_for(lambda: any(row["kind"] == "lost" for row in read_ledger(folder).rows))
+    content = read_ledger(folder)
+    report = summarize(content, "registry", "now", {})
+    (gap,) = report.gaps
+    assert gap.endswith("it could not be written: No space left on device")
+    lost = int(gap.partition(" ")[0])
+    # Of the start, the push and the pulls; and the row that tells of the loss.
+    assert 0 < lost < pulls and len(content.rows) - 1 == 2 + pulls - lost
+    pusher.check(reader)
+
+
+def fill(file: Path) -> None:
+    """Take all the room that is left."""
+    with suppress(OSError), file.open("wb", buffering=0) as out:
+        while out.write(bytes(4096)):
+            pass
+
+
+def wait_for(true: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)

@@ -27,6 +27,7 @@ MODULES = (
     "buildset_registry_clients",
     "buildset_registry_images",
     "buildset_registry_info",
+    "buildset_registry_overlay",
 )
 NOT_RUNNING = """\
 #!/bin/sh
@@ -128,6 +129,12 @@ def test_modules_of_the_collection_run(collection: Desk, way: Way) -> None:
             "tasks": [
                 {f"{COLLECTION}.buildset_registry_clients": {"state": "absent"}},
                 {f"{COLLECTION}.buildset_registry_images": {"action": "pull"}},
+                {
+                    f"{COLLECTION}.buildset_registry_overlay": {
+                        "content": "e30=",
+                        "command": str(command),
+                    }
+                },
                 tell(collection, "{'changes': stopped.changes, 'status': asked.status}"),
             ],
         },
@@ -146,7 +153,7 @@ def test_modules_of_the_collection_are_documented(collection: Desk, way: Way) ->
     for attributes in (entry["doc"]["attributes"] for entry in told.values()):
         assert attributes["check_mode"]["support"] == "full"
         assert attributes["action_group"]["membership"] == [f"{COLLECTION}.registry"]
-    registry, clients, _images, info = (
+    registry, clients, _images, info, _overlay = (
         told[f"{COLLECTION}.{name}"]["doc"]["options"] for name in MODULES
     )
     assert registry["command"] == info["command"]

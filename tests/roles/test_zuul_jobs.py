@@ -9,6 +9,7 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import urljoin
 
 import pytest
 import yaml
@@ -202,6 +203,11 @@ def test_registry_from_start_to_end(make_desk: MakeDesk, checkout: Path, version
         ["buildset-registry", "report.html"],
     ]
     assert not any("://" in url for url in urls)
+    # Zuul joins them to the URL of the build's logs, where the base job puts this folder.
+    log_url = "https://logs.example.org/t/1f0/gate/build/7c1/"
+    for url in urls:
+        stored = urljoin(log_url, url).removeprefix(log_url)
+        assert (logs.parent / stored).is_file()
     assert facts["password"] not in job.output
 
 

@@ -30,6 +30,7 @@ class Receiving(ThreadingHTTPServer):
         self.manifest = folder / "manifest"
         self.held: set[str] = set()
         self.taken: list[str] = []
+        self.told: list[tuple[str, str]] = []
         self.refusal = 0
         port = self.server_address[1]
         self.facts: dict[str, Any] = {
@@ -66,6 +67,11 @@ class _Handler(BaseHTTPRequestHandler):
             self.server.manifest.write_bytes(content)
         self._hold(path + digest)
         self._answer(201)
+
+    def do_HEAD(self) -> None:
+        """Note who asks for what is not there."""
+        self.server.told.append((self.path, self.headers["User-Agent"]))
+        self._answer(404)
 
     def do_DELETE(self) -> None:
         """Forget a blob, or all manifests of a repository: it has one."""

@@ -7,13 +7,13 @@ are counted: as many rows of one address, name, tag and digest as there are cell
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-#: The addresses of the hosts that have clients.
-ADDRESSES = {"node": "198.51.100.12", "current": "198.51.100.14"}
+#: The addresses of the hosts that have clients; the registry's own asks by loopback.
+ADDRESSES = {"node": "198.51.100.12", "current": "198.51.100.14", "registry": "127.0.0.1"}
 _SHOWN = 19
 
 
@@ -39,13 +39,17 @@ def compare(cells: Iterable[Cell], report: Mapping[str, Any]) -> list[str]:
     digests = {cell.digest for cell in known}
     expected = Counter(cell.key for cell in known)
     rows = [row for row in report["pulls"] if row["digest"] in digests]
-    found = Counter((row["client"], row["image"], row["reference"], row["digest"]) for row in rows)
-    agents: dict[str, set[str]] = {}
+    agents: dict[tuple[str, str, str, str], Counter[str]] = defaultdict(Counter)
     for row in rows:
-        agents.setdefault(row["digest"], set()).add(row["agent"])
+        key = row["client"], row["image"], row["reference"], row["digest"]
+        agents[key][row["agent"]] += 1
     return [
-        f"{key[0]} {key[1]}:{key[2]} {key[3][:_SHOWN]}: {expected[key]} cells, {found[key]} rows"
-        f" by {', '.join(sorted(agents.get(key[3], ())))}"
-        for key in sorted(expected.keys() | found.keys())
-        if expected[key] != found[key]
+        f"{key[0]} {key[1]}:{key[2]} {key[3][:_SHOWN]}: {expected[key]} cells, "
+        f"{agents[key].total()} rows{_by(agents[key])}"
+        for key in sorted(expected.keys() | agents.keys())
+        if expected[key] != agents[key].total()
     ]
+
+
+def _by(agents: Counter[str]) -> str:
+    return "".join(f"; {number} by {agent}" for agent, number in sorted(agents.items()))

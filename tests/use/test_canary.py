@@ -49,6 +49,18 @@ def test_the_canary_is_pushed_by_every_name_and_leaves_nothing(
     assert registry.held == set()
 
 
+def test_the_registry_is_told_what_became_of_the_canary(node: Place, registry: Receiving) -> None:
+    """By a request for what is at no registry, in one line; a failure in the words of the error."""
+    prove(node, "containers", **registry.facts)
+    program(node, "skopeo", "printf 'no space left\\n\\303\\244' >&2; exit 1")
+    message = said(node, "containers", registry)
+    (path, found), (_path, failed) = registry.told
+    assert path == "/v2/localhost/buildset-registry/canary/manifests/said"
+    assert found == "buildset-registry-canary (found by skopeo)"
+    assert failed.isascii() and len(failed) <= 500
+    assert failed.removeprefix("buildset-registry-canary (")[:40] == message[:40]
+
+
 def test_nothing_is_left_where_a_client_fails(node: Place, registry: Receiving) -> None:
     """It is removed after a failure as well."""
     program(node, "skopeo", "exit 1")

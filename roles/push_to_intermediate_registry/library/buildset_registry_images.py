@@ -23,8 +23,10 @@ options:
         that begins with O(build).
       - V(pull) copies what O(artifacts) name to the buildset's registry, under the public names.
       - V(promote) copies O(images) to where they are published, as O(promotion) says.
+      - V(overlay) copies nothing. It makes of O(artifacts) what C(buildset-registry overlay) is
+        handed, with tokens for these images alone.
     type: str
-    choices: [push, pull, promote]
+    choices: [push, pull, promote, overlay]
     required: true
   images:
     description: The images, each with C(repository) and, where it is not C([latest]), C(tags).
@@ -52,6 +54,11 @@ options:
     type: list
     elements: dict
     default: []
+  seconds:
+    description:
+      - For O(action=overlay), how many seconds the tokens are to live. A registry bounds it.
+    type: int
+    default: 86400
   buildset_registry:
     description:
       - The facts of the buildset's registry, as returned by
@@ -169,7 +176,7 @@ attributes:
 requirements:
   - Python 3.10 or newer where the module runs
 notes:
-  - What is returned holds no password.
+  - What is returned holds no password. RV(overlay) holds tokens, so use C(no_log).
 seealso:
   - module: buildset.registry.buildset_registry
 """
@@ -234,6 +241,16 @@ artifacts:
   type: list
   elements: dict
   returned: always
+overlay:
+  description:
+    - For O(action=overlay), what the registry is handed, in base64, with secrets. Empty where that
+      is not possible, or where there is no image.
+  type: str
+  returned: when O(action=overlay)
+reason:
+  description: For O(action=overlay), why it is not possible.
+  type: str
+  returned: when O(action=overlay)
 bytes:
   description: What was transferred, in bytes.
   type: dict
@@ -308,12 +325,13 @@ PROMOTION = {
     "newrev": {"type": "str", "default": ""},
 }
 ARGUMENTS = {
-    "action": {"type": "str", "choices": ["push", "pull", "promote"], "required": True},
+    "action": {"type": "str", "choices": ["push", "pull", "promote", "overlay"], "required": True},
     "images": {"type": "list", "elements": "dict", "default": []},
     "images_variable": {"type": "str", "default": "images"},
     "artifacts": {"type": "list", "elements": "dict", "default": []},
     "build": {"type": "str", "default": ""},
     "returned": {"type": "list", "elements": "dict", "default": []},
+    "seconds": {"type": "int", "default": 86400},
     "buildset_registry": {"type": "dict", "options": REGISTRY},
     "intermediate_registry": {"type": "dict", "options": REGISTRY},
     "registries": {"type": "list", "elements": "dict", "default": [], "options": PUBLIC},

@@ -117,6 +117,31 @@ options:
     type: str
     choices: [prefer, strict]
     default: prefer
+  settings:
+    description:
+      - Sections of the configuration as they are to be, by their names. Each replaces the one
+        that is there, and one that is null removes it.
+      - The values of keys that name a secret are masked in the result.
+    type: dict
+  users:
+    description:
+      - The users who may log in besides the registry's own one. By default those that are there
+        stay.
+    type: list
+    elements: dict
+    suboptions:
+      name:
+        description: The name of the user.
+        type: str
+        required: true
+      password:
+        description: The password, of at most 72 bytes.
+        type: str
+        required: true
+  token_key:
+    description:
+      - The key that signs tokens in base64, which replicas share. By default each has its own.
+    type: str
   log_dir:
     description: The folder of the log; C(log) below O(root) by default.
     type: path
@@ -244,6 +269,10 @@ except ImportError:  # in a collection
     from ansible_collections.buildset.registry.plugins.module_utils.buildset_command import command
 
 
+#: Words in the names of settings whose values nobody is to see.
+SECRETS = ("password", "secret", "token", "headers", "accesskey", "accountkey", "hmac")
+
+
 def root_folder(params: dict) -> Path:
     """Tell the registry's folder, which is the command's own choice where none is given."""
     if params["root"]:
@@ -280,17 +309,39 @@ def up_arguments(params: dict) -> list:
     for network in params["allowed_networks"] or []:
         arguments += ["--allow-network", network]
     arguments += ["--lock-mode", params["lock_mode"]] if params["lock"] else ["--no-lock"]
-    if params["upstreams"]:
-        # By standard input: what is on a command line can be read by every user of the node.
+    # By standard input: what is on a command line can be read by every user of the node.
+    if sections(params):
+        arguments += ["--settings-file", "-"]
+    elif params["upstreams"]:
         arguments += ["--upstreams-file", "-"]
     return arguments
 
 
-def upstreams(params: dict) -> str | None:
-    """Write the upstreams as the command reads them."""
+def upstreams(params: dict) -> list:
+    """Tell the upstreams as the command reads them."""
     given = params["upstreams"] or []
-    told = [{key: value for key, value in one.items() if value is not None} for one in given]
-    return json.dumps(told) if told else None
+    return [{key: value for key, value in one.items() if value is not None} for one in given]
+
+
+def sections(params: dict) -> dict:
+    """Tell the sections of the configuration, the users and the key as the command reads them."""
+    told = dict(params["settings"] or {})
+    for name in ("users", "token_key"):
+        if params[name] is not None:
+            told[name] = params[name]
+    return {**told, "upstreams": upstreams(params)} if told and params["upstreams"] else told
+
+
+def secrets_in(tree: object, hidden: bool = False) -> Iterator[str]:
+    """Yield the values of a section that nobody is to see."""
+    if isinstance(tree, dict):
+        for key, value in tree.items():
+            yield from secrets_in(value, hidden or any(word in str(key) for word in SECRETS))
+    elif isinstance(tree, list):
+        for value in tree:
+            yield from secrets_in(value, hidden)
+    elif hidden and isinstance(tree, str):
+        yield tree
 
 
 @contextlib.contextmanager
@@ -319,9 +370,11 @@ def start(module: AnsibleModule) -> dict:
     """Start the registry and return its facts."""
     if module.check_mode and command.find(module) is None:
         return {"changed": True, "changes": ["started"], "buildset_registry": None}
+    module.no_log_values.update(secrets_in(module.params["settings"]))
     arguments = up_arguments(module.params) + (["--check"] if module.check_mode else [])
     with lock_arguments(module.params) as more:
-        report = command.run(module, arguments + more, upstreams(module.params))
+        told = sections(module.params) or upstreams(module.params)
+        report = command.run(module, arguments + more, json.dumps(told) if told else None)
     for warning in report.get("warnings", []):
         module.warn(warning)
     facts = report["facts"]
@@ -355,6 +408,10 @@ def main() -> None:
         "public": {"type": "bool"},
         "mirror": {"type": "str"},
     }
+    user = {
+        "name": {"type": "str", "required": True},
+        "password": {"type": "str", "required": True, "no_log": True},
+    }
     module = AnsibleModule(
         argument_spec={
             **command.ARGUMENTS,
@@ -376,6 +433,9 @@ def main() -> None:
             "lock": {"type": "path"},
             "lock_content": {"type": "str"},
             "lock_mode": {"type": "str", "choices": ["prefer", "strict"], "default": "prefer"},
+            "settings": {"type": "dict"},
+            "users": {"type": "list", "elements": "dict", "options": user},
+            "token_key": {"type": "str", "no_log": True},
             "log_dir": {"type": "path"},
             "supervisor": {
                 "type": "str",

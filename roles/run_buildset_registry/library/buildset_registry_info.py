@@ -56,6 +56,8 @@ status:
     - What C(buildset-registry status --json) tells of the node's own registry.
     - Its key C(facts) is what the module M(buildset.registry.buildset_registry) returns, or
       V(null).
+    - Its key C(attention) lists what needs a look, such as a certificate that ends, each with
+      C(subject) and C(message).
   type: dict
   returned: without O(registry)
   sample: {"running": true, "pid": 4711, "root": "/var/lib/buildset-registry", "version": "0.1.0"}

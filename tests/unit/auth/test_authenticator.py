@@ -9,7 +9,13 @@ from typing import Any
 import bcrypt
 import pytest
 from buildset_registry.auth.access import ANONYMOUS, Access, Policy, Role
-from buildset_registry.auth.authenticator import Authenticator, Basic, Bearer, parse_authorization
+from buildset_registry.auth.authenticator import (
+    Authenticator,
+    Basic,
+    Bearer,
+    GrantRequest,
+    parse_authorization,
+)
 from buildset_registry.auth.htpasswd import Htpasswd
 from buildset_registry.auth.rules import AccessRule, AccessRules
 from buildset_registry.auth.tokens import Signing, TokenIssuer
@@ -138,8 +144,9 @@ async def test_a_token_ends_with_its_user(tmp_path: Path, change: str) -> None:
     tokens = TokenIssuer(Signing(b"k" * 32, "registry", 300, 3000))
     htpasswd = Htpasswd(file, lambda: now[0])
     authenticator = Authenticator(htpasswd, tokens, Policy(endpoint=Role.SINGLE))
+    asked = GrantRequest(["repository:org/app:pull"])
     headers = {
-        who: f"Bearer {(await authenticator.grant(given, ['repository:org/app:pull'])).token.token}"
+        who: f"Bearer {(await authenticator.grant(given, asked)).token.token}"
         for who, given in {
             "ci": basic("ci", "secret"),
             "other": basic("other", "secret"),
@@ -172,7 +179,9 @@ async def test_a_token_grants_what_the_caller_may_do(
 ) -> None:
     """Less than was asked for, where the caller may not do it all."""
     authenticator = make()
-    grant = await authenticator.grant(who, [f"repository:org/app:{asked}", "nonsense"])
+    grant = await authenticator.grant(
+        who, GrantRequest([f"repository:org/app:{asked}", "nonsense"])
+    )
     identity = await authenticator.authenticate(f"Bearer {grant.token.token}", Access.PULL)
     assert identity.scopes == {APP: frozenset(granted)}
 
@@ -181,10 +190,10 @@ async def test_a_wrong_password_gets_no_token(make: Make) -> None:
     """Nor does a token get another one."""
     authenticator = make()
     with pytest.raises(Unauthorized):
-        await authenticator.grant(basic("ci", "wrong"), [])
-    grant = await authenticator.grant(basic("ci", "secret"), [])
+        await authenticator.grant(basic("ci", "wrong"), GrantRequest([]))
+    grant = await authenticator.grant(basic("ci", "secret"), GrantRequest([]))
     with pytest.raises(Unauthorized):
-        await authenticator.grant(f"Bearer {grant.token.token}", [])
+        await authenticator.grant(f"Bearer {grant.token.token}", GrantRequest([]))
 
 
 async def test_a_login_fails_for_a_name_that_is_not_known(
@@ -192,7 +201,7 @@ async def test_a_login_fails_for_a_name_that_is_not_known(
 ) -> None:
     """A login asks for no scope; a pull with foreign credentials does."""
     with pytest.raises(Unauthorized):
-        await make().grant(basic("hub", "x"), [])
+        await make().grant(basic("hub", "x"), GrantRequest([]))
 
 
 async def test_a_refresh_token_gets_tokens_without_the_password(
@@ -200,17 +209,19 @@ async def test_a_refresh_token_gets_tokens_without_the_password(
 ) -> None:
     """For those who asked for one, and said who they are."""
     authenticator = make()
-    assert (await authenticator.grant(basic("ci", "secret"), [])).refresh_token is None
-    assert (await authenticator.grant(None, [], offline=True)).refresh_token is None
-    grant = await authenticator.grant(basic("ci", "secret"), [], offline=True)
+    assert (
+        await authenticator.grant(basic("ci", "secret"), GrantRequest([]))
+    ).refresh_token is None
+    assert (await authenticator.grant(None, GrantRequest([], offline=True))).refresh_token is None
+    grant = await authenticator.grant(basic("ci", "secret"), GrantRequest([], offline=True))
     assert grant.refresh_token is not None
-    renewed = authenticator.refresh(grant.refresh_token, ["repository:org/app:push"])
+    renewed = authenticator.refresh(grant.refresh_token, GrantRequest(["repository:org/app:push"]))
     identity = await authenticator.authenticate(f"Bearer {renewed.token.token}", Access.PUSH)
     assert identity.name == "ci"
     assert identity.scopes == {APP: frozenset({"push"})}
     for wrong in ("", "x", renewed.token.token):
         with pytest.raises(Unauthorized):
-            authenticator.refresh(wrong, [])
+            authenticator.refresh(wrong, GrantRequest([]))
 
 
 async def test_a_token_holds_what_the_rules_give(make: Make) -> None:
@@ -219,7 +230,7 @@ async def test_a_token_holds_what_the_rules_give(make: Make) -> None:
     rules = AccessRules([AccessRule(frozenset({"ci"}), patterns, frozenset({"pull", "push"}))])
     authenticator = make(anonymous_pull=False, rules=rules)
     scopes = ["repository:org/app:pull,push,delete", "repository:other:pull", "registry:catalog:*"]
-    grant = await authenticator.grant(basic("ci", "secret"), scopes)
+    grant = await authenticator.grant(basic("ci", "secret"), GrantRequest(scopes))
     identity = await authenticator.authenticate(f"Bearer {grant.token.token}", Access.PULL)
     other = RepositoryName("other")
     assert identity.scopes == {APP: frozenset({"pull", "push"}), other: frozenset()}

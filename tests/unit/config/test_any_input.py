@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 import yaml
 from buildset_registry.cli import main
-from buildset_registry.config import Config, load, parse
+from buildset_registry.config import Config, Duration, load, parse
 from buildset_registry.errors import ConfigError
 from buildset_registry.oci.hosts import RegistryHost
-from buildset_registry.oci.patterns import RepositoryPattern
+from buildset_registry.oci.patterns import RepositoryPattern, TagPattern
 from buildset_registry.server.build import build
 
 ODD: list[Any] = [
@@ -52,6 +52,8 @@ EXAMPLES: dict[object, Any] = {
     str: "https://a.example",
     RegistryHost: "a.example",
     RepositoryPattern: "org/app",
+    TagPattern: "v*",
+    Duration: "7d",
 }
 
 
@@ -93,6 +95,7 @@ def _with(tree: Any, place: tuple[Any, ...], value: Any) -> Any:
 def _sound() -> Any:
     tree = _example(Config)
     tree["endpoints"]["single"] = None
+    tree["retention"]["rules"][0]["protect"] = None
     return tree
 
 

@@ -58,6 +58,7 @@ def test_every_kind_of_value_is_read() -> None:
         ({"auth": {"htpaswd": "x"}}, "unknown key auth.htpaswd; known here: htpasswd, "),
         ({"storage": None}, "storage is missing; set it"),
         ({"storage": 1}, "storage must be a path, not 1"),
+        ({"ledger": {}}, "ledger.folder is missing; set it: only an object store keeps a ledger"),
         ({"endpoints": {"single": {"port": "a"}}}, "endpoints.single.port must be a number, "),
         ({"endpoints": {"single": {"port": 0}}}, "port from 1 to 65535, not 0"),
         ({"endpoints": {"single": {"port": True}}}, "endpoints.single.port must be a number"),

@@ -85,9 +85,10 @@ async def test_the_requests_of_a_pull_are_one_row(case: str) -> None:
     assert row["bytes"]["store"] == 10 * len(ONE_PULL[case])
 
 
-SEVERAL = {
+SEVERAL: dict[str, tuple[list[Step], int]] = {
     "the tag again after a layer": ([*ONE_PULL["docker"], ("HEAD", "1.0", INDEX, 1)], 2),
     "the tag again much later": ([HEAD_TAG, ("HEAD", "1.0", INDEX, 60)], 2),
+    "the tag got twice, without a layer": ([("GET", "1.0", INDEX, 0), ("GET", "1.0", INDEX, 5)], 2),
     "the tag moved": ([HEAD_TAG, ("HEAD", "1.0", OTHER, 1)], 2),
     "another tag of the image": ([HEAD_TAG, ("HEAD", "2.0", INDEX, 1)], 2),
     "by digest, twice": ([GET_INDEX, GET_AMD, GET_LAYER, ("GET", INDEX, INDEX, 20)], 2),
@@ -100,6 +101,18 @@ async def test_what_is_another_pull_is_another_row(case: str) -> None:
     """Each is what a job may have tested."""
     steps, number = SEVERAL[case]
     assert len(await rows(steps)) == number
+
+
+@pytest.mark.parametrize("jump", [-1e6, 1e6])
+async def test_a_clock_that_jumps_in_the_midst_of_a_pull_parts_nothing(jump: float) -> None:
+    """How long ago something was is told by a clock that nobody sets."""
+    joiner = Joiner(Memory())
+    for number, step in enumerate(ONE_PULL["docker"]):
+        media_type = OCI_INDEX if step[2] == INDEX else OCI_MANIFEST
+        seen = Seen(1e9 + number * jump, step[3], media_type, "app", requests=1, stored=10)
+        await joiner.add(sighting(step), seen)
+    (row,) = joiner.take()
+    assert (row["requests"], row["blobs"]) == (4, 1)
 
 
 async def test_the_platform_of_a_manifest_is_named() -> None:

@@ -28,6 +28,7 @@ class Service:
         self.objects: dict[str, bytes] = {}
         self.gone = False
         self.silent = False
+        self.keeps = False
 
     async def list(self) -> AsyncIterator[Sequence[tuple[str, int]]]:
         self._check()
@@ -44,6 +45,8 @@ class Service:
         self.objects[name] = content
 
     async def remove(self, name: str) -> None:
+        if self.keeps:
+            raise OSError(errno.EACCES, "nothing is removed here")
         self._check()
         self.objects.pop(name, None)
 
@@ -103,6 +106,21 @@ async def test_a_large_object_is_followed_by_another_one(monkeypatch: pytest.Mon
     assert len(ids(await read_objects(service))) == 100
     await HourlyObjects(service, 3000).write(lines(*range(100, 120)))
     assert sum(map(len, service.objects.values())) < 3000 + 1200
+
+
+async def test_old_objects_that_cannot_be_removed_now_are_removed_later() -> None:
+    """What was written counts as written meanwhile."""
+    service, now = Service(), [0.0]
+    written = HourlyObjects(service, 1, lambda: now[0])
+    await written.write(lines(1))
+    now[0] = HOUR
+    service.keeps = True
+    waiting = lines(2)
+    await written.write(waiting)
+    assert (waiting, len(service.objects)) == ({}, 2)
+    service.keeps = False
+    await written.write(lines(3))
+    assert [name[:14] for name in service.objects] == ["1970-01-01T01/"]
 
 
 async def test_a_store_that_is_gone_for_a_while_costs_nothing() -> None:

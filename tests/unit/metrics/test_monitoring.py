@@ -11,10 +11,13 @@ from typing import Any
 
 import pytest
 import yaml
+from buildset_registry.acme.renewal import OrderCounters
 from buildset_registry.gc import CollectionHistory, CollectionReport
 from buildset_registry.http.context import UploadLimit
 from buildset_registry.metrics.counters import RequestCounters
 from buildset_registry.metrics.listener import MetricsListener, Sources
+from buildset_registry.metrics.prometheus import render
+from buildset_registry.metrics.workers import Siblings, WorkerStates
 from buildset_registry.notifications.events import Source
 from buildset_registry.notifications.webhook import Receiver, Webhook
 from buildset_registry.store.filesystem.space import Space
@@ -24,8 +27,8 @@ REPOSITORY = Path(__file__).resolve().parents[3]
 BOARD = json.loads((REPOSITORY / "monitoring" / "grafana.json").read_text())
 RULES = yaml.safe_load((REPOSITORY / "monitoring" / "alerts.yml").read_text())["groups"][0]["rules"]
 PREFIX = "buildset_registry_"
-#: What Prometheus itself adds to what it scrapes.
-ADDED = {"instance", "job"}
+#: What Prometheus itself adds to what it scrapes, and several workers to most of what they tell.
+ADDED = {"instance", "job", "worker"}
 _SELECTED = re.compile(r"\b(buildset_registry_\w+)(?:\{([^}]*)\})?")
 _GROUPED = re.compile(r"\b(?:by|on|group_left) \(([^)]*)\)")
 
@@ -66,8 +69,10 @@ async def names(tmp_path: Path) -> Names:
         history,
         [webhook],
         lambda: 1.0,
+        OrderCounters(),
     )
     text = await scrape(MetricsListener(sources))
+    text += render(await Siblings(0, [], WorkerStates(1)).metrics())
     await webhook.close()
     found: Names = {}
     for line in text.splitlines():

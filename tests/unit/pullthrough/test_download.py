@@ -21,6 +21,7 @@ class Part:
 
     size: int | None
     chunks: AsyncIterator[bytes]
+    registry: str = ""
 
 
 @dataclass

@@ -104,6 +104,29 @@ def test_a_canary_that_was_found_names_its_clients() -> None:
     assert not made.pulls and not made.unseen
 
 
+def test_a_node_s_own_words_on_its_canary_are_told() -> None:
+    """The last ones of each of its users; who has no password cannot speak for it."""
+    canary = {"name": "buildset-registry/canary", "reference": "said", "status": 404}
+
+    def said(number: int, words: str, user: str | None = "buildset") -> Row:
+        agent = f"buildset-registry-canary ({words})"
+        return row("missing", number, **canary, agent=agent, user=user)
+
+    fault = "podman, docker.io: TLS: a certificate (of 2020) is stale"
+    made = report(
+        said(1, fault),
+        said(2, "found by podman, docker"),
+        said(3, f"as labuser: {fault}"),
+        said(4, "found by everybody", user=None),
+        row("missing", 5, **canary, agent="podman/4", user="buildset"),
+    )
+    (node,) = made.nodes
+    assert node.said == ["found by podman, docker", f"as labuser: {fault}"]
+    assert made.unseen == [f"the canary of {NODE} said: as labuser: {fault}"]
+    assert made.missing == []
+    assert "found by podman, docker" in as_text(made) and "(of 2020)" in as_page(made)
+
+
 def test_a_tag_that_moved_is_named() -> None:
     """With its digests in their order."""
     source = {"kind": "upstream", "registry": "quay.io", "asked": stamp(1)}
@@ -191,6 +214,12 @@ def test_what_the_report_lacks_is_said() -> None:
         "the clock of the registry was set back meanwhile; rows are in their order",
     ]
     assert "empty" in report().gaps[0]
+
+
+def test_numbers_that_grow_while_images_are_pulled_set_no_clock_back() -> None:
+    """Their rows are at the place where they were told first, with the time of the last."""
+    numbers = [row("cache", 5000, hits={"blob": 1}), row("upstream", 5000, registry="quay.io")]
+    assert report(row("start", 1), *numbers, pull(2), pull(4000)).gaps == []
 
 
 JUNK = st.recursive(

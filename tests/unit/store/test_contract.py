@@ -416,3 +416,34 @@ async def test_uploads_expire_unless_they_go_on(store: Store) -> None:
     assert await store.uploads.all() == []
     with pytest.raises(BlobUploadUnknown):
         await store.uploads.resume(NAME, upload.id)
+
+
+async def test_a_tag_expires_unless_it_was_set_again(store: Store) -> None:
+    """What it is goes by the target that somebody decided on, digest and time."""
+    tags = store.pushed(NAME).tags
+    await tags.set(Tag("v1"), ONE)
+    await tags.set(Tag("v2"), ONE)
+    found = await tags.get(Tag("v1"))
+    assert found
+    assert not await tags.expire(Tag("v1"), replace(found, digest=TWO))
+    assert not await tags.expire(Tag("v1"), replace(found, checked=found.checked - 5))
+    assert not await tags.expire(Tag("none"), found)
+    assert await tags.all() == ["v1", "v2"]
+    assert await tags.expire(Tag("v1"), found)
+    assert await tags.get(Tag("v1")) is None
+    assert await tags.all() == ["v2"]
+    await tags.set(Tag("v1"), TWO)
+    assert await tags.all() == ["v1", "v2"]
+
+
+async def test_a_note_is_written_whole_and_has_a_time(store: Store) -> None:
+    """It is replaced, and is no repository."""
+    assert await store.notes.read("clock") is None
+    before = time.time()
+    for content in (b"first, which is longer", b"second"):
+        await store.notes.write("clock", content)
+    found = await store.notes.read("clock")
+    assert found
+    assert found.content == b"second"
+    assert before - 2 < found.changed < time.time() + 2
+    assert await store.repositories() == []

@@ -181,6 +181,22 @@ def test_several_images_share_what_they_have_in_common(
     assert set(destination.manifests["mirror/b"]) & {"1"}
 
 
+def test_images_that_list_each_other_are_put_once_and_from_below(
+    source: FakeRegistry, destination: FakeRegistry, copy: Copy
+) -> None:
+    """A registry that writes in place would be read in the middle of a second time."""
+    raw = index(source)
+    listed = [descriptor(raw, INDEX)]
+    source.add_manifest(
+        "app", {"schemaVersion": 2, "mediaType": INDEX, "manifests": listed}, "nested"
+    )
+    tags = ["nested", "v1", "nested"]
+    assert not copy(*(source.image(f"app:{tag}") for tag in tags), destination.image("app")).failed
+    put = [path.rpartition("/")[2] for path in destination.asked("PUT", "manifests")]
+    assert len(set(put[:-3])) == len(put[:-3]) == len(json.loads(raw)["manifests"])
+    assert put[-3:] == ["v1", "nested", "nested"]
+
+
 def test_several_names_of_one_image_come_into_one_folder(
     source: FakeRegistry, copy: Copy, tmp_path: Path
 ) -> None:

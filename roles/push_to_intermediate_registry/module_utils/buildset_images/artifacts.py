@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from .endpoints import parse_host, written
@@ -40,6 +40,8 @@ class ImageArtifact:
     digest: str = ""
     #: By which change and job it was made, in words.
     origin: str = field(default="", compare=False)
+    #: The change alone, with its patchset, or the ref.
+    change: str = field(default="", compare=False)
 
     @property
     def build(self) -> str:
@@ -91,7 +93,8 @@ def read_artifact(given: Mapping[str, Any]) -> ImageArtifact:
     repository = checked_repository(metadata["repository"], whose)
     image = TaggedImage(repository, checked_tag(metadata["tag"], f"{whose}: metadata.tag"))
     digest = _checked_digest(metadata.get("digest"), whose)
-    return _located(image, str(given.get("url") or ""), digest, whose, origin)
+    located = _located(image, str(given.get("url") or ""), digest, whose, origin)
+    return replace(located, change=_change(given))
 
 
 _MENDED = "let the job that returned it do so by push_to_intermediate_registry"
@@ -127,13 +130,21 @@ def _origin(given: Mapping[str, Any]) -> str:
     if given.get("job"):
         words.append(f"job {given['job']}")
     if given.get("change"):
-        patchset = f",{given['patchset']}" if given.get("patchset") else ""
-        words.append(f"change {given['change']}{patchset}")
+        words.append(f"change {_change(given)}")
     elif given.get("ref"):
-        words.append(str(given["ref"]))
+        words.append(_change(given))
     if given.get("project"):
         words.append(f"project {given['project']}")
     return ", ".join(words)
+
+
+def _change(given: Mapping[str, Any]) -> str:
+    """Return the change that an artifact is of, or else the ref."""
+    if given.get("change"):
+        return (
+            f"{given['change']}{',' if given.get('patchset') else ''}{given.get('patchset') or ''}"
+        )
+    return str(given.get("ref") or "")
 
 
 def make_artifact(

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from . import artifacts, builds, plan, transfers
+from . import artifacts, builds, overlays, plan, transfers
 from .errors import ImagesError
 from .images import TaggedImage, wanted_images
 from .transfers import CarryOptions, CopyOutcome
@@ -19,7 +19,8 @@ _MOST = 1 << 26
 
 def work(given: Mapping[str, Any], how: CarryOptions) -> dict[str, Any]:
     """Do what a module's options say; returns what it returns."""
-    return {"push": _push, "pull": _pull, "promote": _promote}[given["action"]](given, how)
+    done = {"push": _push, "pull": _pull, "promote": _promote, "overlay": _overlay}
+    return done[given["action"]](given, how)
 
 
 def nothing(error: str) -> dict[str, Any]:
@@ -52,6 +53,10 @@ def _pull(given: Mapping[str, Any], how: CarryOptions) -> dict[str, Any]:
     own = plan.buildset_registry(given["buildset_registry"])
     told = _told(transfers.run(plan.pull_copies(images, own, there), how), how.dry)
     return told | {"lines": [*notes, *told["lines"]]}
+
+
+def _overlay(given: Mapping[str, Any], how: CarryOptions) -> dict[str, Any]:
+    return _told([], how.dry) | overlays.hand_over(given, how.patience)
 
 
 def _promote(given: Mapping[str, Any], how: CarryOptions) -> dict[str, Any]:

@@ -97,7 +97,7 @@ def pull_copies(
     return [
         ImageCopy(
             one.image,
-            _left_by(one, there),
+            left_by(one, there),
             ImageLocation(own, one.image.stored, one.image.tag),
             one.told,
         )
@@ -105,7 +105,7 @@ def pull_copies(
     ]
 
 
-def _left_by(artifact: ImageArtifact, there: KnownRegistry) -> ImageLocation:
+def left_by(artifact: ImageArtifact, there: KnownRegistry) -> ImageLocation:
     """Return where an artifact's image is, if that is the registry that we have a login for."""
     if artifact.registry != there.host:
         raise ImagesError(
@@ -163,7 +163,7 @@ def promote_copies(
 ) -> list[ImageCopy]:
     """Copy what a successful build has left to where it is published."""
     return [
-        ImageCopy(image, _left_by(artifact, there), public[image], artifact.told)
+        ImageCopy(image, left_by(artifact, there), public[image], artifact.told)
         for image, artifact in built
     ]
 

@@ -124,8 +124,8 @@ def _look(group: Sequence[CopyOutcome], accesses: Accesses, how: CarryOptions) -
         asked = [
             (
                 one,
-                ends.source(_image(one.copy.source)) if how.by_tag else None,
-                ends.destination(_image(one.copy.target)),
+                ends.source(image_at(one.copy.source)) if how.by_tag else None,
+                ends.destination(image_at(one.copy.target)),
             )
             for one in group
         ]
@@ -163,7 +163,7 @@ def _carry(group: Sequence[CopyOutcome], accesses: Accesses, how: CarryOptions) 
     if not group:
         return
     requests = [
-        CopyRequest(_image(one.copy.source, by_digest=True), _image(one.copy.target))
+        CopyRequest(image_at(one.copy.source, by_digest=True), image_at(one.copy.target))
         for one in group
     ]
     options = CopyOptions(referrers=True, dry_run=how.dry, patience=how.patience)
@@ -172,7 +172,8 @@ def _carry(group: Sequence[CopyOutcome], accesses: Accesses, how: CarryOptions) 
         outcome.take(result)
 
 
-def _image(location: ImageLocation, *, by_digest: bool = False) -> RegistryImage:
+def image_at(location: ImageLocation, *, by_digest: bool = False) -> RegistryImage:
+    """Return an image as the engine names it."""
     host, repository = location.registry.host, location.repository
     if ":" in location.tag:  # an artifact may name no tag at all
         return RegistryImage(host, repository, digest=Digest.parse(location.tag))
@@ -214,7 +215,7 @@ def delete_tags(locations: Iterable[ImageLocation]) -> list[str]:
 
 
 def _delete_tag(location: ImageLocation, way: EndAccess) -> str:
-    image = _image(location)
+    image = image_at(location)
     client = HttpClient(way.ca, way.addresses)
     registry = RegistrySession(image.url, client, way.login)
     path = f"/v2/{location.repository}/manifests/{location.tag}"

@@ -32,9 +32,12 @@ def prove(node: ManagedNode, setup: Setup, configured: Sequence[str]) -> list[st
     finally:
         endpoint.remove(image, setup)
     faults = [fault for fault in faults if fault]
+    programs = [tool.program for tool in found]
+    user = "" if node.is_root else f"as {node.me.name}: "
+    endpoint.tell(user + ("; ".join(faults) or f"found by {', '.join(programs) or 'no client'}"))
     if faults:
         raise ClientError("; ".join(faults))
-    return [tool.program for tool in found]
+    return programs
 
 
 def untried(node: ManagedNode, configured: Sequence[str], tried: Sequence[str]) -> list[str]:

@@ -4,11 +4,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import threading
 import time
 import traceback
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any
+from typing import Any, TypeVar
+
+_Result = TypeVar("_Result")
 
 _log = logging.getLogger("buildset_registry")
 
@@ -32,6 +36,32 @@ async def stop(task: asyncio.Future[Any]) -> None:
     """End a task, whatever it does."""
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
+
+
+async def in_thread(work: Callable[[], _Result]) -> _Result:
+    """Return what work gives that may wait long; the end of the process does not wait for it."""
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[_Result] = loop.create_future()
+
+    def settle(error: BaseException | None, result: Any) -> None:
+        if done.cancelled():
+            return
+        if error is None:
+            done.set_result(result)
+        else:
+            done.set_exception(error)
+
+    def run() -> None:
+        error, result = None, None
+        try:
+            result = work()
+        except Exception as failure:
+            error = failure
+        with contextlib.suppress(RuntimeError):  # nobody waits any more
+            loop.call_soon_threadsafe(settle, error, result)
+
+    threading.Thread(target=run, daemon=True).start()
+    return await done
 
 
 def told(error: BaseException) -> str:

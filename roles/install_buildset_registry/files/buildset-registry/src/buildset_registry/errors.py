@@ -41,6 +41,10 @@ class BlobUnknown(RegistryError):
     code, status, default = "BLOB_UNKNOWN", 404, "blob unknown to registry"
 
 
+class BlobHidden(BlobUnknown):
+    """Refuse what an upstream does not show to us; it may be there all the same."""
+
+
 class BlobUploadInvalid(RegistryError):
     code, status, default = "BLOB_UPLOAD_INVALID", 400, "blob upload invalid"
 
@@ -149,6 +153,15 @@ class UpstreamFailed(RegistryError):
     """Refuse because another registry could not be asked; the message names it and the reason."""
 
     code, status, default = "UNKNOWN", 502, "upstream registry failed"
+
+
+class ImageGone(UpstreamFailed):
+    """Refuse an image of another build that the registry which held it has removed.
+
+    Clients pass a message on with this status that they leave out with 404 and 502.
+    """
+
+    status, default = 410, "the image of another build was removed"
 
 
 class UpstreamBusy(TooManyRequests):

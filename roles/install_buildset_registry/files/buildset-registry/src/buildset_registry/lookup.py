@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The order in which content wins: pushed, fixed by a lock, pulled through, what upstream has.
+"""The order in which content wins: pushed, overlaid, locked, pulled through, what upstream has.
 
 The only place that knows it. A job's push wins over upstream's content by tag because it is found
 first; removing the pushed tag uncovers upstream's again. What jobs push to Docker Hub's ``app`` is
@@ -27,6 +27,7 @@ from buildset_registry.sources import (
     ArrivingBlob,
     FixedTag,
     FixedTags,
+    ListedTags,
     StoredManifest,
     UpstreamRegistries,
 )
@@ -79,6 +80,9 @@ class Lookup:
         self._store = store
         self._upstream = upstream
         self._fixed = fixed
+        # Where nobody is asked for what the store lacks, it is not there.
+        through = upstream is not None
+        self._listed = [one for one in fixed if through and isinstance(one, ListedTags)]
         self._types: dict[Digest, str] = {}
 
     def indexes(self, name: RepositoryName) -> Iterator[RepositoryIndex]:
@@ -226,7 +230,12 @@ class Lookup:
 
     async def tags(self, name: RepositoryName) -> list[Sequence[Tag]]:
         """Return the sorted tags of each place that holds some; a tag may be in several."""
-        return [tags for index in self.indexes(name) if (tags := await index.tags.all())]
+        found = [tags for index in self.indexes(name) if (tags := await index.tags.all())]
+        return found + [tags for table in self._listed if (tags := table.tags(name))]
+
+    async def repositories(self) -> list[Sequence[RepositoryName]]:
+        """Return the sorted repositories of each place that holds some."""
+        return [await self._store.repositories(), *(one.repositories() for one in self._listed)]
 
     async def referrers(
         self, name: RepositoryName, subject: Digest, last: str | None = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
@@ -20,6 +20,7 @@ from buildset_registry.errors import (
     UpstreamBusy,
     UpstreamFailed,
 )
+from buildset_registry.image_tree import ImageTrees
 from buildset_registry.lookup import Lookup, Reuse
 from buildset_registry.manifest_links import link_manifest, untag
 from buildset_registry.oci.descriptor import Descriptor
@@ -27,6 +28,7 @@ from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.manifest import MAX_MANIFEST, Manifest
 from buildset_registry.oci.names import Reference, RepositoryName, Tag, UploadId
 from buildset_registry.pacing import aside, paced
+from buildset_registry.retention import Removals
 from buildset_registry.sources import ArrivingBlob, FixedTags, StoredManifest, UpstreamRegistries
 from buildset_registry.store.base import RepositoryIndex, Store, StoredBlob, Upload
 
@@ -76,7 +78,8 @@ class Registry:
     """One endpoint's view of the store.
 
     ``upstream`` is absent where nobody else is asked; ``sparse`` lets manifests in whose blobs are
-    not here; ``fixed`` are tables of what upstream's tags mean.
+    not here; ``fixed`` are tables of what upstream's tags mean; ``removals`` tell why something
+    that was here is gone.
     """
 
     def __init__(
@@ -86,9 +89,12 @@ class Registry:
         *,
         sparse: bool = False,
         fixed: Sequence[FixedTags] = (),
+        removals: Removals | None = None,
     ) -> None:
         self._store = store
+        self._removals = removals
         self._lookup = Lookup(store, upstream, fixed)
+        self._trees = ImageTrees(store)
         self._sparse = sparse
 
     # -- pull
@@ -96,7 +102,7 @@ class Registry:
     async def manifest(self, name: RepositoryName, reference: Reference) -> StoredManifest:
         found = await self._lookup.manifest(name, reference)
         if found is None:
-            raise ManifestUnknown(f"{name} has no manifest {reference}{self._unserved(name)}")
+            raise await self._unknown(name, reference)
         return found
 
     async def describe(
@@ -109,7 +115,7 @@ class Registry:
         else:
             found = await self._lookup.describe(name, reference)
         if found is None:
-            raise ManifestUnknown(f"{name} has no manifest {reference}{self._unserved(name)}")
+            raise await self._unknown(name, reference)
         return found
 
     async def blob(
@@ -151,7 +157,7 @@ class Registry:
         return Page.of(tags, limit, last)
 
     async def repositories(self, limit: int | None, last: str | None) -> Page:
-        return Page.of([await self._store.repositories()], limit, last)
+        return Page.of(await self._lookup.repositories(), limit, last)
 
     async def referrers(
         self,
@@ -184,6 +190,19 @@ class Registry:
     ) -> StoredManifest | None:
         """Return what the store has, without asking anybody else."""
         return await self._lookup.stored_manifest(name, reference)
+
+    async def reaches(
+        self, name: RepositoryName, images: Iterable[Reference], wanted: Reference
+    ) -> bool:
+        """Tell whether something is one of a repository's images, belongs to or refers to one."""
+        if wanted in images:
+            return True
+        indexes = tuple(self._lookup.indexes(name))
+        targets = [await self._target(name, one) for one in images]
+        roots = [one for one in targets if one is not None]
+        if isinstance(wanted, Tag):
+            return await self._trees.holds_tag(indexes, roots, wanted)
+        return await self._trees.holds(indexes, roots, wanted)
 
     async def stored_content(self, name: RepositoryName, digest: Digest) -> bytes | None:
         """Return a small blob of the repository, such as a configuration, if it is stored."""
@@ -308,6 +327,11 @@ class Registry:
         removed = [await index.layers.remove(digest) for index in self._lookup.indexes(name)]
         if not any(removed):
             raise BlobUnknown(f"{name} has no blob {digest}{self._unserved(name)}")
+
+    async def _unknown(self, name: RepositoryName, reference: Reference) -> ManifestUnknown:
+        """Return the refusal of what is not here, or not any more."""
+        told = "" if self._removals is None else await self._removals.told(name, reference)
+        return ManifestUnknown(f"{name} has no manifest {reference}{self._unserved(name)}{told}")
 
     def _unserved(self, name: RepositoryName) -> str:
         """Return what a message adds where a registry might be asked, and is not configured."""

@@ -6,7 +6,7 @@ Values and protocols only; ``pullthrough`` and ``image_lock`` are such sources.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol, runtime_checkable
 
@@ -60,6 +60,17 @@ class FixedTags(Protocol):
 
         ``ManifestUnknown`` where nobody else may be asked.
         """
+
+
+@runtime_checkable
+class ListedTags(FixedTags, Protocol):
+    """Fixed tags that lists show beside those of the store."""
+
+    def tags(self, name: RepositoryName) -> Sequence[Tag]:
+        """Return the tags of a repository, sorted."""
+
+    def repositories(self) -> Sequence[RepositoryName]:
+        """Return the repositories, sorted."""
 
 
 class UpstreamRegistries(Protocol):

@@ -15,7 +15,7 @@ from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address
 from buildset_registry.auth.rules import AccessRules
 from buildset_registry.errors import Denied
 from buildset_registry.oci.hosts import RegistryHost
-from buildset_registry.oci.names import RepositoryName
+from buildset_registry.oci.names import Reference, RepositoryName
 
 
 class Access(Enum):
@@ -66,6 +66,8 @@ class Verdict(Enum):
 
 
 Scopes = Mapping[RepositoryName, frozenset[str]]
+#: The tags and digests of single images, by repository.
+Images = Mapping[RepositoryName, frozenset[Reference]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +84,9 @@ class Identity:
 
     mark: str = field(default="", compare=False, repr=False)
     """What a token of this registry has of its user's password."""
+
+    images: Images = field(default_factory=dict, compare=False)
+    """The images that a token allows to pull where it does not allow their whole repository."""
 
 
 ANONYMOUS = Identity()
@@ -151,7 +156,7 @@ class Policy:
         Where one port serves everything, a token to push tells. A password does not, and nor does
         a token to pull of a user who may push: oras asks with one before it pushes.
         """
-        if self.endpoint is Role.PULL:
+        if self.endpoint is Role.PULL or identity.images:
             return Intent.PULL
         if self.decide(identity, Access.PUSH, repository) is Verdict.ALLOW:
             told = self.endpoint is Role.PUSH or identity.scopes is not None
@@ -186,6 +191,14 @@ class Policy:
         if self._may(identity.name, access, repository):
             return Verdict.ALLOW
         return Verdict.LOGIN if identity.name is None else Verdict.DENY
+
+    def images(self, identity: Identity, repository: RepositoryName) -> frozenset[Reference]:
+        """Return the images of a repository that the holder of a token may pull, if not all.
+
+        Such a token is for nothing else: not for lists, and not to ask in order to push.
+        """
+        named = identity.images.get(repository, frozenset())
+        return named if self._still(identity, Access.PULL, repository) else frozenset()
 
     def lacks(
         self, identity: Identity, access: Access, repository: RepositoryName | None = None

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import binascii
 from base64 import b64decode
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
 from buildset_registry.auth.access import ANONYMOUS, Access, Identity, Policy, Role, Scheme
 from buildset_registry.auth.claims import TokenVerifier
@@ -56,11 +56,25 @@ def _parse_basic(value: str) -> Basic | None:
 
 
 @dataclass(frozen=True, slots=True)
+class GrantRequest:
+    """The token that a client asks for."""
+
+    scopes: Sequence[str]
+    offline: bool = False
+    """Whether a refresh token is asked for beside it, which gets others without the password."""
+
+    seconds: int | None = None
+    """For how long it is to live; that is for a user to say, of a token for single images."""
+
+
+@dataclass(frozen=True, slots=True)
 class Grant:
     """The tokens that a client gets for its credentials."""
 
     token: Token
     refresh_token: str | None
+    scopes: tuple[Scope, ...] = ()
+    """What the token grants."""
 
 
 class Authenticator:
@@ -88,13 +102,8 @@ class Authenticator:
             credentials, client, foreign_allowed=self._may_be_foreign(access)
         )
 
-    async def grant(
-        self, header: str | None, scopes: Sequence[str], client: str = "", *, offline: bool = False
-    ) -> Grant:
-        """Issue a token for those of the scopes that the caller may have.
-
-        ``offline`` asks for a refresh token beside it, which gets others without the password.
-        """
+    async def grant(self, header: str | None, asked: GrantRequest, client: str = "") -> Grant:
+        """Issue a token for those of the scopes that the caller may have."""
         issuer = self._issuer()
         credentials = parse_authorization(header)
         identity = ANONYMOUS
@@ -102,21 +111,21 @@ class Authenticator:
             if not isinstance(credentials, Basic):
                 raise Unauthorized("get a token with a user name and password")
             # Without a scope it is a login, which must not succeed for a name typed wrong.
-            foreign = bool(scopes)
+            foreign = bool(asked.scopes)
             identity = await self._by_password(credentials, client, foreign_allowed=foreign)
         refresh = None
-        if offline and identity.name is not None:
+        if asked.offline and identity.name is not None:
             stamp = self._stamp(identity.name)
             refresh = issuer.issue_refresh(identity.name, stamp) if stamp is not None else None
-        return Grant(self._issue(issuer, identity, scopes), refresh)
+        return self._issue(issuer, identity, asked, refresh)
 
-    def refresh(self, refresh_token: str, scopes: Iterable[str]) -> Grant:
+    def refresh(self, refresh_token: str, asked: GrantRequest) -> Grant:
         """Issue a token for a refresh token, which goes on being good."""
         issuer = self._issuer()
         if self._htpasswd is None:
             raise Unauthorized
         identity = Identity(issuer.refresh_user(refresh_token, self._htpasswd.stamp))
-        return Grant(self._issue(issuer, identity, scopes), refresh_token)
+        return self._issue(issuer, identity, asked, refresh_token)
 
     def challenge(self, origin: str, scope: str | None = None, error: str | None = None) -> str:
         """Return the WWW-Authenticate that tells a client how to log in (RFC 9110, 11.6.1)."""
@@ -168,11 +177,16 @@ class Authenticator:
             raise Unauthorized(f"this registry issues no tokens; get one from {self._tokens.realm}")
         return self._tokens
 
-    def _issue(self, issuer: TokenIssuer, identity: Identity, scopes: Iterable[str]) -> Token:
-        parsed = filter(None, map(parse_scope, scopes))
-        allowed = [self._allowed(identity, one) for one in parsed]
-        stamp = None if identity.name is None else self._stamp(identity.name)
-        return issuer.issue(identity.name, allowed, stamp)
+    def _issue(
+        self, issuer: TokenIssuer, identity: Identity, asked: GrantRequest, refresh: str | None
+    ) -> Grant:
+        parsed = filter(None, map(parse_scope, asked.scopes))
+        allowed = tuple(self._allowed(identity, one) for one in parsed)
+        user = identity.name
+        stamp = None if user is None else self._stamp(user)
+        narrow = user is not None and all(one.reference is not None for one in allowed)
+        seconds = asked.seconds if narrow and allowed else None
+        return Grant(issuer.issue(user, allowed, stamp, seconds), refresh, allowed)
 
     def _allowed(self, identity: Identity, scope: Scope) -> Scope:
         """Return the part of a scope that somebody may have."""
@@ -184,7 +198,7 @@ class Authenticator:
                 identity.name, action, scope.repository
             ):
                 actions.add(action)
-        return Scope(scope.repository, frozenset(actions), scope.text)
+        return replace(scope, actions=frozenset(actions))
 
 
 def _quoted(value: str) -> str:

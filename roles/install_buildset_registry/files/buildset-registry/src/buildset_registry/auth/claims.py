@@ -12,8 +12,9 @@ from typing import Protocol
 
 from buildset_registry.auth.access import Identity
 from buildset_registry.auth.rules import ACTIONS, EVERY
-from buildset_registry.errors import NameInvalid, TokenInvalid
-from buildset_registry.oci.names import RepositoryName
+from buildset_registry.errors import NameInvalid, RegistryError, TokenInvalid
+from buildset_registry.oci.digest import Digest
+from buildset_registry.oci.names import Reference, RepositoryName, Tag
 
 _REMEMBERED = 4096
 
@@ -60,6 +61,18 @@ class VerifiedTokens:
         return identity
 
 
+def parse_image(resource: str) -> tuple[RepositoryName, Reference] | None:
+    """Read ``<name>:<tag>`` or ``<name>@<digest>``; None for what is neither."""
+    name, at, digest = resource.partition("@")
+    try:
+        if at:
+            return RepositoryName.scoped(name), Digest.parse(digest)
+        name, _separator, tag = resource.rpartition(":")
+        return RepositoryName.scoped(name), Tag.parse(tag)
+    except RegistryError:
+        return None
+
+
 def _number(value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise TokenInvalid("the token does not say when it expires; log in again")
@@ -77,7 +90,22 @@ def _identity(claims: Claims) -> Identity:
         elif EVERY in actions:
             catalog = True
     user = str(claims.get("sub") or "") or None
-    return Identity(user, scopes, catalog, str(claims.get("mark") or ""))
+    images = _images(access if isinstance(access, list) else [])
+    return Identity(user, scopes, catalog, str(claims.get("mark") or ""), images)
+
+
+def _images(access: list[object]) -> dict[RepositoryName, frozenset[Reference]]:
+    """Return the single images that may be pulled."""
+    images: dict[RepositoryName, frozenset[Reference]] = {}
+    for entry in access:
+        if not isinstance(entry, dict) or entry.get("type") != "image":
+            continue
+        actions = entry.get("actions")
+        found = parse_image(str(entry.get("name")))
+        if found is not None and isinstance(actions, list) and "pull" in actions:
+            name, reference = found
+            images[name] = images.get(name, frozenset()) | {reference}
+    return images
 
 
 def _grant(entry: object) -> tuple[RepositoryName | None, frozenset[str]]:

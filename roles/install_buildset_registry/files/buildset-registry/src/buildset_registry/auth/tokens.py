@@ -17,13 +17,16 @@ from datetime import datetime, timezone
 from functools import lru_cache
 
 from buildset_registry.auth.access import Identity
-from buildset_registry.auth.claims import VerifiedTokens
+from buildset_registry.auth.claims import VerifiedTokens, parse_image
 from buildset_registry.auth.rules import ACTIONS, EVERY
 from buildset_registry.errors import NameInvalid, TokenInvalid, Unauthorized
-from buildset_registry.oci.names import RepositoryName
+from buildset_registry.oci.names import Reference, RepositoryName
 
 _ALGORITHM = "HS256"
 _CATALOG = "registry:catalog:*"
+_IMAGE = "image"
+#: Seconds that a token for single images may live: longer than a job of a CI system runs.
+LONGEST = 24 * 3600
 #: Marks of users that asked a short while ago: one is looked at with each request.
 _REMEMBERED = 1024
 
@@ -37,13 +40,31 @@ class Scope:
     text: str
     """The resource as the client wrote it; a token repeats it."""
 
+    reference: Reference | None = None
+    """The one tag or digest that it is for; None where it is for the whole repository."""
+
+    @property
+    def kind(self) -> str:
+        """The type of the resource."""
+        if self.repository is None:
+            return "registry"
+        return "repository" if self.reference is None else _IMAGE
+
+    def __str__(self) -> str:
+        return f"{self.kind}:{self.text}:{','.join(sorted(self.actions))}"
+
 
 def parse_scope(text: str) -> Scope | None:
-    """Parse ``repository:<name>:<actions>`` or ``registry:catalog:*``; None for anything else."""
+    """Parse ``repository:<name>:<actions>``, ``registry:catalog:*`` or, for one image,
+    ``image:<name>:<tag>:pull`` or ``image:<name>@<digest>:pull``; None for anything else."""
     if text == _CATALOG:
         return Scope(None, frozenset({EVERY}), "catalog")
     kind, _separator, rest = text.partition(":")
     resource, _separator, actions = rest.rpartition(":")
+    if kind == _IMAGE:
+        image = parse_image(resource)
+        only = frozenset({"pull"}) & frozenset(actions.split(","))
+        return None if image is None else Scope(image[0], only, resource, image[1])
     if kind.partition("(")[0] != "repository":
         return None
     try:
@@ -88,17 +109,22 @@ class TokenIssuer:
         self._verified = VerifiedTokens(clock)
         self._mark = lru_cache(_REMEMBERED)(self._new_mark)
 
-    def issue(self, user: str | None, scopes: Iterable[Scope], stamp: str | None = None) -> Token:
-        """Sign a token that grants ``scopes``, to a user while the password's ``stamp`` stays."""
+    def issue(
+        self,
+        user: str | None,
+        scopes: Iterable[Scope],
+        stamp: str | None = None,
+        seconds: int | None = None,
+    ) -> Token:
+        """Sign a token that grants ``scopes``, to a user while the password's ``stamp`` stays.
+
+        It lives for so many ``seconds`` where they are given, up to ``LONGEST``.
+        """
         access = [
-            {
-                "type": "registry" if scope.repository is None else "repository",
-                "name": scope.text,
-                "actions": sorted(scope.actions),
-            }
+            {"type": scope.kind, "name": scope.text, "actions": sorted(scope.actions)}
             for scope in scopes
         ]
-        seconds = self._signing.seconds
+        seconds = self._signing.seconds if seconds is None else min(seconds, LONGEST)
         mark = {"mark": self._mark(user, stamp)} if user and stamp is not None else {}
         token, now = self._sign(self.service, seconds, sub=user or "", access=access, **mark)
         issued = datetime.fromtimestamp(now, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -21,6 +21,7 @@ from buildset_registry.cli import (
     gc,
     import_config,
     lock,
+    overlay,
     report,
     serve,
     status,
@@ -32,7 +33,7 @@ from buildset_registry.errors import ConfigError
 
 PROGRAM = "buildset-registry"
 #: In the order of ``--help``.
-COMMANDS = (serve, up, status, down, report, gc, verify, copy, lock, use, import_config)
+COMMANDS = (serve, up, status, down, report, gc, verify, copy, overlay, lock, use, import_config)
 
 #: The exit code where the command line or the configuration is wrong.
 WRONG = 2

@@ -12,10 +12,11 @@ from buildset_registry.cli.options import add_command, add_json, add_root_or_con
 from buildset_registry.cli.output import Bar, amount, number, say, say_json
 
 if TYPE_CHECKING:
-    from buildset_registry.gc import CollectionReport
+    from buildset_registry.gc import CollectionReport, JudgedImage
 
 _SHOWN = 50
 _KINDS = {"upload": "abandoned uploads", "manifest": "manifests", "cached": "cached images"}
+_OF_RETENTION = {"tag": "tags"}
 
 
 def add(commands: Any) -> None:
@@ -32,7 +33,7 @@ def add(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Collect garbage and print a report; the exit code is 1 where something is damaged."""
-    from buildset_registry.server.build import collection_rules, possibly_at_upstream
+    from buildset_registry.server.collection import collection_rules, possibly_at_upstream
     from buildset_registry.server.control_socket import collect_in
 
     config = load_config(arguments)
@@ -40,7 +41,7 @@ def run(arguments: argparse.Namespace) -> int:
         report = asyncio.run(
             collect_in(
                 config,
-                collection_rules(config.gc),
+                collection_rules(config.gc, None),
                 drawn.show,
                 possibly_at_upstream(config),
                 dry_run=arguments.dry_run,
@@ -59,11 +60,21 @@ def _lines(report: CollectionReport) -> list[str]:
     lines = [f"{one.kind} {one.name}: {one.reason}" for one in shown]
     if len(shown) < len(report.removed):
         lines.append(f"... and {number(len(report.removed) - len(shown))} more; --json lists all")
+    lines = [f"image {_judged(one)}" for one in report.images] + lines
+    lines += [f"retention: {note}" for note in report.notes]
     lines += [f"damaged: {problem}" for problem in report.problems]
-    counts = [f"{number(report.count(kind))} {name}" for kind, name in _KINDS.items()]
+    kinds = _OF_RETENTION | _KINDS if report.count("tag") else _KINDS
+    counts = [f"{number(report.count(kind))} {name}" for kind, name in kinds.items()]
     counts.append(f"{number(report.blobs)} blobs of {amount(report.freed_bytes)}")
     lines.append(f"{'would remove' if report.dry_run else 'removed'} {', '.join(counts)}")
     lines.append(f"kept {number(report.kept_blobs)} blobs of {amount(report.kept_bytes)}")
     if report.problems:
         lines.append("no blobs are removed until this is repaired; run buildset-registry verify")
     return lines
+
+
+def _judged(image: JudgedImage) -> str:
+    """Return what the rules say of an image."""
+    verdict = "stays" if image.kept else "goes"
+    by = f" by {image.rule}" if image.rule else ""
+    return f"{image.name} {verdict}{by}: {image.reason}"

@@ -104,10 +104,13 @@ def _exported(arguments: argparse.Namespace, config: Config, lock: ImageLock) ->
 
 async def _record(config: Config, known: ImageLock | None) -> ImageLock:
     from buildset_registry.image_lock.record import record
+    from buildset_registry.overlay.document import Overlay
     from buildset_registry.store import Purpose, open_store
 
+    overlay = Overlay.load(config.overlay.folder) if config.overlay else Overlay()
+    built = {(name, image.digest) for name, image in overlay.images.items()}
     async with aclosing(await open_store(config, Purpose.READ)) as store:
-        return await record(store, known)
+        return await record(store, known, built)
 
 
 async def _pushed(config: Config) -> dict[str, Digest]:

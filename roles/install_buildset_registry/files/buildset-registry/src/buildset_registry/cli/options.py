@@ -54,7 +54,7 @@ def add_root_or_config(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def load_config(arguments: argparse.Namespace) -> Config:
+def load_config(arguments: argparse.Namespace, *, lasting: bool = True) -> Config:
     """Return the configuration that ``--root`` or ``--config`` names, of a store that lasts."""
     from buildset_registry.config import load
     from buildset_registry.instance.paths import InstancePaths
@@ -67,7 +67,7 @@ def load_config(arguments: argparse.Namespace) -> Config:
             "or its configuration by --config"
         )
     config = load(file)
-    if not store_kind(config).lasting:
+    if lasting and not store_kind(config).lasting:
         raise ConfigError(
             f"{file}: the registry keeps everything in memory, so there is no folder to look at"
         )

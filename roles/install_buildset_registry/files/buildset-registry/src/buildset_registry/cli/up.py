@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from buildset_registry.instance.lifecycle import UpReport
     from buildset_registry.instance.options import Replay
     from buildset_registry.instance.paths import InstancePaths
+    from buildset_registry.instance.sections import Sections
 
 #: The options that say something of the registry itself; what is not given stays as it was.
 _OPTIONS: tuple[tuple[str, dict[str, Any]], ...] = (
@@ -111,6 +112,13 @@ _OPTIONS: tuple[tuple[str, dict[str, Any]], ...] = (
         "--no-lock",
         {"action": "store_true", "help": "serve tags as upstreams have them (the default)"},
     ),
+    (
+        "--settings-file",
+        {
+            "metavar": "FILE",
+            "help": "sections of the configuration as they are to be; - is standard input",
+        },
+    ),
     ("--log-dir", {"type": path, "metavar": "DIR", "help": "the folder of the log"}),
     (
         "--supervisor",
@@ -175,6 +183,7 @@ def run(arguments: argparse.Namespace) -> int:
         allowed_networks=arguments.networks,
         tag_seconds=arguments.tag_seconds,
         lock=_replay(arguments),
+        sections=_read_sections(arguments.settings_file),
         log_dir=arguments.log_dir,
         supervisor=arguments.supervisor,
     )
@@ -186,6 +195,14 @@ def run(arguments: argparse.Namespace) -> int:
     report = act(paths, options)
     for warning in report.warnings:
         sys.stderr.write(f"buildset-registry: {warning}\n")
+    _say(arguments, paths, report)
+    if foreground:
+        _serve(paths)
+    return 0
+
+
+def _say(arguments: argparse.Namespace, paths: InstancePaths, report: UpReport) -> None:
+    """Print what was done, and how to use the registry."""
     if arguments.json:
         say_json(_report(report) if arguments.report else report.facts)
     elif arguments.check:
@@ -194,9 +211,6 @@ def run(arguments: argparse.Namespace) -> int:
         say(facts.shown(arguments.format, paths.root, report.facts or {}))
     else:
         say(usage(paths.root, report.facts or {}, started=bool(report.changes)))
-    if foreground:
-        _serve(paths)
-    return 0
 
 
 def _serve(paths: InstancePaths) -> NoReturn:
@@ -221,20 +235,32 @@ def _report(report: UpReport) -> dict[str, Any]:
     return {**tree, "warnings": report.warnings} if report.warnings else tree
 
 
+def _read_sections(name: str | None) -> Sections:
+    from buildset_registry.instance.sections import Sections
+
+    return Sections() if name is None else Sections.read(_text(name, "--settings-file"), name)
+
+
+def _text(name: str, option: str) -> str:
+    """Return the text of a file, or of standard input."""
+    try:
+        return sys.stdin.read() if name == "-" else path(name).read_text("utf-8")
+    except OSError as error:
+        raise ConfigError(
+            f"cannot read {name}: {error.strerror}; give another file with {option}"
+        ) from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{name} is not UTF-8: byte {error.start} is no text") from None
+
+
 def _read_upstreams(name: str | None) -> list[dict[str, Any]] | None:
     if name is None:
         return None
     import yaml
 
+    text = _text(name, "--upstreams-file")
     try:
-        text = sys.stdin.read() if name == "-" else path(name).read_text("utf-8")
         tree = yaml.safe_load(text)
-    except OSError as error:
-        raise ConfigError(
-            f"cannot read {name}: {error.strerror}; give another file with --upstreams-file"
-        ) from None
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{name} is not UTF-8: byte {error.start} is no text") from None
     except (yaml.YAMLError, *YAML_FAULTS) as error:
         raise ConfigError(f"{name} is not YAML: {yaml_problem(error)}") from None
     if not isinstance(tree, list) or not all(isinstance(item, dict) for item in tree):

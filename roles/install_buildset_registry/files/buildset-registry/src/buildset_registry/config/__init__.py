@@ -7,6 +7,7 @@ where ``build`` makes the objects of it, by ``instance``, which writes it, and b
 load it; everything else takes values.
 """
 
+from buildset_registry.config.acme import AcmeSettings, ExternalAccountSettings
 from buildset_registry.config.endpoints import (
     Endpoint,
     Endpoints,
@@ -23,6 +24,7 @@ from buildset_registry.config.model import (
     LimitSettings,
     LockSettings,
     LogSettings,
+    OverlaySettings,
     PullThroughSettings,
     RuleSettings,
     TokenServerSettings,
@@ -30,6 +32,12 @@ from buildset_registry.config.model import (
     WebhookSettings,
 )
 from buildset_registry.config.reader import is_http_url, load, parse
+from buildset_registry.config.retention import (
+    Duration,
+    QuotaSettings,
+    RetentionRuleSettings,
+    RetentionSettings,
+)
 from buildset_registry.config.storage import (
     AzureCredentials,
     AzureSettings,
@@ -44,13 +52,16 @@ from buildset_registry.config.storage import (
 
 __all__ = [
     "DEFAULT_UPSTREAMS",
+    "AcmeSettings",
     "AuthSettings",
     "AzureCredentials",
     "AzureSettings",
     "CloudFrontSettings",
     "Config",
+    "Duration",
     "Endpoint",
     "Endpoints",
+    "ExternalAccountSettings",
     "GcSettings",
     "GcsSettings",
     "LedgerSettings",
@@ -59,9 +70,13 @@ __all__ = [
     "LogSettings",
     "MetricsSettings",
     "OssSettings",
+    "OverlaySettings",
     "ProxySettings",
     "PullThroughSettings",
+    "QuotaSettings",
     "RedirectSettings",
+    "RetentionRuleSettings",
+    "RetentionSettings",
     "RuleSettings",
     "S3Settings",
     "StorageSettings",

@@ -8,7 +8,9 @@ from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Literal
 
+from buildset_registry.config.acme import AcmeSettings
 from buildset_registry.config.endpoints import Endpoints, MetricsSettings, ProxySettings, Tls
+from buildset_registry.config.retention import RetentionSettings
 from buildset_registry.config.storage import RedirectSettings, StorageSettings
 from buildset_registry.oci.hosts import DOCKER_HUB, RegistryHost
 from buildset_registry.oci.patterns import RepositoryPattern
@@ -193,6 +195,14 @@ class LedgerSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OverlaySettings:
+    """The overlay: images of other builds, fetched from the registry that holds them."""
+
+    folder: Path
+    """The folder of what ``buildset-registry overlay`` is handed; it need not be there."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WebhookSettings:
     """A receiver of notifications, in distribution's envelope."""
 
@@ -280,13 +290,18 @@ class Config:
     tls: Tls | None = None
     """Without it the registry speaks plain HTTP: behind a proxy that ends TLS."""
 
+    acme: AcmeSettings | None = None
+    """An authority that issues the certificate, instead of ``tls``."""
+
     auth: AuthSettings = field(default_factory=AuthSettings)
     upstreams: tuple[UpstreamSettings, ...] = ()
     pull_through: PullThroughSettings = field(default_factory=PullThroughSettings)
     lock: LockSettings | None = None
     gc: GcSettings = field(default_factory=GcSettings)
+    retention: RetentionSettings | None = None
     log: LogSettings = field(default_factory=LogSettings)
     ledger: LedgerSettings | None = None
+    overlay: OverlaySettings | None = None
     metrics: MetricsSettings | None = None
     proxy: ProxySettings | None = None
     notifications: tuple[WebhookSettings, ...] = ()

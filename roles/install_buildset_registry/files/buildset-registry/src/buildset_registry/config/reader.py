@@ -21,10 +21,11 @@ from buildset_registry.config.model import (
     TokenServerSettings,
     UpstreamSettings,
 )
+from buildset_registry.config.retention import Duration, check_retention
 from buildset_registry.config.storage import StorageSettings
-from buildset_registry.errors import YAML_FAULTS, ConfigError, NameInvalid, yaml_problem
+from buildset_registry.errors import YAML_FAULTS, ConfigError, NameInvalid, TagInvalid, yaml_problem
 from buildset_registry.oci.hosts import RegistryHost
-from buildset_registry.oci.patterns import RepositoryPattern
+from buildset_registry.oci.patterns import RepositoryPattern, TagPattern
 
 #: The largest number: what the kernel takes for a size in bytes.
 _MOST = 2**63 - 1
@@ -32,8 +33,13 @@ _MOST = 2**63 - 1
 _MOST_WORKERS = 256
 #: Seconds within which a client that was told of a blob surely has pushed its manifest.
 _LEAST_GRACE = 60
+#: What has a grammar of its own, and says what is wrong.
+_Name = RegistryHost | RepositoryPattern | TagPattern
+_NAMES = typing.get_args(_Name)
+#: A host name or an address that an authority could certify.
+_CERTIFIED = re.compile(r"(?!-)[A-Za-z0-9.-]{1,253}|[0-9A-Fa-f:.]{2,45}")
 #: Words in the name of a setting whose value is no matter for a log.
-_HIDDEN = ("password", "headers", "secret", "accesskey", "accountkey", "sessiontoken")
+_HIDDEN = ("password", "headers", "secret", "accesskey", "accountkey", "sessiontoken", "hmac")
 
 
 def load(path: Path) -> Config:
@@ -73,10 +79,12 @@ def parse(tree: object, source: str, folder: Path) -> Config:
                 "https:// or http:// URL"
             )
     _check_gc(config.gc, source)
+    check_retention(config.retention, source)
     if config.limits.connections < 1:
         raise ConfigError(f"{source}: limits.connections must be at least 1")
     _check_proxy(config, source)
     _check_workers(config, source)
+    _check_acme(config, source)
     return config
 
 
@@ -132,6 +140,28 @@ def _check_proxy(config: Config, source: str) -> None:
     if not all(0 < port < 65536 for port in config.proxy.ports):
         raise ConfigError(f"{source}: proxy.ports must be ports from 1 to 65535")
     _check_distinct(config.proxy.registries or (), source, "proxy.registries")
+
+
+def _check_acme(config: Config, source: str) -> None:
+    acme = config.acme
+    if acme is None:
+        return
+    if config.tls is not None:
+        raise ConfigError(f"{source}: tls and acme both name a certificate; keep one of them")
+    if not acme.names:
+        raise ConfigError(
+            f"{source}: acme.names is empty; name the hosts that the certificate is for"
+        )
+    for name in acme.names:
+        if not _CERTIFIED.fullmatch(name):
+            raise ConfigError(
+                f"{source}: acme.names: {name!a} is neither a host name nor an address; a wildcard "
+                "cannot be proved by HTTP-01"
+            )
+    if not is_http_url(acme.directory):
+        raise ConfigError(
+            f"{source}: acme.directory: {_shown(acme.directory)} is not an https:// URL"
+        )
 
 
 def _check_workers(config: Config, source: str) -> None:
@@ -213,8 +243,10 @@ class _Reader:
     def _value(self, value: object, hint: object, where: str) -> object:
         if hint == Network:
             return self._network(value, where)
-        if hint is RegistryHost or hint is RepositoryPattern:
-            return self._name(value, hint, where)
+        if hint is Duration:
+            return self._duration(value, where)
+        if hint in _NAMES:
+            return self._name(value, typing.cast("type[_Name]", hint), where)
         if isinstance(hint, type) and dataclasses.is_dataclass(hint):
             return self.section(value, hint, where)
         readers = {
@@ -298,14 +330,18 @@ class _Reader:
                 where, "a network such as 10.0.0.0/8 or 2001:db8::/32", value
             ) from None
 
-    def _name(
-        self, value: object, kind: type[RegistryHost] | type[RepositoryPattern], where: str
-    ) -> RegistryHost | RepositoryPattern:
+    def _duration(self, value: object, where: str) -> Duration:
+        try:
+            return Duration.parse(value)
+        except ValueError as error:
+            raise self._error(where, str(error), value) from None
+
+    def _name(self, value: object, kind: type[_Name], where: str) -> _Name:
         if not isinstance(value, str):
             raise self._error(where, "a string", value)
         try:
             return kind.parse(value)
-        except NameInvalid as error:
+        except (NameInvalid, TagInvalid) as error:
             raise ConfigError(f"{self._source}: {where}: {error.message}") from None
 
     def _error(self, where: str, expected: str, value: object) -> ConfigError:

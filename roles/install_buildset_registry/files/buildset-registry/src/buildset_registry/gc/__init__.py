@@ -1,12 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """Garbage collection: passes in an order, over a store that serves meanwhile; a report as a value.
 
-``reachability`` decides, pure; ``passes`` and ``eviction`` act on one collection, the ``state``;
+``reachability`` and ``images`` decide, pure; ``passes``, ``eviction``, ``retention`` and ``quota``
+act on one collection, the ``state``;
 ``collector`` runs them from time to time, or when asked. Nothing here prints.
 """
 
 from buildset_registry.gc.collector import Collector, collect
-from buildset_registry.gc.report import CollectionHistory, CollectionReport, Removed
+from buildset_registry.gc.report import (
+    CollectionHistory,
+    CollectionReport,
+    JudgedImage,
+    Removed,
+)
 from buildset_registry.gc.state import AtUpstream, CollectionRules
 
 __all__ = [
@@ -15,6 +21,7 @@ __all__ = [
     "CollectionReport",
     "CollectionRules",
     "Collector",
+    "JudgedImage",
     "Removed",
     "collect",
 ]

@@ -10,12 +10,23 @@ import time
 from buildset_registry.background import stop, supervised, told
 from buildset_registry.gc.eviction import mark_cached
 from buildset_registry.gc.passes import expire_uploads, mark_pushed, prune_links, sweep_blobs
+from buildset_registry.gc.quota import make_room
 from buildset_registry.gc.report import CollectionHistory, CollectionReport
+from buildset_registry.gc.retention import begin_retention, end_retention
 from buildset_registry.gc.state import AtUpstream, Collection, CollectionRules, no_upstream
 from buildset_registry.progress import ProgressCallback
 from buildset_registry.store.base import Store
 
-PASSES = (expire_uploads, mark_pushed, mark_cached, sweep_blobs, prune_links)
+PASSES = (
+    expire_uploads,
+    begin_retention,
+    make_room,
+    mark_pushed,
+    mark_cached,
+    sweep_blobs,
+    prune_links,
+    end_retention,
+)
 
 _log = logging.getLogger("buildset_registry.gc")
 
@@ -97,6 +108,11 @@ class Collector:
 def _tell(report: CollectionReport) -> None:
     for problem in report.problems:
         _log.error("%s; no blobs are removed: run buildset-registry verify", problem)
+    for note in report.notes:
+        _log.warning("retention: %s", note)
+    tags = report.count("tag")
+    if tags:
+        _log.info("%s %d tags", "would remove" if report.dry_run else "removed", tags)
     if report.removed or report.blobs:
         _log.info(
             "%s %d uploads, %d manifests, %d cached images, %d blobs of %d bytes in %.1f s",

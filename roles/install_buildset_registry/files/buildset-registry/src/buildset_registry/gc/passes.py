@@ -16,6 +16,7 @@ from functools import partial
 
 from buildset_registry.errors import UpstreamBusy, UpstreamFailed
 from buildset_registry.gc.reachability import Key, ManifestNode, expired, key, mentioned
+from buildset_registry.gc.retention import retain
 from buildset_registry.gc.state import Collection
 from buildset_registry.manifest_links import unlink_manifest
 from buildset_registry.oci.digest import Digest
@@ -46,12 +47,16 @@ async def mark_pushed(collection: Collection) -> None:
     """Expire what nothing holds in each repository, and mark what the rest refers to."""
     async for name in collection.paced("repositories", await collection.store.repositories()):
         index = collection.store.pushed(name)
+        problems = len(collection.report.problems)
         nodes = await _read(collection, name, index)
+        if len(collection.report.problems) == problems:
+            for digest in await retain(collection, name, nodes):
+                del nodes[digest]
         gone = await _expire(collection, name, index, nodes)
         async for digest in collection.paced(
             "", [digest for digest in nodes if digest not in gone]
         ):
-            await _mark(collection, index, digest)
+            await _mark(collection, name, index, digest)
 
 
 async def sweep_blobs(collection: Collection) -> None:
@@ -68,6 +73,8 @@ async def sweep_blobs(collection: Collection) -> None:
             else:
                 collection.report.kept_blobs += 1
                 collection.report.kept_bytes += state.size
+                if collection.retained is not None:
+                    collection.retained.measure(key(state.digest), state.size)
         done += len(batch)
         collection.on_progress(Progress("blobs", done))
 
@@ -200,14 +207,18 @@ async def _tagged(collection: Collection, index: RepositoryIndex) -> set[Digest]
     return found
 
 
-async def _mark(collection: Collection, index: RepositoryIndex, digest: Digest) -> None:
-    collection.marked.add(key(digest))
+async def _mark(
+    collection: Collection, name: RepositoryName, index: RepositoryIndex, digest: Digest
+) -> None:
     raw = await collection.store.blobs.read(digest) or b""
     keys, others = await aside(len(raw), partial(_mentions, raw))
-    collection.marked |= keys
+    keys.add(key(digest))
     async for one in collection.paced("", others):
         # distribution stores by sha256 what was pushed by another algorithm.
-        collection.marked.add(key(await index.layers.target(one) or one))
+        keys.add(key(await index.layers.target(one) or one))
+    collection.marked |= keys
+    if collection.retained is not None:
+        collection.retained.count(name, keys)
 
 
 def _mentions(raw: bytes) -> tuple[set[Key], list[Digest]]:

@@ -20,13 +20,33 @@ class Removed:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class JudgedImage:
+    """A tag, and whether it stays or goes by the rules of retention."""
+
+    name: str
+    digest: str
+    kept: bool
+    rule: str
+    """The rule that decided; nothing where none matches."""
+
+    reason: str
+
+
 @dataclass(slots=True)
 class CollectionReport:
     """The outcome; of a dry run, what it would be."""
 
     dry_run: bool
     removed: list[Removed] = field(default_factory=list)
-    """Uploads, manifests and cached images."""
+    """Uploads, tags, manifests and cached images."""
+
+    images: list[JudgedImage] = field(default_factory=list)
+    """What retention says of each image in a dry run; where nothing is removed for now, of those
+    that would go."""
+
+    notes: list[str] = field(default_factory=list)
+    """What is to be known about the rules of retention, and why they remove nothing, if so."""
 
     blobs: int = 0
     """Blobs removed, and how many bytes that freed."""
@@ -53,7 +73,9 @@ class CollectionReport:
     @classmethod
     def from_json(cls, tree: Mapping[str, Any]) -> CollectionReport:
         """Return what ``to_json`` was made of."""
-        return cls(**{**tree, "removed": [Removed(**one) for one in tree["removed"]]})
+        removed = [Removed(**one) for one in tree["removed"]]
+        images = [JudgedImage(**one) for one in tree.get("images", ())]
+        return cls(**{**tree, "removed": removed, "images": images})
 
 
 @dataclass(slots=True)

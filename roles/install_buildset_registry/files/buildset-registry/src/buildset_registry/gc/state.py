@@ -4,16 +4,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
 from buildset_registry.gc.reachability import Key
 from buildset_registry.gc.report import CollectionReport, Removed
 from buildset_registry.oci.digest import Digest
-from buildset_registry.oci.names import RepositoryName
+from buildset_registry.oci.names import RepositoryName, Tag
 from buildset_registry.pacing import STEPS, paced
 from buildset_registry.progress import Progress, ProgressCallback
+from buildset_registry.retention import Retention, RetentionRun
+from buildset_registry.retention.rules import Judgement
 from buildset_registry.store.base import Store
 
 _Item = TypeVar("_Item")
@@ -49,6 +52,44 @@ class CollectionRules:
     settling: float = 2
     """The clock of files may be late, and what is stored may take so long to be linked."""
 
+    retention: Retention | None = None
+    """What decides which of the pushed images stay; None: all of them."""
+
+
+@dataclass(slots=True)
+class Retained:
+    """The application of the rules of retention to one repository after the other."""
+
+    retention: Retention
+    run: RetentionRun
+    crowded: dict[str, dict[Tag, Judgement]] = field(default_factory=dict)
+    """The tags that have to make room for a quota, by repository."""
+
+    counted: dict[str, set[Key]] = field(default_factory=dict)
+    """The blobs that count for each quota, by its prefix."""
+
+    sizes: Counter[str] = field(default_factory=Counter)
+    """The bytes of those that stay, by the prefix of the quota."""
+
+    matched: set[str] = field(default_factory=set)
+    """The rules that matched something."""
+
+    judged: Counter[bool] = field(default_factory=Counter)
+    """How many images stay, and how many do not."""
+
+    def count(self, name: RepositoryName, keys: Iterable[Key]) -> None:
+        """Let blobs that a repository needs count for its quotas."""
+        found = set(keys)
+        for quota in self.run.policy.quotas:
+            if quota.governs(name):
+                self.counted.setdefault(quota.prefix, set()).update(found)
+
+    def measure(self, one: Key, size: int) -> None:
+        """Add a blob that stays to the quotas that it counts for."""
+        for prefix, keys in self.counted.items():
+            if one in keys:
+                self.sizes[prefix] += size
+
 
 @dataclass(slots=True)
 class Collection:
@@ -65,6 +106,9 @@ class Collection:
 
     swept: set[Key] = field(default_factory=set)
     """The blobs that were removed."""
+
+    retained: Retained | None = None
+    """The application of the rules of retention, where there are some."""
 
     asked: int = 0
     """How often an upstream was asked."""

@@ -20,6 +20,7 @@ from buildset_registry.http.request import Request
 from buildset_registry.http.response import Response, Stream
 from buildset_registry.ledger.ledger import Sightings
 from buildset_registry.ledger.rows import LONGEST
+from buildset_registry.retention import Uses
 
 _log = logging.getLogger("buildset_registry.http")
 
@@ -75,6 +76,30 @@ class Counters(Protocol):
 
     def add(self, key: tuple[str, str, int], sent: int, received: int, seconds: float) -> None:
         """Count a request that has ended: route, method and status, bytes, seconds."""
+
+
+class AnswerNotes(Protocol):
+    """A taker of notes on answers."""
+
+    def add(self, request: Request, response: Response, size: int) -> None:
+        """Note an answer that was sent with ``size`` bytes, at once."""
+
+
+#: By what a manifest is used: who asks whether an image is still the same has it, and does not
+#: fetch it again.
+_USES = frozenset({"end-3", "end-3-head"})
+
+
+class UseNotes:
+    """The notes of one endpoint's answers for retention: which manifests are used."""
+
+    def __init__(self, uses: Uses) -> None:
+        self._uses = uses
+
+    def add(self, request: Request, response: Response, _size: int) -> None:
+        """Note an answer that told of a manifest."""
+        if request.route in _USES and response.status in (200, 304):
+            self._uses.add(request.name, response.headers["Docker-Content-Digest"])
 
 
 #: What the ledger is told of: who gets manifests and blobs, and who pushes manifests.

@@ -17,6 +17,7 @@ from buildset_registry.errors import TooManyRequests
 from buildset_registry.oci.names import RepositoryName
 from buildset_registry.pullthrough.blobs import ArrivingDownload
 from buildset_registry.registry import Registry
+from buildset_registry.retention import QuotaGuard
 from buildset_registry.store.base import StorageSpace, Upload
 
 
@@ -123,6 +124,9 @@ class Context:
 
     streamed: StreamedClients = StreamedClients()
     """The clients that are sent nowhere else for blobs."""
+
+    quotas: QuotaGuard | None = None
+    """Has uploads refused where there is no room left for them; None: there are no quotas."""
 
     one_page: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(1))
     """Has the pages of images made one after the other: each takes a thread, of which all other

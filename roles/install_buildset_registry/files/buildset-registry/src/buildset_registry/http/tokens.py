@@ -7,9 +7,10 @@ Sources: distribution's "Token Authentication Specification" and "OAuth2 Token A
 from __future__ import annotations
 
 from base64 import b64encode
+from collections.abc import Mapping
 from urllib.parse import parse_qs
 
-from buildset_registry.auth.authenticator import Grant
+from buildset_registry.auth.authenticator import Grant, GrantRequest
 from buildset_registry.errors import Unsupported
 from buildset_registry.http.context import Context
 from buildset_registry.http.request import Request
@@ -23,30 +24,31 @@ async def get(request: Request, context: Context) -> Response:
     offline = request.query.get("offline_token") == "true"
     grant = await context.authenticator.grant(
         request.headers.get("authorization"),
-        _split(request.query_all.get("scope", [])),
+        GrantRequest(_split(request.query_all.get("scope", [])), offline),
         request.client,
-        offline=offline,
     )
     return _answer(grant)
 
 
 async def post(request: Request, context: Context) -> Response:
-    """Issue a token for a user name and a password in a form, or for a refresh token."""
+    """Issue a token for a user name and a password in a form, or for a refresh token.
+
+    ``expires_in`` asks for the life of a token for single images, in seconds.
+    """
     raw = await request.read(_MAX_FORM) or b""
     fields = parse_qs(raw.decode("latin-1"))
     form = {key: values[0] for key, values in fields.items()}
-    scopes = _split(fields.get("scope", []))
+    asked = GrantRequest(
+        _split(fields.get("scope", [])), form.get("access_type") == "offline", _seconds(form)
+    )
     kind = form.get("grant_type")
     if kind == "refresh_token":
-        return _answer(context.authenticator.refresh(form.get("refresh_token", ""), scopes))
+        return _answer(context.authenticator.refresh(form.get("refresh_token", ""), asked))
     if kind != "password":
         raise Unsupported("grant_type must be password or refresh_token")
     pair = f"{form.get('username', '')}:{form.get('password', '')}"
     grant = await context.authenticator.grant(
-        f"Basic {b64encode(pair.encode()).decode()}",
-        scopes,
-        request.client,
-        offline=form.get("access_type") == "offline",
+        f"Basic {b64encode(pair.encode()).decode()}", asked, request.client
     )
     return _answer(grant)
 
@@ -54,6 +56,16 @@ async def post(request: Request, context: Context) -> Response:
 def _split(scopes: list[str]) -> list[str]:
     """Return single scopes: clients repeat the field, or put several into one."""
     return [scope for text in scopes for scope in text.split()]
+
+
+def _seconds(form: Mapping[str, str]) -> int | None:
+    """Return for how long a token is to live, where the form says so."""
+    text = form.get("expires_in")
+    if text is None:
+        return None
+    if not text.isascii() or not text.isdecimal() or not 0 < len(text) < 10 or not int(text):
+        raise Unsupported("expires_in must be a number of seconds, 1 or more")
+    return int(text)
 
 
 def _answer(grant: Grant) -> Response:
@@ -64,6 +76,10 @@ def _answer(grant: Grant) -> Response:
         "expires_in": token.expires_in,
         "issued_at": token.issued_at,
     }
+    if any(scope.reference is not None for scope in grant.scopes):
+        # What is granted, and is less where it is less (RFC 6749, section 5.1): by this whoever
+        # asks sees that the registry knows tokens for single images.
+        tree["scope"] = " ".join(str(scope) for scope in grant.scopes if scope.actions)
     if grant.refresh_token is not None:
         tree["refresh_token"] = grant.refresh_token
     return json_response(tree, headers={"Cache-Control": "no-store"})

@@ -26,6 +26,8 @@ _OWN = frozenset({"same-origin", "none"})
 async def start(request: Request, context: Context) -> Response:
     """Mount a blob, take it in one request, or open a session; what was asked for, if possible."""
     _check_sender(request)
+    if context.quotas is not None:
+        context.quotas.check(request.name, request.content_length or 0)
     if request.query.get("mount"):
         digest = Digest.parse(request.query["mount"])
         source = request.source("from")
@@ -93,6 +95,8 @@ async def _finish(
     with context.uploads.one(request.name, upload):
         await upload.append(chunk, last=digest)
     await context.registry.finish_upload(request.name, upload, digest)
+    if context.quotas is not None:
+        context.quotas.add(request.name, upload.size)
     return _created(request, digest, "push")
 
 

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Collection, Iterable
 from dataclasses import replace
 from datetime import datetime, timezone
 
@@ -21,15 +21,22 @@ from buildset_registry.store.base import RepositoryIndex, Store
 _NOWHERE = "unknown"
 
 
-async def record(store: Store, replayed: ImageLock | None = None) -> ImageLock:
-    """Return the lock of what is pinned; days are kept of what was ``replayed``."""
+async def record(
+    store: Store,
+    replayed: ImageLock | None = None,
+    built: Collection[tuple[PublicName, Digest]] = (),
+) -> ImageLock:
+    """Return the lock of what is pinned; days are kept of what was ``replayed``.
+
+    What other builds have made is no upstream's image, and is left out.
+    """
     known = replayed.images if replayed else {}
     images: dict[PublicName, LockedImage] = {}
     async for name, tag, digest, checked in _tags(store, store.cached):
         stored = await Lookup(store).cached_manifest(name, digest)
-        if stored is None:
-            continue
         image = PublicName(name, tag)
+        if stored is None or (image, digest) in built:
+            continue
         found = LockedImage(
             digest,
             stored.media_type,

@@ -11,14 +11,17 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from contextlib import aclosing
+from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from buildset_registry.config import Config
+from buildset_registry.acme.certificate import IssuedCertificate, shown_time
+from buildset_registry.acme.renewal import CERTIFICATE, STATE, RenewalState
+from buildset_registry.config import AcmeSettings, Config
 from buildset_registry.errors import ConfigError, StoreInUse
+from buildset_registry.server.acme import documents_of
 from buildset_registry.server.certificates import CertificateEnd
 from buildset_registry.server.condition import NOTICE_SECONDS
 from buildset_registry.server.control_socket import ask_condition
@@ -50,7 +53,7 @@ class Inspection:
     """The things that were seen, as plain values, and the findings."""
 
     certificate: dict[str, Any] | None = None
-    """Its file, and when it ends."""
+    """Its file, or why none is issued, and when it ends."""
 
     storage: dict[str, Any] | None = None
     """Why it cannot be used, and the bytes that are free of how many."""
@@ -82,10 +85,49 @@ def findings(seen: Inspection, own_certificate: Path | None, now: float) -> list
 
 
 def _certificate(config: Config) -> dict[str, Any] | None:
+    if config.acme is not None:
+        return _issued_certificate(config, config.acme)
     if config.tls is None:
         return None
     file = config.tls.certificate
     return {"file": str(file), "ends": CertificateEnd(file)()}
+
+
+def _issued_certificate(config: Config, acme: AcmeSettings) -> dict[str, Any]:
+    """Return when it ends, in seconds since the epoch, and in a line what needs a look."""
+    try:
+        found, state = asyncio.run(asyncio.wait_for(_read_issued(config, acme), _STORAGE_SECONDS))
+    except (ConfigError, OSError, asyncio.TimeoutError) as error:
+        reason = str(error) or f"nothing answers within {_STORAGE_SECONDS:.0f} s"
+        return _issued(None, f"the certificate cannot be looked at: {reason}")
+    ends = found.times[1] if found else None
+    if state.problem:
+        again = shown_time(state.again)
+        return _issued(ends, f"no certificate is issued: {state.problem}; again {again}")
+    if ends is None:
+        return _issued(ends, "no certificate was issued yet; see the log")
+    ended = f"the certificate ended on {shown_time(ends)}; see the log"
+    return _issued(ends, ended if ends < time.time() else None)
+
+
+def _issued(ends: float | None, problem: str | None) -> dict[str, Any]:
+    return {"file": None, "ends": ends, "problem": problem}
+
+
+async def _read_issued(
+    config: Config, acme: AcmeSettings
+) -> tuple[IssuedCertificate | None, RenewalState]:
+    """Read what all replicas share."""
+    async with AsyncExitStack() as stack:
+        store: object = None
+        if acme.folder is None:
+            opened = await open_store(config, Purpose.READ)
+            stack.push_async_callback(opened.aclose)
+            store = opened
+        documents = documents_of(acme, store)
+        content = await documents.read(CERTIFICATE)
+        state = RenewalState.of_json(await documents.read(STATE))
+    return IssuedCertificate.of_json(content) if content else None, state
 
 
 async def _look(config: Config) -> tuple[dict[str, Any] | None, list[dict[str, Any]]]:
@@ -136,6 +178,9 @@ def _certificate_findings(
     if certificate is None:
         return []
     file, ends = certificate["file"], certificate["ends"]
+    if file is None:  # whoever renews it says what is wrong
+        problem = certificate["problem"]
+        return [Finding("certificate", problem)] if problem else []
     is_own = own is not None and str(own) == file
     advice = (
         "run buildset-registry up, which makes a new one, and give the nodes the new facts"

@@ -217,9 +217,7 @@ def _choose(plan: Plan, options: Options) -> Supervisor:
         raise ConfigError(
             "--supervisor systemd needs root and a host that systemd runs; use process or auto"
         )
-    ports = tuple(end.port for end in plan.probe.endpoints)
-    images = plan.config.lock.images if plan.config.lock else None
-    return systemd.SystemdSupervisor(plan.paths, ports, plan.log, images)
+    return systemd.SystemdSupervisor(plan.paths, systemd.Needs.of(plan.config, plan.probe))
 
 
 def _previous(paths: InstancePaths) -> Supervisor:

@@ -11,13 +11,14 @@ import copy
 import re
 import socket
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
 from buildset_registry.config import DEFAULT_UPSTREAMS
 from buildset_registry.errors import ConfigError
+from buildset_registry.instance.sections import Sections
 
 DEFAULT_ALIAS = "zuul-jobs.buildset-registry"
 PORT = 5000
@@ -60,6 +61,9 @@ class Options:
     """For how many seconds a tag that was pulled through holds, or FOREVER."""
 
     lock: Replay = Replay()
+    sections: Sections = field(default_factory=Sections)
+    """Whole sections, which count more than what is in the file."""
+
     log_dir: Path | None = None
     supervisor: str = "auto"
 
@@ -91,9 +95,11 @@ def choose_names(options: Options, recorded: Mapping[str, Any]) -> HostNames:
 def configure(tree: Mapping[str, Any], options: Options) -> Tree:
     """Return the configuration as it is to be."""
     new = copy.deepcopy(dict(tree))
+    options.sections.apply(new)
     new["endpoints"] = _endpoints(new.get("endpoints") or {}, options)
     new.setdefault("storage", "data")
-    new.setdefault("tls", {"certificate": "server.pem", "key": "server.key"})
+    if not new.get("acme"):
+        new.setdefault("tls", {"certificate": "server.pem", "key": "server.key"})
     new["auth"] = _auth(new.get("auth") or {}, options)
     _set_proxy(new, options)
     _set_tag_seconds(new, options.tag_seconds)
@@ -109,6 +115,7 @@ def configure(tree: Mapping[str, Any], options: Options) -> Tree:
     # Whoever has it in the foreground reads standard error.
     log.setdefault("file", None if options.supervisor == "foreground" else "log/registry.log")
     new.setdefault("ledger", {"folder": "ledger"})
+    new.setdefault("overlay", {"folder": "overlay"})
     return new
 
 
@@ -157,7 +164,7 @@ def _set_proxy(tree: Tree, options: Options) -> None:
             raise ConfigError(
                 f"port {options.proxy_port} already serves an endpoint; give another --proxy-port"
             )
-    own = tree["tls"] is not None and tree["tls"].get("certificate") == "server.pem"
+    own = (tree.get("tls") or {}).get("certificate") == "server.pem"
     if own:
         proxy.setdefault("tls", {"certificate": "proxy.pem", "key": "proxy.key"})
     if "tls" not in proxy:

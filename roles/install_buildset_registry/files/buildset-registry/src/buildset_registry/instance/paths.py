@@ -18,6 +18,7 @@
     ├── lock/              the lock of images that is replayed, by the name that it had
     ├── log/registry.log
     ├── ledger/            0700, which image each client got
+    ├── overlay/           0700, images of other builds, and the tokens that fetch them
     └── run/               what ends with the process: locks, standard error
 """
 

@@ -22,9 +22,13 @@ from buildset_registry.errors import YAML_FAULTS, ConfigError, yaml_problem
 from buildset_registry.instance.options import HostNames, Options, Tree, choose_names, configure
 from buildset_registry.instance.paths import InstancePaths, make_folder, read_file, write_file
 from buildset_registry.instance.probe import Probe
+from buildset_registry.instance.sections import (
+    USER,
+    Sections,
+    htpasswd_is_current,
+    htpasswd_text,
+)
 
-USER = "buildset"
-_BCRYPT_ROUNDS = 10
 #: How long before its end a certificate is made anew: longer than a buildset takes.
 _SOON = timedelta(days=30)
 
@@ -43,6 +47,9 @@ class Plan:
 
     before: str | None = field(repr=False)
     """The text of the configuration file as it was."""
+
+    sections: Sections = field(default_factory=Sections)
+    """Users and keys that were given."""
 
     lock: str | None = None
     """The text of the lock that is to be replayed; None where it stays."""
@@ -100,6 +107,7 @@ class Plan:
         pairs = [pair for pair in (self.config.tls, proxy.tls if proxy else None) if pair]
         files = [self.paths.config, *(path for tls in pairs for path in (tls.certificate, tls.key))]
         files += _lock_files(self.config)
+        files += [self.paths.token_key] if self.paths.token_key.exists() else []
         parts += [path.read_bytes() for path in files if path.exists()]
         return hashlib.sha256(b"\0".join(parts)).hexdigest()
 
@@ -115,20 +123,17 @@ class Plan:
         write_file(paths.authority, issued.authority)
 
     def _write_credentials(self) -> None:
-        """Make a password and its hash; other users of the file stay."""
-        from passlib.hash import bcrypt
-
+        """Make a password and its hash; other users of the file stay, unless users are given."""
         paths = self.paths
         password = (read_file(paths.password) or "").strip() or secrets.token_urlsafe(24)
         write_file(paths.password, password, 0o600)
-        others = [
-            line
-            for line in (read_file(paths.htpasswd) or "").splitlines()
-            if line and not line.startswith(f"{USER}:")
-        ]
-        hashed = bcrypt.using(rounds=_BCRYPT_ROUNDS).hash(password)
-        write_file(paths.htpasswd, "\n".join([f"{USER}:{hashed}", *others, ""]), 0o600)
-        if not paths.token_key.exists():
+        before = read_file(paths.htpasswd) or ""
+        text = htpasswd_text(before, password, self.sections.users)
+        if text != before:
+            write_file(paths.htpasswd, text, 0o600)
+        if self.sections.token_key is not None:
+            write_file(paths.token_key, self.sections.token_key, 0o600)
+        elif not paths.token_key.exists():
             write_file(paths.token_key, secrets.token_bytes(32), 0o600)
 
 
@@ -144,7 +149,7 @@ def make_plan(paths: InstancePaths, options: Options) -> Plan:
     changes = []
     if _needs_certificate(paths, config, names, proxy_names, recorded):
         changes.append("certificate")
-    if not _all_there((paths.password, paths.htpasswd, paths.token_key)):
+    if not _all_there((paths.password, paths.htpasswd, paths.token_key)) or _given(paths, options):
         changes.append("credentials")
     if before is None or new != tree:
         changes.append("configuration")
@@ -159,9 +164,18 @@ def make_plan(paths: InstancePaths, options: Options) -> Plan:
         changes=tuple(changes),
         proxy_names=proxy_names,
         before=before,
+        sections=options.sections,
         lock=lock,
         lock_before=read_file(config.lock.file) if lock and config.lock else None,
     )
+
+
+def _given(paths: InstancePaths, options: Options) -> bool:
+    """Tell whether the users or the key that are given differ from what is there."""
+    users, key = options.sections.users, options.sections.token_key
+    if users is not None and not htpasswd_is_current(read_file(paths.htpasswd) or "", users):
+        return True
+    return key is not None and (not paths.token_key.exists() or paths.token_key.read_bytes() != key)
 
 
 def _lock(options: Options, config: Config) -> str | None:
@@ -197,8 +211,10 @@ def read_facts(paths: InstancePaths) -> dict[str, Any] | None:
     config = parse(_load(text, paths.config), str(paths.config), paths.root)
     main = config.endpoints.single or config.endpoints.pull
     push = config.endpoints.single or config.endpoints.push
-    own = config.tls is None or config.tls.certificate == paths.certificate
-    trusted = paths.authority if own or config.tls is None else config.tls.certificate
+    plain = config.tls is None and config.acme is None
+    own = plain or (config.tls is not None and config.tls.certificate == paths.certificate)
+    given = config.tls.certificate if config.tls else None
+    trusted = paths.authority if own else given
     return {
         "host": recorded["host"],
         "port": main.port if main else None,
@@ -206,7 +222,7 @@ def read_facts(paths: InstancePaths) -> dict[str, Any] | None:
         "push_port": push.port if push else None,
         "username": USER,
         "password": password.strip(),
-        "cert": read_file(trusted),
+        "cert": read_file(trusted) if trusted else None,
         **({"proxy_port": config.proxy.port} if config.proxy else {}),
     }
 

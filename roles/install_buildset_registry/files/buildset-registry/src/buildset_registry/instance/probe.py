@@ -32,7 +32,8 @@ class Probe:
         if config.proxy is not None:
             found.append(Endpoint(port=config.proxy.port, address=config.proxy.address))
         own = config.tls is not None and config.tls.certificate == paths.certificate
-        return cls(tuple(found), config.tls is not None, paths.authority if own else None)
+        tls = config.tls is not None or config.acme is not None
+        return cls(tuple(found), tls, paths.authority if own else None)
 
     def silent(self, endpoints: Sequence[Endpoint]) -> list[Endpoint]:
         """Return those of the endpoints that do not answer."""

@@ -7,10 +7,13 @@ import hashlib
 import os
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
+from buildset_registry.config import Config
 from buildset_registry.errors import ConfigError
 from buildset_registry.instance.paths import InstancePaths, default_root, read_file, write_file
+from buildset_registry.instance.probe import Probe
 
 _UNITS = Path("/etc/systemd/system")
 #: Ports below this need a right (capabilities(7), CAP_NET_BIND_SERVICE).
@@ -76,6 +79,34 @@ def available() -> bool:
     return os.getuid() == 0 and Path("/run/systemd/system").is_dir()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Needs:
+    """Ports and folders that a registry needs, besides its own folder."""
+
+    ports: tuple[int, ...] = ()
+    log: Path | None = None
+    images: Path | None = None
+    """A folder that is to be read wherever it is."""
+
+    writable: tuple[Path, ...] = ()
+    """Folders that it writes to, in its own or elsewhere."""
+
+    @classmethod
+    def of(cls, config: Config, probe: Probe) -> Needs:
+        """Return the needs of a configuration."""
+        acme, ledger = config.acme, config.ledger
+        listens = acme.port if acme is not None and acme.webroot is None else None
+        folders = [config.storage if isinstance(config.storage, Path) else None]
+        folders += [acme.folder, acme.webroot] if acme else []
+        folders += [ledger.folder] if ledger else []
+        return cls(
+            ports=(*(end.port for end in probe.endpoints), *([listens] if listens else [])),
+            log=config.log.file,
+            images=config.lock.images if config.lock else None,
+            writable=tuple(folder for folder in folders if folder is not None),
+        )
+
+
 class SystemdSupervisor:
     """Starts and ends the unit of one registry."""
 
@@ -84,14 +115,10 @@ class SystemdSupervisor:
     def __init__(
         self,
         paths: InstancePaths,
-        ports: tuple[int, ...] = (),
-        log: Path | None = None,
-        images: Path | None = None,
+        needs: Needs | None = None,
     ) -> None:
         self._paths = paths
-        self._ports = ports
-        self._log = log
-        self._images = images
+        self._needs = needs or Needs()
         self.unit = unit_name(paths)
 
     def pid(self) -> int | None:
@@ -103,7 +130,7 @@ class SystemdSupervisor:
         """Write the unit where it differs, and start it."""
         self._paths.last_words.unlink(missing_ok=True)
         path = _UNITS / self.unit
-        text = unit_text(self._paths, self._ports, self._log, self._images)
+        text = unit_text(self._paths, self._needs)
         if read_file(path) != text:
             # Proxies in the environment may hold a password.
             write_file(path, text, 0o600)
@@ -134,16 +161,16 @@ def unit_name(paths: InstancePaths) -> str:
     return f"buildset-registry-{hashlib.sha256(bytes(paths.root)).hexdigest()[:8]}.service"
 
 
-def unit_text(
-    paths: InstancePaths, ports: tuple[int, ...], log: Path | None, images: Path | None = None
-) -> str:
-    """Return the unit file; ``images`` is a folder that is to be read wherever it is."""
-    writable, capabilities = [paths.root], []
+def unit_text(paths: InstancePaths, needs: Needs) -> str:
+    """Return the unit file."""
+    log, images, capabilities = needs.log, needs.images, []
+    elsewhere = [path for path in needs.writable if not path.is_relative_to(paths.root)]
+    writable = [paths.root, *elsewhere]
     if log is not None and not log.is_relative_to(paths.root):
         # A job's user owns the folder of the log: root alone may not be able to write there.
         writable.append(log.parent)
         capabilities.append("CAP_DAC_OVERRIDE")
-    if any(port < _UNPRIVILEGED for port in ports):
+    if any(port < _UNPRIVILEGED for port in needs.ports):
         capabilities.append("CAP_NET_BIND_SERVICE")
     return _UNIT.format(
         root=_quoted(paths.root),

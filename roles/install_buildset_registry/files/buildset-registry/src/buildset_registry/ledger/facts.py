@@ -14,6 +14,7 @@ from buildset_registry.ledger.rows import Row, clipped, stamp
 from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.manifest import Manifest, stored_media_type
 from buildset_registry.oci.names import RepositoryName, Tag, parse_reference
+from buildset_registry.overlay.table import OverlaidTags
 from buildset_registry.pacing import aside
 from buildset_registry.store.base import RepositoryIndex, Store
 from buildset_registry.upstream.counters import UpstreamCounters
@@ -27,8 +28,11 @@ _MOST_PARTS = 500
 class StoreFacts:
     """Looks at the store after the answer was sent, so that no request waits for it."""
 
-    def __init__(self, store: Store, upstream: UpstreamCounters) -> None:
+    def __init__(
+        self, store: Store, upstream: UpstreamCounters, overlaid: OverlaidTags | None = None
+    ) -> None:
         self._store = store
+        self._overlaid = overlaid
         self._upstream = upstream
         self._parts: OrderedDict[str, ImageParts | None] = OrderedDict()
 
@@ -41,6 +45,9 @@ class StoreFacts:
         with suppress(OSError, RegistryError):
             if await self._is_pushed(repository, reference, digest):
                 return {"kind": "pushed"}
+            overlaid = self._overlay_of(repository, reference, digest)
+            if overlaid is not None:
+                return overlaid
             asked = await self._asked(repository, reference, now)
             source: Row = {"kind": "upstream", "registry": repository.host, "asked": stamp(asked)}
             stale = self._upstream.stale_names.get((repository.canonical, reference), 0.0)
@@ -62,6 +69,18 @@ class StoreFacts:
                 self._parts.popitem(last=False)
             return found
         return None
+
+    def _overlay_of(self, name: RepositoryName, reference: str, digest: str) -> Row | None:
+        """Return which build's image it is, where it is one of the overlay's."""
+        if self._overlaid is None:
+            return None
+        image = self._overlaid.image(name, parse_reference(reference))
+        if image is None or str(image.digest) != digest:
+            return None
+        registry = str(image.holder.host)
+        return {
+            "kind": "overlay", "registry": registry, "build": image.build, "change": image.change
+        }  # fmt: skip
 
     async def _is_pushed(self, name: RepositoryName, reference: str, digest: str) -> bool:
         wanted = parse_reference(reference)

@@ -5,7 +5,7 @@ docker and containerd ask for the tag by HEAD and then by digest for the index a
 their platform, podman begins with GET, and all of them fetch the layers afterwards. These belong
 together where client, user, agent and repository are the same, and the digest is that of the row or
 in it: the manifests that its index lists, the layers of these. A tag that is asked for again once
-layers were fetched, or after a while, is another pull, and so another row.
+layers were fetched, or after a while, or that is got twice, is another pull, and so another row.
 """
 
 from __future__ import annotations
@@ -70,6 +70,9 @@ class _Open:
     blobs: frozenset[str]
     waiting: bool = True
     """Whether a tag or digest that is asked for again is still the same pull."""
+
+    got: bool = False
+    """Whether the manifest was got by what was asked for first: nobody does that twice for one."""
 
 
 @dataclass(slots=True)
@@ -237,6 +240,7 @@ class Joiner:
         row["bytes"]["upstream"] += seen.arriving
         row["last"] = stamp(seen.time)
         row["read"] |= sighting.route == "end-3" and sighting.status == 200
+        found.got |= sighting.route == "end-3" and sighting.reference == found.reference
         found.clock = seen.clock
         self._change(row)
 
@@ -296,7 +300,8 @@ def _again(rows: Iterable[_Open], sighting: Sighting, clock: float) -> _Open | N
         if one.digest != sighting.digest:
             continue
         idle = clock - one.clock
-        if sighting.reference == one.reference and one.waiting and idle < _SAME:
+        got_again = one.got and sighting.route == "end-3"
+        if sighting.reference == one.reference and one.waiting and not got_again and idle < _SAME:
             return one
         if sighting.reference == one.digest and sighting.reference != one.reference:
             return one if idle < _FOLLOWS else None

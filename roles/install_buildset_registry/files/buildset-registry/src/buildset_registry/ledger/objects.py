@@ -16,7 +16,9 @@ import asyncio
 import errno
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from typing import Any
 
 from buildset_registry.ledger.content import LedgerContent, RowReader
 from buildset_registry.ledger.rows import stamp
@@ -48,6 +50,7 @@ class HourlyObjects:
         self._number = 0
         self._hour = ""
         self._lines: dict[str, bytes] = {}
+        self._crowded = False
 
     async def write(self, waiting: dict[str, bytes]) -> None:
         """Write lines of rows to the object of this hour, or to several of them."""
@@ -68,26 +71,30 @@ class HourlyObjects:
                 break
         # Counted over all hours: a clock may go back to one that was written to.
         number = self._number + begun
-        await self._put(f"{hour}/{self._server}-{number:06d}.jsonl", b"".join(lines.values()))
+        name, content = f"{hour}/{self._server}-{number:06d}.jsonl", b"".join(lines.values())
+        await _in_time(self._objects.write(name, content))
         self._hour, self._number, self._lines = hour, number, lines
         for which in taken:
             del waiting[which]
-        if begun:
-            await self._make_room()
+        self._crowded |= begun
+        if self._crowded:
+            # What was written is written, whatever becomes of the oldest: that is tried again.
+            with suppress(OSError):
+                await _in_time(self._make_room(name))
+                self._crowded = False
 
-    async def _put(self, name: str, content: bytes) -> None:
-        try:
-            await asyncio.wait_for(self._objects.write(name, content), _SECONDS)
-        except asyncio.TimeoutError:
-            raise OSError(errno.ETIMEDOUT, "the object store does not answer") from None
+    async def _make_room(self, kept: str) -> None:
+        """Remove the oldest objects, whoever wrote them, while all have too many bytes.
 
-    async def _make_room(self) -> None:
-        """Remove the oldest objects, whoever wrote them, while all have too many bytes."""
+        ``kept`` is the one that is written to.
+        """
         known = await _listed(self._objects)
         size = sum(size for _name, size in known)
         for name, one in known:
             if size <= self._most:
                 return
+            if name == kept:
+                continue
             await self._objects.remove(name)
             size -= one
 
@@ -110,6 +117,14 @@ async def read_objects(objects: LedgerObjects) -> LedgerContent:
     content.rows.sort(key=lambda row: str(row["time"]))
     content.parallel = True
     return content
+
+
+async def _in_time(work: Coroutine[Any, Any, None]) -> None:
+    """Do something with the store, or raise ``OSError``: a server that ends waits for it."""
+    try:
+        await asyncio.wait_for(work, _SECONDS)
+    except asyncio.TimeoutError:
+        raise OSError(errno.ETIMEDOUT, "the object store does not answer") from None
 
 
 async def _listed(objects: LedgerObjects) -> list[tuple[str, int]]:

@@ -17,19 +17,25 @@ from buildset_registry.ledger.facts import StoreFacts
 from buildset_registry.ledger.files import LedgerFiles, read_ledger
 from buildset_registry.ledger.ledger import Ledger, LedgerSink
 from buildset_registry.ledger.objects import HourlyObjects, read_objects
+from buildset_registry.overlay.table import OverlaidTags
 from buildset_registry.store.base import Store
 from buildset_registry.store.ledger import KeepsLedger, LedgerObjects
 from buildset_registry.upstream.counters import UpstreamCounters
 
 
-def keep_ledger(settings: LedgerSettings, store: Store, upstream: UpstreamCounters) -> Ledger:
+def keep_ledger(
+    settings: LedgerSettings,
+    store: Store,
+    upstream: UpstreamCounters,
+    overlaid: OverlaidTags | None = None,
+) -> Ledger:
     """Return a ledger of a store's images that has begun to write."""
     sink: LedgerSink
     if settings.folder is not None:
         sink = LedgerFiles(settings.folder, settings.size)
     else:
         sink = HourlyObjects(_objects(store), settings.size)
-    facts = StoreFacts(store, upstream)
+    facts = StoreFacts(store, upstream, overlaid)
     ledger = Ledger(sink, facts, upstream, budget=RowBudget(settings.size))
     ledger.start()
     return ledger

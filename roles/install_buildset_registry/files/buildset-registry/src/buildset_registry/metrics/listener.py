@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from buildset_registry import __version__
 from buildset_registry.background import told
@@ -33,6 +34,9 @@ from buildset_registry.notifications.webhook import Webhook
 from buildset_registry.store.base import StorageSpace
 from buildset_registry.upstream.counters import UpstreamCounters
 
+if TYPE_CHECKING:
+    from buildset_registry.acme.renewal import OrderCounters
+
 _log = logging.getLogger("buildset_registry.metrics")
 
 #: Seconds that the size of the store holds; adding it up takes long.
@@ -53,6 +57,9 @@ class Sources:
     webhooks: Sequence[Webhook] = ()
     certificate_end: Callable[[], float | None] | None = None
     """Returns when the server's certificate ends, in seconds since the epoch."""
+
+    orders: OrderCounters | None = None
+    """The orders of certificates; None where none are made."""
 
 
 class MetricsListener:
@@ -93,9 +100,11 @@ class MetricsListener:
 
     async def _own(self) -> list[Metric]:
         """Return the metrics of this process; one process alone tells those of the store."""
-        await self._look()
+        if self._sources.certificate_end is not None:
+            self._certificate_end = await asyncio.to_thread(self._sources.certificate_end)
         if self._siblings is not None and not self._siblings.first:
             return list(self._metrics())
+        await self._look()
         await self._measure()
         return [*self._metrics(), *self._storage_metrics()]
 
@@ -119,14 +128,12 @@ class MetricsListener:
             _log.error("the size of the storage cannot be measured: %s", told(error))
 
     async def _look(self) -> None:
-        """Learn whether the storage can be used, and when the certificate ends."""
+        """Learn whether the storage can be used; one that does not answer cannot."""
         try:
             problem = await asyncio.wait_for(self._sources.storage.problem(), _SIZE_WAIT)
             self._ready = problem is None
         except (OSError, asyncio.TimeoutError):
             self._ready = False
-        if self._sources.certificate_end is not None:
-            self._certificate_end = await asyncio.to_thread(self._sources.certificate_end)
 
     def _metrics(self) -> Iterator[Metric]:
         yield gauge("info", "The version.", 1, {"version": __version__})
@@ -138,6 +145,7 @@ class MetricsListener:
         if self._certificate_end is not None:
             text = "When the certificate ends, in seconds since 1970."
             yield gauge("certificate_end_seconds", text, self._certificate_end)
+        yield from _order_metrics(self._sources.orders)
         yield from _webhook_metrics(self._sources.webhooks)
         yield from _process_metrics(self._started)
 
@@ -149,6 +157,15 @@ class MetricsListener:
         if room is not None:
             yield gauge("storage_free_bytes", "Bytes that are free on the disk.", room[0])
             yield gauge("storage_size_bytes", "Bytes of the disk.", room[1])
+
+
+def _order_metrics(orders: OrderCounters | None) -> Iterator[Metric]:
+    if orders is None:
+        return
+    results = [({"result": "issued"}, orders.issued), ({"result": "failed"}, orders.failed)]
+    yield counter("acme_orders_total", "Orders of certificates by this process.", results)
+    text = "Orders that failed since the last one of a replica that did not."
+    yield gauge("acme_failures", text, orders.in_a_row)
 
 
 def _upstream_metrics(counters: UpstreamCounters) -> Iterator[Metric]:

@@ -1,21 +1,28 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Patterns of repository names: ``*`` is any part of one component, ``**`` any number of them."""
+"""Patterns of names: of repositories, where ``**`` is any number of components, and of tags."""
 
 from __future__ import annotations
 
 import re
 
-from ..errors import NameInvalid
+from ..errors import NameInvalid, TagInvalid
 from .hosts import DOCKER_HUB, RegistryHost
-from .names import RepositoryName
+from .names import RepositoryName, Tag
 
 _CHARACTERS = re.compile(r"[a-z0-9._*-]+(?:/[a-z0-9._*-]+)*")
 _OF_DOCKER_HUB = f"{DOCKER_HUB}/"
 _WILD = {"**": ".+", "*": "[^/]+"}
+_OF_TAGS = re.compile(r"(?:[a-zA-Z0-9._*?-]|\{uuid\})+")
+#: A UUID, with its dashes or, as Zuul writes those of its builds, without.
+_UUID = "[a-f0-9]{8}(?:[a-f0-9]{24}|(?:-[a-f0-9]{4}){3}-[a-f0-9]{12})"
+_WILD_IN_TAGS = {"*": ".*", "?": ".", "{uuid}": _UUID}
 
 
 class RepositoryPattern(str):
-    """A pattern as names are stored; that of Docker Hub's repositories alone has its host."""
+    """A pattern as names are stored; that of Docker Hub's repositories alone has its host.
+
+    ``*`` is any part of one component, ``**`` any number of components.
+    """
 
     __slots__ = ()
 
@@ -42,6 +49,32 @@ class RepositoryMatcher:
         if self._of_docker_hub and name.host != DOCKER_HUB:
             return False
         return any(map(self._expression.fullmatch, name.names))
+
+
+class TagPattern(str):
+    """A pattern of tags: ``*`` is anything, ``?`` one character, ``{uuid}`` a UUID."""
+
+    __slots__ = ()
+
+    @classmethod
+    def parse(cls, text: str) -> TagPattern:
+        """Check it; ``TagInvalid`` for what matches no tag."""
+        if _OF_TAGS.fullmatch(text) is None:
+            raise TagInvalid(f"{text[:80]!r} matches no tag")
+        return cls(text)
+
+
+class TagMatcher:
+    """Tells whether a tag matches a pattern."""
+
+    def __init__(self, pattern: TagPattern) -> None:
+        parts = re.split(r"(\*|\?|\{uuid\})", pattern)
+        wild = (_WILD_IN_TAGS.get(part) or re.escape(part) for part in parts)
+        self._expression = re.compile("".join(wild))
+
+    def matches(self, tag: Tag) -> bool:
+        """Tell whether a tag is one of those that are meant."""
+        return self._expression.fullmatch(tag) is not None
 
 
 def _is_registry(first: str) -> bool:

@@ -17,9 +17,9 @@ from buildset_registry.oci.names import Reference, RepositoryName
 from buildset_registry.pullthrough.blobs import ArrivingDownload, BlobCache
 from buildset_registry.pullthrough.download import Pace
 from buildset_registry.pullthrough.manifests import Freshness, ManifestCache
+from buildset_registry.pullthrough.remote import RemoteRegistries
 from buildset_registry.sources import ArrivingBlob, FixedTag, FixedTags, StoredManifest
 from buildset_registry.store.base import Store, StoredBlob
-from buildset_registry.upstream.client import UpstreamClient
 
 
 class PullThrough:
@@ -31,7 +31,7 @@ class PullThrough:
     def __init__(
         self,
         store: Store,
-        client: UpstreamClient,
+        client: RemoteRegistries,
         freshness: Freshness | None = None,
         *,
         pace: Pace | None = None,

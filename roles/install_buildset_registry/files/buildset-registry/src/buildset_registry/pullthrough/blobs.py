@@ -20,9 +20,9 @@ from buildset_registry.manifest_links import is_linked
 from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.names import RepositoryName
 from buildset_registry.pullthrough.download import Download, DownloadStream, Pace
+from buildset_registry.pullthrough.remote import RemoteBlobs
 from buildset_registry.pullthrough.singleflight import SingleFlight
 from buildset_registry.store.base import Store, StoredBlob
-from buildset_registry.upstream.client import UpstreamClient
 
 _log = logging.getLogger("buildset_registry.upstream")
 
@@ -63,7 +63,7 @@ _Key = tuple[str, Digest]
 class BlobCache:
     """Blobs that were pulled through, are on their way, or are fetched now."""
 
-    def __init__(self, store: Store, client: UpstreamClient, lookup: Lookup, pace: Pace) -> None:
+    def __init__(self, store: Store, client: RemoteBlobs, lookup: Lookup, pace: Pace) -> None:
         self._store = store
         self._lookup = lookup
         self._client = client

@@ -62,6 +62,10 @@ class Remote(Protocol):
     def chunks(self) -> AsyncIterator[bytes]:
         """Return what follows."""
 
+    @property
+    def registry(self) -> str:
+        """Return the registry that sends it, if it is not the one of the repository."""
+
 
 #: Ask upstream for a blob from an offset on; what is also given is told the length of each chunk
 #: when the next one is asked for, which is when it is written.
@@ -195,6 +199,7 @@ class Download:
             before = upload.size
             try:
                 async with self._source(before, self._tell) as remote:
+                    self._upstream = remote.registry or self._upstream
                     self._begin(upload, remote.size)
                     await upload.append(remote.chunks)
                 if remote.size is None or upload.size >= remote.size:

@@ -32,10 +32,11 @@ from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.manifest import Manifest
 from buildset_registry.oci.names import Reference, RepositoryName, Tag, referrers_tag
 from buildset_registry.pacing import aside
+from buildset_registry.pullthrough.remote import RemoteManifests
 from buildset_registry.pullthrough.singleflight import SingleFlight
 from buildset_registry.sources import FixedTag, StoredManifest
 from buildset_registry.store.base import Store
-from buildset_registry.upstream.client import RemoteManifest, UpstreamClient
+from buildset_registry.upstream.client import RemoteManifest
 
 _log = logging.getLogger("buildset_registry.upstream")
 _Found = TypeVar("_Found", StoredManifest | None, Descriptor | None)
@@ -67,7 +68,7 @@ class ManifestCache:
     def __init__(
         self,
         store: Store,
-        client: UpstreamClient,
+        client: RemoteManifests,
         lookup: Lookup,
         freshness: Freshness,
     ) -> None:
@@ -202,7 +203,7 @@ class ManifestCache:
         """Ask upstream; where that fails, return what is cached."""
         if cached is not None and time.monotonic() < self._resting.get(name.host, 0.0):
             return self._stale(name, reference, cached, "it could not be asked a moment ago")
-        asked = self._fetches.join((name, reference), partial(self._ask, name, reference, cached))
+        asked = self._fetches.join((name, reference), partial(self._fetch, name, reference, cached))
         if cached is None:
             return await asked
         try:
@@ -223,6 +224,17 @@ class ManifestCache:
         self._counters.note_stale(name, str(reference))
         _log.warning("%s:%s is stale, served from the store: %s", name, reference, reason)
         return cached
+
+    async def _fetch(
+        self, name: RepositoryName, reference: Reference, cached: StoredManifest | None
+    ) -> StoredManifest:
+        """Ask, unless it came between a client's look into the store and its turn to ask."""
+        if cached is None and isinstance(reference, Digest):
+            stored = await self._lookup.cached_manifest(name, reference)
+            if stored is not None:
+                self._counters.hits["manifest"] += 1
+                return stored
+        return await self._ask(name, reference, cached)
 
     async def _ask(
         self, name: RepositoryName, reference: Reference, cached: StoredManifest | None

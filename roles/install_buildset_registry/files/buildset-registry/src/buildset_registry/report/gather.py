@@ -25,6 +25,8 @@ from buildset_registry.upstream.client import UpstreamClient
 
 #: Images whose layers are told.
 _MOST = 5000
+#: Seconds that upstreams have to tell: a job that ends is not to wait for one that is silent.
+_ASKED_SECONDS = 30.0
 #: Where a tag moved that upstream was asked about for the report.
 _SINCE = "moved since it was pulled"
 
@@ -73,7 +75,11 @@ async def add_moved(report: Summary, config: Config, client: UpstreamClient) -> 
     except ConfigError as error:
         report.gaps.append(f"upstreams were not asked: {error}")
         return
-    found = await update(client, lock, [])
+    try:
+        found = await asyncio.wait_for(update(client, lock, []), _ASKED_SECONDS)
+    except asyncio.TimeoutError:
+        report.gaps.append(f"upstreams did not tell within {_ASKED_SECONDS:g} s what has moved")
+        return
     report.moved += [
         MovedTag(name.repository, name.tag, [str(before), str(now)], _SINCE)
         for name, (before, now) in sorted(found.moved.items(), key=str)

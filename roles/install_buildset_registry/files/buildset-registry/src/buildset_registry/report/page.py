@@ -234,8 +234,9 @@ def _nodes(report: Summary) -> Markup:
             number_cell(node.pulls),
             ", ".join(node.agents),
             Cell(node.canary or "none", "bad" if node.canary.startswith("pushed") else ""),
+            "; ".join(node.said),
         )
         for node in report.nodes
     )
-    columns = ("Node", "Address", "Images pulled", "Clients", "Canary")
+    columns = ("Node", "Address", "Images pulled", "Clients", "Canary", "What it said")
     return table("nodes-table", "Nodes", columns, rows)

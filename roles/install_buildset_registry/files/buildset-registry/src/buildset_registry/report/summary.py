@@ -30,6 +30,11 @@ from buildset_registry.report.values import (
 
 #: The repository of the images that prove that a client uses the registry.
 CANARY = "buildset-registry/canary"
+#: How a node tells what became of its canary: as the name of who asks for what is not there.
+_SAID = re.compile(r"buildset-registry-canary \((.*?)\)?")
+_SAID_REFERENCE = "said"
+#: Users of a node whose words are told.
+_MOST_SAID = 5
 #: Tags by which clients look for signatures and referrers; mostly there are none.
 _ATTACHED = re.compile(r"sha(256|512)-[0-9a-f]{64,128}(\.\w+)?")
 #: Seconds after a client missed something within which it pushes it: it asked in order to push.
@@ -38,6 +43,8 @@ _PUSHED_SOON = 600.0
 _MOST_AGENTS = 20
 #: The largest number that counts as one: what else stands there is damaged.
 _LARGEST = 2**63 - 1
+#: Kinds of rows that have the time at which they were told last, at the place of the first time.
+_TOLD_AGAIN = frozenset({"upstream", "cache"})
 #: The kinds of rows that there may be many of, as people call them.
 _KINDS = {
     "pull": "pulls",
@@ -259,7 +266,9 @@ def _nodes(rows: Mapping[str, list[Row]], known: Mapping[str, str]) -> list[Node
         node = nodes.setdefault(address, NodeUse(address))
         node.asked |= row["kind"] != "push" or _is_canary(row)
         agent = tool(_text(row, "agent"))
-        if _is_canary(row):
+        if row["kind"] == "missing":
+            _note_words(node, row)
+        elif _is_canary(row):
             _note_canary(node, row, agent)
         elif row["kind"] == "pull":
             node.pulls += 1
@@ -278,6 +287,22 @@ def _note_canary(node: NodeUse, row: Row, agent: str) -> None:
         agents = found if node.canary.startswith("found") else []
         if len(agents) < _MOST_AGENTS:
             node.canary = "found by " + ", ".join(dict.fromkeys([*agents, agent]))
+
+
+def _note_words(node: NodeUse, row: Row) -> None:
+    """Note what a node said of its canary; the last words of each of its users count."""
+    found = _SAID.fullmatch(_text(row, "agent"))
+    if not (found and _is_canary(row) and _text(row, "reference") == _SAID_REFERENCE):
+        return
+    # Anybody may ask for a name, but who has no password cannot speak for a node.
+    if _text(row, "user"):
+        user = _user_of(found[1])
+        others = [words for words in node.said if _user_of(words) != user]
+        node.said = [*others, found[1]][-_MOST_SAID:]
+
+
+def _user_of(words: str) -> str:
+    return words.partition(": ")[0] if words.startswith("as ") else ""
 
 
 def tool(agent: str) -> str:
@@ -300,6 +325,11 @@ def _unseen(report: Summary) -> list[str]:
             found.append(f"{name} never asked for an image")
         if node.canary.startswith("pushed"):
             found.append(f"the canary of {name} was pushed, and no client there pulled it")
+        found += [
+            f"the canary of {name} said: {words}"
+            for words in node.said
+            if not words.removeprefix(f"{_user_of(words)}: ").startswith("found by ")
+        ]
     got = {pull.digest for pull in report.pulls}
     got |= {part["digest"] for pull in report.pulls for part in pull.manifests}
     for push in report.pushes:
@@ -338,6 +368,6 @@ def _was_set_back(content: LedgerContent) -> bool:
     """Tell whether times go back; what several servers wrote is in their order already."""
     if content.parallel:
         return False
-    times = [seconds(row["time"]) for row in content.rows if row["kind"] != "upstream"]
+    times = [seconds(row["time"]) for row in content.rows if row["kind"] not in _TOLD_AGAIN]
     known = [time for time in times if time is not None]
     return any(after < before - _JUMP for before, after in pairwise(known))

@@ -113,4 +113,5 @@ def _nodes(report: Summary) -> Iterator[str]:
         name = f"{node.name} ({node.address})" if node.name else node.address
         agents = f" by {', '.join(node.agents)}" if node.agents else ""
         canary = f"; canary {node.canary}" if node.canary else ""
-        yield f"{name}: {node.pulls} images{agents}{canary}"
+        said = f"; it said: {'; '.join(node.said)}" if node.said else ""
+        yield f"{name}: {node.pulls} images{agents}{canary}{said}"

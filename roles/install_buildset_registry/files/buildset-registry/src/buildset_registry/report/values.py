@@ -130,6 +130,9 @@ class NodeUse:
     canary: str = ""
     """``found`` by these agents, or ``pushed`` and never pulled; empty where there was none."""
 
+    said: list[str] = field(default_factory=list)
+    """The words in which the node told what became of its canary, of each of its users."""
+
 
 @dataclass(slots=True)
 class Summary:

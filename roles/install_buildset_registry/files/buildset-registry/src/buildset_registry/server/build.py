@@ -21,8 +21,6 @@ from buildset_registry.auth.authenticator import Authenticator
 from buildset_registry.background import stop
 from buildset_registry.config import (
     Config,
-    GcSettings,
-    Tls,
     WebhookSettings,
 )
 from buildset_registry.connect_proxy import (
@@ -36,8 +34,14 @@ from buildset_registry.connect_proxy import (
     ProxiedConnections,
     server_of,
 )
-from buildset_registry.gc import AtUpstream, CollectionRules, Collector
-from buildset_registry.http.accesslog import AccessLog, AccessRecord, LedgerNotes
+from buildset_registry.gc import Collector
+from buildset_registry.http.accesslog import (
+    AccessLog,
+    AccessRecord,
+    AnswerNotes,
+    LedgerNotes,
+    UseNotes,
+)
 from buildset_registry.http.app import App
 from buildset_registry.http.asgi import Application
 from buildset_registry.http.context import (
@@ -54,18 +58,19 @@ from buildset_registry.metrics.counters import RequestCounters
 from buildset_registry.metrics.listener import MetricsListener, Sources
 from buildset_registry.notifications.events import Source
 from buildset_registry.notifications.webhook import Receiver, Webhook
-from buildset_registry.oci.digest import Digest
-from buildset_registry.oci.names import RepositoryName
+from buildset_registry.overlay.client import OverlayClient
+from buildset_registry.overlay.table import OverlaidTags
 from buildset_registry.pullthrough import Freshness, PullThrough
 from buildset_registry.registry import Registry
+from buildset_registry.retention import Retention
 from buildset_registry.server.access_control import AccessControl
-from buildset_registry.server.certificates import CertificateEnd, KeyPair
+from buildset_registry.server.certificates import CertificateSource, KeyPair, certificate_of
+from buildset_registry.server.collection import collection_rules, keep_retention
 from buildset_registry.server.condition import Notice, ProcessCondition
 from buildset_registry.server.control_socket import ControlSocket
 from buildset_registry.server.replay import (
     locked_tags,
     upstream_client,
-    upstreams_of,
     warn_of_missing,
 )
 from buildset_registry.server.sockets import every_address, open_listener
@@ -82,7 +87,7 @@ class Listener:
     address: str
     port: int
     app: Application
-    tls: KeyPair | None
+    tls: CertificateSource | None
     socket: socket.socket | None = None
     """Its socket where it listens already: for the registry itself, on a port that the kernel
     chose."""
@@ -107,7 +112,7 @@ class RegistryProcess:
 
     listeners: list[Listener]
     proxy: DockerProxy | None
-    tls: KeyPair | None
+    tls: CertificateSource | None
     control: ControlSocket | None
     """The socket by which commands ask the server; none where no folder is used."""
 
@@ -120,7 +125,7 @@ async def build(config: Config, output: TextIO, stack: AsyncExitStack) -> Regist
     backend = await _backend(config, output, stack)
     collector = _collector(config, backend, stack)
     control = _control(config, backend, collector, stack)
-    tls = _key_pair(config.tls) if config.tls else None
+    tls = await certificate_of(config, backend.store, stack)
     applications = Applications(config, backend)
     proxy = _docker_proxy(config, applications, stack)
     listeners = [proxy.endpoint] if proxy else []
@@ -133,7 +138,8 @@ async def build(config: Config, output: TextIO, stack: AsyncExitStack) -> Regist
             listeners.append(Listener(role.value, address, end.port, app, tls, pushes=pushes))
     if config.metrics is not None:
         address, port = config.metrics.address, config.metrics.port
-        listeners.append(Listener("metrics", address, port, applications.metrics(collector), None))
+        operators = applications.metrics(collector, tls)
+        listeners.append(Listener("metrics", address, port, operators, None))
     return RegistryProcess(listeners, proxy, tls, control, applications.crowd)
 
 
@@ -151,11 +157,14 @@ class Backend:
     """What upstream's tags mean, whatever upstream says."""
 
     ledger: Ledger | None
+    retention: Retention | None
 
 
 async def _backend(config: Config, output: TextIO, stack: AsyncExitStack) -> Backend:
     private = frozenset(upstream.name for upstream in config.upstreams if upstream.private)
-    fixed = locked_tags(config)
+    locked = locked_tags(config)
+    overlaid = OverlaidTags(config.overlay.folder) if config.overlay else None
+    fixed: Sequence[FixedTags] = [*([overlaid] if overlaid else []), *locked]
     access = AccessControl(config.auth, private)
     stack.callback(access.close)
     store = await open_store(config)
@@ -164,9 +173,10 @@ async def _backend(config: Config, output: TextIO, stack: AsyncExitStack) -> Bac
     stack.callback(access_log.flush)
     client = upstream_client(config)
     freshness = Freshness(config.pull_through.tag_seconds)
-    pull_through = PullThrough(store, client, freshness, fixed=fixed)
+    through = OverlayClient(client, overlaid, store) if overlaid else client
+    pull_through = PullThrough(store, through, freshness, fixed=fixed)
     stack.push_async_callback(pull_through.close)
-    for table in fixed:
+    for table in locked:
         check = asyncio.ensure_future(warn_of_missing(client, table.lock))
         stack.push_async_callback(stop, check)
     ends = config.endpoints
@@ -177,9 +187,12 @@ async def _backend(config: Config, output: TextIO, stack: AsyncExitStack) -> Bac
     uploads = UploadLimit(config.limits.uploads)
     ledger = None
     if config.ledger is not None:
-        ledger = keep_ledger(config.ledger, store, client.counters)
+        ledger = keep_ledger(config.ledger, store, client.counters, overlaid)
         stack.push_async_callback(ledger.close)
-    return Backend(access, store, pull_through, access_log, uploads, webhooks, fixed, ledger)
+    retention = keep_retention(config, store, stack)
+    return Backend(
+        access, store, pull_through, access_log, uploads, webhooks, fixed, ledger, retention
+    )
 
 
 async def _close_all(webhooks: list[Webhook]) -> None:
@@ -188,7 +201,8 @@ async def _close_all(webhooks: list[Webhook]) -> None:
 
 def _collector(config: Config, backend: Backend, stack: AsyncExitStack) -> Collector:
     interval = 0 if config.read_only else config.gc.interval
-    rules, at_upstream = collection_rules(config.gc), backend.pull_through.has_manifest
+    rules = collection_rules(config.gc, backend.retention)
+    at_upstream = backend.pull_through.has_manifest
     collector = Collector(backend.store, rules, interval, at_upstream)
     stack.push_async_callback(collector.close)
     return collector
@@ -220,11 +234,17 @@ class Applications:
 
     def endpoint(self, role: Role, name: str, elsewhere: str) -> App:
         """Return an endpoint; ``elsewhere`` says to its clients where they may push."""
-        config, backend = self._config, self._backend
+        config, backend, retention = self._config, self._backend, self._backend.retention
         through = None if role is Role.PUSH else backend.pull_through
         authenticator = self.authenticator(role)
         context = Context(
-            Registry(backend.store, through, sparse=config.sparse_images, fixed=backend.fixed),
+            Registry(
+                backend.store,
+                through,
+                sparse=config.sparse_images,
+                fixed=backend.fixed,
+                removals=retention.removals if retention else None,
+            ),
             authenticator.policy,
             authenticator,
             elsewhere,
@@ -235,14 +255,19 @@ class Applications:
             self.crowd,
             backend.pull_through.arriving,
             StreamedClients(config.redirect.except_networks, config.redirect.except_agents),
+            retention.quotas if retention else None,
         )
         events = Events([*backend.webhooks], context) if backend.webhooks else None
-        notes = LedgerNotes(backend.ledger.sightings) if backend.ledger else None
+        notes: list[AnswerNotes] = []
+        if backend.ledger is not None:
+            notes.append(LedgerNotes(backend.ledger.sightings))
+        if retention is not None:
+            notes.append(UseNotes(retention.uses))
         return App(context, self.record(name), events, notes)
 
-    def metrics(self, collector: Collector) -> MetricsListener:
+    def metrics(self, collector: Collector, tls: CertificateSource | None) -> MetricsListener:
         """Return the listener for operators."""
-        backend, tls = self._backend, self._config.tls
+        backend = self._backend
         return MetricsListener(
             Sources(
                 self._counters,
@@ -251,7 +276,8 @@ class Applications:
                 backend.store.space,
                 collector.history,
                 backend.webhooks,
-                CertificateEnd(tls.certificate) if tls else None,
+                tls.ends if tls else None,
+                tls.orders if tls else None,
             )
         )
 
@@ -293,37 +319,14 @@ def _docker_proxy(
         record,
     )
     stack.push_async_callback(proxy.close)
-    listener = Listener("proxied", LOOPBACK, port, app, _key_pair(settings.tls), socket=own)
+    pair = KeyPair(settings.tls.certificate, settings.tls.key)
+    listener = Listener("proxied", LOOPBACK, port, app, pair, socket=own)
     return DockerProxy(proxy, settings.address or every_address(), settings.port, listener)
-
-
-def collection_rules(settings: GcSettings) -> CollectionRules:
-    """Return the rules of the garbage collector."""
-    return CollectionRules(
-        grace=settings.grace,
-        untagged=settings.untagged,
-        uploads=settings.uploads,
-        cache_size=settings.cache_size,
-    )
-
-
-def possibly_at_upstream(config: Config) -> AtUpstream:
-    """Return what a command takes for an upstream's word, which asks nobody: it may have all."""
-    upstreams = upstreams_of(config)
-
-    async def at_upstream(name: RepositoryName, _digest: Digest) -> bool:
-        return upstreams.find(name) is not None
-
-    return at_upstream
 
 
 def _push_port(config: Config) -> int:
     push = config.endpoints.push or config.endpoints.single
     return push.port if push else 0
-
-
-def _key_pair(tls: Tls) -> KeyPair:
-    return KeyPair(tls.certificate, tls.key)
 
 
 def _receiver(settings: WebhookSettings) -> Receiver:

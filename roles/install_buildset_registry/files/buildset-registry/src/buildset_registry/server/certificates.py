@@ -8,10 +8,17 @@ import logging
 import os
 import ssl
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
 
+from buildset_registry.config import Config
 from buildset_registry.errors import ConfigError
+from buildset_registry.store.base import Store
+
+if TYPE_CHECKING:
+    from buildset_registry.acme.renewal import OrderCounters
 
 #: Seconds between two looks at the files; they are read when two looks saw the same change, since
 #: a certificate and its key are replaced one after the other.
@@ -80,12 +87,54 @@ class KeyPair:
         """Return what is another when one of the files was replaced or written."""
         return tuple(map(_state, (self.certificate, self.key)))
 
+    def ends(self) -> float | None:
+        """Return when the certificate in the file ends."""
+        return CertificateEnd(self.certificate)()
+
+    @property
+    def orders(self) -> OrderCounters | None:
+        """Return none: somebody else replaces the files."""
+        return None
+
+
+class CertificateSource(Protocol):
+    """The source of a certificate: files, or an authority."""
+
+    @property
+    def certificate(self) -> object:
+        """Return what messages call it."""
+
+    def read(self) -> Credentials:
+        """Return the certificate of now; ``ConfigError`` where it cannot be served."""
+
+    def look(self) -> tuple[object, ...]:
+        """Return what is another when the certificate may be."""
+
+    def ends(self) -> float | None:
+        """Return when it ends, in seconds since the epoch; None where that is not known."""
+
+    @property
+    def orders(self) -> OrderCounters | None:
+        """Return the orders of certificates; None where none are made."""
+
+
+async def certificate_of(
+    config: Config, store: Store, stack: AsyncExitStack
+) -> CertificateSource | None:
+    """Return where the certificate comes from; None for plain HTTP."""
+    if config.acme is not None:
+        # Whoever has files does without it, and without what it imports.
+        from buildset_registry.server.acme import keep_certificate
+
+        return await keep_certificate(config.acme, store, config.limits.answer_seconds, stack)
+    return KeyPair(config.tls.certificate, config.tls.key) if config.tls else None
+
 
 class CertificateWatch:
     """Looks at the files of a certificate, and hands a new one to whoever serves it."""
 
     def __init__(
-        self, pair: KeyPair, current: Credentials, renew: Callable[[Credentials], None]
+        self, pair: CertificateSource, current: Credentials, renew: Callable[[Credentials], None]
     ) -> None:
         self._pair = pair
         self._current = current

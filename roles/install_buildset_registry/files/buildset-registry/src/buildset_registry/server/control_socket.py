@@ -16,7 +16,7 @@ import logging
 import os
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from buildset_registry.config import Config
 from buildset_registry.errors import ConfigError, StoreInUse
 from buildset_registry.gc import AtUpstream, CollectionReport, CollectionRules, Collector, collect
 from buildset_registry.progress import Progress, ProgressCallback
+from buildset_registry.server.collection import retention_of
 from buildset_registry.store import Purpose, open_store, store_kind
 
 #: Returns what a process knows of itself, as plain values.
@@ -134,7 +135,8 @@ async def collect_in(
             await asyncio.sleep(_PAUSE)
             continue
         async with contextlib.aclosing(store), store.collecting(wait=True):
-            return await collect(store, rules, on_progress, at_upstream, dry_run=dry_run)
+            retaining = replace(rules, retention=retention_of(config, store))
+            return await collect(store, retaining, on_progress, at_upstream, dry_run=dry_run)
 
 
 async def ask_server(

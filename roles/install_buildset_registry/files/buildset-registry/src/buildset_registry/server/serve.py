@@ -23,7 +23,7 @@ from buildset_registry.config.model import LimitSettings
 from buildset_registry.metrics.listener import MetricsListener
 from buildset_registry.metrics.workers import Siblings
 from buildset_registry.server.build import DockerProxy, Listener, RegistryProcess, build
-from buildset_registry.server.certificates import CertificateWatch, Credentials, KeyPair
+from buildset_registry.server.certificates import CertificateSource, CertificateWatch, Credentials
 from buildset_registry.server.connections import ConnectionBudget, affordable
 from buildset_registry.server.http_server import HttpServer
 from buildset_registry.server.logs import configure, open_output
@@ -116,7 +116,7 @@ async def _share(service: RegistryProcess, siblings: Siblings, stack: AsyncExitS
 class _Certificate:
     """A certificate, and what has to be done with a new one."""
 
-    pair: KeyPair
+    pair: CertificateSource
     current: Credentials
     users: list[Callable[[Credentials], None]]
 
@@ -140,7 +140,7 @@ class Listening:
         self._stack = stack
         self._proxy = service.proxy
         self._tls = service.tls
-        self._certificates: dict[KeyPair, _Certificate] = {}
+        self._certificates: dict[CertificateSource, _Certificate] = {}
         self._each = affordable(
             limits.connections,
             len(service.listeners),
@@ -198,7 +198,7 @@ class Listening:
             sock = open_listener(address, port, name, self._limits.answer_seconds)
         return self._stack.enter_context(sock)
 
-    def _certificate(self, pair: KeyPair | None) -> _Certificate | None:
+    def _certificate(self, pair: CertificateSource | None) -> _Certificate | None:
         if pair is not None and pair not in self._certificates:
             self._certificates[pair] = _Certificate(pair, pair.read(), [])
         return self._certificates[pair] if pair else None

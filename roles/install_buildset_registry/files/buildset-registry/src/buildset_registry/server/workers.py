@@ -168,6 +168,8 @@ class WorkersParent:
         config = self._config
         if number:
             config = replace(config, gc=replace(config.gc, interval=0))
+            if config.acme is not None:
+                config = replace(config, acme=replace(config.acme, port=0))
         siblings = Siblings(number, self._control, self._states)
         try:
             self._serve(Worker(config, self._sockets, siblings, number, self._states))

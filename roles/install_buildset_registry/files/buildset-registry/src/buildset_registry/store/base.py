@@ -27,7 +27,7 @@ from typing import Protocol
 from buildset_registry.oci.descriptor import Descriptor
 from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.names import RepositoryName, Tag, UploadId
-from buildset_registry.store.holders import Holders
+from buildset_registry.store.records import Records
 from buildset_registry.store.replicas import Replicas
 from buildset_registry.store.turns import Turns
 
@@ -277,6 +277,9 @@ class Tags(Protocol):
     async def all(self) -> Sequence[Tag]:
         """Return all tags in lexical order; what is returned does not follow later changes."""
 
+    async def expire(self, tag: Tag, target: TagTarget) -> bool:
+        """Remove a tag unless it was set since it was found to be ``target``, wherever that was."""
+
 
 class Referrers(Protocol):
     """Which manifests name a manifest as their subject."""
@@ -361,7 +364,7 @@ class Contents(Protocol):
         """Return the names of all repositories in lexical order, as they are now."""
 
 
-class Store(Contents, Protocol):
+class Store(Contents, Records, Protocol):
     """A store that was opened: everything that is kept, and where."""
 
     @property
@@ -371,10 +374,6 @@ class Store(Contents, Protocol):
     @property
     def space(self) -> StorageSpace:
         """Return what tells of the storage itself."""
-
-    @property
-    def holders(self) -> Holders:
-        """Return what remembers where blobs were linked; each link that is made is added."""
 
     def collecting(self, *, wait: bool) -> AbstractAsyncContextManager[bool]:
         """Be the one process that collects; False where another one does, and nobody is to wait."""

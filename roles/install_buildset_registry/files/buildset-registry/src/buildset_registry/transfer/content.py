@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass
+from itertools import chain
 from typing import Protocol, TypeAlias
 
 from ..oci.descriptor import DOCKER_SCHEMA1, OCTETS, Descriptor, is_media_type
@@ -34,6 +36,9 @@ class ImageSource(Protocol):
     def manifest(self, reference: Reference | str | None) -> Manifest | None:
         """Return a manifest, None where there is none."""
 
+    def expect_blobs(self, count: int) -> None:
+        """Get ready for so many blobs to be asked for at once."""
+
     def open_blob(self, digest: Digest, offset: int) -> Iterator[Piece]:
         """Yield a blob's bytes from an offset on."""
 
@@ -46,6 +51,9 @@ class ImageDestination(Protocol):
 
     def find_manifest(self, reference: Reference | str | None) -> Digest | None:
         """Return the digest of a manifest that is there."""
+
+    def expect_writes(self) -> None:
+        """Get ready to be written to."""
 
     def has_blob(self, digest: Digest) -> bool:
         """Tell whether a blob is there."""
@@ -84,6 +92,11 @@ class BlobReader:
         self._sleep = sleep
         self._hash = hasher(self.digest.algorithm)
         self._hashed = 0
+        self._ahead: Future[Iterator[Piece]] | None = None
+
+    def ask_ahead(self, aside: Executor) -> None:
+        """Ask the source for the blob while the destination gets ready for it."""
+        self._ahead = aside.submit(_begun, self._open_at, 0)
 
     def read(self) -> bytes:
         """Return the whole blob, verified."""
@@ -100,7 +113,7 @@ class BlobReader:
         breaks = 0
         while offset < self.size:
             try:
-                for piece in self._open_at(offset):
+                for piece in self._opened(offset):
                     if offset + len(piece) > self.size:
                         raise self._mismatch()
                     self._update(offset, piece)
@@ -117,6 +130,10 @@ class BlobReader:
                 if not error.transient or breaks >= BREAKS:
                     raise SourceFailed(str(error)) from None
                 self._sleep(error.pause or 0.2 * 2**breaks)
+
+    def _opened(self, offset: int) -> Iterator[Piece]:
+        ahead, self._ahead = self._ahead, None
+        return self._open_at(offset) if ahead is None or offset else ahead.result()
 
     @property
     def verified(self) -> bool:
@@ -143,6 +160,12 @@ class BlobReader:
             f"the source sent other bytes than {self.digest} stands for; nothing was tagged, "
             "and what is at the source needs to be pushed again"
         )
+
+
+def _begun(open_at: Callable[[int], Iterator[Piece]], offset: int) -> Iterator[Piece]:
+    """Return pieces of which the first one has arrived."""
+    pieces = open_at(offset)
+    return chain((next(pieces, b""),), pieces)
 
 
 class SourceFailed(TransferError):

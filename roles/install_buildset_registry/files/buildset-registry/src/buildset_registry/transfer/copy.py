@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import threading
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass, field
@@ -15,6 +16,8 @@ from pathlib import Path
 from ..errors import RegistryError
 from ..oci.descriptor import Descriptor
 from ..oci.digest import Digest
+from ..oci.manifest import Manifest
+from ..oci.names import Tag
 from ..protocol.errors import UpstreamError
 from .content import BlobReader, ImageDestination, ImageSource
 from .ends import EndAccess, Ends
@@ -23,8 +26,9 @@ from .image_names import CopyRequest, LayoutImage
 from .plan import CopyPlan, PlannedManifest, Planner, PlanOptions
 from .remote import RemoteRepository
 
-#: Blobs from this size on take the whole way; of smaller ones most of the time is waiting.
-LARGE = 4 << 20
+#: Blobs from this size on take the whole way; of smaller ones most of the time is waiting: for
+#: answers, and for TCP to find out how much the way takes.
+LARGE = 32 << 20
 #: The failures of one image, each with a message in one line.
 FAILURES = (TransferError, RegistryError, UpstreamError)
 #: Told what has been done of a stage, and of how much.
@@ -130,6 +134,9 @@ class _BlobJob:
     images: list[_Image] = field(default_factory=list)
 
 
+_Place = tuple[ImageDestination, Digest]
+
+
 class _Copier:
     """One run over some images."""
 
@@ -139,6 +146,8 @@ class _Copier:
         self._report = options.report or (lambda _stage, _done, _total: None)
         self._lock = threading.Lock()
         self._moved = self._total = 0
+        self._put_locks: dict[_Place, threading.Lock] = defaultdict(threading.Lock)
+        self._put_there: set[_Place] = set()
         self._small = ThreadPoolExecutor(options.small_at_once, "copy-small")
         self._large = ThreadPoolExecutor(options.large_at_once, "copy-large")
         self._planning = ThreadPoolExecutor(options.large_at_once, "copy-plan")
@@ -152,7 +161,7 @@ class _Copier:
             list(self._planning.map(self._plan, images))
             if not self._options.dry_run:
                 self._bring_blobs([one for one in images if one.plan])
-                list(self._planning.map(self._put_manifests, images))
+                self._put_all(images)
             else:
                 for image in images:
                     image.result.moved = image.plan.size if image.plan else 0
@@ -249,6 +258,17 @@ class _Copier:
                 self._total -= blob.size
         return None
 
+    def _put_all(self, images: Sequence[_Image]) -> None:
+        """Put the manifests of all images; what one lists that is another comes before it.
+
+        A registry may read a manifest while it is put a second time, and find half of it:
+        distribution 2.8 writes its files in place.
+        """
+        planned = [(one.plan.root.height, one) for one in images if one.plan]
+        for height in sorted({height for height, _one in planned}):
+            group = [one for known, one in planned if known == height]
+            list(self._planning.map(self._put_manifests, group))
+
     def _put_manifests(self, image: _Image) -> None:
         """Put what is missing, children first; the tag last, when everything else is there."""
         plan = image.plan
@@ -260,12 +280,12 @@ class _Copier:
             for level in plan.levels:
                 self._each_manifest(image, level)
             if plan.referrers and not plan.root.present:
-                image.destination.put_manifest(plan.root.manifest, None)
+                self._put_once(image, plan.root.manifest, None)
             for one in plan.referrers:
                 # A copy that was killed may have put it, and not have had it listed yet.
                 self._put(image, one, again=not plan.tagged)
             if not plan.tagged:
-                image.destination.put_manifest(plan.root.manifest, name or "")
+                self._put_once(image, plan.root.manifest, name or "")
         except FAILURES as error:
             image.fail(error)
 
@@ -274,7 +294,17 @@ class _Copier:
 
     def _put(self, image: _Image, planned: PlannedManifest, *, again: bool = False) -> None:
         if again or planned.tag is not None or not planned.present:
-            image.destination.put_manifest(planned.manifest, planned.tag)
+            self._put_once(image, planned.manifest, planned.tag)
+
+    def _put_once(self, image: _Image, manifest: Manifest, name: Tag | str | None) -> None:
+        """Put a manifest under a name, or else unless that was done for another image."""
+        place = (image.destination, manifest.digest)
+        with self._lock:
+            lock = self._put_locks[place]
+        with lock:
+            if name is not None or place not in self._put_there:
+                image.destination.put_manifest(manifest, name)
+                self._put_there.add(place)
 
 
 def _mountable(

@@ -12,6 +12,7 @@ import os
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from email.message import Message
@@ -31,8 +32,13 @@ from .connections import (
 )
 from .errors import TransferError
 
-#: Bytes that are read and sent at once.
-PIECE = 1 << 20
+#: Bytes that are read and sent at once: what the processor's own memory holds for some threads.
+PIECE = 256 << 10
+#: The first ones are smaller, so that both ends find out at the same time how much the way takes.
+_FIRST_PIECE = 16 << 10
+#: Seconds in which a kept connection is good for a body that cannot be sent a second time: no
+#: server closes them so soon.
+_RECENT = 2.0
 _AGENT = "buildset-registry"
 _NO_ADDRESSES: Mapping[str, str] = MappingProxyType({})
 
@@ -77,12 +83,16 @@ class Reply:
 
     def pieces(self) -> Iterator[memoryview]:
         """Yield the body in pieces, each valid until the next one."""
-        buffer = memoryview(bytearray(PIECE))
+        buffer = memoryview(bytearray(min(PIECE, self._response.length or PIECE)))
         if self._connection is not None:
             self._connection.limit_answer(math.inf)
         try:
-            while size := self._response.readinto(buffer):
+            # All that has come with the headers; what follows is not in http.client's buffer.
+            yield memoryview(self._response.read1(PIECE))
+            wanted = _FIRST_PIECE
+            while size := self._fill(buffer[:wanted]):
                 yield buffer[:size]
+                wanted = min(2 * wanted, PIECE)
         except (OSError, http.client.HTTPException) as error:
             raise broken(self.url, error) from None
         else:
@@ -91,6 +101,18 @@ class Reply:
             self._finish()
         finally:
             self.close()
+
+    def _fill(self, buffer: memoryview) -> int:
+        """Read the next bytes, past the layers of http.client where it does not count them."""
+        response, connection = self._response, self._connection
+        if response.chunked or not response.length or connection is None:
+            return response.readinto(buffer)
+        buffer = buffer[: response.length]
+        filled = 0
+        while filled < len(buffer) and (size := connection.sock.recv_into(buffer[filled:])):
+            filled += size
+        response.length -= filled
+        return filled
 
     def discard(self) -> None:
         """Read what is left if that is little, so that the connection can be used again."""
@@ -127,8 +149,10 @@ class HttpClient:
         self._ca = ca
         self._proxies = ProxyEnvironment(os.environ if environment is None else environment)
         self._lock = threading.Lock()
-        self._idle: dict[Origin, list[RegistryConnection]] = {}
+        self._idle: dict[Origin, list[tuple[RegistryConnection, float]]] = {}
         self._open: set[RegistryConnection] = set()
+        # Those that close what they have just used, and do not say so.
+        self._hasty: set[Origin] = set()
         self._closed = False
         # A CA that is none is told at once; the system's take a while to load.
         self._tls = _context(ca) if ca is not None else None
@@ -167,19 +191,15 @@ class HttpClient:
         """Send a request and return the answer, whatever its status.
 
         A kept connection may have been closed by the other side; a request whose body can be sent
-        again is tried on a new one.
+        again is tried on a new one, and another one takes a connection that was just used.
         """
         to = origin(url)
         again = body is None or isinstance(body, bytes)
         while True:
-            connection = self._take(to) if again else None
+            connection = self._take(to, math.inf if again else self._recent(to))
             fresh = connection is None
             if connection is None:
-                connection = RegistryConnection(self._way(to))
-                with self._lock:
-                    if self._closed:
-                        raise TransferError("the copy was stopped")
-                    self._open.add(connection)
+                connection = self._new(to)
             try:
                 return self._exchange(connection, method, url, headers, body)
             except (UnicodeError, http.client.InvalidURL):
@@ -190,7 +210,9 @@ class HttpClient:
                 ) from None
             except (OSError, http.client.HTTPException) as error:
                 self.end(connection)
-                if fresh:
+                if not fresh:
+                    self._hasty.add(to)
+                if fresh or not again:
                     raise broken(url, error) from None
             except BaseException:
                 self.end(connection)
@@ -237,15 +259,45 @@ class HttpClient:
             if self._closed:
                 raise TransferError("the copy was stopped")
 
-    def _take(self, to: Origin) -> RegistryConnection | None:
+    def _new(self, to: Origin) -> RegistryConnection:
+        connection = RegistryConnection(self._way(to))
+        with self._lock:
+            if self._closed:
+                raise TransferError("the copy was stopped")
+            self._open.add(connection)
+        return connection
+
+    def _recent(self, to: Origin) -> float:
+        return -1.0 if to in self._hasty else _RECENT
+
+    def _take(self, to: Origin, age: float) -> RegistryConnection | None:
+        """Return the connection that was used last, unless that is longer ago."""
         with self._lock:
             idle = self._idle.get(to)
-            return idle.pop() if idle else None
+            if not idle or time.monotonic() - idle[-1][1] > age:
+                return None
+            return idle.pop()[0]
+
+    def open_ahead(self, url: str, most: int) -> None:
+        """Open a connection that will be wanted, unless there are so many; where that fails,
+        whoever wants it tells."""
+        to = origin(url)
+        with self._lock:
+            if sum(one.way.to == to for one in self._open) >= most:
+                return
+        with suppress(OSError, http.client.HTTPException, TransferError):
+            connection = self._new(to)
+            try:
+                self._connect(connection)
+            except BaseException:
+                self.end(connection)
+                raise
+            self.keep(connection)
 
     def keep(self, connection: RegistryConnection) -> None:
         """Take back a connection that is at the end of an answer."""
         with self._lock:
-            self._idle.setdefault(connection.way.to, []).append(connection)
+            self._idle.setdefault(connection.way.to, []).append((connection, time.monotonic()))
 
     def end(self, connection: RegistryConnection) -> None:
         """Close a connection."""

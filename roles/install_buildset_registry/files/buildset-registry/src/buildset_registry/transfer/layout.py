@@ -68,6 +68,12 @@ class LayoutFolder:
         descriptor = _descriptor(entries[-1], self)
         return self._stored(descriptor.digest, descriptor.media_type)
 
+    def expect_blobs(self, count: int) -> None:
+        """Need nothing to be ready."""
+
+    def expect_writes(self) -> None:
+        """Need nothing to be ready, nor write before there is something to write."""
+
     def open_blob(self, digest: Digest, offset: int) -> Iterator[Piece]:
         """Yield a blob's bytes from an offset on."""
         with self._failures(), _regular(self._path(digest)) as file:

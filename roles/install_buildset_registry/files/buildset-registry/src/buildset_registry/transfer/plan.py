@@ -28,6 +28,8 @@ _DEEPEST = 8
 _MOST_MANIFESTS = 20_000
 #: Bytes of manifests of one image, about; all of them are held until it is copied.
 _MOST_BYTES = 128 << 20
+#: Connections that are opened before they are needed, at most.
+_AHEAD = 24
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
@@ -112,7 +114,7 @@ class Planner:
         options: PlanOptions,
     ) -> CopyPlan:
         """Find what has to be brought."""
-        there = self._pool.submit(self._destination.find_manifest, target)
+        there = self._pool.submit(self._look_for, target)
         manifest = self._source.manifest(reference)
         if manifest is None:
             raise TransferError(f"{self._source} has no {_named(reference)}; push the image first")
@@ -132,6 +134,11 @@ class Planner:
             there.result() == root.manifest.digest,
             platforms.result(),
         )
+
+    def _look_for(self, target: Reference | str | None) -> Digest | None:
+        found = self._destination.find_manifest(target)
+        self._destination.expect_writes()
+        return found
 
     def _choose(self, manifest: Manifest, options: PlanOptions) -> tuple[Manifest, Platforms]:
         """Return the manifest to copy and, where it stays an index, the platforms to take of it."""
@@ -231,6 +238,7 @@ class Planner:
         for digest in there:
             wanted.pop(digest, None)
         asked = list(wanted.values())
+        self._source.expect_blobs(min(len(asked), _AHEAD))
         answers = self._each(lambda blob: self._destination.has_blob(blob.digest), asked)
         missing = {
             blob.digest: blob for blob, found in zip(asked, answers, strict=True) if not found

@@ -95,6 +95,15 @@ class RemoteRepository:
             return Manifest.stored(raw, found.media_type, stated.algorithm)
         return found
 
+    def expect_blobs(self, count: int) -> None:
+        """Open connections for so many blobs, while their destination is asked about them."""
+        for _one in range(count):
+            self.aside.submit(self.session.open_ahead, count)
+
+    def expect_writes(self) -> None:
+        """Log in: some registries ask for that only when they are written to."""
+        self.session.log_in_ahead(self.scope)
+
     def find_manifest(self, reference: Reference | str | None) -> Digest | None:
         """Return the digest of a manifest that is there; by GET where HEAD does not tell it."""
         path, headers = f"manifests/{reference}", {"Accept": ACCEPT}

@@ -12,6 +12,7 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import NoReturn
 from urllib.parse import urljoin, urlsplit
@@ -114,6 +115,17 @@ class RegistrySession:
                     raise
                 waited += pause
                 self.sleep(pause)
+
+    def log_in_ahead(self, scope: str) -> None:
+        """Learn how the registry logs in, and do so, before the first request that needs it."""
+        if self.credentials is None or self.credentials.token or self._offered:
+            return
+        with suppress(TransferError):
+            self._try(Call("GET", "/v2/", scope), frozenset({200})).discard()
+
+    def open_ahead(self, most: int) -> None:
+        """Open a connection that will be wanted, unless there are so many."""
+        self._client.open_ahead(self.url, most)
 
     def _try(self, call: Call, statuses: frozenset[int]) -> Reply:
         sent = self._authorization(call.scope)

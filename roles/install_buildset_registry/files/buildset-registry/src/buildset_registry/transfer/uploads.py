@@ -150,6 +150,7 @@ class BlobUpload:
         while True:
             try:
                 if location is None:
+                    self._blob.ask_ahead(self._repository.aside)
                     location, offset = self._begin(), 0
                 self._remember(location)
                 location = self._append(location, offset)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from buildset_registry import __version__
 from buildset_registry.errors import (
+    BlobHidden,
     BlobUnknown,
     DigestInvalid,
     ManifestHidden,
@@ -72,6 +73,8 @@ class RemoteBlob:
 
     size: int | None
     chunks: AsyncIterator[bytes]
+    registry: str = ""
+    """The registry that sends it; by default the one that the repository belongs to."""
 
 
 class UpstreamClient:
@@ -84,8 +87,9 @@ class UpstreamClient:
         user_agent: str = f"buildset-registry/{__version__}",
         timeouts: Timeouts | None = None,
         environment: Mapping[str, str] | None = None,
+        counters: UpstreamCounters | None = None,
     ) -> None:
-        self.counters = UpstreamCounters()
+        self.counters = counters or UpstreamCounters()
         self._upstreams = upstreams
         proxies = os.environ if environment is None else environment
         self._settings = (user_agent, proxies, timeouts)
@@ -159,7 +163,7 @@ class UpstreamClient:
 
     async def blob_size(self, name: RepositoryName, digest: Digest) -> int:
         """Return a blob's size in bytes without fetching it."""
-        request = RepositoryRequest(f"blobs/{digest}", BlobUnknown, BlobUnknown, method="HEAD")
+        request = RepositoryRequest(f"blobs/{digest}", BlobUnknown, BlobHidden, method="HEAD")
 
         async def read(response: UpstreamResponse) -> int:
             response.close()
@@ -185,7 +189,7 @@ class UpstreamClient:
         A transfer that breaks raises ``UpstreamFailed``; it is resumed by opening the blob again.
         """
         request = RepositoryRequest(
-            f"blobs/{digest}", BlobUnknown, BlobUnknown, resume.requested(offset)
+            f"blobs/{digest}", BlobUnknown, BlobHidden, resume.requested(offset)
         )
 
         async def read(
@@ -196,7 +200,7 @@ class UpstreamClient:
         host, (response, part) = await self._first(name, request, read)
         try:
             async with aclosing(_content(host, response, part, taken)) as chunks:
-                yield RemoteBlob(part.size, chunks)
+                yield RemoteBlob(part.size, chunks, host.upstream.name)
         finally:
             response.close()
 

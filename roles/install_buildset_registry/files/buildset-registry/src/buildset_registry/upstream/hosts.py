@@ -42,6 +42,8 @@ class Upstream:
     ca: Path | None = None
     username: str | None = None
     password: str | None = field(default=None, repr=False)
+    token: str | None = field(default=None, repr=False)
+    """A token that is sent as it is, in place of a login."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +85,12 @@ class RemoteAccount:
         parts = urlsplit(url)
         match = _OF_A_REPOSITORY.fullmatch(parts.path)
         return cls(f"{parts.scheme}://{parts.netloc}{match[1]}") if match else None
+
+    @property
+    def token(self) -> str | None:
+        """The header with a token, which needs no login and for which there is no other."""
+        given = self.credentials
+        return given if given is not None and given.startswith("Bearer ") else None
 
     @property
     def scope(self) -> str:
@@ -142,6 +150,8 @@ class Host:
     def credentials(self) -> str | None:
         """The header with the upstream's credentials; a mirror elsewhere never gets them."""
         username, password = self.upstream.username, self.upstream.password
+        if self.upstream.token is not None:
+            return f"Bearer {self.upstream.token}" if self.url == self.upstream_url else None
         if username is None or password is None or origin(self.url) != origin(self.upstream_url):
             return None
         return basic(username, password)
@@ -169,11 +179,12 @@ class Host:
             headers=_passed_on(headers.get("Retry-After")),
         )
 
-    def lacks(self, request: RepositoryRequest) -> RegistryError:
-        """Return the refusal for what the upstream does not have."""
+    def lacks(self, request: RepositoryRequest, told: str = "") -> RegistryError:
+        """Return the refusal for what the upstream does not have; ``told`` are its own words."""
         kind, _separator, reference = request.path.partition("/")
         return request.missing(
-            f"upstream {self.upstream.name} has no {kind[:-1]} {reference} in {self._repository}"
+            f"upstream {self.upstream.name} has no {kind[:-1]} {reference} in {self._repository}",
+            detail=told or None,
         )
 
     def denies(self, request: RepositoryRequest, account: RemoteAccount) -> RegistryError:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from buildset_registry.upstream.transport import Transport, UpstreamResponse
 
 _MAX_TOKEN_ANSWER = 1024 * 1024
+#: Characters of what a registry says that are passed on.
+_LONGEST = 300
 
 _log = logging.getLogger("buildset_registry.upstream")
 _Result = TypeVar("_Result")
@@ -88,6 +91,8 @@ class Session:
             request = replace(request, method="GET")
             response = await self._answer(host, request)
         try:
+            if host.upstream.token and request.is_missing(response.status):
+                raise host.lacks(request, await _told(response))
             _check(host, request, response)
             return await read(response)
         except BaseException:
@@ -102,7 +107,7 @@ class Session:
         while True:
             response = await self._send(host, request, partial(self._known, sent))
             account = host.account_at(response.url)
-            if response.status != 401 or account is None or account in logged_in:
+            if response.status != 401 or account is None or account.token or account in logged_in:
                 return response
             await response.discard()
             logged_in.add(account)
@@ -111,7 +116,7 @@ class Session:
 
     def _known(self, sent: dict[RemoteAccount, str | None], account: RemoteAccount) -> str | None:
         """Return the header that is known for an account, and note that it is sent."""
-        sent[account] = known = self._cache.get(account)
+        sent[account] = known = account.token or self._cache.get(account)
         return known
 
     async def _send(
@@ -216,6 +221,18 @@ def _is_answer_to_head(response: UpstreamResponse) -> bool:
     if response.status == 200:
         return bool(resume.length(response.headers)) and not response.coding
     return response.status == 429 or (response.status >= 500 and response.status != 501)
+
+
+async def _told(response: UpstreamResponse) -> str:
+    """Return what a registry says of what it has no more, in one line: when it was removed, say."""
+    if response.method == "HEAD":
+        return ""
+    try:
+        tree = json.loads(await response.read(_MAX_TOKEN_ANSWER))
+        text = str(tree["errors"][0]["message"])
+    except (UpstreamError, ValueError, LookupError, TypeError, RecursionError):
+        return ""
+    return " ".join("".join(one if one.isprintable() else " " for one in text).split())[:_LONGEST]
 
 
 def _check(host: Host, request: RepositoryRequest, response: UpstreamResponse) -> None:

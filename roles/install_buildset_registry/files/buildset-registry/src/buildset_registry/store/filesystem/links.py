@@ -186,6 +186,16 @@ class FileTags:
             return tags
         return await asyncio.to_thread(self._lists.read, self._folder, self._scan)
 
+    async def expire(self, tag: Tag, target: TagTarget) -> bool:
+        link = layout.tag_link_name(self._name, tag)
+        expected = (str(target.digest).encode(), target.checked)
+        try:
+            return await self._disk.remove_if(
+                self._folder / tag, lambda: read_file(link) == expected
+            )
+        finally:
+            self._changed(tag)
+
     def _changed(self, tag: Tag) -> None:
         self._lists.changed(self._folder, tag, partial(self._is_tag, tag))
         self._context.changed()

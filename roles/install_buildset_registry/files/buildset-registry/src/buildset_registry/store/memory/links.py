@@ -129,6 +129,9 @@ class MemoryTags:
     async def all(self) -> Sequence[Tag]:
         return sorted(self._targets)
 
+    async def expire(self, tag: Tag, target: TagTarget) -> bool:
+        return self._targets.get(tag) == target and await self.remove(tag)
+
 
 class MemoryReferrers:
     """Referrers by subject; ``keep`` after an addition."""

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from functools import partial
@@ -14,6 +15,7 @@ from buildset_registry.store.holders import Holders
 from buildset_registry.store.memory.blobs import MemoryBlobs
 from buildset_registry.store.memory.links import MemoryRepository, Noted
 from buildset_registry.store.memory.uploads import MemoryUploads
+from buildset_registry.store.records import Note
 from buildset_registry.store.turns import Turns
 
 
@@ -26,6 +28,7 @@ class MemoryStore:
         self.blobs = MemoryBlobs()
         self.uploads = MemoryUploads(self.blobs)
         self.space = MemorySpace(self.blobs)
+        self.notes = MemoryNotes()
         #: Those in which something was put; the others end with the last who asks them.
         self._kept: dict[tuple[RepositoryName, bool], MemoryRepository] = {}
         self._used: WeakValueDictionary[tuple[RepositoryName, bool], MemoryRepository]
@@ -54,6 +57,19 @@ class MemoryStore:
 
     async def aclose(self) -> None:
         """Nothing is held that outlives the object."""
+
+
+class MemoryNotes:
+    """Documents by name."""
+
+    def __init__(self) -> None:
+        self._notes: dict[str, Note] = {}
+
+    async def read(self, name: str) -> Note | None:
+        return self._notes.get(name)
+
+    async def write(self, name: str, content: bytes) -> None:
+        self._notes[name] = Note(content, time.time())
 
 
 class MemorySpace:

@@ -18,6 +18,8 @@ What that lacks stands beside it::
         ├── downloads/<uuid>/state      what is on its way from an upstream
         ├── ledger/<hour>/...           what each server notes (the package ledger)
         ├── lease                       held by the process that collects
+        ├── notes/<name>                documents of the registry about its content
+        ├── documents/<topic>/          what replicas share beside images, and a lease for it
         ├── replicas/<random>           what each process tells of itself
         └── probe-<random>              made and removed at the start
 """
@@ -74,8 +76,14 @@ class Keys:
     def condemned(self, digest: Digest) -> str:
         return f"{self.own}condemned/{digest.algorithm}/{digest.hex}"
 
+    def note(self, name: str) -> str:
+        return f"{self.own}notes/{name}"
+
     def probe(self, word: str) -> str:
         return f"{self.own}probe-{word}"
+
+    def documents(self, topic: str) -> str:
+        return f"{self.own}documents/{topic}/"
 
     def algorithms(self) -> Iterator[str]:
         """Yield the beginnings of the keys of blobs, one for each algorithm."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The lease of the process that collects: an object that it writes again and again.
+"""The lease of the process that does some work alone: an object that it writes again and again.
 
 Nobody's clock is compared with another's. Who wants a lease that somebody has watches it: one that
 nobody wrote for a while, by the watcher's own clock, is that of a process that died. Two that
@@ -53,9 +53,11 @@ class Lease:
         *,
         conditions: bool = True,
         times: LeaseTimes | None = None,
+        work: str = "collection",
     ) -> None:
         self._small = small
         self._key = key
+        self._work = work
         self._conditions = conditions
         self._times = times or LeaseTimes()
         self._word = secrets.token_hex(8)
@@ -119,8 +121,8 @@ class Lease:
             try:
                 current = await self._write(Condition(current))
             except ObjectFailure as error:
-                _log.warning("the lease of the collection is not renewed: %s", error.strerror)
-        _log.warning("another process took the collection over; this one goes on, too")
+                _log.warning("the lease of the %s is not renewed: %s", self._work, error.strerror)
+        _log.warning("another process took the %s over; this one goes on, too", self._work)
 
     async def _release(self) -> None:
         with contextlib.suppress(ObjectFailure):

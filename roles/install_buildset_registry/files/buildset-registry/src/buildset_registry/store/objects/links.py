@@ -18,10 +18,10 @@ from buildset_registry.oci.names import Tag
 from buildset_registry.pacing import aside
 from buildset_registry.store.base import Blobs, LinkState, TagTarget
 from buildset_registry.store.objects import keys
-from buildset_registry.store.objects.dialect import Condition, ConditionFailed
+from buildset_registry.store.objects.dialect import ABSENT, Condition, ConditionFailed
 from buildset_registry.store.objects.lists import RecentLists
 from buildset_registry.store.objects.promises import Promises
-from buildset_registry.store.objects.small import SmallObject, SmallObjects
+from buildset_registry.store.objects.small import SmallObject, SmallObjects, together
 
 #: A use of a link is noted when the last one noted is older than this: noting one is a request.
 _NOTED_SECONDS = 300
@@ -203,6 +203,35 @@ class ObjectTags:
 
     async def all(self) -> Sequence[Tag]:
         return await self._context.tags.get(self._folder, partial(self._scan))
+
+    async def expire(self, tag: Tag, target: TagTarget) -> bool:
+        """Remove a tag, and give it back where another replica is just setting it.
+
+        No service removes an object on a condition. But who sets a tag writes first what it is to
+        be in its index: one that is newer than the tag that was removed is of somebody who set it
+        since, and whose link may be gone.
+        """
+        if await self.get(tag) != target:
+            return False
+        try:
+            await self._small.remove(keys.tag_link(self._folder, tag))
+            index, newest, old = keys.tag_index(self._folder, tag), None, []
+            async for page in self._small.objects.list(index):
+                for one in page.objects:
+                    if one.changed <= target.checked:
+                        old.append(one.key)
+                    elif newest is None or one.changed > newest.changed:
+                        newest = one
+            set_since = None if newest is None else keys.linked(index, newest.key)
+            if set_since is not None:
+                with contextlib.suppress(ConditionFailed):  # its own link came after the removal
+                    link, content = keys.tag_link(self._folder, tag), str(set_since).encode()
+                    await self._small.write(link, content, ABSENT)
+                return False
+            await together(old, self._small.objects.delete)
+            return True
+        finally:
+            self._changed()
 
     def _changed(self) -> None:
         self._context.tags.forget(self._folder)

@@ -36,12 +36,15 @@ from buildset_registry.store.objects.redirects import locator
 from buildset_registry.store.objects.small import SmallObjects, together
 from buildset_registry.store.objects.uploads import ObjectUploads, UploadPlaces
 from buildset_registry.store.objects.walk import Repositories
+from buildset_registry.store.records import Note
 from buildset_registry.store.turns import Turns
 
 #: Repositories whose keys are kept ready; past this many, the one used longest ago goes.
 _KEPT = 1024
 #: The least time for which promises are kept; longer where the grace period is.
 _LEAST_KEPT = 24 * 3600
+#: Seconds for which a list that was had tells that there is a bucket: a list costs money.
+_LISTED = 10.0
 #: Seconds after which a notice that nobody renewed is removed by the next process that starts.
 _FORGOTTEN = 24 * 3600
 
@@ -57,17 +60,23 @@ class ObjectStore:
         self._small = SmallObjects(dialect)
         able = dialect.abilities
         self._promises = Promises(dialect, keys_, conditions=able.creates, listed=able.lists)
-        conditions = able.creates and able.swaps
-        self._lease = Lease(self._small, keys_.lease, conditions=conditions)
+        self._conditions = able.creates and able.swaps
+        self._lease = Lease(self._small, keys_.lease, conditions=self._conditions)
         self._names = Repositories(dialect, keys_.repositories)
         self._tags: RecentLists[Tag] = RecentLists()
         self._made: OrderedDict[tuple[RepositoryName, bool], ObjectRepository] = OrderedDict()
         self.blobs = ObjectBlobs(dialect, keys_, self._promises, rules)
         places = UploadPlaces(dialect, keys_, self._small, self.blobs, self._names)
         self.uploads = ObjectUploads(places, PartBudget())
+        self.notes = ObjectNotes(self._small, keys_)
         replicas = ReplicaNotices(self._small, keys_.replicas)
         self.space = ObjectSpace(dialect, keys_, self.blobs, replicas)
         self.ledger = LedgerFolder(dialect, keys_.ledger)
+
+    def documents(self, topic: str) -> ObjectDocuments:
+        prefix = self._keys.documents(topic)
+        lease = Lease(self._small, f"{prefix}lease", conditions=self._conditions, work=topic)
+        return ObjectDocuments(self._small, prefix, lease)
 
     def pushed(self, name: RepositoryName) -> ObjectRepository:
         return self._repository(name, cached=False)
@@ -101,6 +110,43 @@ class ObjectStore:
             while len(self._made) > _KEPT:
                 self._made.popitem(last=False)
         return made
+
+
+class ObjectNotes:
+    """``notes/<name>``, asked for each time: any replica may have written it."""
+
+    def __init__(self, small: SmallObjects, keys_: Keys) -> None:
+        self._small = small
+        self._keys = keys_
+
+    async def read(self, name: str) -> Note | None:
+        found = await self._small.read(self._keys.note(name))
+        return None if found is None else Note(found.content, found.changed)
+
+    async def write(self, name: str, content: bytes) -> None:
+        await self._small.write(self._keys.note(name), content)
+
+
+class ObjectDocuments:
+    """Documents that all replicas share: an object for each, below one prefix."""
+
+    def __init__(self, small: SmallObjects, prefix: str, lease: Lease) -> None:
+        self._small = small
+        self._prefix = prefix
+        self._lease = lease
+
+    async def read(self, name: str) -> bytes | None:
+        found = await self._small.read(f"{self._prefix}{name}")
+        return None if found is None else found.content
+
+    async def write(self, name: str, content: bytes) -> None:
+        await self._small.write(f"{self._prefix}{name}", content)
+
+    async def remove(self, name: str) -> None:
+        await self._small.remove(f"{self._prefix}{name}")
+
+    def turn(self) -> AbstractAsyncContextManager[bool]:
+        return self._lease.held(wait=False)
 
 
 class ReplicaNotices:
@@ -149,11 +195,17 @@ class ObjectSpace:
         self._dialect = dialect
         self._keys = keys_
         self._blobs = blobs
+        self._listed = -_LISTED
         self.replicas = replicas
 
     async def problem(self) -> str | None:
+        """Ask for an object; a bucket that is gone has none, as one that is empty, but no list."""
         try:
-            await self._dialect.head(self._keys.lease)
+            found = await self._dialect.head(self._keys.lease)
+            if found is None and time.monotonic() - self._listed >= _LISTED:
+                async for _page in self._dialect.list(self._keys.lease):
+                    pass
+                self._listed = time.monotonic()
         except ObjectFailure as error:
             return error.strerror
         return None

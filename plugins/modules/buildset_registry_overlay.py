@@ -1,0 +1,1 @@
+../../roles/push_to_intermediate_registry/library/buildset_registry_overlay.py

@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The tree of an image: its manifest, what that lists, their blobs, and what refers to any of them.
+
+By it a request is held to the images that its token is for, and an overlay knows what belongs to
+the images that it names. What an index lists belongs to it; whether a repository has it is another
+question, which the repository answers.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
+from functools import partial
+from typing import NamedTuple
+
+from buildset_registry.oci.digest import Digest
+from buildset_registry.oci.manifest import Manifest, stored_media_type
+from buildset_registry.oci.names import Tag, referrers_tag
+from buildset_registry.pacing import aside, paced
+from buildset_registry.store.base import RepositoryIndex, Store
+
+#: Manifests whose parts are remembered: they never change.
+_REMEMBERED = 4096
+#: Manifests of one tree that are looked at.
+_MOST = 20_000
+#: What cosign adds to the tag that is made of a digest: signatures, attestations, SBOMs.
+_COSIGN = (".sig", ".att", ".sbom")
+
+
+class _Parts(NamedTuple):
+    manifests: tuple[Digest, ...]
+    blobs: frozenset[Digest]
+
+
+_NOTHING = _Parts((), frozenset())
+
+
+class ImageTrees:
+    """The trees of the images of a store, as far as they are stored."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._known: OrderedDict[Digest, _Parts] = OrderedDict()
+
+    async def holds(
+        self, indexes: Sequence[RepositoryIndex], roots: Iterable[Digest], wanted: Digest
+    ) -> bool:
+        """Tell whether something belongs to one of the images, or refers to what does."""
+        seen: dict[Digest, None] = {}
+        waiting = list(roots)
+        while waiting:
+            if await self._walk(waiting, seen, wanted):
+                return True
+            waiting = []
+            async for digest in paced(list(seen)):
+                found = await _attached(indexes, digest)
+                waiting += [one for one in found if one not in seen]
+            if len(seen) > _MOST:
+                return False
+        return False
+
+    async def holds_tag(
+        self, indexes: Sequence[RepositoryIndex], roots: Iterable[Digest], wanted: Tag
+    ) -> bool:
+        """Tell whether a tag is one by which clients find what refers to a part of the images."""
+        seen: dict[Digest, None] = {}
+        await self._walk(list(roots), seen, None)
+        return any(wanted in _tags_of(digest) for digest in seen)
+
+    async def _walk(
+        self, waiting: list[Digest], seen: dict[Digest, None], wanted: Digest | None
+    ) -> bool:
+        """Look at manifests and all that they list; True once something wanted is found."""
+        while waiting and len(seen) <= _MOST:
+            digest = waiting.pop()
+            if digest in seen:
+                continue
+            seen[digest] = None
+            parts = await self._parts(digest)
+            if wanted is not None and (digest == wanted or wanted in parts.blobs):
+                return True
+            waiting += parts.manifests
+        return False
+
+    async def _parts(self, digest: Digest) -> _Parts:
+        found = self._known.get(digest)
+        if found is not None:
+            return found
+        raw = await self._store.blobs.read(digest)
+        if raw is None:
+            return _NOTHING
+        found = await aside(len(raw), partial(_read, raw, digest))
+        self._known[digest] = found
+        if len(self._known) > _REMEMBERED:
+            self._known.popitem(last=False)
+        return found
+
+
+def _read(raw: bytes, digest: Digest) -> _Parts:
+    manifest = Manifest.stored(raw, stored_media_type(raw), digest.algorithm)
+    blobs = frozenset(one.digest for one in manifest.blobs)
+    return _Parts(tuple(one.digest for one in manifest.manifests), blobs)
+
+
+def _tags_of(digest: Digest) -> list[Tag]:
+    """Return the tags by which clients find what refers to a manifest."""
+    plain = referrers_tag(digest)
+    return [plain, *(Tag(plain + suffix) for suffix in _COSIGN)]
+
+
+async def _attached(indexes: Sequence[RepositoryIndex], digest: Digest) -> list[Digest]:
+    """Return what refers to a manifest, by the API and by tags."""
+    found = []
+    for index in indexes:
+        found += await index.referrers.of(digest)
+        for tag in _tags_of(digest):
+            target = await index.tags.get(tag)
+            if target is not None:
+                found.append(target.digest)
+    return found

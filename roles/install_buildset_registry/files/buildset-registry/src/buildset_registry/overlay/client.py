@@ -1,0 +1,191 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A client of upstreams that asks for overlaid images at the registry that holds them.
+
+What belongs to one is asked for there alone, so that a registry which fails is an error that names
+it and no other image. What may belong to none is upstream's; only where no upstream has it by its
+digest, the holders of the repository's images are asked: a client may know an image before it asks
+for its manifest here.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+from buildset_registry.errors import (
+    BlobHidden,
+    BlobUnknown,
+    ImageGone,
+    ManifestHidden,
+    ManifestUnknown,
+    RegistryError,
+    UpstreamFailed,
+)
+from buildset_registry.image_tree import ImageTrees
+from buildset_registry.oci.descriptor import Descriptor
+from buildset_registry.oci.digest import Digest
+from buildset_registry.oci.names import Reference, RepositoryName, Tag
+from buildset_registry.overlay.document import ImageHolder, OverlaidImage
+from buildset_registry.overlay.table import OverlaidTags
+from buildset_registry.store.base import Store
+from buildset_registry.upstream.client import RemoteBlob, RemoteManifest, UpstreamClient
+from buildset_registry.upstream.counters import UpstreamCounters
+from buildset_registry.upstream.hosts import Upstream, Upstreams
+
+_Result = TypeVar("_Result")
+#: What holders listed as referring to images: clients ask for it next.
+_REMEMBERED = 4096
+#: Ask a registry about a repository of its.
+_Ask = Callable[[UpstreamClient, RepositoryName], Awaitable[_Result]]
+
+
+class OverlayClient:
+    """Asks the holders of overlaid images for these, and ``others`` for everything else."""
+
+    def __init__(self, others: UpstreamClient, overlaid: OverlaidTags, store: Store) -> None:
+        self.counters = others.counters
+        self._others = others
+        self._overlaid = overlaid
+        self._store = store
+        self._trees = ImageTrees(store)
+        self._clients: dict[ImageHolder, UpstreamClient] = {}
+        self._listed: OrderedDict[tuple[RepositoryName, Digest], OverlaidImage] = OrderedDict()
+
+    def serves(self, name: RepositoryName) -> bool:
+        """Tell whether somebody may be asked about a repository."""
+        return self._others.serves(name) or bool(self._overlaid.of(name))
+
+    async def head(self, name: RepositoryName, reference: Reference) -> Descriptor:
+        """Return a manifest's descriptor as it is now."""
+        return await self._routed(name, reference, lambda one, at: one.head(at, reference))
+
+    async def manifest(self, name: RepositoryName, reference: Reference) -> RemoteManifest:
+        """Fetch a manifest and verify its digest."""
+        return await self._routed(name, reference, lambda one, at: one.manifest(at, reference))
+
+    async def referrers(self, name: RepositoryName, subject: Digest) -> list[Descriptor] | None:
+        """Return the manifests that name one as their subject; None where a registry lists none."""
+        image = await self._image_of(name, subject)
+        if image is None:
+            return await self._others.referrers(name, subject)
+        found = await self._client(image.holder).referrers(image.there, subject)
+        for one in found or ():
+            self._listed[name, one.digest] = image
+        while len(self._listed) > _REMEMBERED:
+            self._listed.popitem(last=False)
+        return found
+
+    async def blob_size(self, name: RepositoryName, digest: Digest) -> int:
+        """Return a blob's size in bytes without fetching it."""
+        return await self._routed(name, digest, lambda one, at: one.blob_size(at, digest))
+
+    @asynccontextmanager
+    async def blob(
+        self,
+        name: RepositoryName,
+        digest: Digest,
+        offset: int = 0,
+        taken: Callable[[int], None] = lambda _length: None,
+    ) -> AsyncIterator[RemoteBlob]:
+        """Open a blob from ``offset`` on."""
+        async with AsyncExitStack() as stack:
+
+            async def begin(one: UpstreamClient, at: RepositoryName) -> RemoteBlob:
+                return await stack.enter_async_context(one.blob(at, digest, offset, taken))
+
+            yield await self._routed(name, digest, begin)
+
+    async def close(self) -> None:
+        """End all connections."""
+        for client in self._clients.values():
+            await client.close()
+        await self._others.close()
+
+    async def _routed(
+        self, name: RepositoryName, reference: Reference, ask: _Ask[_Result]
+    ) -> _Result:
+        image = await self._image_of(name, reference)
+        if image is not None:
+            return await self._ask_holder(image, reference, ask)
+        try:
+            return await ask(self._others, name)
+        except RegistryError as refusal:
+            if isinstance(reference, Tag) or not self._overlaid.of(name):
+                raise
+            return await self._ask_holders(name, ask, refusal)
+
+    async def _image_of(self, name: RepositoryName, reference: Reference) -> OverlaidImage | None:
+        """Return the image that something belongs to, or refers to a part of."""
+        images = self._overlaid.of(name)
+        for image in images:
+            if image.digest == reference:
+                return image
+        if isinstance(reference, Digest) and (name, reference) in self._listed:
+            return self._listed[name, reference]
+        indexes = (self._store.cached(name.canonical),)
+        for image in images:
+            holds = (
+                partial(self._trees.holds_tag, wanted=reference)
+                if isinstance(reference, Tag)
+                else partial(self._trees.holds, wanted=reference)
+            )
+            if await holds(indexes, [image.digest]):
+                return image
+        return None
+
+    async def _ask_holder(
+        self, image: OverlaidImage, reference: Reference, ask: _Ask[_Result]
+    ) -> _Result:
+        """Ask for a part of an image; where it is not there any more, say whose image it was."""
+        holder = image.holder
+        try:
+            return await ask(self._client(holder), image.there)
+        except (ManifestUnknown, BlobUnknown) as error:
+            if isinstance(reference, Tag):  # a signature that need not be there
+                raise
+            what = f"{image.name}, made by {image.made_by}:"
+            if isinstance(error, (ManifestHidden, BlobHidden)) and time.time() > holder.expires:
+                raise UpstreamFailed(
+                    f"{what} the token for it at {holder.host} has ended at {holder.ended}; "
+                    "have the images of other builds pulled again"
+                ) from None
+            says = f", and says: {error.detail}" if error.detail else ""
+            raise ImageGone(
+                f"{what} {holder.host} has removed it since, or a part of it ({reference}){says}; "
+                "run that build again"
+            ) from None
+
+    async def _ask_holders(
+        self, name: RepositoryName, ask: _Ask[_Result], refusal: RegistryError
+    ) -> _Result:
+        """Ask for what no upstream has; where nobody has it, the upstream's word counts."""
+        places = {(image.holder, image.there) for image in self._overlaid.of(name)}
+        for holder, there in places:
+            try:
+                return await ask(self._client(holder), there)
+            except (ManifestUnknown, BlobUnknown):
+                continue
+            except RegistryError as error:
+                refusal = error
+        raise refusal
+
+    def _client(self, holder: ImageHolder) -> UpstreamClient:
+        client = self._clients.get(holder)
+        if client is None:
+            client = holder_client(holder, self._overlaid.folder, self.counters)
+            self._clients[holder] = client
+        return client
+
+
+def holder_client(
+    holder: ImageHolder, folder: Path, counters: UpstreamCounters | None = None
+) -> UpstreamClient:
+    """Return a client of a registry that holds overlaid images; its authority is in a folder."""
+    ca = None if holder.authority is None else folder / holder.authority
+    upstream = Upstream(name=holder.host, url=f"https://{holder.host}", ca=ca, token=holder.token)
+    return UpstreamClient(Upstreams([upstream]), counters=counters)

@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Retention through the registry's own ports and its command, on files that are old."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+import pytest
+import yaml
+from buildset_registry.cli import main
+
+from tests.api.configurations import on_disk, once, only
+from tests.api.harness import Harness, Registry, code, digest_of
+from tests.api.years import grow_old
+
+BUILD = "0123456789abcdef0123456789abcdef_"
+RULES: dict[str, Any] = {
+    "rules": [{"name": "builds", "tags": ["{uuid}_*"], "keep_pulled_within": "7d"}],
+    "quotas": [{"prefix": "org", "hard": 3000}],
+}
+
+
+class Command:
+    """``gc`` with a configuration of the registry's folder, beside it."""
+
+    def __init__(self, registry: Registry, capsys: pytest.CaptureFixture[str]) -> None:
+        self._capsys = capsys
+        self._config = registry.storage.with_suffix(".yaml")
+        tree = {"endpoints": {"single": {"port": 5000}}, "storage": str(registry.storage)}
+        self._config.write_text(yaml.safe_dump(tree))
+
+    def gc(self, *words: str) -> str:
+        """Return what it prints."""
+        assert main(["gc", "--config", str(self._config), *words]) == 0
+        return self._capsys.readouterr().out
+
+
+@only(once, on_disk, why="the files are made old, and a registry is started again and again")
+def test_a_registry_keeps_what_is_pulled_and_says_what_became_of_the_rest(
+    harness: Harness, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Over restarts: a pull by digest counts, a dry run tells, a later 404 names day and rule."""
+    registry = harness.start(retention=RULES)
+    command = Command(registry, capsys)
+    pulled, unused, latest = (
+        registry.push_image("org/app", tag, tag.encode())
+        for tag in (f"{BUILD}pulled", f"{BUILD}unused", "latest")
+    )
+    assert "retention: the rules are new or were changed; nothing" in command.gc()
+    registry.stop()
+    grow_old(registry.storage, 20)
+    registry = harness.start(retention=RULES)
+    assert registry.pull.get(f"/v2/org/app/manifests/{pulled}").status_code == 200
+    registry.stop()  # the use is in the storage before the process is gone
+    registry = harness.start(retention=RULES)
+    told = command.gc("--dry-run")
+    name = f"image org/app:{BUILD}"
+    assert f"{name}pulled stays by rule builds: last used 0 minutes ago\n" in told
+    assert f"{name}unused goes by rule builds: pushed 20 days ago, last used 20 days ago\n" in told
+    assert "image org/app:latest stays: no rule matches\n" in told
+    assert "would remove 1 tags, 0 abandoned uploads, 1 manifests" in told
+    removed = json.loads(command.gc("--json"))["removed"]
+    assert [one["kind"] for one in removed] == ["tag", "manifest"]
+    today = time.strftime("%Y-%m-%d", time.gmtime())
+    for reference in (f"{BUILD}unused", unused):
+        gone = registry.pull.get(f"/v2/org/app/manifests/{reference}")
+        assert gone.status_code == 404
+        message = gone.json()["errors"][0]["message"]
+        assert message.endswith(f"; it was removed on {today} by rule builds of the retention")
+    for reference in (pulled, latest, f"{BUILD}pulled", "latest"):
+        assert registry.pull.get(f"/v2/org/app/manifests/{reference}").status_code == 200
+    assert registry.push_image("org/app", f"{BUILD}unused", b"again")
+    assert registry.pull.get(f"/v2/org/app/manifests/{BUILD}unused").status_code == 200
+
+
+@only(on_disk, why="a quota is counted by the collector, which has no command for other stores")
+def test_an_upload_past_a_quota_is_refused_when_it_starts(
+    harness: Harness, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With the figures, and neither elsewhere nor where there is room again."""
+    registry = harness.start(retention=RULES)
+    command = Command(registry, capsys)
+    registry.push_image("org/app", "latest", b"seed")
+    content = b"x" * 2000
+    assert registry.push_blob("org/app", content) == digest_of(content)
+    started = registry.push.post(
+        "/v2/org/app/blobs/uploads/", params={"digest": digest_of(content)}, content=content
+    )
+    assert started.status_code == 403
+    assert code(started) == "DENIED"
+    message = started.json()["errors"][0]["message"]
+    assert "the images of org take 20" in message
+    assert " of the 3000 bytes of their quota, and this upload has 2000" in message
+    assert registry.push.post("/v2/organ/app/blobs/uploads/").status_code == 202
+    command.gc()  # nothing refers to the blob, so it does not count
+    again = registry.push.post(
+        "/v2/org/app/blobs/uploads/", params={"digest": digest_of(content)}, content=content
+    )
+    assert again.status_code == 201

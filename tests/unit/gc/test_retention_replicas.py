@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Retention where several processes share a bucket."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, aclosing
+from pathlib import Path
+
+import pytest
+from buildset_registry.errors import ManifestUnknown
+from buildset_registry.oci.digest import Digest
+from buildset_registry.oci.names import Tag
+from buildset_registry.registry import Registry
+from buildset_registry.store import open_store
+from buildset_registry.store.base import Store
+from buildset_registry.store.objects import keys
+from buildset_registry.store.objects.store import ObjectStore
+
+from tests.stores.fixtures import ObjectStores
+from tests.unit.gc.aging import DAY, Aging, tags_removed
+from tests.unit.gc.images import NAME, digest_of, is_whole, push_image
+from tests.unit.retention.ages import rule
+from tests.unit.store.kinds import CONFIGURED
+
+
+@pytest.fixture
+async def replicas(tmp_path: Path, object_stores: ObjectStores) -> AsyncIterator[list[Store]]:
+    """Two processes' views of one bucket."""
+    config = CONFIGURED["s3-minio"](tmp_path, object_stores)
+    async with AsyncExitStack() as stack:
+        yield [
+            await stack.enter_async_context(aclosing(await open_store(config)))
+            for _number in range(2)
+        ]
+
+
+async def test_a_pull_at_one_replica_keeps_an_image_from_another(replicas: list[Store]) -> None:
+    """And one says why what the other removed is gone."""
+    first, second = replicas
+    registry = Registry(first)
+    used = await push_image(registry, "used", layers=(b"used",))
+    unused = await push_image(registry, "unused", layers=(b"unused",))
+    await asyncio.sleep(2.2)
+    split = time.time()
+    pulling = await Aging(first, now=split + 7 * DAY).has_always_run()
+    pulling.use(used)
+    await pulling.retention.uses.flush()
+    aging = Aging(second, [rule(pulled_within=7)], now=split + 7 * DAY)
+    assert tags_removed(await aging.run()) == ["unused"]
+    asked = Registry(first, removals=pulling.retention.removals)
+    assert await is_whole(asked, NAME, used)
+    await asyncio.sleep(3.1)  # for which a replica may take a link to be there still
+    for reference in (Tag("unused"), digest_of(unused)):
+        with pytest.raises(ManifestUnknown, match="by rule 1 of the retention"):
+            await asked.describe(NAME, reference)
+
+
+async def test_a_tag_that_another_replica_is_setting_is_given_back(replicas: list[Store]) -> None:
+    """Its own link was written just before the removal; the list of what it was tells."""
+    first, second = replicas
+    assert isinstance(first, ObjectStore)
+    one, two = Digest.of(b"one"), Digest.of(b"two")
+    tags, tag = second.pushed(NAME).tags, Tag("v1")
+    await first.pushed(NAME).tags.set(tag, one)
+    found = await tags.get(tag)
+    assert found
+    await asyncio.sleep(1.1)
+    index = keys.tag_index(keys.tags(first._keys.repository(NAME)), tag)
+    await first._small.write(keys.link(index, two), str(two).encode())
+    assert not await tags.expire(tag, found)
+    given_back = await tags.get(tag)
+    assert given_back
+    assert given_back.digest == two

@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Uses of images on their way to the store."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from typing import Any
+
+import pytest
+from buildset_registry.oci.digest import Digest
+from buildset_registry.oci.names import RepositoryName
+from buildset_registry.registry import Registry
+from buildset_registry.retention import Uses
+from buildset_registry.store.base import Store
+from buildset_registry.store.memory.store import MemoryStore
+
+from tests.unit.gc.images import NAME, OTHER, digest_of, push_image
+
+
+@pytest.fixture
+async def store() -> AsyncIterator[Store]:
+    async with aclosing(MemoryStore()) as made:
+        yield made
+
+
+async def signs() -> None:
+    """Sign nothing."""
+
+
+async def used(store: Store, digest: Digest) -> float:
+    return next(
+        one.used for one in await store.pushed(NAME).manifests.all() if one.digest == digest
+    )
+
+
+async def test_a_use_is_written_once_an_hour(store: Store) -> None:
+    """Not when it is added, which a request does."""
+    image = digest_of(await push_image(Registry(store), "one"))
+    uses, before = Uses(store, signs), await used(store, image)
+    uses.add(NAME, str(image))
+    assert await used(store, image) == before
+    assert uses.is_waiting(NAME, [image])
+    assert not uses.is_waiting(OTHER, [image])
+    await uses.flush()
+    first = await used(store, image)
+    assert first > before
+    assert not uses.is_waiting(NAME, [image])
+    uses.add(NAME, str(image))
+    await uses.flush()
+    assert await used(store, image) == first
+    soon = Uses(store, signs, noted=0)
+    soon.add(NAME, str(image))
+    await soon.flush()
+    assert await used(store, image) > first
+
+
+async def test_a_use_by_another_name_of_an_image_counts(store: Store) -> None:
+    """Docker Hub's images have two."""
+    image = digest_of(await push_image(Registry(store), "one", name=RepositoryName("library/app")))
+    index = store.pushed(RepositoryName("library/app"))
+    before = (await index.manifests.all())[0].used
+    uses = Uses(store, signs)
+    uses.add(RepositoryName("app"), str(image))
+    assert uses.is_waiting(RepositoryName("library/app"), [image])
+    await uses.flush()
+    assert (await index.manifests.all())[0].used > before
+
+
+async def test_what_was_not_pushed_or_is_gone_is_no_use(store: Store) -> None:
+    """Nor is what only looks like a digest."""
+    uses = Uses(store, signs)
+    for digest in (str(Digest.of(b"gone")), "sha256:short", "tag"):
+        uses.add(NAME, digest)
+    await uses.flush()
+    assert await store.repositories() == []
+
+
+async def test_a_store_that_fails_loses_no_use(
+    store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is said once, and written when it works again."""
+    image = digest_of(await push_image(Registry(store), "one"))
+    before = await used(store, image)
+    uses = Uses(store, signs)
+
+    async def fail(*_arguments: Any) -> bool:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(type(store.pushed(NAME).manifests), "use", fail)
+        uses.add(NAME, str(image))
+        await uses.flush()
+        await uses.flush()
+    assert len(caplog.records) == 1
+    assert uses.is_waiting(NAME, [image])
+    await uses.flush()
+    assert await used(store, image) > before
+
+
+async def test_a_process_that_ends_writes_what_waits(store: Store) -> None:
+    """And it has signed at its start, whatever became of that."""
+    image = digest_of(await push_image(Registry(store), "one"))
+    signed = asyncio.Event()
+
+    async def sign() -> None:
+        signed.set()
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    uses, before = Uses(store, sign, pause=3600), await used(store, image)
+    uses.start()
+    await signed.wait()
+    uses.add(NAME, str(image))
+    await uses.close()
+    assert await used(store, image) > before
