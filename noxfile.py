@@ -283,11 +283,12 @@ def desk(session: nox.Session) -> None:
     pytest(session, "tests/desk", within=ENCLOSED)
 
 
-@tier(tools=("conformance",))
+@tier(tools=("conformance", *STORES))
 def conformance(session: nox.Session) -> None:
-    """Run the OCI conformance suite, for two versions of the specification and both stores."""
+    """Run the OCI conformance suite, for two versions of the specification and every store."""
     install(session, "test", payload=True)
     go_tools(session, TIERS["conformance"].tools)
+    prepare_stores(session)
     pytest(session, "tests/conformance")
 
 
@@ -300,7 +301,7 @@ def interop(session: nox.Session) -> None:
     pytest(session, "tests/interop")
 
 
-@tier(tools=("crane", "regctl", "oras", "helm", "docker-compose", *BUILDKIT, *CONTAINERD))
+@tier(tools=("crane", "regctl", "oras", "helm", "docker-compose", "minio", *BUILDKIT, *CONTAINERD))
 def clients(session: nox.Session) -> None:
     """Push and pull with the clients that people have, each a real program."""
     install(session, "test", payload=True)
@@ -309,6 +310,7 @@ def clients(session: nox.Session) -> None:
     make = "from tests.roles import harness; print(harness.ansible_with_collections())"
     made = str(session.run("python", "-c", make, silent=True)).strip()
     session.env["EXAMPLES_ANSIBLE"] = made
+    prepare_stores(session)
     fetch = "from tests.roles import harness; print(harness.wheelhouse(), harness.podman_compose())"
     wheels, compose = str(session.run("python", "-c", fetch, silent=True)).split()
     session.env.update({"CONTAINER_WHEELS": wheels, "CONTAINER_COMPOSE": compose})
@@ -378,4 +380,6 @@ def soak(session: nox.Session) -> None:
     """Run the tests whose figures take long, and print what they measured."""
     install(session, "test")
     install_wheel(session)
+    prepare_stores(session)
+    go_tools(session, ("conformance",))
     pytest(session, "tests/soak", "-rP")

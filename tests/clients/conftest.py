@@ -16,6 +16,7 @@ from tests.clients.ledger import Ledger
 from tests.clients.registry import Registry, running
 from tests.clients.tools import Client, CurrentDocker, Docker, Pulled, Skopeo, Storage, login
 from tests.clients.upstream import Upstream
+from tests.stores.fixtures import object_stores as object_stores
 
 TABLE = Path("build", "reports", "clients.txt")
 _LEDGER = pytest.StashKey[Ledger]()

@@ -72,12 +72,12 @@ def answers(url: str, status: int = 200, trust: ssl.SSLContext | None = None) ->
     return ask
 
 
-def listens(port: int) -> Callable[[], bool]:
+def listens(port: int, host: str = "127.0.0.1") -> Callable[[], bool]:
     """Return a test whether connections to a port are taken."""
 
     def connect() -> bool:
         try:
-            socket.create_connection(("127.0.0.1", port), timeout=5).close()
+            socket.create_connection((host, port), timeout=5).close()
         except OSError:
             return False
         return True

@@ -17,9 +17,10 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.stores import storm
+from tests.stores.buckets import Bucket
 from tests.stores.fixtures import ObjectStores
 from tests.stores.replicas import Replica, Replicas
-from tests.stores.servers import S3Server
 
 #: Several parts, and a rest.
 LARGE = os.urandom(1024 * 1024) * 19 + b"end"
@@ -33,30 +34,6 @@ def digest_of(content: bytes, algorithm: str = "sha256") -> str:
 def path_of(answer: httpx.Response) -> str:
     """Return the path of an upload, which is the same at every replica."""
     return str(answer.headers["location"])
-
-
-class Bucket:
-    """A bucket of a server, and what is in it."""
-
-    def __init__(self, server: S3Server) -> None:
-        self.server = server
-        self.name = server.bucket()
-        self._parts = len(self._all_parts())
-
-    def leftovers(self) -> list[str]:
-        """Return what of uploads is in it."""
-        parts = ["parts"] * (len(self._all_parts()) - self._parts)
-        keys = self.server.keys(self.name)
-        return parts + [key for key in keys if "_uploads" in key or "/downloads/" in key]
-
-    def blobs(self) -> list[str]:
-        """Return the keys of its blobs."""
-        return [key for key in self.server.keys(self.name) if "/blobs/" in key]
-
-    def _all_parts(self) -> list[Path]:
-        """Return the uploads in parts, of all buckets, that are not complete."""
-        place = self.server.folder / ".minio.sys" / "multipart"
-        return [path for path in place.glob("*/*") if (path / "xl.meta").exists()]
 
 
 @pytest.fixture
@@ -178,6 +155,14 @@ def test_a_client_that_leaves_leaves_nothing_behind(
     done = two[1].client.put(location, params={"digest": digest}, content=LARGE)
     assert done.status_code == 201, done.text
     assert pull(two[0], digest) == LARGE
+
+
+def test_nothing_acknowledged_is_lost_when_replicas_are_killed(
+    tmp_path: Path, bucket: Bucket
+) -> None:
+    """Ten kills under pushes, pulls, removals and collections; ``tests/soak`` has two hundred."""
+    outcome = storm.run(storm.replicas_of(tmp_path, bucket), bucket, 10)
+    storm.check(outcome, 10)
 
 
 def test_status_tells_of_all_replicas(

@@ -22,6 +22,7 @@ from pathlib import Path
 
 import wheel
 
+_VARIABLE = "buildset_registry_package"
 #: A version, or a list of conditions on it: ``0.3.1``, ``>=0.3,<1``.
 VERSION = re.compile(r"[<>=!~]|v?\d[\w.+!-]*$")
 REQUIREMENT = re.compile(r"buildset[-_]registry\b(?!.*\.whl$)")
@@ -68,9 +69,7 @@ def describe_package(package: str, remote: bool) -> dict[str, str]:
         wanted = f"{path.name}@{content_hash(wheels(path))} or {payload}"
         return {"wanted": wanted, "kind": "wheelhouse", "source": str(path)}
     if path.suffix != ".whl":
-        return {
-            "error": f"buildset_registry_package: {package} is neither a wheel nor a folder of wheels"
-        }
+        return {"error": f"{_VARIABLE}: {package} is neither a wheel nor a folder of wheels"}
     wanted = f"{path.name}@{content_hash([path])}"
     return {"wanted": wanted, "kind": "wheel", "source": str(path)}
 
@@ -85,7 +84,7 @@ def describe_requirement(package: str) -> dict[str, str]:
     else:
         hint = "buildset_registry_package_remote_src: true says that it is on the node"
         return {
-            "error": f"buildset_registry_package: no such wheel or folder on the controller: {package}; {hint}"
+            "error": f"{_VARIABLE}: no such wheel or folder on the controller: {package}; {hint}"
         }
     return {"wanted": requirement, "kind": "requirement", "source": requirement}
 
@@ -143,9 +142,7 @@ def main() -> None:
     try:
         told = describe(options.package, options.remote, options.extras)
     except OSError as error:
-        told = {
-            "error": f"buildset_registry_package: cannot read {error.filename}: {error.strerror}"
-        }
+        told = {"error": f"{_VARIABLE}: cannot read {error.filename}: {error.strerror}"}
     sys.stdout.write(json.dumps(told) + "\n")
 
 

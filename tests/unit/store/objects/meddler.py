@@ -91,7 +91,7 @@ async def meddling(
 async def _passed(
     meddler: Meddler, session: ClientSession, target: str, request: web.Request, body: bytes
 ) -> web.StreamResponse:
-    url = URL(f"{target}{request.raw_path}", encoded=True)
+    url = URL(f"{target}{_path_of(request)}", encoded=True)
     headers = {name: value for name, value in request.headers.items() if name.lower() not in _HOP}
     async with session.request(
         request.method, url, headers=headers, data=io.BytesIO(body), allow_redirects=False
@@ -116,3 +116,9 @@ async def _passed(
         if cut < len(content) and request.transport is not None:
             request.transport.close()
         return passed
+
+
+def _path_of(request: web.Request) -> str:
+    """Return the path of a URL, which who takes the server for a proxy tells whole."""
+    path = request.raw_path
+    return path if path.startswith("/") else "/" + path.split("/", 3)[-1]

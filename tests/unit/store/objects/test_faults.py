@@ -5,6 +5,7 @@ import errno
 import os
 import time
 from contextlib import aclosing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,13 +14,18 @@ from buildset_registry.errors import BlobUploadInvalid
 from buildset_registry.gc import CollectionRules, Collector
 from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.names import RepositoryName, Tag
+from buildset_registry.registry import Registry
 from buildset_registry.store import open_store
 from buildset_registry.store.base import Store
 from buildset_registry.store.objects.dialect import ABSENT, Body, ConditionFailed, ObjectFailure
 from buildset_registry.store.objects.keys import Keys
 from buildset_registry.store.objects.parts import PartBudget
 
+<<<<<<< HEAD
 from tests.stores.proxied import check_that_a_proxys_404_tells_of_nothing
+=======
+from tests.unit.gc.images import RULES, clean, is_whole, push_image
+>>>>>>> ww
 from tests.unit.store.blobs import broken, content_of, pieces
 from tests.unit.store.objects.conftest import Configure
 from tests.unit.store.objects.meddler import Meddler, error
@@ -169,6 +175,47 @@ async def test_a_full_quota_is_a_full_disk(bucket: Store, meddler: Meddler) -> N
     with pytest.raises(ObjectFailure) as raised:
         await bucket.blobs.put(ONE, b"one")
     assert raised.value.errno == errno.EDQUOT
+
+
+async def test_a_list_that_lags_costs_no_image(bucket: Store, meddler: Meddler) -> None:
+    """A collection that is told of no repository leaves what was pushed lately."""
+    registry = Registry(bucket)
+    image = await push_image(registry, "v1", name=NAME, layers=[b"one"])
+
+    def lagging(request: web.Request) -> web.Response | None:
+        if request.method == "GET" and "repositories" in request.query.get("prefix", ""):
+            text = "<ListBucketResult><IsTruncated>false</IsTruncated></ListBucketResult>"
+            return web.Response(text=text, content_type="application/xml")
+        return None
+
+    meddler.rule = lagging
+    report = await clean(bucket, replace(RULES, grace=60))
+    assert report.blobs == 0
+    meddler.rule = lambda _request: None
+    assert await is_whole(registry, NAME, image)
+
+
+async def test_a_store_that_is_gone_for_a_while_loses_nothing(
+    bucket: Store, meddler: Meddler
+) -> None:
+    """Pushes fail clearly and go on from where they were; what was there is there again."""
+    await bucket.blobs.put(ONE, b"one")
+    upload = await bucket.uploads.create(NAME)
+    await upload.append(pieces(LARGE[:PART]), last=None)
+    meddler.rule = lambda _request: error(400, "ServerGone")
+    with pytest.raises(ObjectFailure, match="ServerGone"):
+        await upload.append(pieces(LARGE[PART:]))
+    with pytest.raises(ObjectFailure, match="ServerGone"):
+        await bucket.blobs.read(ONE)
+    assert await bucket.space.problem()
+    meddler.rule = lambda _request: None
+    assert await bucket.blobs.read(ONE) == b"one"
+    again = await bucket.uploads.resume(NAME, upload.id)
+    assert again.size == PART
+    await again.append(pieces(LARGE[PART:]))
+    await again.commit(Digest.of(LARGE))
+    assert await bucket.blobs.size(Digest.of(LARGE)) == len(LARGE)
+    assert await bucket.space.problem() is None
 
 
 async def test_a_change_whose_answer_was_lost_is_our_own(bucket: Store, meddler: Meddler) -> None:

@@ -92,6 +92,18 @@ async def test_a_private_authority_has_to_be_named(
             await (await open_store(configure(regionendpoint=meddler.url, **trusting))).aclose()
 
 
+async def test_a_proxy_of_the_environment_is_asked(
+    configure: Configure, meddler: Meddler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For whoever reaches the service by one alone: its name is the proxy's to resolve."""
+    monkeypatch.setenv("HTTP_PROXY", meddler.url)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.delenv("no_proxy", raising=False)
+    store = await open_store(configure(regionendpoint="http://store.invalid"))
+    await store.aclose()
+    assert meddler.asked
+
+
 async def test_a_secret_may_be_in_a_file(
     configure: Configure, object_stores: ObjectStores, tmp_path: Path
 ) -> None:

@@ -73,10 +73,10 @@ class WorkersParent:
                 f"workers: {config.workers} need a store that several processes may use at once; "
                 "name a service of objects in storage (s3, swift, azure, gcs), or leave workers out"
             )
-        if config.ledger is not None:
+        if config.ledger is not None and config.ledger.folder is not None:
             raise ConfigError(
-                "a ledger is kept by one process, which sees all of a pull; leave out workers or "
-                "ledger"
+                "ledger.folder is written by one process; leave it out, and workers keep the "
+                "ledger in the object store"
             )
         self._config = _with_key(config)
         self._serve = serve
