@@ -21,11 +21,8 @@ from buildset_registry.store.objects.dialect import ABSENT, Body, ConditionFaile
 from buildset_registry.store.objects.keys import Keys
 from buildset_registry.store.objects.parts import PartBudget
 
-<<<<<<< HEAD
 from tests.stores.proxied import check_that_a_proxys_404_tells_of_nothing
-=======
 from tests.unit.gc.images import RULES, clean, is_whole, push_image
->>>>>>> ww
 from tests.unit.store.blobs import broken, content_of, pieces
 from tests.unit.store.objects.conftest import Configure
 from tests.unit.store.objects.meddler import Meddler, error
