@@ -69,7 +69,8 @@ def describe_package(package: str, remote: bool) -> dict[str, str]:
         return {"wanted": wanted, "kind": "wheelhouse", "source": str(path)}
     if path.suffix != ".whl":
         return {
-            "error": f"buildset_registry_package: {package} is neither a wheel nor a folder of wheels"
+            "error": f"buildset_registry_package: {package} is neither a wheel "
+            "nor a folder of wheels"
         }
     wanted = f"{path.name}@{content_hash([path])}"
     return {"wanted": wanted, "kind": "wheel", "source": str(path)}
@@ -85,7 +86,8 @@ def describe_requirement(package: str) -> dict[str, str]:
     else:
         hint = "buildset_registry_package_remote_src: true says that it is on the node"
         return {
-            "error": f"buildset_registry_package: no such wheel or folder on the controller: {package}; {hint}"
+            "error": "buildset_registry_package: no such wheel or folder on the controller: "
+            f"{package}; {hint}"
         }
     return {"wanted": requirement, "kind": "requirement", "source": requirement}
 
