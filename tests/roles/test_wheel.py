@@ -158,7 +158,7 @@ def test_extras_are_asked_for_beside_any_package(
 def test_an_extra_that_is_none_is_told_with_those_that_are(bundle: ModuleType) -> None:
     """A word that pip would only warn of."""
     message = bundle.describe("", False, "s3,ftp")["error"]
-    assert "there is no ftp; choose of acme, azure, gcs, s3, swift" in message
+    assert "there is no ftp; choose of acme, azure, gcs, oss, s3, swift" in message
 
 
 def test_another_wheel_under_the_same_name_is_noticed(bundle: ModuleType, tmp_path: Path) -> None:
