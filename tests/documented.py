@@ -71,6 +71,7 @@ class Operator:
             stderr=subprocess.STDOUT,
             text=True,
             timeout=100,
+            check=False,
         )
         assert done.returncode == code, f"{command}: {done.stdout}"
         return done.stdout

@@ -71,6 +71,7 @@ images:
 import base64
 import json
 import os
+from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 
@@ -80,16 +81,18 @@ ARGUMENTS = {
     "command": {"type": "path"},
 }
 #: Where the role that installs the program puts it.
-USUAL = (
-    "/opt/buildset-registry/bin/buildset-registry",
-    "~/.local/lib/buildset-registry/bin/buildset-registry",
-)
+USUAL = "/opt/buildset-registry/bin/buildset-registry"
+
+
+def home_place() -> str:
+    """Return where it puts it for an ordinary user."""
+    return str(Path.home() / ".local/lib/buildset-registry/bin/buildset-registry")
 
 
 def find_program(module: AnsibleModule) -> str:
     """Return the program's path."""
-    places = [module.params["command"]] if module.params["command"] else USUAL
-    for place in map(os.path.expanduser, places):
+    places = [module.params["command"]] if module.params["command"] else [USUAL, home_place()]
+    for place in places:
         if os.access(place, os.X_OK):
             return place
     where = " or ".join(places)

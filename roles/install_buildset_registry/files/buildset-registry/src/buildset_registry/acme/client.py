@@ -210,7 +210,7 @@ def _reason(error: Exception, host: str, seconds: float) -> str:
         status = getattr(error.args[0], "status_code", None)
         if status:
             return f"{host} answers with the status {status}, and nothing that ACME knows"
-    words = str(error) if type(error) is errors.Error else type(error).__name__
+    words = str(error) if error.__class__ is errors.Error else type(error).__name__
     return f"{host} does not answer as an ACME server ({words}); is acme.directory its URL?"
 
 

@@ -42,8 +42,8 @@ class LedgerContent:
 class RowReader:
     """Takes lines in the order in which they were written."""
 
-    def __init__(self, most: Mapping[str, int] = MOST_ROWS, others: int = _MOST_OTHERS) -> None:
-        self._most = most
+    def __init__(self, most: Mapping[str, int] | None = None, others: int = _MOST_OTHERS) -> None:
+        self._most = MOST_ROWS if most is None else most
         self._others = others
         self._lines: dict[str, OrderedDict[str, tuple[int, bytes]]] = {}
         self._read = 0
@@ -76,7 +76,8 @@ class RowReader:
 
 
 def _shared(known: dict[str, str], pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    same = known.setdefault
     return {
-        known.setdefault(key, key): known.setdefault(value, value) if type(value) is str else value
+        same(key, key): same(value, value) if isinstance(value, str) else value
         for key, value in pairs
     }
