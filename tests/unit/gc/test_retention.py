@@ -476,6 +476,39 @@ async def pull_and_push(
     return await push_image(registry, "old", layers=(layer,))
 
 
+@pytest.mark.parametrize("moment", ["its tag goes", "manifests go", "an index went"])
+async def test_a_pull_while_its_tag_goes_finds_the_rest_of_the_image(
+    local_store: Store, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    """The client has an index by the tag, and comes for the rest by digests."""
+    registry = Registry(local_store)
+    child = await push_image(registry, layers=(b"child",))
+    signature = await push_image(registry, layers=(b"signature",), subject=child)
+    inner = await push_index(registry, children=[child])
+    outer = await push_index(registry, "v1", children=[inner])
+    await asyncio.sleep(0.02)  # the clock of files ticks every few milliseconds
+    aging = await Aging(local_store, [rule(pushed_within=1)]).has_always_run()
+    kind, name, number, pulled = {
+        "its tag goes": (type(local_store.pushed(NAME).tags), "expire", 1, outer),
+        "manifests go": (type(aging.retention.uses), "flush", 2, outer),
+        "an index went": (type(local_store.pushed(NAME).manifests), "expire", 1, inner),
+    }[moment]
+    work, calls = getattr(kind, name), []
+
+    async def work_and_pull(*arguments: Any) -> Any:
+        done = await work(*arguments)
+        calls.append(name)
+        if len(calls) == number:
+            aging.use(pulled)
+        return done
+
+    monkeypatch.setattr(kind, name, work_and_pull)
+    assert tags_removed(await aging.run()) == ["v1"]
+    assert await registry.describe(NAME, digest_of(inner))
+    for image in (child, signature):
+        assert await is_whole(registry, NAME, image)
+
+
 class Deciding:
     """The moment at which a run has read everything."""
 

@@ -186,7 +186,7 @@ class ObjectTags:
     async def set(self, tag: Tag, digest: Digest) -> None:
         content = str(digest).encode()
         try:
-            # First what distribution lists all that a tag ever was by: it may be too much there, and
+            # First what distribution lists all that a tag ever was by: it may be too much there.
             # ``expire`` of another replica looks there after a removal.
             index = keys.link(keys.tag_index(self._folder, tag), digest)
             await self._small.write(index, content)
