@@ -90,6 +90,22 @@ async def test_past_a_soft_quota_the_longest_unused_image_goes(store: Store) -> 
     assert any("more than the 1 of their quota" in note for note in report.notes)
 
 
+async def test_what_goes_anyway_makes_room(store: Store) -> None:
+    """By a rule, or for the quota of some of the repositories: nothing else has to go for it."""
+    registry = Registry(store)
+    for name, tag in ((OTHER, "oldest"), (NAME, "by-rule"), (NAME, "older"), (NAME, "new")):
+        await push_image(registry, tag, name=name, layers=(tag.ljust(7).encode() * 500,))
+        await asyncio.sleep(0.02)
+    rules = [rule(tags="by-rule", pushed_within=1)]
+    wide = quota("org", soft=12_500)
+    assert tags_removed(await (await Aging(store, rules, [wide]).has_always_run()).run()) == [
+        "by-rule"
+    ]
+    quotas = [quota("org", soft=8_400), quota("org/app", soft=4_200)]
+    report = await (await Aging(store, [], quotas).has_always_run()).run()
+    assert tags_removed(report) == ["older"]
+
+
 async def test_a_new_quota_removes_nothing_at_first(store: Store) -> None:
     """Nor while the clock is not known to be right."""
     await push_image(Registry(store), "one", layers=(b"layer" * 100,))

@@ -19,6 +19,7 @@ from buildset_registry.oci.descriptor import DOCKER_LIST, DOCKER_MANIFEST, OCI_I
 from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.names import Tag
 from buildset_registry.registry import Registry
+from buildset_registry.retention.removals import RepositoryRemovals
 from buildset_registry.store import open_store
 from buildset_registry.store.base import Store
 from buildset_registry.verify import verify
@@ -454,6 +455,8 @@ async def test_a_push_and_a_pull_beside_a_removal_lose_nothing(
         child = await push_image(registry, layers=(b"child",))
         await push_index(registry, "index", children=[child])
         aging = await Aging(local_store, [rule(pushed_within=1)]).has_always_run()
+        # By this clock what is pushed now is old, too: no run ends what another one left.
+        await aging.retention.removals.write(NAME, RepositoryRemovals())
         deciding = Deciding()
         monkeypatch.setattr("buildset_registry.gc.retention.plan_retention", deciding.plan)
         pushing = pull_and_push(registry, aging, child, layer)
@@ -474,6 +477,39 @@ async def pull_and_push(
     """Pull an image of an index and push another image."""
     aging.use(child)
     return await push_image(registry, "old", layers=(layer,))
+
+
+@pytest.mark.parametrize("moment", ["its tag goes", "manifests go", "an index went"])
+async def test_a_pull_while_its_tag_goes_finds_the_rest_of_the_image(
+    local_store: Store, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    """The client has an index by the tag, and comes for the rest by digests."""
+    registry = Registry(local_store)
+    child = await push_image(registry, layers=(b"child",))
+    signature = await push_image(registry, layers=(b"signature",), subject=child)
+    inner = await push_index(registry, children=[child])
+    outer = await push_index(registry, "v1", children=[inner])
+    await asyncio.sleep(0.02)  # the clock of files ticks every few milliseconds
+    aging = await Aging(local_store, [rule(pushed_within=1)]).has_always_run()
+    kind, name, number, pulled = {
+        "its tag goes": (type(local_store.pushed(NAME).tags), "expire", 1, outer),
+        "manifests go": (type(aging.retention.uses), "flush", 2, outer),
+        "an index went": (type(local_store.pushed(NAME).manifests), "expire", 1, inner),
+    }[moment]
+    work, calls = getattr(kind, name), []
+
+    async def work_and_pull(*arguments: Any) -> Any:
+        done = await work(*arguments)
+        calls.append(name)
+        if len(calls) == number:
+            aging.use(pulled)
+        return done
+
+    monkeypatch.setattr(kind, name, work_and_pull)
+    assert tags_removed(await aging.run()) == ["v1"]
+    assert (await registry.describe(NAME, digest_of(inner))).digest == digest_of(inner)
+    for image in (child, signature):
+        assert await is_whole(registry, NAME, image)
 
 
 class Deciding:

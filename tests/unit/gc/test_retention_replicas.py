@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, aclosing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from buildset_registry.errors import ManifestUnknown
@@ -74,3 +75,58 @@ async def test_a_tag_that_another_replica_is_setting_is_given_back(replicas: lis
     given_back = await tags.get(tag)
     assert given_back
     assert given_back.digest == two
+
+
+async def test_a_tag_that_is_set_while_it_is_removed_is_lost_by_no_order(
+    replicas: list[Store], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One replica has looked and is about to remove; the other one's writes are of unlike speed."""
+    first, second = replicas
+    assert isinstance(first, ObjectStore)
+    assert isinstance(second, ObjectStore)
+    one, two, tag = Digest.of(b"one"), Digest.of(b"two"), Tag("v1")
+    tags = second.pushed(NAME).tags
+    await first.pushed(NAME).tags.set(tag, one)
+    found = await tags.get(tag)
+    assert found
+    slow = SlowIndex(first)
+    monkeypatch.setattr(first._small, "write", slow.write)
+    remove, setting = second._small.remove, []
+
+    async def remove_late(key: str) -> bool:
+        setting.append(asyncio.ensure_future(first.pushed(NAME).tags.set(tag, two)))
+        await slow.others_are_done()
+        return await remove(key)
+
+    monkeypatch.setattr(second._small, "remove", remove_late)
+    await tags.expire(tag, found)
+    slow.go_on.set()
+    await asyncio.gather(*setting)
+    there = await tags.get(tag)
+    assert there
+    assert there.digest == two
+
+
+class SlowIndex:
+    """Writes of a replica of which those to the list of what a tag ever was take long."""
+
+    def __init__(self, store: ObjectStore) -> None:
+        self._write = store._small.write
+        self._begun = asyncio.Event()
+        self._others: list[asyncio.Task[str]] = []
+        self.go_on = asyncio.Event()
+
+    async def write(self, key: str, content: bytes, *more: Any) -> str:
+        """Write now, or when it may go on."""
+        if "/index/" not in key:
+            self._others.append(asyncio.ensure_future(self._write(key, content, *more)))
+            return await self._others[-1]
+        self._begun.set()
+        await self.go_on.wait()
+        return await self._write(key, content, *more)
+
+    async def others_are_done(self) -> None:
+        """Wait for the writes that do not wait for it."""
+        await self._begun.wait()
+        await asyncio.sleep(0)
+        await asyncio.gather(*self._others)

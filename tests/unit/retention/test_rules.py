@@ -50,6 +50,13 @@ def test_what_is_in_use_stays_whatever_rules_say() -> None:
     assert (found[Tag("tag")].kept, found[Tag("tag")].rule) == (True, "in use")
 
 
+def test_what_was_pulled_again_before_that_was_written_again_is_in_use() -> None:
+    """A use is written down once an hour: the pull of a minute ago may be told by no link."""
+    written = 3600 + 60
+    assert kept([image("tag", 99, written / DAY)], rule(pushed_within=1)) == ["tag"]
+    assert kept([image("tag", 99, (written + 3600) / DAY)], rule(pushed_within=1)) == []
+
+
 def test_the_last_pushed_stay_however_old_they_are() -> None:
     """Of each repository, and of what the rule matches."""
     images = [image(f"v{number}", 100 - number) for number in range(6)]

@@ -8,7 +8,8 @@ the distribution specification, "Referrers Tag Schema") is part of the image tha
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
@@ -56,9 +57,25 @@ class ImageGraph:
             if digest in found or digest not in self.nodes:
                 continue
             found[digest] = root
-            beside = self._beside.get(digest, ())
-            waiting += [(one, root) for one in (*self.nodes[digest].children, *beside)]
+            waiting += [(one, root) for one in self._parts(digest)]
         return found
+
+    def outermost_first(self, digests: AbstractSet[Digest]) -> Iterator[list[Digest]]:
+        """Yield manifests some at a time, each before what is part of it."""
+        holders = Counter(part for one in digests for part in self._parts(one))
+        left, some = set(digests), [one for one in digests if not holders[one]]
+        while left:
+            # Tags of signatures may make images parts of each other: those come at the end.
+            some = some or list(left)
+            yield some
+            left.difference_update(some)
+            parts = [part for one in some for part in self._parts(one)]
+            holders.subtract(parts)
+            some = [one for one in dict.fromkeys(parts) if one in left and not holders[one]]
+
+    def _parts(self, digest: Digest) -> Iterable[Digest]:
+        """Return what a manifest lists, and what refers to it."""
+        return (*self.nodes[digest].children, *self._beside.get(digest, ()))
 
     def used(self, tag: Tag) -> float:
         """Return when something of a tag's image was last used."""

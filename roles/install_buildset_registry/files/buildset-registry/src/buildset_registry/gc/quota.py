@@ -48,9 +48,15 @@ async def make_room(collection: Collection) -> None:
     async for name in collection.paced("quotas", await collection.store.repositories()):
         if any(quota.governs(name) for quota in quotas):
             images += await _survey(collection, retained, name)
-    for quota in quotas:
-        governed = [image for image in images if quota.governs(image.name)]
-        for image in await asyncio.to_thread(surplus, governed, quota.soft or 0):
+    of_quota = {
+        quota.prefix: [image for image in images if quota.governs(image.name)] for quota in quotas
+    }
+    gone: set[int] = set()
+    # The narrow ones first: what goes for one of them makes room for a wider one, too.
+    for quota in sorted(quotas, key=lambda quota: len(of_quota[quota.prefix])):
+        left = [image for image in of_quota[quota.prefix] if id(image) not in gone]
+        for image in await asyncio.to_thread(surplus, left, quota.soft or 0):
+            gone.add(id(image))
             crowded = retained.crowded.setdefault(image.name, {})
             for tag in image.tags:
                 crowded[tag] = _verdict(quota, image)
@@ -111,6 +117,8 @@ def _images(
     for digest, tags in by_digest.items():
         parts = graph.whole([digest])
         seen.update(parts)
+        if not any(verdicts[tag].kept for tag in tags):
+            continue  # it goes by a rule, and makes room for the others
         needed = {one: size for part in parts for one, size in sizes[part].items()}
         may_go = not any(verdicts[tag].kept and verdicts[tag].rule for tag in tags)
         used = min(ages[tag].used for tag in tags)

@@ -9,7 +9,7 @@ somebody pushed or pulled since the decision, in one step with it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from typing import TypeVar
 
@@ -220,8 +220,8 @@ class _Removal:
 
     async def _remove_tag(self, tag: Tag) -> bool:
         """Remove a tag, unless it was set again, or something of its image is being pulled."""
-        target, uses = self._graph.tags[tag], self._retained.retention.uses
-        if uses.is_waiting(self._name, self._graph.whole([target.digest])):
+        target = self._graph.tags[tag]
+        if self._is_pulled(target.digest):
             return False
         async with self._collection.store.turns.tag(self._name, tag):
             if not await self._index.tags.expire(tag, target):
@@ -230,25 +230,38 @@ class _Removal:
         return True
 
     async def _remove_manifests(self, spared: AbstractSet[Tag]) -> None:
-        """Remove what lost its last tag; who sets a tag uses the manifest first."""
+        """Remove what lost its last tag; who sets a tag uses the manifest first.
+
+        What somebody uses meanwhile stays with all that is part of it: the client that has an index
+        comes for what it lists.
+        """
         await self._retained.retention.uses.flush()
         kept = [self._graph.tags[tag].digest for tag in spared]
-        held = await asyncio.to_thread(self._graph.whole, kept)
-        for indexes in (True, False):  # before what they list
-            some = [
-                digest
-                for digest in self._plan.manifests
-                if digest not in held and bool(self._graph.nodes[digest].children) is indexes
-            ]
+        held = set(await asyncio.to_thread(self._graph.whole, kept))
+        going = self._plan.manifests.keys() & self._graph.nodes.keys() - held
+        for digests in await asyncio.to_thread(list, self._graph.outermost_first(going)):
+            some = [digest for digest in digests if digest not in held]
             async for digest, removed in _together(some, self._remove_manifest):
                 if removed:
                     self._report_manifest(digest)
                     self.gone.add(digest)
+                else:
+                    held.update(self._graph.whole([digest]))
 
     async def _remove_manifest(self, digest: Digest) -> bool:
         node = self._graph.nodes[digest]
+        if self._is_pulled(digest):
+            return False
         async with self._collection.store.turns.manifest(self._name, digest):
             return await unlink_manifest(self._index, digest, node.subject, node.used + _INSTANT)
+
+    def _is_pulled(self, digest: Digest) -> bool:
+        """Tell whether something of an image was used since that was last written down."""
+        return self._retained.retention.uses.is_waiting(self._name, self._whole(digest))
+
+    def _whole(self, digest: Digest) -> Iterator[Digest]:
+        """Yield all that is part of an image; found out when the first is asked for."""
+        yield from self._graph.whole([digest])
 
     def _report_tag(self, tag: Tag) -> None:
         verdict, digest = self._plan.verdicts[tag], self._graph.tags[tag].digest

@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from buildset_registry.oci.names import RepositoryName, Tag
 from buildset_registry.oci.patterns import RepositoryMatcher, TagMatcher
 
-#: What was used within so many seconds may be in the middle of a pull, and stays whatever rules
-#: say: the client that has the manifest comes for its layers.
-PULLING = 3600.0
+#: What was used within an hour may be in the middle of a pull, and stays whatever rules say: the
+#: client that has the manifest comes for its layers. The time of a use is written down once an
+#: hour: what looks so old by it may have been used just now.
+PULLING = 2 * 3600.0
 #: Units of a time as people say it.
 _UNITS = ((2 * 86400, 86400, "days"), (2 * 3600, 3600, "hours"), (0, 60, "minutes"))
 

@@ -74,6 +74,8 @@ class Uses:
 
     def is_waiting(self, name: RepositoryName, digests: Iterable[Digest]) -> bool:
         """Tell whether something of a repository was used, and that is not written yet."""
+        if not self._waiting:
+            return False
         texts = list(map(str, digests))
         return any((one, text) in self._waiting for one in name.names for text in texts)
 

@@ -186,12 +186,11 @@ class ObjectTags:
     async def set(self, tag: Tag, digest: Digest) -> None:
         content = str(digest).encode()
         try:
-            # distribution lists all that a tag ever was by the first one: it may be too much there.
+            # First what distribution lists all that a tag ever was by: it may be too much there.
+            # ``expire`` of another replica looks there after a removal.
             index = keys.link(keys.tag_index(self._folder, tag), digest)
-            await asyncio.gather(
-                self._small.write(index, content),
-                self._small.write(keys.tag_link(self._folder, tag), content),
-            )
+            await self._small.write(index, content)
+            await self._small.write(keys.tag_link(self._folder, tag), content)
         finally:
             self._changed()
 
