@@ -180,7 +180,7 @@ async def test_a_list_that_lags_costs_no_image(bucket: Store, meddler: Meddler) 
     image = await push_image(registry, "v1", name=NAME, layers=[b"one"])
 
     def lagging(request: web.Request) -> web.Response | None:
-        if request.method == "GET" and "repositories" in request.query.get("prefix", ""):
+        if "uploads" not in request.query and "repositories" in request.query.get("prefix", ""):
             text = "<ListBucketResult><IsTruncated>false</IsTruncated></ListBucketResult>"
             return web.Response(text=text, content_type="application/xml")
         return None
