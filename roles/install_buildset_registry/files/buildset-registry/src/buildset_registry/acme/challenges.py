@@ -129,7 +129,10 @@ def _name(token: str) -> str:
 def _write(webroot: Path, token: str, answer: str) -> None:
     folder = webroot / PATH.strip("/")
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        for made in (folder.parent, folder):
+            if not made.is_dir():
+                made.mkdir()
+                made.chmod(0o755)  # whatever the umask: the web server is another user
         (folder / token).write_text(answer, encoding="ascii")
         (folder / token).chmod(0o644)
     except OSError as error:
