@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import yaml
 from buildset_registry.errors import ConfigError
+from buildset_registry.instance.options import Options, configure
 from buildset_registry.instance.sections import Sections
 
 from tests.instance.conftest import Desk
@@ -76,6 +77,8 @@ def test_a_changed_password_needs_no_restart(desk: Desk) -> None:
     [
         ({"users": [{"name": "a:b", "password": SECRET}]}, "without colons"),
         ({"users": [{"name": "a", "password": SECRET * 9}]}, "not text of 1 to 72 bytes"),
+        ({"users": [{"name": "a", "password": f"{SECRET}\0"}]}, "not text of 1 to 72 bytes"),
+        ({"users": [{"name": "a", "password": f"{SECRET}\ud800"}]}, "not text of 1 to 72 bytes"),
         ({"users": [{"name": "buildset", "password": SECRET}]}, "the user that up makes"),
         ({"users": [{"name": "a", "password": SECRET}] * 2}, "listed twice"),
         ({"users": {"a": SECRET}}, "must be a list"),
@@ -90,6 +93,29 @@ def test_a_mistake_is_told_without_a_secret(settings: Any, words: str) -> None:
         Sections.read(json.dumps(settings), "settings.yaml")
     assert words in str(caught.value)
     assert SECRET not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("section", "where"),
+    [
+        ({"auth": SECRET}, "auth"),
+        ({"endpoints": [SECRET]}, "endpoints"),
+        ({"endpoints": {"pull": SECRET}}, "endpoints.pull"),
+        ({"lock": SECRET}, "lock"),
+        ({"log": [SECRET]}, "log"),
+        ({"proxy": SECRET}, "proxy"),
+        ({"pull_through": SECRET}, "pull_through"),
+        ({"tls": SECRET}, "tls"),
+    ],
+)
+def test_a_section_that_is_completed_is_one(section: dict[str, Any], where: str) -> None:
+    """What up adds its own to is looked at before, in a file that was written by hand as well."""
+    given = Sections.read(json.dumps(section), "settings.yaml")
+    for tree, options in (({}, Options(sections=given)), (section, Options())):
+        with pytest.raises(ConfigError) as caught:
+            configure(tree, options)
+        assert str(caught.value) == f"{where} of the configuration must be a mapping; correct it"
+    assert configure({"log": None}, Options())["log"] == {"file": "log/registry.log"}
 
 
 def test_a_wrong_section_changes_nothing(desk: Desk, tmp_path: Path) -> None:

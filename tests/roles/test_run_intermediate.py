@@ -108,17 +108,26 @@ def test_stopped_and_absent(desk: Desk) -> None:
 
 
 def test_settings_come_and_go(desk: Desk) -> None:
-    """A variable that is emptied has an effect; a changed password needs no restart."""
+    """A variable that is emptied has an effect; a changed password needs no restart.
+
+    Another setting of a section that users have a part in leaves what each of them may do.
+    """
     given = variables(desk)
     metrics = {"port": free_port(), "address": "127.0.0.1"}
     more: dict[str, Any] = {
         "intermediate_registry_metrics": metrics,
-        "intermediate_registry_settings": {"gc": {"grace": 3600}},
+        "intermediate_registry_settings": {
+            "gc": {"grace": 3600},
+            "auth": {"refresh_seconds": 60},
+        },
     }
     assert play(desk, **given, **more).code == 0
     config = Path(given["intermediate_registry_root"], "config.yaml")
     tree = yaml.safe_load(config.read_text())
     assert (tree["metrics"], tree["gc"], tree["upstreams"]) == (metrics, {"grace": 3600}, [])
+    rules = [(rule["users"], rule["actions"]) for rule in tree["auth"]["rules"]]
+    assert rules == [(["nodes"], ["pull"]), (["zuul"], ["pull", "push"])]
+    assert tree["auth"]["refresh_seconds"] == 60
     pid = _status(desk, config.parent)["pid"]
     other = {**WRITER, "password": "another one"}
     changed = play(desk, **{**given, **more, "intermediate_registry_users": [other]})

@@ -37,6 +37,27 @@ async def test_a_mistake_is_one_line(tmp_path: Path, acme: dict[str, Any], words
     assert words in await refusal(tmp_path, acme={"names": ["registry.example.com"], **acme})
 
 
+@pytest.mark.parametrize(
+    ("shown", "setting"),
+    [
+        ({"redirect": {"base_url": "https://cdn.example.com"}}, "redirect.base_url"),
+        ({"s3": {"bucket": "images", "objectacl": "public-read"}}, "s3.objectacl"),
+    ],
+)
+def test_private_keys_are_not_put_where_everybody_reads(
+    tmp_path: Path, shown: dict[str, Any], setting: str
+) -> None:
+    """A host that serves the bucket would serve them, too; in a folder they are out of reach."""
+    acme = {"names": ["registry.example.com"]}
+    tree = {
+        "endpoints": {"single": {"port": 5000}},
+        "storage": {"s3": {"bucket": "images"}} | shown,
+    }
+    with pytest.raises(ConfigError, match=rf"storage\.{setting} may show .* set acme\.folder"):
+        parse({**tree, "acme": acme}, "config.yaml", tmp_path)
+    parse({**tree, "acme": {**acme, "folder": "acme"}}, "config.yaml", tmp_path)
+
+
 async def test_two_certificates_are_one_too_many(tmp_path: Path) -> None:
     """It is not guessed which one is meant."""
     words = "tls and acme both name a certificate; keep one of them"

@@ -9,6 +9,7 @@ from buildset_registry.auth.access import (
     ANONYMOUS,
     Access,
     Identity,
+    Intent,
     Policy,
     Role,
     Scheme,
@@ -16,7 +17,7 @@ from buildset_registry.auth.access import (
 )
 from buildset_registry.auth.rights import Rights
 from buildset_registry.auth.rules import AccessRule, AccessRules
-from buildset_registry.oci.names import RepositoryName
+from buildset_registry.oci.names import RepositoryName, Tag
 from buildset_registry.oci.patterns import RepositoryPattern
 
 APP = RepositoryName("org/app")
@@ -196,3 +197,13 @@ def test_clients_come_from_allowed_networks_alone(
     """An IPv4 client of a dual-stack listener counts by its IPv4 address; unknown is refused."""
     policy = Policy(endpoint=Role.PULL, allowed_networks=tuple(map(ip_network, networks)))
     assert policy.network_allowed(address) is allowed
+
+
+@pytest.mark.parametrize("where", [APP, OTHER])
+def test_a_token_to_push_beside_one_image_is_one_to_push(where: RepositoryName) -> None:
+    """A push is left out where only an upstream has the same, if it is taken for a pull."""
+    policy = Policy(endpoint=Role.SINGLE, anonymous_pull=False)
+    images = {where: frozenset({Tag("v1")})}
+    both = Identity("ci", {APP: frozenset({"pull", "push"})}, images=images)
+    assert policy.intent(both, APP) is Intent.PUSH
+    assert policy.intent(Identity("ci", {}, images=images), where) is Intent.PULL

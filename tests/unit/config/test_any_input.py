@@ -92,21 +92,27 @@ def _with(tree: Any, place: tuple[Any, ...], value: Any) -> Any:
     return copy
 
 
-def _sound() -> Any:
+def _sound(left_out: str = "acme") -> Any:
     tree = _example(Config)
     tree["endpoints"]["single"] = None
+    tree["acme"]["names"] = ["a.example"]
+    tree[left_out] = None
     tree["retention"]["rules"][0]["protect"] = None
     return tree
 
 
 def test_any_value_at_any_place_is_taken_or_refused_in_a_line() -> None:
-    sound = _sound()
+    """A certificate is named by ``tls``, or else by ``acme``."""
     refused = 0
+    sound, issued = _sound(), _sound(left_out="tls")
+    parse(issued, "config.yaml", Path("/etc"))
     parse(sound, "config.yaml", Path("/etc"))
-    for place in _places(sound):
+    places = [(sound, place) for place in _places(sound)]
+    places += [(issued, place) for place in _places(issued) if place[:1] == ("acme",)]
+    for tree, place in places:
         for value in ODD:
             try:
-                parse(_with(sound, place, value), "config.yaml", Path("/etc"))
+                parse(_with(tree, place, value), "config.yaml", Path("/etc"))
             except ConfigError as error:
                 refused += 1
                 assert "\n" not in str(error) or value == "a\nb", place

@@ -1,8 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """The metrics of several workers at one port."""
 
+import asyncio
+import os
+import socket
 from collections.abc import Sequence
 
+import pytest
 from buildset_registry.metrics.prometheus import Metric, counter, gauge, render
 from buildset_registry.metrics.workers import Siblings, WorkerStates, open_sockets
 
@@ -36,3 +40,27 @@ async def test_one_worker_tells_of_all() -> None:
     assert 'buildset_registry_worker_up{worker="1"} 1' in lines
     assert 'buildset_registry_worker_up{worker="2"} 0' in lines
     assert 'buildset_registry_worker_restarts_total{worker="2"} 1' in lines
+
+
+async def test_other_users_of_the_machine_are_told_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A name without a file has no mode: whoever finds it in /proc/net/unix may connect."""
+    states, sockets = WorkerStates(1), open_sockets(1)
+    worker = Siblings(0, sockets, states)
+    states.begin(0)
+
+    async def tell() -> Sequence[Metric]:
+        return [gauge("told", "Told.", 1)]
+
+    await worker.listen(tell)
+    alone = "buildset_registry_told" in render(await worker.metrics())
+    monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    connection.setblocking(False)
+    connection.connect(sockets[0].getsockname())
+    told = await asyncio.get_running_loop().sock_recv(connection, 1024)
+    worker.close()
+    for one in (connection, *sockets):
+        one.close()
+    assert (alone, told) == (True, b"")

@@ -14,7 +14,7 @@ from functools import partial
 from typing import NamedTuple
 
 from buildset_registry.oci.digest import Digest
-from buildset_registry.oci.manifest import Manifest, stored_media_type
+from buildset_registry.oci.manifest import MAX_MANIFEST, Manifest, stored_media_type
 from buildset_registry.oci.names import Tag, referrers_tag
 from buildset_registry.pacing import aside, paced
 from buildset_registry.store.base import RepositoryIndex, Store
@@ -86,6 +86,9 @@ class ImageTrees:
         found = self._known.get(digest)
         if found is not None:
             return found
+        size = await self._store.blobs.size(digest)
+        if size is None or size > MAX_MANIFEST:  # buildkit's caches list layers as manifests
+            return _NOTHING
         raw = await self._store.blobs.read(digest)
         if raw is None:
             return _NOTHING

@@ -20,7 +20,8 @@ from buildset_registry.store.documents import Documents
 
 PATH = "/.well-known/acme-challenge/"
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{1,128}")
-#: Whoever asks gets so long to say what; so many may ask at once, the others are turned away.
+#: Whoever asks gets so long to say what; so many may ask at once. One more has the one that has
+#: taken longest turned away: who says nothing keeps no authority out.
 _HEAD_SECONDS = 10.0
 _HEAD_BYTES = 8192
 _AT_ONCE = 32
@@ -64,7 +65,7 @@ class ChallengeListener:
         self._challenges = challenges
         self._listen = listen
         self._server: asyncio.Server | None = None
-        self._busy: set[asyncio.Task[None]] = set()
+        self._busy: dict[asyncio.Task[None], None] = {}
 
     async def open(self) -> None:
         """Listen, if that is not so yet; ``OrderFailed`` where the port is taken."""
@@ -87,11 +88,12 @@ class ChallengeListener:
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if len(self._busy) >= _AT_ONCE:
-            writer.close()
-            return
+            longest = next(iter(self._busy))
+            del self._busy[longest]
+            longest.cancel()
         task = asyncio.ensure_future(self._serve(reader, writer))
-        self._busy.add(task)
-        task.add_done_callback(self._busy.discard)
+        self._busy[task] = None
+        task.add_done_callback(lambda done: self._busy.pop(done, None))
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -129,7 +131,10 @@ def _name(token: str) -> str:
 def _write(webroot: Path, token: str, answer: str) -> None:
     folder = webroot / PATH.strip("/")
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        for made in (folder.parent, folder):
+            if not made.is_dir():
+                made.mkdir()
+                made.chmod(0o755)  # whatever the umask: the web server is another user
         (folder / token).write_text(answer, encoding="ascii")
         (folder / token).chmod(0o644)
     except OSError as error:

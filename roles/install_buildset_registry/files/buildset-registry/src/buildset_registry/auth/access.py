@@ -156,14 +156,15 @@ class Policy:
         Where one port serves everything, a token to push tells. A password does not, and nor does
         a token to pull of a user who may push: oras asks with one before it pushes.
         """
-        if self.endpoint is Role.PULL or identity.images:
+        if self.endpoint is Role.PULL:
             return Intent.PULL
         if self.decide(identity, Access.PUSH, repository) is Verdict.ALLOW:
             told = self.endpoint is Role.PUSH or identity.scopes is not None
             return Intent.PUSH if told else Intent.UNKNOWN
-        if not self.external and self.may_write(identity.name, "push", repository):
-            return Intent.UNKNOWN
-        return Intent.PULL
+        if repository in identity.images or self.external:
+            return Intent.PULL
+        writes = self.may_write(identity.name, "push", repository)
+        return Intent.UNKNOWN if writes else Intent.PULL
 
     def may_mount(self, identity: Identity, source: RepositoryName | None) -> bool:
         """Tell whether somebody may link blobs of a repository, or with None of any.

@@ -38,6 +38,8 @@ _Name = RegistryHost | RepositoryPattern | TagPattern
 _NAMES = typing.get_args(_Name)
 #: A host name or an address that an authority could certify.
 _CERTIFIED = re.compile(r"(?!-)[A-Za-z0-9.-]{1,253}|[0-9A-Fa-f:.]{2,45}")
+#: Beginnings of the canned ACLs of S3 by which others than the bucket's owner may read.
+_OPEN_ACLS = ("public-", "authenticated-")
 #: Words in the name of a setting whose value is no matter for a log.
 _HIDDEN = ("password", "headers", "secret", "accesskey", "accountkey", "sessiontoken", "hmac")
 
@@ -162,6 +164,22 @@ def _check_acme(config: Config, source: str) -> None:
         raise ConfigError(
             f"{source}: acme.directory: {_shown(acme.directory)} is not an https:// URL"
         )
+    shown_by = _shows_everybody(config.storage)
+    if shown_by is not None and acme.folder is None:
+        raise ConfigError(
+            f"{source}: acme keeps private keys beside the images, and storage.{shown_by} may show "
+            "them to everybody; set acme.folder"
+        )
+
+
+def _shows_everybody(storage: object) -> str | None:
+    """Return the setting by which whoever knows the name of an object may have it, if one is so."""
+    if not isinstance(storage, StorageSettings):
+        return None
+    if storage.redirect.base_url is not None:
+        return "redirect.base_url"
+    acl = storage.s3.objectacl if storage.s3 is not None else None
+    return "s3.objectacl" if acl and acl.startswith(_OPEN_ACLS) else None
 
 
 def _check_workers(config: Config, source: str) -> None:

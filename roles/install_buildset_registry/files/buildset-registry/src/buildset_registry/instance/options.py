@@ -26,6 +26,8 @@ PUSH_PORT = 5001
 FOREVER = "forever"
 #: The folder of the lock, in the registry's.
 LOCK_FOLDER = "lock"
+#: Sections that are made, or completed.
+_COMPLETED = ("auth", "endpoints", "lock", "log", "proxy", "pull_through", "tls")
 
 Tree = dict[str, Any]
 _HOST_NAME = re.compile(r"(?!-)[A-Za-z0-9._-]{1,253}")
@@ -96,6 +98,7 @@ def configure(tree: Mapping[str, Any], options: Options) -> Tree:
     """Return the configuration as it is to be."""
     new = copy.deepcopy(dict(tree))
     options.sections.apply(new)
+    _check_sections(new)
     new["endpoints"] = _endpoints(new.get("endpoints") or {}, options)
     new.setdefault("storage", "data")
     if not new.get("acme"):
@@ -109,7 +112,7 @@ def configure(tree: Mapping[str, Any], options: Options) -> Tree:
     else:
         defaults = [{"name": name, "url": url} for name, url in DEFAULT_UPSTREAMS.items()]
         new.setdefault("upstreams", defaults)
-    log = new.setdefault("log", {})
+    log = new["log"] = dict(new.get("log") or {})
     if options.log_dir is not None:
         log["file"] = str(options.log_dir / "registry.log")
     # Whoever has it in the foreground reads standard error.
@@ -132,6 +135,17 @@ def default_host() -> str:
         except OSError:
             continue
     return "127.0.0.1"
+
+
+def _check_sections(tree: Tree) -> None:
+    """Raise ``ConfigError`` for a section that is to be completed here, and cannot be."""
+    ends = tree.get("endpoints")
+    found = {name: tree.get(name) for name in _COMPLETED}
+    if isinstance(ends, Mapping):
+        found |= {f"endpoints.{name}": end for name, end in ends.items()}
+    for name, section in found.items():
+        if section is not None and not isinstance(section, Mapping):
+            raise ConfigError(f"{name} of the configuration must be a mapping; correct it")
 
 
 def _endpoints(recorded: Mapping[str, Any], options: Options) -> Tree:

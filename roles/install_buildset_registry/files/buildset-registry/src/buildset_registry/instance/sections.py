@@ -125,7 +125,8 @@ def _check_user(where: str, name: object, password: object) -> None:
         raise ConfigError(f"{where}: the name is not text without colons; give another one")
     if name == USER:
         raise ConfigError(f"{where}: {USER} is the user that up makes; give another name")
-    if not isinstance(password, str) or not 0 < len(password.encode()) <= _LONGEST:
+    text = password.encode(errors="replace") if isinstance(password, str) else b""
+    if not 0 < len(text) <= _LONGEST or b"\0" in text or text.decode() != password:
         raise ConfigError(f"{where}: the password of {name} is not text of 1 to {_LONGEST} bytes")
 
 

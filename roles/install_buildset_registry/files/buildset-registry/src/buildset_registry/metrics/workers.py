@@ -3,8 +3,9 @@
 
 A process counts for itself, and the kernel gives a scrape to any of them. Each worker has a socket
 in the abstract namespace (unix(7): no file is left by a kill) at which it tells its numbers as
-JSON. A series has a label ``worker``, and is not added up: a sum that falls because one process was
-started again would be taken for the start of all of them.
+JSON; whoever is on the machine may connect there, so other users are told nothing. A series has a
+label ``worker``, and is not added up: a sum that falls because one process was started again would
+be taken for the start of all of them.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import json
 import mmap
+import os
 import socket
 import struct
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
@@ -25,6 +27,8 @@ _BACKLOG = 16
 #: What all workers would tell alike.
 _OF_THE_STORE = "storage_"
 _STATE = struct.Struct("=?xxxI")
+#: What SO_PEERCRED tells: process, user, group.
+_PEER = struct.Struct("3i")
 
 Tell = Callable[[], Awaitable[Sequence[Metric]]]
 
@@ -83,8 +87,9 @@ class Siblings:
 
         async def answer(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             try:
-                writer.write(json.dumps([_tree(one) for one in await tell()]).encode())
-                await writer.drain()
+                if _is_ours(writer):
+                    writer.write(json.dumps([_tree(one) for one in await tell()]).encode())
+                    await writer.drain()
             except ConnectionError:
                 pass  # who asked has given up
             finally:
@@ -122,6 +127,13 @@ class Siblings:
         yield Metric("worker_up", "gauge", "Whether a worker serves.", up)
         restarts = [({"worker": worker}, self._states.restarts(worker)) for worker in workers]
         yield counter("worker_restarts_total", "Workers that were started again.", restarts)
+
+
+def _is_ours(writer: asyncio.StreamWriter) -> bool:
+    """Tell whether who connected is of the user whose registry it is."""
+    connection = writer.get_extra_info("socket")
+    raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size)
+    return bool(_PEER.unpack(raw)[1] == os.geteuid())
 
 
 async def _read(address: bytes) -> bytes:
