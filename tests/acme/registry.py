@@ -8,8 +8,7 @@ import socket
 import ssl
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,16 +21,9 @@ from tests.acme.pebble import Pebble
 from tests.api.harness import PASSWORD, USER, hash_line
 from tests.ports import free_port
 from tests.stores.process import listens, running
+from tests.waiting import wait_until
 
 SECONDS = 40
-
-
-def until(true: Callable[[], object], what: str) -> None:
-    """Wait until something is so."""
-    deadline = time.monotonic() + SECONDS
-    while not true():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.1)
 
 
 class AcmeRegistry:
@@ -91,7 +83,7 @@ class AcmeRegistry:
         return "Pebble" in self.shown().issuer.rfc4514_string()
 
     def wait_until_issued(self) -> None:
-        until(self.issued, self.log.read_text())
+        wait_until(self.issued, self.log.read_text())
 
     def client(self, root: str) -> httpx.Client:
         """Return a client that trusts what pebble issues."""

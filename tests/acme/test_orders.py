@@ -20,10 +20,11 @@ import pytest
 from cryptography import x509
 
 from tests.acme.pebble import HMAC, KEY_ID, Pebble, make
-from tests.acme.registry import AcmeRegistry, taken, until
+from tests.acme.registry import AcmeRegistry, taken
 from tests.api.harness import digest_of
 from tests.ports import free_port
 from tests.stores.fixtures import ObjectStores
+from tests.waiting import wait_until
 
 BLOB = os.urandom(2 * 1024 * 1024)
 DOCUMENTS = Path("data", "documents", "acme")
@@ -104,9 +105,9 @@ def test_certificates_of_seconds_are_renewed_while_pulls_run(tmp_path: Path) -> 
                     seen.append(shown)
                 return len(seen) >= 3
 
-            until(renewed, registry.log.read_text())
+            wait_until(renewed, registry.log.read_text())
             before = pulls[0]
-            until(lambda: pulls[0] > before + 4, "pulls go on")
+            wait_until(lambda: pulls[0] > before + 4, "pulls go on")
         assert registry.metric('acme_orders_total{result="failed"}') == 0
     begins = [one.not_valid_before_utc.timestamp() for one in seen]
     # At half of its life, long before the end.
@@ -118,7 +119,7 @@ def test_a_server_that_is_down_is_tried_again(tmp_path: Path) -> None:
     pebble = make(tmp_path / "pebble", free_port())
     registry = AcmeRegistry(tmp_path / "registry", pebble)
     with registry.serving():
-        until(lambda: registry.said("ERROR", "cannot connect to 127.0.0.1"), "it says so")
+        wait_until(lambda: registry.said("ERROR", "cannot connect to 127.0.0.1"), "it says so")
         assert registry.said("no certificate was issued for localhost", "Connection refused")
         assert not registry.issued()
         assert registry.metric("acme_failures") >= 1
@@ -141,7 +142,7 @@ def test_a_port_that_is_taken_is_told_and_tried_again(pebble: Pebble, tmp_path: 
     port = taken(pebble.http_port)
     with registry.serving():
         line = f"cannot listen on acme port {pebble.http_port}"
-        until(lambda: registry.said("no certificate was issued", line), "it says so")
+        wait_until(lambda: registry.said("no certificate was issued", line), "it says so")
         assert registry.said(line, "Address already in use; stop what uses it or choose another")
         port.close()
         registry.wait_until_issued()
@@ -179,9 +180,9 @@ def test_an_account_is_bound_to_one_with_the_authority(tmp_path: Path) -> None:
     )
     with pebble.serving():
         with without.serving():
-            until(lambda: without.said("set acme.external_account"), "it says so")
+            wait_until(lambda: without.said("set acme.external_account"), "it says so")
         with wrong.serving():
-            until(lambda: wrong.said("no certificate was issued", "refuses"), "it says so")
+            wait_until(lambda: wrong.said("no certificate was issued", "refuses"), "it says so")
             assert HMAC[::-1] not in wrong.log.read_text()
         with right.serving():
             right.wait_until_issued()
@@ -197,7 +198,7 @@ def test_one_of_two_replicas_orders_and_both_answer(tmp_path: Path) -> None:
     with pebble.serving(), asked.serving(), other.serving():
         asked.wait_until_issued()
         other.wait_until_issued()
-        until(lambda: asked.shown() == other.shown(), "both show the same")
+        wait_until(lambda: asked.shown() == other.shown(), "both show the same")
         issued = 'acme_orders_total{result="issued"}'
         assert asked.metric(issued) + other.metric(issued) == 1
 
@@ -216,7 +217,7 @@ def test_replicas_share_the_certificate_in_their_bucket(
     with asked.serving():
         with pebble.serving(), other.serving():
             asked.wait_until_issued()
-            until(lambda: asked.shown() == other.shown(), "both show the same")
+            wait_until(lambda: asked.shown() == other.shown(), "both show the same")
             assert asked.metric(issued) + other.metric(issued) == 1
         with other.serving():
             assert asked.shown() == other.shown()
@@ -243,9 +244,9 @@ def test_up_and_status_know_of_it(tmp_path: Path) -> None:
         assert report["facts"]["cert"] is None
         assert not (root / "server.pem").exists()
         told = "no certificate is issued: cannot connect to 127.0.0.1"
-        until(lambda: told in run("status"), "status says so")
+        wait_until(lambda: told in run("status"), "status says so")
         with pebble.serving():
-            until(lambda: json.loads(run("status", "--json"))["certificate"]["ends"], "issued")
+            wait_until(lambda: json.loads(run("status", "--json"))["certificate"]["ends"], "issued")
         found = json.loads(run("status", "--json"))
         assert [one for one in found["attention"] if one["subject"] == "certificate"] == []
         again = json.loads(run("up", *options, stdin=json.dumps(settings)))

@@ -8,7 +8,6 @@ import socket
 import threading
 import time
 from base64 import b64encode
-from collections.abc import Callable
 
 import httpx
 import pytest
@@ -18,6 +17,7 @@ from buildset_registry.oci.descriptor import OCI_INDEX
 from tests.api.configurations import on_disk, once, only, two_endpoints
 from tests.api.harness import PASSWORD, USER, Harness, Registry, code, digest_of, raw
 from tests.ports import free_port
+from tests.waiting import wait_until
 
 CONTENT = b"content" * 100
 DIGEST = digest_of(CONTENT)
@@ -36,13 +36,6 @@ def begin_upload(connection: socket.socket, registry: Registry, sent: bytes, len
     )
     connection.sendall(head.encode() + sent)
     return location
-
-
-def wait_until(condition: Callable[[], bool], seconds: float = 10) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 @only(two_endpoints, on_disk, why="it counts by endpoint, and what the files hold")

@@ -16,6 +16,6 @@ def grow_old(storage: Path, days: float) -> None:
     then = time.time() - days * DAY
     for path in storage.rglob("link"):
         os.utime(path, (then, then))
-    rules, clock = (storage / "notes" / name for name in ("rules", "clock"))
+    rules, clock = (storage / "documents" / "retention" / name for name in ("rules", "clock"))
     rules.write_text(json.dumps(json.loads(rules.read_text()) | {"since": then}))
     clock.write_text(json.dumps(json.loads(clock.read_text()) | {"recorded": then}))

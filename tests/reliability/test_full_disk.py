@@ -16,6 +16,7 @@ from buildset_registry.ledger.files import read_ledger
 from buildset_registry.report.summary import summarize
 
 from tests.reliability.server import MIB, Answer, Client, Server, digest_of, manifest
+from tests.waiting import wait_until
 
 DISK = 48 * MIB
 BALLAST = 24 * MIB
@@ -136,11 +137,11 @@ def test_pulls_go_on_where_the_ledger_s_disk_is_full(
             pulls += 1
 
     pull(0.0)
-    wait_for(lambda: "the ledger cannot be written: No space left" in server.log.read_text())
+    wait_until(lambda: "the ledger cannot be written: No space left" in server.log.read_text())
     pull(time.monotonic() + 2)  # some rounds of the ledger's, with more than it lets wait
     ballast(server).unlink()
     folder = ballast(server).parent / "ledger"
-    wait_for(lambda: any(row["kind"] == "lost" for row in read_ledger(folder).rows))
+    wait_until(lambda: any(row["kind"] == "lost" for row in read_ledger(folder).rows))
     content = read_ledger(folder)
     report = summarize(content, "registry", "now", {})
     (gap,) = report.gaps
@@ -156,10 +157,3 @@ def fill(file: Path) -> None:
     with suppress(OSError), file.open("wb", buffering=0) as out:
         while out.write(bytes(4096)):
             pass
-
-
-def wait_for(true: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)

@@ -8,8 +8,7 @@ import itertools
 import json
 import os
 import socket
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
@@ -21,6 +20,7 @@ from tests.stores import storm
 from tests.stores.buckets import Bucket
 from tests.stores.fixtures import ObjectStores
 from tests.stores.replicas import Replica, Replicas
+from tests.waiting import wait_until
 
 #: Several parts, and a rest.
 LARGE = os.urandom(1024 * 1024) * 19 + b"end"
@@ -51,14 +51,6 @@ def two(replicas: Replicas) -> Iterator[tuple[Replica, Replica]]:
     """Two registries that run at once."""
     with ExitStack() as stack:
         yield stack.enter_context(replicas.one()), stack.enter_context(replicas.one())
-
-
-def wait_until(true: Callable[[], bool]) -> None:
-    """Wait for something that happens soon."""
-    deadline = time.monotonic() + 30
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def pull(replica: Replica, digest: str) -> bytes:

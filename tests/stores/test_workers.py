@@ -23,7 +23,8 @@ from buildset_registry.server.sockets import open_listener
 from tests.ports import free_port
 from tests.stores.fixtures import ObjectStores
 from tests.stores.replicas import PASSWORD, USER, Replica, Replicas
-from tests.stores.test_replicas import UPLOADS, digest_of, pull, wait_until
+from tests.stores.test_replicas import UPLOADS, digest_of, pull
+from tests.waiting import wait_until
 
 WORKERS = 2
 

@@ -44,7 +44,7 @@ class Server:
 
 
 def renewal(folder: Path, server: Server, directory: str = "https://acme.example/dir") -> Renewal:
-    documents = FolderDocuments(folder)
+    documents = FolderDocuments(folder, secret=True)
 
     async def reachable() -> None:
         pass

@@ -12,7 +12,14 @@ from typing import Any
 
 from buildset_registry.gc import CollectionReport, collect
 from buildset_registry.oci.names import RepositoryName
-from buildset_registry.retention import Quota, Retention, RetentionPolicy, RetentionRule, Timeline
+from buildset_registry.retention import (
+    TOPIC,
+    Quota,
+    Retention,
+    RetentionPolicy,
+    RetentionRule,
+    Timeline,
+)
 from buildset_registry.store.base import Store
 
 from tests.unit.gc.images import NAME, RULES, Described, silent
@@ -41,9 +48,10 @@ class Aging:
     async def has_always_run(self) -> Aging:
         """Let the registry have run up to now, with these rules."""
         timeline = Timeline(0.0, self.now)
-        await self.store.notes.write("clock", timeline.to_json())
+        documents = self.store.documents(TOPIC)
+        await documents.write("clock", timeline.to_json())
         rules = {"fingerprint": self.fingerprint, "since": 0.0}
-        await self.store.notes.write("rules", json.dumps(rules).encode())
+        await documents.write("rules", json.dumps(rules).encode())
         return self
 
     async def run(self, dry_run: bool = False, **rules: Any) -> CollectionReport:

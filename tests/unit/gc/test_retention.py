@@ -19,6 +19,7 @@ from buildset_registry.oci.descriptor import DOCKER_LIST, DOCKER_MANIFEST, OCI_I
 from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.names import Tag
 from buildset_registry.registry import Registry
+from buildset_registry.retention import TOPIC
 from buildset_registry.retention.removals import RepositoryRemovals
 from buildset_registry.store import open_store
 from buildset_registry.store.base import Store
@@ -316,7 +317,7 @@ async def test_what_was_not_written_down_yet_counts_as_used(local_store: Store) 
     aging = await Aging(local_store, [rule(pulled_within=7)], now=now + 30 * DAY).has_always_run()
     clock = (await aging.retention.clock.look()).to_json()
     recorded = clock.replace(b'"recorded": 0.0', b'"recorded": %f' % (now + 25 * DAY))
-    await local_store.notes.write("clock", recorded)
+    await local_store.documents(TOPIC).write("clock", recorded)
     assert not (await aging.run()).removed
     aging.now += DAY / 2
     for _time in range(2):
@@ -370,7 +371,7 @@ async def test_a_removal_that_is_broken_off_anywhere_goes_on(
     """Whatever step it dies at: what stays is whole, and the next run ends what it began."""
     registry = Registry(local_store)
     steps = [
-        (type(local_store.notes), "write"),
+        (type(local_store.documents(TOPIC)), "write"),
         (type(local_store.pushed(NAME).tags), "expire"),
         (type(local_store.pushed(NAME).manifests), "expire"),
         (type(local_store.pushed(NAME).referrers), "remove"),
@@ -412,12 +413,12 @@ async def test_a_full_disk_is_collected_without_the_rules(
     async def fail(*_arguments: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    for broken in ("the clock's note", "the note of removals"):
+    for broken in ("the clock's document", "the document of removals"):
         await push_blob(registry, NAME, broken.encode())
         with monkeypatch.context() as patched:
-            notes = type(local_store.notes)
-            if broken == "the clock's note":
-                patched.setattr(notes, "write", fail)
+            documents = type(local_store.documents(TOPIC))
+            if broken == "the clock's document":
+                patched.setattr(documents, "write", fail)
             else:
                 patched.setattr(type(aging.retention.removals), "write", fail)
             report = await aging.run()

@@ -8,7 +8,7 @@ from buildset_registry.errors import Denied
 from buildset_registry.oci.names import RepositoryName
 from buildset_registry.oci.patterns import RepositoryMatcher, RepositoryPattern
 from buildset_registry.retention import Quota, QuotaGuard
-from buildset_registry.store.memory.store import MemoryNotes
+from buildset_registry.store.memory.store import MemoryDocuments
 
 APP, DEEP, OTHER = map(RepositoryName, ("org/app", "org/app/deep", "organ/app"))
 
@@ -38,8 +38,8 @@ def test_a_prefix_ends_at_a_slash(prefix: str, governed: list[RepositoryName]) -
 
 async def test_an_upload_past_the_quota_is_refused_with_the_figures() -> None:
     """By what was counted, what came since, and what it says of itself."""
-    notes = MemoryNotes()
-    guard = QuotaGuard(notes, [quota("org", hard=100), quota("org/app", soft=1)])
+    documents = MemoryDocuments()
+    guard = QuotaGuard(documents, [quota("org", hard=100), quota("org/app", soft=1)])
     guard.check(APP, 100)
     with pytest.raises(Denied, match=r"org take 0 of the 100 bytes .* this upload has 101"):
         guard.check(APP, 101)
@@ -57,14 +57,14 @@ async def test_an_upload_past_the_quota_is_refused_with_the_figures() -> None:
 
 async def test_another_replica_s_count_is_taken_once() -> None:
     """What this one took in since is not forgotten by reading the same again."""
-    notes = MemoryNotes()
-    first, second = (QuotaGuard(notes, [quota("org", hard=100)]) for _number in range(2))
+    documents = MemoryDocuments()
+    first, second = (QuotaGuard(documents, [quota("org", hard=100)]) for _number in range(2))
     await first.write({"org": 50})
     await second.refresh()
     second.add(APP, 30)
     await second.refresh()
     with pytest.raises(Denied, match="take 80 of"):
         second.check(APP, 21)
-    await notes.write("usage", b"broken")
+    await documents.write("usage", b"broken")
     await second.refresh()
     second.check(APP, 100)

@@ -14,6 +14,7 @@ from buildset_registry.errors import BlobUploadInvalid, BlobUploadUnknown, Diges
 from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.names import RepositoryName, Tag, UploadId
 from buildset_registry.store.base import BlobState, Store
+from buildset_registry.store.documents import read_content
 
 from tests.unit.store.blobs import broken, content_of, pieces
 
@@ -436,14 +437,31 @@ async def test_a_tag_expires_unless_it_was_set_again(store: Store) -> None:
     assert await tags.all() == ["v1", "v2"]
 
 
-async def test_a_note_is_written_whole_and_has_a_time(store: Store) -> None:
-    """It is replaced, and is no repository."""
-    assert await store.notes.read("clock") is None
+@pytest.mark.parametrize("secret", [False, True])
+async def test_a_document_is_written_whole_and_has_a_time(store: Store, secret: bool) -> None:
+    """It is replaced, and removed, in its topic alone, and is no repository."""
+    documents, others = (store.documents(topic, secret=secret) for topic in ("one", "two"))
+    assert await documents.read("clock") is None
     before = time.time()
     for content in (b"first, which is longer", b"second"):
-        await store.notes.write("clock", content)
-    found = await store.notes.read("clock")
+        await documents.write("clock", content)
+    await others.write("clock", b"")
+    found = await store.documents("one", secret=secret).read("clock")
     assert found
     assert found.content == b"second"
     assert before - 2 < found.changed < time.time() + 2
+    await documents.remove("clock")
+    assert await read_content(documents, "clock") is None
+    await documents.remove("clock")
+    assert await read_content(others, "clock") == b""
     assert await store.repositories() == []
+
+
+async def test_one_at_a_time_works_on_a_topic(store: Store) -> None:
+    """The others are told at once, and have it when it is free; topics are apart."""
+    first, second = (store.documents("one") for _number in range(2))
+    async with first.turn() as mine, second.turn() as late, store.documents("two").turn() as other:
+        assert (mine, late, other) == (True, False, True)
+        await second.write("clock", b"written all the same")
+    async with second.turn() as mine:
+        assert mine

@@ -1,13 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """What only the store on disk promises: its layout, restarts, one process at a time."""
 
+import asyncio
 import contextlib
+import errno
+import os
+import stat
 from pathlib import Path
 
 import pytest
 from buildset_registry.errors import ConfigError, StoreInUse
 from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.names import RepositoryName, Tag
+from buildset_registry.store.documents import read_content
 from buildset_registry.store.filesystem.store import FilesystemStore
 
 from tests.unit.store.blobs import pieces
@@ -100,3 +105,52 @@ async def test_a_folder_removed_meanwhile_is_made_again(folder: Path) -> None:
         target = await tags.get(Tag("v1"))
         assert target
         assert target.digest == ONE
+
+
+@pytest.mark.parametrize(("secret", "modes"), [(True, (0o700, 0o600)), (False, (0o755, 0o644))])
+async def test_secret_documents_are_for_one_user(
+    folder: Path, secret: bool, modes: tuple[int, int]
+) -> None:
+    """Whatever the mask of the process lets others see of everything else."""
+    before = os.umask(0o022)
+    try:
+        documents = FilesystemStore(folder).documents("one", secret=secret)
+        await documents.write("name", b"content")
+    finally:
+        os.umask(before)
+    place = folder / "documents" / "one"
+    assert [path.name for path in place.iterdir()] == ["name"]
+    assert tuple(stat.S_IMODE(path.stat().st_mode) for path in (place, place / "name")) == modes
+
+
+async def test_a_document_that_cannot_be_written_stays_as_it_was(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is left over; what a process left that was killed goes at the next start."""
+    store = FilesystemStore(folder)
+    documents = store.documents("one")
+    await documents.write("name", b"before")
+
+    def full(_descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", full)
+        with pytest.raises(OSError, match="No space left"):
+            await documents.write("name", b"after")
+    assert await read_content(documents, "name") == b"before"
+    assert list((folder / "tmp").iterdir()) == []
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "replace", _die)
+        patched.setattr(Path, "unlink", _die)
+        with pytest.raises(asyncio.CancelledError):
+            await documents.write("name", b"after")
+    assert [path.read_bytes() for path in (folder / "tmp").iterdir()] == [b"after"]
+    await store.aclose()
+    store = FilesystemStore(folder)
+    assert list((folder / "tmp").iterdir()) == []
+    assert await read_content(store.documents("one"), "name") == b"before"
+
+
+def _die(*_arguments: object, **_more: object) -> None:
+    raise asyncio.CancelledError

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from buildset_registry.acme.authority import OrderFailed
 from buildset_registry.errors import ConfigError
-from buildset_registry.store.documents import Documents
+from buildset_registry.store.documents import Documents, read_content
 
 PATH = "/.well-known/acme-challenge/"
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{1,128}")
@@ -55,7 +55,7 @@ class Challenges:
         token = path.removeprefix(PATH)
         if not path.startswith(PATH) or _TOKEN.fullmatch(token) is None:
             return None
-        return await self._documents.read(_name(token))
+        return await read_content(self._documents, _name(token))
 
 
 class ChallengeListener:

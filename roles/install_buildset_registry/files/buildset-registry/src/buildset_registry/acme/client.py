@@ -15,7 +15,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from email.utils import parsedate_to_datetime
 from ipaddress import ip_address
 from typing import Any
 
@@ -31,6 +30,7 @@ from josepy.jwk import JWK, JWKEC
 from buildset_registry import __version__
 from buildset_registry.acme.authority import Authority, OrderFailed
 from buildset_registry.acme.certificate import key_pem, new_key
+from buildset_registry.protocol.retry_after import pause_of
 
 #: Seconds that an answer may take, and that the server may take to validate and to issue.
 _ANSWER_SECONDS = 20.0
@@ -145,7 +145,7 @@ class AcmeClient:
 
     def _note_pause(self, response: requests.Response, **_unused: Any) -> None:
         if response.status_code >= 400:
-            self._retry_after = _seconds(response.headers.get("Retry-After"))
+            self._retry_after = pause_of(response.headers.get("Retry-After"), time.time())
 
     @contextmanager
     def _failures(self) -> Iterator[None]:
@@ -241,15 +241,3 @@ def _detail(error: messages.Error) -> str:
     parts = [error, *(error.subproblems or ())]
     words = "; ".join(part.detail or part.description or "it does not say why" for part in parts)
     return f"{words} ({error.code or error.typ})"
-
-
-def _seconds(header: str | None) -> float | None:
-    """Return how long a Retry-After asks to wait: seconds, or a date (RFC 9110, 10.2.3)."""
-    if header is None:
-        return None
-    if header.isdecimal():
-        return float(header)
-    try:
-        return parsedate_to_datetime(header).timestamp() - time.time()
-    except ValueError:
-        return None

@@ -20,7 +20,7 @@ from buildset_registry.acme.authority import Authority, OrderFailed
 from buildset_registry.acme.certificate import IssuedCertificate, shown_time
 from buildset_registry.acme.challenges import Challenges
 from buildset_registry.background import in_thread
-from buildset_registry.store.documents import Documents
+from buildset_registry.store.documents import Documents, read_content
 
 if TYPE_CHECKING:
     from buildset_registry.acme.client import AcmeClient
@@ -111,7 +111,7 @@ class Renewal:
 
     async def load(self) -> None:
         """Read the certificate that somebody ordered, if there is one for these names."""
-        content = await self.documents.read(CERTIFICATE)
+        content = await read_content(self.documents, CERTIFICATE)
         found = IssuedCertificate.of_json(content) if content else None
         if found is not None and found.names == self.rules.names:
             self.current = found
@@ -136,7 +136,7 @@ class Renewal:
         if not self._due():
             self._note(RenewalState())
             return
-        self._note(RenewalState.of_json(await self.documents.read(STATE)))
+        self._note(RenewalState.of_json(await read_content(self.documents, STATE)))
         if not self.orders or self.state.waits(time.time()):
             return
         async with self.documents.turn() as mine:
@@ -144,7 +144,7 @@ class Renewal:
                 return
             # Whoever had the turn before may have just ordered.
             await self.load()
-            self._note(RenewalState.of_json(await self.documents.read(STATE)))
+            self._note(RenewalState.of_json(await read_content(self.documents, STATE)))
             if self._due() and not self.state.waits(time.time()):
                 await self._try()
 
@@ -186,7 +186,7 @@ class Renewal:
         await self.reachable()
         rules, client = self.rules, await in_thread(self.client)
         name = account_name(rules.authority.directory)
-        before = await self.documents.read(name)
+        before = await read_content(self.documents, name)
         pending = await in_thread(lambda: client.begin(before, rules.names))
         if pending.account != before:
             await self.documents.write(name, pending.account)

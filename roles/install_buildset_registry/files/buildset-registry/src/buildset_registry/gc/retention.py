@@ -27,7 +27,7 @@ from buildset_registry.store.base import RepositoryIndex, TagTarget
 
 _Item = TypeVar("_Item")
 
-#: Tags that are asked for at once, and those that are removed by one note.
+#: Tags that are asked for at once, and those that are removed by one document.
 _TOGETHER = 16
 _NOTED = 1000
 #: Removals at once: each waits for a disk or a service.

@@ -26,6 +26,7 @@ from buildset_registry.server.certificates import CertificateEnd
 from buildset_registry.server.condition import NOTICE_SECONDS
 from buildset_registry.server.control_socket import ask_condition
 from buildset_registry.store import Purpose, open_store, store_kind
+from buildset_registry.store.documents import read_content
 
 _DAY = 24 * 3600
 #: Days before its end: ``up`` makes an own certificate anew, and others take their time.
@@ -119,14 +120,13 @@ async def _read_issued(
 ) -> tuple[IssuedCertificate | None, RenewalState]:
     """Read what all replicas share."""
     async with AsyncExitStack() as stack:
-        store: object = None
-        if acme.folder is None:
-            opened = await open_store(config, Purpose.READ)
-            stack.push_async_callback(opened.aclose)
-            store = opened
+        store = None
+        if acme.folder is None and store_kind(config).lasting:
+            store = await open_store(config, Purpose.READ)
+            stack.push_async_callback(store.aclose)
         documents = documents_of(acme, store)
-        content = await documents.read(CERTIFICATE)
-        state = RenewalState.of_json(await documents.read(STATE))
+        content = await read_content(documents, CERTIFICATE)
+        state = RenewalState.of_json(await read_content(documents, STATE))
     return IssuedCertificate.of_json(content) if content else None, state
 
 

@@ -20,8 +20,11 @@ from buildset_registry.retention.rules import RetentionRule
 from buildset_registry.retention.timeline import Timeline, day
 from buildset_registry.retention.uses import Uses
 from buildset_registry.store.base import Store
+from buildset_registry.store.documents import read_content
 
-#: The name of the note that tells which rules were seen last, and since when.
+#: The topic of the documents.
+TOPIC = "retention"
+#: The name of the document that tells which rules were seen last, and since when.
 _NAME = "rules"
 _SPARED = "; nothing is removed by rules this time"
 
@@ -66,10 +69,10 @@ class Retention:
         apart: float = APART,
     ) -> None:
         self.policy = policy
-        self._notes = store.notes
-        self.clock = Clock(store.notes, store, now, apart)
-        self.removals = Removals(store.notes)
-        self.quotas = QuotaGuard(store.notes, policy.quotas)
+        self._documents = store.documents(TOPIC)
+        self.clock = Clock(self._documents, store, now, apart)
+        self.removals = Removals(self._documents)
+        self.quotas = QuotaGuard(self._documents, policy.quotas)
         self.uses = Uses(store, self._sign)
 
     async def begin(self, *, dry_run: bool) -> RetentionRun:
@@ -100,12 +103,12 @@ class Retention:
 
     async def _since_change(self, timeline: Timeline, now: float, *, dry_run: bool) -> str:
         """Return why nothing is removed yet where the rules are new, and remember them."""
-        note = await self._notes.read(_NAME)
-        since = None if note is None else self._known_since(note.content)
+        content = await read_content(self._documents, _NAME)
+        since = None if content is None else self._known_since(content)
         if since is None:
             if not dry_run:
                 tree = {"fingerprint": self.policy.fingerprint, "since": now}
-                await self._notes.write(_NAME, json.dumps(tree).encode())
+                await self._documents.write(_NAME, json.dumps(tree).encode())
             return "the rules are new or were changed"
         if timeline.age(now, since) < self.policy.delay:
             return (
@@ -125,6 +128,7 @@ class Retention:
 
 
 __all__ = [
+    "TOPIC",
     "Quota",
     "QuotaGuard",
     "Removals",

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The clock of a registry, which may be wrong: what is known of the past is kept in a note."""
+"""The clock of a registry, which may be wrong: what is known of the past is kept in a document."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from collections.abc import Callable
 from buildset_registry.pacing import paced
 from buildset_registry.retention.timeline import Timeline
 from buildset_registry.store.base import Contents
-from buildset_registry.store.records import Note, Notes
+from buildset_registry.store.documents import Documents, read_content
 
 _log = logging.getLogger("buildset_registry.retention")
 
-#: The name of the note.
+#: The name of the document.
 _NAME = "clock"
 #: Seconds by which this host and the store may differ.
 APART = 300.0
@@ -28,12 +28,12 @@ class Clock:
 
     def __init__(
         self,
-        notes: Notes,
+        documents: Documents,
         contents: Contents,
         now: Callable[[], float] = time.time,
         apart: float = APART,
     ) -> None:
-        self._notes = notes
+        self._documents = documents
         self._contents = contents
         self.now = now
         self._apart = apart
@@ -41,7 +41,7 @@ class Clock:
     async def sign(self) -> Timeline:
         """Write down that the registry runs now, and say what is wrong with the clock."""
         timeline, message = (await self._known()).observe(self.now())
-        await self._notes.write(_NAME, timeline.to_json())
+        await self._documents.write(_NAME, timeline.to_json())
         if message:
             _log.warning("%s", message)
         return timeline
@@ -52,11 +52,11 @@ class Clock:
 
     async def difference(self) -> str:
         """Return what is to be said where this host's clock is not that of the store."""
-        note = await self._notes.read(_NAME)
-        known = None if note is None else Timeline.from_json(note.content)
-        if note is None or known is None:
+        document = await self._documents.read(_NAME)
+        known = None if document is None else Timeline.from_json(document.content)
+        if document is None or known is None:
             return ""
-        apart = known.last - note.changed
+        apart = known.last - document.changed
         if abs(apart) <= self._apart:
             return ""
         which = "ahead of" if apart > 0 else "behind"
@@ -70,8 +70,8 @@ class Clock:
 
         Nobody knows what was pulled before, so that begins now.
         """
-        note: Note | None = await self._notes.read(_NAME)
-        known = None if note is None else Timeline.from_json(note.content)
+        content = await read_content(self._documents, _NAME)
+        known = None if content is None else Timeline.from_json(content)
         if known is not None:
             return known
         now = self.now()

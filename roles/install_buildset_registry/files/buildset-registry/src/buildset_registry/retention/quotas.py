@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from buildset_registry.errors import Denied
 from buildset_registry.oci.names import RepositoryName
 from buildset_registry.oci.patterns import RepositoryMatcher
-from buildset_registry.store.records import Notes
+from buildset_registry.store.documents import Documents
 
-#: The name of the note.
+#: The name of the document.
 _NAME = "usage"
 
 
@@ -37,8 +37,8 @@ class QuotaGuard:
     Until it has counted, what this process took in counts alone.
     """
 
-    def __init__(self, notes: Notes, quotas: Sequence[Quota]) -> None:
-        self._notes = notes
+    def __init__(self, documents: Documents, quotas: Sequence[Quota]) -> None:
+        self._documents = documents
         self._quotas = quotas
         self._counted: Mapping[str, int] = {}
         self._since: Counter[str] = Counter()
@@ -67,14 +67,14 @@ class QuotaGuard:
         """Take what was counted last, by whichever replica."""
         if not self._quotas:
             return
-        note = await self._notes.read(_NAME)
-        if note is not None and note.changed != self._at:
-            self._at, self._counted = note.changed, _figures(note.content)
+        document = await self._documents.read(_NAME)
+        if document is not None and document.changed != self._at:
+            self._at, self._counted = document.changed, _figures(document.content)
             self._since.clear()
 
     async def write(self, figures: Mapping[str, int]) -> None:
         """Keep what was counted."""
-        await self._notes.write(_NAME, json.dumps(dict(figures)).encode())
+        await self._documents.write(_NAME, json.dumps(dict(figures)).encode())
         await self.refresh()
 
 

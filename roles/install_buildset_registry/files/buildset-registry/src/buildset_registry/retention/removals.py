@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Removals by rules: why something is gone, and what of a removal is not done yet.
 
-A note for each repository, written before anything is removed: a removal that was broken off is
+A document for each repository, written before anything is removed: a removal that was broken off is
 known by it and goes on, and who asks for what is gone is told of the day and the rule.
 """
 
@@ -19,11 +19,11 @@ from buildset_registry.errors import RegistryError
 from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.names import Reference, RepositoryName
 from buildset_registry.pacing import aside
-from buildset_registry.store.records import Notes
+from buildset_registry.store.documents import Documents, read_content
 
 #: Removals of a repository that are remembered, those of the last days.
 _MOST = 10_000
-#: Seconds for which a note is taken to be as it was, and how many are held at once.
+#: Seconds for which a document is taken to be as it was, and how many are held at once.
 _FRESH = 10.0
 _HELD = 64
 
@@ -59,19 +59,18 @@ class RepositoryRemovals:
 class Removals:
     """The removals of all repositories."""
 
-    def __init__(self, notes: Notes) -> None:
-        self._notes = notes
+    def __init__(self, documents: Documents) -> None:
+        self._documents = documents
         self._held: OrderedDict[str, tuple[RepositoryRemovals, float]] = OrderedDict()
 
     async def of(self, name: RepositoryName) -> RepositoryRemovals:
         """Return those of a repository as they are now."""
-        note = await self._notes.read(_note(name))
-        content = b"" if note is None else note.content
+        content = await read_content(self._documents, _document(name)) or b""
         return await aside(len(content), partial(RepositoryRemovals.from_json, content))
 
     async def write(self, name: RepositoryName, removals: RepositoryRemovals) -> None:
         """Keep those of a repository."""
-        await self._notes.write(_note(name), removals.to_json())
+        await self._documents.write(_document(name), removals.to_json())
         self._held.pop(name, None)
 
     async def told(self, name: RepositoryName, reference: Reference) -> str:
@@ -99,6 +98,6 @@ def noted(references: Iterable[Reference], today: str, rule: str) -> Mapping[str
     return {str(reference): (today, rule) for reference in references}
 
 
-def _note(name: RepositoryName) -> str:
-    """Return the name of a repository's note, which has no slash."""
+def _document(name: RepositoryName) -> str:
+    """Return the name of a repository's document, which has no slash."""
     return f"removed-{hashlib.sha256(name.encode()).hexdigest()}"

@@ -21,7 +21,7 @@ from buildset_registry.errors import ConfigError
 from buildset_registry.server.certificates import Credentials
 from buildset_registry.server.sockets import every_address, open_listener
 from buildset_registry.store.base import Store
-from buildset_registry.store.documents import Documents, FolderDocuments, KeepsDocuments
+from buildset_registry.store.documents import Documents, FolderDocuments
 
 if TYPE_CHECKING:
     from buildset_registry.acme.client import AcmeClient
@@ -61,7 +61,7 @@ class IssuedPair:
 
 
 async def keep_certificate(
-    settings: AcmeSettings, store: Store, taking_seconds: int, stack: AsyncExitStack
+    settings: AcmeSettings, store: Store | None, taking_seconds: int, stack: AsyncExitStack
 ) -> IssuedPair:
     """Begin to order and renew; ``stack`` ends it. ``ConfigError`` for a mistake."""
     if find_spec("acme") is None:
@@ -84,12 +84,12 @@ async def keep_certificate(
     return IssuedPair(renewal)
 
 
-def documents_of(settings: AcmeSettings, store: object) -> Documents:
-    """Return where account and certificate are kept."""
+def documents_of(settings: AcmeSettings, store: Store | None) -> Documents:
+    """Return where account and certificate are kept; ``store`` is None where it does not last."""
     if settings.folder is not None:
-        return FolderDocuments(settings.folder)
-    if isinstance(store, KeepsDocuments):
-        return store.documents(TOPIC)
+        return FolderDocuments(settings.folder, secret=True)
+    if store is not None:
+        return store.documents(TOPIC, secret=True)
     raise ConfigError("acme.folder is missing, and storage keeps nothing; name a folder")
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from buildset_registry.config import Config
 from buildset_registry.errors import ConfigError
+from buildset_registry.store import store_kind
 from buildset_registry.store.base import Store
 
 if TYPE_CHECKING:
@@ -126,7 +127,8 @@ async def certificate_of(
         # Whoever has files does without it, and without what it imports.
         from buildset_registry.server.acme import keep_certificate
 
-        return await keep_certificate(config.acme, store, config.limits.answer_seconds, stack)
+        lasting = store if store_kind(config).lasting else None
+        return await keep_certificate(config.acme, lasting, config.limits.answer_seconds, stack)
     return KeyPair(config.tls.certificate, config.tls.key) if config.tls else None
 
 

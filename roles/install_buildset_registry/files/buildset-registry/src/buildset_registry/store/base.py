@@ -27,7 +27,7 @@ from typing import Protocol
 from buildset_registry.oci.descriptor import Descriptor
 from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.names import RepositoryName, Tag, UploadId
-from buildset_registry.store.records import Records
+from buildset_registry.store.documents import Records
 from buildset_registry.store.replicas import Replicas
 from buildset_registry.store.turns import Turns
 

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Small documents that all processes of a registry share, beside its images; and in a folder.
 
-An optional ability of a store: one in memory keeps none.
+Whoever keeps some has a topic of its own, whose names mean what it says: what retention knows of
+the past, the certificate that ACME issued.
 """
 
 from __future__ import annotations
@@ -9,48 +10,77 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import os
-import tempfile
+import secrets
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Protocol
+
+from buildset_registry.store.holders import Holders
+
+
+@dataclass(frozen=True, slots=True)
+class StoredDocument:
+    """A document, and when it was written by the clock that stamps what is stored."""
+
+    content: bytes
+    changed: float
 
 
 class Documents(Protocol):
-    """Documents by name, each read and replaced whole; ``OSError`` says why that cannot be."""
+    """The documents of a topic, by names without a slash.
 
-    async def read(self, name: str) -> bytes | None:
+    Each is replaced as a whole, and seen by all processes; of two at once, the last one counts.
+    ``OSError`` says why one cannot be read, or kept.
+    """
+
+    async def read(self, name: str) -> StoredDocument | None:
         """Return a document as it is now, or None where there is none."""
 
     async def write(self, name: str, content: bytes) -> None:
-        """Make or replace a document, which nobody else may read."""
+        """Make or replace a document."""
 
     async def remove(self, name: str) -> None:
         """Remove a document; one that is not there is no error."""
 
     def turn(self) -> AbstractAsyncContextManager[bool]:
-        """Be the one process that works on them for a while; False where another one is."""
+        """Be the one who works on them for a while; False where somebody else is."""
 
 
-@runtime_checkable
-class KeepsDocuments(Protocol):
-    """A store that keeps documents, too."""
+class Records(Protocol):
+    """The things that a store knows beside its content."""
 
-    def documents(self, topic: str) -> Documents:
-        """Return the documents of a topic."""
+    @property
+    def holders(self) -> Holders:
+        """Return what remembers where blobs were linked; each link that is made is added."""
+
+    def documents(self, topic: str, *, secret: bool = False) -> Documents:
+        """Return the documents of a topic; ``secret`` ones are for the registry's user alone."""
+
+
+async def read_content(documents: Documents, name: str) -> bytes | None:
+    """Return what a document says, or None where there is none."""
+    found = await documents.read(name)
+    return None if found is None else found.content
 
 
 class FolderDocuments:
-    """A file for each, in a folder that is made when the first is written."""
+    """A file for each, in a folder that is made when the first is written.
 
-    def __init__(self, folder: Path) -> None:
+    ``secret`` ones are for the registry's user alone. What is on its way is in ``temporary``, on
+    the same filesystem, where a restart looks for what a killed process left; or beside them.
+    """
+
+    def __init__(
+        self, folder: Path, *, secret: bool = False, temporary: Path | None = None
+    ) -> None:
         self._folder = folder
+        self._modes = (0o700, 0o600) if secret else (0o777, 0o666)
+        self._temporary = temporary or folder
 
-    async def read(self, name: str) -> bytes | None:
-        try:
-            return await asyncio.to_thread((self._folder / name).read_bytes)
-        except (FileNotFoundError, NotADirectoryError):
-            return None
+    async def read(self, name: str) -> StoredDocument | None:
+        return await asyncio.to_thread(self._read, name)
 
     async def write(self, name: str, content: bytes) -> None:
         await asyncio.to_thread(self._write, name, content)
@@ -60,7 +90,7 @@ class FolderDocuments:
 
     @asynccontextmanager
     async def turn(self) -> AsyncIterator[bool]:
-        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._make()
         # The lock ends with the process, whatever ends it.
         descriptor = os.open(self._folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
@@ -68,18 +98,42 @@ class FolderDocuments:
         finally:
             os.close(descriptor)
 
+    def _read(self, name: str) -> StoredDocument | None:
+        try:
+            with (self._folder / name).open("rb") as file:
+                return StoredDocument(file.read(), os.fstat(file.fileno()).st_mtime)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+
     def _write(self, name: str, content: bytes) -> None:
-        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor, made = tempfile.mkstemp(dir=self._folder, prefix=f".{name}.")
+        self._make()
+        made = self._temporary / f".{name}.{secrets.token_hex(8)}"
+        descriptor = os.open(made, os.O_WRONLY | os.O_CREAT | os.O_EXCL, self._modes[1])
         try:
             with os.fdopen(descriptor, "wb") as file:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
-            Path(made).replace(self._folder / name)
+            made.replace(self._folder / name)
         except BaseException:
-            Path(made).unlink(missing_ok=True)
+            made.unlink(missing_ok=True)
             raise
+        _sync_folder(self._folder)
+
+    def _make(self) -> None:
+        """Make the folder, and those above it, by whose own syncs it is durable."""
+        missing = [one for one in (self._folder, *self._folder.parents) if not one.exists()]
+        self._folder.mkdir(mode=self._modes[0], parents=True, exist_ok=True)
+        for one in missing:
+            _sync_folder(one.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _locked(descriptor: int) -> bool:

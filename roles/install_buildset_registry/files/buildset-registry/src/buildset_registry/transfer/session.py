@@ -6,7 +6,6 @@ The token protocol itself is ``protocol.tokens``; here its requests are sent.
 
 from __future__ import annotations
 
-import email.utils
 import json
 import threading
 import time
@@ -18,6 +17,7 @@ from typing import NoReturn
 from urllib.parse import urljoin, urlsplit
 
 from ..protocol.errors import UpstreamError
+from ..protocol.retry_after import pause_of
 from ..protocol.tokens import (
     Authorization,
     AuthorizationCache,
@@ -157,7 +157,8 @@ class RegistrySession:
         """Raise what an answer means that was not wanted."""
         status = reply.status
         reason = _reason(reply) if call.method != "HEAD" else ""
-        pause = self._retry_after(reply.headers.get("Retry-After")) if status in _BUSY else 0.0
+        asked = reply.headers.get("Retry-After") if status in _BUSY else None
+        pause = pause_of(asked, self._clock()) or 0.0
         reply.close()
         words = f"{self.name} answers {status} to {call.method} {_shown(call.path)}"
         if status in (401, 403):
@@ -172,18 +173,6 @@ class RegistrySession:
             status=status,
             pause=pause,
         )
-
-    def _retry_after(self, text: str | None) -> float:
-        """Return the seconds that ``Retry-After`` says, in either of its forms (RFC 9110)."""
-        if text is None:
-            return 0.0
-        if text.strip().isdecimal():
-            return float(text)
-        try:
-            moment = email.utils.parsedate_to_datetime(text)
-        except (TypeError, ValueError):
-            return 0.0
-        return max(moment.timestamp() - self._clock(), 0.0)
 
     def _authorization(self, scope: str) -> str | None:
         """Return the header for a scope, with a token that is still good."""

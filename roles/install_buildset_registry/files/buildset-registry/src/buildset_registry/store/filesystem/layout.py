@@ -8,10 +8,9 @@ it, so what its layout lacks stands in ``_referrers`` and ``_upstream``::
     <storage>/
     ├── lock                                        held by the server that uses the folder
     ├── control                                     socket of that server, for other commands
-    ├── documents/<topic>/                          what is kept beside images
+    ├── documents/<topic>/<name>                    what is kept beside images
     ├── log/                                        changes that may not be on disk yet (wal.py)
     ├── tmp/                                        writes on their way; emptied at start-up
-    ├── notes/                                      documents of the registry about its content
     └── docker/registry/v2/
         ├── blobs/<algorithm>/<2 hex>/<hex>/data
         └── repositories/<name>/
@@ -66,10 +65,6 @@ def log(storage: Path) -> Path:
 
 def temporary(storage: Path) -> Path:
     return storage / "tmp"
-
-
-def note(storage: Path, name: str) -> Path:
-    return storage / "notes" / name
 
 
 def top(storage: Path) -> Path:

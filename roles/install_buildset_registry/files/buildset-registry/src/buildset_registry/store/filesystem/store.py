@@ -25,7 +25,7 @@ from buildset_registry.store.documents import FolderDocuments
 from buildset_registry.store.filesystem import layout
 from buildset_registry.store.filesystem.caches import ListCache
 from buildset_registry.store.filesystem.disk import Disk
-from buildset_registry.store.filesystem.files import create, file_state, read_file
+from buildset_registry.store.filesystem.files import file_state, read_file
 from buildset_registry.store.filesystem.links import (
     FileRepository,
     LinkContext,
@@ -34,7 +34,6 @@ from buildset_registry.store.filesystem.links import (
 )
 from buildset_registry.store.filesystem.uploads import FileUploads
 from buildset_registry.store.holders import Holders
-from buildset_registry.store.records import Note
 from buildset_registry.store.turns import Turns
 
 #: A promise is noted when the last one noted is older than this, or a busy registry would write
@@ -65,12 +64,12 @@ class FilesystemStore:
         self._names: ListCache[RepositoryName] = ListCache()
         self._tags: ListCache[Tag] = ListCache()
         self.holders = Holders()
-        self.notes = FileNotes(storage, self._disk)
         self.blobs = FileBlobs(storage, self._disk, promise_seconds)
         self.uploads = FileUploads(storage, self._disk)
 
-    def documents(self, topic: str) -> FolderDocuments:
-        return FolderDocuments(layout.documents(self._storage, topic))
+    def documents(self, topic: str, *, secret: bool = False) -> FolderDocuments:
+        folder, temporary = layout.documents(self._storage, topic), layout.temporary(self._storage)
+        return FolderDocuments(folder, secret=secret, temporary=temporary)
 
     def pushed(self, name: RepositoryName) -> FileRepository:
         return self._indexes.get((name, False)) or self._repository(name, cached=False)
@@ -110,23 +109,6 @@ class FilesystemStore:
 
     async def aclose(self) -> None:
         self._disk.close()
-
-
-class FileNotes:
-    """``notes/<name>``."""
-
-    def __init__(self, storage: Path, disk: Disk) -> None:
-        self._storage = storage
-        self._disk = disk
-
-    async def read(self, name: str) -> Note | None:
-        found = await asyncio.to_thread(read_file, layout.note(self._storage, name))
-        return None if found is None else Note(*found)
-
-    async def write(self, name: str, content: bytes) -> None:
-        written = self._disk.temporary()
-        await asyncio.to_thread(create, written, content)
-        await self._disk.publish(written, layout.note(self._storage, name))
 
 
 class FileBlobs:

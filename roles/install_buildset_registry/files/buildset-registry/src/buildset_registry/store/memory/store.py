@@ -5,17 +5,17 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from weakref import WeakValueDictionary
 
 from buildset_registry.oci.names import RepositoryName
+from buildset_registry.store.documents import StoredDocument
 from buildset_registry.store.holders import Holders
 from buildset_registry.store.memory.blobs import MemoryBlobs
 from buildset_registry.store.memory.links import MemoryRepository, Noted
 from buildset_registry.store.memory.uploads import MemoryUploads
-from buildset_registry.store.records import Note
 from buildset_registry.store.turns import Turns
 
 
@@ -28,11 +28,14 @@ class MemoryStore:
         self.blobs = MemoryBlobs()
         self.uploads = MemoryUploads(self.blobs)
         self.space = MemorySpace(self.blobs)
-        self.notes = MemoryNotes()
+        self._documents: dict[str, MemoryDocuments] = {}
         #: Those in which something was put; the others end with the last who asks them.
         self._kept: dict[tuple[RepositoryName, bool], MemoryRepository] = {}
         self._used: WeakValueDictionary[tuple[RepositoryName, bool], MemoryRepository]
         self._used = WeakValueDictionary()
+
+    def documents(self, topic: str, *, secret: bool = False) -> MemoryDocuments:
+        return self._documents.setdefault(topic, MemoryDocuments())
 
     def pushed(self, name: RepositoryName) -> MemoryRepository:
         return self._kept.get((name, False)) or self._repository(name, cached=False)
@@ -59,17 +62,32 @@ class MemoryStore:
         """Nothing is held that outlives the object."""
 
 
-class MemoryNotes:
+class MemoryDocuments:
     """Documents by name."""
 
     def __init__(self) -> None:
-        self._notes: dict[str, Note] = {}
+        self._kept: dict[str, StoredDocument] = {}
+        self._taken = False
 
-    async def read(self, name: str) -> Note | None:
-        return self._notes.get(name)
+    async def read(self, name: str) -> StoredDocument | None:
+        return self._kept.get(name)
 
     async def write(self, name: str, content: bytes) -> None:
-        self._notes[name] = Note(content, time.time())
+        self._kept[name] = StoredDocument(content, time.time())
+
+    async def remove(self, name: str) -> None:
+        self._kept.pop(name, None)
+
+    @asynccontextmanager
+    async def turn(self) -> AsyncIterator[bool]:
+        if self._taken:
+            yield False
+            return
+        self._taken = True
+        try:
+            yield True
+        finally:
+            self._taken = False
 
 
 class MemorySpace:

@@ -18,8 +18,9 @@ What that lacks stands beside it::
         ├── downloads/<uuid>/state      what is on its way from an upstream
         ├── ledger/<hour>/...           what each server notes (the package ledger)
         ├── lease                       held by the process that collects
-        ├── notes/<name>                documents of the registry about its content
-        ├── documents/<topic>/          what replicas share beside images, and a lease for it
+        ├── documents/<topic>/          what replicas share beside images
+        │   ├── <name>
+        │   └── lease                   held by the process that works on them
         ├── replicas/<random>           what each process tells of itself
         └── probe-<random>              made and removed at the start
 """
@@ -75,9 +76,6 @@ class Keys:
 
     def condemned(self, digest: Digest) -> str:
         return f"{self.own}condemned/{digest.algorithm}/{digest.hex}"
-
-    def note(self, name: str) -> str:
-        return f"{self.own}notes/{name}"
 
     def probe(self, word: str) -> str:
         return f"{self.own}probe-{word}"

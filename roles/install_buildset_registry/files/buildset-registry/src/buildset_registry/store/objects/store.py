@@ -15,6 +15,7 @@ from buildset_registry.config import Config
 from buildset_registry.errors import ConfigError
 from buildset_registry.oci.names import RepositoryName, Tag
 from buildset_registry.store.base import Purpose
+from buildset_registry.store.documents import StoredDocument
 from buildset_registry.store.holders import Holders
 from buildset_registry.store.objects import keys
 from buildset_registry.store.objects.blobs import BlobRules, ObjectBlobs
@@ -37,7 +38,6 @@ from buildset_registry.store.objects.redirects import locator
 from buildset_registry.store.objects.small import SmallObjects, together
 from buildset_registry.store.objects.uploads import ObjectUploads, UploadPlaces
 from buildset_registry.store.objects.walk import Repositories
-from buildset_registry.store.records import Note
 from buildset_registry.store.turns import Turns
 
 #: Repositories whose keys are kept ready; past this many, the one used longest ago goes.
@@ -72,12 +72,11 @@ class ObjectStore:
         self.blobs = ObjectBlobs(dialect, keys_, self._promises, rules)
         places = UploadPlaces(dialect, keys_, self._small, self.blobs, self._names, self._clock)
         self.uploads = ObjectUploads(places, PartBudget())
-        self.notes = ObjectNotes(self._small, keys_)
         replicas = ReplicaNotices(self._small, keys_.replicas)
         self.space = ObjectSpace(dialect, keys_, self.blobs, replicas, self._clock)
         self.ledger = LedgerFolder(dialect, keys_.ledger)
 
-    def documents(self, topic: str) -> ObjectDocuments:
+    def documents(self, topic: str, *, secret: bool = False) -> ObjectDocuments:
         prefix = self._keys.documents(topic)
         lease = Lease(self._small, f"{prefix}lease", conditions=self._conditions, work=topic)
         return ObjectDocuments(self._small, prefix, lease)
@@ -120,32 +119,17 @@ class ObjectStore:
         return made
 
 
-class ObjectNotes:
-    """``notes/<name>``, asked for each time: any replica may have written it."""
-
-    def __init__(self, small: SmallObjects, keys_: Keys) -> None:
-        self._small = small
-        self._keys = keys_
-
-    async def read(self, name: str) -> Note | None:
-        found = await self._small.read(self._keys.note(name))
-        return None if found is None else Note(found.content, found.changed)
-
-    async def write(self, name: str, content: bytes) -> None:
-        await self._small.write(self._keys.note(name), content)
-
-
 class ObjectDocuments:
-    """Documents that all replicas share: an object for each, below one prefix."""
+    """An object for each, below one prefix, asked for each time: any replica may write it."""
 
     def __init__(self, small: SmallObjects, prefix: str, lease: Lease) -> None:
         self._small = small
         self._prefix = prefix
         self._lease = lease
 
-    async def read(self, name: str) -> bytes | None:
+    async def read(self, name: str) -> StoredDocument | None:
         found = await self._small.read(f"{self._prefix}{name}")
-        return None if found is None else found.content
+        return None if found is None else StoredDocument(found.content, found.changed)
 
     async def write(self, name: str, content: bytes) -> None:
         await self._small.write(f"{self._prefix}{name}", content)
