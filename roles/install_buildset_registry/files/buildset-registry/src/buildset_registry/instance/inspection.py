@@ -30,6 +30,8 @@ from buildset_registry.store import Purpose, open_store, store_kind
 _DAY = 24 * 3600
 #: Days before its end: ``up`` makes an own certificate anew, and others take their time.
 _OWN_DAYS, _GIVEN_DAYS = 30, 14
+#: The part of its life before its end in which an authority should have issued another one.
+_LATE_RENEWAL = 1 / 4
 #: The part of a disk below which somebody should make room.
 _LITTLE = 0.1
 #: Intervals after which a collection is late, and seconds after which a notice is.
@@ -100,14 +102,24 @@ def _issued_certificate(config: Config, acme: AcmeSettings) -> dict[str, Any]:
     except (ConfigError, OSError, asyncio.TimeoutError) as error:
         reason = str(error) or f"nothing answers within {_STORAGE_SECONDS:.0f} s"
         return _issued(None, f"the certificate cannot be looked at: {reason}")
-    ends = found.times[1] if found else None
-    if state.problem:
-        again = shown_time(state.again)
-        return _issued(ends, f"no certificate is issued: {state.problem}; again {again}")
-    if ends is None:
-        return _issued(ends, "no certificate was issued yet; see the log")
-    ended = f"the certificate ended on {shown_time(ends)}; see the log"
-    return _issued(ends, ended if ends < time.time() else None)
+    if found is None or not found.ordered_by(acme.directory, acme.names):
+        problem = _why(state) or "no certificate was issued yet; see the log"
+        return _issued(None, problem)
+    now, (begins, ends) = time.time(), found.times
+    if not found.due(now):  # what failed before it was issued is over
+        return _issued(ends, None)
+    late = ends - now < (ends - begins) * _LATE_RENEWAL
+    told = (
+        f"the certificate {'ended' if ends <= now else 'ends'} on {shown_time(ends)}; see the log"
+    )
+    return _issued(ends, _why(state) or (told if late else None))
+
+
+def _why(state: RenewalState) -> str | None:
+    """Return why the last order failed, and when the next one is made."""
+    if not state.problem:
+        return None
+    return f"no certificate is issued: {state.problem}; again {shown_time(state.again)}"
 
 
 def _issued(ends: float | None, problem: str | None) -> dict[str, Any]:
