@@ -217,7 +217,7 @@ async def test_nothing_is_ordered_that_could_not_be_kept(tmp_path: Path) -> None
         (1, 89, NAMES, True, None, False),
         (61, 29, NAMES, False, None, False),
         (61, 29, NAMES, True, "it is down", False),
-        (70, 20, NAMES, False, "the certificate ends on ", False),
+        (78, 12, NAMES, False, "the certificate ends on ", False),
         (3.5, 2.5, NAMES, False, None, False),
         (91, -1, NAMES, False, "the certificate ended on ", False),
         (1, 89, ("old.example.com",), False, "no certificate was issued yet", True),

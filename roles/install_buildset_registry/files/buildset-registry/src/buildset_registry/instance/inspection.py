@@ -22,7 +22,7 @@ from buildset_registry.acme.renewal import CERTIFICATE, STATE, RenewalState
 from buildset_registry.config import AcmeSettings, Config
 from buildset_registry.errors import ConfigError, StoreInUse
 from buildset_registry.server.acme import documents_of
-from buildset_registry.server.certificates import CertificateEnd
+from buildset_registry.server.certificates import CertificateTimes, Times
 from buildset_registry.server.condition import NOTICE_SECONDS
 from buildset_registry.server.control_socket import ask_condition
 from buildset_registry.store import Purpose, open_store, store_kind
@@ -30,7 +30,8 @@ from buildset_registry.store import Purpose, open_store, store_kind
 _DAY = 24 * 3600
 #: Days before its end: ``up`` makes an own certificate anew, and others take their time.
 _OWN_DAYS, _GIVEN_DAYS = 30, 14
-#: The part of its life before its end in which an authority should have issued another one.
+#: The part of its life before its end in which there should be another one; of what lives for days
+#: only that counts.
 _LATE_RENEWAL = 1 / 4
 #: The part of a disk below which somebody should make room.
 _LITTLE = 0.1
@@ -92,7 +93,8 @@ def _certificate(config: Config) -> dict[str, Any] | None:
     if config.tls is None:
         return None
     file = config.tls.certificate
-    return {"file": str(file), "ends": CertificateEnd(file)()}
+    begins, ends = CertificateTimes(file)() or (None, None)
+    return {"file": str(file), "begins": begins, "ends": ends}
 
 
 def _issued_certificate(config: Config, acme: AcmeSettings) -> dict[str, Any]:
@@ -105,14 +107,19 @@ def _issued_certificate(config: Config, acme: AcmeSettings) -> dict[str, Any]:
     if found is None or not found.ordered_by(acme.directory, acme.names):
         problem = _why(state) or "no certificate was issued yet; see the log"
         return _issued(None, problem)
-    now, (begins, ends) = time.time(), found.times
+    now, ends = time.time(), found.times[1]
     if not found.due(now):  # what failed before it was issued is over
-        return _issued(ends, None)
-    late = ends - now < (ends - begins) * _LATE_RENEWAL
-    told = (
-        f"the certificate {'ended' if ends <= now else 'ends'} on {shown_time(ends)}; see the log"
-    )
-    return _issued(ends, _why(state) or (told if late else None))
+        return _issued(found.times, None)
+    verb = "ended" if ends <= now else "ends"
+    told = f"the certificate {verb} on {shown_time(ends)}; see the log"
+    late = ends - now < _last_part(found.times, _GIVEN_DAYS)
+    return _issued(found.times, _why(state) or (told if late else None))
+
+
+def _last_part(times: Times, days: int) -> float:
+    """Return the seconds before the end in which somebody should have made another one."""
+    begins, ends = times
+    return min(days * _DAY, (ends - begins) * _LATE_RENEWAL)
 
 
 def _why(state: RenewalState) -> str | None:
@@ -122,8 +129,9 @@ def _why(state: RenewalState) -> str | None:
     return f"no certificate is issued: {state.problem}; again {shown_time(state.again)}"
 
 
-def _issued(ends: float | None, problem: str | None) -> dict[str, Any]:
-    return {"file": None, "ends": ends, "problem": problem}
+def _issued(times: Times | None, problem: str | None) -> dict[str, Any]:
+    begins, ends = times or (None, None)
+    return {"file": None, "begins": begins, "ends": ends, "problem": problem}
 
 
 async def _read_issued(
@@ -189,7 +197,7 @@ def _certificate_findings(
 ) -> list[Finding]:
     if certificate is None:
         return []
-    file, ends = certificate["file"], certificate["ends"]
+    file, begins, ends = certificate["file"], certificate["begins"], certificate["ends"]
     if file is None:  # whoever renews it says what is wrong
         problem = certificate["problem"]
         return [Finding("certificate", problem)] if problem else []
@@ -203,7 +211,7 @@ def _certificate_findings(
         message = f"{file} holds no certificate that can be read; {advice}"
     elif ends <= now:
         message = f"the certificate ended on {_date(ends)}; {advice}"
-    elif ends - now < (_OWN_DAYS if is_own else _GIVEN_DAYS) * _DAY:
+    elif ends - now < _last_part((begins, ends), _OWN_DAYS if is_own else _GIVEN_DAYS):
         message = f"the certificate ends on {_date(ends)}; {advice}"
     else:
         return []
