@@ -104,6 +104,16 @@ def test_what_is_well_needs_no_look(seen: dict[str, Any]) -> None:
         ),
         ({"processes": [collector(ended=NOW - 4 * 3600)]}, "collector", "nothing was collected"),
         ({"processes": [process(started=NOW - 4 * 3600)]}, "collector", "nothing was collected"),
+        (
+            {
+                "processes": [
+                    collector(ended=NOW - 900, crowded=["the images of old take 2 bytes"]),
+                    collector(crowded=["the images of sandbox take 91 bytes"]),
+                ]
+            },
+            "quotas",
+            "the images of sandbox take 91",
+        ),
         (limited(remaining=19), "upstreams", "docker.io lets 19 of 100 more pulls through"),
         (
             limited(remaining=0, window=0, told=0),
