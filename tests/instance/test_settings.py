@@ -17,6 +17,7 @@ from buildset_registry.instance.options import Options, configure
 from buildset_registry.instance.paths import InstancePaths
 from buildset_registry.instance.process import ProcessSupervisor
 from buildset_registry.instance.sections import Sections
+from trustme import CA
 
 from tests.instance.conftest import Desk
 from tests.ports import free_port
@@ -72,6 +73,16 @@ def test_workers_keep_no_ledger_in_a_folder() -> None:
     assert configure(one, several)["ledger"] == {}
     own = {"folder": "elsewhere"}
     assert configure({**one, "ledger": own}, several)["ledger"] == own
+
+
+def test_a_replaced_certificate_needs_no_restart(desk: Desk, tmp_path: Path) -> None:
+    """It is shown by itself: a registry is not drained for each renewal."""
+    files = {"certificate": str(tmp_path / "site.pem"), "key": str(tmp_path / "site.key")}
+    for changes in (["credentials", "configuration", "started"], []):
+        issued = CA().issue_cert("localhost", "127.0.0.1")
+        issued.cert_chain_pems[0].write_to_path(files["certificate"])
+        issued.private_key_pem.write_to_path(files["key"])
+        assert up(desk, tls=files)["changes"] == changes
 
 
 def test_a_long_transfer_is_not_cut_short(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
