@@ -110,9 +110,9 @@ async def test_a_quota_that_is_nearly_full_is_told_before_pushes_fail(store: Sto
         report = await aging.run()
         history.add(report, 1.0)
         history.add(await aging.run(dry_run=True), 2.0)
-        assert len(history.crowded) == told
-        assert all(one in report.notes for one in history.crowded)
-    assert f"from {hard} on pushes are refused: delete some" in history.crowded[0]
+        assert len(history.attention) == told
+        assert all(one in report.notes for one in history.attention)
+    assert f"from {hard} on pushes are refused: delete some" in history.attention[0]
 
 
 async def test_nobody_s_bytes_count_twice(store: Store) -> None:

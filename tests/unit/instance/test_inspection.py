@@ -107,11 +107,11 @@ def test_what_is_well_needs_no_look(seen: dict[str, Any]) -> None:
         (
             {
                 "processes": [
-                    collector(ended=NOW - 900, crowded=["the images of old take 2 bytes"]),
-                    collector(crowded=["the images of sandbox take 91 bytes"]),
+                    collector(ended=NOW - 900, attention=["the images of old take 2 bytes"]),
+                    collector(attention=["the images of sandbox take 91 bytes"]),
                 ]
             },
-            "quotas",
+            "retention",
             "the images of sandbox take 91",
         ),
         (limited(remaining=19), "upstreams", "docker.io lets 19 of 100 more pulls through"),

@@ -53,6 +53,7 @@ async def begin_retention(collection: Collection) -> None:
         return
     collection.retained = Retained(retention, run)
     collection.report.notes += run.held
+    collection.report.attention += [run.apart] if run.apart else []
 
 
 async def end_retention(collection: Collection) -> None:
@@ -82,19 +83,21 @@ async def end_retention(collection: Collection) -> None:
 
 
 def _tell_of_quotas(collection: Collection, retained: Retained) -> None:
+    told = []
     for quota in retained.run.policy.quotas:
         size = retained.sizes[quota.prefix]
-        told = f"the images of {quota.prefix} take {size} bytes"
+        taken = f"the images of {quota.prefix} take {size} bytes"
         if quota.hard is not None and size >= quota.hard * _NEARLY:
-            collection.report.crowded.append(
-                f"{told}; from {quota.hard} on pushes are refused: delete some, or raise the quota"
+            told.append(
+                f"{taken}; from {quota.hard} on pushes are refused: delete some, or raise the quota"
             )
         elif quota.soft is not None and size > quota.soft:
-            collection.report.crowded.append(
-                f"{told}, more than the {quota.soft} of "
+            told.append(
+                f"{taken}, more than the {quota.soft} of "
                 "their quota: all that is left is kept by a rule, in use, or has no tag"
             )
-    collection.report.notes += collection.report.crowded
+    collection.report.notes += told
+    collection.report.attention += told
 
 
 async def retain(

@@ -83,7 +83,7 @@ def findings(seen: Inspection, own_certificate: Path | None, now: float) -> list
         *_storage_findings(seen.storage),
         *_replica_findings(seen.processes, now),
         *_collector_findings(seen.processes, now),
-        *_quota_findings(seen.processes),
+        *_retention_findings(seen.processes),
         *_upstream_findings(seen.processes, now),
     ]
 
@@ -274,11 +274,11 @@ def _collector_findings(processes: list[dict[str, Any]], now: float) -> list[Fin
     return found
 
 
-def _quota_findings(processes: list[dict[str, Any]]) -> list[Finding]:
-    """Look at what the last collection counted; another version may not tell it."""
+def _retention_findings(processes: list[dict[str, Any]]) -> list[Finding]:
+    """Look at what the last collection told of the rules; another version may not tell it."""
     told = [one["collector"] for one in processes if one["collector"]["ended"]]
     last: dict[str, Any] = max(told, key=lambda one: float(one["ended"]), default={})
-    return [Finding("quotas", message) for message in last.get("crowded", ())]
+    return [Finding("retention", message) for message in last.get("attention", ())]
 
 
 def _upstream_findings(processes: list[dict[str, Any]], now: float) -> list[Finding]:
