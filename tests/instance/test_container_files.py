@@ -80,7 +80,7 @@ def test_systemd_accepts_what_is_its_own_of_the_quadlet(tmp_path: Path) -> None:
 
 
 def test_quadlet_and_compose_run_it_alike() -> None:
-    """The image, without rights, on the same ports and volume, and with the same health check."""
+    """Without rights, on the same ports and volume, with the same health check and time to end."""
     unit, one = container(), service()
     assert unit["Image"] == [one["image"]]
     assert unit["PublishPort"] == one["ports"]
@@ -89,6 +89,7 @@ def test_quadlet_and_compose_run_it_alike() -> None:
     assert (unit["NoNewPrivileges"], one["security_opt"]) == (["true"], ["no-new-privileges:true"])
     assert (unit["DropCapability"], one["cap_drop"]) == (["all"], ["ALL"])
     assert shlex.split(unit["Exec"][0])[:-1] == one["command"][:-1]
+    assert f"{unit['PodmanArgs'][0].partition('=')[2]}s" == one["stop_grace_period"]
     health = one["healthcheck"]
     assert ["CMD", *unit["HealthCmd"][0].split()] == health["test"]
     times = [unit[f"Health{name}"][0] for name in ("Interval", "Timeout", "StartPeriod")]

@@ -223,6 +223,26 @@ def test_each_meaning_is_kept(here: Here) -> None:
     }
 
 
+def test_certificates_of_lets_encrypt_are_ordered_here(here: Here) -> None:
+    """By the same account's address, for the same names; what has to be done is said."""
+    tls = "{cachefile: /c, email: a@example.com, hosts: [one.example.com], directoryurl: @URL@}"
+    text = "{version: 0.1, http: {tls: {letsencrypt: " + tls + "}}}"
+    config, notes = here.imported(here.write("acme", text.replace("@URL@", "https://ca.example/d")))
+    assert config["acme"] == {
+        "names": ["one.example.com"],
+        "email": "a@example.com",
+        "directory": "https://ca.example/d",
+    }
+    assert "tls" not in config
+    said = [note for note in notes if "letsencrypt" in note]
+    assert len(said) == 2
+    assert "port 80 of each name has to lead here; install buildset-registry[acme]" in said[0]
+    unused = "{version: 0.1, http: {tls: {letsencrypt: {email: a@example.com}}}}"
+    config, notes = here.imported(here.write("unused", unused))
+    assert "acme" not in config
+    assert any("letsencrypt.email: is not used there either" in note for note in notes)
+
+
 def test_users_of_zuul_registry_become_hashes_and_rules(here: Here) -> None:
     """Who could only read still can only read, and nobody without a login."""
     file, users = here.write("zuul-registry"), here.folder / "users"
@@ -254,6 +274,7 @@ USERS = "{registry: {port: 1, storage: {driver: filesystem}, users: "
         ("a: b", "is neither distribution's configuration"),
         ("version: [", "is not YAML"),
         ("{version: 0.1, http: {addr: here}}", "http.addr must be an address"),
+        ("{version: 0.1, http: {tls: {letsencrypt: {cachefile: a}}}}", "letsencrypt.hosts must be"),
         ("{version: 0.1, http: {draintimeout: soon}}", "http.draintimeout must be a duration"),
         ("{version: 0.1, auth: {htpasswd: {realm: r}}}", "auth.htpasswd.path must be"),
         ("{version: 0.1, auth: {token: {realm: r}}}", "auth.token.service is missing"),

@@ -12,8 +12,12 @@ from typing import Any
 import pytest
 import yaml
 from buildset_registry.errors import ConfigError
+from buildset_registry.instance.lifecycle import down
 from buildset_registry.instance.options import Options, configure
+from buildset_registry.instance.paths import InstancePaths
+from buildset_registry.instance.process import ProcessSupervisor
 from buildset_registry.instance.sections import Sections
+from trustme import CA
 
 from tests.instance.conftest import Desk
 from tests.ports import free_port
@@ -58,6 +62,42 @@ def test_sections_are_as_they_are_given(desk: Desk) -> None:
     # The facts of before go on working.
     assert changed["facts"] == facts
     assert stat.S_IMODE((desk.root / "htpasswd").stat().st_mode) == 0o600
+
+
+def test_workers_keep_no_ledger_in_a_folder() -> None:
+    """What ``up`` writes by itself is nothing that they refuse; what a user writes stays."""
+    storage = {"s3": {"bucket": "images"}}
+    one = configure({}, Options(sections=Sections({"storage": storage})))
+    assert one["ledger"] == {"folder": "ledger"}
+    several = Options(sections=Sections({"storage": storage, "workers": 2}))
+    assert configure(one, several)["ledger"] == {}
+    own = {"folder": "elsewhere"}
+    assert configure({**one, "ledger": own}, several)["ledger"] == own
+
+
+def test_a_replaced_certificate_needs_no_restart(desk: Desk, tmp_path: Path) -> None:
+    """It is shown by itself: a registry is not drained for each renewal."""
+    files = {"certificate": str(tmp_path / "site.pem"), "key": str(tmp_path / "site.key")}
+    for changes in (["credentials", "configuration", "started"], []):
+        issued = CA().issue_cert("localhost", "127.0.0.1")
+        issued.cert_chain_pems[0].write_to_path(files["certificate"])
+        issued.private_key_pem.write_to_path(files["key"])
+        assert up(desk, tls=files)["changes"] == changes
+
+
+def test_a_long_transfer_is_not_cut_short(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stop waits as long as ``limits.shutdown_seconds`` lets running requests take."""
+    up(desk, limits={"shutdown_seconds": 600})
+    told: list[float] = []
+    stop = ProcessSupervisor.stop
+
+    def noted(self: ProcessSupervisor, seconds: float) -> bool:
+        told.append(seconds)
+        return stop(self, seconds)
+
+    monkeypatch.setattr(ProcessSupervisor, "stop", noted)
+    assert down(InstancePaths(desk.root), purge=False)
+    assert told == [630]
 
 
 def test_a_changed_password_needs_no_restart(desk: Desk) -> None:

@@ -8,7 +8,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from buildset_registry.config import parse
 from buildset_registry.instance.paths import InstancePaths, default_root
+from buildset_registry.instance.probe import Probe
 from buildset_registry.instance.systemd import Needs, unit_name, unit_text
 
 DEFAULT = Path("/var/lib/buildset-registry")
@@ -64,6 +66,16 @@ def test_rights_are_only_those_that_are_needed() -> None:
     )
     assert "CapabilityBoundingSet=CAP_DAC_OVERRIDE\n" in job
     assert "ReadWritePaths=/var/lib/buildset-registry /home/zuul/logs\n" in job
+
+
+@pytest.mark.parametrize(("limit", "told"), [(30, "60"), (600, "630"), (0, "infinity")])
+def test_systemd_waits_as_long_as_running_requests_may_take(limit: int, told: str) -> None:
+    """What it kills before would break transfers that the limit lets end."""
+    tree = {"endpoints": {"single": {"port": 5000}}, "storage": "memory"}
+    config = parse({**tree, "limits": {"shutdown_seconds": limit}}, "config.yaml", DEFAULT)
+    paths = InstancePaths(DEFAULT)
+    text = unit_text(paths, Needs.of(config, Probe.of(config, paths)))
+    assert f"TimeoutStopSec={told}\n" in text
 
 
 def test_each_folder_has_a_unit_of_its_own() -> None:

@@ -134,7 +134,10 @@ def test_settings_come_and_go(desk: Desk) -> None:
     assert changed.facts and get(changed.facts, login=True) == 200
     assert _status(desk, config.parent)["pid"] != pid  # the reader's rule is gone
     assert play(desk, **given).recap["changed"] == 1
-    assert "metrics" not in yaml.safe_load(config.read_text())
+    emptied = yaml.safe_load(config.read_text())
+    assert emptied.keys().isdisjoint({"metrics", "gc"})
+    assert emptied["ledger"] == {"folder": "ledger"}
+    assert play(desk, **given).recap["changed"] == 0
 
 
 @pytest.mark.parametrize(

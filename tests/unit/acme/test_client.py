@@ -120,6 +120,15 @@ def test_the_pause_that_is_asked_for_is_known(header: str | None, seconds: float
     assert pause is None or seconds is None or pause >= seconds
 
 
+@pytest.mark.parametrize("account", [b"", b"{", b"[]", b"{}", b'{"key": {}, "uri": "u"}'])
+def test_an_account_that_cannot_be_read_is_made_anew(account: bytes) -> None:
+    """It is not the server that is to blame, and no order would succeed any more."""
+    with answering(status=403, body=REFUSED) as directory:
+        client = AcmeClient(Authority(directory=directory))
+        with pytest.raises(OrderFailed, match="refuses: Not you"):
+            client.begin(account, ("registry.example.com",))
+
+
 def test_a_server_that_does_not_answer_is_left() -> None:
     """After some seconds."""
     with answering(status=None, body="") as directory:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import time
 from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,6 +17,8 @@ from buildset_registry.acme.authority import Authority, OrderFailed
 from buildset_registry.acme.certificate import IssuedCertificate, key_pem, new_key, placeholder
 from buildset_registry.acme.challenges import Challenges
 from buildset_registry.acme.renewal import CERTIFICATE, STATE, Renewal, RenewalRules, RenewalState
+from buildset_registry.config import parse
+from buildset_registry.instance.inspection import inspect
 from buildset_registry.store.documents import FolderDocuments
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -91,8 +94,8 @@ def test_it_is_due_long_before_the_end(begins: int, ends: int, due: bool) -> Non
     assert certificate.due(time.time()) is due
 
 
-async def test_another_server_or_other_names_are_ordered_anew(tmp_path: Path) -> None:
-    """And the certificate that is there is shown only where it has the names."""
+async def test_another_server_is_ordered_from_anew(tmp_path: Path) -> None:
+    """And the certificate that is there is shown until it has issued one."""
     first = Server()
     await renewal(tmp_path, first).look()
     again = renewal(tmp_path, first)
@@ -106,6 +109,26 @@ async def test_another_server_or_other_names_are_ordered_anew(tmp_path: Path) ->
     assert other.orders == 1
     names = [name for name in os.listdir(tmp_path) if name.startswith("account-")]  # noqa: PTH208
     assert len(names) == 2
+
+
+async def test_a_name_that_cannot_be_proved_costs_the_others_nothing(tmp_path: Path) -> None:
+    """The certificate before is shown until there is one for all names, and not ordered back."""
+    first = renewal(tmp_path, Server())
+    await first.look()
+    server = Server("it cannot validate new.example.com")
+    more = renewal(tmp_path, server)
+    more.rules = RenewalRules((*NAMES, "new.example.com"), first.rules.authority, 60)
+    await more.load()
+    await more.look()
+    assert (server.orders, more.current) == (1, first.current)
+    (tmp_path / STATE).write_bytes(RenewalState().to_json())
+    await more.look()
+    assert server.orders == 2
+    assert more.current is not None
+    assert more.current.names == more.rules.names
+    before = first.current
+    await first.look()
+    assert first.current is before
 
 
 async def test_failures_come_later_and_later(tmp_path: Path) -> None:
@@ -186,3 +209,40 @@ async def test_nothing_is_ordered_that_could_not_be_kept(tmp_path: Path) -> None
     await made.look()
     assert server.orders == 0
     assert made.state.problem == "what belongs to an order cannot be kept (No space left on device)"
+
+
+@pytest.mark.parametrize(
+    ("lived", "left", "names", "failed", "told", "wait"),
+    [
+        (1, 89, NAMES, True, None, False),
+        (61, 29, NAMES, False, None, False),
+        (61, 29, NAMES, True, "it is down", False),
+        (78, 12, NAMES, False, "the certificate ends on ", False),
+        (3.5, 2.5, NAMES, False, None, False),
+        (91, -1, NAMES, False, "the certificate ended on ", False),
+        (1, 89, ("old.example.com",), False, "no certificate was issued yet", True),
+        (1, 89, ("old.example.com",), True, "it is down", True),
+    ],
+)
+def test_status_tells_of_the_certificate_that_is_wanted(
+    tmp_path: Path,
+    lived: float,
+    left: float,
+    names: tuple[str, ...],
+    failed: bool,
+    told: str | None,
+    wait: bool,
+) -> None:
+    """One for other names is none, and what failed before it was issued is over."""
+    found = replace(issued(timedelta(days=-lived), timedelta(days=left)), names=names)
+    (tmp_path / CERTIFICATE).write_bytes(found.to_json())
+    state = RenewalState("it is down", 1, time.time()) if failed else RenewalState()
+    (tmp_path / STATE).write_bytes(state.to_json())
+    acme = {"names": list(NAMES), "directory": found.directory, "folder": str(tmp_path)}
+    tree = {"endpoints": {"single": {"port": 5000}}, "storage": "memory", "acme": acme}
+    seen = inspect(parse(tree, "config.yaml", tmp_path))
+    assert seen.certificate is not None
+    assert (seen.certificate["ends"] is None) is wait
+    said = [one.message for one in seen.attention if one.subject == "certificate"]
+    assert len(said) == (told is not None)
+    assert told is None or told in said[0]

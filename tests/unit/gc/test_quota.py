@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from buildset_registry.config import Config, Endpoints
 from buildset_registry.errors import Denied
+from buildset_registry.gc import CollectionHistory
 from buildset_registry.gc.quota import SizedImage, surplus
 from buildset_registry.oci.names import RepositoryName, Tag
 from buildset_registry.registry import Registry
@@ -114,6 +115,20 @@ async def test_a_new_quota_removes_nothing_at_first(store: Store) -> None:
     report = await aging.run(dry_run=True)
     assert [(one.name, one.kept) for one in report.images] == [("org/app:one", True)]
     assert not report.removed
+
+
+async def test_a_quota_that_is_nearly_full_is_told_before_pushes_fail(store: Store) -> None:
+    """To the log and to ``status``; a dry run is none of its business."""
+    await push_image(Registry(store), "one", layers=(b"layer" * 1900,))
+    history = CollectionHistory()
+    for hard, told in ((20_000, False), (10_500, True)):
+        aging = await Aging(store, [], [quota("org", hard=hard)]).has_always_run()
+        report = await aging.run()
+        history.add(report, 1.0)
+        history.add(await aging.run(dry_run=True), 2.0)
+        assert len(history.attention) == told
+        assert all(one in report.notes for one in history.attention)
+    assert f"from {hard} on pushes are refused: delete some" in history.attention[0]
 
 
 async def test_nobody_s_bytes_count_twice(store: Store) -> None:

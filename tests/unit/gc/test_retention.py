@@ -307,6 +307,7 @@ async def test_a_host_whose_clock_is_not_the_store_s_removes_nothing(local_store
     report = await aging.run()
     assert not report.removed
     assert any("ahead of that of the store; set it right" in note for note in report.notes)
+    assert report.attention == [note for note in report.notes if "set it right" in note]
 
 
 async def test_what_was_not_written_down_yet_counts_as_used(local_store: Store) -> None:

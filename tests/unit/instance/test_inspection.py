@@ -33,8 +33,10 @@ def collector(**changed: Any) -> dict[str, Any]:
     return process(started=NOW - 30 * DAY, collector={**COLLECTOR, "ended": NOW - 60, **changed})
 
 
-def certificate(ends: float | None, file: Path = OWN) -> dict[str, Any]:
-    return {"certificate": {"file": str(file), "ends": ends}}
+def certificate(
+    ends: float | None, file: Path = OWN, begins: float = NOW - 200 * DAY
+) -> dict[str, Any]:
+    return {"certificate": {"file": str(file), "begins": begins, "ends": ends}}
 
 
 def storage(free: int | None, size: int | None, problem: str | None = None) -> dict[str, Any]:
@@ -51,6 +53,7 @@ def limited(**changed: Any) -> dict[str, Any]:
         {},
         certificate(NOW + 31 * DAY),
         certificate(NOW + 15 * DAY, Path("/etc/site.pem")),
+        certificate(NOW + 2 * DAY, Path("/etc/site.pem"), NOW - 4 * DAY),
         storage(11, 100),
         storage(None, None),
         {"processes": [process()]},
@@ -75,6 +78,11 @@ def test_what_is_well_needs_no_look(seen: dict[str, Any]) -> None:
         (certificate(NOW + 29 * DAY), "certificate", "ends on 2027-02-13 08:00 UTC; run build"),
         (certificate(NOW - 1), "certificate", "ended on 2027-01-15 07:59 UTC; run buildset"),
         (certificate(NOW + 13 * DAY, Path("/x.pem")), "certificate", "put the new one and its key"),
+        (
+            certificate(NOW + 1 * DAY, Path("/x.pem"), NOW - 5 * DAY),
+            "certificate",
+            "the certificate ends on 2027-01-16 08:00 UTC; put",
+        ),
         (certificate(None), "certificate", "server.pem holds no certificate that can be read"),
         (storage(9, 100), "storage", "9 % of the disk are free; remove images"),
         (storage(0, 100, "the disk is full"), "storage", "the disk is full; pushes are refused"),
@@ -96,6 +104,16 @@ def test_what_is_well_needs_no_look(seen: dict[str, Any]) -> None:
         ),
         ({"processes": [collector(ended=NOW - 4 * 3600)]}, "collector", "nothing was collected"),
         ({"processes": [process(started=NOW - 4 * 3600)]}, "collector", "nothing was collected"),
+        (
+            {
+                "processes": [
+                    collector(ended=NOW - 900, attention=["the images of old take 2 bytes"]),
+                    collector(attention=["the images of sandbox take 91 bytes"]),
+                ]
+            },
+            "retention",
+            "the images of sandbox take 91",
+        ),
         (limited(remaining=19), "upstreams", "docker.io lets 19 of 100 more pulls through"),
         (
             limited(remaining=0, window=0, told=0),

@@ -68,7 +68,7 @@ async def names(tmp_path: Path) -> Names:
         Space(tmp_path),
         history,
         [webhook],
-        lambda: 1.0,
+        lambda: (1.0, 2.0),
         OrderCounters(),
     )
     text = await scrape(MetricsListener(sources))
@@ -127,6 +127,22 @@ def test_every_metric_is_documented(names: Names) -> None:
     told = {PREFIX + name for row in rows for name in re.findall("``(.+?)``", row)}
     plain = {re.sub("_(bucket|sum|count)$", "", name) for name in names}
     assert told == plain
+
+
+@pytest.mark.parametrize(
+    ("life", "left", "fires"), [(90, 30, False), (90, 13, True), (6, 3, False), (6, 1, True)]
+)
+def test_short_lives_are_measured_by_themselves(life: float, left: float, fires: bool) -> None:
+    """A certificate that lives for six days always ends within fourteen."""
+    (rule,) = [one for one in RULES if one["alert"] == "BuildsetRegistryCertificateEndsSoon"]
+    times = {"end": left, "start": left - life}
+    text = re.sub(
+        r"min by \(job, instance\) \(buildset_registry_certificate_(end|start)_seconds\)",
+        lambda found: str(times[found[1]] * 86400),
+        rule["expr"].replace("time()", "0"),
+    )
+    assert re.fullmatch(r"[-\d. *<()and]+", text)
+    assert eval(text) is fires  # noqa: S307 - numbers and operators
 
 
 def test_panels_have_places_of_their_own() -> None:

@@ -56,6 +56,10 @@ class IssuedCertificate:
         """Return the chain and the key, as PEM."""
         return self.chain.encode(), self.key.encode()
 
+    def ordered_by(self, directory: str, names: tuple[str, ...]) -> bool:
+        """Tell whether it is of this authority, and for these names."""
+        return (self.directory, self.names) == (directory, names)
+
     def due(self, now: float) -> bool:
         """Tell whether it is time for another one; so it is where the clock was wrong."""
         begins, ends = self.times

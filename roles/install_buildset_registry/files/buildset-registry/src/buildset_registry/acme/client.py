@@ -97,15 +97,15 @@ class AcmeClient:
 
     def _account(self, document: bytes | None) -> tuple[ClientV2, bytes]:
         """Return a client with the account of a document, or with a new one."""
-        if document is None:
+        known = _known_account(document)
+        if known is None:
             key: Any = JWKEC(key=new_key())
             client = self._client(ClientNetwork(key, alg=ES256))
             account = self._register(client)
         else:
-            tree = json.loads(document)
-            key = JWK.from_json(tree["key"])
+            key, uri = known
             body = messages.Registration.from_json({})
-            account = messages.RegistrationResource(body=body, uri=tree["uri"])
+            account = messages.RegistrationResource(body=body, uri=uri)
             client = self._client(ClientNetwork(key, account, alg=ES256))
         made = {"directory": self._authority.directory, "uri": account.uri, "key": key.to_json()}
         return client, json.dumps(made, indent=1).encode()
@@ -168,6 +168,15 @@ _EXPECTED = (
     TypeError,
     AttributeError,
 )
+
+
+def _known_account(document: bytes | None) -> tuple[Any, str] | None:
+    """Return the key of an account and its URL; None for a document that is damaged or missing."""
+    try:
+        tree = json.loads(document or b"")
+        return JWK.from_json(tree["key"]), str(tree["uri"])
+    except (ValueError, TypeError, LookupError, JoseError):
+        return None
 
 
 def _http_challenges(order: messages.OrderResource) -> Iterator[Any]:

@@ -110,10 +110,13 @@ class Renewal:
     counters: OrderCounters = field(default_factory=OrderCounters)
 
     async def load(self) -> None:
-        """Read the certificate that somebody ordered, if there is one for these names."""
+        """Read the certificate that somebody ordered.
+
+        One for other names is better than none: most of its clients use a name that stays.
+        """
         content = await read_content(self.documents, CERTIFICATE)
         found = IssuedCertificate.of_json(content) if content else None
-        if found is not None and found.names == self.rules.names:
+        if found is not None and (self.current is None or found.names == self.rules.names):
             self.current = found
 
     async def run(self) -> None:
@@ -152,13 +155,13 @@ class Renewal:
         self.state, self.counters.in_a_row = state, state.failures
 
     def _due(self) -> bool:
-        now, authority = time.time(), self.rules.authority
-        current = self.current
-        return current is None or current.directory != authority.directory or current.due(now)
+        rules, current = self.rules, self.current
+        wanted = (rules.authority.directory, rules.names)
+        return current is None or not current.ordered_by(*wanted) or current.due(time.time())
 
     def _pause(self) -> float:
         """Return how long to wait until the next look: less, the shorter certificates live."""
-        if self.current is None:
+        if self.current is None or self.current.names != self.rules.names:
             return min(_FIRST_LOOK, self.rules.retry)
         begins, ends = self.current.times
         return min(_LOOK, max(1.0, (ends - begins) / _LOOKS))

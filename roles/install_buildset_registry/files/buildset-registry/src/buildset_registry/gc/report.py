@@ -48,6 +48,9 @@ class CollectionReport:
     notes: list[str] = field(default_factory=list)
     """What is to be known about the rules of retention, and why they remove nothing, if so."""
 
+    attention: list[str] = field(default_factory=list)
+    """Those of the notes that somebody has to do something about: a clock, a quota."""
+
     blobs: int = 0
     """Blobs removed, and how many bytes that freed."""
 
@@ -101,6 +104,9 @@ class CollectionHistory:
     problems: list[str] = field(default_factory=list)
     """The first of them, in words."""
 
+    attention: list[str] = field(default_factory=list)
+    """What somebody has to do something about, that its rules of retention go on."""
+
     error: str | None = None
     """Why the last one broke off; None where it did not."""
 
@@ -115,6 +121,7 @@ class CollectionHistory:
         self.freed_bytes += report.freed_bytes
         self.ended, self.error = now, None
         self.broken, self.problems = len(report.problems), report.problems[:_SHOWN_PROBLEMS]
+        self.attention = report.attention[:_SHOWN_PROBLEMS]
 
     def fail(self, error: str) -> None:
         """Note a collection that broke off."""

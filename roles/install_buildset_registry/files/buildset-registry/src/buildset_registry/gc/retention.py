@@ -34,6 +34,8 @@ _NOTED = 1000
 _REMOVED = 16
 #: Times of links differ by more than this, or not at all.
 _INSTANT = 1e-6
+#: The part of a hard quota from which on somebody should do something about it.
+_NEARLY = 0.9
 
 
 async def begin_retention(collection: Collection) -> None:
@@ -51,6 +53,7 @@ async def begin_retention(collection: Collection) -> None:
         return
     collection.retained = Retained(retention, run)
     collection.report.notes += run.held
+    collection.report.attention += [run.apart] if run.apart else []
 
 
 async def end_retention(collection: Collection) -> None:
@@ -80,13 +83,21 @@ async def end_retention(collection: Collection) -> None:
 
 
 def _tell_of_quotas(collection: Collection, retained: Retained) -> None:
+    told = []
     for quota in retained.run.policy.quotas:
         size = retained.sizes[quota.prefix]
-        if quota.soft is not None and size > quota.soft:
-            collection.report.notes.append(
-                f"the images of {quota.prefix} take {size} bytes, more than the {quota.soft} of "
+        taken = f"the images of {quota.prefix} take {size} bytes"
+        if quota.hard is not None and size >= quota.hard * _NEARLY:
+            told.append(
+                f"{taken}; from {quota.hard} on pushes are refused: delete some, or raise the quota"
+            )
+        elif quota.soft is not None and size > quota.soft:
+            told.append(
+                f"{taken}, more than the {quota.soft} of "
                 "their quota: all that is left is kept by a rule, in use, or has no tag"
             )
+    collection.report.notes += told
+    collection.report.attention += told
 
 
 async def retain(

@@ -22,7 +22,7 @@ from buildset_registry.acme.renewal import CERTIFICATE, STATE, RenewalState
 from buildset_registry.config import AcmeSettings, Config
 from buildset_registry.errors import ConfigError, StoreInUse
 from buildset_registry.server.acme import documents_of
-from buildset_registry.server.certificates import CertificateEnd
+from buildset_registry.server.certificates import CertificateTimes, Times
 from buildset_registry.server.condition import NOTICE_SECONDS
 from buildset_registry.server.control_socket import ask_condition
 from buildset_registry.store import Purpose, open_store, store_kind
@@ -31,6 +31,9 @@ from buildset_registry.store.documents import read_content
 _DAY = 24 * 3600
 #: Days before its end: ``up`` makes an own certificate anew, and others take their time.
 _OWN_DAYS, _GIVEN_DAYS = 30, 14
+#: The part of its life before its end in which there should be another one; of what lives for days
+#: only that counts.
+_LATE_RENEWAL = 1 / 4
 #: The part of a disk below which somebody should make room.
 _LITTLE = 0.1
 #: Intervals after which a collection is late, and seconds after which a notice is.
@@ -81,6 +84,7 @@ def findings(seen: Inspection, own_certificate: Path | None, now: float) -> list
         *_storage_findings(seen.storage),
         *_replica_findings(seen.processes, now),
         *_collector_findings(seen.processes, now),
+        *_retention_findings(seen.processes),
         *_upstream_findings(seen.processes, now),
     ]
 
@@ -91,7 +95,8 @@ def _certificate(config: Config) -> dict[str, Any] | None:
     if config.tls is None:
         return None
     file = config.tls.certificate
-    return {"file": str(file), "ends": CertificateEnd(file)()}
+    begins, ends = CertificateTimes(file)() or (None, None)
+    return {"file": str(file), "begins": begins, "ends": ends}
 
 
 def _issued_certificate(config: Config, acme: AcmeSettings) -> dict[str, Any]:
@@ -101,18 +106,34 @@ def _issued_certificate(config: Config, acme: AcmeSettings) -> dict[str, Any]:
     except (ConfigError, OSError, asyncio.TimeoutError) as error:
         reason = str(error) or f"nothing answers within {_STORAGE_SECONDS:.0f} s"
         return _issued(None, f"the certificate cannot be looked at: {reason}")
-    ends = found.times[1] if found else None
-    if state.problem:
-        again = shown_time(state.again)
-        return _issued(ends, f"no certificate is issued: {state.problem}; again {again}")
-    if ends is None:
-        return _issued(ends, "no certificate was issued yet; see the log")
-    ended = f"the certificate ended on {shown_time(ends)}; see the log"
-    return _issued(ends, ended if ends < time.time() else None)
+    if found is None or not found.ordered_by(acme.directory, acme.names):
+        problem = _why(state) or "no certificate was issued yet; see the log"
+        return _issued(None, problem)
+    now, ends = time.time(), found.times[1]
+    if not found.due(now):  # what failed before it was issued is over
+        return _issued(found.times, None)
+    verb = "ended" if ends <= now else "ends"
+    told = f"the certificate {verb} on {shown_time(ends)}; see the log"
+    late = ends - now < _last_part(found.times, _GIVEN_DAYS)
+    return _issued(found.times, _why(state) or (told if late else None))
 
 
-def _issued(ends: float | None, problem: str | None) -> dict[str, Any]:
-    return {"file": None, "ends": ends, "problem": problem}
+def _last_part(times: Times, days: int) -> float:
+    """Return the seconds before the end in which somebody should have made another one."""
+    begins, ends = times
+    return min(days * _DAY, (ends - begins) * _LATE_RENEWAL)
+
+
+def _why(state: RenewalState) -> str | None:
+    """Return why the last order failed, and when the next one is made."""
+    if not state.problem:
+        return None
+    return f"no certificate is issued: {state.problem}; again {shown_time(state.again)}"
+
+
+def _issued(times: Times | None, problem: str | None) -> dict[str, Any]:
+    begins, ends = times or (None, None)
+    return {"file": None, "begins": begins, "ends": ends, "problem": problem}
 
 
 async def _read_issued(
@@ -177,7 +198,7 @@ def _certificate_findings(
 ) -> list[Finding]:
     if certificate is None:
         return []
-    file, ends = certificate["file"], certificate["ends"]
+    file, begins, ends = certificate["file"], certificate["begins"], certificate["ends"]
     if file is None:  # whoever renews it says what is wrong
         problem = certificate["problem"]
         return [Finding("certificate", problem)] if problem else []
@@ -191,7 +212,7 @@ def _certificate_findings(
         message = f"{file} holds no certificate that can be read; {advice}"
     elif ends <= now:
         message = f"the certificate ended on {_date(ends)}; {advice}"
-    elif ends - now < (_OWN_DAYS if is_own else _GIVEN_DAYS) * _DAY:
+    elif ends - now < _last_part((begins, ends), _OWN_DAYS if is_own else _GIVEN_DAYS):
         message = f"the certificate ends on {_date(ends)}; {advice}"
     else:
         return []
@@ -251,6 +272,13 @@ def _collector_findings(processes: list[dict[str, Any]], now: float) -> list[Fin
         message = f"nothing was collected since {_date(since)}; see the log"
         found.append(Finding("collector", message))
     return found
+
+
+def _retention_findings(processes: list[dict[str, Any]]) -> list[Finding]:
+    """Look at what the last collection told of the rules; another version may not tell it."""
+    told = [one["collector"] for one in processes if one["collector"]["ended"]]
+    last: dict[str, Any] = max(told, key=lambda one: float(one["ended"]), default={})
+    return [Finding("retention", message) for message in last.get("attention", ())]
 
 
 def _upstream_findings(processes: list[dict[str, Any]], now: float) -> list[Finding]:

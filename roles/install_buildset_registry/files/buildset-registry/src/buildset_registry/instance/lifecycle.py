@@ -21,8 +21,9 @@ from buildset_registry.instance.probe import Probe
 from buildset_registry.instance.process import ForegroundSupervisor, ProcessSupervisor
 
 _START_SECONDS = 60.0
-#: How long running requests may take when a registry is stopped.
-_STOP_SECONDS = 60.0
+#: How long a registry may take to end, beyond ``limits.shutdown_seconds``; and where its
+#: configuration cannot be read.
+_CLOSING, _STOP_SECONDS = 30.0, 60.0
 _STEP = 0.01
 
 
@@ -88,7 +89,7 @@ def up(paths: InstancePaths, options: Options) -> UpReport:
         if not running or read_file(paths.started) != stamp:
             changes.append("restarted" if running else "started")
             if running:
-                supervisor.stop(_STOP_SECONDS)
+                supervisor.stop(_stopping(paths))
             _start(plan, supervisor, again=running)
             write_file(paths.started, stamp)
         else:
@@ -132,7 +133,7 @@ def down(paths: InstancePaths, *, purge: bool) -> bool:
         )
     with paths.exclusive():
         supervisor = _previous(paths)
-        changed = supervisor.stop(_STOP_SECONDS)
+        changed = supervisor.stop(_stopping(paths))
         paths.started.unlink(missing_ok=True)
         if purge:
             supervisor.remove()
@@ -232,8 +233,17 @@ def _end_other(paths: InstancePaths, chosen: Supervisor) -> None:
     """End the registry where another supervisor runs it than the chosen one."""
     previous = _previous(paths)
     if previous.name != chosen.name:
-        previous.stop(_STOP_SECONDS)
+        previous.stop(_stopping(paths))
         previous.remove()
+
+
+def _stopping(paths: InstancePaths) -> float:
+    """Return how long running requests may take when a registry is stopped."""
+    try:
+        seconds = load(paths.config).limits.shutdown_seconds
+    except ConfigError:
+        return _STOP_SECONDS
+    return seconds + _CLOSING if seconds else float("inf")
 
 
 def _start(plan: Plan, supervisor: Supervisor, *, again: bool) -> None:
@@ -242,7 +252,7 @@ def _start(plan: Plan, supervisor: Supervisor, *, again: bool) -> None:
         supervisor.start()
         _wait(plan, supervisor)
     except ConfigError:
-        supervisor.stop(_STOP_SECONDS)
+        supervisor.stop(_stopping(plan.paths))
         plan.undo()
         if again and "configuration" in plan.changes:
             supervisor.start()

@@ -30,6 +30,7 @@ LOCK_FOLDER = "lock"
 _COMPLETED = ("auth", "endpoints", "lock", "log", "proxy", "pull_through", "tls")
 
 Tree = dict[str, Any]
+_LEDGER = {"folder": "ledger"}
 _HOST_NAME = re.compile(r"(?!-)[A-Za-z0-9._-]{1,253}")
 
 
@@ -117,7 +118,10 @@ def configure(tree: Mapping[str, Any], options: Options) -> Tree:
         log["file"] = str(options.log_dir / "registry.log")
     # Whoever has it in the foreground reads standard error.
     log.setdefault("file", None if options.supervisor == "foreground" else "log/registry.log")
-    new.setdefault("ledger", {"folder": "ledger"})
+    # A file has one writer; that of workers is in their object store.
+    ledger = new.setdefault("ledger", dict(_LEDGER))
+    if new.get("workers", 1) != 1 and ledger == _LEDGER:
+        new["ledger"] = {}
     new.setdefault("overlay", {"folder": "overlay"})
     return new
 

@@ -103,8 +103,10 @@ class Plan:
     def stamp(self) -> str:
         """Return a hash that tells whether a running server is what would be started now."""
         parts = [_program_version().encode()]
-        proxy = self.config.proxy
-        pairs = [pair for pair in (self.config.tls, proxy.tls if proxy else None) if pair]
+        proxy, tls = self.config.proxy, self.config.tls
+        # A pair of the user's own is served as soon as it is replaced.
+        own = tls if tls and tls.certificate == self.paths.certificate else None
+        pairs = [pair for pair in (own, proxy.tls if proxy else None) if pair]
         files = [self.paths.config, *(path for tls in pairs for path in (tls.certificate, tls.key))]
         files += _lock_files(self.config)
         files += [self.paths.token_key] if self.paths.token_key.exists() else []

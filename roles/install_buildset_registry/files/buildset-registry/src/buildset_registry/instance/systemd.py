@@ -18,6 +18,8 @@ from buildset_registry.instance.probe import Probe
 _UNITS = Path("/etc/systemd/system")
 #: Ports below this need a right (capabilities(7), CAP_NET_BIND_SERVICE).
 _UNPRIVILEGED = 1024
+#: Seconds beyond ``limits.shutdown_seconds`` in which a registry closes what it has.
+_CLOSING = 30
 
 # systemd.exec(5). What is not confined: the network, which is what a registry is for, and writing
 # to its own folder and its log's. MemoryDenyWriteExecute is left out: libffi, which Python's
@@ -39,7 +41,7 @@ Restart=on-failure
 RestartSec=1
 # The configuration is wrong: starting again would not help.
 RestartPreventExitStatus=2
-TimeoutStopSec=60
+TimeoutStopSec={stopping}
 LimitNOFILE=65536
 UMask=0077
 NoNewPrivileges=yes
@@ -88,6 +90,9 @@ class Needs:
     images: Path | None = None
     """A folder that is to be read wherever it is."""
 
+    shutdown_seconds: int = 30
+    """For how long running requests may go on; 0 is for ever."""
+
     writable: tuple[Path, ...] = ()
     """Folders that it writes to, in its own or elsewhere."""
 
@@ -103,6 +108,7 @@ class Needs:
             ports=(*(end.port for end in probe.endpoints), *([listens] if listens else [])),
             log=config.log.file,
             images=config.lock.images if config.lock else None,
+            shutdown_seconds=config.limits.shutdown_seconds,
             writable=tuple(folder for folder in folders if folder is not None),
         )
 
@@ -176,6 +182,7 @@ def unit_text(paths: InstancePaths, needs: Needs) -> str:
         root=_quoted(paths.root),
         python=_quoted(Path(sys.executable)),
         environment="".join(_environment()),
+        stopping=needs.shutdown_seconds + _CLOSING if needs.shutdown_seconds else "infinity",
         writable=" ".join(map(_quoted, writable)),
         capabilities=" ".join(capabilities),
         # A folder below /tmp is another one to the unit (PrivateTmp).

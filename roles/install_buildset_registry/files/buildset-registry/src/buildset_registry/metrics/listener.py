@@ -55,8 +55,8 @@ class Sources:
     storage: StorageSpace
     collections: CollectionHistory
     webhooks: Sequence[Webhook] = ()
-    certificate_end: Callable[[], float | None] | None = None
-    """Returns when the server's certificate ends, in seconds since the epoch."""
+    certificate_times: Callable[[], tuple[float, float] | None] | None = None
+    """Returns since when and until when the server's certificate is valid, since the epoch."""
 
     orders: OrderCounters | None = None
     """The orders of certificates; None where none are made."""
@@ -71,7 +71,7 @@ class MetricsListener:
         self._siblings: Siblings | None = None
         self._started = time.time()
         self._ready = False
-        self._certificate_end: float | None = None
+        self._certificate: tuple[float, float] | None = None
         self._size: int | None = None
         self._size_until = 0.0
         self._measuring: asyncio.Future[int] | None = None
@@ -100,8 +100,8 @@ class MetricsListener:
 
     async def _own(self) -> list[Metric]:
         """Return the metrics of this process; one process alone tells those of the store."""
-        if self._sources.certificate_end is not None:
-            self._certificate_end = await asyncio.to_thread(self._sources.certificate_end)
+        if self._sources.certificate_times is not None:
+            self._certificate = await asyncio.to_thread(self._sources.certificate_times)
         if self._siblings is not None and not self._siblings.first:
             return list(self._metrics())
         await self._look()
@@ -142,9 +142,11 @@ class MetricsListener:
         yield gauge("uploads_running", "Requests that are sending a blob.", running)
         yield from _upstream_metrics(self._sources.upstream)
         yield from _collection_metrics(self._sources.collections)
-        if self._certificate_end is not None:
-            text = "When the certificate ends, in seconds since 1970."
-            yield gauge("certificate_end_seconds", text, self._certificate_end)
+        if self._certificate is not None:
+            begins, ends = self._certificate
+            text = "When the certificate {}, in seconds since 1970."
+            yield gauge("certificate_start_seconds", text.format("begins"), begins)
+            yield gauge("certificate_end_seconds", text.format("ends"), ends)
         yield from _order_metrics(self._sources.orders)
         yield from _webhook_metrics(self._sources.webhooks)
         yield from _process_metrics(self._started)

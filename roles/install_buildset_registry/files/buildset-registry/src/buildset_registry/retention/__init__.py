@@ -48,6 +48,8 @@ class RetentionRun:
     timeline: Timeline
     now: float
     held: Sequence[str]
+    apart: str = ""
+    """The one of these reasons that does not end by itself: the clock is not that of the store."""
 
     def rules(self, name: RepositoryName) -> list[RetentionRule]:
         """Return the rules about a repository."""
@@ -80,12 +82,14 @@ class Retention:
         await self.uses.flush()
         timeline = await (self.clock.look() if dry_run else self.clock.sign())
         now = self.clock.now()
+        apart = await self.clock.difference()
         reasons = [
-            await self.clock.difference(),
+            apart,
             self._since_jump(timeline, now),
             await self._since_change(timeline, now, dry_run=dry_run),
         ]
-        return RetentionRun(self.policy, timeline, now, [one + _SPARED for one in reasons if one])
+        held = [one + _SPARED for one in reasons if one]
+        return RetentionRun(self.policy, timeline, now, held, held[0] if apart else "")
 
     async def _sign(self) -> None:
         await self.clock.sign()

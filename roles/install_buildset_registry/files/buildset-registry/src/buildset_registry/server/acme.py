@@ -18,7 +18,7 @@ from buildset_registry.acme.renewal import OrderCounters, Renewal, RenewalRules
 from buildset_registry.background import stop, supervised
 from buildset_registry.config import AcmeSettings, ExternalAccountSettings
 from buildset_registry.errors import ConfigError
-from buildset_registry.server.certificates import Credentials
+from buildset_registry.server.certificates import Credentials, Times
 from buildset_registry.server.sockets import every_address, open_listener
 from buildset_registry.store.base import Store
 from buildset_registry.store.documents import Documents, FolderDocuments
@@ -44,10 +44,10 @@ class IssuedPair:
         current = self.renewal.current
         return Credentials(*self._own) if current is None else Credentials(*current.pair)
 
-    def ends(self) -> float | None:
-        """Return when it ends; None before one was issued."""
+    def times(self) -> Times | None:
+        """Return since when and until when it is valid; None before one was issued."""
         current = self.renewal.current
-        return None if current is None else current.times[1]
+        return None if current is None else current.times
 
     @property
     def orders(self) -> OrderCounters:

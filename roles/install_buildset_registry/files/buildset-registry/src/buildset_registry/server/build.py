@@ -276,7 +276,7 @@ class Applications:
                 backend.store.space,
                 collector.history,
                 backend.webhooks,
-                tls.ends if tls else None,
+                tls.times if tls else None,
                 tls.orders if tls else None,
             )
         )

@@ -28,6 +28,9 @@ _LOOK_SECONDS = 0.75
 _LEAST_RSA = 2048
 _CURVES = ("secp256r1", "secp384r1")
 
+#: Since when and until when a certificate is valid, in seconds since the epoch.
+Times = tuple[float, float]
+
 _log = logging.getLogger("buildset_registry.server")
 
 
@@ -88,9 +91,9 @@ class KeyPair:
         """Return what is another when one of the files was replaced or written."""
         return tuple(map(_state, (self.certificate, self.key)))
 
-    def ends(self) -> float | None:
-        """Return when the certificate in the file ends."""
-        return CertificateEnd(self.certificate)()
+    def times(self) -> Times | None:
+        """Return since when and until when the certificate in the file is valid."""
+        return CertificateTimes(self.certificate)()
 
     @property
     def orders(self) -> OrderCounters | None:
@@ -111,8 +114,8 @@ class CertificateSource(Protocol):
     def look(self) -> tuple[object, ...]:
         """Return what is another when the certificate may be."""
 
-    def ends(self) -> float | None:
-        """Return when it ends, in seconds since the epoch; None where that is not known."""
+    def times(self) -> Times | None:
+        """Return since when and until when it is valid; None where that is not known."""
 
     @property
     def orders(self) -> OrderCounters | None:
@@ -217,8 +220,8 @@ def _check_kind(credentials: Credentials) -> None:
     raise ConfigError("its key is neither RSA of 2048 bits or more, nor ECDSA P-256 or P-384")
 
 
-class CertificateEnd:
-    """The end of the certificate in a file: of the first one there to end, as clients verify all.
+class CertificateTimes:
+    """The times of the certificate in a file: of the first one there to end, as clients verify all.
 
     The library that reads it takes 8 MiB, so it is loaded by whoever asks first.
     """
@@ -226,21 +229,22 @@ class CertificateEnd:
     def __init__(self, file: Path) -> None:
         self._file = file
         self._state: object = None
-        self._end: float | None = None
+        self._times: Times | None = None
 
-    def __call__(self) -> float | None:
-        """Return it in seconds since the epoch; None where the file holds no certificate."""
+    def __call__(self) -> Times | None:
+        """Return them; None where the file holds no certificate."""
         state = _state(self._file)
         if state != self._state:
-            self._state, self._end = state, _end_of(self._file)
-        return self._end
+            self._state, self._times = state, _times_of(self._file)
+        return self._times
 
 
-def _end_of(file: Path) -> float | None:
+def _times_of(file: Path) -> Times | None:
     from cryptography import x509
 
     try:
         certificates = x509.load_pem_x509_certificates(file.read_bytes())
     except (OSError, ValueError):
         return None
-    return min(one.not_valid_after_utc.timestamp() for one in certificates)
+    first = min(certificates, key=lambda one: one.not_valid_after_utc)
+    return first.not_valid_before_utc.timestamp(), first.not_valid_after_utc.timestamp()

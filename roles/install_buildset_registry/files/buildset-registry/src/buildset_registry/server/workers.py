@@ -71,7 +71,8 @@ class WorkersParent:
         if store_kind(config).alone:
             raise ConfigError(
                 f"workers: {config.workers} need a store that several processes may use at once; "
-                "name a service of objects in storage (s3, swift, azure, gcs), or leave workers out"
+                "name a service of objects in storage (s3, swift, azure, gcs, oss), "
+                "or leave workers out"
             )
         if config.ledger is not None and config.ledger.folder is not None:
             raise ConfigError(

@@ -47,8 +47,7 @@ _MISSING = {
     "http.tls.clientcas": "clients are not asked for certificates: whoever reaches the port is let "
     "in as auth says; let a proxy in front ask for them",
     "http.tls.clientauth": "clients are not asked for certificates",
-    "http.tls.letsencrypt": "certificates come from files: let another program renew them and name "
-    "them in tls; new ones are taken without a restart",
+    "http.tls.letsencrypt": "is not used there either without a cachefile",
     "http.tls.minimumtls": "TLS 1.2 and 1.3 are spoken",
     "http.tls.ciphersuites": "cipher suites cannot be chosen",
     "http.headers": "headers of answers cannot be added; let a proxy in front do it",
@@ -175,6 +174,27 @@ def _tls(tree: Tree, config: _Tree, _notes: list[str]) -> None:
     certificate, key = tree.text("http.tls.certificate"), tree.text("http.tls.key")
     if certificate and key:
         config["tls"] = {"certificate": certificate, "key": key}
+
+
+def _acme(tree: Tree, config: _Tree, notes: list[str]) -> None:
+    """Take the certificate by Let's Encrypt, which distribution uses where it has a cachefile."""
+    where = "http.tls.letsencrypt"
+    if tree.text(f"{where}.cachefile") is None:
+        return
+    hosts = tree.list(f"{where}.hosts")
+    if not hosts:
+        raise tree.error(f"{where}.hosts", "the names that the certificate is for", None)
+    told = {
+        "names": hosts,
+        "email": tree.text(f"{where}.email"),
+        "directory": tree.text(f"{where}.directoryurl"),
+    }
+    config["acme"] = {key: value for key, value in told.items() if value}
+    notes.append(
+        f"{where}: acme has the challenge HTTP-01, so port 80 of each name has to lead here; "
+        "install buildset-registry[acme]"
+    )
+    notes.append(f"{where}.cachefile: account and certificate are new, and kept with the images")
 
 
 def _auth(tree: Tree, config: _Tree, notes: list[str]) -> None:
@@ -314,6 +334,7 @@ _SECTIONS: tuple[Callable[[Tree, _Tree, list[str]], None], ...] = (
     _endpoint,
     _storage,
     _tls,
+    _acme,
     _auth,
     _proxy,
     _redirects,
