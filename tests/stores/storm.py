@@ -385,11 +385,12 @@ def run(replicas: Replicas, bucket: Bucket, kills: int, seed: int | None = None)
 
 
 def check(outcome: Outcome, kills: int) -> None:
-    """Require that all of it was done, nothing was lost, and no blob was left that no image has."""
+    """Require that all of it was done, nothing was lost, and nothing is left that no image has."""
     assert outcome.kills == kills
     assert outcome.found == outcome.acknowledged > 0
     assert all(outcome.done[kind] for kind in KINDS), outcome.figures
     assert outcome.unwanted == 0, outcome.figures
+    assert outcome.left == [], outcome.figures
 
 
 def replicas_of(folder: Path, bucket: Bucket) -> Replicas:
