@@ -319,11 +319,11 @@ async def test_clients_are_sent_on_to_what_is_known_while_the_store_is_gone(
     meddler.rule = lambda _request: error(400, "ServerGone")
     assert await layers.has(ONE)
     assert isinstance(await bucket.blobs.open(ONE), BlobRedirect)
-    with pytest.raises(ObjectFailure, match="ServerGone"):
+    with pytest.raises(ObjectFailure, match="answers 400"):
         await bucket.blobs.open(Digest.of(b"other"))
-    with pytest.raises(ObjectFailure, match="ServerGone"):
+    with pytest.raises(ObjectFailure, match="answers 400"):
         await layers.has(Digest.of(b"other"))
-    with pytest.raises(ObjectFailure, match="ServerGone"):
+    with pytest.raises(ObjectFailure, match="answers 400"):
         await bucket.blobs.keep(ONE)
     meddler.rule = lambda _request: None
     await layers.remove(ONE)
