@@ -95,7 +95,7 @@ class ImaginedService:
     async def abort(self, upload: PartUpload) -> None:
         raise NotImplementedError
 
-    async def abandon(self, key: str, before: float) -> None:
+    async def abandon(self, key: str, before: float) -> bool:
         raise NotImplementedError
 
     async def stale(self, prefix: str, before: float) -> AsyncIterator[PartUpload]:

@@ -16,7 +16,7 @@ from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.names import RepositoryName, Tag
 from buildset_registry.registry import Registry
 from buildset_registry.store import open_store
-from buildset_registry.store.base import Store
+from buildset_registry.store.base import BlobRedirect, Store
 from buildset_registry.store.objects.dialect import ABSENT, Body, ConditionFailed, ObjectFailure
 from buildset_registry.store.objects.keys import Keys
 from buildset_registry.store.objects.parts import PartBudget
@@ -100,6 +100,10 @@ class Ahead:
     def time() -> float:
         return time.time() + 3600
 
+    @staticmethod
+    def monotonic() -> float:
+        return time.monotonic() + 3600
+
 
 async def test_a_collector_whose_clock_is_ahead_keeps_what_was_just_pushed(
     bucket: Store, monkeypatch: pytest.MonkeyPatch
@@ -180,7 +184,8 @@ async def test_a_list_that_lags_costs_no_image(bucket: Store, meddler: Meddler) 
     image = await push_image(registry, "v1", name=NAME, layers=[b"one"])
 
     def lagging(request: web.Request) -> web.Response | None:
-        if "uploads" not in request.query and "repositories" in request.query.get("prefix", ""):
+        listed = "list-type" in request.query and request.query.get("prefix", "")
+        if request.method == "GET" and listed and "repositories" in listed:
             text = "<ListBucketResult><IsTruncated>false</IsTruncated></ListBucketResult>"
             return web.Response(text=text, content_type="application/xml")
         return None
@@ -300,3 +305,26 @@ async def test_uploads_that_nobody_goes_on_with_take_few_files(
     await again.append(pieces(b"e"))
     await again.commit(ONE)
     assert await bucket.blobs.read(ONE) == b"one"
+
+
+async def test_clients_are_sent_on_to_what_is_known_while_the_store_is_gone(
+    bucket: Store, meddler: Meddler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They may reach it where the registry does not; what is not known fails, and is not denied."""
+    await bucket.blobs.put(ONE, b"one")
+    layers = bucket.pushed(NAME).layers
+    await layers.add(ONE)
+    for module in ("blobs", "small"):
+        monkeypatch.setattr(f"buildset_registry.store.objects.{module}.time", Ahead)
+    meddler.rule = lambda _request: error(400, "ServerGone")
+    assert await layers.has(ONE)
+    assert isinstance(await bucket.blobs.open(ONE), BlobRedirect)
+    with pytest.raises(ObjectFailure, match="answers 400"):
+        await bucket.blobs.open(Digest.of(b"other"))
+    with pytest.raises(ObjectFailure, match="answers 400"):
+        await layers.has(Digest.of(b"other"))
+    with pytest.raises(ObjectFailure, match="answers 400"):
+        await bucket.blobs.keep(ONE)
+    meddler.rule = lambda _request: None
+    await layers.remove(ONE)
+    assert not await layers.has(ONE)

@@ -44,3 +44,13 @@ async def test_that_of_a_process_that_died_is_taken_over() -> None:
     async with mine.held(wait=True) as second:
         assert second
     assert service.objects == {}
+
+
+async def test_whoever_waits_says_for_whom(caplog: pytest.LogCaptureFixture) -> None:
+    """A collection that was killed holds the next one up, which nobody could tell from work."""
+    service = ImaginedService(1)
+    service.objects["lease"] = (b'{"host": "ci-1", "pid": 7, "word": "other"}', 1.0)
+    async with lease(service).held(wait=True) as mine:
+        assert mine
+    whom = "process 7 on 'ci-1', which has begun one; for 0 s if it was killed"
+    assert caplog.messages == [f"the collection waits for {whom}"]

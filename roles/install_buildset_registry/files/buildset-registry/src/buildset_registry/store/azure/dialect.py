@@ -150,8 +150,9 @@ class AzureDialect:
     async def abort(self, upload: PartUpload) -> None:
         """Azure removes what was not put together."""
 
-    async def abandon(self, key: str, before: float) -> None:
+    async def abandon(self, key: str, before: float) -> bool:
         """Azure removes what was not put together."""
+        return True
 
     async def stale(self, prefix: str, before: float) -> AsyncIterator[PartUpload]:
         """Yield nothing: Azure removes what was not put together."""

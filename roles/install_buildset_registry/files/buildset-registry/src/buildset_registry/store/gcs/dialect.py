@@ -154,8 +154,9 @@ class GcsDialect:
         async for page in self.list(f"{self._parts}{upload.id}/"):
             await together([one.key for one in page.objects], self.delete)
 
-    async def abandon(self, key: str, before: float) -> None:
+    async def abandon(self, key: str, before: float) -> bool:
         """``stale`` finds all of them."""
+        return True
 
     async def stale(self, prefix: str, before: float) -> AsyncIterator[PartUpload]:
         async for page in self.list(self._parts, shallow=True):

@@ -54,7 +54,7 @@ class ObjectBlobs:
         return await self._look(digest)
 
     async def open(self, digest: Digest) -> StoredBlob | None:
-        size = await self.size(digest)
+        size = await self._size_to_open(digest)
         if size is None:
             return None
         chunks = partial(self._chunks, digest)
@@ -63,6 +63,16 @@ class ObjectBlobs:
             if url is not None:
                 return BlobRedirect(url, size, chunks)
         return BlobSource(size, chunks)
+
+    async def _size_to_open(self, digest: Digest) -> int | None:
+        """Return the size; where clients are sent to the service, as it was while that is gone."""
+        try:
+            return await self.size(digest)
+        except ObjectFailure:
+            known = self._sizes.get(digest)
+            if known is None or self._rules.locate is None:
+                raise
+            return known[0]
 
     async def read(self, digest: Digest) -> bytes | None:
         known = self._contents.get(digest)

@@ -144,7 +144,8 @@ class BucketDialect:
     async def begin(self, key: str) -> PartUpload:
         answer = await self._ask("POST", key, {"uploads": ""}, self._rules.stored, _NOTHING)
         self._check(answer, 200)
-        return PartUpload(key, documents.text_of(answer.content, "UploadId"))
+        upload_id = documents.text_of(answer.content, "UploadId")
+        return PartUpload(key, upload_id, answer.unsure)
 
     async def put_part(self, upload: PartUpload, number: int, content: Body) -> ObjectPart:
         query = {"partNumber": str(number), "uploadId": upload.id}
@@ -166,20 +167,30 @@ class BucketDialect:
         if not documents.is_absent(answer):
             self._check(answer, 200, 204)
 
-    async def abandon(self, key: str, before: float) -> None:
-        async for upload in self.stale(key, before):
-            if upload.key == key:
+    async def abandon(self, key: str, before: float) -> bool:
+        gone = True
+        async for upload, begun in self._unfinished(key):
+            if upload.key == key and begun < before:
                 await self.abort(upload)
+            elif upload.key == key:
+                gone = False
+        return gone
 
     async def stale(self, prefix: str, before: float) -> AsyncIterator[PartUpload]:
+        async for upload, begun in self._unfinished(prefix):
+            if begun < before:
+                yield upload
+
+    async def _unfinished(self, prefix: str) -> AsyncIterator[tuple[PartUpload, float]]:
+        """Yield what is on its way to keys of a prefix, and when each was begun."""
         query = {"uploads": "", "prefix": prefix}
         while True:
             answer = await self._ask("GET", "", query)
             self._check(answer, 200)
             uploads, following = documents.read_uploads(answer.content)
             for upload, begun in uploads:
-                if upload.key.startswith(prefix) and begun < before:
-                    yield upload
+                if upload.key.startswith(prefix):
+                    yield upload, begun
             if not following or query.items() >= following.items():
                 return
             query |= following

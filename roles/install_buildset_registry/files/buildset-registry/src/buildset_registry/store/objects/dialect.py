@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 
@@ -102,6 +102,9 @@ class PartUpload:
     id: str
     """What the service knows it by, also another process's."""
 
+    unsure: bool = field(default=False, compare=False)
+    """Whether the service may know another one, begun by a try that was not answered."""
+
 
 @dataclass(frozen=True, slots=True)
 class ObjectPart:
@@ -173,8 +176,11 @@ class Parts(Protocol):
     async def abort(self, upload: PartUpload) -> None:
         """Forget the parts; no error where they are gone."""
 
-    async def abandon(self, key: str, before: float) -> None:
-        """Abort whatever began to become an object of this key before a time."""
+    async def abandon(self, key: str, before: float) -> bool:
+        """Abort what began to become an object of this key before a time.
+
+        False where something that began later is still to become one.
+        """
 
     def stale(self, prefix: str, before: float) -> AsyncIterator[PartUpload]:
         """Yield the uploads begun before a time, to keys of a prefix, that no object is made of.

@@ -68,6 +68,8 @@ class Lease:
     async def held(self, *, wait: bool) -> AsyncIterator[bool]:
         """Have it for a while; False where another one has it, and nobody is to wait."""
         version = await self._take()
+        if version is None and wait:
+            await self._tell()
         while version is None and wait:
             await asyncio.sleep(self._times.looked)
             version = await self._take()
@@ -80,6 +82,17 @@ class Lease:
         finally:
             await stop(renewing)
             await asyncio.shield(self._release())
+
+    async def _tell(self) -> None:
+        """Say whom it waits for, and for how long if that one was killed."""
+        found = await self._small.read(self._key)
+        if found is not None:
+            _log.warning(
+                "the %s waits for %s, which has begun one; for %d s if it was killed",
+                self._work,
+                _holder(found.content),
+                self._times.dead,
+            )
 
     async def _take(self) -> str | None:
         """Write it, if nobody has it, or who has it died; return its version."""
@@ -137,3 +150,12 @@ class Lease:
             found = await self._small.read(self._key)
             if found is not None and self._is_ours(found):
                 await self._small.remove(self._key)
+
+
+def _holder(content: bytes) -> str:
+    """Return whose a lease is, in words."""
+    try:
+        tree = json.loads(content)
+        return f"process {int(tree['pid'])} on {str(tree['host'])!r}"
+    except (ValueError, KeyError, TypeError):
+        return "another process"

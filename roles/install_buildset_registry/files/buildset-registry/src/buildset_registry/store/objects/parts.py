@@ -9,6 +9,7 @@ from the others, nor they him from going on.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import tempfile
 import weakref
@@ -110,6 +111,19 @@ class Spool:
         return os.pread(self._descriptor, length, start)
 
 
+class SpoolReader:
+    """Reads what of a download has arrived, also after its end."""
+
+    def __init__(self, spool: Spool | None) -> None:
+        self._spool = spool
+
+    async def read(self, offset: int, length: int) -> bytes:
+        return b"" if self._spool is None else self._spool.read(offset, length)
+
+    def close(self) -> None:
+        self._spool = None
+
+
 def _temporary() -> int:
     """Open a file that has no name."""
     with tempfile.TemporaryFile() as file:
@@ -158,6 +172,10 @@ class PartWriter:
         self.parts: list[ObjectPart] = []
         #: Called before anything of the object is at the service.
         self.before: Callable[[], Awaitable[None]] | None = None
+        #: Whether its parts were begun here, not by an earlier request.
+        self.began = False
+        #: Whether the service may have begun what it has not told the identifier of.
+        self.doubtful = False
         #: Where parts go that are to be read meanwhile.
         self.spool: Spool | None = None
         self._dialect = dialect
@@ -232,16 +250,13 @@ class PartWriter:
 
     async def _send(self) -> None:
         """Begin to send what is gathered, after others that are on their way."""
-        if self.upload is None:
-            if self.before is not None:
-                await self.before()
-            self.upload = await self._dialect.begin(self.key)
+        upload = self.upload or await self._begin()
         buffer, self._buffer = self._buffer, None
         number = len(self.parts) + len(self._sends) + 1
         if number > self._dialect.abilities.most_parts:
             raise ObjectFailure(f"a blob has more than {number - 1} parts; set a larger chunksize")
         if buffer is not None:
-            task = asyncio.ensure_future(self._send_part(self.upload, number, buffer))
+            task = asyncio.ensure_future(self._send_part(upload, number, buffer))
             self._sends.append(task)
         running = [task for task in self._sends if not task.done()]
         if len(running) >= _TOGETHER:
@@ -249,6 +264,23 @@ class PartWriter:
         for task in self._sends:
             if task.done():
                 task.result()  # the rest is of no use without it
+
+    async def _begin(self) -> PartUpload:
+        """Begin the object; who is cancelled meanwhile waits for it, in order to end it."""
+        if self.before is not None:
+            await self.before()
+        self.began = self.doubtful = True
+        beginning = asyncio.ensure_future(self._dialect.begin(self.key))
+        try:
+            self.upload = begun = await asyncio.shield(beginning)
+            return begun
+        except asyncio.CancelledError:
+            with contextlib.suppress(ObjectFailure):
+                self.upload = await beginning
+            raise
+        finally:
+            if self.upload is not None:
+                self.doubtful = self.upload.unsure
 
     async def stop(self) -> None:
         """End what is being sent, and let go of it."""

@@ -12,6 +12,7 @@ import json
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from buildset_registry.oci.names import RepositoryName, UploadId
 from buildset_registry.store.objects.dialect import Body, ObjectPart, PartUpload
@@ -53,9 +54,12 @@ class SessionState:
     noted: str | None = None
     """The key of what is about to come in parts."""
 
+    doubts: tuple[str, ...] = ()
+    """Keys at which there may be parts that no request knows of any more (doubts.py)."""
+
     def encode(self, tail: Body) -> Body:
         """Return the content of its object, with what is behind the last part."""
-        tree = {
+        tree: dict[str, Any] = {
             "version": _VERSION,
             "size": self.size,
             "key": self.upload.key if self.upload else self.noted,
@@ -63,6 +67,8 @@ class SessionState:
             "parts": [[part.number, part.size, part.tag] for part in self.parts],
             "sha256": None if self.hashed is None else self.hashed.hex(),
         }
+        if self.doubts:
+            tree["doubts"] = list(self.doubts)
         line = json.dumps(tree, separators=(",", ":")).encode() + b"\n"
         return Body(len(line) + tail.size, _Behind(line, tail.pieces))
 
@@ -77,7 +83,8 @@ class SessionState:
             upload = PartUpload(tree["key"], tree["upload"]) if tree["upload"] else None
             parts = tuple(ObjectPart(*one) for one in tree["parts"])
             hashed = bytes.fromhex(tree["sha256"]) if tree["sha256"] else None
-            return cls(tree["size"], upload, parts, hashed, tail, tree["key"])
+            doubts = tuple(tree.get("doubts", ()))
+            return cls(tree["size"], upload, parts, hashed, tail, tree["key"], doubts)
         except (ValueError, KeyError, TypeError):
             return None
 

@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from buildset_registry.store.objects.dialect import Body, Condition, Objects
+from buildset_registry.store.objects.dialect import Body, Condition, ObjectFailure, Objects
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
@@ -54,11 +54,19 @@ class SmallObjects:
         return SmallObject(content, opened.state.changed, opened.state.version)
 
     async def recall(self, key: str) -> SmallObject | None:
-        """Return an object as it was some seconds ago; one that was not there then, as it is."""
+        """Return an object as it was some seconds ago; one that was not there then, as it is.
+
+        While the service cannot tell, it is taken to be as it was last.
+        """
         known, until = self._known.get(key, (None, 0.0))
         if known is not None and time.monotonic() < until:
             return known
-        found = await self.read(key)
+        try:
+            found = await self.read(key)
+        except ObjectFailure:
+            if known is None:
+                raise
+            return known
         if found is not None:
             self._keep(key, found)
         return found

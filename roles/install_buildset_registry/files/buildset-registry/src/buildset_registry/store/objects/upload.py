@@ -8,54 +8,32 @@ import contextlib
 import hashlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from dataclasses import dataclass
 from datetime import datetime, timezone
 from weakref import WeakMethod
 
 from buildset_registry.errors import BlobUploadInvalid, BlobUploadUnknown, DigestInvalid
 from buildset_registry.oci.digest import Digest, Hasher, hasher
 from buildset_registry.oci.names import UploadId
-from buildset_registry.store.objects.blobs import ObjectBlobs
+from buildset_registry.store.objects.context import UploadContext
 from buildset_registry.store.objects.dialect import (
     ABSENT,
     Body,
     Condition,
     ConditionFailed,
-    Dialect,
     ObjectFailure,
     ObjectState,
     PartsGone,
 )
+from buildset_registry.store.objects.doubts import NOTE, Doubts
 from buildset_registry.store.objects.hashing import ResumableSha256, resumable
-from buildset_registry.store.objects.keys import Keys
-from buildset_registry.store.objects.parts import PartBudget, PartWriter, Spool
+from buildset_registry.store.objects.parts import PartWriter, Spool, SpoolReader
 from buildset_registry.store.objects.sessions import SessionState
-from buildset_registry.store.objects.small import SmallObjects, together
+from buildset_registry.store.objects.small import together
 
-_MOVING = "moving"
-#: The objects of a session.
-_OWN = ("data", _MOVING, "startedat", "state")
+#: The objects of a session, but for its note of doubts.
+_OWN = ("data", "startedat", "state")
 _DAMAGED = "what is stored of this blob is damaged, and was not replaced; push it again"
 _BUSY = "another request is writing to this upload; wait for it to end"
-
-
-@dataclass(frozen=True, slots=True)
-class UploadContext:
-    """The things that an upload works with, and the place of its own objects."""
-
-    dialect: Dialect
-    keys: Keys
-    small: SmallObjects
-    blobs: ObjectBlobs
-    budget: PartBudget
-    folder: str
-    end: Callable[[], None]
-    """Called once, when it has become a blob or is forgotten."""
-
-    @property
-    def state(self) -> str:
-        """The key of what is known of it."""
-        return f"{self.folder}state"
 
 
 class ObjectUpload:
@@ -78,6 +56,10 @@ class ObjectUpload:
         self._spool = spool
         self._version: str | None = None
         self._noted = False
+        self._known_key: str | None = None
+        """The key that the bucket's state tells of."""
+
+        self._doubts = Doubts(context.dialect, context.small, context.folder)
         self._torn = False
         """Whether a chunk is hashed and not written whole."""
 
@@ -142,6 +124,8 @@ class ObjectUpload:
     async def cancel(self) -> None:
         if not self.ended:
             with self._exclusive():
+                if self._version is not None:
+                    self._doubts.add(self._doubts.own)
                 await self._forget()
 
     def reader(self) -> SpoolReader:
@@ -152,7 +136,7 @@ class ObjectUpload:
     def _begin(self, target: Digest | None) -> None:
         """Begin with nothing; where the digest is known, at the blob's own key."""
         context = self._context
-        key = f"{context.folder}data" if target is None else context.keys.blob(target)
+        key = self._doubts.own if target is None else context.keys.blob(target)
         if self._writer is not None:
             self._writer.drop()
         self._writer = writer = PartWriter(context.dialect, context.budget, key)
@@ -168,7 +152,10 @@ class ObjectUpload:
     def _load(self, state: SessionState) -> None:
         """Go on with what another request, maybe another replica, left."""
         self._begin(None)
-        writer = self._parts
+        writer, self._known_key = self._parts, state.noted
+        self._doubts.add(*state.doubts)
+        if state.noted and not state.size:
+            self._doubts.add(state.noted)  # it was about to come, and did not
         if state.upload is not None:
             writer.resume(state.upload, state.parts)
         if state.tail:
@@ -202,13 +189,16 @@ class ObjectUpload:
 
     async def _note(self) -> None:
         """Note what is about to be at the service, so that it can be found and removed."""
-        if self._version is None and not self._noted:
-            note = SessionState(noted=self._parts.key).encode(Body(0, ()))
-            if self._ingested is None:
-                await self._swap(note)  # another replica may have begun with it
-            else:
-                self._version = await self._context.dialect.put(self._context.state, note)
-            self._noted = True
+        key = self._parts.key
+        if self._version is not None and key in (self._known_key, self._doubts.own):
+            self._doubts.add(key)  # an earlier request may have come as far as this
+            return
+        note = SessionState(noted=key, doubts=self._doubts.keys).encode(Body(0, ()))
+        if self._ingested is None:
+            await self._swap(note)  # another replica may have begun with it
+        else:
+            self._version = await self._context.dialect.put(self._context.state, note)
+        self._noted, self._known_key = True, key
 
     async def _save(self) -> None:
         """Have what arrived known at every replica, before the client is told so."""
@@ -216,12 +206,18 @@ class ObjectUpload:
         await writer.settle()
         hashed = self._hash.state if isinstance(self._hash, ResumableSha256) else None
         state = SessionState(
-            self.size, writer.upload, tuple(writer.parts), hashed, noted=writer.key
+            self.size,
+            writer.upload,
+            tuple(writer.parts),
+            hashed,
+            noted=writer.key,
+            doubts=self._doubts_of(writer),
         )
         started = None
         if self._version is None or self._noted:
             started = asyncio.ensure_future(self._start())
-        self._noted = False
+        self._noted = writer.began = False
+        self._known_key = writer.key
         try:
             await self._swap(state.encode(writer.tail))
         finally:
@@ -234,11 +230,25 @@ class ObjectUpload:
         try:
             self._version = await context.dialect.put(context.state, content, condition)
         except ConditionFailed as error:
-            found = await context.small.read(context.state) if error.again else None
-            if found is None or found.content != b"".join(content.pieces):
-                await self._fall_back()
+            found = await context.small.read(context.state)
+            same = found is not None and found.content == b"".join(content.pieces)
+            if found is None or not (same and error.again):
+                await self._refused(found.content if found else b"")
                 raise BlobUploadInvalid(_BUSY) from None
             self._version = found.version
+
+    async def _refused(self, found: bytes) -> None:
+        """End what was begun here, and nothing of the request that was faster."""
+        known, writer = SessionState.decode(found), self._parts
+        writer.began = known is None or known.upload != writer.upload
+        self._noted = False
+        await self._fall_back()
+
+    def _doubts_of(self, writer: PartWriter) -> tuple[str, ...]:
+        """Return the keys at which there may be parts that nobody knows of, also of these."""
+        if writer.doubtful:
+            self._doubts.add(writer.key)
+        return self._doubts.keys
 
     async def _start(self) -> None:
         """Tell distribution when it began: its purge goes by that."""
@@ -249,13 +259,12 @@ class ObjectUpload:
     async def _fall_back(self) -> None:
         """Forget what this request brought; the next one begins with what the bucket knows."""
         writer = self._parts
-        if self._noted or self._ingested is not None:
-            with contextlib.suppress(ObjectFailure):
-                await writer.abort()
+        own = self._noted or self._ingested is not None
+        with contextlib.suppress(ObjectFailure):
+            await (writer.abort() if own or writer.began else writer.stop())
+            if own and not self._doubts_of(writer):
                 await self._context.small.remove_all(self._context.folder)
-            self._noted = False
-        else:
-            await writer.stop()
+        self._noted = False
         self._version = None
         self._begin(self._ingested)
 
@@ -281,9 +290,10 @@ class ObjectUpload:
         if writer.upload is not None and writer.key != key:
             # Nothing of it is at the blob's key yet.
             _given, own, _noted = await asyncio.gather(
-                bring, self._complete(once=True), self._note_move(key)
+                bring, self._complete(once=True), self._doubts.note(key)
             )
             if not own:
+                self._doubts.add(key)  # the other one may have begun to copy it there
                 await self._check_other(digest, _BUSY)
             await self._move(key)
         else:
@@ -301,7 +311,7 @@ class ObjectUpload:
         actual = await self._read(digest.algorithm)
         if actual == digest.hex:
             await context.blobs.bring(digest, promised=self._ingested is None)
-            await self._note_move(context.keys.blob(digest))
+            await self._doubts.note(context.keys.blob(digest))
             await self._move(context.keys.blob(digest))
             context.blobs.arrived(digest, self.size)
         return actual
@@ -313,9 +323,11 @@ class ObjectUpload:
             await writer.finish(once=once)
         except PartsGone:
             own = False
+            self._doubts.add(self._doubts.own)
             state = await self._context.dialect.head(writer.key)
             if state is None or state.size != self.size:
-                await self._context.small.remove_all(self._context.folder)
+                if await self._doubts.settle():
+                    await self._context.small.remove_all(self._context.folder)
                 raise BlobUploadUnknown from None
         writer.upload = None
         return own
@@ -335,10 +347,6 @@ class ObjectUpload:
             running.update(piece)
         return running.hexdigest()
 
-    async def _note_move(self, key: str) -> None:
-        """Note where to: copying in parts leaves some there where the process ends."""
-        await self._context.small.write(f"{self._context.folder}{_MOVING}", key.encode())
-
     async def _move(self, key: str) -> None:
         source = ObjectState(self._parts.key, self.size, 0.0, "")
         await self._context.dialect.move(source, key)
@@ -350,9 +358,11 @@ class ObjectUpload:
         writer = self._parts
         stored = self._version is not None
         await writer.abort()
+        self._doubts_of(writer)
         if stored:
             # By their names: to ask for a list takes longer than all of them.
-            keys = [f"{self._context.folder}{name}" for name in _OWN]
+            names = (*_OWN, NOTE) if await self._doubts.settle() else _OWN
+            keys = [f"{self._context.folder}{name}" for name in names]
             await together(keys, self._context.dialect.delete)
             self._context.small.forget(keys)
 
@@ -380,16 +390,3 @@ def _weak(method: Callable[[], Awaitable[None]]) -> Callable[[], Awaitable[None]
             await found()
 
     return call
-
-
-class SpoolReader:
-    """Reads what of a download has arrived, also after its end."""
-
-    def __init__(self, spool: Spool | None) -> None:
-        self._spool = spool
-
-    async def read(self, offset: int, length: int) -> bytes:
-        return b"" if self._spool is None else self._spool.read(offset, length)
-
-    def close(self) -> None:
-        self._spool = None

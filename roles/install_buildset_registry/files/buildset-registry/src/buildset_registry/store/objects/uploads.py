@@ -9,6 +9,7 @@ they are complete. Where it is not, they go to the session's ``data``, which is 
 from __future__ import annotations
 
 import contextlib
+import math
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,12 +21,14 @@ from buildset_registry.oci.names import RepositoryName, UploadId
 from buildset_registry.store.base import UploadState
 from buildset_registry.store.objects.blobs import ObjectBlobs
 from buildset_registry.store.objects.clock import ServiceClock
+from buildset_registry.store.objects.context import UploadContext
 from buildset_registry.store.objects.dialect import Dialect
+from buildset_registry.store.objects.doubts import NOTE, noted
 from buildset_registry.store.objects.keys import UPLOADS, Keys
 from buildset_registry.store.objects.parts import PartBudget, Spool
 from buildset_registry.store.objects.sessions import SessionState, may_begin, new_id
 from buildset_registry.store.objects.small import SmallObjects, together
-from buildset_registry.store.objects.upload import ObjectUpload, UploadContext
+from buildset_registry.store.objects.upload import ObjectUpload
 from buildset_registry.store.objects.walk import Repositories
 
 #: Sessions in memory, each with as much as a part of what arrived last, in memory or in a file of
@@ -118,20 +121,27 @@ class ObjectUploads:
         self._end(key)
         if upload is not None:
             upload.ended = True
-        await self._remove(folder, stored.content if stored else b"", state.changed)
-        return True
+        return await self._remove(folder, stored.content if stored else b"", state.changed)
 
-    async def _remove(self, folder: str, content: bytes, changed: float) -> None:
-        """Remove a session, with the parts that it may have at the service."""
-        places, state = self._places, SessionState.decode(content)
-        if state is not None and state.upload is not None:
+    async def _remove(self, folder: str, content: bytes, changed: float) -> bool:
+        """Remove a session, with the parts that it may have at the service.
+
+        What it noted may have been begun later than that, or be another session's, which brings the
+        same blob: as long as that cannot be told, the note stays, and False is returned.
+        """
+        places, state = self._places, SessionState.decode(content) or SessionState()
+        if state.upload is not None:
             await places.dialect.abort(state.upload)
-        moving = await places.small.read(f"{folder}moving")
-        begun = {f"{folder}data", state.noted if state else None}
-        begun.add(moving.content.decode() if moving else None)
-        for key in begun - {None}:
-            await places.dialect.abandon(str(key), changed + 1)
-        await places.small.remove_all(folder)
+        note = await places.small.read(f"{folder}{NOTE}")
+        own, begun = f"{folder}data", {state.noted or "", *state.doubts}
+        begun.update(noted(note.content) if note else ())
+        before = max(changed + 1, places.clock.now() - _ABANDONED)
+        gone = await places.dialect.abandon(own, math.inf)
+        for key in begun - {"", own}:
+            gone = await places.dialect.abandon(key, before) and gone
+        if gone:
+            await places.small.remove_all(folder)
+        return gone
 
     async def _stored(self, prefix: str) -> dict[UploadId, float]:
         """Return the sessions of a repository, with when each was last changed."""

@@ -132,8 +132,9 @@ class SwiftDialect:
     async def abort(self, upload: PartUpload) -> None:
         await self.large.abort(upload)
 
-    async def abandon(self, key: str, before: float) -> None:
+    async def abandon(self, key: str, before: float) -> bool:
         """``stale`` finds all of them."""
+        return True
 
     def stale(self, prefix: str, before: float) -> AsyncIterator[PartUpload]:
         return self.large.stale(prefix, before)
