@@ -29,7 +29,9 @@ WRITER = {"name": "writer", "password": "battery staple"}
 
 def up(desk: Desk, **settings: Any) -> dict[str, Any]:
     """Start the registry with settings that it reads from standard input."""
-    return desk.up("--single-port", "--settings-file", "-", stdin=json.dumps(settings))
+    return desk.up(
+        "--single-port", "--port", desk.ports[0], "--settings-file", "-", stdin=json.dumps(settings)
+    )
 
 
 def test_sections_are_as_they_are_given(desk: Desk) -> None:
@@ -109,7 +111,7 @@ def test_a_changed_password_needs_no_restart(desk: Desk) -> None:
     after = (desk.root / "htpasswd").read_text().splitlines()
     assert [old == new for old, new in zip(before, after, strict=True)] == [True, False, True]
     # Without the option they stay.
-    assert desk.up("--single-port")["changes"] == []
+    assert desk.up("--single-port", "--port", desk.ports[0])["changes"] == []
 
 
 @pytest.mark.parametrize(
