@@ -17,7 +17,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ import httpx
 
 from tests.reliability.server import OCI_MANIFEST, digest_of, manifest
 from tests.stores.buckets import Bucket
+from tests.stores.outcome import Outcome
 from tests.stores.replicas import PASSWORD, USER, Replica, Replicas
 
 KINDS = ("push", "pull", "delete", "shared", "collection")
@@ -71,35 +72,6 @@ class Image:
     blobs: tuple[str, ...]
 
 
-@dataclass
-class Outcome:
-    """What a run came to."""
-
-    kills: int = 0
-    in_flight: Counter[str] = field(default_factory=Counter)
-    done: Counter[str] = field(default_factory=Counter)
-    resumed: int = 0
-    """Layers that went on at another replica from where the killed one was."""
-
-    acknowledged: int = 0
-    found: int = 0
-    left: list[str] = field(default_factory=list)
-    """Keys of uploads that are there two days later."""
-
-    unwanted: int = 0
-    """Blobs that are there two days later, and no image has."""
-
-    @property
-    def figures(self) -> str:
-        return (
-            f"{self.kills} kills; requests in flight at them: {dict(self.in_flight)}; "
-            f"done: {dict(self.done)}; layers resumed at another replica: {self.resumed}; "
-            f"{self.acknowledged} images acknowledged, {self.found} found, "
-            f"{self.acknowledged - self.found} lost; after the clean-up: "
-            f"{len(self.left)} parts and keys of uploads, {self.unwanted} blobs of no image"
-        )
-
-
 class Storm:
     """Clients of replicas that serve one bucket, and what they know to be there."""
 
@@ -108,6 +80,9 @@ class Storm:
         self.images: list[Image] = []
         self.shared: set[str] = set()
         """What the shared images may have: they come and go."""
+
+        self.unsure: set[str] = set()
+        """What the images have of which nobody knows whether they are: the answer was lost."""
 
         self._replicas = replicas
         self._chance = chance
@@ -256,6 +231,8 @@ class Storm:
 
     def _put(self, kind: str, name: str, tag: str, raw: bytes) -> None:
         path, headers = f"/v2/{name}/manifests/{tag}", {"Content-Type": OCI_MANIFEST}
+        with self._lock:
+            self.unsure |= _digests(raw)
         self._ask(kind, "PUT", path, (201,), content=raw, headers=headers)
 
     def _pull(self) -> None:
@@ -286,6 +263,7 @@ class Storm:
         path = f"/v2/{name}/manifests/{digest_of(raw)}"
         self._ask("delete", "DELETE", path, (202, 404))
         with self._lock:
+            self.unsure -= _digests(raw)
             self._gone = [*self._gone[-200:], (name, raw, blobs)]
         self.outcome.done["delete"] += 1
 
@@ -364,6 +342,13 @@ class Storm:
                 time.sleep(0.1)
 
 
+def _digests(raw: bytes) -> set[str]:
+    """Return what an image has, its manifest included."""
+    tree = json.loads(raw)
+    found = [digest_of(raw), *(one["digest"] for one in (tree["config"], *tree["layers"]))]
+    return {one.partition(":")[2] for one in found}
+
+
 def clean_up(config: Path) -> dict[str, Any]:
     """Collect two days later, and verify; returns what was found broken."""
     command = [sys.executable, "-c", _LATER]
@@ -387,7 +372,7 @@ def run(replicas: Replicas, bucket: Bucket, kills: int, seed: int | None = None)
     kept = {blob.partition(":")[2] for one in storm.images for blob in (one.digest, *one.blobs)}
     blobs = {key.split("/")[-2] for key in bucket.blobs() if key.endswith("/data")}
     assert kept <= blobs
-    outcome.unwanted = len(blobs - kept - storm.shared)
+    outcome.unwanted = len(blobs - kept - storm.shared - storm.unsure)
     return outcome
 
 
