@@ -18,7 +18,8 @@ from tools.stage import copy_files
 
 PLUGINS = REPOSITORY / "plugins" / "modules"
 PROGRAM = ROLES / "install_buildset_registry/files/buildset-registry/src/buildset_registry"
-LIBRARIES = sorted(ROLES.glob("*/library/*.py"))
+#: A role that has the modules of another one has a link to their folder.
+LIBRARIES = sorted(path for path in ROLES.glob("*/library/*.py") if not path.parent.is_symlink())
 USE = "use_buildset_registry"
 
 
@@ -41,6 +42,15 @@ def test_collection_has_no_other_modules() -> None:
     modules = sorted(path.stem for path in LIBRARIES)
     assert sorted(path.stem for path in PLUGINS.glob("*.py")) == modules
     assert load(REPOSITORY / "meta/runtime.yml")["action_groups"]["registry"] == modules
+
+
+@pytest.mark.parametrize("name", ["library", "module_utils"])
+def test_a_role_borrows_from_a_role_beside_it(name: str) -> None:
+    """A checkout may hold the roles only."""
+    for path in ROLES.glob(f"*/{name}"):
+        if path.is_symlink():
+            assert path.resolve().parent.parent == ROLES
+            assert not path.readlink().is_absolute()
 
 
 def test_collection_has_the_working_code_of_roles() -> None:
