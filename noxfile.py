@@ -158,24 +158,26 @@ def architecture(session: nox.Session) -> None:
     pytest(session, "tests/architecture", "tests/workshop")
 
 
-@tier(tools=(*STORES, *ACME))
+@tier(tools=STORES)
 def tests(session: nox.Session) -> None:
-    """Test the program: its parts, its API over real TLS, its command line, its object stores.
+    """Test the program: its parts, its API over real TLS, its command line.
 
     Tested is the wheel that the role makes, not the folder.
     """
     install(session, "test")
     install_wheel(session)
     prepare_stores(session)
-    pytest(
-        session,
-        "tests/unit",
-        "tests/api",
-        "tests/instance",
-        "tests/use",
-        "tests/stores",
-        "tests/acme",
-    )
+    pytest(session, "tests/unit", "tests/api", "tests/instance", "tests/use")
+
+
+@tier(tools=(*STORES, *ACME))
+def stores(session: nox.Session) -> None:
+    """Test what waits for others: replicas over object stores, and certificates by ACME."""
+    install(session, "test")
+    install_wheel(session)
+    prepare_stores(session)
+    go_tools(session, ACME)
+    pytest(session, "tests/stores", "tests/acme")
 
 
 def prepare_stores(session: nox.Session) -> None:

@@ -32,8 +32,8 @@ from tools.schedule import Ended, Job
 BUILD = Path(__file__).resolve().parent.parent / "build"
 #: At the lowest priority a build may have to wait for all tiers that need none.
 BUILD_SECONDS = 2 * schedule.LIMIT_SECONDS
-#: Two tiers disturb each other little where each has a core.
-LANES = min(2, len(os.sched_getaffinity(0)))
+#: One more than there are cores, up to three: a tier waits half of its time for others.
+LANES = min(3, len(os.sched_getaffinity(0)) + 1)
 TAIL_LINES = 60
 WHY_LENGTH = 200
 
