@@ -65,6 +65,18 @@ class Upstream:
         finally:
             self.start()
 
+    @contextmanager
+    def here(self) -> Iterator[None]:
+        """Have it run for a while, though others have it stopped."""
+        was_away = self.process is None
+        if was_away:
+            self.start()
+        try:
+            yield
+        finally:
+            if was_away:
+                self.stop()
+
     def settings(self) -> Path:
         """Write what ``--upstreams-file`` takes."""
         path = self.folder / "upstreams.json"
