@@ -152,8 +152,12 @@ def test_settings_come_and_go(desk: Desk) -> None:
             "both name a certificate",
         ),
         (
-            {"intermediate_registry_storage": {"s3": {"bucket": 1, "secretkey": "tell-nobody"}}},
-            "storage.s3.bucket must be a string",
+            {
+                "intermediate_registry_users": [
+                    {"name": "a:b", "password": "tell-nobody", "access": "write"}
+                ]
+            },
+            "without colons",
         ),
     ],
 )
