@@ -23,6 +23,7 @@ from tests.acme.pebble import HMAC, KEY_ID, Pebble, make
 from tests.acme.registry import AcmeRegistry, taken
 from tests.api.harness import digest_of
 from tests.ports import free_port
+from tests.pulling import pulling
 from tests.stores.fixtures import ObjectStores
 from tests.waiting import wait_until
 
@@ -61,33 +62,19 @@ def test_a_certificate_is_ordered_shown_and_kept(pebble: Pebble, tmp_path: Path)
 
 
 @contextmanager
-def pulling(registry: AcmeRegistry, root: str) -> Iterator[list[int]]:
-    """Pull a blob by new connections all the time; yields the number of pulls, all whole."""
+def pulled(registry: AcmeRegistry, root: str) -> Iterator[list[int]]:
+    """Push a blob, and pull it by new connections all the time; yields the number of pulls."""
     with registry.client(root) as client:
         started = client.post("/v2/app/blobs/uploads/")
         location, digest = started.headers["location"], digest_of(BLOB)
         assert client.put(location, params={"digest": digest}, content=BLOB).status_code == 201
-    done, whole, failures = threading.Event(), [0], []
 
-    def pull() -> None:
-        while not done.is_set():
-            try:
-                with registry.client(root) as client:
-                    assert client.get(f"/v2/app/blobs/{digest_of(BLOB)}").content == BLOB
-                whole[0] += 1
-            except Exception as error:
-                failures.append(error)
+    def get() -> bytes:
+        with registry.client(root) as client:
+            return client.get(f"/v2/app/blobs/{digest}").content
 
-    threads = [threading.Thread(target=pull) for _number in range(2)]
-    for thread in threads:
-        thread.start()
-    try:
+    with pulling(get, BLOB, 2) as whole:
         yield whole
-    finally:
-        done.set()
-        for thread in threads:
-            thread.join()
-    assert not failures, failures[0]
 
 
 def test_certificates_of_seconds_are_renewed_while_pulls_run(tmp_path: Path) -> None:
@@ -96,7 +83,7 @@ def test_certificates_of_seconds_are_renewed_while_pulls_run(tmp_path: Path) -> 
     registry = AcmeRegistry(tmp_path / "registry", pebble)
     with pebble.serving(), registry.serving():
         registry.wait_until_issued()
-        with pulling(registry, pebble.root) as pulls:
+        with pulled(registry, pebble.root) as pulls:
             seen: list[x509.Certificate] = []
 
             def renewed() -> bool:

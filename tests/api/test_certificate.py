@@ -3,12 +3,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import ssl
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +16,7 @@ import trustme
 
 from tests.api.harness import Harness, digest_of
 from tests.ports import free_port
+from tests.pulling import pulling
 
 BLOB = os.urandom(8 * 1024 * 1024)
 
@@ -60,31 +59,6 @@ def port_of(client: httpx.Client) -> int:
     return int(client.base_url.port or 0)
 
 
-@contextlib.contextmanager
-def pulling(get: Callable[[], bytes]) -> Iterator[list[int]]:
-    """Pull a blob by new connections all the time; yields the number of pulls, all whole."""
-    done, whole, failures = threading.Event(), [0], []
-
-    def pull() -> None:
-        while not done.is_set():
-            try:
-                assert get() == BLOB
-                whole[0] += 1
-            except Exception as error:
-                failures.append(error)
-
-    threads = [threading.Thread(target=pull) for _number in range(3)]
-    for thread in threads:
-        thread.start()
-    try:
-        yield whole
-    finally:
-        done.set()
-        for thread in threads:
-            thread.join()
-    assert not failures
-
-
 def test_a_replaced_certificate_is_shown_and_no_transfer_breaks(
     harness: Harness, authority: trustme.CA, tmp_path: Path
 ) -> None:
@@ -102,7 +76,7 @@ def test_a_replaced_certificate_is_shown_and_no_transfer_breaks(
     with registry.pull.stream("GET", f"/v2/app/blobs/{digest}") as running:
         pieces = running.iter_raw(1000)
         got = next(pieces)
-        with pulling(get) as pulls:
+        with pulling(get, BLOB, 3) as pulls:
             for _number in range(4):
                 before = pulls[0]
                 new = replace(tmp_path, authority)
