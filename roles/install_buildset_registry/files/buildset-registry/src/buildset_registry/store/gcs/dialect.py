@@ -36,6 +36,7 @@ from buildset_registry.store.objects.dialect import (
     OpenObject,
     PartsGone,
     PartUpload,
+    check_part_size,
 )
 from buildset_registry.store.objects.small import together
 
@@ -50,8 +51,7 @@ class GcsDialect:
     """One bucket."""
 
     def __init__(self, settings: GcsSettings, access: GcsAccess) -> None:
-        if settings.chunksize < _LEAST_PART:
-            raise ConfigError(f"storage.gcs.chunksize must be at least {_LEAST_PART}")
+        check_part_size("gcs", settings.chunksize, _LEAST_PART)
         self._settings = settings
         self._access = access
         self._connection = ServiceConnection(access, access.tls, Reasons(words=documents.words))

@@ -14,6 +14,8 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from buildset_registry.errors import ConfigError
+
 
 class ObjectFailure(OSError):
     """A service that did not do what it was asked to, in a few words; for how long nobody knows."""
@@ -132,6 +134,12 @@ class Abilities:
 
     lists: bool = True
     """Whether a list has what was written before."""
+
+
+def check_part_size(service: str, size: int, least: int) -> None:
+    """Refuse a ``chunksize`` that is smaller than the parts that a service takes, or is worth."""
+    if size < least:
+        raise ConfigError(f"storage.{service}.chunksize must be at least {least}")
 
 
 class Objects(Protocol):

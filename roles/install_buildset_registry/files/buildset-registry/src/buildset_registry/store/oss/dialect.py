@@ -15,7 +15,12 @@ from buildset_registry.errors import ConfigError
 from buildset_registry.store.objects import documents
 from buildset_registry.store.objects.buckets import MOST_PARTS, BucketDialect, BucketRules
 from buildset_registry.store.objects.connection import ServiceAnswer
-from buildset_registry.store.objects.dialect import Abilities, Condition, ConditionFailed
+from buildset_registry.store.objects.dialect import (
+    Abilities,
+    Condition,
+    ConditionFailed,
+    check_part_size,
+)
 from buildset_registry.store.oss.access import OssAccess
 
 #: distribution's; OSS itself takes parts of 100 KiB.
@@ -27,8 +32,7 @@ class OssDialect(BucketDialect):
     """One bucket."""
 
     def __init__(self, settings: OssSettings, access: OssAccess) -> None:
-        if settings.chunksize < _LEAST_PART:
-            raise ConfigError(f"storage.oss.chunksize must be at least {_LEAST_PART}")
+        check_part_size("oss", settings.chunksize, _LEAST_PART)
         self._settings = settings
         self._oss = access
         rules = BucketRules(

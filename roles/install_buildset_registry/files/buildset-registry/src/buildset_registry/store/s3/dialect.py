@@ -8,7 +8,7 @@ from buildset_registry.errors import ConfigError
 from buildset_registry.store.objects import documents
 from buildset_registry.store.objects.buckets import MOST_PARTS, BucketDialect, BucketRules
 from buildset_registry.store.objects.connection import ServiceAnswer
-from buildset_registry.store.objects.dialect import Abilities, Condition
+from buildset_registry.store.objects.dialect import Abilities, Condition, check_part_size
 from buildset_registry.store.s3.access import S3Access
 
 _LEAST_PART = 5 * 1024 * 1024
@@ -28,8 +28,7 @@ class S3Dialect(BucketDialect):
     """One bucket."""
 
     def __init__(self, settings: S3Settings, access: S3Access) -> None:
-        if settings.chunksize < _LEAST_PART:
-            raise ConfigError(f"storage.s3.chunksize must be at least {_LEAST_PART}")
+        check_part_size("s3", settings.chunksize, _LEAST_PART)
         self._settings = settings
         self._s3 = access
         rules = BucketRules(

@@ -35,6 +35,7 @@ from buildset_registry.store.objects.dialect import (
     ObjectState,
     OpenObject,
     PartUpload,
+    check_part_size,
 )
 from buildset_registry.store.swift import documents
 from buildset_registry.store.swift.access import SwiftAccess
@@ -60,8 +61,7 @@ class SwiftDialect:
     """One container."""
 
     def __init__(self, settings: SwiftSettings, access: SwiftAccess) -> None:
-        if settings.chunksize < _LEAST_PART:
-            raise ConfigError(f"storage.swift.chunksize must be at least {_LEAST_PART}")
+        check_part_size("swift", settings.chunksize, _LEAST_PART)
         self._settings = settings
         self._access = access
         self._container = SwiftContainer(access, settings.container)
