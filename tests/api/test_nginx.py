@@ -12,6 +12,7 @@ import pytest
 
 from tests.api.configurations import once, only
 from tests.api.harness import PASSWORD, USER, Harness, digest_of
+from tests.nginx import nginx_command
 from tests.ports import free_port
 
 pytestmark = only(once, why="one port by plain HTTP, with whatever nginx has to know")
@@ -19,30 +20,17 @@ pytestmark = only(once, why="one port by plain HTTP, with whatever nginx has to 
 CONTENT = b"content" * 500_000
 DIGEST = digest_of(CONTENT)
 
-NGINX = """
-daemon off;
-master_process off;
-pid {folder}/nginx.pid;
-error_log {folder}/nginx.log;
-events {{}}
-http {{
-    access_log off;
-    client_body_temp_path {folder}/body;
-    proxy_temp_path {folder}/proxy;
-    fastcgi_temp_path {folder}/fastcgi;
-    uwsgi_temp_path {folder}/uwsgi;
-    scgi_temp_path {folder}/scgi;
-    server {{
-        listen 127.0.0.1:{port} ssl;
-        ssl_certificate {certificate};
-        ssl_certificate_key {key};
-        client_max_body_size 0;
-        location {location} {{
-            proxy_pass http://127.0.0.1:{backend}/;
-            proxy_http_version 1.1;
-            proxy_request_buffering off;
-            {headers}
-        }}
+SERVER = """
+server {{
+    listen 127.0.0.1:{port} ssl;
+    ssl_certificate {certificate};
+    ssl_certificate_key {key};
+    client_max_body_size 0;
+    location {location} {{
+        proxy_pass http://127.0.0.1:{backend}/;
+        proxy_http_version 1.1;
+        proxy_request_buffering off;
+        {headers}
     }}
 }}
 """
@@ -81,9 +69,7 @@ def nginx(harness: Harness) -> Iterator[Nginx]:
 
     def start(backend: int | None, location: str, headers: str) -> str:
         port = free_port()
-        configuration = harness.folder / "nginx.conf"
-        text = NGINX.format(
-            folder=harness.folder,
+        server = SERVER.format(
             port=port,
             backend=backend,
             certificate=harness.folder / "server.pem",
@@ -91,10 +77,7 @@ def nginx(harness: Harness) -> Iterator[Nginx]:
             location=location,
             headers=headers,
         )
-        configuration.write_text(text)
-        command = ["nginx", "-p", str(harness.folder), "-c", str(configuration)]
-        log = ["-e", str(harness.folder / "nginx.log")]
-        process = subprocess.Popen([*command, *log], env={"PATH": "/usr/sbin:/sbin:/usr/bin:/bin"})
+        process = subprocess.Popen(nginx_command(harness.folder, server, "master_process off;"))
         started.append(process)
         wait_for(port, process)
         return f"https://127.0.0.1:{port}{location.rstrip('/')}"

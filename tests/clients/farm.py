@@ -20,6 +20,7 @@ import yaml
 from tests.clients import daemon
 from tests.clients.commands import wait_until
 from tests.clients.registry import trust
+from tests.nginx import nginx_command
 from tests.ports import free_port
 from tests.stores.fixtures import ObjectStores
 from tests.stores.process import listens
@@ -29,21 +30,6 @@ EXAMPLES = Path(__file__).resolve().parents[2] / "docs" / "examples" / "replicas
 HOST = "192.0.2.1"
 #: The hosts of the examples.
 _HOSTS = ("10.0.0.11:5000", "10.0.0.12:5000", "10.0.0.13:5000")
-_NGINX = """
-daemon off;
-pid {folder}/nginx.pid;
-error_log {folder}/nginx.log;
-events {{}}
-http {{
-    access_log off;
-    client_body_temp_path {folder}/body;
-    proxy_temp_path {folder}/proxy;
-    fastcgi_temp_path {folder}/fastcgi;
-    uwsgi_temp_path {folder}/uwsgi;
-    scgi_temp_path {folder}/scgi;
-    include {folder}/registry.conf;
-}}
-"""
 
 
 @dataclass
@@ -137,9 +123,7 @@ def _example(name: str, ports: Sequence[int]) -> str:
 def _nginx(folder: Path, port: int, ports: Sequence[int]) -> list[str]:
     text = _example("nginx.conf", ports).replace("listen 443 ssl", f"listen {HOST}:{port} ssl")
     (folder / "registry.conf").write_text(text.replace("/etc/nginx", str(folder)))
-    (folder / "nginx.conf").write_text(_NGINX.format(folder=folder))
-    words = ["-p", str(folder), "-c", str(folder / "nginx.conf"), "-e", str(folder / "nginx.log")]
-    return ["/usr/sbin/nginx", *words]
+    return nginx_command(folder, f"include {folder}/registry.conf;")
 
 
 def _haproxy(folder: Path, port: int, ports: Sequence[int]) -> list[str]:
