@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.manifest import MAX_MANIFEST, Manifest, stored_media_type
-from buildset_registry.oci.names import Tag, referrers_tag
+from buildset_registry.oci.names import Tag, cosign_tags, referrers_tag
 from buildset_registry.pacing import aside, paced
 from buildset_registry.store.base import RepositoryIndex, Store
 
@@ -23,8 +23,6 @@ from buildset_registry.store.base import RepositoryIndex, Store
 _REMEMBERED = 4096
 #: Manifests of one tree that are looked at.
 _MOST = 20_000
-#: What cosign adds to the tag that is made of a digest: signatures, attestations, SBOMs.
-_COSIGN = (".sig", ".att", ".sbom")
 
 
 class _Parts(NamedTuple):
@@ -107,8 +105,7 @@ def _read(raw: bytes, digest: Digest) -> _Parts:
 
 def _tags_of(digest: Digest) -> list[Tag]:
     """Return the tags by which clients find what refers to a manifest."""
-    plain = referrers_tag(digest)
-    return [plain, *(Tag(plain + suffix) for suffix in _COSIGN)]
+    return [referrers_tag(digest), *cosign_tags(digest)]
 
 
 async def _attached(indexes: Sequence[RepositoryIndex], digest: Digest) -> list[Digest]:

@@ -150,6 +150,11 @@ def referrers_tag(subject: Digest) -> Tag:
     return Tag(f"{subject.algorithm}-{subject.hex[:64]}")
 
 
+def cosign_tags(subject: Digest) -> list[Tag]:
+    """Return the tags under which cosign keeps signatures, attestations and SBOMs of a manifest."""
+    return [Tag(f"{referrers_tag(subject)}{suffix}") for suffix in (".sig", ".att", ".sbom")]
+
+
 @lru_cache(_REMEMBERED)
 def parse_reference(text: str) -> Reference:
     """Parse the last part of a manifest's URL: a digest if it has a colon, else a tag."""

@@ -16,13 +16,11 @@ from typing import TypeVar
 from ..oci.descriptor import Descriptor
 from ..oci.digest import Digest
 from ..oci.manifest import Manifest
-from ..oci.names import Reference, Tag, referrers_tag
+from ..oci.names import Reference, Tag, cosign_tags
 from .content import ImageDestination, ImageSource
 from .errors import ContentMismatch, TransferError
 from .platforms import Platforms, chosen, image_platform, platforms_of
 
-#: The suffixes of the tags under which cosign keeps what belongs to an image.
-COSIGN = (".sig", ".att", ".sbom")
 #: Indexes in indexes; deeper ones are an attack on whoever reads them.
 _DEEPEST = 8
 _MOST_MANIFESTS = 20_000
@@ -219,8 +217,7 @@ class Planner:
         digest = subject.manifest.digest
         listed = self._source.referrers(digest).items
         found = [self._listed(one) for one in listed]
-        for suffix in COSIGN:
-            tag = Tag(f"{referrers_tag(digest)}{suffix}")
+        for tag in cosign_tags(digest):
             manifest = self._source.manifest(tag)
             if manifest is not None:
                 planned = self._planned(manifest)
