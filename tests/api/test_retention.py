@@ -13,6 +13,7 @@ from buildset_registry.cli import main
 
 from tests.api.configurations import on_disk, once, only
 from tests.api.harness import Harness, Registry, code, digest_of
+from tests.api.test_image_tokens import ask
 from tests.api.years import grow_old
 
 BUILD = "0123456789abcdef0123456789abcdef_"
@@ -99,3 +100,33 @@ def test_an_upload_past_a_quota_is_refused_when_it_starts(
         "/v2/org/app/blobs/uploads/", params={"digest": digest_of(content)}, content=content
     )
     assert again.status_code == 201
+
+
+@only(once, on_disk, why="the files are made old, and a registry is started again")
+def test_what_a_token_names_is_kept_for_whoever_has_it(
+    harness: Harness, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Over a restart; a token for a whole repository, or nobody's, keeps nothing."""
+    registry = harness.start(retention=RULES)
+    command = Command(registry, capsys)
+    tags = [f"{BUILD}{name}" for name in ("leased", "other", "whole", "anonymous")]
+    leased, *_others = (registry.push_image("org/app", tag, tag.encode()) for tag in tags)
+    command.gc()
+    scopes = [f"image:org/app@{leased}:pull", f"image:org/app:{tags[0]}:pull"]
+    answer = ask(registry, *scopes, expires_in="7200")
+    assert answer.json()["expires_in"] == 7200
+    ask(registry, "repository:org/app:pull")
+    registry.anonymous.get("/token", params={"scope": f"image:org/app:{tags[3]}:pull"})
+    registry.stop()
+    grow_old(registry.storage, 20)
+    registry = harness.start(retention=RULES)
+    told = command.gc("--dry-run")
+    assert f"image org/app:{tags[0]} stays by a token: leased until " in told
+    assert "would remove 3 tags" in told
+    command.gc()
+    assert registry.push.get("/v2/org/app/tags/list").json()["tags"] == [tags[0]]
+    headers = {"Authorization": f"Bearer {ask(registry, *scopes).json()['token']}"}
+    path = f"/v2/org/app/manifests/{leased}"
+    assert registry.anonymous.get(path, headers=headers).status_code == 200
+    assert registry.push.delete(path).status_code == 202
+    assert registry.anonymous.get(path, headers=headers).status_code == 404

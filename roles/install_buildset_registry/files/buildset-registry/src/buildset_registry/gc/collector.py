@@ -9,6 +9,7 @@ import time
 
 from buildset_registry.background import stop, supervised, told
 from buildset_registry.gc.eviction import mark_cached
+from buildset_registry.gc.leases import begin_leases
 from buildset_registry.gc.passes import expire_uploads, mark_pushed, prune_links, sweep_blobs
 from buildset_registry.gc.quota import make_room
 from buildset_registry.gc.report import CollectionHistory, CollectionReport
@@ -20,6 +21,7 @@ from buildset_registry.store.base import Store
 PASSES = (
     expire_uploads,
     begin_retention,
+    begin_leases,
     make_room,
     mark_pushed,
     mark_cached,

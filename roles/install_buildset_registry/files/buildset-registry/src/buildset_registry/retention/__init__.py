@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Retention: which of the pushed images stay, by rules, by their last use, and by quotas.
 
-``rules`` and ``timeline`` decide, pure; ``clock``, ``uses``, ``removals`` and ``quotas`` keep what
-has to be known in the store. The collector (``gc``) removes.
+``rules`` and ``timeline`` decide, pure; ``clock``, ``uses``, ``removals``, ``quotas``, ``leases``
+keep what has to be known in the store. The collector (``gc``) removes.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from buildset_registry.oci.names import RepositoryName
 from buildset_registry.retention.clock import APART, Clock
+from buildset_registry.retention.leases import LeasedImages, Leases
 from buildset_registry.retention.quotas import Quota, QuotaGuard
 from buildset_registry.retention.removals import Removals
 from buildset_registry.retention.rules import RetentionRule
@@ -133,6 +134,8 @@ class Retention:
 
 __all__ = [
     "TOPIC",
+    "LeasedImages",
+    "Leases",
     "Quota",
     "QuotaGuard",
     "Removals",

@@ -62,10 +62,10 @@ from buildset_registry.overlay.client import OverlayClient
 from buildset_registry.overlay.table import OverlaidTags
 from buildset_registry.pullthrough import Freshness, PullThrough
 from buildset_registry.registry import Registry
-from buildset_registry.retention import Retention
+from buildset_registry.retention import Leases, Retention
 from buildset_registry.server.access_control import AccessControl
 from buildset_registry.server.certificates import CertificateSource, KeyPair, certificate_of
-from buildset_registry.server.collection import collection_rules, keep_retention
+from buildset_registry.server.collection import collection_rules, keep_leases, keep_retention
 from buildset_registry.server.condition import Notice, ProcessCondition
 from buildset_registry.server.control_socket import ControlSocket
 from buildset_registry.server.replay import (
@@ -158,6 +158,7 @@ class Backend:
 
     ledger: Ledger | None
     retention: Retention | None
+    leases: Leases
 
 
 async def _backend(config: Config, output: TextIO, stack: AsyncExitStack) -> Backend:
@@ -190,8 +191,9 @@ async def _backend(config: Config, output: TextIO, stack: AsyncExitStack) -> Bac
         ledger = keep_ledger(config.ledger, store, client.counters, overlaid)
         stack.push_async_callback(ledger.close)
     retention = keep_retention(config, store, stack)
+    leases = keep_leases(store, stack)
     return Backend(
-        access, store, pull_through, access_log, uploads, webhooks, fixed, ledger, retention
+        access, store, pull_through, access_log, uploads, webhooks, fixed, ledger, retention, leases
     )
 
 
@@ -201,7 +203,7 @@ async def _close_all(webhooks: list[Webhook]) -> None:
 
 def _collector(config: Config, backend: Backend, stack: AsyncExitStack) -> Collector:
     interval = 0 if config.read_only else config.gc.interval
-    rules = collection_rules(config.gc, backend.retention)
+    rules = collection_rules(config.gc, backend.retention, backend.leases)
     at_upstream = backend.pull_through.has_manifest
     collector = Collector(backend.store, rules, interval, at_upstream)
     stack.push_async_callback(collector.close)
@@ -256,6 +258,7 @@ class Applications:
             backend.pull_through.arriving,
             StreamedClients(config.redirect.except_networks, config.redirect.except_agents),
             retention.quotas if retention else None,
+            backend.leases,
         )
         events = Events([*backend.webhooks], context) if backend.webhooks else None
         notes: list[AnswerNotes] = []

@@ -12,12 +12,14 @@ from buildset_registry.gc import AtUpstream, CollectionRules
 from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.names import RepositoryName
 from buildset_registry.oci.patterns import RepositoryMatcher, RepositoryPattern, TagMatcher
-from buildset_registry.retention import Quota, Retention, RetentionPolicy, RetentionRule
+from buildset_registry.retention import Leases, Quota, Retention, RetentionPolicy, RetentionRule
 from buildset_registry.server.replay import upstreams_of
 from buildset_registry.store.base import Store
 
 
-def collection_rules(settings: GcSettings, retention: Retention | None) -> CollectionRules:
+def collection_rules(
+    settings: GcSettings, retention: Retention | None = None, leases: Leases | None = None
+) -> CollectionRules:
     """Return the rules of the garbage collector."""
     return CollectionRules(
         grace=settings.grace,
@@ -25,6 +27,7 @@ def collection_rules(settings: GcSettings, retention: Retention | None) -> Colle
         uploads=settings.uploads,
         cache_size=settings.cache_size,
         retention=retention,
+        leases=leases,
     )
 
 
@@ -51,6 +54,14 @@ def keep_retention(config: Config, store: Store, stack: AsyncExitStack) -> Reten
         retention.uses.start()
         stack.push_async_callback(retention.uses.close)
     return retention
+
+
+def keep_leases(store: Store, stack: AsyncExitStack) -> Leases:
+    """Return the leases of images in a store that is served."""
+    leases = Leases(store)
+    leases.start()
+    stack.push_async_callback(leases.close)
+    return leases
 
 
 def retention_policy(config: Config) -> RetentionPolicy | None:
