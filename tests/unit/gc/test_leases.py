@@ -20,6 +20,7 @@ from buildset_registry.retention.leases import TOPIC
 from buildset_registry.retention.timeline import minute
 from buildset_registry.store import open_store
 from buildset_registry.store.base import Store
+from buildset_registry.store.objects.promises import Condemnation
 from buildset_registry.verify import verify
 
 from tests.stores.fixtures import ObjectStores
@@ -63,12 +64,12 @@ async def local_store(
 
 @pytest.fixture
 async def replicas(tmp_path: Path, object_stores: ObjectStores) -> AsyncIterator[list[Store]]:
-    """Three processes' views of one bucket."""
+    """Four processes' views of one bucket."""
     config = CONFIGURED["s3-minio"](tmp_path, object_stores)
     async with AsyncExitStack() as stack:
         yield [
             await stack.enter_async_context(aclosing(await open_store(config)))
-            for _number in range(3)
+            for _number in range(4)
         ]
 
 
@@ -251,18 +252,18 @@ async def test_a_lease_that_another_replica_takes_in_the_middle_of_a_removal(
     replicas: list[Store], tmp_path: Path, moment: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The image is whole, with its tag, or gone before the token is there; never a part of it."""
-    first, second, fresh = replicas
-    image = await Signed(Registry(first)).push("old")
+    pushing, collecting, serving, fresh = replicas
+    image = await Signed(Registry(pushing)).push("old")
     await asyncio.sleep(1.1)  # times of objects are in whole seconds
-    aging = await past(second).has_always_run()
+    aging = await past(collecting).has_always_run()
     of_what, name, after = _STEPS[moment]
     of: dict[str, object] = {
         "removals": aging.retention.removals,
-        "tags": second.pushed(NAME).tags,
-        "manifests": second.pushed(NAME).manifests,
-        "blobs": second.blobs,
+        "tags": collecting.pushed(NAME).tags,
+        "manifests": collecting.pushed(NAME).manifests,
+        "blobs": collecting.blobs,
     }
-    steps = Taking(0, past(first, now=aging.now), image.index, after=after)
+    steps = Taking(0, past(serving, now=aging.now), image.index, after=after)
     with monkeypatch.context() as patched:
         kind = type(of[of_what])
         patched.setattr(kind, name, steps.beside(getattr(kind, name)))
@@ -271,6 +272,41 @@ async def test_a_lease_that_another_replica_takes_in_the_middle_of_a_removal(
     later = past(fresh, now=aging.now + 2 * HOUR)
     await later.run()
     assert [state.digest for state in await fresh.pushed(NAME).manifests.all()] == []
+
+
+async def test_a_lease_of_what_another_replica_has_condemned(
+    replicas: list[Store], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing stops that removal any more: the token is handed out when it is done."""
+    pushing, collecting, serving, fresh = replicas
+    image = await Signed(Registry(pushing)).push("old")
+    await asyncio.sleep(1.1)
+    aging = await past(collecting).has_always_run()
+    taking = Taking(0, past(serving, now=aging.now), image.index)
+    removing = Condemnation.removing
+    tasks: list[asyncio.Task[None]] = []
+
+    async def beside(*arguments: Any) -> Any:
+        if not tasks:
+            tasks.append(asyncio.ensure_future(taking.take()))
+            await wait_for_lease(collecting)
+        return await removing(*arguments)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Condemnation, "removing", beside)
+        await aging.run()
+    await tasks[0]
+    assert not taking.there
+    await taking.check(fresh, image)
+    assert [state.digest for state in await fresh.pushed(NAME).manifests.all()] == []
+
+
+async def wait_for_lease(store: Store) -> None:
+    """Wait until somebody has written one."""
+    found = False
+    while not found:
+        await asyncio.sleep(0.01)
+        found = bool(await store.documents(TOPIC).names())
 
 
 async def test_a_lease_at_any_step_of_one_process(
@@ -323,18 +359,19 @@ class Taking:
             mine = self._left == 0
             self._left -= 1
             if mine and not self._after:
-                await self._take()
+                await self.take()
             done = await work(*arguments, **more)
             if mine and self._after:
-                await self._take()
+                await self.take()
             return done
 
         return step
 
-    async def _take(self) -> None:
+    async def take(self) -> None:
+        """Get the token, and see what is there."""
         await self._aging.leases.take([(NAME, self._digest), (NAME, Tag("old"))], HOUR)
         index = self._aging.store.pushed(NAME)
-        self.there = await index.manifests.use(self._digest)
+        self.there = self._digest in {one.digest for one in await index.manifests.all()}
         self._tagged = await index.tags.get(Tag("old")) is not None
 
     async def check(self, store: Store, image: Signed) -> None:

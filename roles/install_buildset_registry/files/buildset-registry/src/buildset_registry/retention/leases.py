@@ -42,6 +42,9 @@ _STEP = 3600
 #: that could not be written.
 _PATIENCE = 5.0
 _ROUND = 10.0
+#: Seconds between two looks at what somebody removes, and how often that is looked at.
+_PAUSE = 0.1
+_TRIES = 50
 #: Leases that are remembered, and those that may wait for a storage that takes none.
 _REMEMBERED = 50_000
 _MOST = 10_000
@@ -216,10 +219,19 @@ class Leases:
             told = {"image": _told(one, reference), "until": minute(until)}
             await self._documents.write(lease.document, json.dumps(told).encode())
             before = self._remember(lease)
-            if await self._contents.blobs.keep(digest, promised=False) is not None:
-                await index.manifests.use(digest)
+            await self._promise(index, digest)
             if before is not None and before != lease:
                 await self._documents.remove(before.document)
+
+    async def _promise(self, index: RepositoryIndex, digest: Digest) -> None:
+        """Promise a manifest and use it, or wait until somebody who removes it is done."""
+        for _try in range(_TRIES):
+            if await self._contents.blobs.keep(digest, promised=False) is not None:
+                await index.manifests.use(digest)
+                return
+            if not await index.manifests.has(digest):
+                return
+            await asyncio.sleep(_PAUSE)
 
     def _remember(self, lease: ImageLease) -> ImageLease | None:
         """Remember a lease that was written; return the one whose place it has taken."""
