@@ -76,6 +76,25 @@ def test_a_registry_keeps_what_is_pulled_and_says_what_became_of_the_rest(
     assert registry.pull.get(f"/v2/org/app/manifests/{BUILD}unused").status_code == 200
 
 
+@only(once, on_disk, why="a registry is started again")
+def test_a_section_that_is_dropped_for_a_while_begins_anew(
+    harness: Harness, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing goes by rules meanwhile, nor at once when they are back: nobody noted the pulls."""
+    at_once = {**RULES, "delay": "0s"}
+    registry = harness.start(retention=at_once)
+    command = Command(registry, capsys)
+    registry.push_image("org/app", f"{BUILD}old")
+    command.gc()
+    registry.stop()
+    grow_old(registry.storage, 20)
+    harness.start().stop()
+    registry = harness.start(retention=at_once)
+    assert "retention: the rules are new or were changed" in command.gc()
+    assert registry.push.get("/v2/org/app/tags/list").json()["tags"] == [f"{BUILD}old"]
+    assert "removed 1 tags" in command.gc()
+
+
 @only(on_disk, why="a quota is counted by the collector, which has no command for other stores")
 def test_an_upload_past_a_quota_is_refused_when_it_starts(
     harness: Harness, capsys: pytest.CaptureFixture[str]

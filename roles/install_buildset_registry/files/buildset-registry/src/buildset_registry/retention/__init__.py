@@ -28,6 +28,8 @@ TOPIC = "retention"
 #: The name of the document that tells which rules were seen last, and since when.
 _NAME = "rules"
 _SPARED = "; nothing is removed by rules this time"
+#: What that document says where a process serves without rules.
+_WITHOUT = json.dumps({"fingerprint": "", "since": 0.0}).encode()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,6 +134,17 @@ class Retention:
             return None
 
 
+async def serve_without(store: Store) -> None:
+    """Note that a process serves without rules, where there were some: it notes no uses.
+
+    Replicas that have rules take that for a change of them, and remove nothing for a while.
+    """
+    documents = store.documents(TOPIC)
+    content = await read_content(documents, _NAME)
+    if content not in (None, _WITHOUT):
+        await documents.write(_NAME, _WITHOUT)
+
+
 __all__ = [
     "TOPIC",
     "LeasedImages",
@@ -145,4 +158,5 @@ __all__ = [
     "RetentionRun",
     "Timeline",
     "Uses",
+    "serve_without",
 ]

@@ -190,7 +190,7 @@ async def _backend(config: Config, output: TextIO, stack: AsyncExitStack) -> Bac
     if config.ledger is not None:
         ledger = keep_ledger(config.ledger, store, client.counters, overlaid)
         stack.push_async_callback(ledger.close)
-    retention = keep_retention(config, store, stack)
+    retention = await keep_retention(config, store, stack)
     leases = keep_leases(store, stack)
     return Backend(
         access, store, pull_through, access_log, uploads, webhooks, fixed, ledger, retention, leases
@@ -214,7 +214,8 @@ def _control(
     config: Config, backend: Backend, collector: Collector, stack: AsyncExitStack
 ) -> ControlSocket | None:
     space = backend.store.space
-    condition = ProcessCondition(space, collector, backend.pull_through.counters)
+    rules = backend.retention.policy.fingerprint if backend.retention else ""
+    condition = ProcessCondition(space, collector, backend.pull_through.counters, rules)
     if space.replicas is not None:
         stack.push_async_callback(Notice(space.replicas, condition).close)
     path = store_kind(config).control_socket(config)

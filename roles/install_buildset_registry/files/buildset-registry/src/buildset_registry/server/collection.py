@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import json
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import asdict
 
 from buildset_registry.config import Config, GcSettings, QuotaSettings, RetentionRuleSettings
@@ -12,7 +12,14 @@ from buildset_registry.gc import AtUpstream, CollectionRules
 from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.names import RepositoryName
 from buildset_registry.oci.patterns import RepositoryMatcher, RepositoryPattern, TagMatcher
-from buildset_registry.retention import Leases, Quota, Retention, RetentionPolicy, RetentionRule
+from buildset_registry.retention import (
+    Leases,
+    Quota,
+    Retention,
+    RetentionPolicy,
+    RetentionRule,
+    serve_without,
+)
 from buildset_registry.server.replay import upstreams_of
 from buildset_registry.store.base import Store
 
@@ -47,10 +54,13 @@ def retention_of(config: Config, store: Store) -> Retention | None:
     return None if policy is None else Retention(policy, store)
 
 
-def keep_retention(config: Config, store: Store, stack: AsyncExitStack) -> Retention | None:
+async def keep_retention(config: Config, store: Store, stack: AsyncExitStack) -> Retention | None:
     """Return the retention of a store that is served, which has begun to write down uses."""
     retention = retention_of(config, store)
-    if retention is not None:
+    if retention is None:
+        with suppress(OSError):
+            await serve_without(store)
+    else:
         retention.uses.start()
         stack.push_async_callback(retention.uses.close)
     return retention
