@@ -149,3 +149,25 @@ def test_what_a_token_names_is_kept_for_whoever_has_it(
     assert registry.anonymous.get(path, headers=headers).status_code == 200
     assert registry.push.delete(path).status_code == 202
     assert registry.anonymous.get(path, headers=headers).status_code == 404
+
+
+@only(once, on_disk, why="a registry is started again")
+def test_a_quota_counts_what_came_since_also_after_a_restart(harness: Harness) -> None:
+    """By pushes and by mounts from elsewhere; what the repositories share counts once."""
+    registry = harness.start(retention=RULES)
+    content, elsewhere = b"x" * 1200, b"y" * 1200
+    for _time in range(3):
+        assert registry.push_blob("org/app", content)
+    registry.push_blob("other/app", elsewhere)
+    mounts = "/v2/org/app/blobs/uploads/"
+    from_elsewhere = {"mount": digest_of(elsewhere), "from": "other/app"}
+    assert registry.push.post(mounts, params=from_elsewhere).status_code == 201
+    inside = {"mount": digest_of(content), "from": "org/app"}
+    assert registry.push.post("/v2/org/b/blobs/uploads/", params=inside).status_code == 201
+    for _time in range(2):
+        refused = registry.push.post(mounts, content=b"z" * 601)
+        assert refused.status_code == 403
+        assert "org take 2400 of the 3000 bytes" in refused.json()["errors"][0]["message"]
+        registry.stop()
+        registry = harness.start(retention=RULES)
+    assert registry.push.post(mounts, content=b"z" * 600).status_code in (201, 202)

@@ -61,8 +61,8 @@ async def keep_retention(config: Config, store: Store, stack: AsyncExitStack) ->
         with suppress(OSError):
             await serve_without(store)
     else:
-        retention.uses.start()
-        stack.push_async_callback(retention.uses.close)
+        stack.push_async_callback(retention.close)
+        await retention.start()
     return retention
 
 
