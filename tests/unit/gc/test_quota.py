@@ -5,15 +5,18 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from buildset_registry.config import Config, Endpoints
 from buildset_registry.errors import Denied
 from buildset_registry.gc import CollectionHistory
 from buildset_registry.gc.quota import SizedImage, surplus
+from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.names import RepositoryName, Tag
 from buildset_registry.registry import Registry
 from buildset_registry.store import open_store
@@ -142,3 +145,31 @@ async def test_nobody_s_bytes_count_twice(store: Store) -> None:
         aging.retention.quotas.check(RepositoryName("org/new"), 10_000)
     taken = int(refused.value.message.split(" take ")[1].split(" ")[0])
     assert 6002 < taken < 7000
+
+
+async def test_a_soft_quota_reads_no_manifest_twice(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a bucket each is a request: what was read to find what goes is not read again."""
+    registry = Registry(store)
+    for tag in ("first", "second", "third"):
+        await push_image(registry, tag, layers=(tag.encode() * 1000,))
+        await asyncio.sleep(0.02)
+    await push_image(registry, "other", name=OTHER)
+    asked: Counter[Digest] = Counter()
+    kind = type(store.blobs)
+    read = kind.read
+
+    async def counting(blobs: Any, digest: Digest) -> bytes | None:
+        asked[digest] += 1
+        return await read(blobs, digest)
+
+    monkeypatch.setattr(kind, "read", counting)
+    counts = []
+    for quotas in ([], [quota("org", soft=10**9)], [quota("org/app", soft=12_000)]):
+        asked.clear()
+        report = await (await Aging(store, [], quotas).has_always_run()).run()
+        counts.append(sorted(asked.values()))
+    assert counts[0] == counts[1]
+    assert tags_removed(report) == ["first"]
+    assert sum(counts[2]) == sum(counts[0]) - 1  # what goes is not marked

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
+from dataclasses import replace
 from functools import partial
 
 from buildset_registry.errors import UpstreamBusy, UpstreamFailed
@@ -99,9 +100,14 @@ async def _read(
     collection: Collection, name: RepositoryName, index: RepositoryIndex
 ) -> dict[Digest, ManifestNode]:
     """Return the manifests of a repository; one that is missing holds nothing."""
-    nodes = {}
+    nodes: dict[Digest, ManifestNode] = {}
+    known = collection.retained.read.pop(name, {}) if collection.retained else {}
 
     async def read(state: LinkState) -> None:
+        node = known.get(state.digest)
+        if node is not None:  # what it says never changes; it may have been used since
+            nodes[state.digest] = replace(node, used=state.used)
+            return
         raw = await collection.store.blobs.read(state.digest)
         if raw is None:
             return

@@ -16,9 +16,10 @@ from buildset_registry.gc.state import Collection, Retained
 from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.manifest import Manifest
 from buildset_registry.oci.names import RepositoryName, Tag
-from buildset_registry.pacing import aside
+from buildset_registry.pacing import aside, spread
 from buildset_registry.retention import Quota, RetentionRun
 from buildset_registry.retention.rules import PULLING, Judgement, ago
+from buildset_registry.store.base import LinkState
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +95,7 @@ async def _survey(
 ) -> list[SizedImage]:
     """Return the images of a repository, and as one that stays those that have no tag."""
     nodes, sizes = await _read(collection, name)
+    retained.read[name] = nodes
     targets = await tag_targets(collection, name)
     graph = ImageGraph(nodes, targets, collection.leased.of(name, nodes, targets))
     return await asyncio.to_thread(_images, name, graph, sizes, retained.run)
@@ -129,20 +131,30 @@ async def _read(
     collection: Collection, name: RepositoryName
 ) -> tuple[dict[Digest, ManifestNode], dict[Digest, dict[Key, int]]]:
     """Return the manifests of a repository, and the sizes of what each of them needs."""
-    index, nodes, sizes = collection.store.pushed(name), {}, {}
-    async for state in collection.paced("", await index.manifests.all()):
+    index = collection.store.pushed(name)
+    nodes: dict[Digest, ManifestNode] = {}
+    sizes: dict[Digest, dict[Key, int]] = {}
+
+    async def read(state: LinkState) -> None:
         raw = await collection.store.blobs.read(state.digest)
         if raw is None:
-            continue
+            return
         media_type = await index.manifests.media_type(state.digest) or ""
-        read = partial(_sized, raw, media_type, state.digest, state.used)
-        nodes[state.digest], sizes[state.digest] = await aside(len(raw), read)
+        work = partial(_sized, raw, media_type, state.digest, state.used)
+        found = await aside(len(raw), work)
+        if found is not None:  # the mark pass tells of what is damaged
+            nodes[state.digest], sizes[state.digest] = found
+
+    await spread(await index.manifests.all(), read)
     return nodes, sizes
 
 
 def _sized(
     raw: bytes, media_type: str, digest: Digest, used: float
-) -> tuple[ManifestNode, dict[Key, int]]:
+) -> tuple[ManifestNode, dict[Key, int]] | None:
+    """Return a manifest as a node, and what it needs; None where it is damaged."""
+    if Digest.of(raw, digest.algorithm) != digest:
+        return None
     manifest = Manifest.stored(raw, media_type)
     children = tuple(child.digest for child in manifest.manifests)
     subject = manifest.subject.digest if manifest.subject else None

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequen
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from buildset_registry.gc.reachability import Key
+from buildset_registry.gc.reachability import Key, ManifestNode
 from buildset_registry.gc.report import CollectionReport, Removed
 from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.names import RepositoryName, Tag
@@ -73,6 +73,9 @@ class Retained:
 
     sizes: Counter[str] = field(default_factory=Counter)
     """The bytes of those that stay, by the prefix of the quota."""
+
+    read: dict[str, dict[Digest, ManifestNode]] = field(default_factory=dict)
+    """The manifests that were read to find what quotas remove, until the mark pass has them."""
 
     matched: set[str] = field(default_factory=set)
     """The rules that matched something."""
