@@ -171,3 +171,28 @@ def test_a_token_gives_no_more_than_the_rules(harness: Harness) -> None:
     answer = ask(registry, "image:quay.io/open/app:v1:pull", f"image:{NAME}:v1:pull").json()
     assert answer["scope"] == "image:quay.io/open/app:v1:pull"
     assert statuses(registry, answer["token"], NAME, ["manifests/v1"]) == {401}
+
+
+@one_row
+def test_a_token_reaches_what_only_upstream_has_of_its_image(harness: Harness) -> None:
+    """Signatures that upstream lists, with all that belongs to them; and nothing else of it."""
+    upstream = harness.start("quay")
+    mine = publish(upstream, "org/app", "mine", b"mine")
+    other = publish(upstream, "org/app", "other", b"other")
+    harness.authority.cert_pem.write_to_path(str(harness.folder / "authority.pem"))
+    url, ca = str(upstream.pull.base_url), str(harness.folder / "authority.pem")
+    through = harness.start(
+        auth={"anonymous_pull": False}, upstreams=[{"name": "quay.io", "url": url, "ca": ca}]
+    )
+    token = ask(through, f"image:{NAME}@{mine.digest}:pull").json()["token"]
+    headers = {"Authorization": f"Bearer {token}"}
+
+    def get(path: str) -> int:
+        return through.pull.get(f"/v2/{NAME}/{path}", headers=headers).status_code
+
+    index, *rest = mine.parts[1:]
+    lists = [path for path in rest if path.startswith("referrers/")]
+    children = [path.replace("referrers/", "manifests/") for path in lists]
+    for path in [index, *children, *lists, *(path for path in rest if "manifests/" in path), *rest]:
+        assert get(path) == 200, path
+    assert {get(path) for path in other.parts} == {401}

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 from bisect import bisect_right
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -35,6 +36,9 @@ from buildset_registry.store.base import RepositoryIndex, Store, StoredBlob, Upl
 #: Bytes of a list of referrers as JSON: clients read an index as large as a manifest, less what is
 #: around the list.
 _LARGEST_LIST = MAX_MANIFEST - 1024
+
+#: What was listed as referring to images: clients ask for it next.
+_REMEMBERED = 4096
 
 #: Raise unless a reference may change that points there now.
 Admit = Callable[[Digest | None], None]
@@ -95,6 +99,7 @@ class Registry:
         self._removals = removals
         self._lookup = Lookup(store, upstream, fixed)
         self._trees = ImageTrees(store)
+        self._listed: OrderedDict[tuple[RepositoryName, Digest], Digest] = OrderedDict()
         self._sparse = sparse
 
     # -- pull
@@ -174,6 +179,7 @@ class Registry:
         size = 0
         async with aclosing(self._lookup.referrers(name, subject, last)) as found:
             async for one in found:
+                self._note_listed(name, one.digest, subject)
                 if artifact_type not in (None, one.artifact_type):
                     continue
                 length = len(json.dumps(one.to_json()))
@@ -194,7 +200,10 @@ class Registry:
     async def reaches(
         self, name: RepositoryName, images: Iterable[Reference], wanted: Reference
     ) -> bool:
-        """Tell whether something is one of a repository's images, belongs to or refers to one."""
+        """Tell whether something is one of a repository's images, belongs to or refers to one.
+
+        What a list has that was shown here may be at upstream alone: clients come for it next.
+        """
         if wanted in images:
             return True
         indexes = tuple(self._lookup.indexes(name))
@@ -202,7 +211,16 @@ class Registry:
         roots = [one for one in targets if one is not None]
         if isinstance(wanted, Tag):
             return await self._trees.holds_tag(indexes, roots, wanted)
-        return await self._trees.holds(indexes, roots, wanted)
+        if await self._trees.holds(indexes, roots, wanted):
+            return True
+        subject = self._listed.get((name, wanted))
+        return subject is not None and await self._trees.holds(indexes, roots, subject)
+
+    def _note_listed(self, name: RepositoryName, digest: Digest, subject: Digest) -> None:
+        self._listed[name, digest] = subject
+        self._listed.move_to_end((name, digest))
+        if len(self._listed) > _REMEMBERED:
+            self._listed.popitem(last=False)
 
     async def stored_content(self, name: RepositoryName, digest: Digest) -> bytes | None:
         """Return a small blob of the repository, such as a configuration, if it is stored."""
