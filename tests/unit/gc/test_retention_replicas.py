@@ -6,24 +6,27 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, aclosing
+from contextlib import AsyncExitStack, aclosing, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
-from buildset_registry.errors import ManifestUnknown
+from buildset_registry.errors import BlobUnknown, ManifestUnknown
 from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.names import Tag
 from buildset_registry.registry import Registry
 from buildset_registry.store import open_store
 from buildset_registry.store.base import Store
 from buildset_registry.store.objects import keys
+from buildset_registry.store.objects.dialect import ObjectFailure
 from buildset_registry.store.objects.store import ObjectStore
+from buildset_registry.verify import verify
 
 from tests.stores.fixtures import ObjectStores
 from tests.unit.gc.aging import DAY, Aging, tags_removed
-from tests.unit.gc.images import NAME, digest_of, is_whole, push_image
+from tests.unit.gc.images import NAME, digest_of, is_whole, push_image, push_index, silent
 from tests.unit.retention.ages import rule
+from tests.unit.store.blobs import content_of
 from tests.unit.store.kinds import CONFIGURED
 
 
@@ -57,6 +60,41 @@ async def test_a_pull_at_one_replica_keeps_an_image_from_another(replicas: list[
     for reference in (Tag("unused"), digest_of(unused)):
         with pytest.raises(ManifestUnknown, match="by rule 1 of the retention"):
             await asked.describe(NAME, reference)
+
+
+async def test_a_pull_at_another_replica_just_before_a_removal_fails_and_gets_nothing_wrong(
+    replicas: list[Store],
+) -> None:
+    """Within seconds of its use, which is not written down yet: an error, never a part as a whole.
+
+    Whatever the replica remembers of links and manifests from the moment before.
+    """
+    first, second = replicas
+    registry = Registry(first)
+    child = await push_image(registry, layers=(b"layer",))
+    index = await push_index(registry, "old", children=[child])
+    await asyncio.sleep(1.1)
+    pulling = Aging(second)
+    there = Registry(second, removals=pulling.retention.removals)
+    assert await is_whole(there, NAME, child)
+    assert (await there.manifest(NAME, Tag("old"))).digest == digest_of(index)
+    pulling.use(index)  # and is written in the next round
+    aging = await Aging(first, [rule(pushed_within=1)], now=pulling.now).has_always_run()
+    assert tags_removed(await aging.run()) == ["old"]
+    with pytest.raises(ManifestUnknown, match="by rule 1 of the retention"):
+        await there.manifest(NAME, Tag("old"))
+    for digest in (digest_of(index), digest_of(child)):
+        with suppress(ManifestUnknown):  # or as it was, for the seconds that links are remembered
+            assert Digest.of((await there.manifest(NAME, digest)).raw) == digest
+    for content in (b"layer", b"{}"):
+        with pytest.raises((BlobUnknown, ObjectFailure)):
+            await content_of(await there.blob(NAME, Digest.of(content)))
+    await asyncio.sleep(3.1)  # for which a replica may take a link to be there still
+    for digest in (digest_of(index), digest_of(child)):
+        with pytest.raises(ManifestUnknown, match="by rule 1 of the retention"):
+            await there.manifest(NAME, digest)
+    await pulling.retention.uses.flush()
+    assert not (await verify(second, silent, sparse=False, pause=0)).problems
 
 
 async def test_a_tag_that_another_replica_is_setting_is_given_back(replicas: list[Store]) -> None:

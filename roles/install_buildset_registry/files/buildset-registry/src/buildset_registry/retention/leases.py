@@ -4,7 +4,7 @@
 A document for each image, whose name tells for how long: one list tells of all leases, and no two
 replicas write the same document in different ways. Ends are rounded up to the hour, and a lease
 takes the place of an earlier end: whoever asks for tokens again and again keeps one small document
-for each image that is there.
+for each tag and digest that is there.
 
 It is written before the token is handed out; then the content is promised and the image is used. So
 of a token and a removal at once, one sees the other: the removal spares what is promised, used or
@@ -129,8 +129,10 @@ class Leases:
         """Write the rest."""
         if self._task is not None:
             await stop(self._task)
-        await asyncio.gather(*self._writing)
-        await self._write([*self._waiting])
+        rest = asyncio.ensure_future(self._write([*self._waiting]))
+        _done, late = await asyncio.wait([*self._writing, rest], timeout=_PATIENCE)
+        for task in late:
+            await stop(task)
 
     async def take(self, images: Iterable[LeasedImage], seconds: float) -> None:
         """Keep images for so many seconds, those that are there.
