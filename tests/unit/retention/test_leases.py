@@ -168,10 +168,16 @@ async def test_a_store_that_hangs_does_not_hang_tokens(
         await write(*arguments)
 
     monkeypatch.setattr(kind, "write", wait)
-    monkeypatch.setattr("buildset_registry.retention.leases._PATIENCE", 0.01)
-    await leases.take([(NAME, image)], HOUR)
+    with monkeypatch.context() as patched:
+        patched.setattr("buildset_registry.retention.leases._PATIENCE", 0.01)
+        await leases.take([(NAME, image)], HOUR)
     assert await store.documents(TOPIC).names() == []
     assert (await leases.active(Clock().age)).until(NAME, image)
     answers.set()
+    await leases.close()
+    assert len(await store.documents(TOPIC).names()) == 1
+    answers.clear()
+    monkeypatch.setattr("buildset_registry.retention.leases._PATIENCE", 0.01)
+    await leases.take([(NAME, Tag("v1"))], HOUR)
     await leases.close()
     assert len(await store.documents(TOPIC).names()) == 1

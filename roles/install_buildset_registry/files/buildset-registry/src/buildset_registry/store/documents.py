@@ -2,7 +2,7 @@
 """Small documents that all processes of a registry share, beside its images; and in a folder.
 
 Whoever keeps some has a topic of its own, whose names mean what it says: what retention knows of
-the past, the certificate that ACME issued.
+the past, the images that tokens keep, the certificate that ACME issued.
 """
 
 from __future__ import annotations
