@@ -106,6 +106,10 @@ async def test_a_short_token_shortens_no_lease(store: Store) -> None:
     leases = Leases(store, clock)
     await leases.prune(clock.age)
     assert (await leases.active(clock.age)).until(NAME, image) == clock.now + 5 * HOUR
+    at_once = (leases.take([(NAME, Tag("v1"))], hours * HOUR) for hours in (1, 6, 2))
+    await asyncio.gather(*at_once)
+    active = await Leases(store).active(clock.age)
+    assert active.until(NAME, Tag("v1")) == clock.now + 6 * HOUR
 
 
 async def test_names_of_one_image_of_docker_hub_are_one(store: Store) -> None:

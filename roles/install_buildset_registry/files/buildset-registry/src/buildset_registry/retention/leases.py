@@ -145,8 +145,8 @@ class Leases:
         wanted = [one for one in images if not self._is_known(one, until)]
         if not wanted:
             return
-        if len(self._waiting) < _MOST:
-            self._waiting.update(dict.fromkeys(wanted, (since, until)))
+        for image in wanted:
+            self._wait(image, since, until)
         writing = asyncio.ensure_future(self._write(wanted))
         self._writing.add(writing)
         writing.add_done_callback(self._writing.discard)
@@ -182,6 +182,14 @@ class Leases:
     async def _written(self) -> list[ImageLease]:
         found = map(ImageLease.of_document, await self._documents.names())
         return [one for one in found if one is not None]
+
+    def _wait(self, image: LeasedImage, since: int, until: int) -> None:
+        """Note what is to be written; the latest end counts."""
+        before = self._waiting.get(image)
+        if before is None and len(self._waiting) >= _MOST:
+            return
+        if before is None or before[1] < until:
+            self._waiting[image] = (since, until)
 
     def _is_known(self, image: LeasedImage, until: int) -> bool:
         name, reference = image
