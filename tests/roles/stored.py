@@ -35,9 +35,16 @@ class StoredBuild:
         """Where the logs are."""
         return f"{self.logs.as_uri()}/"
 
-    def file(self, artifact: dict[str, Any]) -> Path:
-        """Return the file that an artifact's URL leads to."""
-        return self.logs / str(artifact["url"]).removeprefix(self.url)
+    def artifact(self, what: str) -> dict[str, Any]:
+        """Return the one that is the registry's report, or its lock."""
+        kind = f"buildset_registry_{what}"
+        (found,) = (one for one in self.artifacts if one["metadata"]["type"] == kind)
+        return found
+
+    def file(self, what: str) -> str:
+        """Return the content of the file that its URL leads to."""
+        url = str(self.artifact(what)["url"])
+        return (self.logs / url.removeprefix(self.url)).read_text()
 
 
 def store(nodes: Nodes, job: NodesJob, node: str) -> StoredBuild:

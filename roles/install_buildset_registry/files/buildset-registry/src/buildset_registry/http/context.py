@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network
+from pathlib import Path
 from typing import NamedTuple
 
 from buildset_registry.auth.access import Identity, Intent, Policy, is_within
@@ -127,6 +128,9 @@ class Context:
 
     quotas: QuotaGuard | None = None
     """Has uploads refused where there is no room left for them; None: there are no quotas."""
+
+    overlay: Path | None = None
+    """The folder of the overlay, which clients may add to; None: there is none."""
 
     one_page: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(1))
     """Has the pages of images made one after the other: each takes a thread, of which all other

@@ -256,6 +256,7 @@ class Applications:
             backend.pull_through.arriving,
             StreamedClients(config.redirect.except_networks, config.redirect.except_agents),
             retention.quotas if retention else None,
+            config.overlay.folder if config.overlay else None,
         )
         events = Events([*backend.webhooks], context) if backend.webhooks else None
         notes: list[AnswerNotes] = []
