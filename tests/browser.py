@@ -43,6 +43,8 @@ OPTIONS = (
 )
 WIDTHS = (1280, 390)
 SCHEMES = ("light", "dark")
+#: Pixels of a window, and of the tallest one that is looked at as a whole.
+_HEIGHT, _TALLEST = 900, 12_000
 #: Seconds that the browser may take for one thing.
 _SECONDS = 60
 #: Descriptors that are free for sure in a shell.
@@ -51,6 +53,7 @@ _AXE = (
     "axe.run(document, {resultTypes: ['violations']}).then(found => found.violations.map("
     "one => one.id + ': ' + one.help + ': ' + one.nodes.map(node => node.html).join(' ')))"
 )
+_TALL = "document.documentElement.scrollHeight"
 _WIDER = "document.documentElement.scrollWidth > document.documentElement.clientWidth"
 
 
@@ -99,19 +102,19 @@ class Browser:
         self._events.clear()
         for domain in ("Page", "Runtime", "Log", "Network"):
             self._call(f"{domain}.enable", session)
-        size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600}
-        self._call("Emulation.setDeviceMetricsOverride", session, **size)
+        self._resize(session, width, _HEIGHT)
         media = [{"name": "prefers-color-scheme", "value": scheme}]
         self._call("Emulation.setEmulatedMedia", session, features=media)
         self._call("Page.navigate", session, url=url)
         self._wait("Page.loadEventFired")
         if script:
             self._run(session, script)
+        # What is out of sight is not drawn, and so not looked at.
+        self._resize(session, width, min(_TALLEST, self._run(session, _TALL)))
         shown.wider = self._run(session, _WIDER)
         self._run(session, axe())
         shown.violations = self._run(session, _AXE)
-        whole = self._call("Page.captureScreenshot", session, captureBeyondViewport=True)
-        shown.picture = base64.b64decode(whole["data"])
+        shown.picture = base64.b64decode(self._call("Page.captureScreenshot", session)["data"])
         self._call("Target.closeTarget", targetId=target)
         for event in self._events:
             _note(event, shown)
@@ -120,6 +123,10 @@ class Browser:
     def close(self) -> None:
         """End it."""
         self._call("Browser.close")
+
+    def _resize(self, session: str, width: int, height: int) -> None:
+        size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
+        self._call("Emulation.setDeviceMetricsOverride", session, **size)
 
     def _run(self, session: str, script: str) -> Any:
         words = {"expression": script, "awaitPromise": True, "returnByValue": True}

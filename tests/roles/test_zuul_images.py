@@ -10,7 +10,6 @@ crossed the executor, is in ``build/reports/zuul-images-VERSION.txt``, with pict
 
 from __future__ import annotations
 
-import itertools
 import json
 import re
 import tempfile
@@ -336,12 +335,12 @@ def test_zuul_stores_the_report_and_the_lock(made: Buildset, version: str) -> No
 
 
 def test_the_report_opens_from_the_logs_of_the_build(made: Buildset, version: str) -> None:
-    """By its artifact's URL, in a browser that finds nothing to object to."""
+    """By its artifact's URL, in a browser that finds nothing to object to: each at one width."""
     assert made.stored
-    url = made.stored.artifact("report")["url"]
+    url, width = made.stored.artifact("report")["url"], WIDTHS[[*PLUGINS].index(version)]
     faults = []
     with browsing() as browser:
-        for width, scheme in itertools.product(WIDTHS, SCHEMES):
+        for scheme in SCHEMES:
             page = browser.show(url, width, scheme)
             (REPORTS / f"zuul-report-{version}-{width}-{scheme}.png").write_bytes(page.picture)
             faults += page.faults(url)
