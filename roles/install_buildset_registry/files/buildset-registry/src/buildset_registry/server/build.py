@@ -260,6 +260,7 @@ class Applications:
             StreamedClients(config.redirect.except_networks, config.redirect.except_agents),
             retention.quotas if retention else None,
             backend.leases,
+            config.overlay.folder if config.overlay else None,
         )
         events = Events([*backend.webhooks], context) if backend.webhooks else None
         notes: list[AnswerNotes] = []
