@@ -131,6 +131,7 @@ class Context:
 
     leases: Leases | None = None
     """Keeps the images that tokens are handed out for; None: nothing does."""
+
     overlay: Path | None = None
     """The folder of the overlay, which clients may add to; None: there is none."""
 
