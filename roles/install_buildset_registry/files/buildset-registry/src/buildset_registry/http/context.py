@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network
+from pathlib import Path
 from typing import NamedTuple
 
 from buildset_registry.auth.access import Identity, Intent, Policy, is_within
@@ -130,6 +131,9 @@ class Context:
 
     leases: Leases | None = None
     """Keeps the images that tokens are handed out for; None: nothing does."""
+
+    overlay: Path | None = None
+    """The folder of the overlay, which clients may add to; None: there is none."""
 
     one_page: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(1))
     """Has the pages of images made one after the other: each takes a thread, of which all other

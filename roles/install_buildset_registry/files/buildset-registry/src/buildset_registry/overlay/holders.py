@@ -21,7 +21,7 @@ _IDLE = 32
 
 
 @dataclass(slots=True)
-class _HolderClient:
+class _Client:
     client: UpstreamClient
     users: int = 0
 
@@ -36,7 +36,7 @@ class HolderClients:
     ) -> None:
         self._make = make
         self._named = named
-        self._held: OrderedDict[ImageHolder, _HolderClient] = OrderedDict()
+        self._held: OrderedDict[ImageHolder, _Client] = OrderedDict()
 
     def __len__(self) -> int:
         """Return how many there are."""
@@ -47,7 +47,7 @@ class HolderClients:
         """Have the client of a holder for a while."""
         held = self._held.get(holder)
         if held is None:
-            held = self._held[holder] = _HolderClient(self._make(holder))
+            held = self._held[holder] = _Client(self._make(holder))
         self._held.move_to_end(holder)
         held.users += 1
         try:

@@ -119,6 +119,18 @@ class RegistryProcess:
     crowd: Crowd
     """What the endpoints know of clients that hold too many connections."""
 
+    counters: Sequence[RequestCounters]
+
+    @property
+    def idle(self) -> bool:
+        """Tell whether no request runs."""
+        return not any(one.running for one in self.counters)
+
+    @property
+    def handed_over(self) -> bool:
+        """Tell whether somebody holds the ports for the next server."""
+        return self.control is not None and self.control.handed_over
+
 
 async def build(config: Config, output: TextIO, stack: AsyncExitStack) -> RegistryProcess:
     """Make what the configuration says; ``stack`` ends it. ``ConfigError`` for a mistake."""
@@ -140,7 +152,8 @@ async def build(config: Config, output: TextIO, stack: AsyncExitStack) -> Regist
         address, port = config.metrics.address, config.metrics.port
         operators = applications.metrics(collector, tls)
         listeners.append(Listener("metrics", address, port, operators, None))
-    return RegistryProcess(listeners, proxy, tls, control, applications.crowd)
+    crowd, counters = applications.crowd, applications.counters
+    return RegistryProcess(listeners, proxy, tls, control, crowd, counters)
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,7 +245,7 @@ class Applications:
     def __init__(self, config: Config, backend: Backend) -> None:
         self._config = config
         self._backend = backend
-        self._counters: list[RequestCounters] = []
+        self.counters: list[RequestCounters] = []
         self.crowd = Crowd()
 
     def endpoint(self, role: Role, name: str, elsewhere: str) -> App:
@@ -260,6 +273,7 @@ class Applications:
             StreamedClients(config.redirect.except_networks, config.redirect.except_agents),
             retention.quotas if retention else None,
             backend.leases,
+            config.overlay.folder if config.overlay else None,
         )
         events = Events([*backend.webhooks], context) if backend.webhooks else None
         notes: list[AnswerNotes] = []
@@ -274,7 +288,7 @@ class Applications:
         backend = self._backend
         return MetricsListener(
             Sources(
-                self._counters,
+                self.counters,
                 backend.uploads,
                 backend.pull_through.counters,
                 backend.store.space,
@@ -292,7 +306,7 @@ class Applications:
     def record(self, name: str) -> AccessRecord:
         """Return the record of the requests to a listener."""
         counters = RequestCounters(name)
-        self._counters.append(counters)
+        self.counters.append(counters)
         return AccessRecord(self._backend.access_log, counters)
 
 

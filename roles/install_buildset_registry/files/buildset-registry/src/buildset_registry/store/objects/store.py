@@ -36,6 +36,7 @@ from buildset_registry.store.objects.parts import PartBudget
 from buildset_registry.store.objects.promises import Promises
 from buildset_registry.store.objects.redirects import locator
 from buildset_registry.store.objects.small import SmallObjects, together
+from buildset_registry.store.objects.staging import Staging
 from buildset_registry.store.objects.uploads import ObjectUploads, UploadPlaces
 from buildset_registry.store.objects.walk import Repositories
 from buildset_registry.store.turns import Turns
@@ -71,8 +72,11 @@ class ObjectStore:
         self._names = Repositories(dialect, keys_.repositories)
         self._tags: RecentLists[Tag] = RecentLists()
         self._made: OrderedDict[tuple[RepositoryName, bool], ObjectRepository] = OrderedDict()
-        self.blobs = ObjectBlobs(dialect, keys_, self._promises, rules)
-        places = UploadPlaces(dialect, keys_, self._small, self.blobs, self._names, self._clock)
+        self.staging = Staging(dialect, keys_, self._small, self._clock)
+        self.blobs = ObjectBlobs(dialect, keys_, self._promises, self.staging, rules)
+        places = UploadPlaces(
+            dialect, keys_, self._small, self.blobs, self.staging, self._names, self._clock
+        )
         self.uploads = ObjectUploads(places, PartBudget())
         replicas = ReplicaNotices(self._small, keys_.replicas)
         self.space = ObjectSpace(dialect, keys_, self.blobs, replicas, self._clock)
@@ -101,6 +105,7 @@ class ObjectStore:
             yield mine
 
     async def aclose(self) -> None:
+        await self.staging.aclose()
         await self._dialect.aclose()
 
     def _repository(self, name: RepositoryName, *, cached: bool) -> ObjectRepository:
@@ -280,7 +285,10 @@ async def open_objects(
         await dialect.aclose()
         raise
     kept = None if purpose is Purpose.READ else float(max(_LEAST_KEPT, 2 * config.gc.grace))
-    return ObjectStore(dialect, keys_, BlobRules(locate, kept))
+    store = ObjectStore(dialect, keys_, BlobRules(locate, kept))
+    if purpose is Purpose.SERVE and not config.read_only:
+        store.staging.start()
+    return store
 
 
 async def probe(dialect: Dialect, keys_: Keys) -> Probed:
