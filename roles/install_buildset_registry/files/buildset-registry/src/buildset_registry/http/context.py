@@ -18,7 +18,7 @@ from buildset_registry.errors import TooManyRequests
 from buildset_registry.oci.names import RepositoryName
 from buildset_registry.pullthrough.blobs import ArrivingDownload
 from buildset_registry.registry import Registry
-from buildset_registry.retention import QuotaGuard
+from buildset_registry.retention import Leases, QuotaGuard
 from buildset_registry.store.base import StorageSpace, Upload
 
 
@@ -128,6 +128,9 @@ class Context:
 
     quotas: QuotaGuard | None = None
     """Has uploads refused where there is no room left for them; None: there are no quotas."""
+
+    leases: Leases | None = None
+    """Keeps the images that tokens are handed out for; None: nothing does."""
 
     overlay: Path | None = None
     """The folder of the overlay, which clients may add to; None: there is none."""

@@ -110,6 +110,11 @@ class Overlay:
             found.setdefault(image.name.name, []).append(image)
         return found
 
+    @cached_property
+    def holders(self) -> frozenset[ImageHolder]:
+        """The registries that hold them, by their tokens."""
+        return frozenset(image.holder for image in self.images.values())
+
     def with_more(self, later: Overlay) -> Overlay:
         """Return the overlay with what was handed over later."""
         return Overlay({**self.images, **later.images}, {**self.registries, **later.registries})
