@@ -74,6 +74,21 @@ def test_the_command_on_a_registry_that_runs(desk: Desk) -> None:
     assert desk.up()["changes"] == []
 
 
+def test_registries_are_named_before_any_image_is(desk: Desk) -> None:
+    """So that clients may hand over what is there; a name that is none is told."""
+    named = {"host": "intermediate.example.com:5000", "cert": "-----BEGIN CERTIFICATE-----"}
+    text = json.dumps({"version": 1, "registries": [named], "handed": []})
+    for _twice in range(2):
+        done = desk.run("overlay", "-", stdin=text)
+        assert (done.returncode, done.stdout) == (0, "0 images of other builds are overlaid\n")
+    folder = desk.root / "overlay"
+    assert json.loads((folder / FILE).read_text())["registries"] == [named]
+    (authority,) = folder.glob("ca-*.pem")
+    assert authority.read_text() == named["cert"]
+    wrong = json.dumps({"version": 1, "registries": [{"host": "a b"}], "handed": []})
+    assert "standard input: registries[0].host: " in desk.refused("overlay", "-", stdin=wrong)
+
+
 def test_a_registry_without_an_overlay(desk: Desk) -> None:
     """What is to be set is told."""
     config = desk.root / "config.yaml"
