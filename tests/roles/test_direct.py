@@ -250,8 +250,8 @@ def push(
     own: Served, wanted: list[dict[str, Any]], permits: list[Any], facts: dict[str, Any]
 ) -> dict[str, Any]:
     """Push as a node does."""
-    registries = {"buildset_registry": own.facts, "intermediate_registry": facts}
-    return act("push", images=wanted, permits=permits, **registries)
+    given: dict[str, Any] = {"images": wanted, "permits": permits}
+    return act("push", **given, buildset_registry=own.facts, intermediate_registry=facts)
 
 
 @pytest.mark.parametrize("host", ["::1", "[::1]", "127.0.0.1"])

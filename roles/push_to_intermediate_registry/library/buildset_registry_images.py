@@ -72,18 +72,10 @@ options:
     elements: dict
     default: []
     suboptions:
-      token:
-        description: The token.
-        type: str
-        required: true
-      images:
-        description: The images that it is for, each with its tag.
-        type: list
-        elements: str
-        required: true
+      token: {description: The token., type: str, required: true}
+      images: {description: The images that it is for., type: list, elements: str, required: true}
   copied:
-    description:
-      - For O(action=confirm_push), what the host that has pushed has returned as RV(images).
+    description: For O(action=confirm_push), RV(images) as the host that has pushed returned them.
     type: list
     elements: dict
     default: []
