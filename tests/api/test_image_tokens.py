@@ -309,6 +309,7 @@ def test_a_token_that_pushes_one_image_tried_on_everything_else(
         ("GET", "/v2/_catalog"),
         ("GET", "/"),
         ("GET", f"/repositories/{NAME}"),
+        ("PUT", f"/overlay/{NAME}"),
     ):
         refused = by.client.request(method, path, content=mine)
         assert refused.status_code == 401, (method, path, refused.text)

@@ -13,6 +13,7 @@ import io
 import json
 import re
 import tarfile
+import uuid
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -74,7 +75,7 @@ def local(name: str) -> str:
 def _image(pusher: Pusher, name: str, architecture: str, media_type: str, *tags: str) -> str:
     """Push an image of one file that says for what it is."""
     plain = io.BytesIO()
-    words = f"{name} for {architecture}\n"
+    words = f"{name} for {architecture}, built as {uuid.uuid4()}\n"
     with tarfile.open(fileobj=plain, mode="w") as layer:
         entry = tarfile.TarInfo("words")
         content = words.encode() + _incompressible(words)

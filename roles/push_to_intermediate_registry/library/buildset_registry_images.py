@@ -24,11 +24,10 @@ options:
       - V(pull) copies what O(artifacts) name to the buildset's registry, under the public names.
       - V(promote) copies O(images) to where they are published, as O(promotion) says.
       - V(overlay) copies nothing. It makes of O(artifacts) what C(buildset-registry overlay) is
-        handed, with tokens for these images alone.
-      - V(permit_push) and V(permit_pull) copy nothing. They get tokens from the intermediate
-        registry by which another host can do V(push) or V(pull) without the secret.
-      - V(confirm_push) copies nothing. It asks the intermediate registry for what another host has
-        pushed, and makes RV(artifacts) of that.
+        handed, with tokens for these images alone. With O(buildset_registry) it hands this over
+        to that registry itself, by requests.
+      - V(permit_push) and V(permit_pull) get tokens by which another host can do V(push) or V(pull)
+        without the secret. V(confirm_push) makes RV(artifacts) of what that host has pushed.
     type: str
     choices: [push, pull, promote, overlay, permit_push, permit_pull, confirm_push]
     required: true
@@ -65,9 +64,7 @@ options:
     type: int
     default: 86400
   permits:
-    description:
-      - Tokens for single images, as RV(permits). O(action=push) and O(action=pull) use them instead
-        of the user name and the password of O(intermediate_registry).
+    description: Tokens as RV(permits), for O(action=push) and O(action=pull) without the secret.
     type: list
     elements: dict
     default: []
@@ -269,11 +266,15 @@ overlay:
   returned: when O(action=overlay)
 permits:
   description:
-    - Tokens that do for single images what the secret does for all. There are none where the
-      intermediate registry issues none, or where there is no image.
+    - Tokens for single images, if there are any and the intermediate registry issues such.
   type: list
   elements: dict
   returned: when O(action=permit_push) or O(action=permit_pull)
+handed:
+  description:
+    - For O(action=overlay), whether the registry of O(buildset_registry) has taken the images.
+  type: bool
+  returned: when O(action=overlay)
 reason:
   description: Why there are no tokens.
   type: str

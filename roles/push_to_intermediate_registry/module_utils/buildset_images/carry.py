@@ -98,7 +98,7 @@ def _permit_pull(given: Mapping[str, Any], how: CarryOptions) -> dict[str, Any]:
 
 
 def _overlay(given: Mapping[str, Any], how: CarryOptions) -> dict[str, Any]:
-    return _told([], how.dry) | overlays.hand_over(given, how.patience)
+    return _told([], how.dry) | overlays.hand_over(given, how)
 
 
 def _promote(given: Mapping[str, Any], how: CarryOptions) -> dict[str, Any]:
