@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import jwt
 import pytest
 from buildset_registry.oci.descriptor import OCI_INDEX, OCI_MANIFEST
-from httpx import Response
+from httpx import Client, Response
 
 from tests.api.configurations import once, only
 from tests.api.harness import PASSWORD, USER, Harness, Registry, digest_of
@@ -159,8 +159,14 @@ def test_only_tokens_of_single_images_live_as_long_as_is_asked(closed: Registry)
         assert ask(closed, image, expires_in=wrong).status_code == 405
     for nonsense in ("image:x:pull", "image::tag:pull", f"image:{NAME}@sha256:1:pull", "image:"):
         assert "scope" not in ask(closed, nonsense).json()
-    pushes = ask(closed, f"image:{NAME}:v1:pull,push").json()
-    assert pushes["scope"] == image
+    for actions, granted in (("pull,push", "pull,push"), ("push", "push"), ("delete,pull", "pull")):
+        asked = ask(closed, f"image:{NAME}:v1:{actions}", expires_in="7200").json()
+        assert (asked["scope"], asked["expires_in"]) == (f"image:{NAME}:v1:{granted}", 7200)
+    by_digest = f"image:{NAME}@{digest_of(b'')}"
+    assert ask(closed, f"{by_digest}:pull,push").json()["scope"] == f"{by_digest}:pull"
+    query = {"scope": f"image:{NAME}:v1:push", "expires_in": "7200"}
+    by_get = closed.push.get("/token", params=query).json()
+    assert (by_get["scope"], by_get["expires_in"]) == (query["scope"], 7200)
 
 
 @one_row
@@ -196,3 +202,199 @@ def test_a_token_reaches_what_only_upstream_has_of_its_image(harness: Harness) -
     for path in [index, *children, *lists, *(path for path in rest if "manifests/" in path), *rest]:
         assert get(path) == 200, path
     assert {get(path) for path in other.parts} == {401}
+
+
+class Pusher(NamedTuple):
+    """A client with a token that pushes an image."""
+
+    client: Client
+
+    def put(self, reference: str, raw: bytes, media_type: str = OCI_MANIFEST, **query: str) -> int:
+        """Put a manifest in the repository and return the status."""
+        url, headers = f"/v2/{NAME}/manifests/{reference}", {"Content-Type": media_type}
+        return self.client.put(url, content=raw, headers=headers, params=query).status_code
+
+    def head(self, path: str) -> int:
+        """Ask about something in the repository."""
+        return self.client.head(f"/v2/{NAME}/{path}").status_code
+
+    def image(self, seed: bytes, subject: dict[str, Any] | None = None) -> bytes:
+        """Send the blobs of an image and return its manifest."""
+        parts = [self.blob(b'{"of": "%s"}' % seed), self.blob(seed * 3)]
+        types = [f"application/vnd.oci.image.{one}" for one in ("config.v1+json", "layer.v1.tar")]
+        config, layer = (
+            dict(part, mediaType=kind) for part, kind in zip(parts, types, strict=True)
+        )
+        tree = {"schemaVersion": 2, "mediaType": OCI_MANIFEST, "config": config, "layers": [layer]}
+        return json.dumps(tree | ({"subject": subject} if subject else {})).encode()
+
+    def blob(self, content: bytes) -> dict[str, Any]:
+        """Send a blob in pieces, with a look at what has arrived, and return what names it."""
+        digest = digest_of(content)
+        location = self.client.post(f"/v2/{NAME}/blobs/uploads/").headers["location"]
+        sent = self.client.patch(location, content=content)
+        assert sent.status_code == 202, sent.text
+        told = self.client.get(sent.headers["location"])
+        assert (told.status_code, told.headers["range"]) == (204, f"0-{len(content) - 1}")
+        done = self.client.put(told.headers["location"], params={"digest": digest})
+        assert done.status_code == 201, done.text
+        return {"digest": digest, "size": len(content)}
+
+
+def pusher(registry: Registry, *scopes: str) -> Pusher:
+    """Return one who may push what the scopes say, in an hour."""
+    answer = ask(registry, *scopes, expires_in="3600").json()
+    assert answer["scope"].split() == list(scopes)
+    registry.anonymous.headers["Authorization"] = f"Bearer {answer['token']}"
+    return Pusher(registry.anonymous)
+
+
+def test_a_token_pushes_one_image_with_what_refers_to_it(closed: Registry) -> None:
+    """Children by digest, the index by the tag, then signatures by the API and by tags."""
+    by = pusher(closed, f"image:{NAME}:mine:push")
+    raws = [by.image(seed) for seed in (b"amd64", b"arm64")]
+    children = [described(raw) for raw in raws]
+    assert by.head(f"manifests/{children[0]['digest']}") == 404
+    for raw, child in zip(raws, children, strict=True):
+        assert by.put(child["digest"], raw) == 201
+    index = json.dumps({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": children}).encode()
+    digest = digest_of(index)
+    assert by.head("manifests/mine") == 404
+    assert by.put("mine", index, OCI_INDEX) == 201
+    of_a_child, of_the_index = by.image(b"signature", children[1]), by.image(b"cosign")
+    assert by.put(digest_of(of_a_child), of_a_child) == 201
+    assert by.put(f"{digest.replace(':', '-')}.sig", of_the_index) == 201
+    of_that = by.image(b"countersigned", described(of_a_child))
+    assert by.put(digest_of(of_that), of_that) == 201
+    assert by.put(f"{digest_of(of_that).replace(':', '-')}.att", by.image(b"of that")) == 201
+    fallback = digest_of(of_a_child).replace(":", "-")
+    assert by.put(fallback, index, OCI_INDEX) == 201
+    for path in ("manifests/mine", f"manifests/{digest}", f"blobs/{digest_of(b'amd64' * 3)}"):
+        assert by.head(path) == 200
+        assert by.client.get(f"/v2/{NAME}/{path}").status_code == 401
+    assert closed.push.get(f"/v2/{NAME}/manifests/mine").content == index
+    by.put("mine", raws[0])
+    assert closed.push.get(f"/v2/{NAME}/manifests/mine").content == raws[0]
+
+
+@one_row
+@pytest.mark.parametrize("actions", ["push", "pull,push"])
+def test_a_token_that_pushes_one_image_tried_on_everything_else(
+    closed: Registry, actions: str
+) -> None:
+    """Another's image stays as it is, and is neither read nor referred to; nothing is deleted."""
+    other = publish(closed, NAME, "other", b"other")
+    elsewhere = publish(closed, "quay.io/org/secret", "mine", b"elsewhere")
+    tags = closed.push.get(f"/v2/{NAME}/tags/list").json()
+    by = pusher(closed, f"image:{NAME}:mine:{actions}")
+    mine = by.image(b"mine")
+    assert by.put("mine", mine) == 201
+    token = by.client.headers["Authorization"].partition(" ")[2]
+    own = [
+        f"manifests/{digest_of(mine)}",
+        "manifests/mine",
+        *(f"blobs/{x}" for x in blobs_of(mine)),
+    ]
+    assert {by.client.get(f"/v2/{NAME}/{one}").status_code for one in own} == (
+        {200} if "pull" in actions else {401}
+    )
+    for path in other.parts:
+        assert by.client.get(f"/v2/{NAME}/{path}").status_code == 401, path
+    # That a digest is there is what a client asks that need not send it; tags are others'.
+    asked = {path: by.head(path) for path in other.parts}
+    by_digest = {path for path in other.parts if "/sha256:" in path and "referrers" not in path}
+    assert {path for path, status in asked.items() if status == 200} == by_digest
+    assert set(asked.values()) == {200, 401}
+    assert statuses(closed, token, "quay.io/org/secret", elsewhere.parts + own) == {401}
+    assert statuses(closed, token, NAME, ["tags/list", f"referrers/{other.digest}"]) == {401}
+    cosign = other.digest.replace(":", "-")
+    for tag in (
+        "other",
+        "new",
+        "latest",
+        cosign,
+        f"{cosign}.sig",
+        f"{cosign}.att",
+        f"{cosign}.sbom",
+    ):
+        assert by.put(tag, mine) == 401, tag
+        assert by.put("mine", mine, tag=tag) == 401, tag
+        assert by.put(digest_of(mine), mine, tag=tag) == 401, tag
+    refers = by.image(b"refers", {**described(mine), "digest": other.digest})
+    assert by.put(digest_of(refers), refers) == 403
+    assert by.put("mine", refers) == 403
+    theirs = "/v2/quay.io/org/secret"
+    for method, path in (
+        *(("DELETE", f"/v2/{NAME}/manifests/{one}") for one in ("mine", "other")),
+        *(("DELETE", f"/v2/{NAME}/manifests/{one}") for one in (digest_of(mine), other.digest)),
+        *(("DELETE", f"/v2/{NAME}/blobs/{one}") for one in blobs_of(mine)),
+        ("POST", f"{theirs}/blobs/uploads/"),
+        ("PUT", f"{theirs}/manifests/mine"),
+        ("PUT", f"{theirs}/manifests/{digest_of(mine)}"),
+        ("GET", "/v2/_catalog"),
+        ("GET", "/"),
+        ("GET", f"/repositories/{NAME}"),
+        ("PUT", f"/overlay/{NAME}"),
+    ):
+        refused = by.client.request(method, path, content=mine)
+        assert refused.status_code == 401, (method, path, refused.text)
+    assert by.client.get("/token", params={"scope": f"repository:{NAME}:push"}).status_code == 401
+    assert closed.push.get(f"/v2/{NAME}/tags/list").json()["tags"] == sorted(
+        [*tags["tags"], "mine"]
+    )
+    assert statuses_of(closed, NAME, other.parts) == {200}
+    assert closed.push.get(f"/v2/{NAME}/manifests/mine").content == mine
+
+
+def statuses_of(registry: Registry, name: str, paths: list[str]) -> set[int]:
+    """Return how GET is answered to the user."""
+    return {registry.push.get(f"/v2/{name}/{path}").status_code for path in paths}
+
+
+@one_row
+def test_a_token_that_pushes_mounts_nothing_that_it_may_not_read(closed: Registry) -> None:
+    """A mount shows the content; an upload begins instead, of which nothing is known."""
+    closed.push_image("quay.io/org/secret", "v1", b"secret")
+    layer = digest_of(b"secret" * 10)
+    by = pusher(closed, f"image:{NAME}:mine:push", "image:quay.io/org/another:mine:push")
+    for query in ({"mount": layer, "from": "quay.io/org/secret"}, {"mount": layer}):
+        begun = by.client.post(f"/v2/{NAME}/blobs/uploads/", params=query)
+        assert begun.status_code == 202
+        assert by.head(f"blobs/{layer}") == 404
+        location = begun.headers["location"]
+        moved = location.replace(NAME, "quay.io/org/another")
+        assert by.client.get(moved).status_code == 404
+        assert by.client.patch(location.replace(NAME, "org/x"), content=b"x").status_code == 401
+        assert by.client.delete(location).status_code == 204
+        assert by.client.get(location).status_code == 404
+
+
+@one_row
+def test_a_token_pushes_no_more_than_the_rules(harness: Harness) -> None:
+    """Who may not push a repository gets no token to, and loses one when that right ends."""
+    rules = [
+        {"users": [USER], "actions": ["pull"], "repositories": ["**"]},
+        {"users": [USER], "actions": ["push"], "repositories": ["quay.io/open/**"]},
+    ]
+    (harness.folder / "token.key").write_bytes(KEY)
+    registry = harness.start(auth={"token_key": "token.key", "rules": rules})
+    scopes = [f"image:{name}:v1:pull,push" for name in ("quay.io/open/app", NAME)]
+    answer = ask(registry, *scopes).json()
+    assert answer["scope"] == f"{scopes[0]} image:{NAME}:v1:pull"
+    forged = {
+        **jwt.decode(answer["token"], options={"verify_signature": False}),
+        "access": [{"type": "image", "name": f"{NAME}:v1", "actions": ["push"]}],
+    }
+    registry.anonymous.headers["Authorization"] = f"Bearer {jwt.encode(forged, KEY, 'HS256')}"
+    assert registry.anonymous.post(f"/v2/{NAME}/blobs/uploads/").status_code == 401
+    assert registry.anonymous.head(f"/v2/{NAME}/manifests/v1").status_code == 401
+
+
+@one_row
+def test_a_token_that_pushes_does_so_where_that_is_possible(closed: Registry) -> None:
+    """Not at the endpoint to pull, where it gets what everybody does."""
+    by = pusher(closed, f"image:{NAME}:mine:push")
+    headers = {"Authorization": by.client.headers["Authorization"]}
+    closed.pull.headers.update(headers)
+    assert closed.pull.post(f"/v2/{NAME}/blobs/uploads/").status_code == 405
+    assert closed.pull.head(f"/v2/{NAME}/manifests/mine").status_code == 401

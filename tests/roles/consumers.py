@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Change A builds images; the jobs of change B, which depends on it, pull them on two nodes.
 
-Between the two is an intermediate registry of each kind. What crossed the executor is counted.
+Between the two is an intermediate registry of each kind. What crossed the executor is counted, and
+what a node carried past it.
 """
 
 from __future__ import annotations
@@ -12,13 +13,14 @@ import io
 import json
 import re
 import tarfile
+import uuid
 from dataclasses import dataclass, field
 from typing import Any
 
 from tests.interop.content import DOCKER, DOCKER_IMAGE, IMAGE, INDEX, OCI, Pusher
 from tests.interop.registries import PASSWORD, USER
 from tests.lab.host import USER as LAB_USER
-from tests.roles.buildset import NODES, Nodes, NodesJob
+from tests.roles.buildset import NODES, PLAIN, Nodes, NodesJob
 from tests.roles.crossing import crossing
 from tests.roles.intermediate import KINDS, NAME, Api, Served, answering, handed_on
 
@@ -32,6 +34,8 @@ PULL = (
 )
 RAW = "echo sha256:$(skopeo inspect --raw docker://{0} | sha256sum | cut -c -64); "
 FOLDER = "{{ ansible_user_dir }}/build"
+#: Bytes of a layer that nothing makes smaller: far more than what is said of an image.
+LAYER = 256 << 10
 
 
 @dataclass
@@ -46,6 +50,10 @@ class Consumed:
     signature: str = ""
     promoted: dict[str, str] = field(default_factory=dict)
     crossed: list[str] = field(default_factory=list)
+    by_executor: dict[str, dict[str, int]] = field(default_factory=dict)
+    """Bytes that crossed it, by what was done and by registry."""
+
+    by_node: dict[str, dict[str, int]] = field(default_factory=dict)
     output: str = ""
 
 
@@ -67,11 +75,12 @@ def local(name: str) -> str:
 def _image(pusher: Pusher, name: str, architecture: str, media_type: str, *tags: str) -> str:
     """Push an image of one file that says for what it is."""
     plain = io.BytesIO()
+    words = f"{name} for {architecture}, built as {uuid.uuid4()}\n"
     with tarfile.open(fileobj=plain, mode="w") as layer:
         entry = tarfile.TarInfo("words")
-        words = f"{name} for {architecture}\n".encode()
-        entry.size = len(words)
-        layer.addfile(entry, io.BytesIO(words))
+        content = words.encode() + _incompressible(words)
+        entry.size = len(content)
+        layer.addfile(entry, io.BytesIO(content))
     difference = f"sha256:{hashlib.sha256(plain.getvalue()).hexdigest()}"
     config = {
         "architecture": architecture,
@@ -90,6 +99,12 @@ def _image(pusher: Pusher, name: str, architecture: str, media_type: str, *tags:
     ]
     tree = {"schemaVersion": 2, "mediaType": media_type, "config": parts[0], "layers": parts[1:]}
     return pusher.manifest(name, tree, *tags)
+
+
+def _incompressible(seed: str) -> bytes:
+    """Return the bytes that make a layer as large as it is to be."""
+    pieces = range(LAYER // hashlib.sha256().digest_size)
+    return b"".join(hashlib.sha256(f"{seed}{piece}".encode()).digest() for piece in pieces)
 
 
 def role(name: str, **variables: Any) -> dict[str, Any]:
@@ -127,6 +142,8 @@ class Story:
             given = {"intermediate_registry": secret, "container_images": images}
             tasks.append(role("push_to_intermediate_registry", **given))
         facts = {"buildset_registry": self.world["first"].facts, "zuul_success": True}
+        # It has another address than its facts say.
+        facts["buildset_registry_node"] = PLAIN
         self.play(self.first, *tasks, **facts, zuul={"build": BUILD})
         return handed_on(self.first)
 
@@ -201,12 +218,23 @@ def consume(
     found = Consumed(made, signature=signature)
     story = Story(nodes, *jobs, facts, world, tags, found)
     names = {one.port: name for name, one in world.items()}
-    with answering() as api, crossing(nodes.lab.keeper.number, [*names, api.port]) as counted:
+    executor, node = nodes.lab.keeper.number, nodes.lab.hosts[PLAIN].number
+    with (
+        answering() as api,
+        crossing(executor, [*names, api.port]) as counted,
+        crossing(node, names) as past,
+    ):
+
+        def tell(what: str) -> None:
+            found.by_executor[what], found.by_node[what] = counted.sums(names), past.sums(names)
+            found.crossed += [what, *counted.lines(names)]
+            past.lines(names)
+
         artifacts = story.push()
-        found.crossed += ["change A pushes", *counted.lines(names)]
+        tell("change A pushes")
         story.pull(artifacts)
-        found.crossed += ["change B pulls", *counted.lines(names)]
+        tell("change B pulls")
         story.use()
         story.promote(api, artifacts)
-        found.crossed += ["what has merged is promoted", *counted.lines(names)]
+        tell("what has merged is promoted")
     return found

@@ -26,6 +26,10 @@ class Crossing:
     _ends: list[socket.socket] = field(default_factory=list)
     _threads: list[threading.Thread] = field(default_factory=list)
 
+    def sums(self, names: dict[int, str]) -> dict[str, int]:
+        """Tell the bytes both ways of each."""
+        return {name: self.received[port] + self.sent[port] for port, name in names.items()}
+
     def lines(self, names: dict[int, str]) -> list[str]:
         """Tell them in lines, and begin to count anew."""
         told = [

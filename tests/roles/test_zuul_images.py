@@ -29,7 +29,7 @@ from tests.lab.host import USER
 from tests.roles import buildset, harness, stored, zuul_jobs
 from tests.roles.buildset import BESIDE, FILES, NAMESPACES, NODES, PLAIN, Nodes, NodesJob
 from tests.roles.conftest import clone_roles
-from tests.roles.consumers import APP, PROGRAMS, Consumed, consume
+from tests.roles.consumers import APP, LAYER, PROGRAMS, Consumed, consume
 from tests.roles.executor import PLUGINS
 from tests.roles.harness import Desk, Run
 from tests.roles.intermediate import KINDS, Served
@@ -199,6 +199,10 @@ def report(made: Buildset, version: str) -> None:
     lines += [f"second run on {node}: changed {told}" for node, told in made.again.items()]
     if made.consumed:
         lines += ["crossed the executor", *made.consumed.crossed]
+        lines += ["carried past it by a node, both ways"]
+        for what, sums in made.consumed.by_node.items():
+            told = [f"    {name}: {count:,} bytes" for name, count in sums.items() if count]
+            lines += [what, *told] if told else []
         lines += [f"{' '.join(who)}: {got}" for who, got in made.consumed.pulled.items()]
     REPORTS.mkdir(parents=True, exist_ok=True)
     (REPORTS / f"zuul-images-{version}.txt").write_text("\n".join([*lines, ""]))
@@ -270,6 +274,19 @@ def test_images_of_another_change_are_pulled_on_both_nodes(made: Buildset) -> No
     assert found.referrers == [found.signature]
     assert found.promoted == dict.fromkeys(KINDS, found.made[APP])
     assert sum("bytes from it" in line for line in found.crossed) >= 3 * len(KINDS)
+
+
+def test_no_layer_crosses_the_executor_where_the_registries_can_be_joined(made: Buildset) -> None:
+    """With ours, all layers go by a node, each way; with others, by the executor."""
+    found = made.consumed
+    assert found
+    for what in ("change A pushes", "change B pulls"):
+        by_executor, by_node = found.by_executor[what], found.by_node[what]
+        assert by_executor["ours"] < LAYER < 3 * LAYER < by_node["ours"]
+        for kind in set(KINDS) - {"ours"}:
+            # By then the buildset has the layers of what it has pulled from ours.
+            assert by_executor[kind] > 3 * LAYER or "pulls" in what
+            assert by_node[kind] == 0
 
 
 def test_second_runs_change_nothing(made: Buildset) -> None:

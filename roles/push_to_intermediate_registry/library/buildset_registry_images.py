@@ -26,8 +26,10 @@ options:
       - V(overlay) copies nothing. It makes of O(artifacts) what C(buildset-registry overlay) is
         handed, with tokens for these images alone. With O(buildset_registry) it hands this over
         to that registry itself, by requests.
+      - V(permit_push) and V(permit_pull) get tokens by which another host can do V(push) or V(pull)
+        without the secret. V(confirm_push) makes RV(artifacts) of what that host has pushed.
     type: str
-    choices: [push, pull, promote, overlay]
+    choices: [push, pull, promote, overlay, permit_push, permit_pull, confirm_push]
     required: true
   images:
     description: The images, each with C(repository) and, where it is not C([latest]), C(tags).
@@ -57,9 +59,23 @@ options:
     default: []
   seconds:
     description:
-      - For O(action=overlay), how many seconds the tokens are to live. A registry bounds it.
+      - For how many seconds the tokens of O(action=overlay), O(action=permit_push) and
+        O(action=permit_pull) are to live. A registry bounds it.
     type: int
     default: 86400
+  permits:
+    description: Tokens as RV(permits), for O(action=push) and O(action=pull) without the secret.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      token: {description: The token., type: str, required: true}
+      images: {description: The images that it is for., type: list, elements: str, required: true}
+  copied:
+    description: For O(action=confirm_push), RV(images) as the host that has pushed returned them.
+    type: list
+    elements: dict
+    default: []
   buildset_registry:
     description:
       - The facts of the buildset's registry, as returned by
@@ -177,7 +193,7 @@ attributes:
 requirements:
   - Python 3.10 or newer where the module runs
 notes:
-  - What is returned holds no password. RV(overlay) holds tokens, so use C(no_log).
+  - What is returned holds no password. RV(overlay) and RV(permits) hold tokens, so use C(no_log).
 seealso:
   - module: buildset.registry.buildset_registry
 """
@@ -238,7 +254,7 @@ images:
       description: Whether it was not there before.
       type: bool
 artifacts:
-  description: For O(action=push), what is to be returned to Zuul.
+  description: For O(action=push) and O(action=confirm_push), what is to be returned to Zuul.
   type: list
   elements: dict
   returned: always
@@ -248,15 +264,21 @@ overlay:
       is not possible, or where there is no image.
   type: str
   returned: when O(action=overlay)
+permits:
+  description:
+    - Tokens for single images, if there are any and the intermediate registry issues such.
+  type: list
+  elements: dict
+  returned: when O(action=permit_push) or O(action=permit_pull)
 handed:
   description:
     - For O(action=overlay), whether the registry of O(buildset_registry) has taken the images.
   type: bool
   returned: when O(action=overlay)
 reason:
-  description: For O(action=overlay), why it is not possible.
+  description: Why there are no tokens.
   type: str
-  returned: when O(action=overlay)
+  returned: when O(action=overlay), O(action=permit_push) or O(action=permit_pull)
 bytes:
   description: What was transferred, in bytes.
   type: dict
@@ -319,6 +341,11 @@ PUBLIC = {
     "registry": {"type": "str", "required": True},
     "login": {"type": "dict", "options": LOGIN},
 }
+PERMIT = {
+    "token": {"type": "str", "required": True, "no_log": True},
+    "images": {"type": "list", "elements": "str", "required": True},
+}
+ACTIONS = ["push", "pull", "promote", "overlay", "permit_push", "permit_pull", "confirm_push"]
 PROMOTION = {
     "method": {"type": "str", "choices": ["tag", "intermediate-registry"], "default": "tag"},
     "prefix": {"type": "str", "default": ""},
@@ -331,13 +358,15 @@ PROMOTION = {
     "newrev": {"type": "str", "default": ""},
 }
 ARGUMENTS = {
-    "action": {"type": "str", "choices": ["push", "pull", "promote", "overlay"], "required": True},
+    "action": {"type": "str", "choices": ACTIONS, "required": True},
     "images": {"type": "list", "elements": "dict", "default": []},
     "images_variable": {"type": "str", "default": "images"},
     "artifacts": {"type": "list", "elements": "dict", "default": []},
     "build": {"type": "str", "default": ""},
     "returned": {"type": "list", "elements": "dict", "default": []},
     "seconds": {"type": "int", "default": 86400},
+    "permits": {"type": "list", "elements": "dict", "default": [], "options": PERMIT},
+    "copied": {"type": "list", "elements": "dict", "default": []},
     "buildset_registry": {"type": "dict", "options": REGISTRY},
     "intermediate_registry": {"type": "dict", "options": REGISTRY},
     "registries": {"type": "list", "elements": "dict", "default": [], "options": PUBLIC},
@@ -354,7 +383,7 @@ def main() -> None:
     )
     if not FITS:
         version = ".".join(map(str, sys.version_info[:3]))
-        hint = "set ansible_python_interpreter of localhost to a newer one"
+        hint = "set ansible_python_interpreter of the host to a newer one"
         module.fail_json(msg=f"Python {version} runs this module, which needs 3.10; {hint}")
     try:
         result = carry.work(module.params, carry.CarryOptions(dry=module.check_mode))

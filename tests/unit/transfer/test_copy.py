@@ -316,6 +316,27 @@ def test_what_refers_to_an_image_comes_along(
     assert put[-1] == "v1"
 
 
+@pytest.mark.parametrize("there", [False, True])
+def test_with_the_tag_first_what_refers_to_an_image_comes_after_it(
+    source: FakeRegistry, destination: FakeRegistry, copy: Copy, there: bool
+) -> None:
+    """What the image lists still comes before it; of a copy that was killed the rest is brought."""
+    raw = index(source)
+    signature = referring(source, raw, "signature")
+    tag = f"{digest_of(raw).replace(':', '-')}.sig"
+    source.add_image("app", tag, layers=(b"cosign",))
+    if there:
+        assert not copy(source.image("app:v1"), destination.image("app:v1")).failed
+    options = {"referrers": True, "tag_first": True}
+    assert not copy(source.image("app:v1"), destination.image("app:v1"), **options).failed
+    put = [path.rpartition("/")[2] for path in destination.asked("PUT", "manifests")]
+    assert put.count("v1") == 1
+    after = put.index("v1") + 1
+    assert set(put[after:]) == {digest_of(signature), tag}
+    children = {one["digest"] for one in json.loads(raw)["manifests"]}
+    assert set(put[: after - 1]) == children
+
+
 def test_what_cosign_keeps_by_tags_comes_along(
     source: FakeRegistry, destination: FakeRegistry, copy: Copy, tmp_path: Path
 ) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from . import artifacts, builds, overlays, plan, transfers
+from . import artifacts, builds, direct, overlays, plan, transfers
 from .errors import ImagesError
 from .images import TaggedImage, wanted_images
 from .transfers import CarryOptions, CopyOutcome
@@ -19,7 +19,15 @@ _MOST = 1 << 26
 
 def work(given: Mapping[str, Any], how: CarryOptions) -> dict[str, Any]:
     """Do what a module's options say; returns what it returns."""
-    done = {"push": _push, "pull": _pull, "promote": _promote, "overlay": _overlay}
+    done = {
+        "push": _push,
+        "pull": _pull,
+        "promote": _promote,
+        "overlay": _overlay,
+        "permit_push": _permit_push,
+        "permit_pull": _permit_pull,
+        "confirm_push": _confirm_push,
+    }
     return done[given["action"]](given, how)
 
 
@@ -34,7 +42,26 @@ def _push(given: Mapping[str, Any], how: CarryOptions) -> dict[str, Any]:
         return _told([], how.dry)
     there = plan.intermediate_registry(given["intermediate_registry"])
     own = plan.buildset_registry(given["buildset_registry"])
-    outcomes = transfers.run(plan.push_copies(images, given["build"], own, there), how)
+    copies = plan.push_copies(images, given["build"], own, there)
+    return _pushed(transfers.run(_permitted(copies, given), how), there, given, how)
+
+
+def _confirm_push(given: Mapping[str, Any], how: CarryOptions) -> dict[str, Any]:
+    images = wanted_images(given["images"], given["images_variable"])
+    there = plan.intermediate_registry(given["intermediate_registry"])
+    copies = plan.push_copies(images, given["build"], there, there)
+    outcomes = direct.confirm(copies, given["copied"], how.patience) if copies else []
+    # The host that has copied has told of it.
+    return _pushed(outcomes, there, given, how) | {"lines": []}
+
+
+def _pushed(
+    outcomes: list[CopyOutcome],
+    there: plan.KnownRegistry,
+    given: Mapping[str, Any],
+    how: CarryOptions,
+) -> dict[str, Any]:
+    """Tell what was pushed, with what is to be returned to Zuul of it."""
     made = [
         artifacts.make_artifact(one.copy.image, there.host, given["build"], one.told)
         for one in outcomes
@@ -51,8 +78,23 @@ def _pull(given: Mapping[str, Any], how: CarryOptions) -> dict[str, Any]:
         return _told([], how.dry)
     there = plan.intermediate_registry(given["intermediate_registry"])
     own = plan.buildset_registry(given["buildset_registry"])
-    told = _told(transfers.run(plan.pull_copies(images, own, there), how), how.dry)
+    copies = plan.pull_copies(images, own, there)
+    told = _told(transfers.run(_permitted(copies, given), how), how.dry)
     return told | {"lines": [*notes, *told["lines"]]}
+
+
+def _permitted(copies: list[plan.ImageCopy], given: Mapping[str, Any]) -> list[plan.ImageCopy]:
+    """Have copies use the tokens that there are instead of the secret."""
+    permits = given.get("permits") or []
+    return direct.by_permits(copies, permits) if permits else copies
+
+
+def _permit_push(given: Mapping[str, Any], how: CarryOptions) -> dict[str, Any]:
+    return _told([], how.dry) | direct.permit_push(given)
+
+
+def _permit_pull(given: Mapping[str, Any], how: CarryOptions) -> dict[str, Any]:
+    return _told([], how.dry) | direct.permit_pull(given)
 
 
 def _overlay(given: Mapping[str, Any], how: CarryOptions) -> dict[str, Any]:

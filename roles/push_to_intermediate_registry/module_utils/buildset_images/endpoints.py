@@ -18,6 +18,8 @@ class Login:
 
     username: str = ""
     password: str = field(default="", repr=False)
+    #: What is had instead of these: a token for single images.
+    token: str = field(default="", repr=False)
     cert: str = field(default="", repr=False)
     #: An address to connect to, where the name does not resolve. The name is what is verified.
     address: str = ""

@@ -2,8 +2,8 @@
 """A map of other builds' images, and tokens for these alone: what a registry is handed of them.
 
 It is text for the program on the registry's own host or, where that is another job's, requests to
-the registry. The password goes to the intermediate registry and nowhere else. That one issues no
-tokens for single images is no error: the images are copied then.
+the registry. That a registry issues no tokens for single images is no error: the images are copied
+then.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import time
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from typing import Any
-from urllib.parse import urlencode
 
 from . import artifacts, plan, transfers
 from .artifacts import ImageArtifact
@@ -25,11 +24,10 @@ from .registry_client.protocol.errors import UpstreamError
 from .registry_client.transfer.ends import Ends
 from .registry_client.transfer.errors import TransferError
 from .registry_client.transfer.http_client import HttpClient
+from .tokens import TokenSource, groups, scope, token_source
 from .transfers import CarryOptions
 
 VERSION = 1
-#: Images that one token is for: it is sent with each request, and servers bound their headers.
-_OF_ONE_TOKEN = 20
 _MOST = 1 << 20
 Handed = dict[str, Any]
 
@@ -90,20 +88,15 @@ def _with_digests(
 
 
 def _handed(known: Sequence[_Known], there: KnownRegistry, seconds: int) -> list[Handed]:
-    way = transfers.access(there)
-    client = HttpClient(way.ca, way.addresses)
-    try:
-        parts = [known[at : at + _OF_ONE_TOKEN] for at in range(0, len(known), _OF_ONE_TOKEN)]
-        return [_part(client, part, there, seconds) for part in parts]
-    finally:
-        client.close()
+    with token_source(there) as source:
+        return [_part(source, part, there, seconds) for part in groups(known)]
 
 
 def _part(
-    client: HttpClient, known: Sequence[_Known], there: KnownRegistry, seconds: int
+    source: TokenSource, known: Sequence[_Known], there: KnownRegistry, seconds: int
 ) -> Handed:
-    scopes = [f"image:{place.repository}@{digest}:pull" for _one, place, digest in known]
-    token, lives = _token(client, there, scopes, seconds)
+    scopes = [scope(place, digest, "pull") for _one, place, digest in known]
+    token, lives = source.token(scopes, seconds)
     return {
         "registry": _told(there),
         "token": token,
@@ -118,33 +111,6 @@ def _part(
             for one, place, digest in known
         },
     }
-
-
-def _token(
-    client: HttpClient, there: KnownRegistry, scopes: Sequence[str], seconds: int
-) -> tuple[str, int]:
-    """Ask for a token for single images; ImagesError where it is not one for exactly these."""
-    form = {
-        "grant_type": "password",
-        "service": "buildset-registry",
-        "client_id": "buildset-registry",
-        "username": there.login.username,
-        "password": there.login.password,
-        "scope": " ".join(scopes),
-        "expires_in": str(seconds),
-    }
-    kind = {"Content-Type": "application/x-www-form-urlencoded", "Accept": "application/json"}
-    url = f"https://{written(there.host)}/token"
-    reply = client.send("POST", url, kind, urlencode(form).encode())
-    raw = reply.read(_MOST)
-    try:
-        tree = json.loads(raw) if reply.status == 200 else {}
-        granted, token, lives = tree["scope"].split(), tree["token"], int(tree["expires_in"])
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise ImagesError(f"{there} issues no tokens for single images ({reply.status})") from error
-    if sorted(granted) != sorted(scopes) or not isinstance(token, str):
-        raise ImagesError(f"{there} gives no token for all of these images to its user")
-    return token, lives
 
 
 def _send(

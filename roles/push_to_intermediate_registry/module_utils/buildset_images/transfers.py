@@ -166,7 +166,13 @@ def _carry(group: Sequence[CopyOutcome], accesses: Accesses, how: CarryOptions) 
         CopyRequest(image_at(one.copy.source, by_digest=True), image_at(one.copy.target))
         for one in group
     ]
-    options = CopyOptions(referrers=True, dry_run=how.dry, patience=how.patience)
+    options = CopyOptions(
+        referrers=True,
+        # Before an image has its tag, a registry cannot tell what refers to the token's image.
+        tag_first=bool(group[0].copy.target.registry.login.token),
+        dry_run=how.dry,
+        patience=how.patience,
+    )
     report = copy_images(requests, *accesses, options)
     for outcome, result in zip(group, report.images):
         outcome.take(result)
@@ -191,7 +197,9 @@ def access(registry: KnownRegistry) -> EndAccess:
     addresses = {} if not login.address or _answers(host, port) else {host: login.address}
     return EndAccess(
         ca=login.cert or None,
-        login=RegistryLogin(login.username, login.password) if login.username else None,
+        login=RegistryLogin(login.username, login.password, login.token)
+        if login.username or login.token
+        else None,
         authfile=os.devnull,
         addresses=addresses,
     )

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.manifest import MAX_MANIFEST, Manifest, stored_media_type
-from buildset_registry.oci.names import Tag, cosign_tags, referrers_tag
+from buildset_registry.oci.names import Reference, Tag, cosign_tags, referrers_tag
 from buildset_registry.pacing import aside, paced
 from buildset_registry.store.base import RepositoryIndex, Store
 
@@ -41,32 +41,28 @@ class ImageTrees:
         self._known: OrderedDict[Digest, _Parts] = OrderedDict()
 
     async def holds(
-        self, indexes: Sequence[RepositoryIndex], roots: Iterable[Digest], wanted: Digest
+        self, indexes: Sequence[RepositoryIndex], roots: Iterable[Digest], wanted: Reference
     ) -> bool:
-        """Tell whether something belongs to one of the images, or refers to what does."""
+        """Tell whether something belongs to one of the images, or refers to what does.
+
+        A tag does by which clients find what refers to such a manifest, whether it is there or not.
+        """
         seen: dict[Digest, None] = {}
         waiting = list(roots)
         while waiting:
+            asked = len(seen)
             if await self._walk(waiting, seen, wanted):
                 return True
             waiting = []
-            async for digest in paced(list(seen)):
+            async for digest in paced(list(seen)[asked:]):
                 found = await _attached(indexes, digest)
                 waiting += [one for one in found if one not in seen]
             if len(seen) > _MOST:
                 return False
         return False
 
-    async def holds_tag(
-        self, indexes: Sequence[RepositoryIndex], roots: Iterable[Digest], wanted: Tag
-    ) -> bool:
-        """Tell whether a tag is one by which clients find what refers to a part of the images."""
-        seen: dict[Digest, None] = {}
-        await self._walk(list(roots), seen, None)
-        return any(wanted in _tags_of(digest) for digest in seen)
-
     async def _walk(
-        self, waiting: list[Digest], seen: dict[Digest, None], wanted: Digest | None
+        self, waiting: list[Digest], seen: dict[Digest, None], wanted: Reference
     ) -> bool:
         """Look at manifests and all that they list; True once something wanted is found."""
         while waiting and len(seen) <= _MOST:
@@ -74,8 +70,10 @@ class ImageTrees:
             if digest in seen:
                 continue
             seen[digest] = None
+            if digest == wanted or wanted in _tags_of(digest):
+                return True
             parts = await self._parts(digest)
-            if wanted is not None and (digest == wanted or wanted in parts.blobs):
+            if wanted in parts.blobs:
                 return True
             waiting += parts.manifests
         return False

@@ -14,6 +14,7 @@ from functools import partial
 from buildset_registry.auth.rights import NOTHING_ELSE, ReadRights
 from buildset_registry.errors import (
     BlobUnknown,
+    Denied,
     DigestInvalid,
     ManifestBlobUnknown,
     ManifestUnknown,
@@ -42,6 +43,20 @@ _REMEMBERED = 4096
 
 #: Raise unless a reference may change that points there now.
 Admit = Callable[[Digest | None], None]
+
+
+@dataclass(frozen=True, slots=True)
+class PushTerms:
+    """The terms on which a manifest is taken in."""
+
+    admit: Admit | None = None
+    """Decides on the first reference."""
+
+    subjects: frozenset[Reference] | None = None
+    """Images of the repository that it may refer to, with all that belongs to them; None: any."""
+
+
+_ANY_TERMS = PushTerms()
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,10 +224,10 @@ class Registry:
         indexes = tuple(self._lookup.indexes(name))
         targets = [await self._target(name, one) for one in images]
         roots = [one for one in targets if one is not None]
-        if isinstance(wanted, Tag):
-            return await self._trees.holds_tag(indexes, roots, wanted)
         if await self._trees.holds(indexes, roots, wanted):
             return True
+        if isinstance(wanted, Tag):
+            return False
         subject = self._listed.get((name, wanted))
         return subject is not None and await self._trees.holds(indexes, roots, subject)
 
@@ -269,11 +284,9 @@ class Registry:
         raw: bytes,
         content_type: str = "",
         *,
-        admit: Admit | None = None,
+        terms: PushTerms = _ANY_TERMS,
     ) -> Manifest:
         """Store a manifest whose blobs are all here, then let the tags point to it.
-
-        ``admit`` decides on the first reference.
 
         What an index lists may be missing: an index of more platforms than somebody mirrors is
         sparse, and buildkit's caches list layers as if they were manifests.
@@ -284,6 +297,8 @@ class Registry:
         manifest = await aside(len(raw), parse)
         if any(digest != manifest.digest for digest in wanted):
             raise DigestInvalid(f"manifest is {manifest.digest}, not {wanted[0]}")
+        await self._check_subject(name, manifest, terms.subjects)
+        admit = terms.admit
         if admit is not None:
             admit(await self._target(name, references[0]))
         index = self._store.pushed(name)
@@ -294,6 +309,16 @@ class Registry:
                 admit(await self._target(name, references[0]))
             await self._publish(index, manifest, tags)
         return manifest
+
+    async def _check_subject(
+        self, name: RepositoryName, manifest: Manifest, images: frozenset[Reference] | None
+    ) -> None:
+        """Raise ``Denied`` where a manifest refers to what belongs to none of some images."""
+        if images is None or manifest.subject is None:
+            return
+        subject = manifest.subject.digest
+        if not await self.reaches(name, images, subject):
+            raise Denied(f"this token is not one to push what refers to {subject} in {name}")
 
     async def _publish(
         self, index: RepositoryIndex, manifest: Manifest, tags: Sequence[Tag]

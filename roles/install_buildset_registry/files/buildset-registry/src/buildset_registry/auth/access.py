@@ -88,6 +88,9 @@ class Identity:
     images: Images = field(default_factory=dict, compare=False)
     """The images that a token allows to pull where it does not allow their whole repository."""
 
+    pushes: Images = field(default_factory=dict, compare=False)
+    """Those that it allows to push."""
+
 
 ANONYMOUS = Identity()
 
@@ -161,6 +164,8 @@ class Policy:
         if self.decide(identity, Access.PUSH, repository) is Verdict.ALLOW:
             told = self.endpoint is Role.PUSH or identity.scopes is not None
             return Intent.PUSH if told else Intent.UNKNOWN
+        if self.images(identity, repository, Access.PUSH):
+            return Intent.PUSH
         if repository in identity.images or self.external:
             return Intent.PULL
         writes = self.may_write(identity.name, "push", repository)
@@ -193,13 +198,16 @@ class Policy:
             return Verdict.ALLOW
         return Verdict.LOGIN if identity.name is None else Verdict.DENY
 
-    def images(self, identity: Identity, repository: RepositoryName) -> frozenset[Reference]:
-        """Return the images of a repository that the holder of a token may pull, if not all.
+    def images(
+        self, identity: Identity, repository: RepositoryName, access: Access = Access.PULL
+    ) -> frozenset[Reference]:
+        """Return the images of a repository that a token's holder may pull or push, if not all.
 
-        Such a token is for nothing else: not for lists, and not to ask in order to push.
+        Such a token is for nothing else: not for lists, not for other images.
         """
-        named = identity.images.get(repository, frozenset())
-        return named if self._still(identity, Access.PULL, repository) else frozenset()
+        granted = identity.pushes if access is Access.PUSH else identity.images
+        named = granted.get(repository, frozenset())
+        return named if named and self._still(identity, access, repository) else frozenset()
 
     def lacks(
         self, identity: Identity, access: Access, repository: RepositoryName | None = None

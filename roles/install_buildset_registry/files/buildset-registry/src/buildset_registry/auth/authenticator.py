@@ -86,7 +86,7 @@ class Grant:
         return [
             (one.repository, one.reference)
             for one in self.scopes
-            if self.user and one.actions and one.repository is not None and one.reference
+            if self.user and "pull" in one.actions and one.repository and one.reference
         ]
 
 

@@ -90,19 +90,20 @@ def _identity(claims: Claims) -> Identity:
         elif EVERY in actions:
             catalog = True
     user = str(claims.get("sub") or "") or None
-    images = _images(access if isinstance(access, list) else [])
-    return Identity(user, scopes, catalog, str(claims.get("mark") or ""), images)
+    listed = access if isinstance(access, list) else []
+    images, pushes = _images(listed, "pull"), _images(listed, "push")
+    return Identity(user, scopes, catalog, str(claims.get("mark") or ""), images, pushes)
 
 
-def _images(access: list[object]) -> dict[RepositoryName, frozenset[Reference]]:
-    """Return the single images that may be pulled."""
+def _images(access: list[object], action: str) -> dict[RepositoryName, frozenset[Reference]]:
+    """Return the single images that may be pulled, or pushed."""
     images: dict[RepositoryName, frozenset[Reference]] = {}
     for entry in access:
         if not isinstance(entry, dict) or entry.get("type") != "image":
             continue
         actions = entry.get("actions")
         found = parse_image(str(entry.get("name")))
-        if found is not None and isinstance(actions, list) and "pull" in actions:
+        if found is not None and isinstance(actions, list) and action in actions:
             name, reference = found
             images[name] = images.get(name, frozenset()) | {reference}
     return images

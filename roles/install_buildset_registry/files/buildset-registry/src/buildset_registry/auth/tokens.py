@@ -20,7 +20,7 @@ from buildset_registry.auth.access import Identity
 from buildset_registry.auth.claims import VerifiedTokens, parse_image
 from buildset_registry.auth.rules import ACTIONS, EVERY
 from buildset_registry.errors import NameInvalid, TokenInvalid, Unauthorized
-from buildset_registry.oci.names import Reference, RepositoryName
+from buildset_registry.oci.names import Reference, RepositoryName, Tag
 
 _ALGORITHM = "HS256"
 _CATALOG = "registry:catalog:*"
@@ -56,15 +56,15 @@ class Scope:
 
 def parse_scope(text: str) -> Scope | None:
     """Parse ``repository:<name>:<actions>``, ``registry:catalog:*`` or, for one image,
-    ``image:<name>:<tag>:pull`` or ``image:<name>@<digest>:pull``; None for anything else."""
+    ``image:<name>:<tag>:pull,push`` or ``image:<name>@<digest>:pull``; None for anything else.
+    """
     if text == _CATALOG:
         return Scope(None, frozenset({EVERY}), "catalog")
     kind, _separator, rest = text.partition(":")
     resource, _separator, actions = rest.rpartition(":")
     if kind == _IMAGE:
         image = parse_image(resource)
-        only = frozenset({"pull"}) & frozenset(actions.split(","))
-        return None if image is None else Scope(image[0], only, resource, image[1])
+        return None if image is None else _image_scope(image, actions, resource)
     if kind.partition("(")[0] != "repository":
         return None
     try:
@@ -73,6 +73,13 @@ def parse_scope(text: str) -> Scope | None:
         return None
     requested = frozenset(actions.split(","))
     return Scope(name, ACTIONS if EVERY in requested else requested & ACTIONS, resource)
+
+
+def _image_scope(image: tuple[RepositoryName, Reference], actions: str, text: str) -> Scope:
+    """Return a scope for one image; what is pushed gets a tag."""
+    name, reference = image
+    possible = frozenset({"pull", "push"} if isinstance(reference, Tag) else {"pull"})
+    return Scope(name, possible.intersection(actions.split(",")), text, reference)
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from buildset_registry.errors import (
     Unsupported,
     storage_error,
 )
-from buildset_registry.http import routes
+from buildset_registry.http import image_tokens, routes
 from buildset_registry.http.accesslog import CLIENT_LEFT, AccessRecord, AnswerNotes
 from buildset_registry.http.asgi import ClientLeft, Receive, Scope, Send
 from buildset_registry.http.context import Context
@@ -28,7 +28,6 @@ from buildset_registry.http.events import Events
 from buildset_registry.http.pages import BASIC, PAGES
 from buildset_registry.http.request import BodyTimeout, Request
 from buildset_registry.http.response import Response, begun, error_response, send_response
-from buildset_registry.oci.names import parse_reference
 
 _log = logging.getLogger("buildset_registry.http")
 
@@ -36,8 +35,6 @@ _log = logging.getLogger("buildset_registry.http")
 _NOT_AWAITED = (CLIENT_LEFT, 408)
 #: Seconds for which a client that was answered early may go on sending.
 _LINGER_SECONDS = 10.0
-#: Endpoints at which single images are pulled: blobs, manifests, referrers.
-_OF_IMAGES = frozenset({"end-2", "end-2-head", "end-3", "end-3-head", "end-12"})
 _ACTIONS = {Access.PULL: "pull", Access.PUSH: "pull,push", Access.DELETE: "delete"}
 
 
@@ -139,24 +136,13 @@ class App:
             request.identity = await self._identify(request, header, access)
         repository = request.name if "name" in request.path else None
         verdict = context.policy.decide(request.identity, access, repository)
-        if verdict is Verdict.ALLOW or await self._is_of_an_image(request, access):
+        if verdict is Verdict.ALLOW or await image_tokens.allows(request, context):
             return
         message = context.policy.lacks(request.identity, access, repository)
         if verdict is Verdict.DENY:
             raise Denied(message)
         headers = {"WWW-Authenticate": self._challenge(request, access)}
         raise Unauthorized(message, headers=headers)
-
-    async def _is_of_an_image(self, request: Request, access: Access) -> bool:
-        """Tell whether a request is for an image that its token names, or for a part of one."""
-        identity = request.identity
-        if access is not Access.PULL or not identity.images or request.route not in _OF_IMAGES:
-            return False
-        images = self._context.policy.images(identity, request.name)
-        text = request.path.get("reference") or request.path["digest"]
-        return bool(images) and await self._context.registry.reaches(
-            request.name, images, parse_reference(text)
-        )
 
     async def _identify(self, request: Request, header: str, access: Access) -> Identity:
         """Return who asks; what is refused says how to log in for what was asked."""

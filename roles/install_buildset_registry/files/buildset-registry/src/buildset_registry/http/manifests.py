@@ -14,13 +14,14 @@ from buildset_registry.errors import (
 )
 from buildset_registry.http.conditional import check_change, conditional, entity_tag, not_modified
 from buildset_registry.http.context import Context
+from buildset_registry.http.image_tokens import pushed_images
 from buildset_registry.http.request import Request
 from buildset_registry.http.response import Bytes, PushOutcome, Response
 from buildset_registry.oci.descriptor import IMAGES, INDEXES, Descriptor
 from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.manifest import MAX_MANIFEST
 from buildset_registry.oci.names import Tag, parse_reference
-from buildset_registry.registry import Admit
+from buildset_registry.registry import Admit, PushTerms
 
 _KNOWN = IMAGES | INDEXES
 
@@ -84,8 +85,9 @@ async def put(request: Request, context: Context) -> Response:
     if raw is None:
         raise ManifestTooLarge
     content_type = request.headers.get("content-type", "")
+    terms = PushTerms(_admit(request), pushed_images(request, context))
     manifest = await context.registry.push_manifest(
-        request.name, references, raw, content_type, admit=_admit(request)
+        request.name, references, raw, content_type, terms=terms
     )
     headers = {
         "Location": f"/v2/{request.path['name']}/manifests/{manifest.digest}{request.namespace}",

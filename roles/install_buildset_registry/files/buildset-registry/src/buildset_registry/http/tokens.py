@@ -20,21 +20,21 @@ _MAX_FORM = 64 * 1024
 
 
 async def get(request: Request, context: Context) -> Response:
-    """Issue a token for the scopes that the caller may have."""
+    """Issue a token for the scopes that the caller may have.
+
+    ``expires_in`` asks for the life of a token for single images, in seconds.
+    """
     offline = request.query.get("offline_token") == "true"
     grant = await context.authenticator.grant(
         request.headers.get("authorization"),
-        GrantRequest(_split(request.query_all.get("scope", [])), offline),
+        GrantRequest(_split(request.query_all.get("scope", [])), offline, _seconds(request.query)),
         request.client,
     )
     return await _answer(grant, context)
 
 
 async def post(request: Request, context: Context) -> Response:
-    """Issue a token for a user name and a password in a form, or for a refresh token.
-
-    ``expires_in`` asks for the life of a token for single images, in seconds.
-    """
+    """Issue a token for a user name and a password in a form, or for a refresh token."""
     raw = await request.read(_MAX_FORM) or b""
     fields = parse_qs(raw.decode("latin-1"))
     form = {key: values[0] for key, values in fields.items()}

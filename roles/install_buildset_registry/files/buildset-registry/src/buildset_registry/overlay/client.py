@@ -151,12 +151,7 @@ class OverlayClient:
             return self._listed[name, reference]
         indexes = (self._store.cached(name.canonical),)
         for image in images:
-            holds = (
-                partial(self._trees.holds_tag, wanted=reference)
-                if isinstance(reference, Tag)
-                else partial(self._trees.holds, wanted=reference)
-            )
-            if await holds(indexes, [image.digest]):
+            if await self._trees.holds(indexes, [image.digest], reference):
                 return image
         return None
 

@@ -46,6 +46,10 @@ class CopyOptions:
     """Whether an index may be copied without all that it lists."""
 
     referrers: bool = False
+    tag_first: bool = False
+    """Whether an image gets its tag before what refers to it comes: a token for a single image lets
+    that be sent once it is known what the image is."""
+
     dry_run: bool = False
     small_at_once: int = 24
     large_at_once: int = 4
@@ -270,24 +274,33 @@ class _Copier:
             list(self._planning.map(self._put_manifests, group))
 
     def _put_manifests(self, image: _Image) -> None:
-        """Put what is missing, children first; the tag last, when everything else is there."""
+        """Put what is missing, children first; the tag last, when everything else is there.
+
+        With ``tag_first``, what refers to the image comes after it.
+        """
         plan = image.plan
         if plan is None or image.result.error:
             return
-        request = image.request.destination
-        name = request.ref if isinstance(request, LayoutImage) else request.tag
         try:
             for level in plan.levels:
                 self._each_manifest(image, level)
-            if plan.referrers and not plan.root.present:
+            if self._options.tag_first:
+                self._tag(image, plan)
+            elif plan.referrers and not plan.root.present:
                 self._put_once(image, plan.root.manifest, None)
             for one in plan.referrers:
                 # A copy that was killed may have put it, and not have had it listed yet.
                 self._put(image, one, again=not plan.tagged)
-            if not plan.tagged:
-                self._put_once(image, plan.root.manifest, name or "")
+            if not self._options.tag_first:
+                self._tag(image, plan)
         except FAILURES as error:
             image.fail(error)
+
+    def _tag(self, image: _Image, plan: CopyPlan) -> None:
+        request = image.request.destination
+        name = request.ref if isinstance(request, LayoutImage) else request.tag
+        if not plan.tagged:
+            self._put_once(image, plan.root.manifest, name or "")
 
     def _each_manifest(self, image: _Image, level: Sequence[PlannedManifest]) -> None:
         list(self._small.map(lambda one: self._put(image, one), level))
