@@ -42,12 +42,7 @@ def add(commands: Any) -> None:
         help="where to; without a tag it takes the source's, and below a place that ends in / "
         "each image keeps its repository",
     )
-    _add_lock(copy)
-    copy.add_argument(
-        "--all-tags",
-        action="store_true",
-        help="each source is a repository: copy all that it lists as tags",
-    )
+    _add_sources(copy)
     copy.add_argument(
         "--platform",
         action="append",
@@ -71,7 +66,12 @@ def add(commands: Any) -> None:
     add_json(copy, "print what was copied as JSON")
 
 
-def _add_lock(copy: argparse.ArgumentParser) -> None:
+def _add_sources(copy: argparse.ArgumentParser) -> None:
+    copy.add_argument(
+        "--all-tags",
+        action="store_true",
+        help="each source is a repository: copy all that it lists as tags",
+    )
     copy.add_argument(
         "--lock",
         type=path,
@@ -155,7 +155,7 @@ def _check(arguments: argparse.Namespace) -> None:
 
 def _requests(arguments: argparse.Namespace, access: EndAccess) -> list[CopyRequest]:
     """Return what is to be copied, and where to."""
-    from buildset_registry.transfer.all_tags import tagged_images
+    from buildset_registry.transfer.copy import tagged_images
     from buildset_registry.transfer.image_names import requests
 
     if arguments.lock:
