@@ -7,9 +7,12 @@ import time
 import pytest
 from buildset_registry.oci.digest import Digest
 from buildset_registry.store.objects.blobs import BlobRules, ObjectBlobs
+from buildset_registry.store.objects.clock import ServiceClock
 from buildset_registry.store.objects.dialect import Body, ObjectFailure
 from buildset_registry.store.objects.keys import Keys
 from buildset_registry.store.objects.promises import Promises
+from buildset_registry.store.objects.small import SmallObjects
+from buildset_registry.store.objects.staging import Staging
 
 from tests.unit.store.objects.imagined import ImaginedService
 
@@ -18,9 +21,14 @@ KEYS = Keys()
 ROUNDS = 300
 
 
+def unstaged(service: ImaginedService) -> Staging:
+    """Return what stages nothing."""
+    return Staging(service, KEYS, SmallObjects(service), ServiceClock())
+
+
 def process(service: ImaginedService) -> ObjectBlobs:
     """Return the blobs as a process has them, which remembers nothing of others."""
-    return ObjectBlobs(service, KEYS, Promises(service, KEYS), BlobRules())
+    return ObjectBlobs(service, KEYS, Promises(service, KEYS), unstaged(service), BlobRules())
 
 
 async def push(service: ImaginedService) -> None:
@@ -33,7 +41,7 @@ async def push(service: ImaginedService) -> None:
 def unconditioned(service: ImaginedService) -> ObjectBlobs:
     """Return the blobs as a process has them on a service that keeps no conditions."""
     promises = Promises(service, KEYS, conditions=False, listed=False)
-    return ObjectBlobs(service, KEYS, promises, BlobRules())
+    return ObjectBlobs(service, KEYS, promises, unstaged(service), BlobRules())
 
 
 async def late(service: ImaginedService) -> None:
@@ -122,7 +130,8 @@ async def test_a_promise_that_is_given_again_stays() -> None:
 
         def process(service: ImaginedService = service) -> ObjectBlobs:
             promises = Promises(service, KEYS, conditions=False, listed=False)
-            return ObjectBlobs(service, KEYS, promises, BlobRules(kept=time.time() - old))
+            rules = BlobRules(kept=time.time() - old)
+            return ObjectBlobs(service, KEYS, promises, unstaged(service), rules)
 
         await process().put(ONE, b"one")
         service.now = new

@@ -12,10 +12,11 @@ from typing import Any, Protocol
 from buildset_registry import __version__
 from buildset_registry.config import load
 from buildset_registry.errors import ConfigError
+from buildset_registry.files import write_file
 from buildset_registry.instance import systemd
 from buildset_registry.instance.inspection import Finding, Inspection, inspect
 from buildset_registry.instance.options import Options
-from buildset_registry.instance.paths import InstancePaths, read_file, write_file
+from buildset_registry.instance.paths import InstancePaths, read_file
 from buildset_registry.instance.plan import Plan, make_plan, read_facts, read_supervisor
 from buildset_registry.instance.probe import Probe
 from buildset_registry.instance.process import ForegroundSupervisor, ProcessSupervisor

@@ -62,10 +62,10 @@ from buildset_registry.overlay.client import OverlayClient
 from buildset_registry.overlay.table import OverlaidTags
 from buildset_registry.pullthrough import Freshness, PullThrough
 from buildset_registry.registry import Registry
-from buildset_registry.retention import Retention
+from buildset_registry.retention import Leases, Retention
 from buildset_registry.server.access_control import AccessControl
 from buildset_registry.server.certificates import CertificateSource, KeyPair, certificate_of
-from buildset_registry.server.collection import collection_rules, keep_retention
+from buildset_registry.server.collection import collection_rules, keep_leases, keep_retention
 from buildset_registry.server.condition import Notice, ProcessCondition
 from buildset_registry.server.control_socket import ControlSocket
 from buildset_registry.server.replay import (
@@ -171,6 +171,7 @@ class Backend:
 
     ledger: Ledger | None
     retention: Retention | None
+    leases: Leases
 
 
 async def _backend(config: Config, output: TextIO, stack: AsyncExitStack) -> Backend:
@@ -202,9 +203,10 @@ async def _backend(config: Config, output: TextIO, stack: AsyncExitStack) -> Bac
     if config.ledger is not None:
         ledger = keep_ledger(config.ledger, store, client.counters, overlaid)
         stack.push_async_callback(ledger.close)
-    retention = keep_retention(config, store, stack)
+    retention = await keep_retention(config, store, stack)
+    leases = keep_leases(store, stack)
     return Backend(
-        access, store, pull_through, access_log, uploads, webhooks, fixed, ledger, retention
+        access, store, pull_through, access_log, uploads, webhooks, fixed, ledger, retention, leases
     )
 
 
@@ -214,7 +216,7 @@ async def _close_all(webhooks: list[Webhook]) -> None:
 
 def _collector(config: Config, backend: Backend, stack: AsyncExitStack) -> Collector:
     interval = 0 if config.read_only else config.gc.interval
-    rules = collection_rules(config.gc, backend.retention)
+    rules = collection_rules(config.gc, backend.retention, backend.leases)
     at_upstream = backend.pull_through.has_manifest
     collector = Collector(backend.store, rules, interval, at_upstream)
     stack.push_async_callback(collector.close)
@@ -225,7 +227,8 @@ def _control(
     config: Config, backend: Backend, collector: Collector, stack: AsyncExitStack
 ) -> ControlSocket | None:
     space = backend.store.space
-    condition = ProcessCondition(space, collector, backend.pull_through.counters)
+    rules = backend.retention.policy.fingerprint if backend.retention else ""
+    condition = ProcessCondition(space, collector, backend.pull_through.counters, rules)
     if space.replicas is not None:
         stack.push_async_callback(Notice(space.replicas, condition).close)
     path = store_kind(config).control_socket(config)
@@ -269,6 +272,8 @@ class Applications:
             backend.pull_through.arriving,
             StreamedClients(config.redirect.except_networks, config.redirect.except_agents),
             retention.quotas if retention else None,
+            backend.leases,
+            config.overlay.folder if config.overlay else None,
         )
         events = Events([*backend.webhooks], context) if backend.webhooks else None
         notes: list[AnswerNotes] = []

@@ -24,6 +24,7 @@ from buildset_registry.config import Config
 from buildset_registry.errors import ConfigError, StoreInUse
 from buildset_registry.gc import AtUpstream, CollectionReport, CollectionRules, Collector, collect
 from buildset_registry.progress import Progress, ProgressCallback
+from buildset_registry.retention import Leases
 from buildset_registry.server.collection import retention_of
 from buildset_registry.server.handover import PORTS, send_ports, short_name
 from buildset_registry.store import Purpose, open_store, store_kind
@@ -143,7 +144,8 @@ async def collect_in(
             await asyncio.sleep(_PAUSE)
             continue
         async with contextlib.aclosing(store), store.collecting(wait=True):
-            retaining = replace(rules, retention=retention_of(config, store))
+            retention, leases = retention_of(config, store), Leases(store)
+            retaining = replace(rules, retention=retention, leases=leases)
             return await collect(store, retaining, on_progress, at_upstream, dry_run=dry_run)
 
 

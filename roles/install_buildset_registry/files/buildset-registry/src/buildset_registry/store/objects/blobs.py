@@ -12,11 +12,18 @@ from functools import partial
 from buildset_registry.oci.digest import Digest
 from buildset_registry.store.base import BlobRedirect, BlobSource, BlobState, StoredBlob
 from buildset_registry.store.contents import ContentCache
-from buildset_registry.store.objects.dialect import Body, Dialect, ObjectFailure, ObjectState
+from buildset_registry.store.objects.dialect import (
+    Body,
+    Dialect,
+    ObjectFailure,
+    ObjectState,
+    OpenObject,
+)
 from buildset_registry.store.objects.keys import Keys
 from buildset_registry.store.objects.promises import CACHED, PUSHED, Given, Promises
 from buildset_registry.store.objects.redirects import Locate
 from buildset_registry.store.objects.small import together
+from buildset_registry.store.objects.staging import StagedBlob, Staging
 
 #: Seconds for which a blob is taken to be there still, and how many are remembered.
 _SECONDS = 5.0
@@ -39,10 +46,18 @@ class BlobRules:
 class ObjectBlobs:
     """``blobs/<algorithm>/<2 hex>/<hex>/data``, and the promises that hold them."""
 
-    def __init__(self, dialect: Dialect, keys: Keys, promises: Promises, rules: BlobRules) -> None:
+    def __init__(
+        self,
+        dialect: Dialect,
+        keys: Keys,
+        promises: Promises,
+        staging: Staging,
+        rules: BlobRules,
+    ) -> None:
         self._dialect = dialect
         self._keys = keys
         self._promises = promises
+        self._staging = staging
         self._rules = rules
         self._contents = ContentCache()
         self._sizes: OrderedDict[Digest, tuple[int, float]] = OrderedDict()
@@ -58,7 +73,7 @@ class ObjectBlobs:
         if size is None:
             return None
         chunks = partial(self._chunks, digest)
-        if self._rules.locate is not None and size:
+        if self._rules.locate is not None and size and self._staging.known(digest) is None:
             url = await self._rules.locate(self._keys.blob(digest))
             if url is not None:
                 return BlobRedirect(url, size, chunks)
@@ -78,7 +93,7 @@ class ObjectBlobs:
         known = self._contents.get(digest)
         if known is not None:
             return known
-        opened = await self._dialect.get(self._keys.blob(digest))
+        opened = await self._opened(digest)
         if opened is None:
             return None
         content = b"".join([piece async for piece in opened.chunks])
@@ -99,13 +114,19 @@ class ObjectBlobs:
         return await self._look(digest)
 
     async def walk(self) -> AsyncIterator[list[BlobState]]:
+        # First those that are about to be where the others are.
+        staged = {one.digest: one for one in await self._staging.all()}
         for algorithm in self._keys.algorithms():
             parts: list[str] = []
             async for page in self._dialect.list(algorithm, shallow=True):
                 parts += page.prefixes
             for start in range(0, len(parts), _TOGETHER):
                 for found in await together(parts[start : start + _TOGETHER], self._walk_part):
+                    for state in found:
+                        staged.pop(state.digest, None)
                     yield found
+        if staged:
+            yield await together(staged.values(), self._staged_state, _TOGETHER)
 
     async def _walk_part(self, blobs: str) -> list[BlobState]:
         given = await self._given(self._keys.promises_beside(blobs))
@@ -120,7 +141,8 @@ class ObjectBlobs:
         key = self._keys.blob(digest)
         async with self._promises.condemned(digest) as condemnation:
             state = await self._dialect.head(key)
-            if state is None:
+            # What is staged may be a client's only copy, or is about to be at its key again.
+            if state is None or await self._staging.holds(digest):
                 return False
             found = _state(digest, state, condemnation.given)
             if found.promised >= promised_before or found.changed >= changed_before:
@@ -143,27 +165,63 @@ class ObjectBlobs:
 
     async def used(self) -> int:
         """Add up the bytes of all blobs."""
-        total = 0
+        total, staged = 0, {one.digest: one.size for one in await self._staging.all()}
         async for page in self._dialect.list(self._keys.blobs):
-            total += sum(one.size for one in page.objects if self._keys.blob_of(one.key))
-        return total
+            for one in page.objects:
+                digest = self._keys.blob_of(one.key)
+                if digest is not None:
+                    total += one.size
+                    staged.pop(digest, None)
+        return total + sum(staged.values())
 
     async def _look(self, digest: Digest) -> int | None:
-        state = await self._dialect.head(self._keys.blob(digest))
-        if state is None:
+        found: ObjectState | StagedBlob | None = self._staging.held(digest)
+        if found is None:
+            found = await self._dialect.head(self._keys.blob(digest))
+        if found is None:
+            found = await self._staging.find(digest)
+        if found is None:
             self._gone(digest)
             return None
-        self.arrived(digest, state.size)
-        return state.size
+        self.arrived(digest, found.size)
+        return found.size
 
     async def _chunks(self, digest: Digest, start: int, end: int) -> AsyncGenerator[bytes]:
-        if start >= end:
-            return
-        opened = await self._dialect.get(self._keys.blob(digest), start, end)
+        moved = False
+        while start < end:
+            opened = await self._opened(digest, start, end)
+            if opened is None:
+                raise ObjectFailure(f"{digest} was removed")
+            try:
+                async for piece in opened.chunks:
+                    start += len(piece)
+                    yield piece
+            except ObjectFailure:
+                if moved or opened.state.key == self._keys.blob(digest):
+                    raise
+                moved = True  # meanwhile, to its key
+                self._staging.forget(digest)
+
+    async def _opened(
+        self, digest: Digest, start: int = 0, end: int | None = None
+    ) -> OpenObject | None:
+        """Open a blob where it is: at its key, or where it arrived."""
+        key, staged = self._keys.blob(digest), self._staging.known(digest)
+        opened = None if staged is None else await self._dialect.get(staged.key, start, end)
         if opened is None:
-            raise ObjectFailure(f"{digest} was removed")
-        async for piece in opened.chunks:
-            yield piece
+            opened = await self._dialect.get(key, start, end)
+        if opened is None:
+            staged = await self._staging.find(digest)
+            if staged is not None:
+                opened = await self._dialect.get(staged.key, start, end)
+                # It may have been moved between these looks.
+                opened = opened or await self._dialect.get(key, start, end)
+        return opened
+
+    async def _staged_state(self, one: StagedBlob) -> BlobState:
+        given, _keys = await self._promises.of(one.digest)
+        changed = max(one.changed, given.changed)
+        return BlobState(one.digest, one.size, given.promised, changed)
 
     async def _given(self, prefix: str) -> dict[Digest, Given]:
         """Return what is promised, and remove what is of no use any more."""

@@ -10,7 +10,9 @@ from buildset_registry.store.objects.blobs import ObjectBlobs
 from buildset_registry.store.objects.dialect import Dialect
 from buildset_registry.store.objects.keys import Keys
 from buildset_registry.store.objects.parts import PartBudget
+from buildset_registry.store.objects.sessions import STATE
 from buildset_registry.store.objects.small import SmallObjects
+from buildset_registry.store.objects.staging import Staging
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +23,7 @@ class UploadContext:
     keys: Keys
     small: SmallObjects
     blobs: ObjectBlobs
+    staging: Staging
     budget: PartBudget
     folder: str
     end: Callable[[], None]
@@ -29,4 +32,4 @@ class UploadContext:
     @property
     def state(self) -> str:
         """The key of what is known of it."""
-        return f"{self.folder}state"
+        return f"{self.folder}{STATE}"

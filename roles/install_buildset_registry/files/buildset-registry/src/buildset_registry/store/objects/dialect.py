@@ -135,6 +135,10 @@ class Abilities:
     lists: bool = True
     """Whether a list has what was written before."""
 
+    stages: bool = False
+    """Whether a move takes long, so that blobs wait for it where they arrived (staging.py); whoever
+    does so creates, swaps and lists."""
+
 
 def check_part_size(service: str, size: int, least: int) -> None:
     """Refuse a ``chunksize`` that is smaller than the parts that a service takes, or is worth."""

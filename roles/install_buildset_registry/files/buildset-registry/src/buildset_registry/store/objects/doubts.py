@@ -12,6 +12,7 @@ import math
 from collections.abc import Iterable
 
 from buildset_registry.store.objects.dialect import Dialect
+from buildset_registry.store.objects.sessions import DATA
 from buildset_registry.store.objects.small import SmallObjects
 
 #: The object that notes the keys of blobs, a line for each.
@@ -23,7 +24,7 @@ class Doubts:
 
     def __init__(self, dialect: Dialect, small: SmallObjects, folder: str) -> None:
         """Take the folder of its own objects."""
-        self.own = f"{folder}data"
+        self.own = f"{folder}{DATA}"
         self._dialect = dialect
         self._small = small
         self._note = f"{folder}{NOTE}"

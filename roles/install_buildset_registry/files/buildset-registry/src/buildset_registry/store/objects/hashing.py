@@ -12,7 +12,11 @@ import _hashlib
 import ctypes
 import ctypes.util
 import hashlib
+from collections.abc import Iterable
 from functools import lru_cache
+
+from buildset_registry.oci.digest import Digest, Hasher, hasher
+from buildset_registry.store.objects.dialect import Objects
 
 _STATE_BYTES = 112
 _DIGEST_BYTES = 32
@@ -45,6 +49,60 @@ class ResumableSha256:
         digest = ctypes.create_string_buffer(_DIGEST_BYTES)
         self._library.SHA256_Final(digest, copy)
         return digest.raw.hex()
+
+
+class RunningDigest:
+    """The digest of what has arrived; another process goes on with it, if both can."""
+
+    def __init__(self, known: Digest | None) -> None:
+        """Begin with nothing; a digest that is known is only to be compared with."""
+        self.algorithm = "sha256" if known is None else known.algorithm
+        begun = resumable() if known is None else None
+        self._hash: Hasher | None = begun or hasher(self.algorithm)
+
+    def resume(self, state: bytes | None, content: bytes | None) -> None:
+        """Go on with a state, or with all content; without both it has to be read once more."""
+        if state is not None:
+            self._hash = resumable(state)
+        elif content is not None:
+            self._hash = resumable() or hasher("sha256")
+            self._hash.update(content)
+        else:
+            self._hash = None
+
+    @property
+    def state(self) -> bytes | None:
+        """What another one goes on from."""
+        return self._hash.state if isinstance(self._hash, ResumableSha256) else None
+
+    def update(self, chunk: bytes) -> None:
+        """Hash what arrived."""
+        if self._hash is not None:
+            self._hash.update(chunk)
+
+    def hexdigest(self, algorithm: str) -> str | None:
+        """Return it; None where that is not known."""
+        known = self._hash is not None and algorithm == self.algorithm
+        return self._hash.hexdigest() if known and self._hash is not None else None
+
+
+def digest_of(pieces: Iterable[bytes], algorithm: str) -> str:
+    """Return the digest of content, in hexadecimal."""
+    running = hashlib.new(algorithm)
+    for piece in pieces:
+        running.update(piece)
+    return running.hexdigest()
+
+
+async def object_digest(objects: Objects, key: str, algorithm: str) -> str | None:
+    """Read an object, and return its digest in hexadecimal; None where there is none."""
+    opened = await objects.get(key)
+    if opened is None:
+        return None
+    running = hashlib.new(algorithm)
+    async for piece in opened.chunks:
+        running.update(piece)
+    return running.hexdigest()
 
 
 def resumable(state: bytes | None = None) -> ResumableSha256 | None:

@@ -15,6 +15,7 @@ What that lacks stands beside it::
     └── buildset-registry/
         ├── promises/<algorithm>/<2 hex>/<hex>/<kind>-<random>      (promises.py)
         ├── condemned/<algorithm>/<hex>
+        ├── staged/<algorithm>/<2 hex>/<hex>/<uuid>  where a blob is till it is moved (staging.py)
         ├── downloads/<uuid>/state      what is on its way from an upstream
         ├── ledger/<hour>/...           what each server notes (the package ledger)
         ├── lease                       held by the process that collects
@@ -41,6 +42,7 @@ UPLOADS = "_uploads/"
 
 _LINK = re.compile(r"(?P<algorithm>sha\d+)/(?P<hex>[a-f0-9]+)/link")
 _BLOB = re.compile(r"(?P<algorithm>sha\d+)/../(?P<hex>[a-f0-9]+)/data")
+_STAGED = re.compile(r"(?P<algorithm>sha\d+)/../(?P<hex>[a-f0-9]+)/[^/]+")
 _PROMISE = re.compile(r"(?P<algorithm>sha\d+)/../(?P<hex>[a-f0-9]+)/(?P<kind>[a-z])-[a-f0-9]+")
 
 
@@ -58,6 +60,7 @@ class Keys:
         self.ledger = f"{self.own}ledger/"
         self.lease = f"{self.own}lease"
         self.replicas = f"{self.own}replicas/"
+        self.staged = f"{self.own}staged/"
 
     def blob(self, digest: Digest) -> str:
         return f"{self.blobs}{_spread(digest)}/data"
@@ -76,6 +79,17 @@ class Keys:
 
     def condemned(self, digest: Digest) -> str:
         return f"{self.own}condemned/{digest.algorithm}/{digest.hex}"
+
+    def staged_blob(self, digest: Digest) -> str:
+        """Return the beginning of the keys of notes of a staged blob."""
+        return f"{self.staged}{_spread(digest)}/"
+
+    def staged_note(self, digest: Digest, upload_id: UploadId) -> str:
+        return f"{self.staged_blob(digest)}{upload_id}"
+
+    def staged_of(self, key: str) -> Digest | None:
+        """Return the digest of the blob that a note is of; None for what is no note."""
+        return _digest(_STAGED.fullmatch(key[len(self.staged) :]))
 
     def probe(self, word: str) -> str:
         return f"{self.own}probe-{word}"

@@ -219,11 +219,15 @@ class PartWriter:
         finally:
             await self.stop()
 
-    async def finish(self, *, once: bool = False) -> None:
-        """Send the rest, and make the object what was written; for one with parts only."""
+    async def flush(self) -> None:
+        """Send the rest; nothing can come behind it."""
         if self._buffer is not None and self._buffer.size:
             await self._send()
         await self.settle()
+
+    async def finish(self, *, once: bool = False) -> None:
+        """Send the rest, and make the object what was written; for one with parts only."""
+        await self.flush()
         if self.upload is not None:
             await self._dialect.complete(self.upload, self.parts, once=once)
 
@@ -294,3 +298,15 @@ class PartWriter:
             return await self._dialect.put_part(upload, number, buffer.body())
         finally:
             buffer.release()
+
+
+def weakly(method: Callable[[], Awaitable[None]]) -> Callable[[], Awaitable[None]]:
+    """Return a method that keeps its object not alive: what it holds goes with the last request."""
+    known = weakref.WeakMethod(method)
+
+    async def call() -> None:
+        found = known()
+        if found is not None:
+            await found()
+
+    return call

@@ -11,13 +11,18 @@ import hashlib
 import json
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from buildset_registry.errors import DigestInvalid
+from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.names import RepositoryName, UploadId
 from buildset_registry.store.objects.dialect import Body, ObjectPart, PartUpload
 
 _VERSION = 1
+#: The objects in the folder of a session: what is known of it, what it brought in parts, and when
+#: it began, for distribution.
+STATE, DATA, STARTED = "state", "data", "startedat"
 #: Hexadecimal digits at the end of an identifier by which a repository's sessions are told.
 _CHECK = 8
 #: Seconds for which a session that nobody knows may be one that another replica began.
@@ -57,6 +62,12 @@ class SessionState:
     doubts: tuple[str, ...] = ()
     """Keys at which there may be parts that no request knows of any more (doubts.py)."""
 
+    committed: Digest | None = None
+    """What a request began to make of it: all of that has arrived, and nothing else can come."""
+
+    ended: bool = False
+    """Whether somebody is removing it."""
+
     def encode(self, tail: Body) -> Body:
         """Return the content of its object, with what is behind the last part."""
         tree: dict[str, Any] = {
@@ -69,6 +80,10 @@ class SessionState:
         }
         if self.doubts:
             tree["doubts"] = list(self.doubts)
+        if self.committed is not None:
+            tree["committed"] = str(self.committed)
+        if self.ended:
+            tree["ended"] = True
         line = json.dumps(tree, separators=(",", ":")).encode() + b"\n"
         return Body(len(line) + tail.size, _Behind(line, tail.pieces))
 
@@ -84,8 +99,10 @@ class SessionState:
             parts = tuple(ObjectPart(*one) for one in tree["parts"])
             hashed = bytes.fromhex(tree["sha256"]) if tree["sha256"] else None
             doubts = tuple(tree.get("doubts", ()))
-            return cls(tree["size"], upload, parts, hashed, tail, tree["key"], doubts)
-        except (ValueError, KeyError, TypeError):
+            committed = Digest.parse(tree["committed"]) if "committed" in tree else None
+            state = cls(tree["size"], upload, parts, hashed, tail, tree["key"], doubts)
+            return replace(state, committed=committed, ended=bool(tree.get("ended")))
+        except (ValueError, KeyError, TypeError, DigestInvalid):
             return None
 
 

@@ -36,6 +36,7 @@ from buildset_registry.store.objects.parts import PartBudget
 from buildset_registry.store.objects.promises import Promises
 from buildset_registry.store.objects.redirects import locator
 from buildset_registry.store.objects.small import SmallObjects, together
+from buildset_registry.store.objects.staging import Staging
 from buildset_registry.store.objects.uploads import ObjectUploads, UploadPlaces
 from buildset_registry.store.objects.walk import Repositories
 from buildset_registry.store.turns import Turns
@@ -48,6 +49,8 @@ _LEAST_KEPT = 24 * 3600
 _LISTED = 10.0
 #: Seconds after which a notice that nobody renewed is removed by the next process that starts.
 _FORGOTTEN = 24 * 3600
+#: The name of the object that whoever works on the documents of a topic holds.
+_LEASE = "lease"
 
 
 class ObjectStore:
@@ -69,8 +72,11 @@ class ObjectStore:
         self._names = Repositories(dialect, keys_.repositories)
         self._tags: RecentLists[Tag] = RecentLists()
         self._made: OrderedDict[tuple[RepositoryName, bool], ObjectRepository] = OrderedDict()
-        self.blobs = ObjectBlobs(dialect, keys_, self._promises, rules)
-        places = UploadPlaces(dialect, keys_, self._small, self.blobs, self._names, self._clock)
+        self.staging = Staging(dialect, keys_, self._small, self._clock)
+        self.blobs = ObjectBlobs(dialect, keys_, self._promises, self.staging, rules)
+        places = UploadPlaces(
+            dialect, keys_, self._small, self.blobs, self.staging, self._names, self._clock
+        )
         self.uploads = ObjectUploads(places, PartBudget())
         replicas = ReplicaNotices(self._small, keys_.replicas)
         self.space = ObjectSpace(dialect, keys_, self.blobs, replicas, self._clock)
@@ -78,7 +84,8 @@ class ObjectStore:
 
     def documents(self, topic: str, *, secret: bool = False) -> ObjectDocuments:
         prefix = self._keys.documents(topic)
-        lease = Lease(self._small, f"{prefix}lease", conditions=self._conditions, work=topic)
+        key = f"{prefix}{_LEASE}"
+        lease = Lease(self._small, key, conditions=self._conditions, work=topic)
         return ObjectDocuments(self._small, prefix, lease)
 
     def pushed(self, name: RepositoryName) -> ObjectRepository:
@@ -98,6 +105,7 @@ class ObjectStore:
             yield mine
 
     async def aclose(self) -> None:
+        await self.staging.aclose()
         await self._dialect.aclose()
 
     def _repository(self, name: RepositoryName, *, cached: bool) -> ObjectRepository:
@@ -136,6 +144,11 @@ class ObjectDocuments:
 
     async def remove(self, name: str) -> None:
         await self._small.remove(f"{self._prefix}{name}")
+
+    async def names(self) -> list[str]:
+        pages = self._small.objects.list(self._prefix)
+        found = [one.key[len(self._prefix) :] async for page in pages for one in page.objects]
+        return [name for name in found if name != _LEASE]
 
     def turn(self) -> AbstractAsyncContextManager[bool]:
         return self._lease.held(wait=False)
@@ -272,7 +285,10 @@ async def open_objects(
         await dialect.aclose()
         raise
     kept = None if purpose is Purpose.READ else float(max(_LEAST_KEPT, 2 * config.gc.grace))
-    return ObjectStore(dialect, keys_, BlobRules(locate, kept))
+    store = ObjectStore(dialect, keys_, BlobRules(locate, kept))
+    if purpose is Purpose.SERVE and not config.read_only:
+        store.staging.start()
+    return store
 
 
 async def probe(dialect: Dialect, keys_: Keys) -> Probed:

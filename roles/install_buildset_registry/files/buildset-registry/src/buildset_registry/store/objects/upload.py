@@ -5,33 +5,25 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from datetime import datetime, timezone
-from weakref import WeakMethod
+from collections.abc import AsyncIterator, Coroutine, Iterator
 
 from buildset_registry.errors import BlobUploadInvalid, BlobUploadUnknown, DigestInvalid
-from buildset_registry.oci.digest import Digest, Hasher, hasher
+from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.names import UploadId
 from buildset_registry.store.objects.context import UploadContext
 from buildset_registry.store.objects.dialect import (
-    ABSENT,
     Body,
-    Condition,
-    ConditionFailed,
     ObjectFailure,
     ObjectState,
     PartsGone,
 )
 from buildset_registry.store.objects.doubts import NOTE, Doubts
-from buildset_registry.store.objects.hashing import ResumableSha256, resumable
-from buildset_registry.store.objects.parts import PartWriter, Spool, SpoolReader
-from buildset_registry.store.objects.sessions import SessionState
-from buildset_registry.store.objects.small import together
+from buildset_registry.store.objects.hashing import RunningDigest, digest_of, object_digest
+from buildset_registry.store.objects.parts import PartWriter, Spool, SpoolReader, weakly
+from buildset_registry.store.objects.record import SessionRecord
+from buildset_registry.store.objects.sessions import DATA, STARTED, SessionState
+from buildset_registry.store.objects.staging import StagedBlob
 
-#: The objects of a session, but for its note of doubts.
-_OWN = ("data", "startedat", "state")
 _DAMAGED = "what is stored of this blob is damaged, and was not replaced; push it again"
 _BUSY = "another request is writing to this upload; wait for it to end"
 
@@ -54,7 +46,11 @@ class ObjectUpload:
         self._context = context
         self._ingested = ingested
         self._spool = spool
-        self._version: str | None = None
+        self._record = SessionRecord(context)
+        self._committed: Digest | None = None
+        """What a request, maybe an earlier one, began to make of all that has arrived."""
+
+        self._staged = False
         self._noted = False
         self._known_key: str | None = None
         """The key that the bucket's state tells of."""
@@ -63,30 +59,31 @@ class ObjectUpload:
         self._torn = False
         """Whether a chunk is hashed and not written whole."""
 
-        self._hash: Hasher | None = None
-        self._algorithm = "sha256"
+        self._digest = RunningDigest(ingested)
         self._writer: PartWriter | None = None
         self._begin(ingested)
 
     async def look(self) -> bool:
         """Find out what has arrived, at any replica; False where the bucket knows nothing of it."""
         with self._exclusive():
-            if self._version is not None:
-                known = await self._context.dialect.head(self._context.state)
-                if known is not None and known.version == self._version:
-                    return True
-            found = await self._context.small.read(self._context.state)
-            if found is None:
-                if self._version is not None:  # it ended elsewhere
-                    self._begin(None)
-                self._version = None
-                return False
-            self._load(SessionState.decode(found.content) or SessionState())
-            self._version = found.version
-            return True
+            known = self._record.version is not None
+            if known and await self._record.is_current():
+                return True
+            state = await self._record.read()
+            if state is not None and not state.ended:
+                self._load(state)
+                return True
+            if state is not None:
+                self._leave()
+            elif known:  # it ended elsewhere
+                self._begin(None)
+            return False
 
     async def append(self, chunks: AsyncIterator[bytes], *, last: Digest | None = None) -> None:
         with self._exclusive():
+            if self._committed is not None:
+                await self._take_again(chunks, last)
+                return
             direct = last is not None and not self.size and self._ingested is None
             if direct:
                 self._begin(last)
@@ -106,6 +103,12 @@ class ObjectUpload:
 
     async def commit(self, digest: Digest) -> None:
         with self._exclusive():
+            if self._committed is not None:
+                if digest != self._committed:
+                    raise BlobUploadUnknown
+                if await self._context.blobs.keep(digest) is not None:  # wherever that was done
+                    self._leave()
+                    return
             actual = self._hexdigest(digest.algorithm)
             try:
                 if actual is None:
@@ -124,9 +127,12 @@ class ObjectUpload:
     async def cancel(self) -> None:
         if not self.ended:
             with self._exclusive():
-                if self._version is not None:
+                if self._committed is not None:
+                    raise BlobUploadUnknown
+                if self._record.version is not None:
                     self._doubts.add(self._doubts.own)
-                await self._forget()
+                if not await self._forget():
+                    raise BlobUploadInvalid(_BUSY)
 
     def reader(self) -> SpoolReader:
         return SpoolReader(self._spool)
@@ -141,11 +147,9 @@ class ObjectUpload:
             self._writer.drop()
         self._writer = writer = PartWriter(context.dialect, context.budget, key)
         writer.spool = self._spool
-        writer.before = _weak(self._note)
-        self._algorithm = "sha256" if target is None else target.algorithm
-        self._hash = hasher(self._algorithm) if target is not None else resumable()
-        if self._hash is None:
-            self._hash = hasher("sha256")
+        writer.before = weakly(self._note)
+        self._committed = None
+        self._digest = RunningDigest(target)
         self.size = 0
         self._torn = False
 
@@ -153,6 +157,7 @@ class ObjectUpload:
         """Go on with what another request, maybe another replica, left."""
         self._begin(None)
         writer, self._known_key = self._parts, state.noted
+        self._committed = state.committed
         self._doubts.add(*state.doubts)
         if state.noted and not state.size:
             self._doubts.add(state.noted)  # it was about to come, and did not
@@ -161,13 +166,7 @@ class ObjectUpload:
         if state.tail:
             writer.hold(state.tail)
         self.size = state.size
-        if state.hashed is not None:
-            self._hash = resumable(state.hashed)
-        elif state.upload is None:
-            self._hash = resumable() or hasher("sha256")
-            self._hash.update(state.tail)
-        else:
-            self._hash = None
+        self._digest.resume(state.hashed, state.tail if state.upload is None else None)
 
     @property
     def _parts(self) -> PartWriter:
@@ -179,9 +178,9 @@ class ObjectUpload:
     async def _take(self, chunks: AsyncIterator[bytes]) -> None:
         writer = self._parts
         async for chunk in chunks:
+            self._context.staging.arriving()
             self._torn = True
-            if self._hash is not None:
-                self._hash.update(chunk)
+            self._digest.update(chunk)
             await writer.write(chunk)
             self.size += len(chunk)
             self._torn = False
@@ -190,32 +189,23 @@ class ObjectUpload:
     async def _note(self) -> None:
         """Note what is about to be at the service, so that it can be found and removed."""
         key = self._parts.key
-        if self._version is not None and key in (self._known_key, self._doubts.own):
+        if self._record.version is not None and key in (self._known_key, self._doubts.own):
             self._doubts.add(key)  # an earlier request may have come as far as this
             return
         note = SessionState(noted=key, doubts=self._doubts.keys).encode(Body(0, ()))
         if self._ingested is None:
             await self._swap(note)  # another replica may have begun with it
         else:
-            self._version = await self._context.dialect.put(self._context.state, note)
+            await self._record.put(note)
         self._noted, self._known_key = True, key
 
     async def _save(self) -> None:
         """Have what arrived known at every replica, before the client is told so."""
         writer = self._parts
         await writer.settle()
-        hashed = self._hash.state if isinstance(self._hash, ResumableSha256) else None
-        state = SessionState(
-            self.size,
-            writer.upload,
-            tuple(writer.parts),
-            hashed,
-            noted=writer.key,
-            doubts=self._doubts_of(writer),
-        )
-        started = None
-        if self._version is None or self._noted:
-            started = asyncio.ensure_future(self._start())
+        state, started = self._state(), None
+        if self._record.version is None or self._noted:
+            started = asyncio.ensure_future(self._record.start(self.id.made))
         self._noted = writer.began = False
         self._known_key = writer.key
         try:
@@ -224,18 +214,23 @@ class ObjectUpload:
             if started is not None:
                 await started
 
+    def _state(self) -> SessionState:
+        writer = self._parts
+        return SessionState(
+            self.size,
+            writer.upload,
+            tuple(writer.parts),
+            self._digest.state,
+            noted=writer.key,
+            doubts=self._doubts_of(writer),
+            committed=self._committed,
+        )
+
     async def _swap(self, content: Body) -> None:
-        context = self._context
-        condition = ABSENT if self._version is None else Condition(self._version)
-        try:
-            self._version = await context.dialect.put(context.state, content, condition)
-        except ConditionFailed as error:
-            found = await context.small.read(context.state)
-            same = found is not None and found.content == b"".join(content.pieces)
-            if found is None or not (same and error.again):
-                await self._refused(found.content if found else b"")
-                raise BlobUploadInvalid(_BUSY) from None
-            self._version = found.version
+        found = await self._record.swap(content)
+        if found is not None:
+            await self._refused(found)
+            raise BlobUploadInvalid(_BUSY)
 
     async def _refused(self, found: bytes) -> None:
         """End what was begun here, and nothing of the request that was faster."""
@@ -250,37 +245,28 @@ class ObjectUpload:
             self._doubts.add(writer.key)
         return self._doubts.keys
 
-    async def _start(self) -> None:
-        """Tell distribution when it began: its purge goes by that."""
-        started = datetime.fromtimestamp(self.id.made or time.time(), timezone.utc)
-        content = started.strftime("%Y-%m-%dT%H:%M:%SZ").encode()
-        await self._context.small.write(f"{self._context.folder}startedat", content)
-
     async def _fall_back(self) -> None:
         """Forget what this request brought; the next one begins with what the bucket knows."""
         writer = self._parts
-        own = self._noted or self._ingested is not None
+        single = self._ingested is not None
         with contextlib.suppress(ObjectFailure):
-            await (writer.abort() if own or writer.began else writer.stop())
-            if own and not self._doubts_of(writer):
+            whole = self._noted or single
+            await (writer.abort() if whole or writer.began else writer.stop())
+            whole = whole and not self._doubts_of(writer)
+            if whole and (single or await self._record.end(self._state())):
                 await self._context.small.remove_all(self._context.folder)
         self._noted = False
-        self._version = None
+        self._record.version = None
         self._begin(self._ingested)
 
     # -- what becomes of it
 
     def _hexdigest(self, algorithm: str) -> str | None:
         """Return the digest of what arrived; None where all of it has to be read for that."""
-        if self._hash is not None and algorithm == self._algorithm:
-            return self._hash.hexdigest()
-        writer = self._parts
-        if writer.upload is not None:
-            return None
-        running = hashlib.new(algorithm)
-        for piece in writer.tail.pieces:
-            running.update(piece)
-        return running.hexdigest()
+        found, writer = self._digest.hexdigest(algorithm), self._parts
+        if found is None and writer.upload is None:
+            return digest_of(writer.tail.pieces, algorithm)
+        return found
 
     async def _publish(self, digest: Digest) -> None:
         """Make the content visible, in place of what may be there: that may have been damaged."""
@@ -288,14 +274,7 @@ class ObjectUpload:
         key, promise = context.keys.blob(digest), self._ingested is None
         bring = context.blobs.bring(digest, promised=promise)
         if writer.upload is not None and writer.key != key:
-            # Nothing of it is at the blob's key yet.
-            _given, own, _noted = await asyncio.gather(
-                bring, self._complete(once=True), self._doubts.note(key)
-            )
-            if not own:
-                self._doubts.add(key)  # the other one may have begun to copy it there
-                await self._check_other(digest, _BUSY)
-            await self._move(key)
+            await self._publish_arrived(digest, bring)
         else:
             await bring
             if writer.upload is None:
@@ -304,9 +283,45 @@ class ObjectUpload:
                 await self._check_other(digest, _DAMAGED)
         context.blobs.arrived(digest, self.size)
 
+    async def _publish_arrived(self, digest: Digest, bring: Coroutine[None, None, None]) -> None:
+        """Make visible what came in parts, of which nothing is at the blob's key yet."""
+        context, key = self._context, self._context.keys.blob(digest)
+        if context.staging.used:
+            await asyncio.gather(bring, self._claim(digest))
+            own = await self._complete(once=True)
+        else:
+            _given, own, _noted = await asyncio.gather(
+                bring, self._complete(once=True), self._doubts.note(key)
+            )
+        if not own:
+            self._doubts.add(key)  # the other one may have begun to copy it there
+            await self._check_other(digest, _BUSY)
+        if context.staging.used:
+            doubts, note = self._doubts_of(self._parts), context.keys.staged_note(digest, self.id)
+            one = StagedBlob(digest, note, self._doubts.own, self.size, doubts)
+            await context.staging.stage(one, self._record.version)
+            self._staged = True
+        else:
+            await self._move(key)
+
+    async def _claim(self, digest: Digest) -> None:
+        """Be the one request that ends the session, where what it brought may stay there."""
+        if self._context.staging.used:
+            await self._parts.flush()
+            self._committed = digest
+            await self._swap(self._state().encode(Body(0, ())))
+
+    async def _take_again(self, chunks: AsyncIterator[bytes], last: Digest | None) -> None:
+        """Pass over what has arrived: the answer to the request that brought it was lost."""
+        if last != self._committed:
+            raise BlobUploadUnknown
+        async for _chunk in chunks:
+            pass
+
     async def _publish_unknown(self, digest: Digest) -> str:
         """Read what is complete to know its digest, and make it visible where that is right."""
         context = self._context
+        await self._claim(digest)
         await self._complete(once=True)
         actual = await self._read(digest.algorithm)
         if actual == digest.hex:
@@ -339,32 +354,35 @@ class ObjectUpload:
 
     async def _read(self, algorithm: str) -> str:
         """Read what is complete, and return its digest."""
-        opened = await self._context.dialect.get(self._parts.key)
-        if opened is None:
+        found = await object_digest(self._context.dialect, self._parts.key, algorithm)
+        if found is None:
             raise BlobUploadUnknown
-        running = hashlib.new(algorithm)
-        async for piece in opened.chunks:
-            running.update(piece)
-        return running.hexdigest()
+        return found
 
     async def _move(self, key: str) -> None:
         source = ObjectState(self._parts.key, self.size, 0.0, "")
         await self._context.dialect.move(source, key)
 
-    async def _forget(self) -> None:
-        """Leave nothing but the blob."""
+    def _leave(self) -> None:
+        """Take nothing more."""
         self.ended = True
         self._context.end()
+        self._parts.drop()
+
+    async def _forget(self) -> bool:
+        """Leave nothing but the blob; False where another request is making something of it."""
         writer = self._parts
-        stored = self._version is not None
+        data = [DATA] if writer.key == self._doubts.own and writer.parts else []
+        if data and self._committed is None and not await self._record.end(self._state()):
+            self._leave()
+            return False
+        self._leave()
         await writer.abort()
         self._doubts_of(writer)
-        if stored:
-            # By their names: to ask for a list takes longer than all of them.
-            names = (*_OWN, NOTE) if await self._doubts.settle() else _OWN
-            keys = [f"{self._context.folder}{name}" for name in names]
-            await together(keys, self._context.dialect.delete)
-            self._context.small.forget(keys)
+        if self._record.version is not None and not self._staged:
+            notes = [NOTE] if await self._doubts.settle() else []
+            await self._record.remove([*data, STARTED, *notes])
+        return True
 
     @contextlib.contextmanager
     def _exclusive(self) -> Iterator[None]:
@@ -378,15 +396,3 @@ class ObjectUpload:
             yield
         finally:
             self.busy = False
-
-
-def _weak(method: Callable[[], Awaitable[None]]) -> Callable[[], Awaitable[None]]:
-    """Return a method that keeps its object not alive: what it holds goes with the last request."""
-    known = WeakMethod(method)
-
-    async def call() -> None:
-        found = known()
-        if found is not None:
-            await found()
-
-    return call

@@ -12,7 +12,7 @@ import contextlib
 import math
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from weakref import WeakValueDictionary
 
 from buildset_registry.errors import BlobUploadUnknown, RegistryError
@@ -22,12 +22,19 @@ from buildset_registry.store.base import UploadState
 from buildset_registry.store.objects.blobs import ObjectBlobs
 from buildset_registry.store.objects.clock import ServiceClock
 from buildset_registry.store.objects.context import UploadContext
-from buildset_registry.store.objects.dialect import Dialect
+from buildset_registry.store.objects.dialect import Body, Condition, ConditionFailed, Dialect
 from buildset_registry.store.objects.doubts import NOTE, noted
 from buildset_registry.store.objects.keys import UPLOADS, Keys
 from buildset_registry.store.objects.parts import PartBudget, Spool
-from buildset_registry.store.objects.sessions import SessionState, may_begin, new_id
-from buildset_registry.store.objects.small import SmallObjects, together
+from buildset_registry.store.objects.sessions import (
+    DATA,
+    STATE,
+    SessionState,
+    may_begin,
+    new_id,
+)
+from buildset_registry.store.objects.small import SmallObject, SmallObjects, together
+from buildset_registry.store.objects.staging import Staging
 from buildset_registry.store.objects.upload import ObjectUpload
 from buildset_registry.store.objects.walk import Repositories
 
@@ -49,6 +56,7 @@ class UploadPlaces:
     keys: Keys
     small: SmallObjects
     blobs: ObjectBlobs
+    staging: Staging
     repositories: Repositories
     clock: ServiceClock
 
@@ -73,6 +81,8 @@ class ObjectUploads:
         upload = self._held.get(key) or self._make(name, upload_id)
         if not upload.busy:
             known = await upload.look()
+            if upload.ended:
+                raise BlobUploadUnknown
             if not known and key not in self._held and not may_begin(name, upload_id):
                 raise BlobUploadUnknown
         # Another request may have found it while this one looked.
@@ -90,6 +100,7 @@ class ObjectUploads:
             key: UploadState(key[0], key[1], upload.size, key[1].made or 0.0)
             for key, upload in self._sessions.items()
         }
+        await places.staging.finish_left()
         await self._abandon_downloads()
         await self._abandon_parts()
         for name in await places.repositories.with_uploads():
@@ -97,6 +108,8 @@ class ObjectUploads:
             for upload_id, changed in (await self._stored(prefix)).items():
                 state = await places.small.read(f"{prefix}{upload_id}/state")
                 known = None if state is None else SessionState.decode(state.content)
+                if await self._is_staged(upload_id, known):
+                    continue
                 size = 0 if known is None else known.size
                 found[name, upload_id] = UploadState(name, upload_id, size, changed)
         return list(found.values())
@@ -118,10 +131,31 @@ class ObjectUploads:
             return False
         if stored is None and not await self._is_there(folder):
             return False
+        if stored is not None and not await self._may_remove(state.id, folder, stored):
+            return False
         self._end(key)
         if upload is not None:
             upload.ended = True
         return await self._remove(folder, stored.content if stored else b"", state.changed)
+
+    async def _is_staged(self, upload_id: UploadId, state: SessionState | None) -> bool:
+        """Tell whether what a session brought is a blob where it is."""
+        committed = None if state is None else state.committed
+        staging = self._places.staging
+        return committed is not None and await staging.is_noted(committed, upload_id)
+
+    async def _may_remove(self, upload_id: UploadId, folder: str, stored: SmallObject) -> bool:
+        """Keep others from making a blob of a session, and tell whether none has."""
+        state = SessionState.decode(stored.content) or SessionState()
+        if not self._places.staging.used or (state.upload is None and state.committed is None):
+            return True  # nothing of it can be a blob
+        ending = replace(state, ended=True, tail=b"").encode(Body(0, ()))
+        content, condition = b"".join(ending.pieces), Condition(stored.version)
+        try:
+            await self._places.small.write(f"{folder}{STATE}", content, condition)
+        except ConditionFailed:
+            return False
+        return not await self._is_staged(upload_id, state)
 
     async def _remove(self, folder: str, content: bytes, changed: float) -> bool:
         """Remove a session, with the parts that it may have at the service.
@@ -133,7 +167,7 @@ class ObjectUploads:
         if state.upload is not None:
             await places.dialect.abort(state.upload)
         note = await places.small.read(f"{folder}{NOTE}")
-        own, begun = f"{folder}data", {state.noted or "", *state.doubts}
+        own, begun = f"{folder}{DATA}", {state.noted or "", *state.doubts}
         begun.update(noted(note.content) if note else ())
         before = max(changed + 1, places.clock.now() - _ABANDONED)
         gone = await places.dialect.abandon(own, math.inf)
@@ -190,7 +224,14 @@ class ObjectUploads:
     def _context(self, folder: str, end: Callable[[], None]) -> UploadContext:
         places = self._places
         return UploadContext(
-            places.dialect, places.keys, places.small, places.blobs, self._budget, folder, end
+            places.dialect,
+            places.keys,
+            places.small,
+            places.blobs,
+            places.staging,
+            self._budget,
+            folder,
+            end,
         )
 
     def _keep(self, name: RepositoryName, upload: ObjectUpload) -> ObjectUpload:

@@ -40,7 +40,7 @@ class S3Dialect(BucketDialect):
             copied_part=settings.multipartcopychunksize,
             copied_at_once=settings.multipartcopymaxconcurrency,
         )
-        super().__init__(access, rules, Abilities(settings.chunksize, MOST_PARTS))
+        super().__init__(access, rules, Abilities(settings.chunksize, MOST_PARTS, stages=True))
 
     async def probe(self) -> None:
         answer = await self._first_list()
