@@ -35,6 +35,8 @@ class Client:
 
     def __post_init__(self) -> None:
         self.folder.mkdir()
+        # What docker login would write; podman wants the file that DOCKER_CONFIG leads to.
+        (self.folder / "config.json").write_text("{}")
         self.numbers = count()
 
     def run(self, *words: str | Path) -> None:
