@@ -98,3 +98,12 @@ def test_a_socket_that_a_killed_command_left_is_no_obstacle(desk: Desk) -> None:
     desk.up()
     assert desk.ask(facts).status == 200
     assert not (desk.root / "data" / "ports").exists()
+
+
+def test_where_no_socket_can_be_made_it_is_started_anew_all_the_same(desk: Desk) -> None:
+    """A folder is in the way, as a full disk would be: the ports are not held."""
+    facts = desk.up()["facts"]
+    (desk.root / "data" / "ports" / "in-the-way").mkdir(parents=True)
+    write_comment(desk)
+    assert desk.up()["changes"] == ["restarted"]
+    assert desk.ask(facts).status == 200

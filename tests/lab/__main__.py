@@ -25,6 +25,7 @@ def parse(words: list[str]) -> argparse.Namespace:
     up.add_argument("--alias", action="append", default=[], metavar="NAME=HOST")
     up.add_argument("--show", action="append", default=[], metavar="PATH=FOLDER")
     up.add_argument("--owner", type=int, help="the process with which the lab ends")
+    up.add_argument("--booted", action="store_true", help="systemd runs the hosts")
     commands.add_parser("down", help="end the lab")
     run = commands.add_parser("run", help="run a program on a host, as root")
     run.add_argument("host")
@@ -41,7 +42,7 @@ def main(words: list[str]) -> int:
             aliases, shown = (
                 dict(pair.split("=", 1) for pair in pairs) for pairs in (given.alias, given.show)
             )
-            lab.up(folder, given.hosts, aliases, given.owner, shown)
+            lab.up(folder, given.hosts, aliases, given.owner, shown, booted=given.booted)
             sys.stdout.write(f"ssh -F {folder / 'ssh_config'} {given.hosts[0]}\n")
         elif given.command == "down":
             lab.down(folder)

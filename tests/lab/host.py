@@ -33,6 +33,8 @@ class Settings:
     names: Mapping[str, Sequence[str]]
     #: Folders of the machine by where the host sees them.
     shown: Mapping[str, str]
+    #: Whether systemd runs it, sshd as one of its units; else sshd is all that runs there.
+    booted: bool = False
 
     @property
     def address(self) -> str:
@@ -77,6 +79,7 @@ class Settings:
             # A host is another machine than the one with the checkout.
             "hidden": [str(REPOSITORY)],
             "shown": dict(self.shown),
+            "booted": self.booted,
         }
         path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
         return {"LAB_HOST": json.dumps(settings), "PATH": path, "LANG": "C.UTF-8"}

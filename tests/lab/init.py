@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The first process of a host: it makes the host's root and settings, runs sshd, reaps orphans.
+Of a host that is booted it becomes systemd, which does so in its place.
 
 It is started by `Host.start`, which hands it a socket and the settings; each of the two says one
 word when the other may go on.
@@ -10,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import pwd
+import shutil
 import socket
 import subprocess
 import sys
@@ -34,6 +36,12 @@ Subsystem sftp internal-sftp
 # What logind does where systemd runs the host.
 Match User {user}
     SetEnv XDG_RUNTIME_DIR={folder}
+"""
+UNIT = """\
+[Service]
+ExecStart=/usr/sbin/sshd -D -e -f /etc/ssh/lab/sshd_config
+RuntimeDirectory=sshd
+KillMode=process
 """
 
 
@@ -70,6 +78,23 @@ def serve() -> None:
         pass
 
 
+def boot() -> None:
+    """Become systemd, with sshd as the one service: of the machine's own units none is started."""
+    for folder in ("/etc/systemd/system", "/lib/systemd/system"):
+        for wants in Path(folder).glob("*.wants"):
+            shutil.rmtree(wants)
+    units = Path("/etc/systemd/system")
+    (units / "lab-sshd.service").write_text(UNIT)
+    (units / "multi-user.target.wants").mkdir()
+    (units / "multi-user.target.wants" / "lab-sshd.service").symlink_to("../lab-sshd.service")
+    # It says nothing anywhere else.
+    Path("/dev/console").touch()
+    words = ["systemd", "--unit=multi-user.target", "--log-target=console"]
+    # As systemd asks those to say that boot it in a container (container(7)).
+    environment = {"PATH": os.environ["PATH"], "container": "lab"}
+    os.execve("/lib/systemd/systemd", words, environment)  # noqa: S606  # it needs no shell
+
+
 def main(descriptor: int) -> None:
     """Become a host."""
     starter = socket.socket(fileno=descriptor)
@@ -87,6 +112,8 @@ def main(descriptor: int) -> None:
     starter.send(b"made")
     starter.recv(1)
     starter.close()
+    if settings["booted"]:
+        boot()
     serve()
 
 

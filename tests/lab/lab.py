@@ -14,7 +14,7 @@ import shutil
 import signal
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from tests.lab import access, cgroup, host, keeper, network
@@ -101,9 +101,11 @@ def up(
     aliases: Mapping[str, str],
     owner: int | None = None,
     shown: Mapping[str, str] | None = None,
+    *,
+    booted: bool = False,
 ) -> Lab:
-    """Make a lab; an earlier one of the folder ends. Aliases are further names of hosts, and
-    folders of the machine are shown by their paths in the hosts."""
+    """Make a lab; an earlier one of the folder ends. Aliases are further names of hosts, folders of
+    the machine are shown by their paths in the hosts, and systemd runs hosts that are booted."""
     if os.geteuid() != 0:
         raise LabError("namespaces with networks of their own need root: run it as root")
     down(folder)
@@ -112,7 +114,8 @@ def up(
     lab.write()
     try:
         network.make_switch(lab.keeper.number)
-        for settings in _settings(lab, hosts, aliases, shown or {}):
+        for known in _settings(lab, hosts, aliases, shown or {}):
+            settings = replace(known, booted=booted)
             process = Process.of(settings.start(lab.keeper.number, folder / f"{settings.name}.log"))
             lab = Lab(folder, lab.keeper, {**lab.hosts, settings.name: process})
             lab.write()

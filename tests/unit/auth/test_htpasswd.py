@@ -241,3 +241,15 @@ async def test_a_hash_that_is_broken_lets_nobody_in(tmp_path: Path) -> None:
     file = tmp_path / "htpasswd"
     file.write_text("ci:$2b$99$nonsense\n")
     assert not await Htpasswd(file).verify("ci", "")
+
+
+async def test_where_no_thread_may_give_way_passwords_are_checked_all_the_same(
+    file: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Units and containers may forbid it; else nobody could log in there."""
+
+    def refuse(*_words: int) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "setpriority", refuse)
+    assert await Htpasswd(file, clock).verify("ci", "secret")

@@ -8,6 +8,7 @@ so a pair that was checked is remembered for a while, by a keyed hash, never as 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import logging
 import os
@@ -241,7 +242,8 @@ class PasswordQueue:
 
 def _give_way() -> None:
     """Lower the priority of this thread alone (Linux has it by thread): serving goes first."""
-    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
+    with contextlib.suppress(OSError):  # where a unit or a container forbids it, it is as fast
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
 
 
 def _matches(password: str, hashed: str) -> bool:

@@ -18,6 +18,7 @@ from buildset_registry.progress import Progress
 
 if TYPE_CHECKING:
     from buildset_registry.transfer.copy import CopyOptions, CopyReport, CopyResult
+    from buildset_registry.transfer.ends import EndAccess
     from buildset_registry.transfer.image_names import CopyRequest
 
 #: Seconds between two lines on a copy that takes long, where there is no terminal.
@@ -41,7 +42,7 @@ def add(commands: Any) -> None:
         help="where to; without a tag it takes the source's, and below a place that ends in / "
         "each image keeps its repository",
     )
-    _add_lock(copy)
+    _add_sources(copy)
     copy.add_argument(
         "--platform",
         action="append",
@@ -65,7 +66,12 @@ def add(commands: Any) -> None:
     add_json(copy, "print what was copied as JSON")
 
 
-def _add_lock(copy: argparse.ArgumentParser) -> None:
+def _add_sources(copy: argparse.ArgumentParser) -> None:
+    copy.add_argument(
+        "--all-tags",
+        action="store_true",
+        help="each source is a repository: copy all that it lists as tags",
+    )
     copy.add_argument(
         "--lock",
         type=path,
@@ -109,7 +115,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     _check(arguments)
     try:
-        requests = _requests(arguments)
+        requests = _requests(arguments, access(arguments.source_ca))
         with Bar(sys.stderr) as drawn:
             report = copy_images(
                 requests,
@@ -136,6 +142,8 @@ def _check(arguments: argparse.Namespace) -> None:
         raise ConfigError("name an image and then where to copy it, or a lock of images by --lock")
     if arguments.source and lock:
         raise ConfigError("name the images to copy, or a lock of them by --lock: one of both")
+    if arguments.all_tags and lock:
+        raise ConfigError("a lock names its images; leave out --all-tags")
     if arguments.through and not lock:
         raise ConfigError("--from says where the images of a lock are; give --lock, too")
     if lock and arguments.platform and not arguments.sparse:
@@ -145,13 +153,19 @@ def _check(arguments: argparse.Namespace) -> None:
         )
 
 
-def _requests(arguments: argparse.Namespace) -> list[CopyRequest]:
+def _requests(arguments: argparse.Namespace, access: EndAccess) -> list[CopyRequest]:
     """Return what is to be copied, and where to."""
+    from buildset_registry.transfer.copy import tagged_images
     from buildset_registry.transfer.image_names import requests
 
     if arguments.lock:
         return _locked(arguments)
-    return requests(arguments.source, arguments.destination)
+    sources = arguments.source
+    if arguments.all_tags:
+        sources, empty = tagged_images(sources, access)
+        for repository in empty:
+            sys.stderr.write(f"buildset-registry: {repository} has no tag; it is left out\n")
+    return requests(sources, arguments.destination)
 
 
 def _locked(arguments: argparse.Namespace) -> list[CopyRequest]:

@@ -69,6 +69,8 @@ SystemCallArchitectures=native
 SystemCallErrorNumber=EPERM
 SystemCallFilter=@system-service
 SystemCallFilter=~@privileged @resources
+# Threads that check passwords give way to all others.
+SystemCallFilter=setpriority
 
 [Install]
 WantedBy=multi-user.target

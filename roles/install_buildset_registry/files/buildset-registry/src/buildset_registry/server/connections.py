@@ -98,6 +98,13 @@ class ConnectionBudget:
             except Exception:
                 _log.exception("could not look at the connections; it is tried again")
 
+    def connected(self) -> bool:
+        """Tell whether a client is connected."""
+        with self._looking:
+            found = any(True for _one in self._glass.connections(self._ports))
+            self._glass.put_down()
+        return found
+
     def close(self) -> None:
         """Stop looking, when a look that has begun has ended."""
         with self._looking:

@@ -83,13 +83,11 @@ class HeldPorts:
 
     def __enter__(self) -> HeldPorts:
         if self._listeners:
-            self._path.unlink(missing_ok=True)
-            self._giving = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-            with short_name(self._path) as name:
-                self._giving.bind(name)
-            self._path.chmod(0o600)
-            self._giving.listen(1)
-            self._thread.start()
+            try:
+                self._giving = self._listen()
+                self._thread.start()
+            except OSError:  # such as on a full disk: then connections are refused meanwhile
+                self._let_go()
         return self
 
     def __exit__(
@@ -111,6 +109,20 @@ class HeldPorts:
         self._giving = None
         self._path.unlink(missing_ok=True)
         self._let_go()
+
+    def _listen(self) -> socket.socket:
+        """Listen for the next server."""
+        self._path.unlink(missing_ok=True)
+        giving = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            with short_name(self._path) as name:
+                giving.bind(name)
+            self._path.chmod(0o600)
+            giving.listen(1)
+        except OSError:
+            giving.close()
+            raise
+        return giving
 
     def _give(self) -> None:
         """Send them to the first who asks: they are its own then, and end with it."""

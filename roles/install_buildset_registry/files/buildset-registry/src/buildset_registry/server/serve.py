@@ -35,8 +35,9 @@ from buildset_registry.server.workers import Worker, WorkersParent
 
 _log = logging.getLogger("buildset_registry")
 
-#: Seconds in which a client that has connected sends its request.
-_ASKING_SECONDS = 1.0
+#: Seconds in which a client that has connected sends its request, where one is connected; and
+#: between two looks whether one is.
+_ASKING_SECONDS, _COUNTING_SECONDS = 3.0, 0.02
 #: Seconds between two looks whether requests run, and where they may run for ever.
 _LOOKING_SECONDS, _LONGEST_IDLING = 0.005, 30
 
@@ -191,7 +192,10 @@ class Listening:
         """Let who has connected ask; who connects from now on waits."""
         for server, _tls, _listener in self._servers:
             server.pause()
-        await asyncio.sleep(_ASKING_SECONDS)
+        for _look in range(int(_ASKING_SECONDS / _COUNTING_SECONDS)):
+            if not await asyncio.to_thread(self._budget.connected):
+                break
+            await asyncio.sleep(_COUNTING_SECONDS)
 
     def stop(self) -> None:
         """Let nobody else in."""

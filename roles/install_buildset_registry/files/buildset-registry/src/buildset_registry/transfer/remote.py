@@ -7,6 +7,7 @@ and "Listing Referrers".
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Executor
 from urllib.parse import quote
@@ -31,6 +32,8 @@ _MISSING = frozenset({404})
 _HIDDEN = frozenset({401, 403, 404})
 #: The longest list of referrers: pages of it, and manifests.
 _MOST_PAGES, _MOST_REFERRERS = 100, 20_000
+#: Bytes of a page of tags; some registries have one page for all.
+_MAX_PAGE = 64 << 20
 #: Answers to a mount that mean: push the blob (harbor, ECR and others; IMAGES of any registry).
 _NO_MOUNT = frozenset({400, 401, 403, 404, 405})
 
@@ -180,6 +183,22 @@ class RemoteRepository:
             return False, absolute(reply.url, location, str(self))
         return reply.status == 201, None
 
+    def tags(self) -> Iterator[str]:
+        """Yield what is listed as tags, page by page; nothing where there is no such repository."""
+        path: str | None = self.path("tags/list")
+        seen: set[str] = set()
+        while path is not None:
+            reply = self.call("GET", path, (200, 404), {"Accept": "application/json"})
+            if reply.status == 404:
+                reply.discard()
+                return
+            listed = _tags_of(reply.read(_MAX_PAGE), str(self))
+            new = [one for one in listed if one not in seen]
+            seen.update(new)
+            yield from new
+            link = next_link(reply.headers.get("Link")) if new else None
+            path = absolute(reply.url, link, str(self)) if link else None
+
     def referrers(self, subject: Digest) -> ListedReferrers:
         """Return what refers to a manifest, by the API, or else as the fallback tag lists it."""
         found: dict[Digest, Descriptor] = {}
@@ -216,8 +235,6 @@ class RemoteRepository:
 
 def referrers_index(items: Iterable[Descriptor]) -> Manifest:
     """Return the index that a referrers tag names."""
-    import json
-
     tree = {
         "schemaVersion": 2,
         "mediaType": OCI_INDEX,
@@ -229,6 +246,17 @@ def referrers_index(items: Iterable[Descriptor]) -> Manifest:
 def headers_of(reply: Reply) -> dict[str, str]:
     """Return the headers by their usual names: some servers write them in small letters."""
     return {name.title(): value for name, value in reply.headers.items()}
+
+
+def _tags_of(raw: bytes, where: str) -> list[str]:
+    """Return the tags of an answer; ``null`` means none to some registries."""
+    try:
+        tags = json.loads(raw)["tags"]
+    except (ValueError, LookupError, TypeError, RecursionError):
+        tags = False
+    if tags is not None and not (isinstance(tags, list) and all(isinstance(t, str) for t in tags)):
+        raise TransferError(f"{where} answers with what is no list of tags")
+    return tags or []
 
 
 def _stated(reply: Reply) -> Digest | None:

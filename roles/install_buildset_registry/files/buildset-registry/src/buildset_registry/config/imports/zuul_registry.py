@@ -14,8 +14,9 @@ _LONGEST = 72
 _Result = tuple[dict[str, Any], tuple[str, ...], dict[str, str]]
 
 _COPIED = (
-    "its images are in a layout of its own: start this registry with a storage of its own beside "
-    "the old one, copy the images, then change the port"
+    "its images are in a layout of its own: start this registry with a storage of its own and "
+    "another port beside the old one, copy the images by buildset-registry copy --all-tags, then "
+    "change the port; the documentation has the commands (Move from zuul-jobs and zuul-registry)"
 )
 
 #: Its names of an S3 bucket's parameters, and distribution's.
