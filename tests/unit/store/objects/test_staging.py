@@ -76,6 +76,13 @@ async def is_whole(store: Store, digest: Digest = DIGEST, content: bytes = CONTE
     return blob is not None and await content_of(blob) == content
 
 
+@pytest.fixture(autouse=True)
+def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is moved before a test wants it, however long it takes."""
+    for name in ("_QUIET", "_LONGEST"):
+        monkeypatch.setattr(f"buildset_registry.store.objects.staging.{name}", 600.0)
+
+
 class Mortal(Replica):
     """A replica that may be killed after so many requests, or in place of an answer."""
 

@@ -197,6 +197,7 @@ class Staging:
         if known is None or known.version != version:
             await self._give_up(one, state)
             raise BlobUploadInvalid("another request ends this upload; wait for it")
+        self.arriving()  # more of the same image may follow
         self._own[one.digest] = (one, time.monotonic() + _LEFT / 2)
         self._move_later(one)
 
