@@ -43,6 +43,7 @@ BUILDKIT = ("buildctl", "buildkitd")
 CONTAINERD = ("containerd", "containerd-shim-runc-v2", "ctr", "dockerd")
 BENCHED = ("minio", "registry", "crane")
 STORES = ("minio", "versitygw", "fake-gcs-server")
+QUADLET = ("quadlet",)
 ACME = ("pebble",)
 #: How long a test that is interrupted may take to clean up.
 INTERRUPTED_SECONDS = 10
@@ -158,7 +159,7 @@ def architecture(session: nox.Session) -> None:
     pytest(session, "tests/architecture", "tests/workshop")
 
 
-@tier(tools=STORES)
+@tier(tools=(*STORES, *QUADLET))
 def tests(session: nox.Session) -> None:
     """Test the program: its parts, its API over real TLS, its command line.
 
@@ -167,6 +168,7 @@ def tests(session: nox.Session) -> None:
     install(session, "test")
     install_wheel(session)
     prepare_stores(session)
+    go_tools(session, QUADLET)
     pytest(session, "tests/unit", "tests/api", "tests/instance", "tests/use")
 
 
@@ -182,7 +184,7 @@ def stores(session: nox.Session) -> None:
 
 def prepare_stores(session: nox.Session) -> None:
     """Install the servers of object stores, so that no test waits for it."""
-    go_tools(session, TIERS["tests"].tools)
+    go_tools(session, STORES)
     session.run("python", "-c", "from tests.stores import programs; programs.fetch_all()")
 
 

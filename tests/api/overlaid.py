@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from buildset_registry.instance.overlay import failures, hand_over, prepare
+import httpx
 from buildset_registry.overlay.document import Overlay
+from buildset_registry.overlay.handing import failures, hand_over, prepare
 
 from tests.api.harness import PASSWORD, USER, Harness, Registry
 
@@ -74,6 +75,18 @@ class World:
         if not failed:
             hand_over(self.folder, later)
         return failed
+
+    def put(self, name: str, text: str | bytes) -> httpx.Response:
+        """Hand images of a repository over as a client of the registry does."""
+        return self.buildset.push.put(f"/overlay/{name}", content=text)
+
+    def name_holder(self, *handed: dict[str, Any]) -> None:
+        """Let the command say that images may come from the holder, and hand over some."""
+        one = {"host": self.host, "cert": self.harness.authority.cert_pem.bytes().decode()}
+        tree = {"version": 1, "registries": [one], "handed": handed}
+        known = Overlay.parse(json.dumps(tree), "test")
+        prepare(self.folder, known)
+        hand_over(self.folder, known)
 
     def asked(self, method: str, what: str) -> int:
         """Return how often the holder was asked for something, by its log."""

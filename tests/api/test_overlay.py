@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -217,3 +218,74 @@ def test_no_overlay_serves_what_it_is_not_told(world: World, harness: Harness) -
     assert world.hand({f"{APP}:v1": (THERE, digest)}) == []
     plain = harness.start("plain")
     assert get(plain, f"{APP}/manifests/v1").status_code == 404
+
+
+def test_a_client_hands_over_what_is_at_a_registry_that_the_command_has_named(
+    world: World,
+) -> None:
+    """Then it is served as what the command hands over is; a push goes on winning."""
+    digest = world.holder.push_image(THERE, "x", b"by request")
+    text = world.document({f"{APP}:v1": (THERE, digest)})
+    refused = world.put(APP, text)
+    assert (refused.status_code, message(refused)) == (
+        403,
+        f"{world.host} is not known to hold images of other builds; let buildset-registry overlay "
+        "name it first, where this registry runs",
+    )
+    world.name_holder()
+    taken = world.put(APP, text)
+    assert (taken.status_code, taken.json()) == (201, {"images": [f"{APP}:v1"]})
+    assert digest_of(get(world.buildset, f"{APP}/manifests/v1").content) == digest
+    world.restart()
+    pushed = world.buildset.push_image(APP, "v1", b"pushed")
+    assert digest_of(get(world.buildset, f"{APP}/manifests/v1").content) == pushed
+
+
+def test_what_a_client_may_not_hand_over_changes_nothing(world: World, harness: Harness) -> None:
+    """Nobody, somebody who may push elsewhere alone, the pull endpoint, a registry without any."""
+    digest = world.holder.push_image(THERE, "x", b"refused")
+    world.name_holder()
+    text = world.document({f"{APP}:v1": (THERE, digest)})
+    before = (world.folder / "images.json").read_bytes()
+    base = world.buildset.push.base_url
+    with httpx.Client(base_url=base, verify=harness.trusted) as stranger:
+        assert stranger.put(f"/overlay/{APP}", content=text).status_code == 401
+    answers = {
+        "read-only": world.buildset.pull.put(f"/overlay/{APP}", content=text),
+        "is not of quay.io/org/other": world.put("quay.io/org/other", text),
+        "no image is named": world.put(APP, '{"version": 1, "handed": []}'),
+        "is not JSON": world.put(APP, "{"),
+        "is not UTF-8": world.put(APP, b"\xff"),
+        "more than 1 MiB": world.put(APP, " " * (1024 * 1024 + 1)),
+        "has no overlay": harness.start("without").push.put(f"/overlay/{APP}", content=text),
+    }
+    assert [what for what, answer in answers.items() if what not in message(answer)] == []
+    statuses = [answer.status_code for answer in answers.values()]
+    assert statuses == [405, 400, 400, 400, 400, 400, 404]
+    world.holder.stop()
+    gone = world.put(APP, text)
+    assert gone.status_code == 502
+    assert f"{APP}:v1, made by build {BUILD} of change {CHANGE}: upstream" in message(gone)
+    assert (world.folder / "images.json").read_bytes() == before
+    token = json.loads(text)["handed"][0]["token"]
+    assert token not in world.buildset.log.read_text() + "".join(map(message, answers.values()))
+
+
+def test_a_client_names_neither_another_authority_nor_images_without_end(world: World) -> None:
+    """The authority is the one that the command has named; there is a bound for all of them."""
+    digest = world.holder.push_image(THERE, "x", b"bound")
+    world.name_holder()
+    tree = json.loads(world.document({f"{APP}:v1": (THERE, digest)}))
+    (handed,) = tree["handed"]
+    handed["registry"]["cert"] = "-----BEGIN CERTIFICATE-----\nnone\n-----END CERTIFICATE-----"
+    assert world.put(APP, json.dumps(tree)).status_code == 201
+    assert get(world.buildset, f"{APP}/manifests/v1").status_code == 200
+    (image,) = handed["images"].values()
+    handed["images"] = {f"{APP}:v{number}": image for number in range(201)}
+    assert "more than 200 images" in message(world.put(APP, json.dumps(tree)))
+    handed["images"] = {f"{APP}:v{number}": image for number in range(3000)}
+    world.name_holder(handed)
+    handed["images"] = {f"{APP}:one-more": image}
+    full = world.put(APP, json.dumps(tree))
+    assert (full.status_code, "no room for more images" in message(full)) == (507, True)
+    assert get(world.buildset, f"{APP}/manifests/one-more").status_code == 404

@@ -7,17 +7,17 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import pytest
 import yaml
 
-from tests.clients import container
-from tests.clients.commands import execute, run
+from tests.clients import container, daemon
+from tests.clients.commands import execute, run, wait_until
 from tests.clients.container import IMAGE, REPOSITORY, Operator
 from tests.clients.images import Source
 from tests.ports import free_port
@@ -27,6 +27,8 @@ SIZES = Path("build", "reports", "container.txt")
 #: As the documentation runs it; ports cannot be published without a network of its own.
 RUN = ["podman", "run", "--detach", "--read-only", "--read-only-tmpfs=false", "--cap-drop", "all"]
 RUN += ["--security-opt", "no-new-privileges"]
+#: Makes ready one of the programs that read compose files, for as long as it is used.
+Compose: TypeAlias = Callable[[Operator], AbstractContextManager[list[str | Path]]]
 
 
 @pytest.fixture(scope="module")
@@ -118,10 +120,32 @@ def test_it_serves_without_rights_and_writes_nothing_but_its_volume(
         operator.run("podman", "volume", "inspect", "images")
 
 
-def test_compose_runs_it(operator: Operator, tmp_path: Path) -> None:
-    """As the file says, but for ports, which cannot be published here."""
-    program = operator.home / "compose"
+@contextmanager
+def podman_compose(operator: Operator) -> Iterator[list[str | Path]]:
+    """Yield the command of podman-compose, which runs podman's own."""
+    program = operator.home / "podman-compose"
     shutil.copytree(Path(os.environ["CONTAINER_COMPOSE"]), program)
+    python = harness.base_python()
+    yield [f"PYTHONPATH={program}", python, "-m", "podman_compose", "--in-pod", "false"]
+
+
+@contextmanager
+def docker_compose(operator: Operator) -> Iterator[list[str | Path]]:
+    """Yield the command of docker compose, which asks podman by the socket of the user."""
+    program = operator.home / "docker-compose"
+    shutil.copy(str(shutil.which("docker-compose")), program)
+    socket = operator.home / "run" / "podman.sock"
+    service = operator.command("podman", "system", "service", "--time", "0", f"unix://{socket}")
+    with daemon.process(operator.home / "podman.log", *service):
+        wait_until(socket.exists, "podman listens")
+        yield [f"DOCKER_HOST=unix://{socket}", program]
+
+
+@pytest.mark.parametrize("compose", [podman_compose, docker_compose])
+def test_compose_runs_it(
+    operator: Operator, source: Source, tmp_path: Path, compose: Compose
+) -> None:
+    """As the file says, but for ports, which cannot be published here; pushed to, pulled from."""
     served = Served(operator, "buildset-registry", (free_port(), free_port()))
     command = ["up", "--foreground", "--host", "127.0.0.1"]
     command += ["--port", str(served.ports[0]), "--push-port", str(served.ports[1])]
@@ -134,24 +158,32 @@ def test_compose_runs_it(operator: Operator, tmp_path: Path) -> None:
     override.write_text(yaml.safe_dump({"services": {"registry": here}}))
     file = operator.home / "compose.yaml"
     shutil.copy(REPOSITORY / "container" / "compose.yaml", file)
-    words: list[str | Path] = [
-        f"PYTHONPATH={program}",
-        "REGISTRY_HOST=127.0.0.1",
-        harness.base_python(),
-        "-m",
-    ]
-    words += ["podman_compose", "--in-pod", "false", "--file", file, "--file", override]
-    operator.run("env", *words, "up", "--detach", "--no-build")
-    try:
-        served.wait()
-        (inspected,) = json.loads(operator.run("podman", "inspect", served.name))
-        assert inspected["HostConfig"]["ReadonlyRootfs"] is True
-        assert inspected["EffectiveCaps"] in ([], None)
-        assert inspected["Config"]["Healthcheck"]["Test"][-2:] == ["status", "--health"]
-        assert "no-new-privileges" in str(inspected["HostConfig"]["SecurityOpt"])
-    finally:
-        operator.run("env", *words, "down", "--volumes")
+    with compose(operator) as program:
+        words = ["REGISTRY_HOST=127.0.0.1", *program, "--file", file, "--file", override]
+        operator.run("env", *words, "up", "--detach", "--no-build")
+        try:
+            served.wait()
+            check_confined(operator, served)
+            pushed, pulled = (
+                f"docker://127.0.0.1:{port}/org/app:v1" for port in served.ports[::-1]
+            )
+            copy(served, tmp_path, source.oci("amd64"), pushed)
+            copy(served, tmp_path, pulled, f"oci:{tmp_path / 'pulled'}")
+        finally:
+            operator.run("env", *words, "down", "--volumes")
     assert served.name not in operator.run("podman", "ps", "--all")
+    assert served.name not in operator.run("podman", "volume", "ls", "--quiet")
+
+
+def check_confined(operator: Operator, served: Served) -> None:
+    """Check that the container has the rights that the compose file leaves it, and no more."""
+    (inspected,) = json.loads(operator.run("podman", "inspect", served.name))
+    assert inspected["HostConfig"]["ReadonlyRootfs"] is True
+    assert inspected["EffectiveCaps"] in ([], None)
+    assert inspected["Config"]["Healthcheck"]["Test"][-2:] == ["status", "--health"]
+    assert "no-new-privileges" in str(inspected["HostConfig"]["SecurityOpt"])
+    assert served.inside("id", "-u").strip() == "10001"
+    assert "Read-only file system" in served.inside("sh", "-c", "touch /here 2>&1 || true")
 
 
 def test_the_image_is_small_and_says_how_it_is_used(operator: Operator) -> None:

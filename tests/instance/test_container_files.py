@@ -1,19 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
 """The files of ``container/``: the unit for podman, and that all of them say the same.
 
-The podman of the tests is older than quadlets and has no generator for them, so the file is checked
-against the keys of podman-systemd.unit(5), and what systemd itself reads of it by its own tool.
+The podman of the tests is older than quadlets, so the generator of a newer one is built: what it
+makes of the file is verified by systemd's own tool. The keys are those of the first podman that
+knows health checks in quadlets (podman-systemd.unit(5)).
 """
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import subprocess
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
+
+from tests.stores.programs import go_tool
 
 FOLDER = Path(__file__).resolve().parents[2] / "container"
 QUADLET = FOLDER / "buildset-registry.container"
@@ -34,7 +39,7 @@ def sections(text: str) -> dict[str, list[tuple[str, str]]]:
     """Return the settings of a unit file by section."""
     found: dict[str, list[tuple[str, str]]] = {}
     for line in text.splitlines():
-        if head := re.fullmatch(r"\[(\w+)\]", line):
+        if head := re.fullmatch(r"\[([\w-]+)\]", line):
             found[head[1]] = []
         elif line and not line.startswith("#"):
             key, equals, value = line.partition("=")
@@ -69,14 +74,46 @@ def test_podman_knows_every_key_of_the_quadlet() -> None:
     assert set(container()) - KEYS == set()
 
 
-def test_systemd_accepts_what_is_its_own_of_the_quadlet(tmp_path: Path) -> None:
-    """podman leaves the other sections as they are, and adds what starts the container."""
+def generated(tmp_path: Path, *options: str) -> str:
+    """Return the unit that podman makes of the file, in a dry run."""
+    units = tmp_path / "containers"
+    units.mkdir()
+    (units / QUADLET.name).write_text(QUADLET.read_text())
+    done = subprocess.run(
+        [go_tool("quadlet"), "-dryrun", *options],
+        env=os.environ | {"QUADLET_UNIT_DIRS": str(units)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    head, _line, text = done.stdout.partition("---buildset-registry.service---\n")
+    assert (head, "unsupported key" in done.stderr) == ("", False), done.stderr
+    return text
+
+
+@pytest.mark.parametrize("whose", ["user", "system"])
+def test_systemd_accepts_the_unit_that_podman_makes(tmp_path: Path, whose: str) -> None:
+    """For an ordinary user and for root; it runs what the file says."""
     unit = tmp_path / "buildset-registry.service"
-    made = "[Service]\nType=notify\nExecStart=/bin/true\n"
-    unit.write_text(QUADLET.read_text().replace("[Container]", "[X-Container]") + made)
-    argv = ["systemd-analyze", "verify", str(unit)]
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=60)
+    unit.write_text(generated(tmp_path, *(["-user"] if whose == "user" else [])))
+    done = subprocess.run(
+        ["systemd-analyze", f"--{whose}", "verify", str(unit)],
+        env=os.environ | {"XDG_RUNTIME_DIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
     assert (done.returncode, done.stdout + done.stderr) == (0, "")
+    found = dict(sections(unit.read_text())["Service"])
+    words, one = shlex.split(found["ExecStart"]), container()
+    assert words[1:4] == ["run", "--name", *one["ContainerName"]]
+    assert words[-5:] == [*one["Image"], *shlex.split(one["Exec"][0])]
+    rights = {"--read-only", "--security-opt=no-new-privileges", "--cap-drop", "all"}
+    assert rights | set(one["PodmanArgs"]) < set(words)
+    health = words[words.index("--health-cmd") + 1]
+    assert [health] == one["HealthCmd"]
+    assert found["TimeoutStopSec"] == "70"
 
 
 def test_quadlet_and_compose_run_it_alike() -> None:

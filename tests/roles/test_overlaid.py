@@ -43,11 +43,30 @@ class TwoHosts(Job):
         return path
 
 
+class ChildJob(Job):
+    """A job whose only node is not the one that its parent's registry runs on."""
+
+    def inventory(self, variables: dict[str, Any]) -> Path:
+        """Give the node an address that is none of the registry's."""
+        path = super().inventory(variables)
+        tree = json.loads(path.read_text())
+        tree["all"]["hosts"][self.host]["ansible_host"] = "another.invalid"
+        path.write_text(json.dumps(tree))
+        return path
+
+
 def artifact(host: str, port: int, tag: str) -> dict[str, Any]:
     """Return one as zuul-jobs has it, without a digest."""
     url = f"docker://{host}:{port}/{APP}:{BUILD}_{tag}"
     metadata = {"type": "container_image", "repository": APP, "tag": tag}
     return {"name": f"{APP}:{tag}", "url": url, "metadata": metadata, **CHANGE}
+
+
+def built(there: Served, *tags: str) -> str:
+    """Have an image of two platforms there as the other build has left it; return its digest."""
+    pusher = Pusher(there.client)
+    children = [pusher.image(APP, f"{tags[0]} {one}".encode()) for one in ("amd64", "arm64")]
+    return pusher.index(APP, INDEX, children, *(f"{BUILD}_{tag}" for tag in tags))
 
 
 def pulled(facts: dict[str, Any], tag: str) -> str:
@@ -66,10 +85,8 @@ def test_nothing_is_copied_where_the_node_reaches_the_registry(
 ) -> None:
     """Else the images are copied and the log says why; no secret but the token gets to the node."""
     there = world["ours"]
-    pusher = Pusher(there.client)
-    children = [pusher.image(APP, seed) for seed in (b"amd64", b"arm64")]
     laid, copied = f"laid-{version}", f"copied-{version}"
-    digest = pusher.index(APP, INDEX, children, *(f"{BUILD}_{tag}" for tag in (laid, copied)))
+    digest = built(there, laid, copied)
     job = TwoHosts(make_desk(version), clone, version, host="localhost")
     root = Path(str(job.desk.variables["buildset_registry_root"]))
     first = {**PULL, "vars": {"intermediate_registry": there.facts}}
@@ -112,3 +129,55 @@ def test_nothing_is_copied_where_the_node_reaches_the_registry(
         path.read_text() for path in root.rglob("*") if path.is_file() and path.suffix == ".json"
     )
     assert list(job.temporary.iterdir()) == []
+
+
+@pytest.mark.parametrize("version", PLUGINS)
+def test_nothing_is_copied_by_a_job_that_uses_its_parent_s_registry(
+    make_desk: MakeDesk, clone: Path, world: dict[str, Served], version: str
+) -> None:
+    """The parent, which needs no image itself, has named the registry that holds them."""
+    there = world["ours"]
+    tag = f"child-{version}"
+    digest = built(there, tag)
+    common: dict[str, Any] = {"buildset_registry_namespaces": []}
+    pull = {**PULL, "vars": {"intermediate_registry": there.facts}}
+    parent = TwoHosts(make_desk(version), clone, version, host="localhost")
+    started = parent.play(parent.desk.write("parent.yml", [START, pull]), **common)
+    assert started.code == 0, started.output
+    facts = parent.returned["secret_data"]["buildset_registry"]
+    child = ChildJob(make_desk(version), clone, version)
+    handed = child.play(
+        child.desk.write("child.yml", [pull]),
+        zuul={"artifacts": [artifact("127.0.0.1", there.port, tag)]},
+        buildset_registry=facts,
+        **common,
+    )
+    assert handed.code == 0, handed.output
+    assert f"{APP}:{tag} is {digest} at " in handed.output
+    assert "0 B copied" in handed.output
+    assert "Copy images between registries" not in handed.output
+    assert pulled(facts, tag) == digest
+    root = Path(str(parent.desk.variables["buildset_registry_root"]))
+    (one,) = json.loads((root / "overlay" / "images.json").read_text())["handed"]
+    for secret in (one["token"], facts["password"], PASSWORD):
+        assert secret not in parent.output + child.output
+    assert list(child.temporary.iterdir()) == []
+
+
+def test_images_are_copied_where_a_parent_s_registry_takes_none(
+    make_desk: MakeDesk, clone: Path, world: dict[str, Served]
+) -> None:
+    """And the log says why."""
+    there, own = world["ours"], world["second"]
+    digest = built(there, "child-copied")
+    child = ChildJob(make_desk("2.18"), clone, "2.18")
+    pull = {**PULL, "vars": {"intermediate_registry": there.facts}}
+    run = child.play(
+        child.desk.write("child.yml", [pull]),
+        zuul={"artifacts": [artifact("127.0.0.1", there.port, "child-copied")]},
+        buildset_registry=own.facts,
+    )
+    assert run.code == 0, run.output
+    why = f"the buildset registry 127.0.0.1:{own.port} takes no images of other builds (404): "
+    assert f"the images are copied: {why}this registry has no overlay" in run.output
+    assert own.digest(APP, "child-copied") == digest

@@ -145,6 +145,10 @@ def test_settings_come_and_go(desk: Desk) -> None:
     [
         ({"intermediate_registry_users": []}, "give at least one user with access: write"),
         (
+            {"intermediate_registry_users": [READER, {**READER, "name": "b", "access": "read"}]},
+            "nobody may push: none of intermediate_registry_users writes; give one of them",
+        ),
+        (
             {
                 "intermediate_registry_tls": {"certificate": "a", "key": "b"},
                 "intermediate_registry_acme": {"names": ["a"]},

@@ -3,8 +3,9 @@
 
 By an ordinary user with sudo, without ``become``. On one node our role is alone; on the other one
 the roles of zuul-jobs configure the node as well: before ours by the one Ansible, after it by the
-other. Then images of another change come by an intermediate registry (``consumers``). What the jobs
-did, and what crossed the executor, is in ``build/reports/zuul-images-VERSION.txt``.
+other. Then images of another change come by an intermediate registry (``consumers``). In the end
+the report on all of it is opened from the build's logs (``stored``). What the jobs did, and what
+crossed the executor, is in ``build/reports/zuul-images-VERSION.txt``, with pictures of the report.
 """
 
 from __future__ import annotations
@@ -16,20 +17,23 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.browser import SCHEMES, WIDTHS, browsing
 from tests.interop.registries import PASSWORD
 from tests.lab.host import USER
-from tests.roles import buildset, harness, zuul_jobs
+from tests.roles import buildset, harness, stored, zuul_jobs
 from tests.roles.buildset import BESIDE, FILES, NAMESPACES, NODES, PLAIN, Nodes, NodesJob
 from tests.roles.conftest import clone_roles
 from tests.roles.consumers import APP, PROGRAMS, Consumed, consume
 from tests.roles.executor import PLUGINS
 from tests.roles.harness import Desk, Run
 from tests.roles.intermediate import KINDS, Served
+from tests.roles.stored import StoredBuild
 from tests.roles.zuul_jobs import Task
 from tests.roles.zuul_jobs_node import ALIAS
 
@@ -74,6 +78,7 @@ class Buildset:
     left: dict[str, dict[str, str]] = field(default_factory=dict)
     by_theirs: list[str] = field(default_factory=list)
     consumed: Consumed | None = None
+    stored: StoredBuild | None = None
 
     def play(self, *plays: Play) -> Run:
         """Run a playbook of the job; it goes well."""
@@ -223,6 +228,7 @@ def run_jobs(version: str, program: Path, world: dict[str, Served], stack: ExitS
     made.again = {node: made.told(node)["paths"] for node in NODES}
     report(made, version)
     undo(made)
+    made.stored = stored.store(nodes, made.job, PLAIN)
     return made
 
 
@@ -235,9 +241,15 @@ def buildsets(program: Path, world: dict[str, Served]) -> Iterator[dict[str, Fut
 
 
 @pytest.fixture(params=PLUGINS)
-def made(request: pytest.FixtureRequest, buildsets: dict[str, Future[Buildset]]) -> Buildset:
+def version(request: pytest.FixtureRequest) -> str:
+    """The version of Ansible that the jobs ran by."""
+    return str(request.param)
+
+
+@pytest.fixture
+def made(version: str, buildsets: dict[str, Future[Buildset]]) -> Buildset:
     """A buildset whose jobs have run."""
-    return buildsets[request.param].result()
+    return buildsets[version].result()
 
 
 def test_what_is_built_is_pulled_on_another_node(made: Buildset) -> None:
@@ -295,3 +307,41 @@ def test_no_password_is_in_the_logs_of_the_job(made: Buildset) -> None:
     assert made.facts["password"] not in made.job.output
     assert made.consumed
     assert PASSWORD not in made.consumed.output
+
+
+def test_zuul_stores_the_report_and_the_lock(made: Buildset, version: str) -> None:
+    """As artifacts of the build, each by the URL of a file among its logs."""
+    build = made.stored
+    assert build
+    place = f"{build.url}{PLAIN}/buildset-registry"
+    assert sorted(build.artifacts, key=itemgetter("name")) == [
+        {
+            "name": "Images of the buildset registry",
+            "url": f"{place}/report.html",
+            "metadata": {"type": "buildset_registry_report"},
+        },
+        {
+            "name": "Lock of the buildset registry's images",
+            "url": f"{place}/images.lock.json",
+            "metadata": {"type": "buildset_registry_lock"},
+        },
+    ]
+    assert json.loads(build.file("lock"))["version"] == 1
+    report = build.file("report")
+    (REPORTS / f"zuul-report-{version}.html").write_text(report)
+    assert made.consumed
+    digests = {*made.pulled.values(), *made.consumed.made.values()}
+    assert [one for one in digests if one not in report] == []
+
+
+def test_the_report_opens_from_the_logs_of_the_build(made: Buildset, version: str) -> None:
+    """By its artifact's URL, in a browser that finds nothing to object to: each at one width."""
+    assert made.stored
+    url, width = made.stored.artifact("report")["url"], WIDTHS[[*PLUGINS].index(version)]
+    faults = []
+    with browsing() as browser:
+        for scheme in SCHEMES:
+            page = browser.show(url, width, scheme)
+            (REPORTS / f"zuul-report-{version}-{width}-{scheme}.png").write_bytes(page.picture)
+            faults += page.faults(url)
+    assert faults == []

@@ -14,7 +14,7 @@ from tests.roles.harness import CACHE, REPOSITORY, base_python, cached, locked
 from tools import indexes
 
 _REQUIREMENTS = REPOSITORY / "requirements"
-_AZURITE = ("package.json", "package-lock.json")
+_NPM = ("package.json", "package-lock.json")
 
 
 class InstallError(RuntimeError):
@@ -35,10 +35,15 @@ def go_tool(name: str) -> Path:
 
 
 def azurite() -> Path:
-    """Return Azurite's server of blobs, as the lock file in ``requirements/azurite`` has it."""
-    sources = [_REQUIREMENTS / "azurite" / name for name in _AZURITE]
+    """Return Azurite's server of blobs."""
+    return npm_folder("azurite") / "node_modules" / ".bin" / "azurite-blob"
+
+
+def npm_folder(name: str) -> Path:
+    """Return where packages are installed, as the lock file in ``requirements/NAME`` has them."""
+    sources = [_REQUIREMENTS / name / source for source in _NPM]
     named = "".join(source.read_text() for source in sources)
-    folder = cached("azurite-" + hashlib.sha256(named.encode()).hexdigest()[:12])
+    folder = cached(f"{name}-" + hashlib.sha256(named.encode()).hexdigest()[:12])
     with locked(folder.name):
         if not (folder / "complete").exists():
             shutil.rmtree(folder, ignore_errors=True)
@@ -49,7 +54,7 @@ def azurite() -> Path:
             options = ["--prefix", str(folder), "--ignore-scripts", "--no-audit", "--no-fund"]
             _run(["npm", "ci", "--loglevel", "error", *options])
             (folder / "complete").touch()
-    return folder / "node_modules" / ".bin" / "azurite-blob"
+    return folder
 
 
 def swift() -> Path:

@@ -275,7 +275,7 @@ def recorded(host: RegistryHost, cells: list[Cell]) -> list[tuple[str, bool]]:
     wrong += [f"the report lacks: {gap}" for gap in report["gaps"] if "was started" not in gap]
     nodes = [f"{one['address']}: {words}" for one in report["nodes"] for words in one["said"]]
     told = f"{len(cells)} cells of the table in {len({cell.client for cell in cells})} clients, "
-    told += f"{len(wrong)} that are not in a row of the ledger of their own"
+    told += f"{len(wrong)} that are not each in exactly one row of the ledger"
     ROWS.parent.mkdir(parents=True, exist_ok=True)
     lines = [told, *wrong, "", "what the nodes' canaries said", *nodes]
     ROWS.write_text("\n".join(lines) + "\n")

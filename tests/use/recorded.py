@@ -2,9 +2,7 @@
 """The cells of the table beside the rows of the registry's ledger: one row for each, and no other.
 
 A client of a node is told from the others of that node by nothing that all clients send, so they
-are counted: as many rows of one address, name, tag and digest as there are cells. Where two clients
-are one daemon with one agent, a pull of the second within seconds may be told as the first one's
-(decision 0045), and is in its row.
+are counted: as many rows of one address, name, tag and digest as there are cells.
 """
 
 from __future__ import annotations
@@ -17,8 +15,6 @@ from typing import Any
 #: The addresses of the hosts that have clients; the registry's own asks by loopback.
 ADDRESSES = {"node": "198.51.100.12", "current": "198.51.100.14", "registry": "127.0.0.1"}
 _SHOWN = 19
-#: Clients that a registry cannot tell from another one of their host.
-TWINS = ("containerd 2 by CRI",)
 
 
 @dataclass(frozen=True)
@@ -42,7 +38,6 @@ def compare(cells: Iterable[Cell], report: Mapping[str, Any]) -> list[str]:
     known = [cell for cell in cells if cell.digest]
     digests = {cell.digest for cell in known}
     expected = Counter(cell.key for cell in known)
-    twins = Counter(cell.key for cell in known if cell.client in TWINS)
     rows = [row for row in report["pulls"] if row["digest"] in digests]
     agents: dict[tuple[str, str, str, str], Counter[str]] = defaultdict(Counter)
     for row in rows:
@@ -52,7 +47,7 @@ def compare(cells: Iterable[Cell], report: Mapping[str, Any]) -> list[str]:
         f"{key[0]} {key[1]}:{key[2]} {key[3][:_SHOWN]}: {expected[key]} cells, "
         f"{agents[key].total()} rows{_by(agents[key])}"
         for key in sorted(expected.keys() | agents.keys())
-        if not expected[key] - twins[key] <= agents[key].total() <= expected[key]
+        if expected[key] != agents[key].total()
     ]
 
 

@@ -24,7 +24,8 @@ options:
       - V(pull) copies what O(artifacts) name to the buildset's registry, under the public names.
       - V(promote) copies O(images) to where they are published, as O(promotion) says.
       - V(overlay) copies nothing. It makes of O(artifacts) what C(buildset-registry overlay) is
-        handed, with tokens for these images alone.
+        handed, with tokens for these images alone. With O(buildset_registry) it hands this over
+        to that registry itself, by requests.
     type: str
     choices: [push, pull, promote, overlay]
     required: true
@@ -246,6 +247,11 @@ overlay:
     - For O(action=overlay), what the registry is handed, in base64, with secrets. Empty where that
       is not possible, or where there is no image.
   type: str
+  returned: when O(action=overlay)
+handed:
+  description:
+    - For O(action=overlay), whether the registry of O(buildset_registry) has taken the images.
+  type: bool
   returned: when O(action=overlay)
 reason:
   description: For O(action=overlay), why it is not possible.

@@ -14,6 +14,7 @@ from buildset_registry.gc import CollectionReport, collect
 from buildset_registry.oci.names import RepositoryName
 from buildset_registry.retention import (
     TOPIC,
+    Leases,
     Quota,
     Retention,
     RetentionPolicy,
@@ -44,6 +45,7 @@ class Aging:
             rules=self.rules, quotas=self.quotas, delay=self.delay, fingerprint=self.fingerprint
         )
         self.retention = Retention(policy, self.store, lambda: self.now, math.inf)
+        self.leases = Leases(self.store, lambda: self.now)
 
     async def has_always_run(self) -> Aging:
         """Let the registry have run up to now, with these rules."""
@@ -56,13 +58,19 @@ class Aging:
 
     async def run(self, dry_run: bool = False, **rules: Any) -> CollectionReport:
         """Collect now."""
-        collecting = replace(RULES, retention=self.retention, **rules)
+        given = {"retention": self.retention, "leases": self.leases, **rules}
+        collecting = replace(RULES, **given)
         return await collect(self.store, collecting, silent, dry_run=dry_run)
 
     def use(self, *images: Described, name: RepositoryName = NAME) -> None:
         """Pull images by their digest, by the clock of the store."""
         for image in images:
             self.retention.uses.add(name, image["digest"])
+
+
+def reasons(report: CollectionReport) -> dict[str, str]:
+    """Return what a dry run says of each tag, without its repository."""
+    return {one.name.partition(":")[2]: f"{one.rule}: {one.reason}" for one in report.images}
 
 
 def tags_removed(report: CollectionReport) -> list[str]:

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from buildset_registry.errors import ManifestUnknown
-from buildset_registry.gc import CollectionReport
+from buildset_registry.gc import CollectionReport, Collector
 from buildset_registry.gc.images import plan_retention
 from buildset_registry.oci.descriptor import DOCKER_LIST, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST
 from buildset_registry.oci.digest import Digest
@@ -23,6 +23,7 @@ from buildset_registry.retention import TOPIC
 from buildset_registry.retention.removals import RepositoryRemovals
 from buildset_registry.store import open_store
 from buildset_registry.store.base import Store
+from buildset_registry.store.documents import read_content
 from buildset_registry.verify import verify
 
 from tests.stores.fixtures import ObjectStores
@@ -30,6 +31,7 @@ from tests.unit.gc.aging import DAY, Aging, tags_removed
 from tests.unit.gc.images import (
     NAME,
     OTHER,
+    RULES,
     Described,
     digest_of,
     is_whole,
@@ -264,6 +266,38 @@ async def test_the_first_run_after_a_change_of_rules_removes_nothing(local_store
     assert any("retention.delay" in note for note in report.notes)
     changed.now += DAY / 2
     assert tags_removed(await changed.run()) == ["old"]
+
+
+async def test_a_process_without_rules_stops_those_of_others(local_store: Store) -> None:
+    """It does not note what is pulled there. When it is gone, they wait as after a change."""
+    store, registry = local_store, Registry(local_store)
+    await push_image(registry, "old")
+    aging = await Aging(store, [rule(pushed_within=1)], delay=DAY).has_always_run()
+    without = Collector(store, RULES, 0)
+    for hours in (1, 12, 23):
+        await without.run(silent, dry_run=False)
+        aging.now += hours * 3600
+        report = await aging.run()
+        assert not report.removed
+        assert any("new or were changed" in note for note in report.notes)
+    await without.close()
+    for _day in range(2):
+        aging.now += DAY / 2
+        removed = tags_removed(await aging.run())
+    assert removed == ["old"]
+
+
+async def test_a_process_without_rules_notes_nothing_where_there_were_none(
+    local_store: Store,
+) -> None:
+    """Nor in a dry run, and a disk that is full is no reason to fail."""
+    documents = local_store.documents(TOPIC)
+    collector = Collector(local_store, RULES, 0)
+    await collector.run(silent, dry_run=False)
+    assert await documents.names() == []
+    await documents.write("rules", b"{}")
+    await collector.run(silent, dry_run=True)
+    assert await read_content(documents, "rules") == b"{}"
 
 
 @pytest.mark.parametrize("years", [1, -1])

@@ -58,6 +58,10 @@ def limited(**changed: Any) -> dict[str, Any]:
         storage(None, None),
         {"processes": [process()]},
         {"processes": [process(), process(host="two")]},
+        {"processes": [process(retention="a"), process(host="two", retention="a")]},
+        # Of another version, or one that has ended.
+        {"processes": [process(retention="a"), process(host="two")]},
+        {"processes": [process(retention=None), process(host="two", retention=None)]},
         {"processes": [collector()]},
         {"processes": [process(started=NOW - 2 * 3600)]},
         {"processes": [collector(interval=0, ended=None)]},
@@ -113,6 +117,16 @@ def test_what_is_well_needs_no_look(seen: dict[str, Any]) -> None:
             },
             "retention",
             "the images of sandbox take 91",
+        ),
+        (
+            {"processes": [process(retention=one, host=one) for one in ("b", "a", "b")]},
+            "retention",
+            "the settings of retention differ: a; b; nothing is removed by rules until",
+        ),
+        (
+            {"processes": [process(retention="a"), process(retention=None, host="two")]},
+            "retention",
+            "are those of one, and two has none; nothing is removed by rules until",
         ),
         (limited(remaining=19), "upstreams", "docker.io lets 19 of 100 more pulls through"),
         (

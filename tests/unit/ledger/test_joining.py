@@ -73,6 +73,13 @@ ONE_PULL = {
     ],
     "a layer that took a quarter of an hour": [HEAD_TAG, GET_AMD, ("blob", LAYER, LAYER, 900)],
     "nothing but the question": [HEAD_TAG],
+    "a build for two platforms, which asks for both at once": [
+        HEAD_TAG,
+        ("HEAD", "1.0", INDEX, 0.02),
+        GET_INDEX,
+        GET_AMD,
+        ("GET", ARM, ARM, 0.3),
+    ],
 }
 
 
@@ -89,6 +96,11 @@ SEVERAL: dict[str, tuple[list[Step], int]] = {
     "the tag again after a layer": ([*ONE_PULL["docker"], ("HEAD", "1.0", INDEX, 1)], 2),
     "the tag again much later": ([HEAD_TAG, ("HEAD", "1.0", INDEX, 60)], 2),
     "the tag got twice, without a layer": ([("GET", "1.0", INDEX, 0), ("GET", "1.0", INDEX, 5)], 2),
+    "the tag again by a client that has the image": ([HEAD_TAG, ("HEAD", "1.0", INDEX, 1)], 2),
+    "the tag again when all was got, and again": (
+        [*ONE_PULL["docker"], ("HEAD", "1.0", INDEX, 1), ("HEAD", "1.0", INDEX, 2)],
+        3,
+    ),
     "the tag moved": ([HEAD_TAG, ("HEAD", "1.0", OTHER, 1)], 2),
     "another tag of the image": ([HEAD_TAG, ("HEAD", "2.0", INDEX, 1)], 2),
     "by digest, twice": ([GET_INDEX, GET_AMD, GET_LAYER, ("GET", INDEX, INDEX, 20)], 2),

@@ -3,20 +3,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from pathlib import Path
 
 import pytest
-from buildset_registry.errors import ImageGone, UpstreamFailed
+from buildset_registry.errors import ImageGone, ManifestUnknown, UpstreamFailed
 from buildset_registry.oci.digest import Digest
+from buildset_registry.oci.hosts import RegistryHost
 from buildset_registry.oci.names import RepositoryName, Tag
-from buildset_registry.overlay.client import OverlayClient
-from buildset_registry.overlay.document import FILE
+from buildset_registry.overlay.client import OverlayClient, holder_client
+from buildset_registry.overlay.document import FILE, ImageHolder, Overlay
+from buildset_registry.overlay.holders import HolderClients
 from buildset_registry.overlay.table import OverlaidTags
 from buildset_registry.pullthrough import Pace, PullThrough
 from buildset_registry.registry import Registry
+from buildset_registry.store.base import Store
 from buildset_registry.store.filesystem.store import FilesystemStore
 from trustme import CA
 
@@ -32,6 +36,8 @@ from tests.unit.upstream.lab import (
     Server,
     blob,
     breaking,
+    eventually,
+    halting,
     hanging_up,
     manifest,
     reply,
@@ -62,37 +68,52 @@ async def holder(tls: object) -> AsyncIterator[Server]:
         yield server
 
 
-@pytest.fixture
-async def registry(
-    tmp_path: Path, holder: Server, quay: Server, connect: Connect, authority: CA
-) -> AsyncIterator[Registry]:
-    """A registry that has been handed the image as the tag that upstream has, too."""
-    quay.on(V1_PATH, manifest())
-    quay.on(BLOB_PATH, blob())
+def hand(folder: Path, holder: Server, authority: CA, token: str = TOKEN) -> None:
+    """Hand the image over as the tag that upstream has, too; in place of what was before."""
     image = {"digest": str(DIGEST), "repository": "built/app", "build": "8c15", "change": "1,1"}
     handed = {
         "registry": {
             "host": f"127.0.0.2:{holder.port}",
             "cert": authority.cert_pem.bytes().decode(),
         },
-        "token": TOKEN,
+        "token": token,
         "expires": 1e9,
         "images": {"quay.io/org/app:v1": image},
     }
-    folder = tmp_path / "overlay"
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     (folder / FILE).write_text(json.dumps({"version": 1, "handed": [handed]}))
-    table = OverlaidTags(folder)
-    for one in table.overlay.images.values():
+    for one in Overlay.load(folder).images.values():
         assert one.holder.authority is not None
         (folder / one.holder.authority).write_text(one.holder.cert)
-    async with aclosing(FilesystemStore(tmp_path / "data")) as store:
-        client = OverlayClient(connect(), table, store)
-        through = PullThrough(
-            store, client, pace=Pace(piece=1000, pause=0, attempts=2), fixed=[table]
-        )
-        yield Registry(store, through, fixed=[table])
-        await through.close()
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[Store]:
+    """A place for what is pulled through."""
+    async with aclosing(FilesystemStore(tmp_path / "data")) as opened:
+        yield opened
+
+
+@pytest.fixture
+def client(
+    tmp_path: Path, holder: Server, connect: Connect, authority: CA, store: Store
+) -> OverlayClient:
+    """The client of a registry that has been handed the image."""
+    hand(tmp_path / "overlay", holder, authority)
+    return OverlayClient(connect(), OverlaidTags(tmp_path / "overlay"), store)
+
+
+@pytest.fixture
+async def registry(
+    tmp_path: Path, quay: Server, store: Store, client: OverlayClient
+) -> AsyncIterator[Registry]:
+    """A registry that asks by it."""
+    quay.on(V1_PATH, manifest())
+    quay.on(BLOB_PATH, blob())
+    table = OverlaidTags(tmp_path / "overlay")
+    through = PullThrough(store, client, pace=Pace(piece=1000, pause=0, attempts=2), fixed=[table])
+    yield Registry(store, through, fixed=[table])
+    await through.close()
 
 
 async def test_the_token_is_all_that_is_sent(registry: Registry, holder: Server) -> None:
@@ -188,3 +209,48 @@ async def test_repositories_without_overlay_are_upstream_s_alone(
     quay.on("/v2/org/app/manifests/v2", manifest())
     await registry.manifest(NAME, Tag("v2"))
     assert holder.asked == []
+
+
+async def test_a_client_goes_with_its_token_and_not_under_who_reads(
+    tmp_path: Path, registry: Registry, holder: Server, authority: CA, client: OverlayClient
+) -> None:
+    """A registry that stays is handed a token for each buildset; a transfer ends by its own."""
+    await registry.manifest(NAME, V1)
+    clients, go_on = client._clients, asyncio.Event()
+    holder.on(LAYER, halting(go_on, BLOB, 5000))
+    reading = asyncio.ensure_future(read(await registry.blob(NAME, BLOB_DIGEST)))
+    await eventually(lambda: holder.at(LAYER))
+    for number in range(50):
+        hand(tmp_path / "overlay", holder, authority, f"token.{number}")
+        subject = Digest.of(b"%d" % number)
+        assert await has_no(registry, subject)
+        assert len(clients) <= 2
+    go_on.set()
+    assert await reading == BLOB
+    assert await has_no(registry, Digest.of(b"another"))
+    assert len(clients) == 1
+    assert {one.authorization for one in holder.asked} >= {"Bearer token.49", f"Bearer {TOKEN}"}
+
+
+async def has_no(registry: Registry, digest: Digest) -> bool:
+    """Tell that nobody has a manifest, for which the holder is asked."""
+    try:
+        await registry.manifest(NAME, digest)
+    except ManifestUnknown:
+        return True
+    return False
+
+
+async def test_few_clients_are_kept_whom_nobody_uses(tmp_path: Path) -> None:
+    """However many tokens are in the overlay at once."""
+    holders = [
+        ImageHolder(RegistryHost.parse("intermediate.example:5000"), token=f"token.{number}")
+        for number in range(100)
+    ]
+    clients = HolderClients(lambda holder: holder_client(holder, tmp_path), lambda: holders)
+    for holder in holders:
+        async with clients.using(holder) as client, clients.using(holder) as again:
+            assert client is again
+    assert len(clients) == 32
+    await clients.close()
+    assert len(clients) == 0

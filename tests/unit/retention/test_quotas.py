@@ -3,11 +3,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 from buildset_registry.errors import Denied
+from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.names import RepositoryName
 from buildset_registry.oci.patterns import RepositoryMatcher, RepositoryPattern
 from buildset_registry.retention import Quota, QuotaGuard
+from buildset_registry.retention.intake import Intake
 from buildset_registry.store.memory.store import MemoryDocuments
 
 APP, DEEP, OTHER = map(RepositoryName, ("org/app", "org/app/deep", "organ/app"))
@@ -68,3 +72,102 @@ async def test_another_replica_s_count_is_taken_once() -> None:
     await documents.write("usage", b"broken")
     await second.refresh()
     second.check(APP, 100)
+
+
+async def test_what_comes_while_the_collector_counts_is_not_forgotten() -> None:
+    """It may have come after the collector looked, and is in no figure."""
+    guard = QuotaGuard(MemoryDocuments(), [quota("org", hard=100)])
+    guard.add(APP, 10)
+    guard.begin()
+    guard.add(APP, 30)
+    await guard.write({"org": 50})
+    with pytest.raises(Denied, match="take 80 of"):
+        guard.check(APP, 21)
+    guard.begin()
+    await guard.write({"org": 70})
+    guard.check(APP, 30)
+
+
+def replica(documents: Sequence[MemoryDocuments], hard: int = 100) -> QuotaGuard:
+    """Return the gate of one of several processes, or of one after another."""
+    counts, intake = documents
+    return QuotaGuard(counts, [quota("org", hard=hard)], Intake(intake))
+
+
+async def test_replicas_count_what_others_take_in_and_a_restart_forgets_nothing() -> None:
+    """Until the collector of any of them has counted it."""
+    documents = MemoryDocuments(), MemoryDocuments()
+    first, second = replica(documents), replica(documents)
+    first.add(APP, 30)
+    second.add(APP, 20)
+    for guard in (first, second, first):
+        await guard.refresh()
+    later = replica(documents)
+    await later.refresh()
+    for guard in (first, second, later):
+        with pytest.raises(Denied, match="take 50 of"):
+            guard.check(APP, 51)
+    second.begin()
+    first.add(APP, 5)
+    await second.write({"org": 40})
+    for guard in (first, second, later, replica(documents)):
+        await guard.refresh()
+        with pytest.raises(Denied, match="take 45 of"):
+            guard.check(APP, 56)
+    second.begin()
+    await second.write({"org": 45})
+    for guard in (first, later, second):
+        await guard.refresh()
+        guard.check(APP, 55)
+    await second.write({"org": 45})
+    assert len(await documents[1].names()) == 0
+
+
+async def test_what_is_there_already_takes_no_more_room() -> None:
+    """A blob that is sent again, or mounted from a repository of the same quota."""
+    quotas = [quota("org", hard=1000), quota("org/app", hard=100)]
+    guard = QuotaGuard(MemoryDocuments(), quotas)
+    one = Digest.of(b"one")
+    for _time in range(3):
+        guard.add(APP, 40, one)
+    guard.add(RepositoryName("org/other"), 40, one)
+    guard.add(DEEP, 40, Digest.of(b"two"), RepositoryName("org/other"))
+    with pytest.raises(Denied, match="org take 40"):
+        guard.check(RepositoryName("org/other"), 961)
+    with pytest.raises(Denied, match="org/app take 80"):
+        guard.check(APP, 21)
+
+
+async def test_a_process_that_takes_in_for_weeks_without_a_count_tells_little() -> None:
+    """Where nothing is collected, and with what another release may have told."""
+    documents = MemoryDocuments(), MemoryDocuments()
+    guard = replica(documents, hard=10_000)
+    await documents[1].write("broken", b"[3]")
+    for _round in range(1000):
+        guard.add(APP, 1)
+        await guard.refresh()
+    with pytest.raises(Denied, match="take 1000 of"):
+        guard.check(APP, 9_001)
+    (mine,) = {*await documents[1].names()} - {"broken"}
+    told = await documents[1].read(mine)
+    assert told and len(told.content) < 20_000
+
+
+async def test_a_full_disk_is_no_reason_to_forget(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What could not be told is told the next time."""
+    documents = MemoryDocuments(), MemoryDocuments()
+    guard = replica(documents)
+    guard.add(APP, 60)
+
+    async def fail(*_arguments: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(MemoryDocuments, "write", fail)
+        with pytest.raises(OSError, match="No space"):
+            await guard.refresh()
+    await guard.refresh()
+    later = replica(documents)
+    await later.refresh()
+    with pytest.raises(Denied, match="take 60 of"):
+        later.check(APP, 41)

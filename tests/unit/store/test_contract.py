@@ -450,7 +450,12 @@ async def test_a_document_is_written_whole_and_has_a_time(store: Store, secret: 
     assert found
     assert found.content == b"second"
     assert before - 2 < found.changed < time.time() + 2
+    await documents.write("rules", b"")
+    async with documents.turn():
+        assert sorted(await store.documents("one", secret=secret).names()) == ["clock", "rules"]
+    assert await store.documents("three", secret=secret).names() == []
     await documents.remove("clock")
+    assert await documents.names() == ["rules"]
     assert await read_content(documents, "clock") is None
     await documents.remove("clock")
     assert await read_content(others, "clock") == b""

@@ -56,7 +56,7 @@ def _pull(given: Mapping[str, Any], how: CarryOptions) -> dict[str, Any]:
 
 
 def _overlay(given: Mapping[str, Any], how: CarryOptions) -> dict[str, Any]:
-    return _told([], how.dry) | overlays.hand_over(given, how.patience)
+    return _told([], how.dry) | overlays.hand_over(given, how)
 
 
 def _promote(given: Mapping[str, Any], how: CarryOptions) -> dict[str, Any]:

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """A map of other builds' images, and tokens for these alone: what a registry is handed of them.
 
-The password goes to the intermediate registry and nowhere else. That one issues no tokens for
-single images is no error: the images are copied then.
+It is text for the program on the registry's own host or, where that is another job's, requests to
+the registry. The password goes to the intermediate registry and nowhere else. That one issues no
+tokens for single images is no error: the images are copied then.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from .registry_client.protocol.errors import UpstreamError
 from .registry_client.transfer.ends import Ends
 from .registry_client.transfer.errors import TransferError
 from .registry_client.transfer.http_client import HttpClient
+from .transfers import CarryOptions
 
 VERSION = 1
 #: Images that one token is for: it is sent with each request, and servers bound their headers.
@@ -32,22 +34,38 @@ _MOST = 1 << 20
 Handed = dict[str, Any]
 
 
-def hand_over(given: Mapping[str, Any], patience: float) -> dict[str, Any]:
-    """Return what the registry is handed as text, and what is told; or why there is none."""
+def hand_over(given: Mapping[str, Any], how: CarryOptions) -> dict[str, Any]:
+    """Return what the registry is handed as text, and what is told; or why there is none.
+
+    A registry whose facts are given is handed it here, by requests.
+    """
+    nothing = {"overlay": "", "handed": False, "reason": "", "lines": []}
+    facts, secret = given["buildset_registry"], given["intermediate_registry"]
     try:
         images, notes = artifacts.read_artifacts(given["artifacts"])
-        if not images:
-            return {"overlay": "", "reason": "", "lines": []}
-        there = plan.intermediate_registry(given["intermediate_registry"])
+        if not images and (facts or not secret):
+            return nothing
+        there = plan.intermediate_registry(secret)
         located = [(one, plan.left_by(one, there)) for one in images]
-        known = _with_digests(located, there, patience)
-        handed = _handed(known, there, int(given["seconds"]))
+        known = _with_digests(located, there, how.patience) if images else []
+        if facts:
+            _send(known, there, plan.buildset_registry(facts), int(given["seconds"]), how)
+            handed = []
+        else:
+            handed = _handed(known, there, int(given["seconds"]))
     except (ImagesError, TransferError, UpstreamError) as error:
-        return {"overlay": "", "reason": transfers.in_words(str(error)), "lines": []}
+        return nothing | {"reason": transfers.in_words(str(error))}
     lines = [f"{one.image} is {digest} at {place}, 0 B copied" for one, place, digest in known]
-    raw = json.dumps({"version": VERSION, "handed": handed}).encode()
+    told = nothing | {"lines": [*notes, *lines]}
+    if facts:
+        return told | {"handed": True}
+    raw = json.dumps({"version": VERSION, "registries": [_told(there)], "handed": handed}).encode()
     # In base64, since Ansible would take it for a dictionary, and hide each word of it in messages.
-    return {"overlay": b64encode(raw).decode(), "reason": "", "lines": [*notes, *lines]}
+    return told | {"overlay": b64encode(raw).decode()}
+
+
+def _told(there: KnownRegistry) -> dict[str, str]:
+    return {"host": written(there.host), "cert": there.login.cert}
 
 
 _Known = tuple[ImageArtifact, ImageLocation, str]
@@ -87,7 +105,7 @@ def _part(
     scopes = [f"image:{place.repository}@{digest}:pull" for _one, place, digest in known]
     token, lives = _token(client, there, scopes, seconds)
     return {
-        "registry": {"host": written(there.host), "cert": there.login.cert},
+        "registry": _told(there),
         "token": token,
         "expires": int(time.time()) + lives,
         "images": {
@@ -127,3 +145,40 @@ def _token(
     if sorted(granted) != sorted(scopes) or not isinstance(token, str):
         raise ImagesError(f"{there} gives no token for all of these images to its user")
     return token, lives
+
+
+def _send(
+    known: Sequence[_Known],
+    there: KnownRegistry,
+    own: KnownRegistry,
+    seconds: int,
+    how: CarryOptions,
+) -> None:
+    """Hand the images of each repository over to a registry; ImagesError where it takes none."""
+    repositories: dict[str, list[_Known]] = {}
+    for one in known:
+        repositories.setdefault(one[0].image.stored, []).append(one)
+    way = transfers.access(own)
+    client = HttpClient(way.ca, way.addresses)
+    try:
+        for repository, parts in repositories.items():
+            tree = {"version": VERSION, "handed": _handed(parts, there, seconds)}
+            if not how.dry:
+                _put(client, own, repository, tree)
+    finally:
+        client.close()
+
+
+def _put(client: HttpClient, own: KnownRegistry, repository: str, tree: object) -> None:
+    pair = b64encode(f"{own.login.username}:{own.login.password}".encode()).decode()
+    kind = {"Content-Type": "application/json", "Authorization": f"Basic {pair}"}
+    url = f"https://{written(own.host)}/overlay/{repository}"
+    reply = client.send("PUT", url, kind, json.dumps(tree).encode())
+    raw = reply.read(_MOST)
+    if reply.status == 201:
+        return
+    try:
+        why = str(json.loads(raw)["errors"][0]["message"])
+    except (ValueError, KeyError, TypeError, IndexError, RecursionError):
+        why = "it is not one of this project"
+    raise ImagesError(f"{own} takes no images of other builds ({reply.status}): {why}")

@@ -13,6 +13,7 @@ from buildset_registry.auth.claims import TokenVerifier
 from buildset_registry.auth.htpasswd import Htpasswd
 from buildset_registry.auth.tokens import Scope, Token, TokenIssuer, parse_scope
 from buildset_registry.errors import TokenInvalid, Unauthorized
+from buildset_registry.oci.names import Reference, RepositoryName
 
 REALM = "buildset-registry"
 
@@ -75,6 +76,18 @@ class Grant:
     refresh_token: str | None
     scopes: tuple[Scope, ...] = ()
     """What the token grants."""
+
+    user: str | None = None
+    """Whose token it is; None: nobody's."""
+
+    @property
+    def images(self) -> list[tuple[RepositoryName, Reference]]:
+        """Return the single images that a user may pull by it."""
+        return [
+            (one.repository, one.reference)
+            for one in self.scopes
+            if self.user and one.actions and one.repository is not None and one.reference
+        ]
 
 
 class Authenticator:
@@ -186,7 +199,7 @@ class Authenticator:
         stamp = None if user is None else self._stamp(user)
         narrow = user is not None and all(one.reference is not None for one in allowed)
         seconds = asked.seconds if narrow and allowed else None
-        return Grant(issuer.issue(user, allowed, stamp, seconds), refresh, allowed)
+        return Grant(issuer.issue(user, allowed, stamp, seconds), refresh, allowed, user)
 
     def _allowed(self, identity: Identity, scope: Scope) -> Scope:
         """Return the part of a scope that somebody may have."""

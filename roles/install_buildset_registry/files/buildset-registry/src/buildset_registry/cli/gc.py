@@ -41,7 +41,7 @@ def run(arguments: argparse.Namespace) -> int:
         report = asyncio.run(
             collect_in(
                 config,
-                collection_rules(config.gc, None),
+                collection_rules(config.gc),
                 drawn.show,
                 possibly_at_upstream(config),
                 dry_run=arguments.dry_run,

@@ -75,7 +75,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _write(arguments: argparse.Namespace, config: Config, lock: ImageLock) -> None:
-    from buildset_registry.instance.paths import write_file
+    from buildset_registry.files import write_file
 
     text = _exported(arguments, config, lock)
     if arguments.output is None:

@@ -42,8 +42,8 @@ def add(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Take what is handed over, or print; the exit code is 1 where an image cannot be had."""
-    from buildset_registry.instance.overlay import failures, hand_over, prepare
     from buildset_registry.overlay.document import Overlay
+    from buildset_registry.overlay.handing import failures, hand_over, prepare
 
     config = load_config(arguments, lasting=False)
     if config.overlay is None:

@@ -94,7 +94,7 @@ def _load(arguments: argparse.Namespace) -> tuple[Config, str]:
 
 
 def _write(file: Path, report: Summary) -> None:
-    from buildset_registry.instance.paths import write_file
+    from buildset_registry.files import write_file
     from buildset_registry.report.page import as_page
 
     # Half a character, which JSON may hold, is no text of a file.

@@ -6,20 +6,24 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from contextlib import suppress
 
 from buildset_registry.background import stop, supervised, told
 from buildset_registry.gc.eviction import mark_cached
+from buildset_registry.gc.leases import begin_leases
 from buildset_registry.gc.passes import expire_uploads, mark_pushed, prune_links, sweep_blobs
 from buildset_registry.gc.quota import make_room
 from buildset_registry.gc.report import CollectionHistory, CollectionReport
 from buildset_registry.gc.retention import begin_retention, end_retention
 from buildset_registry.gc.state import AtUpstream, Collection, CollectionRules, no_upstream
 from buildset_registry.progress import ProgressCallback
+from buildset_registry.retention import serve_without
 from buildset_registry.store.base import Store
 
 PASSES = (
     expire_uploads,
     begin_retention,
+    begin_leases,
     make_room,
     mark_pushed,
     mark_cached,
@@ -72,6 +76,9 @@ class Collector:
             return await self._collect(on_progress, dry_run=dry_run)
 
     async def _collect(self, on_progress: ProgressCallback, *, dry_run: bool) -> CollectionReport:
+        if self._rules.retention is None and not dry_run:
+            with suppress(OSError):
+                await serve_without(self._store)
         try:
             report = await collect(
                 self._store, self._rules, on_progress, self._at_upstream, dry_run=dry_run

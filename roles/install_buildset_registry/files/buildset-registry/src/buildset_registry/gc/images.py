@@ -18,6 +18,7 @@ from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.names import Tag, referrers_tag
 from buildset_registry.retention import RetentionRun
 from buildset_registry.retention.rules import PULLING, ImageAge, Judgement, RetentionRule, decide
+from buildset_registry.retention.timeline import minute
 from buildset_registry.store.base import TagTarget
 
 _COMPANION = re.compile(r"(?P<subject>sha(?:256|512)-[a-f0-9]{64})(?:[a-f0-9]{64})?(?:\..+)?")
@@ -26,9 +27,15 @@ _COMPANION = re.compile(r"(?P<subject>sha(?:256|512)-[a-f0-9]{64})(?:[a-f0-9]{64
 class ImageGraph:
     """The manifests of a repository, and the tags that lead to them."""
 
-    def __init__(self, nodes: Mapping[Digest, ManifestNode], tags: Mapping[Tag, TagTarget]) -> None:
+    def __init__(
+        self,
+        nodes: Mapping[Digest, ManifestNode],
+        tags: Mapping[Tag, TagTarget],
+        leased: Mapping[Digest, float] | None = None,
+    ) -> None:
         self.nodes = nodes
         self.tags = tags
+        self._leased = leased or {}
         self._beside: dict[Digest, list[Digest]] = {}
         for digest, node in nodes.items():
             if node.subject is not None:
@@ -83,6 +90,12 @@ class ImageGraph:
         parts = self.whole([target.digest])
         return max([target.checked, *(self.nodes[one].used for one in parts)])
 
+    def leased(self, digest: Digest) -> float:
+        """Return until when something of an image is leased; 0 where nothing is."""
+        if not self._leased:
+            return 0.0
+        return max((self._leased.get(one, 0.0) for one in self.whole([digest])), default=0.0)
+
     def falling(self, roots: AbstractSet[Digest], tagged: Iterable[Digest]) -> dict[Digest, Digest]:
         """Return what goes when images lost their tags: what nothing else holds."""
         parts = self.whole(roots)
@@ -123,14 +136,13 @@ def plan_retention(
 
     ``unfinished`` images lost their tags in an earlier run.
     """
-    ages = image_ages(graph, run)
-    verdicts = decide(ages, rules, run.policy.delay)
+    ages, verdicts = judgements(graph, run, rules)
     for image in ages:
         verdict = crowded.get(image.tag)
         if verdict is not None and not verdicts[image.tag].rule and image.used >= PULLING:
             verdicts[image.tag] = verdict
     doomed = {tag for tag, verdict in verdicts.items() if not verdict.kept}
-    waiting = {one for one in unfinished if _in_use(graph, run, one)}
+    waiting = {one for one in unfinished if _in_use(graph, run, one) or graph.leased(one)}
     left = unfinished - waiting
     while True:
         tagged = {target.digest for tag, target in graph.tags.items() if tag not in doomed}
@@ -149,6 +161,19 @@ def plan_retention(
         verdicts[tag] = _companion(tag in doomed, subject, gone.get(subject, ""))
     matched = {rule.name for rule in rules if any(map(rule.matches, graph.tags))}
     return RetentionPlan(verdicts, gone, waiting, matched)
+
+
+def judgements(
+    graph: ImageGraph, run: RetentionRun, rules: list[RetentionRule]
+) -> tuple[list[ImageAge], dict[Tag, Judgement]]:
+    """Return how old images are, and what the rules and the leases say of them."""
+    ages = image_ages(graph, run)
+    verdicts = decide(ages, rules, run.policy.delay)
+    for image in ages:
+        verdict, until = verdicts[image.tag], graph.leased(graph.tags[image.tag].digest)
+        if until and not (verdict.kept and verdict.rule):
+            verdicts[image.tag] = Judgement(True, "a token", f"leased until {minute(until)}")
+    return ages, verdicts
 
 
 def image_ages(graph: ImageGraph, run: RetentionRun) -> list[ImageAge]:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from buildset_registry.gc.images import ImageGraph, image_ages
+from buildset_registry.gc.images import ImageGraph, judgements
 from buildset_registry.gc.reachability import Key, ManifestNode, key
 from buildset_registry.gc.retention import tag_targets
 from buildset_registry.gc.state import Collection, Retained
@@ -18,8 +18,7 @@ from buildset_registry.oci.manifest import Manifest
 from buildset_registry.oci.names import RepositoryName, Tag
 from buildset_registry.pacing import aside
 from buildset_registry.retention import Quota, RetentionRun
-from buildset_registry.retention.rules import PULLING, Judgement, ago, decide
-from buildset_registry.store.base import TagTarget
+from buildset_registry.retention.rules import PULLING, Judgement, ago
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,19 +95,18 @@ async def _survey(
     """Return the images of a repository, and as one that stays those that have no tag."""
     nodes, sizes = await _read(collection, name)
     targets = await tag_targets(collection, name)
-    return await asyncio.to_thread(_images, name, nodes, targets, sizes, retained.run)
+    graph = ImageGraph(nodes, targets, collection.leased.of(name, nodes, targets))
+    return await asyncio.to_thread(_images, name, graph, sizes, retained.run)
 
 
 def _images(
     name: RepositoryName,
-    nodes: Mapping[Digest, ManifestNode],
-    targets: Mapping[Tag, TagTarget],
+    graph: ImageGraph,
     sizes: Mapping[Digest, Mapping[Key, int]],
     run: RetentionRun,
 ) -> list[SizedImage]:
-    graph = ImageGraph(nodes, targets)
-    ages = {one.tag: one for one in image_ages(graph, run)}
-    verdicts = decide(ages.values(), run.rules(name), run.policy.delay)
+    judged, verdicts = judgements(graph, run, run.rules(name))
+    ages = {one.tag: one for one in judged}
     by_digest: dict[Digest, list[Tag]] = {}
     for tag in ages:
         by_digest.setdefault(graph.tags[tag].digest, []).append(tag)
@@ -123,7 +121,7 @@ def _images(
         may_go = not any(verdicts[tag].kept and verdicts[tag].rule for tag in tags)
         used = min(ages[tag].used for tag in tags)
         found.append(SizedImage(name, tags, needed, used, may_go))
-    others = {one: size for part in nodes.keys() - seen for one, size in sizes[part].items()}
+    others = {one: size for part in graph.nodes.keys() - seen for one, size in sizes[part].items()}
     return [*found, SizedImage(name, (), others, 0.0, False)]
 
 

@@ -14,6 +14,7 @@ from collections.abc import Set as AbstractSet
 from typing import TypeVar
 
 from buildset_registry.gc.images import ImageGraph, RetentionPlan, plan_retention
+from buildset_registry.gc.leases import leased_now
 from buildset_registry.gc.reachability import ManifestNode
 from buildset_registry.gc.report import JudgedImage
 from buildset_registry.gc.state import Collection, Retained
@@ -113,7 +114,9 @@ async def retain(
         return set()
     removals = retained.retention.removals
     known = await removals.of(name)
-    graph = await asyncio.to_thread(ImageGraph, nodes, await tag_targets(collection, name))
+    tags = await tag_targets(collection, name)
+    leased = collection.leased.of(name, nodes, tags)
+    graph = await asyncio.to_thread(ImageGraph, nodes, tags, leased)
     plan = await asyncio.to_thread(
         plan_retention, graph, run, rules, crowded=crowded, unfinished=known.unfinished
     )
@@ -211,17 +214,14 @@ class _Removal:
         for digest, rule in self._plan.manifests.items():
             if rule:
                 known.gone.update(noted([digest], self._today, rule))
-        spared = set()
+        spared: set[Tag] = set()
         for start in range(0, max(1, len(doomed)), _NOTED):
             some = doomed[start : start + _NOTED]
             for tag in some:
                 known.gone.pop(tag, None)  # what goes last stands last
                 known.gone.update(noted([tag], self._today, self._plan.verdicts[tag].rule))
             await removals.write(self._name, known)
-            async for tag, removed in _together(some, self._remove_tag):
-                if not removed:
-                    spared.add(tag)
-                    known.gone.pop(tag, None)
+            spared |= await self._remove_tags(some, known)
         await self._remove_manifests(spared)
         known.unfinished -= self.gone
         for digest in known.unfinished:
@@ -229,16 +229,45 @@ class _Removal:
         await removals.write(self._name, known)
         return self.gone
 
+    async def _remove_tags(self, tags: Sequence[Tag], known: RepositoryRemovals) -> set[Tag]:
+        """Remove tags that are written down as going; return those that stay."""
+        removed = [tag async for tag, gone in _together(tags, self._remove_tag) if gone]
+        stay = set(tags).difference(removed) | await self._give_back(removed)
+        for tag in removed:
+            if tag not in stay:
+                self._report_tag(tag)
+        for tag in stay:
+            known.gone.pop(tag, None)
+        return stay
+
     async def _remove_tag(self, tag: Tag) -> bool:
         """Remove a tag, unless it was set again, or something of its image is being pulled."""
         target = self._graph.tags[tag]
         if self._is_pulled(target.digest):
             return False
         async with self._collection.store.turns.tag(self._name, tag):
-            if not await self._index.tags.expire(tag, target):
-                return False
-        self._report_tag(tag)
-        return True
+            return await self._index.tags.expire(tag, target)
+
+    async def _give_back(self, gone: Sequence[Tag]) -> set[Tag]:
+        """Set tags again whose images were leased since the decision, and return these.
+
+        Whoever leases an image writes that first, and then looks whether the tag is there.
+        """
+        leases = await leased_now(self._collection) if gone else None
+        if not leases:
+            return set()
+        tags = {tag: self._graph.tags[tag] for tag in gone}
+        graph = ImageGraph(
+            self._graph.nodes, self._graph.tags, leases.of(self._name, self._graph.nodes, tags)
+        )
+        back = {tag for tag, target in tags.items() if graph.leased(target.digest)}
+        for tag in back:
+            digest = tags[tag].digest
+            async with self._collection.store.turns.manifest(self._name, digest, [tag]):
+                there = await self._index.manifests.has(digest)
+                if there and await self._index.tags.get(tag) is None:
+                    await self._index.tags.set(tag, digest)
+        return back
 
     async def _remove_manifests(self, spared: AbstractSet[Tag]) -> None:
         """Remove what lost its last tag; who sets a tag uses the manifest first.

@@ -15,7 +15,7 @@ from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.names import RepositoryName, Tag
 from buildset_registry.pacing import STEPS, paced
 from buildset_registry.progress import Progress, ProgressCallback
-from buildset_registry.retention import Retention, RetentionRun
+from buildset_registry.retention import LeasedImages, Leases, Retention, RetentionRun
 from buildset_registry.retention.rules import Judgement
 from buildset_registry.store.base import Store
 
@@ -54,6 +54,9 @@ class CollectionRules:
 
     retention: Retention | None = None
     """What decides which of the pushed images stay; None: all of them."""
+
+    leases: Leases | None = None
+    """What knows the images that tokens were given for; None: none are looked for."""
 
 
 @dataclass(slots=True)
@@ -112,6 +115,9 @@ class Collection:
     retained: Retained | None = None
     """The application of the rules of retention, where there are some."""
 
+    leased: LeasedImages = field(default_factory=LeasedImages)
+    """The images that were leased when it began."""
+
     asked: int = 0
     """How often an upstream was asked."""
 
@@ -120,6 +126,12 @@ class Collection:
 
     def __post_init__(self) -> None:
         self.began = time.time() - self.store.space.clock_ahead()
+
+    def age(self, stamp: float) -> float:
+        """Return how long ago something was, in seconds in which the registry ran."""
+        if self.retained is not None:
+            return self.retained.run.age(stamp)
+        return max(0.0, time.time() - stamp)
 
     def remove(self, kind: str, name: str, reason: str) -> None:
         """Put something that was removed into the report."""

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network
+from pathlib import Path
 from typing import NamedTuple
 
 from buildset_registry.auth.access import Identity, Intent, Policy, is_within
@@ -17,7 +18,7 @@ from buildset_registry.errors import TooManyRequests
 from buildset_registry.oci.names import RepositoryName
 from buildset_registry.pullthrough.blobs import ArrivingDownload
 from buildset_registry.registry import Registry
-from buildset_registry.retention import QuotaGuard
+from buildset_registry.retention import Leases, QuotaGuard
 from buildset_registry.store.base import StorageSpace, Upload
 
 
@@ -127,6 +128,12 @@ class Context:
 
     quotas: QuotaGuard | None = None
     """Has uploads refused where there is no room left for them; None: there are no quotas."""
+
+    leases: Leases | None = None
+    """Keeps the images that tokens are handed out for; None: nothing does."""
+
+    overlay: Path | None = None
+    """The folder of the overlay, which clients may add to; None: there is none."""
 
     one_page: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(1))
     """Has the pages of images made one after the other: each takes a thread, of which all other

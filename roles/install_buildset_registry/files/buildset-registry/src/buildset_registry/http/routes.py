@@ -10,7 +10,16 @@ from functools import lru_cache
 
 from buildset_registry.auth.access import Access
 from buildset_registry.errors import NoSuchEndpoint, Unsupported
-from buildset_registry.http import blobs, discovery, health, manifests, pages, tokens, uploads
+from buildset_registry.http import (
+    blobs,
+    discovery,
+    health,
+    manifests,
+    overlays,
+    pages,
+    tokens,
+    uploads,
+)
 from buildset_registry.http.context import Context
 from buildset_registry.http.request import Request
 from buildset_registry.http.response import Response
@@ -41,6 +50,7 @@ ROUTES = (
     Route("token-oauth2", "POST", "/token", None, tokens.post),
     Route("page", "GET", "/", Access.CATALOG, pages.front),
     Route("page-repository", "GET", "/repositories/{name}", Access.PULL, pages.repository),
+    Route("overlay", "PUT", "/overlay/{name}", Access.PUSH, overlays.put),
     Route("healthz", "GET", "/healthz", None, health.live),
     Route("readyz", "GET", "/readyz", None, health.ready),
     Route("end-2", "GET", "/v2/{name}/blobs/{digest}", Access.PULL, blobs.get),

@@ -27,7 +27,7 @@ async def get(request: Request, context: Context) -> Response:
         GrantRequest(_split(request.query_all.get("scope", [])), offline),
         request.client,
     )
-    return _answer(grant)
+    return await _answer(grant, context)
 
 
 async def post(request: Request, context: Context) -> Response:
@@ -43,14 +43,15 @@ async def post(request: Request, context: Context) -> Response:
     )
     kind = form.get("grant_type")
     if kind == "refresh_token":
-        return _answer(context.authenticator.refresh(form.get("refresh_token", ""), asked))
+        refreshed = context.authenticator.refresh(form.get("refresh_token", ""), asked)
+        return await _answer(refreshed, context)
     if kind != "password":
         raise Unsupported("grant_type must be password or refresh_token")
     pair = f"{form.get('username', '')}:{form.get('password', '')}"
     grant = await context.authenticator.grant(
         f"Basic {b64encode(pair.encode()).decode()}", asked, request.client
     )
-    return _answer(grant)
+    return await _answer(grant, context)
 
 
 def _split(scopes: list[str]) -> list[str]:
@@ -68,8 +69,11 @@ def _seconds(form: Mapping[str, str]) -> int | None:
     return int(text)
 
 
-def _answer(grant: Grant) -> Response:
+async def _answer(grant: Grant, context: Context) -> Response:
+    """Hand a token out; what it names stays until it ends, which is written before."""
     token = grant.token
+    if context.leases is not None and grant.images:
+        await context.leases.take(grant.images, token.expires_in)
     tree = {
         "token": token.token,
         "access_token": token.token,

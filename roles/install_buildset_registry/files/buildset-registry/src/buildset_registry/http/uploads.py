@@ -34,6 +34,9 @@ async def start(request: Request, context: Context) -> Response:
         named = "from" not in request.query or source is not None
         rights = context.rights(request.identity)
         if named and await context.registry.mount(request.name, digest, source, rights):
+            if context.quotas is not None:
+                size = await context.registry.blob_size(request.name, digest)
+                context.quotas.add(request.name, size, digest, source)
             return _created(request, digest, "mount")
     upload = await context.registry.start_upload(request.name)
     if "digest" in request.query:
@@ -96,7 +99,7 @@ async def _finish(
         await upload.append(chunk, last=digest)
     await context.registry.finish_upload(request.name, upload, digest)
     if context.quotas is not None:
-        context.quotas.add(request.name, upload.size)
+        context.quotas.add(request.name, upload.size, digest)
     return _created(request, digest, "push")
 
 

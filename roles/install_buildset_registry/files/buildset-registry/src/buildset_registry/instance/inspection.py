@@ -84,6 +84,7 @@ def findings(seen: Inspection, own_certificate: Path | None, now: float) -> list
         *_storage_findings(seen.storage),
         *_replica_findings(seen.processes, now),
         *_collector_findings(seen.processes, now),
+        *_rules_findings(seen.processes, now),
         *_retention_findings(seen.processes),
         *_upstream_findings(seen.processes, now),
     ]
@@ -272,6 +273,26 @@ def _collector_findings(processes: list[dict[str, Any]], now: float) -> list[Fin
         message = f"nothing was collected since {_date(since)}; see the log"
         found.append(Finding("collector", message))
     return found
+
+
+def _rules_findings(processes: list[dict[str, Any]], now: float) -> list[Finding]:
+    """Look whether all replicas have the same rules; another version may not tell it."""
+    hosts: dict[str | None, set[str]] = {}
+    for one in processes:
+        if "retention" in one and now - one["told"] <= _LATE_NOTICE:
+            hosts.setdefault(one["retention"], set()).add(str(one["host"]))
+    if len(hosts) < 2:
+        return []
+    without = ", ".join(sorted(hosts.pop(None, ())))
+    told = [" and ".join(sorted(some)) for some in hosts.values()]
+    differ = f"differ: {'; '.join(sorted(told))}" if len(told) > 1 else f"are those of {told[0]}"
+    more = f", and {without} has none" if without else ""
+    message = (
+        f"the settings of retention {differ}{more}; nothing is removed by rules until the "
+        "configurations of all replicas have the same section retention: make them one, and "
+        "restart the replicas"
+    )
+    return [Finding("retention", message)]
 
 
 def _retention_findings(processes: list[dict[str, Any]]) -> list[Finding]:

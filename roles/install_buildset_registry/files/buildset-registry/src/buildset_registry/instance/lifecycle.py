@@ -12,13 +12,15 @@ from typing import Any, Protocol
 from buildset_registry import __version__
 from buildset_registry.config import load
 from buildset_registry.errors import ConfigError
+from buildset_registry.files import write_file
 from buildset_registry.instance import systemd
 from buildset_registry.instance.inspection import Finding, Inspection, inspect
 from buildset_registry.instance.options import Options
-from buildset_registry.instance.paths import InstancePaths, read_file, write_file
+from buildset_registry.instance.paths import InstancePaths, read_file
 from buildset_registry.instance.plan import Plan, make_plan, read_facts, read_supervisor
 from buildset_registry.instance.probe import Probe
 from buildset_registry.instance.process import ForegroundSupervisor, ProcessSupervisor
+from buildset_registry.server.handover import HeldPorts, hold_ports
 
 _START_SECONDS = 60.0
 #: How long a registry may take to end, beyond ``limits.shutdown_seconds``; and where its
@@ -89,8 +91,9 @@ def up(paths: InstancePaths, options: Options) -> UpReport:
         if not running or read_file(paths.started) != stamp:
             changes.append("restarted" if running else "started")
             if running:
-                supervisor.stop(_stopping(paths))
-            _start(plan, supervisor, again=running)
+                _restart(plan, supervisor)
+            else:
+                _start(plan, supervisor)
             write_file(paths.started, stamp)
         else:
             _wait(plan, supervisor)
@@ -246,7 +249,7 @@ def _stopping(paths: InstancePaths) -> float:
     return seconds + _CLOSING if seconds else float("inf")
 
 
-def _start(plan: Plan, supervisor: Supervisor, *, again: bool) -> None:
+def _start(plan: Plan, supervisor: Supervisor) -> None:
     """Start it; where that fails, leave nothing that the next ``up`` would trip over."""
     try:
         supervisor.start()
@@ -254,9 +257,35 @@ def _start(plan: Plan, supervisor: Supervisor, *, again: bool) -> None:
     except ConfigError:
         supervisor.stop(_stopping(plan.paths))
         plan.undo()
-        if again and "configuration" in plan.changes:
-            supervisor.start()
         raise
+
+
+def _restart(plan: Plan, supervisor: Supervisor) -> None:
+    """Stop it and start it anew, as it was before where it fails; who connects meanwhile waits."""
+    with hold_ports(plan.config) as held:
+        supervisor.stop(_stopping(plan.paths))
+        try:
+            supervisor.start()
+            _wait_until_taken(held, supervisor)
+            _wait(plan, supervisor)
+        except ConfigError:
+            held.close()
+            supervisor.stop(_stopping(plan.paths))
+            plan.undo()
+            if "configuration" in plan.changes:
+                supervisor.start()
+            raise
+
+
+def _wait_until_taken(held: HeldPorts, supervisor: Supervisor) -> None:
+    """Wait until the server has taken its ports; one that could not do so is started once more."""
+    deadline = time.monotonic() + _START_SECONDS
+    while held.waiting and supervisor.pid() is not None and time.monotonic() < deadline:
+        time.sleep(_STEP)
+    if held.waiting:
+        held.close()
+        supervisor.stop(_STOP_SECONDS)
+        supervisor.start()
 
 
 def _wait(plan: Plan, supervisor: Supervisor) -> None:

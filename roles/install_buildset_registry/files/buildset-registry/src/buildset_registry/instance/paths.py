@@ -27,7 +27,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -139,25 +138,6 @@ class InstancePaths:
             yield
         finally:
             os.close(descriptor)
-
-
-def write_file(path: Path, content: bytes | str, mode: int = 0o644) -> None:
-    """Create or replace a file at once and whole, never readable by more than ``mode`` says."""
-    data = content.encode() if isinstance(content, str) else content
-    try:
-        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(data)
-                os.fchmod(file.fileno(), mode)
-            Path(name).replace(path)
-        except BaseException:
-            Path(name).unlink()
-            raise
-    except OSError as error:
-        raise ConfigError(
-            f"cannot write {path}: {error.strerror}; make room, or run this as another user"
-        ) from None
 
 
 def make_folder(path: Path) -> None:

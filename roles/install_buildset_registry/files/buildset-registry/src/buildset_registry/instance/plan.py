@@ -19,8 +19,9 @@ from buildset_registry import __version__
 from buildset_registry.config import Config, parse
 from buildset_registry.connect_proxy import certificate_names
 from buildset_registry.errors import YAML_FAULTS, ConfigError, yaml_problem
+from buildset_registry.files import write_file
 from buildset_registry.instance.options import HostNames, Options, Tree, choose_names, configure
-from buildset_registry.instance.paths import InstancePaths, make_folder, read_file, write_file
+from buildset_registry.instance.paths import InstancePaths, make_folder, read_file
 from buildset_registry.instance.probe import Probe
 from buildset_registry.instance.sections import (
     USER,

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from buildset_registry.config import Config
 from buildset_registry.errors import ConfigError
-from buildset_registry.instance.paths import InstancePaths, default_root, read_file, write_file
+from buildset_registry.files import write_file
+from buildset_registry.instance.paths import InstancePaths, default_root, read_file
 from buildset_registry.instance.probe import Probe
 
 _UNITS = Path("/etc/systemd/system")

@@ -5,7 +5,8 @@ docker and containerd ask for the tag by HEAD and then by digest for the index a
 their platform, podman begins with GET, and all of them fetch the layers afterwards. These belong
 together where client, user, agent and repository are the same, and the digest is that of the row or
 in it: the manifests that its index lists, the layers of these. A tag that is asked for again once
-layers were fetched, or after a while, or that is got twice, is another pull, and so another row.
+something followed, or after a while, or in the same way, is another pull, and so another row: a
+client that has an image already asks for its tag alone.
 """
 
 from __future__ import annotations
@@ -20,8 +21,12 @@ from typing import Protocol
 from buildset_registry.ledger.rows import Row, Seen, Sighting, clipped, stamp
 from buildset_registry.oci.descriptor import INDEXES
 
-#: Seconds within which a tag that is asked for again is the same pull, where nothing followed.
+#: Seconds within which a tag that is asked for again in another way is the same pull, where nothing
+#: followed: some ask by HEAD, and then by GET.
 _SAME = 10.0
+#: Seconds within which it is the same pull, however it is asked for: a build for several platforms
+#: asks once for each of them, all at once.
+_AT_ONCE = 0.25
 #: Seconds within which an image is asked for by digest after its tag.
 _FOLLOWS = 60.0
 #: Seconds after which nothing belongs to a row any more: a layer may take that long.
@@ -71,8 +76,8 @@ class _Open:
     waiting: bool = True
     """Whether a tag or digest that is asked for again is still the same pull."""
 
-    got: bool = False
-    """Whether the manifest was got by what was asked for first: nobody does that twice for one."""
+    routes: set[str] = field(default_factory=set)
+    """The routes of requests for what was asked for first: a pull has one of each."""
 
 
 @dataclass(slots=True)
@@ -240,7 +245,8 @@ class Joiner:
         row["bytes"]["upstream"] += seen.arriving
         row["last"] = stamp(seen.time)
         row["read"] |= sighting.route == "end-3" and sighting.status == 200
-        found.got |= sighting.route == "end-3" and sighting.reference == found.reference
+        if sighting.reference == found.reference:
+            found.routes.add(sighting.route)
         found.clock = seen.clock
         self._change(row)
 
@@ -300,8 +306,8 @@ def _again(rows: Iterable[_Open], sighting: Sighting, clock: float) -> _Open | N
         if one.digest != sighting.digest:
             continue
         idle = clock - one.clock
-        got_again = one.got and sighting.route == "end-3"
-        if sighting.reference == one.reference and one.waiting and not got_again and idle < _SAME:
+        soon = _AT_ONCE if sighting.route in one.routes else _SAME
+        if sighting.reference == one.reference and one.waiting and idle < soon:
             return one
         if sighting.reference == one.digest and sighting.reference != one.reference:
             return one if idle < _FOLLOWS else None

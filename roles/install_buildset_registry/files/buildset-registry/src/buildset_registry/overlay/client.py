@@ -31,6 +31,7 @@ from buildset_registry.oci.descriptor import Descriptor
 from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.names import Reference, RepositoryName, Tag
 from buildset_registry.overlay.document import ImageHolder, OverlaidImage
+from buildset_registry.overlay.holders import HolderClients
 from buildset_registry.overlay.table import OverlaidTags
 from buildset_registry.store.base import Store
 from buildset_registry.upstream.client import RemoteBlob, RemoteManifest, UpstreamClient
@@ -42,6 +43,7 @@ _Result = TypeVar("_Result")
 _REMEMBERED = 4096
 #: Ask a registry about a repository of its.
 _Ask = Callable[[UpstreamClient, RepositoryName], Awaitable[_Result]]
+_AskHolder = Callable[[ImageHolder, RepositoryName], Awaitable[_Result]]
 
 
 class OverlayClient:
@@ -53,7 +55,7 @@ class OverlayClient:
         self._overlaid = overlaid
         self._store = store
         self._trees = ImageTrees(store)
-        self._clients: dict[ImageHolder, UpstreamClient] = {}
+        self._clients = HolderClients(self._client, lambda: overlaid.overlay.holders)
         self._listed: OrderedDict[tuple[RepositoryName, Digest], OverlaidImage] = OrderedDict()
 
     def serves(self, name: RepositoryName) -> bool:
@@ -73,7 +75,8 @@ class OverlayClient:
         image = await self._image_of(name, subject)
         if image is None:
             return await self._others.referrers(name, subject)
-        found = await self._client(image.holder).referrers(image.there, subject)
+        async with self._clients.using(image.holder) as client:
+            found = await client.referrers(image.there, subject)
         for one in found or ():
             self._listed[name, one.digest] = image
         while len(self._listed) > _REMEMBERED:
@@ -98,26 +101,45 @@ class OverlayClient:
             async def begin(one: UpstreamClient, at: RepositoryName) -> RemoteBlob:
                 return await stack.enter_async_context(one.blob(at, digest, offset, taken))
 
-            yield await self._routed(name, digest, begin)
+            yield await self._routed(name, digest, begin, stack)
 
     async def close(self) -> None:
         """End all connections."""
-        for client in self._clients.values():
-            await client.close()
+        await self._clients.close()
         await self._others.close()
 
     async def _routed(
-        self, name: RepositoryName, reference: Reference, ask: _Ask[_Result]
+        self,
+        name: RepositoryName,
+        reference: Reference,
+        ask: _Ask[_Result],
+        stack: AsyncExitStack | None = None,
     ) -> _Result:
+        """Ask whoever has something; a client that goes on being used is left to ``stack``."""
+        if stack is None:
+            async with AsyncExitStack() as own:
+                return await self._routed(name, reference, ask, own)
+        asking = partial(self._ask, stack, ask)
         image = await self._image_of(name, reference)
         if image is not None:
-            return await self._ask_holder(image, reference, ask)
+            return await self._ask_holder(image, reference, asking)
         try:
             return await ask(self._others, name)
         except RegistryError as refusal:
             if isinstance(reference, Tag) or not self._overlaid.of(name):
                 raise
-            return await self._ask_holders(name, ask, refusal)
+            return await self._ask_holders(name, asking, refusal)
+
+    async def _ask(
+        self,
+        stack: AsyncExitStack,
+        ask: _Ask[_Result],
+        holder: ImageHolder,
+        there: RepositoryName,
+    ) -> _Result:
+        """Ask a holder by its client, which stays for as long as ``stack`` lasts."""
+        client = await stack.enter_async_context(self._clients.using(holder))
+        return await ask(client, there)
 
     async def _image_of(self, name: RepositoryName, reference: Reference) -> OverlaidImage | None:
         """Return the image that something belongs to, or refers to a part of."""
@@ -139,12 +161,12 @@ class OverlayClient:
         return None
 
     async def _ask_holder(
-        self, image: OverlaidImage, reference: Reference, ask: _Ask[_Result]
+        self, image: OverlaidImage, reference: Reference, ask: _AskHolder[_Result]
     ) -> _Result:
         """Ask for a part of an image; where it is not there any more, say whose image it was."""
         holder = image.holder
         try:
-            return await ask(self._client(holder), image.there)
+            return await ask(holder, image.there)
         except (ManifestUnknown, BlobUnknown) as error:
             if isinstance(reference, Tag):  # a signature that need not be there
                 raise
@@ -161,13 +183,13 @@ class OverlayClient:
             ) from None
 
     async def _ask_holders(
-        self, name: RepositoryName, ask: _Ask[_Result], refusal: RegistryError
+        self, name: RepositoryName, ask: _AskHolder[_Result], refusal: RegistryError
     ) -> _Result:
         """Ask for what no upstream has; where nobody has it, the upstream's word counts."""
         places = {(image.holder, image.there) for image in self._overlaid.of(name)}
         for holder, there in places:
             try:
-                return await ask(self._client(holder), there)
+                return await ask(holder, there)
             except (ManifestUnknown, BlobUnknown):
                 continue
             except RegistryError as error:
@@ -175,11 +197,7 @@ class OverlayClient:
         raise refusal
 
     def _client(self, holder: ImageHolder) -> UpstreamClient:
-        client = self._clients.get(holder)
-        if client is None:
-            client = holder_client(holder, self._overlaid.folder, self.counters)
-            self._clients[holder] = client
-        return client
+        return holder_client(holder, self._overlaid.folder, self.counters)
 
 
 def holder_client(

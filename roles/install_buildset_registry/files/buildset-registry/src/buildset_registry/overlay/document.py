@@ -3,7 +3,9 @@
 
 ::
 
-    {"version": 1, "handed": [{
+    {"version": 1,
+     "registries": [{"host": "intermediate.example.com:5000", "cert": "-----BEGIN ..."}],
+     "handed": [{
         "registry": {"host": "intermediate.example.com:5000", "cert": "-----BEGIN ..."},
         "token": "...", "expires": 1796000000,
         "images": {"quay.io/org/app:latest": {
@@ -11,7 +13,7 @@
             "build": "8c15...", "change": "4711,3"}}}]}
 
 The token pulls these images and nothing else. It is in no message, and nor is any other value that
-was not expected.
+was not expected. ``registries`` are those of which more may come; it need not be there.
 """
 
 from __future__ import annotations
@@ -38,6 +40,11 @@ _LONGEST = 200
 _LONGEST_TOKEN = 64 * 1024
 
 
+def authority_file(cert: str) -> str:
+    """Return the name of the file that an authority's PEM is in."""
+    return f"ca-{hashlib.sha256(cert.encode()).hexdigest()[:16]}.pem"
+
+
 @dataclass(frozen=True, slots=True)
 class ImageHolder:
     """The registry that holds images of other builds, and the token that it gave for them."""
@@ -53,9 +60,7 @@ class ImageHolder:
     @property
     def authority(self) -> str | None:
         """The name of the file in the overlay's folder that its authority is in."""
-        if not self.cert:
-            return None
-        return f"ca-{hashlib.sha256(self.cert.encode()).hexdigest()[:16]}.pem"
+        return authority_file(self.cert) if self.cert else None
 
     @property
     def ended(self) -> str:
@@ -94,6 +99,8 @@ class Overlay:
     """The images of other builds; of a name that was handed over twice, the last one."""
 
     images: Mapping[PublicName, OverlaidImage] = field(default_factory=dict)
+    registries: Mapping[RegistryHost, str] = field(default_factory=dict)
+    """The PEM of the authority of each registry that may hold images."""
 
     @cached_property
     def by_name(self) -> Mapping[RepositoryName, Sequence[OverlaidImage]]:
@@ -103,9 +110,14 @@ class Overlay:
             found.setdefault(image.name.name, []).append(image)
         return found
 
+    @cached_property
+    def holders(self) -> frozenset[ImageHolder]:
+        """The registries that hold them, by their tokens."""
+        return frozenset(image.holder for image in self.images.values())
+
     def with_more(self, later: Overlay) -> Overlay:
         """Return the overlay with what was handed over later."""
-        return Overlay({**self.images, **later.images})
+        return Overlay({**self.images, **later.images}, {**self.registries, **later.registries})
 
     def dump(self) -> str:
         """Return the text of the file, which holds secrets."""
@@ -126,7 +138,9 @@ class Overlay:
             }
             for holder, images in handed.items()
         ]
-        return json.dumps({"version": VERSION, "handed": listed}, indent=1) + "\n"
+        known = [{"host": str(host), "cert": cert} for host, cert in self.registries.items()]
+        tree = {"version": VERSION, "registries": known, "handed": listed}
+        return json.dumps(tree, indent=1) + "\n"
 
     @classmethod
     def load(cls, folder: Path) -> Overlay:
@@ -155,10 +169,16 @@ class Overlay:
                 f"{where} is not of version {VERSION}, which is the one that this program knows; "
                 "use the roles and the registry of one release"
             )
+        known: dict[RegistryHost, str] = {}
+        for number, one in enumerate(_list(tree.get("registries", []), f"{where}: registries")):
+            place = f"{where}: registries[{number}]"
+            host, cert = _registry(_object(one, place), place)
+            known[host] = cert
         images: dict[PublicName, OverlaidImage] = {}
         for number, one in enumerate(_list(tree.get("handed"), f"{where}: handed")):
             images.update(_handed(one, f"{where}: handed[{number}]"))
-        return cls(images)
+        holders = {one.holder.host: one.holder.cert for one in images.values()}
+        return cls(images, holders | known)
 
 
 def _handed(given: object, where: str) -> dict[PublicName, OverlaidImage]:
@@ -172,24 +192,31 @@ def _handed(given: object, where: str) -> dict[PublicName, OverlaidImage]:
 
 
 def _holder(tree: Mapping[str, object], where: str) -> ImageHolder:
-    registry = _object(tree.get("registry"), f"{where}.registry")
     expires = tree.get("expires")
     if isinstance(expires, bool) or not isinstance(expires, (int, float)):
         raise ConfigError(f"{where}.expires is no number of seconds since 1970")
+    place = f"{where}.registry"
+    host, cert = _registry(_object(tree.get("registry"), place), place)
     try:
-        host = RegistryHost.parse(_text(registry, "host", f"{where}.registry"))
         datetime.fromtimestamp(expires, timezone.utc)
-    except RegistryError as error:
-        raise ConfigError(f"{where}.registry.host: {error.message}") from None
     except (ValueError, OverflowError, OSError):
         raise ConfigError(f"{where}.expires is no time") from None
     token = _text(tree, "token", where, _LONGEST_TOKEN)
     if not token.isascii() or not token.isprintable() or " " in token or not token:
         raise ConfigError(f"{where}.token is none")
-    cert = registry.get("cert") or ""
-    if not isinstance(cert, str) or (cert and "-----BEGIN " not in cert):
-        raise ConfigError(f"{where}.registry.cert is no certificate in PEM format")
     return ImageHolder(host, cert, token, float(expires))
+
+
+def _registry(tree: Mapping[str, object], where: str) -> tuple[RegistryHost, str]:
+    """Return a registry and the PEM of its authority."""
+    try:
+        host = RegistryHost.parse(_text(tree, "host", where))
+    except RegistryError as error:
+        raise ConfigError(f"{where}.host: {error.message}") from None
+    cert = tree.get("cert") or ""
+    if not isinstance(cert, str) or (cert and "-----BEGIN " not in cert):
+        raise ConfigError(f"{where}.cert is no certificate in PEM format")
+    return host, cert
 
 
 def _image(key: str, value: object, holder: ImageHolder, where: str) -> OverlaidImage:

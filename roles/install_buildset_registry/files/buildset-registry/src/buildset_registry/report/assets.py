@@ -29,7 +29,8 @@ nav a { display: inline-block; padding: .25rem 0; }
 .sums { display: grid; grid-template-columns: repeat(auto-fit, minmax(9rem, 1fr)); gap: .75rem;
   margin: 1rem 0; padding: 0; }
 .sums div { border: 1px solid var(--edge); border-radius: .5rem; padding: .6rem .8rem;
-  background: var(--band); display: flex; flex-direction: column-reverse; }
+  background: var(--band); display: flex; flex-direction: column-reverse;
+  justify-content: flex-end; }
 .sums dd { margin: 0; font-size: 1.4rem; font-weight: 600; }
 .sums dt { color: var(--soft); }
 .scroll { overflow-x: auto; border: 1px solid var(--edge); border-radius: .5rem;
@@ -44,12 +45,15 @@ thead th { background: var(--band); white-space: nowrap; }
 td { max-width: 24rem; overflow-wrap: anywhere; }
 td.number, th.number { text-align: right; white-space: nowrap; }
 td.time, td.short { white-space: nowrap; }
+td.words { min-width: 13rem; }
 table.wide { min-width: 72rem; }
 code { font: .85em/1.4 ui-monospace, "SFMono-Regular", Menlo, Consolas, monospace;
   overflow-wrap: anywhere; }
-td code.digest { display: inline-block; max-width: 13.5em; overflow: hidden; white-space: nowrap;
+td .clip { display: inline-block; max-width: 13.5em; overflow: hidden; white-space: nowrap;
   text-overflow: ellipsis; vertical-align: bottom; }
-td code.digest:hover { max-width: none; white-space: normal; }
+td .clip:hover { max-width: none; white-space: normal; }
+td.agent .clip { max-width: 11em; font: inherit; }
+td.agent .clip:hover { max-width: 20em; }
 pre { overflow-x: auto; padding: .6rem .8rem; border: 1px solid var(--edge); border-radius: .5rem;
   background: var(--band); }
 th button { font: inherit; color: inherit; background: none; border: 0; padding: 0;

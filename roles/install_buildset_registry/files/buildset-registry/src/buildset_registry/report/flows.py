@@ -19,9 +19,9 @@ _LONGEST = 30
 _THICKEST = 18.0
 
 
-def flows(pulls: Iterable[PulledImage]) -> Markup:
-    """Return the picture as SVG, which the page holds itself."""
-    counts = Counter((_source(pull), _client(pull)) for pull in pulls)
+def flows(pulls: Iterable[PulledImage], names: Mapping[str, str]) -> Markup:
+    """Return the picture as SVG, which the page holds itself; ``names`` are those of addresses."""
+    counts = Counter((_source(pull, names), _client(pull, names)) for pull in pulls)
     sources = _merged(counts, 0)
     clients = _merged(counts, 1)
     merged: Counter[tuple[str, str]] = Counter()
@@ -35,14 +35,14 @@ def flows(pulls: Iterable[PulledImage]) -> Markup:
         _line(left[source], right[client], _THICKEST * number / most, source, client, number)
         for (source, client), number in sorted(merged.items(), key=lambda item: -item[1])
     ]
-    names = [_name(text, y, "end", _LEFT - 10) for text, y in left.items()]
-    names += [_name(text, y, "start", _RIGHT + 10) for text, y in right.items()]
+    labels = [_name(text, y, "end", _LEFT - 10) for text, y in left.items()]
+    labels += [_name(text, y, "start", _RIGHT + 10) for text, y in right.items()]
     title = f"{sum(counts.values())} pulls from {len(left)} sources to {len(right)} clients"
     return element(
         "svg",
         element("title", title),
         *lines,
-        *names,
+        *labels,
         viewBox=f"0 0 {_WIDTH} {height}",
         width=_WIDTH,
         height=height,
@@ -51,12 +51,18 @@ def flows(pulls: Iterable[PulledImage]) -> Markup:
     )
 
 
-def _source(pull: PulledImage) -> str:
+def _source(pull: PulledImage, names: Mapping[str, str]) -> str:
+    """Return where an image came from, in the words that tell sources apart: they come first."""
+    if pull.origin == "pushed":
+        client = pull.source.rpartition(" from ")[2]
+        return "pushed" if client == pull.source else f"from {names.get(client, client)}"
+    if pull.origin == "overlay":
+        return pull.source.rpartition(" of ")[2]
     return pull.registry or pull.source
 
 
-def _client(pull: PulledImage) -> str:
-    return f"{pull.client} {tool(pull.agent)}"
+def _client(pull: PulledImage, names: Mapping[str, str]) -> str:
+    return f"{names.get(pull.client, pull.client)} {tool(pull.agent)}"
 
 
 def _merged(counts: Mapping[tuple[str, str], int], side: int) -> dict[str, str]:

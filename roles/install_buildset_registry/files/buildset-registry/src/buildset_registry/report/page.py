@@ -7,17 +7,19 @@ labels are for screen readers, what scrolls can be reached by keyboard. Pure.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from buildset_registry.report.assets import SCRIPT, STYLE, policy
 from buildset_registry.report.flows import flows
 from buildset_registry.report.html import Markup, element, joined, raw
 from buildset_registry.report.tables import (
     Cell,
+    agent_cell,
     bytes_cell,
     digest_code,
     lines,
     number_cell,
+    plain_time,
     scrolling,
     section,
     table,
@@ -36,10 +38,11 @@ Section = tuple[str, str, Markup]
 def as_page(report: Summary) -> str:
     """Return the whole file."""
     title = f"Images of {report.registry}"
+    made, begun, ended = map(plain_time, (report.made, report.begun, report.ended))
     told = (
-        f"Made {report.made}; the ledger goes from {report.begun} to {report.ended}."
+        f"Made {made}; the ledger goes from {begun} to {ended} (UTC)."
         if report.begun
-        else f"Made {report.made}; the ledger is empty."
+        else f"Made {made} (UTC); the ledger is empty."
     )
     intro = (element("p", told, class_="soft"), _sums(report))
     meta = element("meta", http_equiv="Content-Security-Policy", content=policy())
@@ -97,8 +100,10 @@ def _sections(report: Summary) -> Iterator[Section]:
     unseen = lines(report.unseen) if report.unseen else element("p", "Nothing that is known of.")
     yield "unseen", "What was not seen", unseen
     if report.pulls:
-        yield "flows", "From where to whom", scrolling("Picture of flows", flows(report.pulls))
-        yield "pulls", "Who pulled what", _pulls(report.pulls)
+        names = {node.address: node.name for node in report.nodes if node.name}
+        picture = scrolling("Picture of flows", flows(report.pulls, names))
+        yield "flows", "From where to whom", picture
+        yield "pulls", "Who pulled what", _pulls(report.pulls, names)
     if report.pushes:
         yield "pushes", "What was pushed", _pushes(report.pushes)
     if report.upstreams:
@@ -111,19 +116,20 @@ def _sections(report: Summary) -> Iterator[Section]:
         yield "nodes", "Nodes", _nodes(report)
 
 
-def _pulls(pulls: Sequence[PulledImage]) -> Markup:
+def _pulls(pulls: Sequence[PulledImage], names: Mapping[str, str]) -> Markup:
     columns = (
         *("Time", "Client", "Agent", "Image", "Digest", "Platform", "From"),
         *("From the store", "From upstream"),
     )
-    made = table("pulls-table", "Pulls", columns, map(_pull, pulls[-_MOST_ROWS:]))
+    rows = (_pull(pull, names.get(pull.client, "")) for pull in pulls[-_MOST_ROWS:])
+    made = table("pulls-table", "Pulls", columns, rows)
     if len(pulls) <= _MOST_ROWS:
         return made
     told = f"These are the newest {_MOST_ROWS:,} of {len(pulls):,}; report --json has all."
     return joined(element("p", told), made)
 
 
-def _pull(pull: PulledImage) -> Sequence[object]:
+def _pull(pull: PulledImage, node: str) -> Sequence[object]:
     user = f" ({pull.user})" if pull.user else ""
     read = "" if pull.read else " (asked by HEAD alone)"
     platforms = [
@@ -133,12 +139,12 @@ def _pull(pull: PulledImage) -> Sequence[object]:
     ]
     return (
         time_cell(pull.time),
-        Cell(f"{pull.client}{user}", "short"),
-        pull.agent,
-        f"{named(pull.image, pull.reference)}{read}",
+        Cell(f"{node} {pull.client}{user}".strip(), "short"),
+        agent_cell(pull.agent),
+        Cell(f"{named(pull.image, pull.reference)}{read}", "words"),
         digest_code(pull.digest),
         joined(*platforms),
-        Cell(pull.source, "bad" if pull.stale else ""),
+        Cell(pull.source, "words bad" if pull.stale else "words"),
         bytes_cell(pull.store_bytes),
         bytes_cell(pull.upstream_bytes),
     )
@@ -158,10 +164,10 @@ def _push(push: PushedImage) -> Sequence[object]:
     size = Cell("gone", "number", 0) if push.size is None else bytes_cell(push.size)
     return (
         time_cell(push.time),
-        ", ".join(named(push.image, one) for one in push.references),
+        Cell(", ".join(named(push.image, one) for one in push.references), "words"),
         digest_code(push.digest),
-        f"{push.user or 'somebody'} from {push.client}",
-        push.agent,
+        Cell(f"{push.user or 'somebody'} from {push.client}", "short"),
+        agent_cell(push.agent),
         size,
         element("details", element("summary", f"{len(parts)}"), lines(map(Markup, parts)))
         if parts
@@ -204,8 +210,8 @@ def _missing(report: Summary) -> Markup:
         (
             time_cell(one.time),
             one.client,
-            one.agent,
-            named(one.image, one.reference),
+            agent_cell(one.agent),
+            Cell(named(one.image, one.reference), "words"),
             number_cell(one.status),
             number_cell(one.requests),
         )

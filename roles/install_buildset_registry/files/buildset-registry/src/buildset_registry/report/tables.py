@@ -66,8 +66,13 @@ def _cell(cell: Cell) -> Markup:
 
 def time_cell(time: str) -> Cell:
     """Return a time of a row to the second."""
+    return Cell(plain_time(time), "time")
+
+
+def plain_time(time: str) -> str:
+    """Return a time of a row as people write it, to the second."""
     date, _separator, clock = time.partition("T")
-    return Cell(f"{date} {clock[:8]}", "time")
+    return f"{date} {clock[:8]}"
 
 
 def bytes_cell(size: int) -> Cell:
@@ -80,9 +85,14 @@ def number_cell(number: int) -> Cell:
     return Cell(f"{number:,}", "number", number)
 
 
+def agent_cell(agent: str) -> Cell:
+    """Return what a client calls itself, which may be long; its name and version come first."""
+    return Cell(element("code", agent, class_="clip") if agent else "", "agent")
+
+
 def digest_code(digest: str) -> Markup:
     """Return a digest, which is whole and shown short."""
-    return element("code", digest, class_="digest")
+    return element("code", digest, class_="clip")
 
 
 def lines(items: Iterable[object]) -> Markup:

@@ -1,19 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
 """Retention: which of the pushed images stay, by rules, by their last use, and by quotas.
 
-``rules`` and ``timeline`` decide, pure; ``clock``, ``uses``, ``removals`` and ``quotas`` keep what
-has to be known in the store. The collector (``gc``) removes.
+``rules`` and ``timeline`` decide, pure; the others keep what has to be known in the store. The
+collector (``gc``) removes.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
+from buildset_registry.background import stop, supervised
 from buildset_registry.oci.names import RepositoryName
 from buildset_registry.retention.clock import APART, Clock
+from buildset_registry.retention.intake import Intake
+from buildset_registry.retention.leases import LeasedImages, Leases
 from buildset_registry.retention.quotas import Quota, QuotaGuard
 from buildset_registry.retention.removals import Removals
 from buildset_registry.retention.rules import RetentionRule
@@ -22,11 +27,16 @@ from buildset_registry.retention.uses import Uses
 from buildset_registry.store.base import Store
 from buildset_registry.store.documents import read_content
 
-#: The topic of the documents.
+#: The topics of the documents, and of those by which replicas tell what they took in.
 TOPIC = "retention"
+INTAKE_TOPIC = "intake"
+#: Seconds between two times at which replicas tell each other what they took in.
+_ROUND = 10.0
 #: The name of the document that tells which rules were seen last, and since when.
 _NAME = "rules"
 _SPARED = "; nothing is removed by rules this time"
+#: What that document says where a process serves without rules.
+_WITHOUT = json.dumps({"fingerprint": "", "since": 0.0}).encode()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,11 +84,31 @@ class Retention:
         self._documents = store.documents(TOPIC)
         self.clock = Clock(self._documents, store, now, apart)
         self.removals = Removals(self._documents)
-        self.quotas = QuotaGuard(self._documents, policy.quotas)
+        intake = Intake(store.documents(INTAKE_TOPIC))
+        self.quotas = QuotaGuard(self._documents, policy.quotas, intake)
         self.uses = Uses(store, self._sign)
+        self._counting: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Begin to write down what is used, and what quotas count."""
+        self.uses.start()
+        if self.quotas.refuses:
+            with suppress(OSError):
+                await self.quotas.refresh()
+            self._counting = supervised("counting for quotas", self._count)
+
+    async def close(self) -> None:
+        """Write the rest."""
+        if self._counting is not None:
+            await stop(self._counting)
+            with suppress(OSError):
+                await self.quotas.refresh()
+        await self.uses.close()
 
     async def begin(self, *, dry_run: bool) -> RetentionRun:
         """Begin to apply the rules; nothing is written in a dry run."""
+        if not dry_run:
+            self.quotas.begin()
         await self.uses.flush()
         timeline = await (self.clock.look() if dry_run else self.clock.sign())
         now = self.clock.now()
@@ -90,6 +120,11 @@ class Retention:
         ]
         held = [one + _SPARED for one in reasons if one]
         return RetentionRun(self.policy, timeline, now, held, held[0] if apart else "")
+
+    async def _count(self) -> None:
+        while True:
+            await asyncio.sleep(_ROUND)
+            await self.quotas.refresh()
 
     async def _sign(self) -> None:
         await self.clock.sign()
@@ -131,8 +166,21 @@ class Retention:
             return None
 
 
+async def serve_without(store: Store) -> None:
+    """Note that a process serves without rules, where there were some: it notes no uses.
+
+    Replicas that have rules take that for a change of them, and remove nothing for a while.
+    """
+    documents = store.documents(TOPIC)
+    content = await read_content(documents, _NAME)
+    if content not in (None, _WITHOUT):
+        await documents.write(_NAME, _WITHOUT)
+
+
 __all__ = [
     "TOPIC",
+    "LeasedImages",
+    "Leases",
     "Quota",
     "QuotaGuard",
     "Removals",
@@ -142,4 +190,5 @@ __all__ = [
     "RetentionRun",
     "Timeline",
     "Uses",
+    "serve_without",
 ]

@@ -121,3 +121,12 @@ def day(stamp: float) -> str:
     '1970-01-02'
     """
     return time.strftime("%Y-%m-%d", time.gmtime(stamp))
+
+
+def minute(stamp: float) -> str:
+    """Return the minute of a time, in UTC.
+
+    >>> minute(86400.0)
+    '1970-01-02 00:00 UTC'
+    """
+    return time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(stamp))

@@ -62,10 +62,10 @@ from buildset_registry.overlay.client import OverlayClient
 from buildset_registry.overlay.table import OverlaidTags
 from buildset_registry.pullthrough import Freshness, PullThrough
 from buildset_registry.registry import Registry
-from buildset_registry.retention import Retention
+from buildset_registry.retention import Leases, Retention
 from buildset_registry.server.access_control import AccessControl
 from buildset_registry.server.certificates import CertificateSource, KeyPair, certificate_of
-from buildset_registry.server.collection import collection_rules, keep_retention
+from buildset_registry.server.collection import collection_rules, keep_leases, keep_retention
 from buildset_registry.server.condition import Notice, ProcessCondition
 from buildset_registry.server.control_socket import ControlSocket
 from buildset_registry.server.replay import (
@@ -119,6 +119,18 @@ class RegistryProcess:
     crowd: Crowd
     """What the endpoints know of clients that hold too many connections."""
 
+    counters: Sequence[RequestCounters]
+
+    @property
+    def idle(self) -> bool:
+        """Tell whether no request runs."""
+        return not any(one.running for one in self.counters)
+
+    @property
+    def handed_over(self) -> bool:
+        """Tell whether somebody holds the ports for the next server."""
+        return self.control is not None and self.control.handed_over
+
 
 async def build(config: Config, output: TextIO, stack: AsyncExitStack) -> RegistryProcess:
     """Make what the configuration says; ``stack`` ends it. ``ConfigError`` for a mistake."""
@@ -140,7 +152,8 @@ async def build(config: Config, output: TextIO, stack: AsyncExitStack) -> Regist
         address, port = config.metrics.address, config.metrics.port
         operators = applications.metrics(collector, tls)
         listeners.append(Listener("metrics", address, port, operators, None))
-    return RegistryProcess(listeners, proxy, tls, control, applications.crowd)
+    crowd, counters = applications.crowd, applications.counters
+    return RegistryProcess(listeners, proxy, tls, control, crowd, counters)
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +171,7 @@ class Backend:
 
     ledger: Ledger | None
     retention: Retention | None
+    leases: Leases
 
 
 async def _backend(config: Config, output: TextIO, stack: AsyncExitStack) -> Backend:
@@ -189,9 +203,10 @@ async def _backend(config: Config, output: TextIO, stack: AsyncExitStack) -> Bac
     if config.ledger is not None:
         ledger = keep_ledger(config.ledger, store, client.counters, overlaid)
         stack.push_async_callback(ledger.close)
-    retention = keep_retention(config, store, stack)
+    retention = await keep_retention(config, store, stack)
+    leases = keep_leases(store, stack)
     return Backend(
-        access, store, pull_through, access_log, uploads, webhooks, fixed, ledger, retention
+        access, store, pull_through, access_log, uploads, webhooks, fixed, ledger, retention, leases
     )
 
 
@@ -201,7 +216,7 @@ async def _close_all(webhooks: list[Webhook]) -> None:
 
 def _collector(config: Config, backend: Backend, stack: AsyncExitStack) -> Collector:
     interval = 0 if config.read_only else config.gc.interval
-    rules = collection_rules(config.gc, backend.retention)
+    rules = collection_rules(config.gc, backend.retention, backend.leases)
     at_upstream = backend.pull_through.has_manifest
     collector = Collector(backend.store, rules, interval, at_upstream)
     stack.push_async_callback(collector.close)
@@ -212,7 +227,8 @@ def _control(
     config: Config, backend: Backend, collector: Collector, stack: AsyncExitStack
 ) -> ControlSocket | None:
     space = backend.store.space
-    condition = ProcessCondition(space, collector, backend.pull_through.counters)
+    rules = backend.retention.policy.fingerprint if backend.retention else ""
+    condition = ProcessCondition(space, collector, backend.pull_through.counters, rules)
     if space.replicas is not None:
         stack.push_async_callback(Notice(space.replicas, condition).close)
     path = store_kind(config).control_socket(config)
@@ -229,7 +245,7 @@ class Applications:
     def __init__(self, config: Config, backend: Backend) -> None:
         self._config = config
         self._backend = backend
-        self._counters: list[RequestCounters] = []
+        self.counters: list[RequestCounters] = []
         self.crowd = Crowd()
 
     def endpoint(self, role: Role, name: str, elsewhere: str) -> App:
@@ -256,6 +272,8 @@ class Applications:
             backend.pull_through.arriving,
             StreamedClients(config.redirect.except_networks, config.redirect.except_agents),
             retention.quotas if retention else None,
+            backend.leases,
+            config.overlay.folder if config.overlay else None,
         )
         events = Events([*backend.webhooks], context) if backend.webhooks else None
         notes: list[AnswerNotes] = []
@@ -270,7 +288,7 @@ class Applications:
         backend = self._backend
         return MetricsListener(
             Sources(
-                self._counters,
+                self.counters,
                 backend.uploads,
                 backend.pull_through.counters,
                 backend.store.space,
@@ -288,7 +306,7 @@ class Applications:
     def record(self, name: str) -> AccessRecord:
         """Return the record of the requests to a listener."""
         counters = RequestCounters(name)
-        self._counters.append(counters)
+        self.counters.append(counters)
         return AccessRecord(self._backend.access_log, counters)
 
 

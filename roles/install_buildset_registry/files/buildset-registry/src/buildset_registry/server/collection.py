@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import json
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import asdict
 
 from buildset_registry.config import Config, GcSettings, QuotaSettings, RetentionRuleSettings
@@ -12,12 +12,21 @@ from buildset_registry.gc import AtUpstream, CollectionRules
 from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.names import RepositoryName
 from buildset_registry.oci.patterns import RepositoryMatcher, RepositoryPattern, TagMatcher
-from buildset_registry.retention import Quota, Retention, RetentionPolicy, RetentionRule
+from buildset_registry.retention import (
+    Leases,
+    Quota,
+    Retention,
+    RetentionPolicy,
+    RetentionRule,
+    serve_without,
+)
 from buildset_registry.server.replay import upstreams_of
 from buildset_registry.store.base import Store
 
 
-def collection_rules(settings: GcSettings, retention: Retention | None) -> CollectionRules:
+def collection_rules(
+    settings: GcSettings, retention: Retention | None = None, leases: Leases | None = None
+) -> CollectionRules:
     """Return the rules of the garbage collector."""
     return CollectionRules(
         grace=settings.grace,
@@ -25,6 +34,7 @@ def collection_rules(settings: GcSettings, retention: Retention | None) -> Colle
         uploads=settings.uploads,
         cache_size=settings.cache_size,
         retention=retention,
+        leases=leases,
     )
 
 
@@ -44,13 +54,24 @@ def retention_of(config: Config, store: Store) -> Retention | None:
     return None if policy is None else Retention(policy, store)
 
 
-def keep_retention(config: Config, store: Store, stack: AsyncExitStack) -> Retention | None:
+async def keep_retention(config: Config, store: Store, stack: AsyncExitStack) -> Retention | None:
     """Return the retention of a store that is served, which has begun to write down uses."""
     retention = retention_of(config, store)
-    if retention is not None:
-        retention.uses.start()
-        stack.push_async_callback(retention.uses.close)
+    if retention is None:
+        with suppress(OSError):
+            await serve_without(store)
+    else:
+        stack.push_async_callback(retention.close)
+        await retention.start()
     return retention
+
+
+def keep_leases(store: Store, stack: AsyncExitStack) -> Leases:
+    """Return the leases of images in a store that is served."""
+    leases = Leases(store)
+    leases.start()
+    stack.push_async_callback(leases.close)
+    return leases
 
 
 def retention_policy(config: Config) -> RetentionPolicy | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import json
 import os
 import socket
@@ -31,12 +32,18 @@ class ProcessCondition:
     """The storage, the collections and the upstreams' limits, as this process knows them."""
 
     def __init__(
-        self, storage: StorageSpace, collector: Collector, upstream: UpstreamCounters
+        self,
+        storage: StorageSpace,
+        collector: Collector,
+        upstream: UpstreamCounters,
+        rules: str = "",
     ) -> None:
+        """Take what is told of; ``rules`` is another text for other rules of retention."""
         self._storage = storage
         self._collector = collector
         self._upstream = upstream
         self._started = time.time()
+        self._rules = hashlib.sha256(rules.encode()).hexdigest()[:16] if rules else None
 
     async def tell(self) -> dict[str, Any]:
         """Return it as plain values; times are seconds since the epoch."""
@@ -57,6 +64,7 @@ class ProcessCondition:
                 "interval": self._collector.interval,
                 **asdict(self._collector.history),
             },
+            "retention": self._rules,
             "upstreams": {name: limit.to_json() for name, limit in limits},
         }
 

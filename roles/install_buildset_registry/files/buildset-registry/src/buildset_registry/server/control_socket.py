@@ -3,8 +3,7 @@
 
 The folder belongs to one process, so ``gc`` cannot collect in it itself while the registry serves;
 and what a process knows of itself, it alone can tell to ``status``. A request and each answer is a
-line of JSON. Whoever may write to the folder may connect, and nobody else (mode 0600). The socket
-is named through ``/proc/self/fd``: its own path may be longer than the 107 bytes of unix(7).
+line of JSON. Whoever may write to the folder may connect, and nobody else (mode 0600).
 """
 
 from __future__ import annotations
@@ -13,9 +12,9 @@ import asyncio
 import contextlib
 import json
 import logging
-import os
+import socket as sockets
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,9 @@ from buildset_registry.config import Config
 from buildset_registry.errors import ConfigError, StoreInUse
 from buildset_registry.gc import AtUpstream, CollectionReport, CollectionRules, Collector, collect
 from buildset_registry.progress import Progress, ProgressCallback
+from buildset_registry.retention import Leases
 from buildset_registry.server.collection import retention_of
+from buildset_registry.server.handover import PORTS, send_ports, short_name
 from buildset_registry.store import Purpose, open_store, store_kind
 
 #: Returns what a process knows of itself, as plain values.
@@ -52,11 +53,15 @@ class ControlSocket:
         self._path = path
         self._server: asyncio.Server | None = None
         self._answers: set[asyncio.Task[None]] = set()
+        self._ports: Sequence[sockets.socket] = ()
+        self.handed_over = False
+        """Whether somebody holds the ports, and connections may wait."""
 
-    async def listen(self) -> None:
-        """Listen; a socket that a killed server left is replaced."""
+    async def listen(self, ports: Sequence[sockets.socket] = ()) -> None:
+        """Listen; a socket that a killed server left is replaced. ``ports`` are given away."""
+        self._ports = ports
         self._path.unlink(missing_ok=True)
-        with _short(self._path) as address:
+        with short_name(self._path) as address:
             self._server = await asyncio.start_unix_server(self._accept, address)
         self._path.chmod(0o600)
 
@@ -84,6 +89,9 @@ class ControlSocket:
             asked = _parse(await reader.readline())
             if asked == _STATUS:
                 send("status", await self._tell())
+            elif asked == PORTS:
+                send_ports(writer.get_extra_info("socket").fileno(), self._ports)
+                self.handed_over = True
             elif isinstance(asked, bool):
                 report = await self._collector.run(
                     lambda progress: send("progress", asdict(progress)), dry_run=asked
@@ -102,10 +110,11 @@ class ControlSocket:
 
 
 def _parse(line: bytes) -> bool | str | None:
-    """Return whether a command asks for a dry run, or ``_STATUS``; None for something else."""
+    """Return whether a command asks for a dry run, or another question; None for neither."""
     try:
         tree = json.loads(line)
-        asked = _STATUS if tree.get(_STATUS) is True else tree["dry_run"]
+        questions = [one for one in (_STATUS, PORTS) if tree.get(one) is True]
+        asked = questions[0] if questions else tree["dry_run"]
     except (ValueError, KeyError, TypeError, AttributeError):
         return None
     return asked if isinstance(asked, bool | str) else None
@@ -135,7 +144,8 @@ async def collect_in(
             await asyncio.sleep(_PAUSE)
             continue
         async with contextlib.aclosing(store), store.collecting(wait=True):
-            retaining = replace(rules, retention=retention_of(config, store))
+            retention, leases = retention_of(config, store), Leases(store)
+            retaining = replace(rules, retention=retention, leases=leases)
             return await collect(store, retaining, on_progress, at_upstream, dry_run=dry_run)
 
 
@@ -177,7 +187,7 @@ async def ask_condition(path: Path) -> dict[str, Any] | None:
 async def _connect(path: Path) -> tuple[asyncio.StreamReader, asyncio.StreamWriter] | None:
     """Connect to the server that listens there; None where none does."""
     try:
-        with _short(path) as address:
+        with short_name(path) as address:
             return await asyncio.open_unix_connection(address, limit=_LINE_BYTES)
     except (FileNotFoundError, NotADirectoryError, ConnectionRefusedError):
         return None
@@ -200,13 +210,3 @@ async def _read_report(
         else:
             raise ConfigError(f"the registry says: {answer['error']}")
     raise ConfigError("the registry stopped before the collection was done; collect again")
-
-
-@contextlib.contextmanager
-def _short(path: Path) -> Iterator[str]:
-    """Yield a name of a file that is short wherever its folder is."""
-    folder = os.open(path.parent, os.O_PATH)
-    try:
-        yield f"/proc/self/fd/{folder}/{path.name}"
-    finally:
-        os.close(folder)

@@ -94,6 +94,10 @@ class HttpServer:
             later = asyncio.get_running_loop().call_later(_RETIRING_SECONDS, _stop, before)
             self._serving[before].add_done_callback(lambda _done: later.cancel())
 
+    def pause(self) -> None:
+        """Accept nobody else, and serve whoever was accepted: who connects from now on waits."""
+        _silence(_others_of(self._socket))
+
     def stop(self) -> None:
         """Let nobody else in."""
         for server in self._serving:

@@ -9,6 +9,7 @@ import logging
 import resource
 import signal
 import socket
+import time
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from buildset_registry.metrics.workers import Siblings
 from buildset_registry.server.build import DockerProxy, Listener, RegistryProcess, build
 from buildset_registry.server.certificates import CertificateSource, CertificateWatch, Credentials
 from buildset_registry.server.connections import ConnectionBudget, affordable
+from buildset_registry.server.handover import take_ports
 from buildset_registry.server.http_server import HttpServer
 from buildset_registry.server.logs import configure, open_output
 from buildset_registry.server.notify import READY, STOPPING, notify
@@ -32,6 +34,11 @@ from buildset_registry.server.sockets import open_listener
 from buildset_registry.server.workers import Worker, WorkersParent
 
 _log = logging.getLogger("buildset_registry")
+
+#: Seconds in which a client that has connected sends its request.
+_ASKING_SECONDS = 1.0
+#: Seconds between two looks whether requests run, and where they may run for ever.
+_LOOKING_SECONDS, _LONGEST_IDLING = 0.005, 30
 
 
 def run(config: Config) -> int:
@@ -89,19 +96,20 @@ async def serve(
         service = await build(config, output, stack)
         if worker is not None:
             await _share(service, worker.siblings, stack)
-        running = Listening(service, config.limits, stack, worker.sockets if worker else {})
+        shared = worker.sockets if worker is not None else take_ports(config)
+        running = Listening(service, config.limits, stack, shared)
         configure(output, config.log.format)
         await running.start()
         if watches is not None:
             watches += running.watches
         _log.info("buildset-registry %s serves: %s", __version__, _ports(service))
         if service.control is not None:
-            await service.control.listen()
+            await service.control.listen(running.ports)
         if worker is not None:
             worker.serves()
         else:
             notify(READY)
-        await _until_stopped(running, stop, config.limits.shutdown_seconds)
+        await _until_stopped(service, running, stop, config.limits.shutdown_seconds)
 
 
 async def _share(service: RegistryProcess, siblings: Siblings, stack: AsyncExitStack) -> None:
@@ -137,6 +145,8 @@ class Listening:
     ) -> None:
         self._limits = limits
         self._shared = shared
+        self.ports: list[socket.socket] = []
+        """The sockets that clients connect to."""
         self._stack = stack
         self._proxy = service.proxy
         self._tls = service.tls
@@ -177,6 +187,12 @@ class Listening:
         """Tell whether a server has ended by itself."""
         return any(server.ended for server, _tls, _listener in self._servers)
 
+    async def pause(self) -> None:
+        """Let who has connected ask; who connects from now on waits."""
+        for server, _tls, _listener in self._servers:
+            server.pause()
+        await asyncio.sleep(_ASKING_SECONDS)
+
     def stop(self) -> None:
         """Let nobody else in."""
         if self._proxy is not None:
@@ -196,6 +212,7 @@ class Listening:
         sock = self._shared.get(name)
         if sock is None:
             sock = open_listener(address, port, name, self._limits.answer_seconds)
+        self.ports.append(sock)
         return self._stack.enter_context(sock)
 
     def _certificate(self, pair: CertificateSource | None) -> _Certificate | None:
@@ -225,7 +242,9 @@ def _ports(service: RegistryProcess) -> str:
     return ", ".join(f"{name} on port {port}" for name, port in ports.items())
 
 
-async def _until_stopped(running: Listening, stop: asyncio.Event, seconds: int) -> None:
+async def _until_stopped(
+    service: RegistryProcess, running: Listening, stop: asyncio.Event, seconds: int
+) -> None:
     stopped = asyncio.ensure_future(stop.wait())
     while not stopped.done() and not running.ended:
         ends: list[asyncio.Future[Any]] = [stopped, *running.serving]
@@ -233,6 +252,9 @@ async def _until_stopped(running: Listening, stop: asyncio.Event, seconds: int) 
     if stopped.done():
         _log.info("stopping: running requests are finished first")
         notify(STOPPING)
+        if service.handed_over:
+            seconds -= await _wait_until_idle(service, seconds)
+            await running.pause()
     stopped.cancel()
     running.stop()
     serving = running.serving
@@ -242,6 +264,21 @@ async def _until_stopped(running: Listening, stop: asyncio.Event, seconds: int) 
         for task in late:
             task.cancel()
     await asyncio.gather(*serving, return_exceptions=bool(late))
+
+
+async def _wait_until_idle(service: RegistryProcess, seconds: int) -> int:
+    """Serve on for a while, until no request runs; returns the seconds that it took.
+
+    What connects later waits for the next server, and clients wait ten seconds for TLS (Go's
+    net/http): so of the time that requests may take, most is spent before anybody waits.
+    """
+    began = time.monotonic()
+    most = (seconds or _LONGEST_IDLING) * 2 / 3
+    for _look in range(int(most / _LOOKING_SECONDS)):
+        if service.idle:
+            break
+        await asyncio.sleep(_LOOKING_SECONDS)
+    return int(time.monotonic() - began) if seconds else 0
 
 
 def _raise_file_limit() -> None:

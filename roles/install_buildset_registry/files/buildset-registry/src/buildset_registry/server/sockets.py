@@ -46,6 +46,11 @@ def open_listener(address: str, port: int, role: str, taking_seconds: int) -> so
             f"cannot listen on {role} port {port} ({address}): "
             f"{os.strerror(error.errno or 0)}; stop what uses it or choose another port"
         ) from None
+    set_options(listener, taking_seconds)
+    return listener
+
+
+def set_options(listener: socket.socket, taking_seconds: int) -> None:
+    """Set what each connection inherits from the socket that it comes by."""
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, taking_seconds * 1000)
-    return listener

@@ -26,8 +26,9 @@ from pathlib import Path
 from buildset_registry.config import Config
 from buildset_registry.errors import ConfigError
 from buildset_registry.metrics.workers import Siblings, WorkerStates, open_sockets
+from buildset_registry.server.handover import wanted
 from buildset_registry.server.notify import READY, STOPPING, notify
-from buildset_registry.server.sockets import every_address, open_listener
+from buildset_registry.server.sockets import open_listener
 from buildset_registry.store import store_kind
 
 _log = logging.getLogger("buildset_registry")
@@ -224,17 +225,8 @@ def _with_key(config: Config) -> Config:
 
 
 def _open_listeners(config: Config) -> dict[str, socket.socket]:
-    ends = config.endpoints
-    wanted = {
-        "pull": ends.pull,
-        "push": ends.push,
-        "single": ends.single,
-        "metrics": config.metrics,
-        "proxy": config.proxy,
-    }
     seconds = config.limits.answer_seconds
     return {
-        name: open_listener(end.address or every_address(), end.port, name, seconds)
-        for name, end in wanted.items()
-        if end is not None
+        name: open_listener(address, port, name, seconds)
+        for name, (address, port) in wanted(config).items()
     }

@@ -19,6 +19,9 @@ from typing import Protocol
 
 from buildset_registry.store.holders import Holders
 
+#: The file that whoever works on the documents of a folder holds.
+_LOCK = "lock"
+
 
 @dataclass(frozen=True, slots=True)
 class StoredDocument:
@@ -43,6 +46,9 @@ class Documents(Protocol):
 
     async def remove(self, name: str) -> None:
         """Remove a document; one that is not there is no error."""
+
+    async def names(self) -> list[str]:
+        """Return the names of all documents, in no order."""
 
     def turn(self) -> AbstractAsyncContextManager[bool]:
         """Be the one who works on them for a while; False where somebody else is."""
@@ -88,11 +94,14 @@ class FolderDocuments:
     async def remove(self, name: str) -> None:
         (self._folder / name).unlink(missing_ok=True)
 
+    async def names(self) -> list[str]:
+        return await asyncio.to_thread(self._names)
+
     @asynccontextmanager
     async def turn(self) -> AsyncIterator[bool]:
         self._make()
         # The lock ends with the process, whatever ends it.
-        descriptor = os.open(self._folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        descriptor = os.open(self._folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             yield _locked(descriptor)
         finally:
@@ -104,6 +113,13 @@ class FolderDocuments:
                 return StoredDocument(file.read(), os.fstat(file.fileno()).st_mtime)
         except (FileNotFoundError, NotADirectoryError):
             return None
+
+    def _names(self) -> list[str]:
+        try:
+            found = [path.name for path in self._folder.iterdir()]
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        return [name for name in found if name != _LOCK and not name.startswith(".")]
 
     def _write(self, name: str, content: bytes) -> None:
         self._make()

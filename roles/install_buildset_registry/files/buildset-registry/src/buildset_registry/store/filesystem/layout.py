@@ -8,6 +8,7 @@ it, so what its layout lacks stands in ``_referrers`` and ``_upstream``::
     <storage>/
     ├── lock                                        held by the server that uses the folder
     ├── control                                     socket of that server, for other commands
+    ├── ports                                       socket of who starts the next one, meanwhile
     ├── documents/<topic>/<name>                    what is kept beside images
     ├── log/                                        changes that may not be on disk yet (wal.py)
     ├── tmp/                                        writes on their way; emptied at start-up

@@ -78,6 +78,9 @@ class MemoryDocuments:
     async def remove(self, name: str) -> None:
         self._kept.pop(name, None)
 
+    async def names(self) -> list[str]:
+        return list(self._kept)
+
     @asynccontextmanager
     async def turn(self) -> AsyncIterator[bool]:
         if self._taken:

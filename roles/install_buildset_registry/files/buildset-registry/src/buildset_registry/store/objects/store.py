@@ -49,6 +49,8 @@ _LEAST_KEPT = 24 * 3600
 _LISTED = 10.0
 #: Seconds after which a notice that nobody renewed is removed by the next process that starts.
 _FORGOTTEN = 24 * 3600
+#: The name of the object that whoever works on the documents of a topic holds.
+_LEASE = "lease"
 
 
 class ObjectStore:
@@ -82,7 +84,8 @@ class ObjectStore:
 
     def documents(self, topic: str, *, secret: bool = False) -> ObjectDocuments:
         prefix = self._keys.documents(topic)
-        lease = Lease(self._small, f"{prefix}lease", conditions=self._conditions, work=topic)
+        key = f"{prefix}{_LEASE}"
+        lease = Lease(self._small, key, conditions=self._conditions, work=topic)
         return ObjectDocuments(self._small, prefix, lease)
 
     def pushed(self, name: RepositoryName) -> ObjectRepository:
@@ -141,6 +144,11 @@ class ObjectDocuments:
 
     async def remove(self, name: str) -> None:
         await self._small.remove(f"{self._prefix}{name}")
+
+    async def names(self) -> list[str]:
+        pages = self._small.objects.list(self._prefix)
+        found = [one.key[len(self._prefix) :] async for page in pages for one in page.objects]
+        return [name for name in found if name != _LEASE]
 
     def turn(self) -> AbstractAsyncContextManager[bool]:
         return self._lease.held(wait=False)
