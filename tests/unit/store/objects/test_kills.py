@@ -258,6 +258,7 @@ async def test_parts_that_were_begun_twice_are_found(
     upload = await replica.store.uploads.create(NAME)
     await upload.append(pieces(CONTENT), last=last)
     await upload.commit(DIGEST)
+    await replica.store.aclose()
     assert lost
     await clean()
     assert bucket.leftovers() == []

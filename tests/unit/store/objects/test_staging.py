@@ -16,11 +16,14 @@ from buildset_registry.store.objects.dialect import ObjectFailure
 from buildset_registry.verify import verify
 
 from tests.stores.buckets import Bucket
+from tests.stores.fixtures import ObjectStores
 from tests.unit.store.blobs import content_of, pieces
+from tests.unit.store.kinds import s3
 from tests.unit.store.objects.test_kills import (
     CONTENT,
     DIGEST,
     NAME,
+    PART,
     Replica,
     bucket,
     clean,
@@ -71,6 +74,13 @@ async def is_whole(store: Store, digest: Digest = DIGEST, content: bytes = CONTE
     """Tell whether a blob is there, byte by byte."""
     blob = await store.blobs.open(digest)
     return blob is not None and await content_of(blob) == content
+
+
+@pytest.fixture(autouse=True)
+def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is moved before a test wants it, however long it takes."""
+    for name in ("_QUIET", "_LONGEST"):
+        monkeypatch.setattr(f"buildset_registry.store.objects.staging.{name}", 600.0)
 
 
 class Mortal(Replica):
@@ -154,6 +164,43 @@ async def test_what_is_staged_is_moved_when_nothing_arrives(
     await until(lambda: not staged(bucket))
     assert at_its_key(bucket)
     assert await is_whole(two[0].store)
+
+
+async def test_what_is_staged_does_not_wait_for_ever(
+    two: tuple[Replica, Replica], bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Under pushes that never pause, each is moved in its time, and the next ones at once."""
+    monkeypatch.setattr("buildset_registry.store.objects.staging._LONGEST", 0.2)
+    staging = two[0].store.staging  # type: ignore[attr-defined]  # what a test is about
+    contents = [bytes([number]) + CONTENT for number in range(5)]
+    for content in contents:
+        await commit(await pushed(two[0], content), Digest.of(content))
+
+    def moved() -> bool:
+        staging.arriving()
+        return not staged(bucket)
+
+    await until(moved)
+    assert all(at_its_key(bucket, Digest.of(content)) for content in contents)
+
+
+async def test_every_server_that_speaks_as_s3_does_stages(object_stores: ObjectStores) -> None:
+    """Also the one that is strictest."""
+    config = s3(object_stores.versitygw, chunksize=PART)
+    async with (
+        aclosing(await open_store(config)) as one,
+        aclosing(await open_store(config)) as other,
+    ):
+        upload = await one.uploads.create(NAME)
+        await upload.append(pieces(CONTENT))
+        await commit(upload)
+        assert [each.digest for each in await other.staging.all()] == [DIGEST]  # type: ignore[attr-defined]
+        assert await is_whole(other)
+        again = await other.uploads.resume(NAME, upload.id)
+        await commit(again)
+        await one.aclose()
+        assert await other.staging.all() == []  # type: ignore[attr-defined]
+        assert await is_whole(other)
 
 
 @pytest.mark.parametrize("asked", ["here", "elsewhere"])

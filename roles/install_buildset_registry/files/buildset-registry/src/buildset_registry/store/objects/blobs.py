@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, AsyncIterator
@@ -140,9 +141,11 @@ class ObjectBlobs:
     async def sweep(self, digest: Digest, promised_before: float, changed_before: float) -> bool:
         key = self._keys.blob(digest)
         async with self._promises.condemned(digest) as condemnation:
-            state = await self._dialect.head(key)
-            # What is staged may be a client's only copy, or is about to be at its key again.
-            if state is None or await self._staging.holds(digest):
+            state, staged = await asyncio.gather(
+                self._dialect.head(key), self._staging.holds(digest)
+            )
+            # What is staged may be told to be here, or is about to be at its key again.
+            if state is None or staged:
                 return False
             found = _state(digest, state, condemnation.given)
             if found.promised >= promised_before or found.changed >= changed_before:

@@ -43,7 +43,7 @@ _FIRST_LOOK = 5.0
 #: Seconds between tries, the first and the longest; and those that an end waits for all moves.
 _PAUSE = 1.0
 _LONGEST_PAUSE = 60.0
-_CLOSING = 20.0
+_CLOSING = 10.0
 #: Seconds for which the place of what another process staged is known, and how many are.
 _SEEN = 10.0
 _REMEMBERED = 1024
@@ -107,7 +107,9 @@ class Staging:
         """What is staged here and not moved yet, and until when nobody else moves it."""
 
         self._seen: OrderedDict[Digest, tuple[StagedBlob, float]] = OrderedDict()
-        self._queue: deque[StagedBlob] = deque()
+        self._queue: deque[tuple[StagedBlob, float]] = deque()
+        """What is to be moved, and when that is due, whatever arrives."""
+
         self._moving: set[str] = set()
         self._tried: set[str] = set()
         """The notes of what somebody may have begun to move before."""
@@ -195,6 +197,7 @@ class Staging:
         if known is None or known.version != version:
             await self._give_up(one, state)
             raise BlobUploadInvalid("another request ends this upload; wait for it")
+        self.arriving()  # more of the same image may follow
         self._own[one.digest] = (one, time.monotonic() + _LEFT / 2)
         self._move_later(one)
 
@@ -244,17 +247,17 @@ class Staging:
 
     def _move_later(self, one: StagedBlob) -> None:
         self._moving.add(one.note)
-        self._queue.append(one)
+        self._queue.append((one, time.monotonic() + _LONGEST))
         if self._mover is None or self._mover.done():
             self._mover = supervised("the move of blobs", self._move_all)
 
     async def _move_all(self) -> None:
         pause = _PAUSE
         while self._queue:
-            await self._until_quiet()
+            await self._until_quiet(self._queue[0][1])
             some = [self._queue.popleft() for _turn in range(min(_TOGETHER, len(self._queue)))]
             try:
-                moved = await asyncio.gather(*map(self._attempt, some))
+                moved = await asyncio.gather(*(self._attempt(one) for one, _due in some))
             except BaseException:
                 self._queue.extendleft(some)
                 raise
@@ -267,11 +270,9 @@ class Staging:
                 await self._rest(pause)
                 pause = min(2 * pause, _LONGEST_PAUSE)
 
-    async def _until_quiet(self) -> None:
-        began = time.monotonic()
+    async def _until_quiet(self, due: float) -> None:
         while not self._closing.is_set():
-            now = time.monotonic()
-            left = min(self._arrived + _QUIET, began + _LONGEST) - now
+            left = min(self._arrived + _QUIET, due) - time.monotonic()
             if left <= 0:
                 return
             await self._rest(left)
@@ -310,7 +311,8 @@ class Staging:
         if final is None or final.size != one.size:
             if await self._dialect.head(one.key) is not None:
                 raise ObjectFailure("the copy is not what was copied")
-            _log.error("%s was removed by somebody else; push it again", one.digest)
+            if await self._dialect.head(one.note) is not None:
+                _log.error("%s was removed by another program; push it again", one.digest)
         await self._end(one, doubts)
 
     async def _end(self, one: StagedBlob, doubts: Doubts) -> None:
