@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import json
-from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import aclosing
@@ -30,6 +29,7 @@ from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.manifest import MAX_MANIFEST, Manifest
 from buildset_registry.oci.names import Reference, RepositoryName, Tag, UploadId
 from buildset_registry.pacing import aside, spread
+from buildset_registry.pages import Page, ReferrersList
 from buildset_registry.retention import Removals
 from buildset_registry.sources import ArrivingBlob, FixedTags, StoredManifest, UpstreamRegistries
 from buildset_registry.store.base import RepositoryIndex, Store, StoredBlob, Upload
@@ -57,40 +57,6 @@ class PushTerms:
 
 
 _ANY_TERMS = PushTerms()
-
-
-@dataclass(frozen=True, slots=True)
-class Page:
-    """A part of a sorted list, and whether more follows."""
-
-    items: Sequence[str]
-    more: bool
-
-    @classmethod
-    def of(cls, lists: Sequence[Sequence[str]], limit: int | None, last: str | None) -> Page:
-        """Cut the page of ``limit`` items that come after ``last`` out of sorted lists.
-
-        The cost is that of the page, not of the lists.
-        """
-        parts = []
-        for items in lists:
-            start = 0 if last is None else bisect_right(items, last)
-            parts.append(items[start : None if limit is None else start + limit + 1])
-        found = parts[0] if len(parts) == 1 else sorted({item for part in parts for item in part})
-        if limit is None:
-            return cls(found, False)
-        return cls(found[:limit], 0 < limit < len(found))
-
-
-@dataclass(frozen=True, slots=True)
-class ReferrersList:
-    """A part of the list of a manifest's referrers, and whether more follows."""
-
-    items: Sequence[Descriptor]
-    size: int
-    """Its bytes as JSON, about."""
-
-    more: bool
 
 
 class Registry:

@@ -14,7 +14,7 @@ from buildset_registry.http.response import Response, json_response
 from buildset_registry.oci.descriptor import OCI_INDEX, Descriptor
 from buildset_registry.oci.digest import Digest
 from buildset_registry.pacing import aside
-from buildset_registry.registry import Page
+from buildset_registry.pages import Page
 
 
 async def base(request: Request, context: Context) -> Response:
