@@ -32,8 +32,8 @@ Bound: TypeAlias = "tuple[str, int]"
 _ASKED = json.dumps({PORTS: True}).encode() + b"\n"
 #: A line of an answer, and descriptors; there are five listeners at most.
 _LINE, _MOST = 4096, 16
-#: Seconds that either end may take.
-_SECONDS = 5.0
+#: Seconds that either end may take, on a machine that is busy with an upgrade.
+_SECONDS = 30.0
 
 
 def wanted(config: Config) -> dict[str, Bound]:
@@ -133,9 +133,11 @@ class HeldPorts:
             except OSError:
                 return
             with connection, contextlib.suppress(OSError):
+                connection.settimeout(_SECONDS)
                 send_ports(connection.fileno(), self._listeners)
-                self._let_go()
-                self._taken.set()
+                if connection.recv(1):  # it has them
+                    self._let_go()
+                    self._taken.set()
 
     def _let_go(self) -> None:
         for listener in self._listeners:
@@ -180,6 +182,7 @@ def _take(path: Path, asked: bytes) -> dict[Bound, socket.socket]:
         end.sendall(asked)
         _line, numbers, _flags, _address = socket.recv_fds(end, _LINE, _MOST)
         found = [socket.socket(fileno=number) for number in numbers]
+        end.sendall(b"\n")
     return {bound(one): one for one in found}
 
 
