@@ -5,7 +5,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.stores.servers import S3Server
+from tests.stores.servers import S3Server, files_below
+
+#: MinIO describes an upload in parts in a file of its own folder, in one of its key's.
+_DEEP = 3
 
 
 class Bucket:
@@ -29,4 +32,5 @@ class Bucket:
     def _all_parts(self) -> list[Path]:
         """Return the uploads in parts, of all buckets, that are not complete."""
         place = self.server.folder / ".minio.sys" / "multipart"
-        return [path for path in place.glob("*/*") if (path / "xl.meta").exists()]
+        found = [path for path in files_below(place) if path.name == "xl.meta"]
+        return [path.parent for path in found if len(path.relative_to(place).parts) == _DEEP]

@@ -9,6 +9,7 @@ import hashlib
 import hmac
 import itertools
 import json
+import os
 import secrets
 import sys
 from collections.abc import Iterator
@@ -36,6 +37,12 @@ _ACCOUNT = "buildset"
 def fresh_name() -> str:
     """Return a name for a bucket that no other test has."""
     return f"tests-{next(_NUMBERS)}-{secrets.token_hex(4)}"
+
+
+def files_below(top: Path) -> Iterator[Path]:
+    """Yield all files of a folder in which a server may be removing some."""
+    for folder, _folders, names in os.walk(top):
+        yield from (Path(folder, name) for name in names)
 
 
 @dataclass(frozen=True)
@@ -69,8 +76,8 @@ class S3Server:
         """Return the keys of all objects of a bucket, by its folders."""
         top = self.folder / bucket
         # MinIO keeps an object in a folder with its description, and the parts of a large one.
-        described = {path.parent for path in top.rglob("xl.meta")}
-        files = {path for path in top.rglob("*") if path.is_file()}
+        files = set(files_below(top))
+        described = {path.parent for path in files if path.name == "xl.meta"}
         plain = {path for path in files if described.isdisjoint(path.parents)}
         return sorted(str(path.relative_to(top)) for path in described | plain)
 
