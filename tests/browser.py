@@ -120,6 +120,19 @@ class Browser:
             _note(event, shown)
         return shown
 
+    def load(self, url: str) -> float:
+        """Open a page and return the seconds until all of it was there."""
+        target = self._call("Target.createTarget", url="about:blank")["targetId"]
+        session = self._call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        self._events.clear()
+        self._call("Page.enable", session)
+        began = time.monotonic()
+        self._call("Page.navigate", session, url=url)
+        self._wait("Page.loadEventFired")
+        seconds = time.monotonic() - began
+        self._call("Target.closeTarget", targetId=target)
+        return seconds
+
     def close(self) -> None:
         """End it."""
         self._call("Browser.close")
