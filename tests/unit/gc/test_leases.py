@@ -339,6 +339,29 @@ async def test_a_lease_at_any_step_of_one_process(
     pytest.fail("it has more steps than that")
 
 
+async def test_a_lease_beside_the_end_of_what_has_no_tag(
+    local_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By ``gc.untagged``: the index that is leased stays with all that is part of it."""
+    registry = Registry(local_store)
+    kind = type(local_store.pushed(NAME).manifests)
+    for number in range(30):
+        image = await Signed(registry).push("v1")
+        await push_image(registry, "v1", layers=(b"newer",))
+        await asyncio.sleep(0.02)  # the clock of files ticks every few milliseconds
+        aging = Aging(local_store, now=time.time())
+        steps = Taking(number, aging, image.index)
+        with monkeypatch.context() as patched:
+            patched.setattr(kind, "expire", steps.beside(kind.expire))
+            await aging.run(untagged=-1000.0, retention=None)
+        if steps.there is None:
+            return
+        await steps.check(local_store, image)
+        for one in await local_store.documents(TOPIC).names():
+            await local_store.documents(TOPIC).remove(one)
+    pytest.fail("it has more steps than that")
+
+
 class Taking:
     """A client that gets a token for an image, by digest and tag, beside a step of a collection."""
 
