@@ -236,6 +236,36 @@ async def test_where_leases_cannot_be_read_nothing_is_removed(
     assert tags_removed(await aging.run()) == ["old"]
 
 
+async def test_where_leases_cannot_be_read_after_tags_went_these_come_back(
+    local_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One of them may be leased by now: who cannot know it removes nothing."""
+    registry = Registry(local_store)
+    image = await Signed(registry).push("old")
+    aging = await past(local_store).has_always_run()
+    index = local_store.pushed(NAME)
+    documents = type(local_store.documents(TOPIC))
+    expire, names = type(index.tags).expire, documents.names
+
+    async def then_fail(*arguments: Any) -> bool:
+        monkeypatch.setattr(documents, "names", fail)
+        return await expire(*arguments)
+
+    async def fail(*_arguments: Any) -> list[str]:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(type(index.tags), "expire", then_fail)
+    report = await aging.run()
+    monkeypatch.setattr(documents, "names", names)
+    monkeypatch.setattr(type(index.tags), "expire", expire)
+    assert any("broke off: Input/output error" in note for note in report.notes)
+    target = await index.tags.get(Tag("old"))
+    assert target
+    assert target.digest == digest_of(image.index)
+    assert await image.is_whole()
+    assert tags_removed(await aging.run()) == ["old"]
+
+
 #: The steps of a removal by another replica at which a token is asked for.
 _STEPS = {
     "before it is written down": ("removals", "write", False),
