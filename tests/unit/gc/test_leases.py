@@ -236,6 +236,36 @@ async def test_where_leases_cannot_be_read_nothing_is_removed(
     assert tags_removed(await aging.run()) == ["old"]
 
 
+async def test_where_leases_cannot_be_read_after_tags_went_these_come_back(
+    local_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One of them may be leased by now: who cannot know it removes nothing."""
+    registry = Registry(local_store)
+    image = await Signed(registry).push("old")
+    aging = await past(local_store).has_always_run()
+    index = local_store.pushed(NAME)
+    documents = type(local_store.documents(TOPIC))
+    expire, names = type(index.tags).expire, documents.names
+
+    async def then_fail(*arguments: Any) -> bool:
+        monkeypatch.setattr(documents, "names", fail)
+        return await expire(*arguments)
+
+    async def fail(*_arguments: Any) -> list[str]:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(type(index.tags), "expire", then_fail)
+    report = await aging.run()
+    monkeypatch.setattr(documents, "names", names)
+    monkeypatch.setattr(type(index.tags), "expire", expire)
+    assert any("broke off: Input/output error" in note for note in report.notes)
+    target = await index.tags.get(Tag("old"))
+    assert target
+    assert target.digest == digest_of(image.index)
+    assert await image.is_whole()
+    assert tags_removed(await aging.run()) == ["old"]
+
+
 #: The steps of a removal by another replica at which a token is asked for.
 _STEPS = {
     "before it is written down": ("removals", "write", False),
@@ -336,6 +366,29 @@ async def test_a_lease_at_any_step_of_one_process(
         await aging.run()
         assert await local_store.documents(TOPIC).names() == []
         assert [state.digest for state in await local_store.pushed(NAME).manifests.all()] == []
+    pytest.fail("it has more steps than that")
+
+
+async def test_a_lease_beside_the_end_of_what_has_no_tag(
+    local_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By ``gc.untagged``: the index that is leased stays with all that is part of it."""
+    registry = Registry(local_store)
+    kind = type(local_store.pushed(NAME).manifests)
+    for number in range(30):
+        image = await Signed(registry).push("v1")
+        await push_image(registry, "v1", layers=(b"newer",))
+        await asyncio.sleep(0.02)  # the clock of files ticks every few milliseconds
+        aging = Aging(local_store, now=time.time())
+        steps = Taking(number, aging, image.index)
+        with monkeypatch.context() as patched:
+            patched.setattr(kind, "expire", steps.beside(kind.expire))
+            await aging.run(untagged=-1000.0, retention=None)
+        if steps.there is None:
+            return
+        await steps.check(local_store, image)
+        for one in await local_store.documents(TOPIC).names():
+            await local_store.documents(TOPIC).remove(one)
     pytest.fail("it has more steps than that")
 
 

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 import pytest
 from buildset_registry.errors import Denied
@@ -121,6 +121,43 @@ async def test_replicas_count_what_others_take_in_and_a_restart_forgets_nothing(
         guard.check(APP, 55)
     await second.write({"org": 45})
     assert len(await documents[1].names()) == 0
+
+
+class Late(MemoryDocuments):
+    """Documents whose removals another process is faster than."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.before: Callable[[], Awaitable[None]] | None = None
+
+    async def remove(self, name: str) -> None:
+        before, self.before = self.before, None
+        if before is not None:
+            await before()
+        await super().remove(name)
+
+
+async def test_what_is_told_while_the_collector_forgets_is_told_again() -> None:
+    """It removes what it has read, and that is another text by then."""
+    told = Late()
+    documents = MemoryDocuments(), told
+    first, second = replica(documents), replica(documents)
+
+    async def faster() -> None:
+        first.add(APP, 20)
+        await first.refresh()
+
+    first.add(APP, 30)
+    await first.refresh()
+    second.begin()
+    told.before = faster
+    await second.write({"org": 30})
+    for guard in (first, second):
+        await guard.refresh()
+    for guard in (first, second, replica(documents)):
+        await guard.refresh()
+        with pytest.raises(Denied, match="take 50 of"):
+            guard.check(APP, 51)
 
 
 async def test_what_is_there_already_takes_no_more_room() -> None:

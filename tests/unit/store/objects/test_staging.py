@@ -351,8 +351,8 @@ async def test_a_session_that_is_removed_is_not_gone_on_with(
     assert bucket.leftovers() == []
 
 
-async def test_a_miss_costs_one_request_more(two: tuple[Replica, Replica]) -> None:
-    """And what this process staged itself costs none."""
+async def test_a_miss_costs_two_requests_more(two: tuple[Replica, Replica]) -> None:
+    """What is moved meanwhile is no miss; and what this process staged itself costs none."""
     await commit(await pushed(two[0]))
     asked: list[str] = []
     mortal = two[0].dialect._connection.ask
@@ -363,7 +363,7 @@ async def test_a_miss_costs_one_request_more(two: tuple[Replica, Replica]) -> No
 
     two[0].dialect._connection.ask = counted
     assert await two[0].store.blobs.size(OTHER) is None
-    assert len(asked) == 2
+    assert len(asked) == 3
     asked.clear()
     assert await two[0].store.blobs.size(DIGEST) == len(CONTENT)
     assert asked == []
@@ -432,3 +432,55 @@ async def test_what_a_dead_process_staged_is_moved_by_the_next_one(
     assert at_its_key(bucket)
     assert staged(bucket) == []
     assert await is_whole(two[1].store)
+
+
+@pytest.mark.parametrize("how", ["size", "keep", "read"])
+async def test_a_blob_that_is_moved_between_two_looks_is_found(
+    two: tuple[Replica, Replica], monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """It is not at its key yet, and then there is no note any more: it was never away."""
+    await commit(await pushed(two[0]))
+    staging = two[1].store.staging  # type: ignore[attr-defined]  # what a test is about
+    find = staging.find
+
+    async def late(digest: Digest) -> object:
+        await two[0].store.staging.aclose()  # type: ignore[attr-defined]
+        return await find(digest)
+
+    monkeypatch.setattr(staging, "find", late)
+    blobs = two[1].store.blobs
+    if how == "read":
+        assert await blobs.read(DIGEST) == CONTENT
+    else:
+        assert await getattr(blobs, how)(DIGEST) == len(CONTENT)
+
+
+async def test_what_was_refused_beside_a_removal_is_promised_to_nobody(
+    two: tuple[Replica, Replica], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The note came too late for the one, and the removal too late for the other."""
+    upload = await pushed(two[0])
+    finish, abandon = two[0].dialect.complete, two[1].dialect.abort
+    removal: list[asyncio.Task[bool]] = []
+    looked, refused = asyncio.Event(), asyncio.Event()
+
+    async def expiring(*given: object, **more: object) -> None:
+        await finish(*given, **more)
+        (state,) = await two[1].store.uploads.all()
+        removal.append(asyncio.ensure_future(two[1].store.uploads.expire(state)))
+        await looked.wait()
+
+    async def later(given: object) -> None:
+        looked.set()
+        await refused.wait()
+        await abandon(given)
+
+    monkeypatch.setattr(two[0].dialect, "complete", expiring)
+    monkeypatch.setattr(two[1].dialect, "abort", later)
+    with pytest.raises(BlobUploadInvalid):
+        await commit(upload)
+    refused.set()
+    assert await removal[0]
+    for replica in two:
+        assert await replica.store.blobs.keep(DIGEST) is None
+        assert await replica.store.blobs.open(DIGEST) is None

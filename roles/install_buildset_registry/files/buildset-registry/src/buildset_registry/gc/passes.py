@@ -11,11 +11,12 @@ not here.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import partial
 
 from buildset_registry.errors import UpstreamBusy, UpstreamFailed
+from buildset_registry.gc.images import ImageGraph
 from buildset_registry.gc.reachability import Key, ManifestNode, expired, key, mentioned
 from buildset_registry.gc.retention import retain
 from buildset_registry.gc.state import Collection
@@ -157,16 +158,37 @@ async def _expire(
     if subjects:
         elsewhere = await _living_elsewhere(collection, name, subjects)
         doomed = await asyncio.to_thread(expired, nodes, tagged, untagged_before, before, elsewhere)
-    gone = set()
-    for digest, reason in doomed.items():
-        subject, used = nodes[digest].subject, nodes[digest].used + _INSTANT
-        async with collection.store.turns.manifest(name, digest):
-            removed = collection.report.dry_run or await unlink_manifest(
-                index, digest, subject, used
-            )
-        if removed:
-            collection.remove("manifest", f"{name}@{digest}", reason)
-            gone.add(digest)
+    return await _unlink(collection, name, nodes, doomed) if doomed else set()
+
+
+async def _unlink(
+    collection: Collection,
+    name: RepositoryName,
+    nodes: Mapping[Digest, ManifestNode],
+    doomed: Mapping[Digest, str],
+) -> set[Digest]:
+    """Unlink manifests, each before what is part of it; return what is gone.
+
+    What somebody uses meanwhile stays as a whole: who has an index comes for what it lists.
+    """
+    index, store = collection.store.pushed(name), collection.store
+    graph = await asyncio.to_thread(ImageGraph, nodes, {})
+    gone: set[Digest] = set()
+    held: set[Digest] = set()
+    for digests in await asyncio.to_thread(list, graph.outermost_first(doomed.keys())):
+        for digest in digests:
+            if digest in held:
+                continue
+            subject, used = nodes[digest].subject, nodes[digest].used + _INSTANT
+            async with store.turns.manifest(name, digest):
+                removed = collection.report.dry_run or await unlink_manifest(
+                    index, digest, subject, used
+                )
+            if removed:
+                collection.remove("manifest", f"{name}@{digest}", doomed[digest])
+                gone.add(digest)
+            else:
+                held.update(graph.whole([digest]))
     return gone
 
 

@@ -9,7 +9,15 @@ somebody pushed or pulled since the decision, in one step with it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from collections.abc import Set as AbstractSet
 from typing import TypeVar
 
@@ -253,7 +261,11 @@ class _Removal:
 
         Whoever leases an image writes that first, and then looks whether the tag is there.
         """
-        leases = await leased_now(self._collection) if gone else None
+        try:
+            leases = await leased_now(self._collection) if gone else None
+        except OSError:  # which they are is not known
+            await self._set_again(gone)
+            raise
         if not leases:
             return set()
         tags = {tag: self._graph.tags[tag] for tag in gone}
@@ -261,13 +273,17 @@ class _Removal:
             self._graph.nodes, self._graph.tags, leases.of(self._name, self._graph.nodes, tags)
         )
         back = {tag for tag, target in tags.items() if graph.leased(target.digest)}
-        for tag in back:
-            digest = tags[tag].digest
+        await self._set_again(back)
+        return back
+
+    async def _set_again(self, tags: Iterable[Tag]) -> None:
+        """Set tags that were removed, unless somebody has set them since."""
+        for tag in tags:
+            digest = self._graph.tags[tag].digest
             async with self._collection.store.turns.manifest(self._name, digest, [tag]):
                 there = await self._index.manifests.has(digest)
                 if there and await self._index.tags.get(tag) is None:
                     await self._index.tags.set(tag, digest)
-        return back
 
     async def _remove_manifests(self, spared: AbstractSet[Tag]) -> None:
         """Remove what lost its last tag; who sets a tag uses the manifest first.

@@ -87,7 +87,9 @@ class Intake:
         """Tell the others what came here, and hear what came there, since a count began."""
         if self._documents is None:
             return
-        if self._changed:
+        names = await self._documents.names()
+        # Whoever forgets what it has counted may have removed what was told just then.
+        if self._changed or (self._slices and self._name not in names):
             self._open = False
             while len(self._slices) > _MOST:
                 first, second = self._slices[:2]
@@ -99,7 +101,7 @@ class Intake:
                 self._changed = True
                 raise
         others: list[_Slice] = []
-        for name in await self._documents.names():
+        for name in names:
             found = await self._documents.read(name) if name != self._name else None
             others += _load(found.content) if found else []
         self._others = [one for one in others if one.end > began]

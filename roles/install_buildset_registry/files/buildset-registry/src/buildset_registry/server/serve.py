@@ -192,7 +192,8 @@ class Listening:
         """Let who has connected ask; who connects from now on waits."""
         for server, _tls, _listener in self._servers:
             server.pause()
-        for _look in range(int(_ASKING_SECONDS / _COUNTING_SECONDS)):
+        until = time.monotonic() + _ASKING_SECONDS
+        while time.monotonic() < until:
             if not await asyncio.to_thread(self._budget.connected):
                 break
             await asyncio.sleep(_COUNTING_SECONDS)
@@ -278,11 +279,12 @@ async def _wait_until_idle(service: RegistryProcess, seconds: int) -> int:
     """
     began = time.monotonic()
     most = (seconds or _LONGEST_IDLING) * 2 / 3
-    for _look in range(int(most / _LOOKING_SECONDS)):
+    while time.monotonic() - began < most:
         if service.idle:
             break
         await asyncio.sleep(_LOOKING_SECONDS)
-    return int(time.monotonic() - began) if seconds else 0
+    # One that is left: none would be for ever.
+    return min(int(time.monotonic() - began), seconds - 1) if seconds else 0
 
 
 def _raise_file_limit() -> None:

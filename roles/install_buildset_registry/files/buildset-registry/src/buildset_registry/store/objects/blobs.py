@@ -183,6 +183,8 @@ class ObjectBlobs:
             found = await self._dialect.head(self._keys.blob(digest))
         if found is None:
             found = await self._staging.find(digest)
+        if found is None and self._staging.used:  # it may have been moved between these looks
+            found = await self._dialect.head(self._keys.blob(digest))
         if found is None:
             self._gone(digest)
             return None
@@ -217,8 +219,8 @@ class ObjectBlobs:
             staged = await self._staging.find(digest)
             if staged is not None:
                 opened = await self._dialect.get(staged.key, start, end)
-                # It may have been moved between these looks.
-                opened = opened or await self._dialect.get(key, start, end)
+            if opened is None and self._staging.used:  # moved between these looks
+                opened = await self._dialect.get(key, start, end)
         return opened
 
     async def _staged_state(self, one: StagedBlob) -> BlobState:

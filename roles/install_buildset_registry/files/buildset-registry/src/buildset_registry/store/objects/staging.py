@@ -137,10 +137,16 @@ class Staging:
         self._seen.pop(digest, None)
 
     async def find(self, digest: Digest) -> StagedBlob | None:
-        """Find a blob that is not at its key."""
+        """Find a blob that is not at its key.
+
+        A note may be left of a session that was removed beside a commit that was refused, or by
+        another program: it tells of nothing.
+        """
         if not self.used:
             return None
         async for one in self._noted(self._keys.staged_blob(digest)):
+            if await self._dialect.head(one.key) is None:
+                continue
             self._seen[digest] = (one, time.monotonic() + _SEEN)
             self._seen.move_to_end(digest)
             while len(self._seen) > _REMEMBERED:
