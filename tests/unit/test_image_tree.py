@@ -62,7 +62,7 @@ async def test_whoever_pushes_decides_neither_how_much_is_kept_nor_how_long_it_t
     trees, another = ImageTrees(store), Digest.of(b"another")
     for index in indexes:
         assert not await trees.holds((), [index], another)
-    assert 0 < sum(one.count for one in trees._known.values()) <= 2000
+    assert 0 < sum(one.number for one in trees._known.values()) <= 2000
     top, ask = await push_index(store, indexes), store.blobs.read
 
     async def counted(digest: Digest) -> bytes | None:

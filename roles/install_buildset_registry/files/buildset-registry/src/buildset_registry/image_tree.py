@@ -34,7 +34,7 @@ class _Parts(NamedTuple):
     blobs: frozenset[Digest]
 
     @property
-    def count(self) -> int:
+    def number(self) -> int:
         """How many there are."""
         return len(self.manifests) + len(self.blobs)
 
@@ -124,10 +124,10 @@ class ImageTrees:
         if digest in self._known:  # another request has read it meanwhile
             return
         self._known[digest] = parts
-        self._size += parts.count
+        self._size += parts.number
         while len(self._known) > _REMEMBERED or self._size > _REMEMBERED_PARTS:
             _oldest, gone = self._known.popitem(last=False)
-            self._size -= gone.count
+            self._size -= gone.number
 
 
 def _read(raw: bytes, digest: Digest) -> _Parts:
