@@ -19,7 +19,7 @@ from buildset_images import carry, direct
 from buildset_images.errors import ImagesError
 from buildset_images.transfers import CarryOptions
 
-from tests.interop.content import INDEX, Pusher
+from tests.interop.content import IMAGE, INDEX, Pusher
 from tests.interop.registries import PASSWORD, Identity, Program, Storage
 from tests.roles.conftest import MakeDesk
 from tests.roles.executor import PLUGINS
@@ -31,6 +31,7 @@ pytestmark = pytest.mark.timeout(300)
 
 BUILD = "a" * 32
 SITE, SECRET = "user-of-the-site", "the-secret-of-the-site"
+NOTHING = f"sha256:{'0' * 64}"
 APP, DATABASE = "quay.io/org/app", "docker.io/org/database"
 TOKEN = re.compile(r"eyJ[\w-]+\.eyJ[\w-]+\.[\w-]+")
 #: Stands for ssh: what a node is sent is kept, and then run here.
@@ -315,6 +316,26 @@ def test_what_a_node_tells_is_not_believed(world: dict[str, Served], there: Serv
     assert "is not there" in error_of(
         act("confirm_push", **{**common, "images": absent}, copied=[told])
     )
+
+
+def test_an_index_without_its_images_is_not_confirmed(there: Served) -> None:
+    """The registry takes one, and the digest of its tag is what the node has told."""
+    name, child = (
+        "quay.io/org/hollow",
+        {"mediaType": IMAGE, "size": 2, "digest": NOTHING},
+    )
+    tree = {"schemaVersion": 2, "mediaType": INDEX, "manifests": [child]}
+    digest = Pusher(there.client).manifest(name, tree, f"{BUILD}_v1")
+    wanted = [{"repository": name, "tags": ["v1"]}]
+    told = {"name": f"{name}:v1", "digest": digest, "copied": True}
+    refused = act("confirm_push", images=wanted, copied=[told], intermediate_registry=secret(there))
+    assert f"lists {NOTHING}, which is not there" in error_of(refused)
+    assert refused["artifacts"] == []
+    whole = Pusher(there.client)
+    child = {**child, "digest": whole.image(name, b"child", "child")}
+    told["digest"] = whole.manifest(name, {**tree, "manifests": [child]}, f"{BUILD}_v1")
+    good = act("confirm_push", images=wanted, copied=[told], intermediate_registry=secret(there))
+    assert [one["metadata"]["digest"] for one in good["artifacts"]] == [told["digest"]]
 
 
 @pytest.mark.parametrize("kind", ["zuul-registry", "distribution"])

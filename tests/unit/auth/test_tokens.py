@@ -195,3 +195,19 @@ def test_a_refresh_token_opens_nothing_and_an_access_token_refreshes_nothing(
 def test_no_refresh_token_where_none_are_wanted() -> None:
     """Where the key ends with the process, a client would be locked out after a restart."""
     assert TokenIssuer(Signing(KEY, "registry", 300)).issue_refresh("ci", "hash") is None
+
+
+def test_what_is_remembered_of_tokens_has_a_bound_in_bytes(tokens: TokenIssuer) -> None:
+    """A token may have thousands of scopes, and anybody gets as many tokens as he asks for."""
+    wide = [scope(f"image:org/app:v{number}:pull") for number in range(1000)]
+    for number in range(80):
+        token = tokens.issue("ci", [*wide, scope(f"image:org/app{number}:v:pull")]).token
+        assert len(token) > 60_000
+        assert len(tokens.verify(token).images) == 2
+    kept = len(tokens._verified)
+    assert 0 < kept * len(token) <= 4 * 1024 * 1024
+    small = [
+        tokens.issue("ci", [scope(f"image:org/{number}:v:pull")]).token for number in range(50)
+    ]
+    first = [tokens.verify(one) for one in small]
+    assert all(tokens.verify(one) is known for one, known in zip(small, first, strict=True))

@@ -241,6 +241,22 @@ async def has_no(registry: Registry, digest: Digest) -> bool:
     return False
 
 
+async def test_of_two_tokens_for_one_image_the_one_that_lasts_counts(
+    tmp_path: Path, registry: Registry, holder: Server, authority: CA
+) -> None:
+    """Two jobs handed the same image over under two tags; the first one's token has ended."""
+    hand(tmp_path / "overlay", holder, authority)
+    file = tmp_path / "overlay" / FILE
+    tree = json.loads(file.read_text())
+    (ended,) = tree["handed"]
+    images = {"quay.io/org/app:v2": ended["images"]["quay.io/org/app:v1"]}
+    tree["handed"].append({**ended, "token": "later", "expires": 4e9, "images": images})
+    file.write_text(json.dumps(tree))
+    assert (await registry.manifest(NAME, Tag("v2"))).digest == DIGEST
+    assert await read(await registry.blob(NAME, BLOB_DIGEST)) == BLOB
+    assert {one.authorization for one in holder.asked} == {"Bearer later"}
+
+
 async def test_few_clients_are_kept_whom_nobody_uses(tmp_path: Path) -> None:
     """However many tokens are in the overlay at once."""
     holders = [

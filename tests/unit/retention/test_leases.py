@@ -185,3 +185,33 @@ async def test_a_store_that_hangs_does_not_hang_tokens(
     await leases.take([(NAME, Tag("v1"))], HOUR)
     await leases.close()
     assert len(await store.documents(TOPIC).names()) == 1
+
+
+async def test_leases_for_which_there_is_no_room_are_told(
+    store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One client may name images without end where the store is slow; then others' go missing."""
+    image = digest_of(await push_image(Registry(store), "v1"))
+    leases, answers = Leases(store), asyncio.Event()
+    kind = type(store.pushed(NAME).tags)
+    get = kind.get
+
+    async def slow(*arguments: Any) -> Any:
+        await answers.wait()
+        return await get(*arguments)
+
+    monkeypatch.setattr(kind, "get", slow)
+    monkeypatch.setattr("buildset_registry.retention.leases._PATIENCE", 0.01)
+    monkeypatch.setattr("buildset_registry.retention.leases._MOST", 30)
+    await leases.take([(NAME, Tag(f"none{number}")) for number in range(30)], HOUR)
+    assert caplog.messages == []
+    for _again in range(2):
+        await leases.take([(NAME, image)], HOUR)
+    (line,) = caplog.messages
+    assert line.startswith("30 leases of images wait for the storage already: what further tokens")
+    answers.set()
+    monkeypatch.setattr("buildset_registry.retention.leases._PATIENCE", 5.0)
+    await leases.close()
+    await leases.take([(NAME, image)], HOUR)
+    assert (await leases.active(Clock().age)).until(NAME, image)
+    assert len(caplog.messages) == 1

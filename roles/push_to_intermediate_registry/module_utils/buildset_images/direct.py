@@ -21,13 +21,17 @@ from .errors import ImagesError
 from .images import wanted_images
 from .plan import INTERMEDIATE, ImageCopy, ImageLocation, KnownRegistry
 from .registry_client.errors import RegistryError
+from .registry_client.oci.descriptor import IMAGES, INDEXES
+from .registry_client.oci.digest import Digest
+from .registry_client.oci.manifest import Manifest
 from .registry_client.oci.names import Tag
 from .registry_client.protocol.errors import UpstreamError
-from .registry_client.transfer.content import ImageSource
 from .registry_client.transfer.ends import Ends
 from .registry_client.transfer.errors import TransferError
 from .registry_client.transfer.http_client import HttpClient
+from .registry_client.transfer.layout import LayoutFolder
 from .registry_client.transfer.platforms import platforms_of
+from .registry_client.transfer.remote import RemoteRepository
 from .tokens import groups, scope, token_source
 from .transfers import CopyOutcome
 
@@ -35,6 +39,8 @@ from .transfers import CopyOutcome
 REACH_SECONDS = 20.0
 _PLATFORM = re.compile(r"[\w.-]{1,64}(?:/[\w.-]{1,64}){1,3}", re.ASCII)
 _MOST_PLATFORMS = 100
+#: What is an image or an index: buildkit's caches list layers as well.
+_LISTED = IMAGES | INDEXES
 _FAILURES = (ImagesError, TransferError, UpstreamError, RegistryError)
 
 
@@ -148,10 +154,13 @@ def confirm(copies: Sequence[ImageCopy], told: Iterable[Any], patience: float) -
     return outcomes
 
 
-def _confirm(outcome: CopyOutcome, there: ImageSource, told: Mapping[str, Any] | None) -> None:
+def _confirm(
+    outcome: CopyOutcome, there: RemoteRepository | LayoutFolder, told: Mapping[str, Any] | None
+) -> None:
     target = outcome.copy.target
     try:
         manifest = there.manifest(Tag(target.tag))
+        absent = manifest and _absent(manifest, there)
     except _FAILURES as error:
         outcome.error = transfers.in_words(str(error))
         return
@@ -162,9 +171,18 @@ def _confirm(outcome: CopyOutcome, there: ImageSource, told: Mapping[str, Any] |
     if outcome.digest != told.get("digest"):
         outcome.error = f"{target} is {outcome.digest}, and not what was copied"
         return
+    if absent:
+        outcome.error = f"{target} lists {absent}, which is not there"
+        return
     outcome.before = "" if told.get("copied") else outcome.digest
     listed = platforms_of(manifest, ()) if manifest.manifests else _platforms(told)
     outcome.platforms = tuple(listed)
+
+
+def _absent(manifest: Manifest, there: RemoteRepository | LayoutFolder) -> Digest | None:
+    """Return an image that an index lists and the registry, which takes such an index, lacks."""
+    listed = [one.digest for one in manifest.manifests if one.media_type in _LISTED]
+    return next((one for one in listed if there.find_manifest(one) is None), None)
 
 
 def _platforms(told: Mapping[str, Any]) -> list[str]:

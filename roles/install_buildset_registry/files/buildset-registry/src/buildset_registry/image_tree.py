@@ -8,26 +8,54 @@ question, which the repository answers.
 
 from __future__ import annotations
 
+import asyncio
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from typing import NamedTuple
 
 from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.manifest import MAX_MANIFEST, Manifest, stored_media_type
 from buildset_registry.oci.names import Reference, Tag, cosign_tags, referrers_tag
-from buildset_registry.pacing import aside, paced
+from buildset_registry.pacing import STEPS, aside, paced
 from buildset_registry.store.base import RepositoryIndex, Store
 
-#: Manifests whose parts are remembered: they never change.
-_REMEMBERED = 4096
-#: Manifests of one tree that are looked at.
-_MOST = 20_000
+#: Manifests whose parts are remembered, since they never change, and parts of all of them: whoever
+#: pushes decides how many one has.
+_REMEMBERED, _REMEMBERED_PARTS = 4096, 200_000
+#: Manifests of one tree that are looked at, what they list with all that is there twice, and those
+#: of which it is asked what refers to them: that is several requests to the store for each.
+_MOST, _MOST_LISTED, _MOST_ASKED = 20_000, 100_000, 2000
 
 
 class _Parts(NamedTuple):
     manifests: tuple[Digest, ...]
     blobs: frozenset[Digest]
+
+    @property
+    def number(self) -> int:
+        """How many there are."""
+        return len(self.manifests) + len(self.blobs)
+
+
+@dataclass(slots=True)
+class _Walk:
+    """The manifests of a tree that were found, in their order, and how much they list."""
+
+    seen: dict[Digest, None] = field(default_factory=dict)
+    listed: int = 0
+
+    @property
+    def enough(self) -> bool:
+        """Tell whether nothing more is looked at."""
+        return len(self.seen) > _MOST or self.listed > _MOST_LISTED
+
+    def add(self, found: Iterable[Digest]) -> list[Digest]:
+        """Take what was found, and return what is new."""
+        fresh = [one for one in dict.fromkeys(found) if one not in self.seen]
+        self.seen.update(dict.fromkeys(fresh))
+        return fresh
 
 
 _NOTHING = _Parts((), frozenset())
@@ -39,6 +67,7 @@ class ImageTrees:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._known: OrderedDict[Digest, _Parts] = OrderedDict()
+        self._size = 0
 
     async def holds(
         self, indexes: Sequence[RepositoryIndex], roots: Iterable[Digest], wanted: Reference
@@ -47,35 +76,34 @@ class ImageTrees:
 
         A tag does by which clients find what refers to such a manifest, whether it is there or not.
         """
-        seen: dict[Digest, None] = {}
-        waiting = list(roots)
+        walk, asked = _Walk(), 0
+        waiting = walk.add(roots)
         while waiting:
-            asked = len(seen)
-            if await self._walk(waiting, seen, wanted):
+            if await self._walk(waiting, walk, wanted):
                 return True
             waiting = []
-            async for digest in paced(list(seen)[asked:]):
-                found = await _attached(indexes, digest)
-                waiting += [one for one in found if one not in seen]
-            if len(seen) > _MOST:
+            async for digest in paced(list(walk.seen)[asked:_MOST_ASKED]):
+                waiting += walk.add(await _attached(indexes, digest))
+            asked = len(walk.seen) - len(waiting)
+            if walk.enough:
                 return False
         return False
 
-    async def _walk(
-        self, waiting: list[Digest], seen: dict[Digest, None], wanted: Reference
-    ) -> bool:
+    async def _walk(self, waiting: list[Digest], walk: _Walk, wanted: Reference) -> bool:
         """Look at manifests and all that they list; True once something wanted is found."""
-        while waiting and len(seen) <= _MOST:
+        while waiting:
+            if len(waiting) % STEPS == 0:
+                await asyncio.sleep(0)
             digest = waiting.pop()
-            if digest in seen:
-                continue
-            seen[digest] = None
             if digest == wanted or wanted in _tags_of(digest):
                 return True
+            if walk.enough:
+                continue
             parts = await self._parts(digest)
             if wanted in parts.blobs:
                 return True
-            waiting += parts.manifests
+            walk.listed += len(parts.manifests)
+            waiting += walk.add(parts.manifests)
         return False
 
     async def _parts(self, digest: Digest) -> _Parts:
@@ -89,10 +117,17 @@ class ImageTrees:
         if raw is None:
             return _NOTHING
         found = await aside(len(raw), partial(_read, raw, digest))
-        self._known[digest] = found
-        if len(self._known) > _REMEMBERED:
-            self._known.popitem(last=False)
+        self._remember(digest, found)
         return found
+
+    def _remember(self, digest: Digest, parts: _Parts) -> None:
+        if digest in self._known:  # another request has read it meanwhile
+            return
+        self._known[digest] = parts
+        self._size += parts.number
+        while len(self._known) > _REMEMBERED or self._size > _REMEMBERED_PARTS:
+            _oldest, gone = self._known.popitem(last=False)
+            self._size -= gone.number
 
 
 def _read(raw: bytes, digest: Digest) -> _Parts:

@@ -16,7 +16,10 @@ from buildset_registry.errors import NameInvalid, RegistryError, TokenInvalid
 from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.names import Reference, RepositoryName, Tag
 
+#: Tokens that are remembered, and the characters of all of them: of many scopes one has thousands,
+#: and what is made of it takes several times as much memory.
 _REMEMBERED = 4096
+_MOST = 4 * 1024 * 1024
 
 Claims = Mapping[str, object]
 
@@ -42,6 +45,11 @@ class VerifiedTokens:
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._remembered: OrderedDict[str, tuple[float, Identity]] = OrderedDict()
+        self._size = 0
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+        return len(self._remembered)
 
     def find(self, token: str) -> Identity | None:
         """Return what a token grants that was verified before and is still valid."""
@@ -55,9 +63,12 @@ class VerifiedTokens:
         if not begin - leeway <= now < end + leeway:
             raise TokenInvalid("the token has expired or is not yet valid; log in again")
         identity = _identity(claims)
+        if self._remembered.pop(token, None) is None:
+            self._size += len(token)
         self._remembered[token] = (end + leeway, identity)
-        while len(self._remembered) > _REMEMBERED:
-            self._remembered.popitem(last=False)
+        while len(self._remembered) > _REMEMBERED or self._size > _MOST:
+            oldest, _known = self._remembered.popitem(last=False)
+            self._size -= len(oldest)
         return identity
 
 

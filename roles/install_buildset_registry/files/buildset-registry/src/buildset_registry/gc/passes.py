@@ -152,7 +152,8 @@ async def _expire(
     untagged = None if rules.untagged is None else max(rules.untagged, young)
     untagged_before = None if untagged is None else collection.began - untagged
     tagged, before = await _tagged(collection, index), collection.began - young
-    tagged |= collection.leased.of(name, nodes, {}).keys()
+    leased = await asyncio.to_thread(collection.leased.of, name, nodes, {})
+    tagged |= leased.keys()
     doomed = await asyncio.to_thread(expired, nodes, tagged, untagged_before, before)
     subjects = {subject for digest in doomed if (subject := nodes[digest].subject) is not None}
     if subjects:

@@ -97,7 +97,8 @@ async def _survey(
     nodes, sizes = await _read(collection, name)
     retained.read[name] = nodes
     targets = await tag_targets(collection, name)
-    graph = ImageGraph(nodes, targets, collection.leased.of(name, nodes, targets))
+    leased = await asyncio.to_thread(collection.leased.of, name, nodes, targets)
+    graph = await asyncio.to_thread(ImageGraph, nodes, targets, leased)
     return await asyncio.to_thread(_images, name, graph, sizes, retained.run)
 
 

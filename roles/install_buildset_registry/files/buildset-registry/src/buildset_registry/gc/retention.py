@@ -30,6 +30,7 @@ from buildset_registry.manifest_links import unlink_manifest
 from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.names import RepositoryName, Tag
 from buildset_registry.pacing import paced
+from buildset_registry.retention import LeasedImages
 from buildset_registry.retention.removals import RepositoryRemovals, noted
 from buildset_registry.retention.timeline import day
 from buildset_registry.store.base import RepositoryIndex, TagTarget
@@ -123,7 +124,7 @@ async def retain(
     removals = retained.retention.removals
     known = await removals.of(name)
     tags = await tag_targets(collection, name)
-    leased = collection.leased.of(name, nodes, tags)
+    leased = await asyncio.to_thread(collection.leased.of, name, nodes, tags)
     graph = await asyncio.to_thread(ImageGraph, nodes, tags, leased)
     plan = await asyncio.to_thread(
         plan_retention, graph, run, rules, crowded=crowded, unfinished=known.unfinished
@@ -268,11 +269,7 @@ class _Removal:
             raise
         if not leases:
             return set()
-        tags = {tag: self._graph.tags[tag] for tag in gone}
-        graph = ImageGraph(
-            self._graph.nodes, self._graph.tags, leases.of(self._name, self._graph.nodes, tags)
-        )
-        back = {tag for tag, target in tags.items() if graph.leased(target.digest)}
+        back = await asyncio.to_thread(self._leased_of, gone, leases)
         await self._set_again(back)
         return back
 
@@ -284,6 +281,12 @@ class _Removal:
                 there = await self._index.manifests.has(digest)
                 if there and await self._index.tags.get(tag) is None:
                     await self._index.tags.set(tag, digest)
+
+    def _leased_of(self, gone: Sequence[Tag], leases: LeasedImages) -> set[Tag]:
+        tags = {tag: self._graph.tags[tag] for tag in gone}
+        leased = leases.of(self._name, self._graph.nodes, tags)
+        graph = ImageGraph(self._graph.nodes, self._graph.tags, leased)
+        return {tag for tag, target in tags.items() if graph.leased(target.digest)}
 
     async def _remove_manifests(self, spared: AbstractSet[Tag]) -> None:
         """Remove what lost its last tag; who sets a tag uses the manifest first.

@@ -104,9 +104,12 @@ class Overlay:
 
     @cached_property
     def by_name(self) -> Mapping[RepositoryName, Sequence[OverlaidImage]]:
-        """The images of each repository."""
+        """The images of each repository, the one whose token lasts longest first.
+
+        Tags that were handed over one after the other may be one image, or have parts in common.
+        """
         found: dict[RepositoryName, list[OverlaidImage]] = {}
-        for image in self.images.values():
+        for image in sorted(self.images.values(), key=lambda one: -one.holder.expires):
             found.setdefault(image.name.name, []).append(image)
         return found
 

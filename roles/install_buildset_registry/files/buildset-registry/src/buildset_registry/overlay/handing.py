@@ -11,10 +11,11 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 from buildset_registry.errors import (
     ConfigError,
@@ -122,8 +123,26 @@ def _verified(image: OverlaidImage, known: Mapping[RegistryHost, str]) -> Overla
 
 async def failures(overlay: Overlay, folder: Path) -> list[str]:
     """Ask for each image by its digest; return a line for each that is not to be had from here."""
-    asked = [_ask(holder, images, folder) for holder, images in _by_holder(overlay).items()]
+    # One client may name many tokens, each of which is another holder: all share the bounds.
+    turns = _Turns(asyncio.Semaphore(_AT_ONCE), asyncio.get_running_loop().time() + _SECONDS)
+    by_holder = _by_holder(overlay).items()
+    asked = [_ask(holder, images, folder, turns) for holder, images in by_holder]
     return sorted(line for lines in await asyncio.gather(*asked) for line in lines)
+
+
+class _Turns(NamedTuple):
+    """The requests that may run, and until when in the loop's time."""
+
+    free: asyncio.Semaphore
+    until: float
+
+    async def take(self, asking: Callable[[], Awaitable[object]]) -> None:
+        """Ask when it is its turn; ``TimeoutError`` where that comes too late."""
+        async with self.free:
+            left = self.until - asyncio.get_running_loop().time()
+            if left <= 0:
+                raise asyncio.TimeoutError
+            await asyncio.wait_for(asking(), left)
 
 
 def _by_holder(overlay: Overlay) -> dict[ImageHolder, list[OverlaidImage]]:
@@ -133,14 +152,15 @@ def _by_holder(overlay: Overlay) -> dict[ImageHolder, list[OverlaidImage]]:
     return found
 
 
-async def _ask(holder: ImageHolder, images: Sequence[OverlaidImage], folder: Path) -> list[str]:
-    client, turns = holder_client(holder, folder), asyncio.Semaphore(_AT_ONCE)
+async def _ask(
+    holder: ImageHolder, images: Sequence[OverlaidImage], folder: Path, turns: _Turns
+) -> list[str]:
+    client = holder_client(holder, folder)
 
     async def ask(image: OverlaidImage) -> str | None:
         what = f"{image.name}, made by {image.made_by}:"
         try:
-            async with turns:
-                await asyncio.wait_for(client.head(image.there, image.digest), _SECONDS)
+            await turns.take(partial(client.head, image.there, image.digest))
         except ManifestUnknown as error:
             return f"{what} it is not at {holder.host} any more ({error.detail or error.message})"
         except RegistryError as error:

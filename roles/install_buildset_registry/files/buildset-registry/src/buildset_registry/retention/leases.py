@@ -119,7 +119,7 @@ class Leases:
         self._waiting: dict[LeasedImage, tuple[int, int]] = {}
         self._writing: set[asyncio.Task[None]] = set()
         self._task: asyncio.Task[None] | None = None
-        self._failing = False
+        self._failing = self._crowded = False
 
     def start(self) -> None:
         """Begin to write what could not be written at once."""
@@ -145,8 +145,14 @@ class Leases:
         wanted = [one for one in images if not self._is_known(one, until)]
         if not wanted:
             return
-        for image in wanted:
-            self._wait(image, since, until)
+        refused = sum(not self._wait(image, since, until) for image in wanted)
+        if refused and not self._crowded:
+            _log.error(
+                "%d leases of images wait for the storage already: what further tokens name may be "
+                "removed before these end",
+                len(self._waiting),
+            )
+        self._crowded = bool(refused)
         writing = asyncio.ensure_future(self._write(wanted))
         self._writing.add(writing)
         writing.add_done_callback(self._writing.discard)
@@ -183,13 +189,14 @@ class Leases:
         found = map(ImageLease.of_document, await self._documents.names())
         return [one for one in found if one is not None]
 
-    def _wait(self, image: LeasedImage, since: int, until: int) -> None:
-        """Note what is to be written; the latest end counts."""
+    def _wait(self, image: LeasedImage, since: int, until: int) -> bool:
+        """Note what is to be written, if there is room; the latest end counts."""
         before = self._waiting.get(image)
         if before is None and len(self._waiting) >= _MOST:
-            return
+            return False
         if before is None or before[1] < until:
             self._waiting[image] = (since, until)
+        return True
 
     def _is_known(self, image: LeasedImage, until: int) -> bool:
         name, reference = image
