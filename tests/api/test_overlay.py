@@ -289,3 +289,16 @@ def test_a_client_names_neither_another_authority_nor_images_without_end(world: 
     full = world.put(APP, json.dumps(tree))
     assert (full.status_code, "no room for more images" in message(full)) == (507, True)
     assert get(world.buildset, f"{APP}/manifests/one-more").status_code == 404
+
+
+def test_a_folder_that_cannot_be_written_is_told_without_its_path(world: World) -> None:
+    """The client copies then; the log says what to do."""
+    digest = world.holder.push_image(THERE, "x")
+    assert world.hand({f"{APP}:v0": (THERE, digest)}) == []
+    text = world.document({f"{APP}:v1": (THERE, digest)})
+    (world.folder / "images.json").unlink()
+    (world.folder / "images.json").mkdir()
+    answer = world.put(APP, text)
+    assert answer.status_code == 500
+    assert "copy them" in message(answer) and str(world.folder) not in answer.text
+    world.buildset.wait_for_log("images of other builds are not taken")

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import logging
 import os
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
@@ -38,6 +39,8 @@ from buildset_registry.overlay.document import (
     authority_file,
 )
 from buildset_registry.pacing import aside
+
+_log = logging.getLogger("buildset_registry.overlay")
 
 #: Images that are asked about at once, and seconds that all of it may take.
 _AT_ONCE = 16
@@ -97,7 +100,10 @@ async def take(folder: Path, name: RepositoryName, raw: bytes) -> list[str]:
             raise UpstreamFailed("; ".join(failed))
         await asyncio.to_thread(hand_over, folder, later, _MOST)
     except ConfigError as error:
-        raise RegistryError(str(error)) from None
+        _log.error("images of other builds are not taken: %s", error)
+        raise RegistryError(
+            "images of other builds cannot be noted here; its log says why; copy them"
+        ) from None
     return sorted(map(str, later.images))
 
 
