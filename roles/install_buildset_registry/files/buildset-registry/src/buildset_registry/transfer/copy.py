@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -29,6 +29,8 @@ from .remote import RemoteRepository
 #: Blobs from this size on take the whole way; of smaller ones most of the time is waiting: for
 #: answers, and for TCP to find out how much the way takes.
 LARGE = 32 << 20
+#: Seconds of a wait after which signals are looked at.
+_LONGEST_WAIT = 0.5
 #: The failures of one image, each with a message in one line.
 FAILURES = (TransferError, RegistryError, UpstreamError)
 #: Told what has been done of a stage, and of how much.
@@ -178,6 +180,18 @@ class _BlobJob:
 _Place = tuple[ImageDestination, Digest]
 
 
+def _settle(futures: Iterable[Future[None]]) -> None:
+    """Wait until all is done, or raise what has failed.
+
+    A signal that comes as a wait begins is not seen before its end: so no wait is long.
+    """
+    left = set(futures)
+    while left:
+        done, left = wait(left, _LONGEST_WAIT, return_when=FIRST_EXCEPTION)
+        for one in done:
+            one.result()
+
+
 class _Copier:
     """One run over some images."""
 
@@ -199,7 +213,7 @@ class _Copier:
         try:
             images = [self._image(request) for request in requests]
             self._report("images", 0, len(images))
-            list(self._planning.map(self._plan, images))
+            _settle([self._planning.submit(self._plan, one) for one in images])
             if not self._options.dry_run:
                 self._bring_blobs([one for one in images if one.plan])
                 self._put_all(images)
@@ -257,9 +271,7 @@ class _Copier:
         for job in ordered:
             pool = self._large if job.descriptor.size >= LARGE else self._small
             futures.append(pool.submit(self._bring, job))
-        wait(futures, return_when=FIRST_EXCEPTION)
-        for future in futures:
-            future.result()
+        _settle(futures)
 
     def _bring(self, job: _BlobJob) -> None:
         """Bring a blob to each repository that lacks it: the second one mounts it."""
@@ -308,7 +320,7 @@ class _Copier:
         planned = [(one.plan.root.height, one) for one in images if one.plan]
         for height in sorted({height for height, _one in planned}):
             group = [one for known, one in planned if known == height]
-            list(self._planning.map(self._put_manifests, group))
+            _settle([self._planning.submit(self._put_manifests, one) for one in group])
 
     def _put_manifests(self, image: _Image) -> None:
         """Put what is missing, children first; the tag last, when everything else is there.
