@@ -159,17 +159,26 @@ def architecture(session: nox.Session) -> None:
     pytest(session, "tests/architecture", "tests/workshop")
 
 
-@tier(tools=(*STORES, *QUADLET))
+@tier(tools=STORES)
 def tests(session: nox.Session) -> None:
-    """Test the program: its parts, its API over real TLS, its command line.
+    """Test the parts of the program.
 
     Tested is the wheel that the role makes, not the folder.
     """
     install(session, "test")
     install_wheel(session)
     prepare_stores(session)
+    pytest(session, "tests/unit", "tests/use")
+
+
+@tier(tools=(*STORES, *QUADLET))
+def api(session: nox.Session) -> None:
+    """Test the program from outside: its API over real TLS, its pages, its command line."""
+    install(session, "test")
+    install_wheel(session)
+    prepare_stores(session)
     go_tools(session, QUADLET)
-    pytest(session, "tests/unit", "tests/api", "tests/instance", "tests/use")
+    pytest(session, "tests/api", "tests/instance")
 
 
 @tier(tools=(*STORES, *ACME))
