@@ -99,7 +99,8 @@ def test_systemd_accepts_the_unit_that_podman_makes(tmp_path: Path, whose: str) 
     unit.write_text(generated(tmp_path, *(["-user"] if whose == "user" else [])))
     done = subprocess.run(
         ["systemd-analyze", f"--{whose}", "verify", str(unit)],
-        env=os.environ | {"XDG_RUNTIME_DIR": str(tmp_path)},
+        # The user's other units name sockets below it, and a socket's path is short.
+        env=os.environ | {"XDG_RUNTIME_DIR": "/nonexistent"},
         capture_output=True,
         text=True,
         timeout=60,

@@ -39,11 +39,16 @@ class Client:
         (self.folder / "config.json").write_text("{}")
         self.numbers = count()
 
-    def run(self, *words: str | Path) -> None:
-        """Run a command that has to succeed."""
+    def run(self, *words: str | Path, within: Path | None = None) -> None:
+        """Run a command that has to succeed, in a folder."""
         environment = os.environ | {"DOCKER_CONFIG": str(self.folder)}
         done = subprocess.run(
-            [*map(str, words)], capture_output=True, text=True, env=environment, timeout=300
+            [*map(str, words)],
+            capture_output=True,
+            text=True,
+            env=environment,
+            cwd=within,
+            timeout=300,
         )
         assert done.returncode == 0, f"{words[0]}: {done.stdout[-500:]}{done.stderr[-500:]}"
 
@@ -83,11 +88,14 @@ class Podman(Client):
 
     @contextmanager
     def ready(self) -> Iterator[None]:
-        """Load the image; podman takes no long name for what it runs from."""
+        """Load the image; podman takes no long name for what it runs from, and makes a name of the
+        image of its path, which therefore is short."""
         with tempfile.TemporaryDirectory(prefix="podman-") as place:
             self.storage = "--root", f"{place}/root", "--runroot", f"{place}/run"
             self.storage += "--storage-driver", "vfs"
-            self.run("podman", *self.storage, "pull", "--quiet", self.source.oci("amd64"))
+            layout = self.source.layout
+            image = f"oci:{layout.name}:amd64"
+            self.run("podman", *self.storage, "pull", "--quiet", image, within=layout.parent)
             yield
 
     def once(self) -> None:
