@@ -12,6 +12,7 @@ import os
 import re
 import shlex
 import subprocess
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -97,14 +98,15 @@ def test_systemd_accepts_the_unit_that_podman_makes(tmp_path: Path, whose: str) 
     """For an ordinary user and for root; it runs what the file says."""
     unit = tmp_path / "buildset-registry.service"
     unit.write_text(generated(tmp_path, *(["-user"] if whose == "user" else [])))
-    done = subprocess.run(
-        ["systemd-analyze", f"--{whose}", "verify", str(unit)],
-        # The user's other units name sockets below it, and a socket's path is short.
-        env=os.environ | {"XDG_RUNTIME_DIR": "/nonexistent"},
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+    # The user's other units name sockets below this folder, and a socket's path is short.
+    with tempfile.TemporaryDirectory(dir="/tmp") as runtime:
+        done = subprocess.run(
+            ["systemd-analyze", f"--{whose}", "verify", str(unit)],
+            env=os.environ | {"XDG_RUNTIME_DIR": runtime},
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
     assert (done.returncode, done.stdout + done.stderr) == (0, "")
     found = dict(sections(unit.read_text())["Service"])
     words, one = shlex.split(found["ExecStart"]), container()
