@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Garbage collection: passes in an order, over a store that serves meanwhile; a report as a value.
 
-``reachability`` and ``images`` decide, pure; ``passes``, ``eviction``, ``leases``, ``retention``
-and ``quota`` act on one collection, the ``state``;
+``reachability`` and ``images`` decide, pure; ``passes``, ``eviction``, ``leases``, ``retention``,
+``quota`` and ``unlinking`` act on one collection, the ``state``;
 ``collector`` runs them from time to time, or when asked. Nothing here prints.
 """
 

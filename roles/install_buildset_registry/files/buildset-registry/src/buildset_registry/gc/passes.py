@@ -20,7 +20,7 @@ from buildset_registry.gc.images import ImageGraph
 from buildset_registry.gc.reachability import Key, ManifestNode, expired, key, mentioned
 from buildset_registry.gc.retention import retain
 from buildset_registry.gc.state import Collection
-from buildset_registry.manifest_links import unlink_manifest
+from buildset_registry.gc.unlinking import remove_outermost_first, unlink_unused
 from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.manifest import Manifest
 from buildset_registry.oci.names import RepositoryName, Tag
@@ -28,8 +28,6 @@ from buildset_registry.pacing import aside, spread
 from buildset_registry.progress import Progress
 from buildset_registry.store.base import BlobState, LinkState, RepositoryIndex
 
-#: Times of files differ by more than this, or not at all.
-_INSTANT = 1e-6
 #: Subjects of which upstreams are asked in one collection; the others are taken to be there.
 _MOST_ASKED = 1000
 
@@ -132,9 +130,7 @@ def _verified_node(raw: bytes, state: LinkState, media_type: str) -> ManifestNod
 
 def parse_node(raw: bytes, media_type: str, used: float) -> ManifestNode:
     """Return a manifest as a node; one that cannot be read refers to nothing."""
-    manifest = Manifest.stored(raw, media_type)
-    children = tuple(child.digest for child in manifest.manifests)
-    return ManifestNode(children, manifest.subject.digest if manifest.subject else None, used)
+    return ManifestNode.of(Manifest.stored(raw, media_type), used)
 
 
 async def _expire(
@@ -168,29 +164,19 @@ async def _unlink(
     nodes: Mapping[Digest, ManifestNode],
     doomed: Mapping[Digest, str],
 ) -> set[Digest]:
-    """Unlink manifests, each before what is part of it; return what is gone.
-
-    What somebody uses meanwhile stays as a whole: who has an index comes for what it lists.
-    """
-    index, store = collection.store.pushed(name), collection.store
+    """Unlink manifests, unless somebody uses them meanwhile; return what is gone."""
     graph = await asyncio.to_thread(ImageGraph, nodes, {})
-    gone: set[Digest] = set()
-    held: set[Digest] = set()
-    for digests in await asyncio.to_thread(list, graph.outermost_first(doomed.keys())):
-        for digest in digests:
-            if digest in held:
-                continue
-            subject, used = nodes[digest].subject, nodes[digest].used + _INSTANT
-            async with store.turns.manifest(name, digest):
-                removed = collection.report.dry_run or await unlink_manifest(
-                    index, digest, subject, used
-                )
-            if removed:
-                collection.remove("manifest", f"{name}@{digest}", doomed[digest])
-                gone.add(digest)
-            else:
-                held.update(graph.whole([digest]))
-    return gone
+
+    async def unlink(digest: Digest) -> bool:
+        return collection.report.dry_run or await unlink_unused(
+            collection.store, name, digest, nodes[digest]
+        )
+
+    found: set[Digest] = set()
+    async for digest in remove_outermost_first(graph, doomed.keys(), unlink):
+        collection.remove("manifest", f"{name}@{digest}", doomed[digest])
+        found.add(digest)
+    return found
 
 
 async def _living_elsewhere(

@@ -11,7 +11,7 @@ from functools import partial
 
 from buildset_registry.gc.images import ImageGraph, judgements
 from buildset_registry.gc.reachability import Key, ManifestNode, key
-from buildset_registry.gc.retention import tag_targets
+from buildset_registry.gc.retention import image_graph
 from buildset_registry.gc.state import Collection, Retained
 from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.manifest import Manifest
@@ -96,9 +96,7 @@ async def _survey(
     """Return the images of a repository, and as one that stays those that have no tag."""
     nodes, sizes = await _read(collection, name)
     retained.read[name] = nodes
-    targets = await tag_targets(collection, name)
-    leased = await asyncio.to_thread(collection.leased.of, name, nodes, targets)
-    graph = await asyncio.to_thread(ImageGraph, nodes, targets, leased)
+    graph = await image_graph(collection, name, nodes)
     return await asyncio.to_thread(_images, name, graph, sizes, retained.run)
 
 
@@ -157,7 +155,5 @@ def _sized(
     if Digest.of(raw, digest.algorithm) != digest:
         return None
     manifest = Manifest.stored(raw, media_type)
-    children = tuple(child.digest for child in manifest.manifests)
-    subject = manifest.subject.digest if manifest.subject else None
     needed = {key(digest): len(raw)} | {key(blob.digest): blob.size for blob in manifest.blobs}
-    return ManifestNode(children, subject, used), needed
+    return ManifestNode.of(manifest, used), needed

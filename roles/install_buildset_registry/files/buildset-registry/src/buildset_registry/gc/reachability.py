@@ -10,6 +10,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from buildset_registry.oci.digest import Digest
+from buildset_registry.oci.manifest import Manifest
 
 _DIGEST = re.compile(rb"(?:sha256:[a-f0-9]{64}|sha512:[a-f0-9]{128})(?![a-f0-9])")
 
@@ -41,6 +42,12 @@ class ManifestNode:
     children: tuple[Digest, ...]
     subject: Digest | None
     used: float
+
+    @classmethod
+    def of(cls, manifest: Manifest, used: float) -> ManifestNode:
+        """Return the node of a manifest; one that cannot be read refers to nothing."""
+        children = tuple(child.digest for child in manifest.manifests)
+        return cls(children, manifest.subject.digest if manifest.subject else None, used)
 
 
 def expired(

@@ -9,24 +9,15 @@ somebody pushed or pulled since the decision, in one step with it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import (
-    AsyncIterator,
-    Awaitable,
-    Callable,
-    Iterable,
-    Iterator,
-    Mapping,
-    Sequence,
-)
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from typing import TypeVar
 
 from buildset_registry.gc.images import ImageGraph, RetentionPlan, plan_retention
 from buildset_registry.gc.leases import leased_now
 from buildset_registry.gc.reachability import ManifestNode
 from buildset_registry.gc.report import JudgedImage
 from buildset_registry.gc.state import Collection, Retained
-from buildset_registry.manifest_links import unlink_manifest
+from buildset_registry.gc.unlinking import remove_outermost_first, together, unlink_unused
 from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.names import RepositoryName, Tag
 from buildset_registry.pacing import paced
@@ -35,15 +26,9 @@ from buildset_registry.retention.removals import RepositoryRemovals, noted
 from buildset_registry.retention.timeline import day
 from buildset_registry.store.base import RepositoryIndex, TagTarget
 
-_Item = TypeVar("_Item")
-
 #: Tags that are asked for at once, and those that are removed by one document.
 _TOGETHER = 16
 _NOTED = 1000
-#: Removals at once: each waits for a disk or a service.
-_REMOVED = 16
-#: Times of links differ by more than this, or not at all.
-_INSTANT = 1e-6
 #: The part of a hard quota from which on somebody should do something about it.
 _NEARLY = 0.9
 
@@ -123,9 +108,7 @@ async def retain(
         return set()
     removals = retained.retention.removals
     known = await removals.of(name)
-    tags = await tag_targets(collection, name)
-    leased = await asyncio.to_thread(collection.leased.of, name, nodes, tags)
-    graph = await asyncio.to_thread(ImageGraph, nodes, tags, leased)
+    graph = await image_graph(collection, name, nodes)
     plan = await asyncio.to_thread(
         plan_retention, graph, run, rules, crowded=crowded, unfinished=known.unfinished
     )
@@ -144,7 +127,16 @@ async def retain(
         return removal.gone
 
 
-async def tag_targets(collection: Collection, name: RepositoryName) -> dict[Tag, TagTarget]:
+async def image_graph(
+    collection: Collection, name: RepositoryName, nodes: Mapping[Digest, ManifestNode]
+) -> ImageGraph:
+    """Return the manifests of a repository with the tags that lead to them, and what is leased."""
+    tags = await _tag_targets(collection, name)
+    leased = await asyncio.to_thread(collection.leased.of, name, nodes, tags)
+    return await asyncio.to_thread(ImageGraph, nodes, tags, leased)
+
+
+async def _tag_targets(collection: Collection, name: RepositoryName) -> dict[Tag, TagTarget]:
     """Return what the tags of a repository point to."""
     tags, found = collection.store.pushed(name).tags, {}
     every = await tags.all()
@@ -173,16 +165,6 @@ async def _judge(
             collection.report.images.append(
                 JudgedImage(f"{name}:{tag}", digest, verdict.kept, verdict.rule, verdict.reason)
             )
-
-
-async def _together(
-    items: Sequence[_Item], work: Callable[[_Item], Awaitable[bool]]
-) -> AsyncIterator[tuple[_Item, bool]]:
-    """Do the same with some things at once, and yield each with the outcome."""
-    for start in range(0, len(items), _REMOVED):
-        some = items[start : start + _REMOVED]
-        for item, outcome in zip(some, await asyncio.gather(*map(work, some)), strict=True):
-            yield item, outcome
 
 
 class _Removal:
@@ -240,7 +222,7 @@ class _Removal:
 
     async def _remove_tags(self, tags: Sequence[Tag], known: RepositoryRemovals) -> set[Tag]:
         """Remove tags that are written down as going; return those that stay."""
-        removed = [tag async for tag, gone in _together(tags, self._remove_tag) if gone]
+        removed = [tag async for tag, gone in together(tags, self._remove_tag) if gone]
         stay = set(tags).difference(removed) | await self._give_back(removed)
         for tag in removed:
             if tag not in stay:
@@ -289,30 +271,20 @@ class _Removal:
         return {tag for tag, target in tags.items() if graph.leased(target.digest)}
 
     async def _remove_manifests(self, spared: AbstractSet[Tag]) -> None:
-        """Remove what lost its last tag; who sets a tag uses the manifest first.
-
-        What somebody uses meanwhile stays with all that is part of it: the client that has an index
-        comes for what it lists.
-        """
+        """Remove what lost its last tag; who sets a tag uses the manifest first."""
         await self._retained.retention.uses.flush()
         kept = [self._graph.tags[tag].digest for tag in spared]
-        held = set(await asyncio.to_thread(self._graph.whole, kept))
-        going = self._plan.manifests.keys() & self._graph.nodes.keys() - held
-        for digests in await asyncio.to_thread(list, self._graph.outermost_first(going)):
-            some = [digest for digest in digests if digest not in held]
-            async for digest, removed in _together(some, self._remove_manifest):
-                if removed:
-                    self._report_manifest(digest)
-                    self.gone.add(digest)
-                else:
-                    held.update(self._graph.whole([digest]))
+        held = await asyncio.to_thread(self._graph.whole, kept)
+        going = self._plan.manifests.keys() & self._graph.nodes.keys()
+        async for digest in remove_outermost_first(self._graph, going, self._remove_manifest, held):
+            self._report_manifest(digest)
+            self.gone.add(digest)
 
     async def _remove_manifest(self, digest: Digest) -> bool:
-        node = self._graph.nodes[digest]
         if self._is_pulled(digest):
             return False
-        async with self._collection.store.turns.manifest(self._name, digest):
-            return await unlink_manifest(self._index, digest, node.subject, node.used + _INSTANT)
+        node = self._graph.nodes[digest]
+        return await unlink_unused(self._collection.store, self._name, digest, node)
 
     def _is_pulled(self, digest: Digest) -> bool:
         """Tell whether something of an image was used since that was last written down."""
