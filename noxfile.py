@@ -161,22 +161,15 @@ def architecture(session: nox.Session) -> None:
 
 @tier(tools=STORES)
 def tests(session: nox.Session) -> None:
-    """Test the parts of the program.
-
-    Tested is the wheel that the role makes, not the folder.
-    """
-    install(session, "test")
-    install_wheel(session)
-    prepare_stores(session)
+    """Test the parts of the program."""
+    prepare_program(session)
     pytest(session, "tests/unit", "tests/use")
 
 
 @tier(tools=(*STORES, *QUADLET))
 def api(session: nox.Session) -> None:
     """Test the program from outside: its API over real TLS, its pages, its command line."""
-    install(session, "test")
-    install_wheel(session)
-    prepare_stores(session)
+    prepare_program(session)
     go_tools(session, QUADLET)
     pytest(session, "tests/api", "tests/instance")
 
@@ -184,11 +177,17 @@ def api(session: nox.Session) -> None:
 @tier(tools=(*STORES, *ACME))
 def stores(session: nox.Session) -> None:
     """Test what waits for others: replicas over object stores, and certificates by ACME."""
+    prepare_program(session)
+    go_tools(session, ACME)
+    pytest(session, "tests/stores", "tests/acme")
+
+
+def prepare_program(session: nox.Session) -> None:
+    """Install what the program is tested with, and the wheel that the role makes: that is tested,
+    not the folder."""
     install(session, "test")
     install_wheel(session)
     prepare_stores(session)
-    go_tools(session, ACME)
-    pytest(session, "tests/stores", "tests/acme")
 
 
 def prepare_stores(session: nox.Session) -> None:
@@ -391,8 +390,6 @@ def bench(session: nox.Session) -> None:
 @nox.session(python=PYTHON)
 def soak(session: nox.Session) -> None:
     """Run the tests whose figures take long, and print what they measured."""
-    install(session, "test")
-    install_wheel(session)
-    prepare_stores(session)
+    prepare_program(session)
     go_tools(session, ("conformance",))
     pytest(session, "tests/soak", "-rP")

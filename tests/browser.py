@@ -94,12 +94,10 @@ class Browser:
         self._raw = b""
         self._events: list[dict[str, Any]] = []
 
-    def show(self, url: str, width: int, scheme: str, script: str = "") -> ShownPage:
-        """Open a page, run a script in it if there is one, and look at it."""
-        target = self._call("Target.createTarget", url="about:blank")["targetId"]
-        session = self._call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+    def show(self, url: str, width: int, scheme: str) -> ShownPage:
+        """Open a page and look at it."""
+        target, session = self._tab()
         shown = ShownPage(width, scheme)
-        self._events.clear()
         for domain in ("Page", "Runtime", "Log", "Network"):
             self._call(f"{domain}.enable", session)
         self._resize(session, width, _HEIGHT)
@@ -107,8 +105,6 @@ class Browser:
         self._call("Emulation.setEmulatedMedia", session, features=media)
         self._call("Page.navigate", session, url=url)
         self._wait("Page.loadEventFired")
-        if script:
-            self._run(session, script)
         # What is out of sight is not drawn, and so not looked at.
         self._resize(session, width, min(_TALLEST, self._run(session, _TALL)))
         shown.wider = self._run(session, _WIDER)
@@ -122,9 +118,7 @@ class Browser:
 
     def load(self, url: str) -> float:
         """Open a page and return the seconds until all of it was there."""
-        target = self._call("Target.createTarget", url="about:blank")["targetId"]
-        session = self._call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
-        self._events.clear()
+        target, session = self._tab()
         self._call("Page.enable", session)
         began = time.monotonic()
         self._call("Page.navigate", session, url=url)
@@ -136,6 +130,13 @@ class Browser:
     def close(self) -> None:
         """End it."""
         self._call("Browser.close")
+
+    def _tab(self) -> tuple[str, str]:
+        """Open a tab of which nothing has been heard yet; return its target and the session."""
+        target = self._call("Target.createTarget", url="about:blank")["targetId"]
+        session = self._call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        self._events.clear()
+        return target, session
 
     def _resize(self, session: str, width: int, height: int) -> None:
         size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}

@@ -41,7 +41,7 @@ def test_nothing_is_wrong_with_the_pages(registry: Registry, browser: Browser, w
     for number in range(30):
         registry.push_image(f"quay.io/org/app{number}", f"v{number}")
     registry.put_manifest("quay.io/org/app", "another", registry.image("quay.io/org/app"))
-    base = f"{registry.push.base_url.scheme}://{registry.push.base_url.netloc.decode()}"
+    base = str(registry.push.base_url).rstrip("/")
     repository = next(one for one in links(shown(registry.push, "/")) if one.endswith("app"))
     image = next(one for one in links(shown(registry.push, repository)) if "1.0" in one)
     faults = []

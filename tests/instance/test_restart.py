@@ -3,46 +3,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import socket
-import threading
-import time
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.instance.conftest import Desk
 from tests.ports import free_port
+from tests.pulling import repeating
 from tests.waiting import wait_until
 
 CLIENTS = 3
-
-
-@contextlib.contextmanager
-def asking(desk: Desk, facts: dict[str, Any]) -> Iterator[list[int]]:
-    """Ask again and again, by a new connection each time; yields what was answered."""
-    ended, answers, failures = threading.Event(), list[int](), list[str]()
-
-    def loop() -> None:
-        while not ended.is_set():
-            try:
-                answers.append(desk.ask(facts).status)
-            except OSError as error:
-                failures.append(f"{time.strftime('%X')} {error!r}")
-
-    clients = [threading.Thread(target=loop) for _ in range(CLIENTS)]
-    for client in clients:
-        client.start()
-    try:
-        yield answers
-    finally:
-        ended.set()
-        for client in clients:
-            client.join()
-    assert not failures, failures
 
 
 def write_comment(desk: Desk) -> None:
@@ -55,7 +27,8 @@ def test_nobody_is_refused_while_it_is_started_anew(desk: Desk) -> None:
     """With connections that come in a stream, of which most hit the time between two servers."""
     facts = desk.up()["facts"]
     before = desk.status()["pid"]
-    with asking(desk, facts) as answers:
+    answers: list[int] = []
+    with repeating(lambda: answers.append(desk.ask(facts).status), CLIENTS):
         write_comment(desk)
         assert desk.up()["changes"] == ["restarted"]
     assert desk.status()["pid"] != before

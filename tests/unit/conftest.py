@@ -3,14 +3,12 @@
 
 import ssl
 from collections.abc import AsyncIterator
-from contextlib import aclosing
 from pathlib import Path
 from ssl import SSLContext
 from typing import Any
 
 import pytest
 import trustme
-from buildset_registry.store import open_store
 from buildset_registry.store.base import Store
 from buildset_registry.upstream.client import UpstreamClient
 from buildset_registry.upstream.hosts import Upstream, Upstreams
@@ -19,7 +17,7 @@ from trustme import CA
 
 from tests.stores.fixtures import ObjectStores
 from tests.stores.fixtures import object_stores as object_stores
-from tests.unit.store.kinds import CONFIGURED
+from tests.unit.store.kinds import CONFIGURED, opened
 from tests.unit.upstream.lab import Connect, Server, serving
 
 
@@ -28,9 +26,8 @@ async def store(
     request: pytest.FixtureRequest, tmp_path: Path, object_stores: ObjectStores
 ) -> AsyncIterator[Store]:
     """Each kind in turn, opened as the configuration of a registry opens it."""
-    config = CONFIGURED[request.param](tmp_path, object_stores)
-    async with aclosing(await open_store(config)) as opened:
-        yield opened
+    async with opened(request.param, tmp_path, object_stores) as made:
+        yield made
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,6 @@
 
 import json
 from collections.abc import AsyncIterator
-from contextlib import aclosing
 from pathlib import Path
 
 import pytest
@@ -13,12 +12,11 @@ from buildset_registry.oci.descriptor import OCI_INDEX
 from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.names import RepositoryName, Tag
 from buildset_registry.registry import Registry
-from buildset_registry.store import open_store
 from buildset_registry.store.base import Store
 
 from tests.stores.fixtures import ObjectStores
 from tests.unit.loop import longest_hold
-from tests.unit.store.kinds import CONFIGURED, LOCAL
+from tests.unit.store.kinds import LOCAL, opened
 
 NAME = RepositoryName("big")
 #: Seconds; reading one such index takes several times as long where nobody else has a turn.
@@ -30,9 +28,8 @@ async def store(
     request: pytest.FixtureRequest, tmp_path: Path, object_stores: ObjectStores
 ) -> AsyncIterator[Store]:
     """Where a look at a manifest takes no time, it is the registry's own that is told."""
-    config = CONFIGURED[request.param](tmp_path, object_stores)
-    async with aclosing(await open_store(config)) as opened:
-        yield opened
+    async with opened(request.param, tmp_path, object_stores) as made:
+        yield made
 
 
 def index(number: int, entries: int = 34_000) -> bytes:

@@ -8,7 +8,7 @@ import errno
 import threading
 import time
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, aclosing
+from contextlib import aclosing
 from copy import copy
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,6 @@ from buildset_registry.oci.names import Reference, Tag
 from buildset_registry.registry import Registry
 from buildset_registry.retention.leases import TOPIC, LeasedImages
 from buildset_registry.retention.timeline import minute
-from buildset_registry.store import open_store
 from buildset_registry.store.base import Store
 from buildset_registry.store.filesystem.store import FilesystemStore
 from buildset_registry.store.objects.promises import Condemnation
@@ -39,7 +38,7 @@ from tests.unit.gc.images import (
 )
 from tests.unit.retention.ages import rule
 from tests.unit.retention.test_quotas import quota
-from tests.unit.store.kinds import CONFIGURED
+from tests.unit.store.kinds import CONFIGURED, opened, replicas_of
 
 HOUR = 3600.0
 OLD = rule(pushed_within=1)
@@ -50,30 +49,16 @@ async def each_store(
     request: pytest.FixtureRequest, tmp_path: Path, object_stores: ObjectStores
 ) -> AsyncIterator[Store]:
     """Documents are files, in memory, and objects."""
-    config = CONFIGURED[request.param](tmp_path, object_stores)
-    async with aclosing(await open_store(config)) as opened:
-        yield opened
-
-
-@pytest.fixture(params=["filesystem", "memory"])
-async def local_store(
-    request: pytest.FixtureRequest, tmp_path: Path, object_stores: ObjectStores
-) -> AsyncIterator[Store]:
-    """The kinds of store that need no server."""
-    config = CONFIGURED[request.param](tmp_path, object_stores)
-    async with aclosing(await open_store(config)) as opened:
-        yield opened
+    async with opened(request.param, tmp_path, object_stores) as made:
+        yield made
 
 
 @pytest.fixture
 async def replicas(tmp_path: Path, object_stores: ObjectStores) -> AsyncIterator[list[Store]]:
     """Four processes' views of one bucket."""
     config = CONFIGURED["s3-minio"](tmp_path, object_stores)
-    async with AsyncExitStack() as stack:
-        yield [
-            await stack.enter_async_context(aclosing(await open_store(config)))
-            for _number in range(4)
-        ]
+    async with replicas_of(config, 4) as opened_by_each:
+        yield opened_by_each
 
 
 class Signed:

@@ -7,7 +7,6 @@ import asyncio
 import errno
 import time
 from collections.abc import AsyncIterator, Awaitable, Mapping
-from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,7 +20,6 @@ from buildset_registry.oci.names import Tag
 from buildset_registry.registry import Registry
 from buildset_registry.retention import TOPIC
 from buildset_registry.retention.removals import RepositoryRemovals
-from buildset_registry.store import open_store
 from buildset_registry.store.base import Store
 from buildset_registry.store.documents import read_content
 from buildset_registry.verify import verify
@@ -42,7 +40,7 @@ from tests.unit.gc.images import (
     silent,
 )
 from tests.unit.retention.ages import rule
-from tests.unit.store.kinds import CONFIGURED
+from tests.unit.store.kinds import opened
 
 BUILDS = rule("rule builds", tags="{uuid}_*", pulled_within=7)
 BUILD = "0123456789abcdef0123456789abcdef"
@@ -53,19 +51,8 @@ async def each_store(
     request: pytest.FixtureRequest, tmp_path: Any, object_stores: ObjectStores
 ) -> AsyncIterator[Store]:
     """A folder and two services: what all others are like was tried with the contract."""
-    config = CONFIGURED[request.param](tmp_path, object_stores)
-    async with aclosing(await open_store(config)) as opened:
-        yield opened
-
-
-@pytest.fixture(params=["filesystem", "memory"])
-async def local_store(
-    request: pytest.FixtureRequest, tmp_path: Any, object_stores: ObjectStores
-) -> AsyncIterator[Store]:
-    """The kinds of store that need no server."""
-    config = CONFIGURED[request.param](tmp_path, object_stores)
-    async with aclosing(await open_store(config)) as opened:
-        yield opened
+    async with opened(request.param, tmp_path, object_stores) as made:
+        yield made
 
 
 @dataclass

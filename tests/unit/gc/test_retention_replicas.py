@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, aclosing, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,6 @@ from buildset_registry.errors import BlobUnknown, ManifestUnknown
 from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.names import Tag
 from buildset_registry.registry import Registry
-from buildset_registry.store import open_store
 from buildset_registry.store.base import Store
 from buildset_registry.store.objects import keys
 from buildset_registry.store.objects.dialect import ObjectFailure
@@ -27,18 +26,15 @@ from tests.unit.gc.aging import DAY, Aging, tags_removed
 from tests.unit.gc.images import NAME, digest_of, is_whole, push_image, push_index, silent
 from tests.unit.retention.ages import rule
 from tests.unit.store.blobs import content_of
-from tests.unit.store.kinds import CONFIGURED
+from tests.unit.store.kinds import CONFIGURED, replicas_of
 
 
 @pytest.fixture
 async def replicas(tmp_path: Path, object_stores: ObjectStores) -> AsyncIterator[list[Store]]:
     """Two processes' views of one bucket."""
     config = CONFIGURED["s3-minio"](tmp_path, object_stores)
-    async with AsyncExitStack() as stack:
-        yield [
-            await stack.enter_async_context(aclosing(await open_store(config)))
-            for _number in range(2)
-        ]
+    async with replicas_of(config, 2) as opened_by_each:
+        yield opened_by_each
 
 
 async def test_a_pull_at_one_replica_keeps_an_image_from_another(replicas: list[Store]) -> None:

@@ -21,13 +21,12 @@ from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.names import RepositoryName, Tag
 from buildset_registry.registry import Registry
 from buildset_registry.sources import StoredManifest
-from buildset_registry.store import open_store
 from buildset_registry.store.base import Store
 from buildset_registry.verify import verify
 
 from tests.stores.fixtures import ObjectStores
 from tests.unit.gc.images import NAME, UNTAGGED, clean, descriptor, digest_of, push_image, silent
-from tests.unit.store.kinds import CONFIGURED, LOCAL
+from tests.unit.store.kinds import LOCAL, opened
 
 PAIRS = 200
 TAG = Tag("latest")
@@ -76,9 +75,8 @@ async def store(
     request: pytest.FixtureRequest, tmp_path: Path, object_stores: ObjectStores
 ) -> AsyncIterator[Store]:
     """Turns are a process's own, the same over each store: those that take no time tell enough."""
-    config = CONFIGURED[request.param](tmp_path, object_stores)
-    async with contextlib.aclosing(await open_store(config)) as opened:
-        yield opened
+    async with opened(request.param, tmp_path, object_stores) as made:
+        yield made
 
 
 @pytest.fixture

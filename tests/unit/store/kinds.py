@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The kinds of store that the tests of the contract run over."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from pathlib import Path
 
 from buildset_registry.config import (
@@ -14,6 +15,8 @@ from buildset_registry.config import (
     StorageSettings,
     SwiftSettings,
 )
+from buildset_registry.store import open_store
+from buildset_registry.store.base import Store
 
 from tests.stores.fixtures import ObjectStores
 from tests.stores.servers import AzureServer, GoogleServer, OssServer, S3Server, fresh_name
@@ -66,3 +69,20 @@ CONFIGURED: Mapping[str, Callable[[Path, ObjectStores], Config]] = {
 
 #: Those that need no server.
 LOCAL = ("filesystem", "memory")
+
+
+@asynccontextmanager
+async def opened(kind: str, folder: Path, servers: ObjectStores) -> AsyncIterator[Store]:
+    """Open a new store of a kind, as the configuration of a registry opens it."""
+    async with aclosing(await open_store(CONFIGURED[kind](folder, servers))) as store:
+        yield store
+
+
+@asynccontextmanager
+async def replicas_of(config: Config, number: int) -> AsyncIterator[list[Store]]:
+    """Open one bucket as so many processes do."""
+    async with AsyncExitStack() as stack:
+        yield [
+            await stack.enter_async_context(aclosing(await open_store(config)))
+            for _number in range(number)
+        ]

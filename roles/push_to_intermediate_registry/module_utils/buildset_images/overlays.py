@@ -21,6 +21,7 @@ from .errors import ImagesError
 from .plan import ImageLocation, KnownRegistry
 from .registry_client.oci.names import Tag
 from .registry_client.protocol.errors import UpstreamError
+from .registry_client.protocol.tokens import basic
 from .registry_client.transfer.ends import Ends
 from .registry_client.transfer.errors import TransferError
 from .registry_client.transfer.http_client import HttpClient
@@ -136,8 +137,8 @@ def _send(
 
 
 def _put(client: HttpClient, own: KnownRegistry, repository: str, tree: object) -> None:
-    pair = b64encode(f"{own.login.username}:{own.login.password}".encode()).decode()
-    kind = {"Content-Type": "application/json", "Authorization": f"Basic {pair}"}
+    login = basic(own.login.username, own.login.password)
+    kind = {"Content-Type": "application/json", "Authorization": login}
     url = f"https://{written(own.host)}/overlay/{repository}"
     reply = client.send("PUT", url, kind, json.dumps(tree).encode())
     raw = reply.read(_MOST)

@@ -6,7 +6,6 @@ Sources: distribution's "Token Authentication Specification" and "OAuth2 Token A
 
 from __future__ import annotations
 
-from base64 import b64encode
 from collections.abc import Mapping
 from urllib.parse import parse_qs
 
@@ -15,6 +14,7 @@ from buildset_registry.errors import Unsupported
 from buildset_registry.http.context import Context
 from buildset_registry.http.request import Request
 from buildset_registry.http.response import Response, json_response
+from buildset_registry.protocol.tokens import basic
 
 _MAX_FORM = 64 * 1024
 
@@ -47,10 +47,8 @@ async def post(request: Request, context: Context) -> Response:
         return await _answer(refreshed, context)
     if kind != "password":
         raise Unsupported("grant_type must be password or refresh_token")
-    pair = f"{form.get('username', '')}:{form.get('password', '')}"
-    grant = await context.authenticator.grant(
-        f"Basic {b64encode(pair.encode()).decode()}", asked, request.client
-    )
+    login = basic(form.get("username", ""), form.get("password", ""))
+    grant = await context.authenticator.grant(login, asked, request.client)
     return await _answer(grant, context)
 
 
