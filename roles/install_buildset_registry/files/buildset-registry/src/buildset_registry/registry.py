@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import json
-from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from buildset_registry.errors import (
     UpstreamFailed,
 )
 from buildset_registry.image_tree import ImageTrees
+from buildset_registry.latest import Latest
 from buildset_registry.lookup import Lookup, Reuse
 from buildset_registry.manifest_links import link_manifest, untag
 from buildset_registry.oci.descriptor import Descriptor
@@ -80,7 +80,7 @@ class Registry:
         self._removals = removals
         self._lookup = Lookup(store, upstream, fixed)
         self._trees = ImageTrees(store)
-        self._listed: OrderedDict[tuple[RepositoryName, Digest], Digest] = OrderedDict()
+        self._listed: Latest[tuple[RepositoryName, Digest], Digest] = Latest(_REMEMBERED)
         self._sparse = sparse
 
     # -- pull
@@ -199,9 +199,6 @@ class Registry:
 
     def _note_listed(self, name: RepositoryName, digest: Digest, subject: Digest) -> None:
         self._listed[name, digest] = subject
-        self._listed.move_to_end((name, digest))
-        if len(self._listed) > _REMEMBERED:
-            self._listed.popitem(last=False)
 
     async def stored_content(self, name: RepositoryName, digest: Digest) -> bytes | None:
         """Return a small blob of the repository, such as a configuration, if it is stored."""

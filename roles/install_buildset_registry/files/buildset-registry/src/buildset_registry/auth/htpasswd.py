@@ -21,6 +21,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from buildset_registry.errors import ConfigError, TooManyRequests
+from buildset_registry.latest import Latest
 
 #: Seconds that a verified credential is trusted without another bcrypt check.
 _TRUST = 300.0
@@ -52,8 +53,8 @@ class Htpasswd:
         self._path = path
         self._clock = clock
         self._keyed = hashlib.blake2b(key=secrets.token_bytes(32), digest_size=32)
-        self._verified: OrderedDict[bytes, float] = OrderedDict()
-        self._refused: OrderedDict[bytes, float] = OrderedDict()
+        self._verified: Latest[bytes, float] = Latest(_REMEMBERED)
+        self._refused: Latest[bytes, float] = Latest(_REMEMBERED)
         self._checking: dict[bytes, asyncio.Task[bool]] = {}
         self._queue = PasswordQueue()
         self._looked = clock()
@@ -107,9 +108,9 @@ class Htpasswd:
         if task.cancelled() or task.exception() is not None:
             return
         if task.result():
-            _remember(self._verified, key, self._clock() + _TRUST)
+            self._verified[key] = self._clock() + _TRUST
         else:
-            _remember(self._refused, key, self._clock() + _DISTRUST)
+            self._refused[key] = self._clock() + _DISTRUST
 
     def _nobody(self, user: str) -> str:
         """Return the hash of a user that there is not; its cost is that of one that there is.
@@ -183,13 +184,6 @@ def parse(text: str, source: str) -> dict[str, str]:
             continue
         hashes[user] = hashed
     return hashes
-
-
-def _remember(until: OrderedDict[bytes, float], key: bytes, when: float) -> None:
-    until[key] = when
-    until.move_to_end(key)
-    while len(until) > _REMEMBERED:
-        until.popitem(last=False)
 
 
 class PasswordQueue:

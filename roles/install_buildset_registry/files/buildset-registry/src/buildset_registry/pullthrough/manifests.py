@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from buildset_registry.errors import (
     UpstreamBusy,
     UpstreamFailed,
 )
+from buildset_registry.latest import Latest
 from buildset_registry.lookup import Lookup
 from buildset_registry.manifest_links import link_manifest
 from buildset_registry.oci.descriptor import IMAGES, INDEXES, OCI_INDEX, Descriptor
@@ -80,7 +80,7 @@ class ManifestCache:
         self._resting: dict[str, float] = {}
         self._fetches = SingleFlight[tuple[RepositoryName, Reference], StoredManifest]()
         self._heads = SingleFlight[tuple[RepositoryName, Reference], Descriptor]()
-        self._described: OrderedDict[tuple[RepositoryName, Tag], Digest] = OrderedDict()
+        self._described: Latest[tuple[RepositoryName, Tag], Digest] = Latest(_MOST_DESCRIBED)
         self._lists = SingleFlight[tuple[RepositoryName, Digest], list[Descriptor] | None]()
 
     async def get(
@@ -277,9 +277,6 @@ class ManifestCache:
         """
         if isinstance(reference, Tag) and not await self._confirm(name, reference, digest):
             self._described[name, reference] = digest
-            self._described.move_to_end((name, reference))
-            if len(self._described) > _MOST_DESCRIBED:
-                self._described.popitem(last=False)
 
     def _tags_of(self, name: RepositoryName, reference: Reference) -> list[Tag]:
         """Return the tags that what is fetched now was asked for by."""

@@ -20,12 +20,12 @@ import logging
 import math
 import re
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from buildset_registry.background import stop, supervised
 from buildset_registry.errors import RegistryError
+from buildset_registry.latest import Latest
 from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.names import Reference, RepositoryName, Tag
 from buildset_registry.pacing import paced, spread
@@ -115,7 +115,7 @@ class Leases:
         self._contents: Contents = store
         self._documents = store.documents(TOPIC)
         self._now = now
-        self._known: OrderedDict[str, ImageLease] = OrderedDict()
+        self._known: Latest[str, ImageLease] = Latest(_REMEMBERED)
         self._waiting: dict[LeasedImage, tuple[int, int]] = {}
         self._writing: set[asyncio.Task[None]] = set()
         self._task: asyncio.Task[None] | None = None
@@ -256,9 +256,6 @@ class Leases:
         if before is not None and before.until > lease.until:
             return None
         self._known[lease.key] = lease
-        self._known.move_to_end(lease.key)
-        while len(self._known) > _REMEMBERED:
-            self._known.popitem(last=False)
         return before
 
     async def _run(self) -> None:

@@ -10,12 +10,12 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 
 from buildset_registry.errors import RegistryError
+from buildset_registry.latest import Latest
 from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.names import Reference, RepositoryName
 from buildset_registry.pacing import aside
@@ -61,7 +61,7 @@ class Removals:
 
     def __init__(self, documents: Documents) -> None:
         self._documents = documents
-        self._held: OrderedDict[str, tuple[RepositoryRemovals, float]] = OrderedDict()
+        self._held: Latest[str, tuple[RepositoryRemovals, float]] = Latest(_HELD)
 
     async def of(self, name: RepositoryName) -> RepositoryRemovals:
         """Return those of a repository as they are now."""
@@ -87,9 +87,6 @@ class Removals:
         if held is None or time.monotonic() > until:
             held = await self.of(name)
             self._held[name] = (held, time.monotonic() + _FRESH)
-            self._held.move_to_end(name)
-            while len(self._held) > _HELD:
-                self._held.popitem(last=False)
         return held
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import OrderedDict
 from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass
 from functools import partial
 
+from buildset_registry.latest import Latest
 from buildset_registry.oci.digest import Digest
 from buildset_registry.store.base import BlobRedirect, BlobSource, BlobState, StoredBlob
 from buildset_registry.store.contents import ContentCache
@@ -61,7 +61,7 @@ class ObjectBlobs:
         self._staging = staging
         self._rules = rules
         self._contents = ContentCache()
-        self._sizes: OrderedDict[Digest, tuple[int, float]] = OrderedDict()
+        self._sizes: Latest[Digest, tuple[int, float]] = Latest(_REMEMBERED)
 
     async def size(self, digest: Digest) -> int | None:
         size, until = self._sizes.get(digest, (0, 0.0))
@@ -162,9 +162,6 @@ class ObjectBlobs:
     def arrived(self, digest: Digest, size: int) -> None:
         """Note that a blob was put at its key."""
         self._sizes[digest] = (size, time.monotonic() + _SECONDS)
-        self._sizes.move_to_end(digest)
-        while len(self._sizes) > _REMEMBERED:
-            self._sizes.popitem(last=False)
 
     async def used(self) -> int:
         """Add up the bytes of all blobs."""

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import TypeVar
 
+from buildset_registry.latest import Latest
 from buildset_registry.store.objects.dialect import Body, Condition, ObjectFailure, Objects
 
 _Item = TypeVar("_Item")
@@ -42,7 +42,7 @@ class SmallObjects:
     def __init__(self, objects: Objects, seconds: float = _SECONDS) -> None:
         self.objects = objects
         self._seconds = seconds
-        self._known: OrderedDict[str, tuple[SmallObject, float]] = OrderedDict()
+        self._known: Latest[str, tuple[SmallObject, float]] = Latest(_REMEMBERED)
 
     async def read(self, key: str) -> SmallObject | None:
         """Return an object as it is now."""
@@ -107,9 +107,6 @@ class SmallObjects:
         if len(found.content) > _LARGEST:
             return
         self._known[key] = (found, time.monotonic() + self._seconds)
-        self._known.move_to_end(key)
-        while len(self._known) > _REMEMBERED:
-            self._known.popitem(last=False)
 
 
 async def together(

@@ -15,12 +15,13 @@ import contextlib
 import json
 import logging
 import time
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
 from buildset_registry.background import stop, supervised
 from buildset_registry.errors import BlobUploadInvalid
+from buildset_registry.latest import Latest
 from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.names import UploadId
 from buildset_registry.store.objects.clock import ServiceClock
@@ -106,7 +107,7 @@ class Staging:
         self._own: dict[Digest, tuple[StagedBlob, float]] = {}
         """What is staged here and not moved yet, and until when nobody else moves it."""
 
-        self._seen: OrderedDict[Digest, tuple[StagedBlob, float]] = OrderedDict()
+        self._seen: Latest[Digest, tuple[StagedBlob, float]] = Latest(_REMEMBERED)
         self._queue: deque[tuple[StagedBlob, float]] = deque()
         """What is to be moved, and when that is due, whatever arrives."""
 
@@ -148,9 +149,6 @@ class Staging:
             if await self._dialect.head(one.key) is None:
                 continue
             self._seen[digest] = (one, time.monotonic() + _SEEN)
-            self._seen.move_to_end(digest)
-            while len(self._seen) > _REMEMBERED:
-                self._seen.popitem(last=False)
             return one
         return None
 

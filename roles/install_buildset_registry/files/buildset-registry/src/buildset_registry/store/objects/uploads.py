@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from weakref import WeakValueDictionary
 
 from buildset_registry.errors import BlobUploadUnknown, RegistryError
+from buildset_registry.latest import Latest
 from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.names import RepositoryName, UploadId
 from buildset_registry.store.base import UploadState
@@ -67,7 +68,7 @@ class ObjectUploads:
     def __init__(self, places: UploadPlaces, budget: PartBudget) -> None:
         self._places = places
         self._budget = budget
-        self._sessions: OrderedDict[_Key, ObjectUpload] = OrderedDict()
+        self._sessions: Latest[_Key, ObjectUpload] = Latest(_KEPT)
         self._held: WeakValueDictionary[_Key, ObjectUpload] = WeakValueDictionary()
         self._ended: OrderedDict[_Key, None] = OrderedDict()
 
@@ -237,9 +238,6 @@ class ObjectUploads:
     def _keep(self, name: RepositoryName, upload: ObjectUpload) -> ObjectUpload:
         key = (name, upload.id)
         self._sessions[key] = self._held[key] = upload
-        self._sessions.move_to_end(key)
-        while len(self._sessions) > _KEPT:
-            self._sessions.popitem(last=False)
         return upload
 
     def _end(self, key: _Key) -> None:
