@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a process remembers of many things, within bounds: clients decide how many there are."""
+"""A mapping of what was set last, within bounds: clients decide how many things there are."""
 
 from __future__ import annotations
 
