@@ -10,7 +10,7 @@ for its manifest here.
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -149,11 +149,21 @@ class OverlayClient:
                 return image
         if isinstance(reference, Digest) and (name, reference) in self._listed:
             return self._listed[name, reference]
-        indexes = (self._store.cached(name.canonical),)
+        # What belongs to none is looked for once, however many images the repository has.
+        if not await self._belongs(name, images, reference):
+            return None
         for image in images:
-            if await self._trees.holds(indexes, [image.digest], reference):
+            if await self._belongs(name, [image], reference):
                 return image
         return None
+
+    async def _belongs(
+        self, name: RepositoryName, images: Sequence[OverlaidImage], reference: Reference
+    ) -> bool:
+        """Tell whether something belongs to one of some images, or refers to a part of one."""
+        indexes = (self._store.cached(name.canonical),)
+        roots = [image.digest for image in images]
+        return await self._trees.holds(indexes, roots, reference, name)
 
     async def _ask_holder(
         self, image: OverlaidImage, reference: Reference, ask: _AskHolder[_Result]
