@@ -105,7 +105,7 @@ class Reply:
     def _fill(self, buffer: memoryview) -> int:
         """Read the next bytes, past the layers of http.client where it does not count them."""
         response, connection = self._response, self._connection
-        if response.chunked or not response.length or connection is None:
+        if response.chunked or not response.length or connection is None or not connection.sock:
             return response.readinto(buffer)
         buffer = buffer[: response.length]
         filled = 0
@@ -314,8 +314,7 @@ class HttpClient:
         for connection in opened:
             if connection.sock is not None:
                 with suppress(OSError):
-                    # Not TLS's own, which others may be in the middle of.
-                    socket.socket.shutdown(connection.sock, socket.SHUT_RDWR)
+                    connection.sock.shutdown(socket.SHUT_RDWR)
             connection.close()
 
 
