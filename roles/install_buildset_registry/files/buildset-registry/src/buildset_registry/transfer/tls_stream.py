@@ -65,7 +65,7 @@ class TlsStream:
             try:
                 size = self._tls.read(len(view) - filled, view[filled:])
             except ssl.SSLWantReadError:
-                self._flush()
+                # An answer of TLS's own goes with what is sent next (RFC 8446, 4.6.3).
                 if filled:
                     break
                 self._receive()
