@@ -143,7 +143,7 @@ def copied_late(
 
     A machine that is too slow for a token's life is given a token with a longer one.
     """
-    what = {key: given[key] for key in ("images", "artifacts") if key in given}
+    what: dict[str, Any] = {key: given[key] for key in ("images", "artifacts") if key in given}
     with ThreadPoolExecutor(1) as aside:
         for seconds in (3, 12, 48):
             facts = secret(there, port=given["intermediate_registry"]["port"])
