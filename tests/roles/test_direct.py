@@ -10,6 +10,7 @@ import json
 import re
 import sys
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -61,11 +62,15 @@ def _of_the_site(storage: Storage, port: int, identity: Identity) -> dict[str, o
     return intermediate("ours").config(storage, port, identity)
 
 
+def serving_site(folder: Path) -> AbstractContextManager[list[Served]]:
+    """Run an intermediate registry whose secret no other registry has."""
+    return serving(folder, Program("site", intermediate("ours").command, _of_the_site))
+
+
 @pytest.fixture(scope="module")
 def there(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """An intermediate registry whose secret no other registry has."""
-    program = Program("site", intermediate("ours").command, _of_the_site)
-    with serving(tmp_path_factory.mktemp("site"), program) as (served,):
+    with serving_site(tmp_path_factory.mktemp("site")) as (served,):
         yield served
 
 
