@@ -23,6 +23,7 @@ from yarl import URL
 
 from buildset_registry import __version__
 from buildset_registry.protocol.proxy_env import ProxyEnvironment
+from buildset_registry.store.objects.content import ContentStream, PieceSizes
 from buildset_registry.store.objects.dialect import Body, ObjectFailure, ObjectState
 from buildset_registry.store.objects.failures import (
     Patience,
@@ -81,7 +82,7 @@ class ServiceAnswer:
     content: bytes
     """All of it, unless it is streamed."""
 
-    stream: aiohttp.ClientResponse | None = None
+    stream: ContentStream | None = None
     unsure: bool = False
     """Whether an earlier try may have been done without an answer."""
 
@@ -121,6 +122,7 @@ class ServiceConnection:
         self._tls = tls
         self._reasons = reasons or Reasons()
         self._patience = patience or Patience()
+        self._sizes = PieceSizes()
         self._proxies = ProxyEnvironment(os.environ)
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=256),
@@ -196,7 +198,8 @@ class ServiceConnection:
         else:
             raw = await outgoing.watched(asked, self._patience.read)
         if request.streamed and raw.status in (200, 206):
-            return ServiceAnswer(raw.status, raw.headers, b"", raw, unsure)
+            stream = ContentStream(raw, self._sizes, self._patience.read)
+            return ServiceAnswer(raw.status, raw.headers, b"", stream, unsure)
         async with raw:
             content = await _document(raw)
         check_proxy_answer(raw, proxy)
@@ -273,7 +276,7 @@ async def streamed(
     try:
         while start < end:
             try:
-                piece = await answer.stream.content.read(min(_PIECE, end - start))  # type: ignore[union-attr]
+                piece = await answer.stream.read(end - start)  # type: ignore[union-attr]
             except _BROKEN:
                 piece = b""
             if piece:

@@ -29,7 +29,7 @@ _PIECE = 256 * 1024
 #: Parts of one upload that are sent at once.
 _TOGETHER = 2
 #: Bytes of parts in memory, of all uploads.
-BUDGET = 48 * 1024 * 1024
+BUDGET = 32 * 1024 * 1024
 
 
 class PartBudget:
