@@ -202,7 +202,7 @@ class ObjectUpload:
     async def _save(self) -> None:
         """Have what arrived known at every replica, before the client is told so."""
         writer = self._parts
-        await writer.settle()
+        await writer.round_off()
         state, started = self._state(), None
         if self._record.version is None or self._noted:
             started = asyncio.ensure_future(self._record.start(self.id.made))
@@ -273,10 +273,12 @@ class ObjectUpload:
         context, writer = self._context, self._parts
         key, promise = context.keys.blob(digest), self._ingested is None
         bring = context.blobs.bring(digest, promised=promise)
+        if context.dialect.abilities.renames:
+            writer.rename(key)
         if writer.upload is not None and writer.key != key:
             await self._publish_arrived(digest, bring)
         else:
-            await bring
+            await asyncio.gather(bring, writer.round_off())
             if writer.upload is None:
                 await context.dialect.put(key, writer.tail)
             elif not await self._complete(once=False):
