@@ -118,7 +118,8 @@ class ObjectUpload:
             except BaseException:
                 await asyncio.shield(self._fall_back())
                 raise
-            await self._forget()
+            with contextlib.suppress(ObjectFailure):  # the next collection does it
+                await self._forget()
         if actual != digest.hex:
             raise DigestInvalid(
                 f"content is {digest.algorithm}:{actual}, not {digest}; push it again"
@@ -362,8 +363,7 @@ class ObjectUpload:
         return found
 
     async def _move(self, key: str) -> None:
-        source = ObjectState(self._parts.key, self.size, 0.0, "")
-        await self._context.dialect.move(source, key)
+        await self._context.dialect.move(ObjectState(self._parts.key, self.size, 0.0, ""), key)
 
     def _leave(self) -> None:
         """Take nothing more."""
