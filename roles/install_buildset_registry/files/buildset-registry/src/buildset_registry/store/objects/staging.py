@@ -231,7 +231,7 @@ class Staging:
             await self._unnote(one)
 
     async def _unnote(self, one: StagedBlob) -> None:
-        """Remove the notes; the one that is found without a list may be another session's by now."""
+        """Remove the notes; the one that is found without a list may be another session's."""
         last = await self._last(one.digest)
         if last is not None and last.key == one.key:
             await self._dialect.delete(self._keys.staged_last(one.digest))
