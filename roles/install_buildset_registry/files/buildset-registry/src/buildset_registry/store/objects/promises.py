@@ -31,7 +31,7 @@ from buildset_registry.store.objects.dialect import (
     Objects,
 )
 from buildset_registry.store.objects.keys import Keys
-from buildset_registry.store.objects.small import together
+from buildset_registry.store.objects.small import put_once, together
 
 _Result = TypeVar("_Result")
 
@@ -157,7 +157,7 @@ class Promises:
         body = Body(len(word), (word,))
         if self._conditions:
             try:
-                await self._objects.put(key, body, ABSENT)
+                await put_once(self._objects, key, body, ABSENT)
                 return True
             except ConditionFailed:
                 pass
