@@ -339,7 +339,7 @@ def _context(ca: str | None) -> ssl.SSLContext:
 
 
 def _unsendable(url: str, error: Exception) -> TransferError:
-    """Return what cannot be sent: its own words would be an address with a signature, or a login."""
+    """Return what cannot be sent; its own words would have a signature, or a login."""
     header = not isinstance(error, UnicodeError | http.client.InvalidURL)
     if header or getattr(error, "encoding", "") == "latin-1":
         return TransferError(
