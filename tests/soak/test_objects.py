@@ -121,7 +121,7 @@ def collect(server: S3Server, folder: Path, tags: int) -> Collected:
         seconds = time.monotonic() - began
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
-    assert report["blobs"] == tags // 2
+    assert report["blobs"] == tags // 2, done.stderr
     # The largest of all processes that ended so far: a larger bucket is asked for last.
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
     return Collected(objects, seconds, peak, max(asking.seconds))

@@ -113,3 +113,14 @@ class ImaginedService:
 
     async def aclose(self) -> None:
         """Nothing is held."""
+
+
+class LosingService(ImaginedService):
+    """A service whose first answer to each write is lost, so that it is asked again."""
+
+    async def put(self, key: str, content: Body, condition: Condition | None = None) -> str:
+        await super().put(key, content, condition)
+        try:
+            return await super().put(key, content, condition)
+        except ConditionFailed:
+            raise ConditionFailed(again=True) from None

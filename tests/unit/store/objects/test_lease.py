@@ -7,7 +7,7 @@ import pytest
 from buildset_registry.store.objects.lease import Lease, LeaseTimes
 from buildset_registry.store.objects.small import SmallObjects
 
-from tests.unit.store.objects.imagined import ImaginedService
+from tests.unit.store.objects.imagined import ImaginedService, LosingService
 
 TIMES = LeaseTimes(renewed=0.01, dead=0.2, looked=0.01, settled=0.05)
 
@@ -54,3 +54,15 @@ async def test_whoever_waits_says_for_whom(caplog: pytest.LogCaptureFixture) -> 
         assert mine
     whom = "process 7 on 'ci-1', which has begun one; for 0 s if it was killed"
     assert caplog.messages == [f"the collection waits for {whom}"]
+
+
+async def test_one_whose_answers_are_lost_is_taken_and_renewed(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Nobody waits for himself, or takes his own lease for another's."""
+    service = LosingService(1)
+    async with lease(service).held(wait=False) as mine:
+        assert mine
+        await asyncio.sleep(10 * TIMES.renewed)
+    assert not caplog.messages
+    assert service.objects == {}

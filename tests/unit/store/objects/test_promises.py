@@ -14,7 +14,7 @@ from buildset_registry.store.objects.promises import Promises
 from buildset_registry.store.objects.small import SmallObjects
 from buildset_registry.store.objects.staging import Staging
 
-from tests.unit.store.objects.imagined import ImaginedService
+from tests.unit.store.objects.imagined import ImaginedService, LosingService
 
 ONE = Digest.of(b"one")
 KEYS = Keys()
@@ -169,3 +169,11 @@ async def test_a_removal_that_takes_long_is_given_up(monkeypatch: pytest.MonkeyP
     with pytest.raises(ObjectFailure, match="too long"):
         await asyncio.wait_for(process(service).sweep(ONE, 2000.0, 2000.0), 10)
     assert KEYS.condemned(ONE) not in service.objects
+
+
+async def test_a_sentence_whose_answer_was_lost_is_ones_own() -> None:
+    """It is carried out, and lifted afterwards: nobody else would for an hour."""
+    service = LosingService(1)
+    await service.put(KEYS.blob(ONE), Body(3, (b"one",)))
+    assert await process(service).sweep(ONE, 2000.0, 2000.0)
+    assert service.objects == {}

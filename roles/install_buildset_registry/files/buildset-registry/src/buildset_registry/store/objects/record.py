@@ -16,7 +16,7 @@ from buildset_registry.store.objects.dialect import (
     ConditionFailed,
 )
 from buildset_registry.store.objects.sessions import DATA, STARTED, SessionState
-from buildset_registry.store.objects.small import together
+from buildset_registry.store.objects.small import put_once, together
 
 
 class SessionRecord:
@@ -46,13 +46,10 @@ class SessionRecord:
         context = self._context
         condition = ABSENT if self.version is None else Condition(self.version)
         try:
-            self.version = await context.dialect.put(context.state, content, condition)
-        except ConditionFailed as error:
+            self.version = await put_once(context.dialect, context.state, content, condition)
+        except ConditionFailed:
             found = await context.small.read(context.state)
-            same = found is not None and found.content == b"".join(content.pieces)
-            if found is None or not (same and error.again):
-                return found.content if found else b""
-            self.version = found.version
+            return found.content if found else b""
         return None
 
     async def start(self, made: float | None) -> None:

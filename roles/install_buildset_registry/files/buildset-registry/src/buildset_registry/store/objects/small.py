@@ -14,7 +14,13 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from buildset_registry.latest import Latest
-from buildset_registry.store.objects.dialect import Body, Condition, ObjectFailure, Objects
+from buildset_registry.store.objects.dialect import (
+    Body,
+    Condition,
+    ConditionFailed,
+    ObjectFailure,
+    Objects,
+)
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
@@ -74,7 +80,7 @@ class SmallObjects:
     async def write(self, key: str, content: bytes, condition: Condition | None = None) -> str:
         """Write an object, and return its version."""
         self._known.pop(key, None)
-        version = await self.objects.put(key, Body(len(content), (content,)), condition)
+        version = await put_once(self.objects, key, Body(len(content), (content,)), condition)
         self._keep(key, SmallObject(content, time.time(), version))
         return version
 
@@ -107,6 +113,23 @@ class SmallObjects:
         if len(found.content) > _LARGEST:
             return
         self._known[key] = (found, time.monotonic() + self._seconds)
+
+
+async def put_once(objects: Objects, key: str, content: Body, condition: Condition | None) -> str:
+    """Write an object under a condition, and return its version.
+
+    The service may have done a try whose answer was lost: the next one fails then, by one's own
+    object.
+    """
+    try:
+        return await objects.put(key, content, condition)
+    except ConditionFailed as failed:
+        found = await objects.get(key) if failed.again else None
+        if found is None or b"".join([one async for one in found.chunks]) != b"".join(
+            content.pieces
+        ):
+            raise
+        return found.state.version
 
 
 async def together(

@@ -6,13 +6,13 @@ from __future__ import annotations
 import errno
 import secrets
 import time
-from collections import OrderedDict
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 
 from buildset_registry.config import Config
 from buildset_registry.errors import ConfigError
+from buildset_registry.latest import Latest
 from buildset_registry.oci.names import RepositoryName, Tag
 from buildset_registry.store.base import Purpose
 from buildset_registry.store.documents import StoredDocument
@@ -35,7 +35,7 @@ from buildset_registry.store.objects.uploads import ObjectUploads, UploadPlaces
 from buildset_registry.store.objects.walk import Repositories
 from buildset_registry.store.turns import Turns
 
-#: Repositories whose keys are kept ready; past this many, the one used longest ago goes.
+#: Repositories whose keys are kept ready; past this many, the one made longest ago goes.
 _KEPT = 1024
 #: The least time for which promises are kept; longer where the grace period is.
 _LEAST_KEPT = 24 * 3600
@@ -65,7 +65,7 @@ class ObjectStore:
         self._lease = Lease(self._small, keys_.lease, conditions=self._conditions)
         self._names = Repositories(dialect, keys_.repositories)
         self._tags: RecentLists[Tag] = RecentLists()
-        self._made: OrderedDict[tuple[RepositoryName, bool], ObjectRepository] = OrderedDict()
+        self._made: Latest[tuple[RepositoryName, bool], ObjectRepository] = Latest(_KEPT)
         self.staging = Staging(dialect, keys_, self._small, self._clock)
         self.blobs = ObjectBlobs(dialect, keys_, self._promises, self.staging, rules)
         places = UploadPlaces(
@@ -116,8 +116,6 @@ class ObjectStore:
                 cached,
             )
             made = self._made[name, cached] = ObjectRepository(folder, context)
-            while len(self._made) > _KEPT:
-                self._made.popitem(last=False)
         return made
 
 
