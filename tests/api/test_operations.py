@@ -174,6 +174,20 @@ def test_too_many_uploads_at_once(harness: Harness) -> None:
     assert push().status_code == 201
 
 
+def test_one_client_does_not_take_all_uploads(harness: Harness) -> None:
+    """It is refused before the others are."""
+    port = free_port()
+    registry = harness.start(limits={"uploads": 2}, metrics={"port": port})
+    with raw(registry.push) as slow:
+        begin_upload(slow, registry, b"x" * 10, 20)
+        running = "buildset_registry_uploads_running 1\n"
+        wait_until(lambda: running in httpx.get(f"http://127.0.0.1:{port}/metrics").text)
+        refused = registry.push.post(f"{UPLOADS}?digest={DIGEST}", content=CONTENT)
+        assert code(refused) == "TOOMANYREQUESTS"
+        told = f"1 uploads are running, as many as limits.uploads allows to one client, {USER} at "
+        assert told in refused.text
+
+
 def test_a_client_that_sends_nothing_is_cut(harness: Harness) -> None:
     """408; the upload goes on from where it was."""
     registry = harness.start(limits={"body_seconds": 1})

@@ -99,6 +99,10 @@ def test_a_helper_is_asked(
         ({"auths": {"quay.io": {"identitytoken": "secret"}}}, "identity token"),
         ({"credHelpers": {"quay.io": "missing"}}, "docker-credential-missing, which is not on"),
         ({"credHelpers": {"quay.io": "test"}}, "answers without Username"),
+        ({"credHelpers": {"quay.io": "octets"}}, "docker-credential-octets fails"),
+        ({"credHelpers": {"quay.io": "a\0b"}}, "docker-credential-a b fails"),
+        ({"auths": {"quay.io": {"registrytoken": "se cret"}}}, "quay.io is no token; log in again"),
+        ({"auths": {"quay.io": {"registrytoken": "secret\r\nX: y"}}}, "is no token; log in again"),
     ],
 )
 def test_a_login_that_cannot_be_used_is_told(
@@ -106,6 +110,8 @@ def test_a_login_that_cannot_be_used_is_told(
 ) -> None:
     """In one line, without what is secret."""
     helper(tmp_path, "echo secret")
+    (tmp_path / "docker-credential-octets").write_text("#!/bin/sh\nprintf '\\377'\n")
+    (tmp_path / "docker-credential-octets").chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
     store = CredentialStore(str(write(tmp_path / "auth.json", tree)))
     with pytest.raises(TransferError, match=told) as caught:
@@ -123,14 +129,15 @@ def test_a_file_that_is_named_has_to_be_there(tmp_path: Path) -> None:
 def test_a_file_that_is_not_json_is_told(tmp_path: Path) -> None:
     """Its name, and what to do."""
     file = tmp_path / "auth.json"
-    file.write_text("{")
-    with pytest.raises(TransferError, match="is not JSON; log in again"):
-        CredentialStore(str(file)).find("quay.io", "app")
+    for content in ("{", "[" * 100_000):
+        file.write_text(content)
+        with pytest.raises(TransferError, match="is not JSON; log in again"):
+            CredentialStore(str(file)).find("quay.io", "app")
 
 
 def test_a_token_is_sent_as_it_is(tmp_path: Path) -> None:
     """Docker's registrytoken."""
-    file = write(tmp_path / "auth.json", {"auths": {"quay.io": {"registrytoken": "abc"}}})
+    file = write(tmp_path / "auth.json", {"auths": {"quay.io": {"registrytoken": "abc\n"}}})
     found = CredentialStore(str(file)).find("quay.io", "app")
     assert found is not None
     assert found.header == "Bearer abc"

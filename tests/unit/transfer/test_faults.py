@@ -370,6 +370,18 @@ def test_no_secret_is_in_an_error(
     assert "secret" not in repr(login)
 
 
+@pytest.mark.parametrize("token", ["secret\r\nX: y", "sécret\u20ac"])
+def test_a_login_that_no_header_can_have_is_told(
+    source: FakeRegistry, destination: FakeRegistry, copy: Copy, token: str
+) -> None:
+    """Without its words, in which it is."""
+    source.add_image("app", "v1")
+    login = RegistryLogin(token=token)
+    (failed,) = copy(source.image("app:v1"), destination.image("app:v1"), login=login).failed
+    assert "has characters that no header may have; log in again" in failed.error
+    assert "cret" not in failed.error
+
+
 def test_a_destination_that_hides_what_it_lacks_is_pushed_to(
     source: FakeRegistry, destination: FakeRegistry, copy: Copy, large: str
 ) -> None:

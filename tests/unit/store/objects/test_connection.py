@@ -3,10 +3,15 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, suppress
 
 import pytest
-from buildset_registry.store.objects.connection import ServiceConnection, ServiceRequest
+from buildset_registry.store.objects.connection import (
+    ServiceAnswer,
+    ServiceConnection,
+    ServiceRequest,
+)
+from buildset_registry.store.objects.content import ContentStream
 from buildset_registry.store.objects.dialect import Body, ObjectFailure
 from buildset_registry.store.objects.failures import Patience
 
@@ -73,3 +78,53 @@ async def test_a_body_that_is_taken_slowly_arrives() -> None:
     ):
         answer = await connection.ask(ServiceRequest("PUT", url, body=BODY))
     assert answer.status == 200
+
+
+@asynccontextmanager
+async def giving() -> AsyncIterator[str]:
+    """Run a service that has an endless object, and one that is empty."""
+    held: list[asyncio.StreamWriter] = []
+
+    async def give(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        held.append(writer)
+        with suppress(ConnectionError, asyncio.IncompleteReadError):
+            while head := await reader.readuntil(b"\r\n\r\n"):
+                size = 0 if b"/empty" in head else 1 << 40
+                writer.write(f"HTTP/1.1 200 OK\r\nContent-Length: {size}\r\n\r\n".encode())
+                while size:
+                    writer.write(MIB)
+                    await writer.drain()
+
+    server = await asyncio.start_server(give, "127.0.0.1", 0)
+    try:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    finally:
+        server.close()
+        for writer in held:
+            writer.transport.abort()
+
+
+def stream_of(answer: ServiceAnswer) -> ContentStream:
+    assert answer.stream is not None
+    return answer.stream
+
+
+async def test_who_reads_slowly_keeps_nobody_waiting_and_little_memory() -> None:
+    """Each has a connection of its own, and the less is read ahead the more there are."""
+    async with (
+        giving() as url,
+        aclosing(ServiceConnection(Nobody(), tls=True)) as connection,
+    ):
+        content = ServiceRequest("GET", f"{url}/object", streamed=True)
+        slow = [await connection.ask(content) for _number in range(260)]
+        answer = await asyncio.wait_for(connection.ask(ServiceRequest("GET", f"{url}/empty")), 20)
+        assert answer.status == 200
+        pieces = [len(await stream_of(one).read(len(MIB))) for one in slow]
+        pieces = [len(await stream_of(one).read(len(MIB))) for one in slow]
+        assert 0 < sum(pieces) <= len(slow) * 64 * 1024
+        for one in slow:
+            one.close()
+        last = await connection.ask(content)
+        while len(await stream_of(last).read(len(MIB))) < len(MIB):  # what had arrived comes first
+            continue
+        last.close()

@@ -52,6 +52,8 @@ class SendingUpload(NamedTuple):
 
     name: RepositoryName
     upload: Upload
+    sender: str = ""
+    """The user and the address that it comes from."""
 
 
 class UploadLimit:
@@ -59,6 +61,8 @@ class UploadLimit:
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
+        # The rest is for others: who sends a byte now and then would have all of them for long.
+        self._each = max(1, limit * 3 // 4)
         self._sending: dict[object, SendingUpload] = {}
 
     @property
@@ -72,20 +76,29 @@ class UploadLimit:
         return [*self._sending.values()]
 
     @contextmanager
-    def one(self, name: RepositoryName, upload: Upload) -> Iterator[None]:
+    def one(self, name: RepositoryName, upload: Upload, sender: str = "") -> Iterator[None]:
         """Note one while it sends; ``TooManyRequests`` where enough do. A limit of 0 is none."""
-        if self._limit and self.running >= self._limit:
-            raise TooManyRequests(
-                f"{self.running} uploads are running, as many as limits.uploads allows; "
-                "try again soon",
-                headers={"Retry-After": "1"},
-            )
+        if self._limit:
+            self._check(sender)
         request = object()
-        self._sending[request] = SendingUpload(name, upload)
+        self._sending[request] = SendingUpload(name, upload, sender)
         try:
             yield
         finally:
             del self._sending[request]
+
+    def _check(self, sender: str) -> None:
+        own = sum(one.sender == sender for one in self._sending.values())
+        if self.running < self._limit and own < self._each:
+            return
+        running, whose = self.running, ""
+        if running < self._limit:
+            running, whose = own, f" to one client, {sender}"
+        raise TooManyRequests(
+            f"{running} uploads are running, as many as limits.uploads allows{whose}; "
+            "try again soon",
+            headers={"Retry-After": "1"},
+        )
 
 
 @dataclass(slots=True)

@@ -12,6 +12,7 @@ import base64
 import binascii
 import json
 import os
+import re
 import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -23,6 +24,7 @@ from .session import RegistryLogin
 
 _DOCKER_HUB_KEYS = ("docker.io", "https://index.docker.io/v1/", "index.docker.io")
 _HELPER_SECONDS = 60
+_TOKEN = re.compile(r"[\x21-\x7e]+")
 #: The user name by which a helper says that the secret is a token to be changed for others.
 _IDENTITY_USER = "<token>"
 
@@ -103,7 +105,7 @@ def _read(path: Path, *, wanted: bool) -> dict[str, Any] | None:
         if wanted:
             raise TransferError(f"{path} cannot be read: {error.strerror}") from None
         return None
-    except ValueError:
+    except (ValueError, RecursionError):
         raise TransferError(f"{path} is not JSON; log in again to have it written") from None
     return tree if isinstance(tree, dict) else None
 
@@ -111,7 +113,10 @@ def _read(path: Path, *, wanted: bool) -> dict[str, Any] | None:
 def _entry(path: Path, key: str, entry: Mapping[str, Any]) -> RegistryLogin | None:
     token = entry.get("registrytoken")
     if isinstance(token, str) and token:
-        return RegistryLogin(token=token)
+        # With a line's end, as a file of a token has it.
+        if _TOKEN.fullmatch(token.strip()) is None:
+            raise TransferError(f"{path}: registrytoken of {key} is no token; log in again")
+        return RegistryLogin(token=token.strip())
     if isinstance(entry.get("identitytoken"), str) and entry["identitytoken"]:
         raise TransferError(
             f"{path} has an identity token for {key}, which copy cannot use; "
@@ -144,7 +149,7 @@ def _ask_helper(path: Path, helper: str, key: str) -> RegistryLogin | None:
         )
     except FileNotFoundError:
         raise TransferError(f"{path} names {program}, which is not on PATH") from None
-    except (OSError, subprocess.TimeoutExpired) as error:
+    except (OSError, subprocess.TimeoutExpired, ValueError) as error:
         raise TransferError(f"{program} fails: {type(error).__name__}") from None
     if done.returncode:
         return None

@@ -210,12 +210,9 @@ class HttpClient:
                 connection = self._new(to)
             try:
                 return self._exchange(connection, method, url, headers, body)
-            except (UnicodeError, http.client.InvalidURL):
-                # Its words would be the address, in which there may be a signature.
+            except (ValueError, http.client.InvalidURL) as error:
                 self.end(connection)
-                raise TransferError(
-                    f"{url.partition('?')[0][:160]!a} is no address that can be asked"
-                ) from None
+                raise _unsendable(url, error) from None
             except (OSError, http.client.HTTPException) as error:
                 self.end(connection)
                 if not fresh:
@@ -338,6 +335,16 @@ def _context(ca: str | None) -> ssl.SSLContext:
             "the CA to trust is no certificate in PEM; it begins with -----BEGIN CERTIFICATE-----"
         ) from None
     return context
+
+
+def _unsendable(url: str, error: Exception) -> TransferError:
+    """Return what cannot be sent; its own words would have a signature, or a login."""
+    header = not isinstance(error, UnicodeError | http.client.InvalidURL)
+    if header or getattr(error, "encoding", "") == "latin-1":
+        return TransferError(
+            f"{server(url)}: the login for it has characters that no header may have; log in again"
+        )
+    return TransferError(f"{url.partition('?')[0][:160]!a} is no address that can be asked")
 
 
 def broken(url: str, error: Exception) -> TransferError:

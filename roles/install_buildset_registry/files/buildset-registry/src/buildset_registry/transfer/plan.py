@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The plan of a copy: every manifest of an image, and what is at the destination already.
 
-Nothing is written before the plan is whole: an image of which a part is missing at the source
-leaves no half of it behind.
+Nothing is written before the plan is whole: an image that lists what is missing at the source
+leaves nothing behind.
 """
 
 from __future__ import annotations

@@ -34,6 +34,8 @@ from buildset_registry.store.objects.failures import (
 )
 
 _PIECE = 256 * 1024
+#: Requests that wait for the head of an answer at once.
+_AT_ONCE = 256
 #: The most that is read of an answer that is no content: a page of a list.
 _DOCUMENT = 16 * 1024 * 1024
 #: Answers after which the same request may succeed a moment later.
@@ -124,8 +126,10 @@ class ServiceConnection:
         self._patience = patience or Patience()
         self._sizes = PieceSizes()
         self._proxies = ProxyEnvironment(os.environ)
+        # Whoever takes content slowly keeps a connection for long: nobody else waits for that.
+        self._turns = asyncio.Semaphore(_AT_ONCE)
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=256),
+            connector=aiohttp.TCPConnector(limit=0),
             cookie_jar=aiohttp.DummyCookieJar(),
             headers={
                 "User-Agent": f"buildset-registry/{__version__}",
@@ -192,11 +196,13 @@ class ServiceConnection:
             allow_redirects=False,
             ssl=self._tls,
             proxy=proxy,
+            read_bufsize=min(_PIECE, self._sizes.size),
         )
-        if outgoing is None or outgoing.size <= _PIECE:
-            raw = await asked
-        else:
-            raw = await outgoing.watched(asked, self._patience.read)
+        async with self._turns:
+            if outgoing is None or outgoing.size <= _PIECE:
+                raw = await asked
+            else:
+                raw = await outgoing.watched(asked, self._patience.read)
         if request.streamed and raw.status in (200, 206):
             stream = ContentStream(raw, self._sizes, self._patience.read)
             return ServiceAnswer(raw.status, raw.headers, b"", stream, unsure)
