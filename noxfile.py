@@ -174,11 +174,11 @@ def api(session: nox.Session) -> None:
     pytest(session, "tests/api", "tests/instance")
 
 
-@tier(tools=(*STORES, *ACME))
+@tier(tools=(*STORES, *ACME, "conformance"))
 def stores(session: nox.Session) -> None:
     """Test what waits for others: replicas over object stores, and certificates by ACME."""
     prepare_program(session)
-    go_tools(session, ACME)
+    go_tools(session, (*ACME, "conformance"))
     pytest(session, "tests/stores", "tests/acme")
 
 
@@ -391,5 +391,4 @@ def bench(session: nox.Session) -> None:
 def soak(session: nox.Session) -> None:
     """Run the tests whose figures take long, and print what they measured."""
     prepare_program(session)
-    go_tools(session, ("conformance",))
     pytest(session, "tests/soak", "-rP")

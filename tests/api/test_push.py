@@ -38,6 +38,12 @@ def test_a_blob_by_post_and_put(registry: Registry) -> None:
     assert is_there(registry)
 
 
+def test_an_upload_begins_with_the_promise_to_verify_it(registry: Registry) -> None:
+    """So that a client may leave the hash of a blob to the registry."""
+    begun = registry.push.post(UPLOADS)
+    assert (begun.status_code, begun.headers["Buildset-Registry-Verifies"]) == (202, "digest")
+
+
 def test_a_blob_by_one_post(registry: Registry) -> None:
     """The monolithic upload of one request."""
     answer = registry.push.post(UPLOADS, params={"digest": DIGEST}, content=CONTENT)

@@ -32,7 +32,7 @@ REPORTS = Path(__file__).resolve().parents[2] / "build" / "conformance"
 USER, PASSWORD = "buildset", "correct horse"
 STORES = ("filesystem", "memory", "bucket")
 #: Services that are tried with one version of the suite: what differs is how each is spoken to.
-#: The slower ones are in ``tests/soak``.
+#: Those whose servers start slowly are in ``tests/stores``, which has them running.
 SERVICES = ("gcs", "versitygw")
 SLOW_SERVICES = ("azure", "swift")
 

@@ -23,7 +23,13 @@ import httpx
 import pytest
 
 from tests.instance.conftest import Desk
-from tests.unit.transfer.fake_registry import FakeRegistry, Handler, digest_of, serving
+from tests.unit.transfer.fake_registry import (
+    FakeRegistry,
+    Handler,
+    digest_of,
+    serving,
+    wrong_bytes,
+)
 
 
 class Machine:
@@ -87,6 +93,20 @@ def test_an_image_is_copied_with_one_line_to_tell(machine: Machine, source: Fake
     assert done.stdout == f"{source.url}/app:v1 -> {target} {digest_of(raw)}: 5.0 kB sent\n"
     again = machine.copy(f"{machine.pull}/quay.io/org/app:v1", target)
     assert again.stdout.endswith(": 0 bytes sent, 5.0 kB there already\n")
+
+
+def test_wrong_bytes_of_a_source_are_never_tagged(machine: Machine, source: FakeRegistry) -> None:
+    """The registry, which hashes what it is pushed, refuses them; the copy finds out why."""
+    layer = bytes(range(256)) * (3 << 12)
+    source.add_image("app", "v1", layers=(layer,))
+    source.fail("GET", digest_of(layer), wrong_bytes, times=99)
+    done = machine.copy(source.image("app:v1"), f"{machine.push}/app:v1")
+    assert done.returncode == 1
+    assert f"the source sent other bytes than {digest_of(layer)} stands for" in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert len(source.asked("GET", digest_of(layer))) == 2
+    assert not list(machine.data.rglob("_manifests/tags/*"))
+    assert not list(machine.data.rglob("_uploads/*/data"))
 
 
 def test_a_dry_run_tells_what_would_be_sent(machine: Machine, source: FakeRegistry) -> None:

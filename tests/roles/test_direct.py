@@ -10,6 +10,7 @@ import json
 import re
 import sys
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from tests.interop.content import IMAGE, INDEX, Pusher
 from tests.interop.registries import PASSWORD, Identity, Program, Storage
 from tests.roles.conftest import MakeDesk
 from tests.roles.executor import PLUGINS
-from tests.roles.intermediate import Served, faulty, handed_on, intermediate, serving
+from tests.roles.intermediate import CHANGE, Served, faulty, handed_on, intermediate, serving
 from tests.roles.test_carrying import act, error_of, without_digest
 from tests.roles.test_overlaid import TwoHosts
 
@@ -61,11 +62,15 @@ def _of_the_site(storage: Storage, port: int, identity: Identity) -> dict[str, o
     return intermediate("ours").config(storage, port, identity)
 
 
+def serving_site(folder: Path) -> AbstractContextManager[list[Served]]:
+    """Run an intermediate registry whose secret no other registry has."""
+    return serving(folder, Program("site", intermediate("ours").command, _of_the_site))
+
+
 @pytest.fixture(scope="module")
 def there(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """An intermediate registry whose secret no other registry has."""
-    program = Program("site", intermediate("ours").command, _of_the_site)
-    with serving(tmp_path_factory.mktemp("site"), program) as (served,):
+    with serving_site(tmp_path_factory.mktemp("site")) as (served,):
         yield served
 
 
@@ -113,6 +118,26 @@ def images(registry: Served, tag: str) -> dict[str, str]:
 def play(role: str) -> dict[str, Any]:
     """Include a role on the executor."""
     return {"hosts": "localhost", "gather_facts": False, "roles": [role]}
+
+
+ROLES = {
+    one: f"{one}_{way}_intermediate_registry" for one, way in (("push", "to"), ("pull", "from"))
+}
+#: What the executor takes to be so afterwards.
+SHOW = {
+    "hosts": "localhost",
+    "gather_facts": False,
+    "tasks": [
+        {
+            "name": "Show what there is",
+            "ansible.builtin.debug": {
+                "msg": "build {{ zuul.build }}, "
+                "{{ docker_images | default(container_images) | length }} images"
+                "{{ docker_images | default('') }}"
+            },
+        }
+    ],
+}
 
 
 def listed(tag: str) -> list[dict[str, Any]]:
@@ -208,6 +233,77 @@ def test_the_executor_copies_what_the_node_cannot(
     assert failed.code != 0
     assert "quay.io/org/absent:latest: " in failed.output
     assert SECRET not in job.sent + job.output
+
+
+#: A node that answers what it pleases, where it is to run a module.
+LIAR = """#!{python}
+import json, os, sys
+if {python!r} in sys.argv[-1]:
+    print(json.dumps({result}))
+else:
+    os.execvp(sys.argv[1], sys.argv[1:])
+"""
+
+
+class Lying(Recorded):
+    """A job whose node runs no module, and says what came of it."""
+
+    def inventory(self, variables: dict[str, Any]) -> Path:
+        """Name the node's Python, by which a module is known."""
+        path = super().inventory(variables)
+        tree = json.loads(path.read_text())
+        tree["all"]["hosts"]["node"]["ansible_python_interpreter"] = sys.executable
+        path.write_text(json.dumps(tree))
+        return path
+
+    def lies(self, result: dict[str, Any]) -> None:
+        """Have it say something."""
+        script = self.root / "liar"
+        script.write_text(LIAR.format(python=sys.executable, result=repr(result)))
+        script.chmod(0o755)
+        self.prefix = (str(script),)
+
+
+@pytest.mark.parametrize("role", ["push", "pull"])
+def test_what_a_node_answers_changes_nothing_for_the_executor(
+    make_desk: MakeDesk, clone: Path, world: dict[str, Served], there: Served, role: str
+) -> None:
+    """It says that it is another build, with other images, and that it cannot copy.
+
+    Facts that a module tells would be those of the executor, which then copies by the secret.
+    """
+    digest, victim = images(world["first"], f"liar-{role}")["org/database"], "f" * 32
+    stolen = [{"repository": "quay.io/org/stolen", "tags": ["v1"]}]
+    lie = {"zuul": {"build": victim}, "docker_images": stolen, "zuul_artifacts": []}
+    result: dict[str, Any] = {"errors": ["no"], "msg": "no", "lines": [], "changed": False}
+    job = Lying(make_desk("2.18"), clone, "2.18", host="localhost")
+    job.lies(result | {"ansible_facts": lie})
+    wanted = [{"repository": DATABASE, "tags": [f"liar-{role}"]}]
+    Pusher(world["first"].client).image("quay.io/org/stolen", b"stolen", "v1")
+    given: dict[str, Any] = {
+        "container_images": wanted,
+        "buildset_registry": world["first"].facts,
+        "intermediate_registry": secret(there),
+        "zuul": {"build": BUILD},
+        "zuul_success": True,
+        "zuul_artifacts": [],
+    }
+    if role == "pull":
+        made = Pusher(there.client).image("org/database", b"other", f"{BUILD}_pulled")
+        url = f"docker://{there.secret['host']}:{there.port}/org/database:{BUILD}_pulled"
+        metadata = {"type": "container_image", "repository": DATABASE, "tag": "pulled"}
+        given["zuul_artifacts"] = [{"name": "db", "url": url, "metadata": metadata, **CHANGE}]
+    played = job.play(job.desk.write(f"{role}.yml", [play(ROLES[role]), SHOW]), **given)
+    assert played.code == 0, played.output
+    assert "the executor copies the images: no" in played.output
+    assert f"build {BUILD}, 1 images" in played.output
+    assert there.digest("quay.io/org/stolen", f"{victim}_v1") == ""
+    assert there.digest("org/database", f"{victim}_liar-{role}") == ""
+    if role == "push":
+        assert [one["metadata"]["digest"] for one in handed_on(job)] == [digest]
+        assert there.digest("org/database", f"{BUILD}_liar-push") == digest
+    else:
+        assert world["first"].digest("org/database", "pulled") == made
 
 
 def permitted(action: str, there: Served, **given: Any) -> list[dict[str, Any]]:

@@ -321,11 +321,13 @@ async def test_the_environment_says_what_the_configuration_does_not(
 async def test_a_container_that_is_full_is_said_to_be(server: Swift, container: str) -> None:
     """The upload ends, and what it sent is removed."""
     quota = {"X-Container-Meta-Quota-Bytes": str(2 * MIB)}
-    server.ask("POST", f"/{container}", headers=quota)
     async with opened(server, container) as store:
+        server.ask("PUT", f"/{container}/other", content=bytes(2 * MIB)).raise_for_status()
+        server.ask("POST", f"/{container}", headers=quota)
         with pytest.raises(OSError, match=r"quota|413"):
             await push(store)
         assert await store.blobs.size(DIGEST) is None
+    assert names(server, container) == ["other"]
 
 
 @pytest.mark.parametrize(

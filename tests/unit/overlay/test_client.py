@@ -10,7 +10,7 @@ from contextlib import aclosing
 from pathlib import Path
 
 import pytest
-from buildset_registry.errors import ImageGone, ManifestUnknown, UpstreamFailed
+from buildset_registry.errors import BlobUnknown, ImageGone, ManifestUnknown, UpstreamFailed
 from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.hosts import RegistryHost
 from buildset_registry.oci.names import RepositoryName, Tag
@@ -198,6 +198,33 @@ async def test_where_nobody_has_it_the_holder_s_failure_counts(
     holder.on(LAYER, hanging_up())
     with pytest.raises(UpstreamFailed, match=rf"upstream 127\.0\.0\.2:{holder.port} "):
         await registry.blob(NAME, BLOB_DIGEST)
+
+
+async def test_who_asks_for_what_nobody_has_costs_the_holders_little(
+    tmp_path: Path, registry: Registry, holder: Server, authority: CA, quay: Server
+) -> None:
+    """However many tokens were handed over for the repository; those that last longest are used."""
+    hand(tmp_path / "overlay", holder, authority)
+    file = tmp_path / "overlay" / FILE
+    tree = json.loads(file.read_text())
+    (one,) = tree["handed"]
+    image = one["images"]["quay.io/org/app:v1"]
+    tree["handed"] = [
+        {
+            **one,
+            "token": f"t.{ends}",
+            "expires": 1e9 + ends,
+            "images": {f"quay.io/org/app:{ends}": image},
+        }
+        for ends in range(100)
+    ]
+    file.write_text(json.dumps(tree))
+    quay.on(BLOB_PATH, reply(404))
+    nothing = Digest.of(b"nobody has it")
+    with pytest.raises(BlobUnknown):
+        await registry.blob(NAME, nothing)
+    used = [asked.authorization for asked in holder.at(f"/v2/built/app/blobs/{nothing}")]
+    assert used == [f"Bearer t.{ends}" for ends in range(99, 67, -1)]
 
 
 async def test_repositories_without_overlay_are_upstream_s_alone(

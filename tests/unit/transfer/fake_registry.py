@@ -58,6 +58,8 @@ class FakeRegistry:
     faults: list[Fault] = field(default_factory=list)
     referrers_api: bool = True
     mounts: bool = True
+    verifies: bool = False
+    """Whether it says that it compares blobs with their digests, which it does in any case."""
     largest_body: int = 1 << 40
     token_uses: int = 0
     """So many requests a token is good for; 0 wants none."""
@@ -283,7 +285,8 @@ class Handler(BaseHTTPRequestHandler):
         with self.registry.lock:
             name = f"{next(self.registry.names):08d}"
             self.registry.uploads[name] = bytearray()
-        self.answer(202, {"Location": f"/v2/{repository}/blobs/uploads/{name}"})
+        said = {"Buildset-Registry-Verifies": "digest"} if self.registry.verifies else {}
+        self.answer(202, {"Location": f"/v2/{repository}/blobs/uploads/{name}", **said})
 
     def upload(self, repository: str, name: str) -> None:
         """Append, tell how much there is, finish, or cancel."""

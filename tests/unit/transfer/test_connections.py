@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import trustme
+from buildset_registry.transfer import connections
 from buildset_registry.transfer.errors import TransferError
 from buildset_registry.transfer.http_client import HttpClient
 
@@ -257,4 +258,80 @@ def test_an_answer_that_ends_early_is_transient(client: HttpClient, tmp_path: Pa
         reply = client.send("GET", f"http://127.0.0.1:{port}/", {})
         with pytest.raises(TransferError) as caught:
             list(reply.pieces())
+    assert caught.value.transient
+
+
+#: More than TLS has in a record, than is read or sent at once, and no multiple of either.
+MUCH = bytes(range(251)) * 1500
+
+
+@pytest.mark.parametrize("kept", [True, False])
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_bodies_pass_tls_both_ways_as_they_are(
+    client: HttpClient, tls: ssl.SSLContext, version: ssl.TLSVersion, kept: bool
+) -> None:
+    """In requests and answers, also of a server that closes after each."""
+    tls.maximum_version = version
+    received: list[bytes] = []
+    ending = b"" if kept else b"Connection: close\r\n"
+
+    def echo(connection: socket.socket) -> None:
+        while head_of(connection):
+            body = b""
+            while len(body) < len(MUCH):
+                body += connection.recv(1 << 16)
+            received.append(body)
+            head = b"HTTP/1.1 200 OK\r\n" + ending + b"Content-Length: %d\r\n\r\n" % len(MUCH)
+            connection.sendall(head + MUCH)
+            if not kept:
+                return
+
+    def body() -> Iterator[memoryview]:
+        for start in range(0, len(MUCH), 200_000):
+            yield memoryview(MUCH)[start : start + 200_000]
+
+    with listening(by_tls(tls, echo)) as port:
+        url = f"https://127.0.0.1:{port}/"
+        for _time in range(2):
+            reply = client.send("PATCH", url, {"Content-Length": str(len(MUCH))}, body())
+            assert b"".join(bytes(piece) for piece in reply.pieces()) == MUCH
+        client.close()
+    assert received == [MUCH, MUCH]
+
+
+def test_an_answer_by_tls_that_ends_early_is_transient(
+    client: HttpClient, tls: ssl.SSLContext
+) -> None:
+    """Whether or not the server says by TLS that it ends."""
+
+    def serve(connection: socket.socket) -> None:
+        if head_of(connection).startswith(b"GET /polite"):
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n" + MUCH)
+            assert isinstance(connection, ssl.SSLSocket)
+            connection.unwrap()
+        else:
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n" + MUCH)
+
+    for path in ("polite", "rude"):
+        with listening(by_tls(tls, serve)) as port:
+            reply = client.send("GET", f"https://127.0.0.1:{port}/{path}", {})
+            with pytest.raises(TransferError) as caught:
+                list(reply.pieces())
+        assert caught.value.transient, path
+
+
+def test_who_shakes_no_hands_is_left_in_time(
+    client: HttpClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server may accept and say nothing."""
+    monkeypatch.setattr(connections, "TIMEOUT", 0.1)
+
+    def say_nothing(connection: socket.socket) -> None:
+        head_of(connection)
+
+    with (
+        listening(say_nothing) as port,
+        pytest.raises(TransferError, match="timed out") as caught,
+    ):
+        client.send("GET", f"https://127.0.0.1:{port}/", {})
     assert caught.value.transient

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import time
@@ -10,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from buildset_registry.transfer import content
 from buildset_registry.transfer.session import RegistryLogin
 
 from tests.unit.transfer.conftest import Copy
@@ -80,6 +82,77 @@ def test_wrong_bytes_are_never_tagged(
     assert digest_of(layer) not in destination.blobs["app"]
     assert not destination.asked("PUT", f"digest={digest_of(layer)}")
     assert not destination.uploads
+
+
+def test_wrong_bytes_are_refused_by_who_verifies_them(
+    source: FakeRegistry, destination: FakeRegistry, copy: Copy, large: str
+) -> None:
+    """A destination that says so is left to hash; what it refuses is hashed on its second way."""
+    destination.verifies = True
+    source.fail("GET", large, wrong_bytes, times=99)
+    (failed,) = copy(source.image("app:v1"), destination.image("app:v1")).failed
+    assert "other bytes than" in failed.error
+    assert not destination.manifests["app"]
+    assert large not in destination.blobs["app"]
+    assert not destination.uploads
+    assert len(destination.asked("PUT", f"digest={large}")) == 1
+    assert len(source.asked("GET", large)) == 2
+
+
+def test_wrong_bytes_are_refused_after_a_break(
+    source: FakeRegistry, destination: FakeRegistry, copy: Copy, large: str
+) -> None:
+    """Of what goes on in the middle nobody but the destination has seen everything."""
+    destination.verifies = True
+    destination.fail("PATCH", "uploads", take_half)
+    source.fail("GET", large, wrong_bytes, times=99)
+    (failed,) = copy(source.image("app:v1"), destination.image("app:v1")).failed
+    assert "other bytes than" in failed.error
+    assert not destination.manifests["app"]
+    assert large not in destination.blobs["app"]
+
+
+def test_bytes_that_were_wrong_once_are_sent_again(
+    source: FakeRegistry, destination: FakeRegistry, copy: Copy, large: str
+) -> None:
+    """A proxy on the way may have changed them."""
+    destination.verifies = True
+    source.fail("GET", large, wrong_bytes)
+    report = copy(source.image("app:v1"), destination.image("app:v1"))
+    assert not report.failed
+    assert arrived(destination)
+
+
+@pytest.mark.parametrize("layer", [LARGE, b"small"], ids=["stream", "from memory"])
+@pytest.mark.parametrize("verifies", [True, False])
+def test_each_byte_is_hashed_once_by_who_is_to(
+    source: FakeRegistry,
+    destination: FakeRegistry,
+    copy: Copy,
+    monkeypatch: pytest.MonkeyPatch,
+    layer: bytes,
+    verifies: bool,
+) -> None:
+    """By the copy, unless the destination does it; what is sent from memory by both."""
+    hashed: list[int] = []
+
+    class Counting:
+        """A hash that tells how much it is of."""
+
+        def __init__(self, algorithm: str) -> None:
+            self._state = hashlib.new(algorithm)
+            self.hexdigest = self._state.hexdigest
+
+        def update(self, piece: bytes) -> None:
+            hashed.append(len(piece))
+            self._state.update(piece)
+
+    monkeypatch.setattr(content, "hasher", Counting)
+    destination.verifies = verifies
+    raw = source.add_image("app", "v1", layers=(layer,))
+    assert not copy(source.image("app:v1"), destination.image("app:v1")).failed
+    config = json.loads(raw)["config"]["size"]
+    assert sum(hashed) == config + (0 if verifies and layer is LARGE else len(layer))
 
 
 def test_wrong_bytes_leave_nothing_in_a_folder(

@@ -154,7 +154,7 @@ def confirm(copies: Sequence[ImageCopy], told: Iterable[Any], patience: float) -
         asked = [
             (
                 one,
-                _Parts(ends.source(transfers.image_at(one.copy.target)), asking),
+                _PushedParts(ends.source(transfers.image_at(one.copy.target)), asking),
                 known.get(str(one.copy.image)),
             )
             for one in outcomes
@@ -163,7 +163,7 @@ def confirm(copies: Sequence[ImageCopy], told: Iterable[Any], patience: float) -
     return outcomes
 
 
-def _confirm(outcome: CopyOutcome, parts: _Parts, told: Mapping[str, Any] | None) -> None:
+def _confirm(outcome: CopyOutcome, parts: _PushedParts, told: Mapping[str, Any] | None) -> None:
     target = outcome.copy.target
     try:
         manifest = parts.there.manifest(Tag(target.tag))
@@ -187,7 +187,7 @@ def _confirm(outcome: CopyOutcome, parts: _Parts, told: Mapping[str, Any] | None
 
 
 @dataclass
-class _Parts:
+class _PushedParts:
     """The parts of an image that a registry has: it takes an index whose parts are not there."""
 
     there: RemoteRepository | LayoutFolder

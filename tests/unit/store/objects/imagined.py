@@ -67,7 +67,7 @@ class ImaginedService:
         await self._wait()
         return str(self.now)
 
-    async def delete(self, key: str) -> None:
+    async def delete(self, key: str, *, plain: bool = False) -> None:
         await self._wait()
         self.objects.pop(key, None)
         await self._wait()

@@ -99,8 +99,8 @@ async def giving() -> AsyncIterator[str]:
             writer.transport.abort()
 
 
-async def test_who_reads_slowly_keeps_nobody_waiting_and_little_memory() -> None:
-    """Each has a connection of its own, and the less is read ahead the more there are."""
+async def test_who_reads_slowly_keeps_nobody_waiting() -> None:
+    """Each has a connection of its own: who asks for something else takes none of theirs."""
     async with (
         giving() as url,
         aclosing(ServiceConnection(Nobody(), tls=True)) as connection,
@@ -109,10 +109,5 @@ async def test_who_reads_slowly_keeps_nobody_waiting_and_little_memory() -> None
         slow = [await connection.ask(content) for _number in range(260)]
         answer = await asyncio.wait_for(connection.ask(ServiceRequest("GET", f"{url}/empty")), 20)
         assert answer.status == 200
-        assert sum(one.piece for one in slow[:10]) == 10 * 256 * 1024
-        assert sum(one.piece for one in slow) < 20 * 1024 * 1024
         for one in slow:
             one.close()
-        last = await connection.ask(content)
-        assert last.piece == 256 * 1024
-        last.close()

@@ -44,7 +44,8 @@ class Replica:
         self.unheard = False
         """Whether the last request is not done any more."""
 
-        self._connection = self.dialect._connection
+        holder = getattr(self.dialect, "_container", self.dialect)
+        self._connection = holder._connection
         self._ask = self._connection.ask
         self._connection.ask = self._mortal
         self._last: Callable[[ServiceRequest], bool] = lambda _request: False

@@ -155,10 +155,10 @@ async def test_a_promise_that_is_given_again_stays() -> None:
 class Stalling(ImaginedService):
     """A service that never answers whether it removed a blob."""
 
-    async def delete(self, key: str) -> None:
+    async def delete(self, key: str, *, plain: bool = False) -> None:
         if key == KEYS.blob(ONE):
             await asyncio.sleep(60)
-        await super().delete(key)
+        await super().delete(key, plain=plain)
 
 
 async def test_a_removal_that_takes_long_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:

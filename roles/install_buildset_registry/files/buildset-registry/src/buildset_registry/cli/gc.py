@@ -4,10 +4,10 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import sys
 from typing import TYPE_CHECKING, Any
 
+from buildset_registry.cli import loop
 from buildset_registry.cli.options import add_command, add_json, add_root_or_config, load_config
 from buildset_registry.cli.output import Bar, amount, number, say, say_json
 
@@ -38,7 +38,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     config = load_config(arguments)
     with Bar(sys.stderr) as drawn:
-        report = asyncio.run(
+        report = loop.run(
             collect_in(
                 config,
                 collection_rules(config.gc),

@@ -4,12 +4,12 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import sys
 from contextlib import aclosing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
+from buildset_registry.cli import loop
 from buildset_registry.cli.options import add_command, add_root_or_config, load_config, path
 from buildset_registry.cli.output import say
 from buildset_registry.errors import ConfigError
@@ -64,11 +64,11 @@ def run(arguments: argparse.Namespace) -> int:
     there = arguments.format == "json" and arguments.output and arguments.output.exists()
     written = ImageLock.load(arguments.output) if there else None
     if arguments.update is None:
-        lock = asyncio.run(_record(config, written or replayed))
+        lock = loop.run(_record(config, written or replayed))
         _write(arguments, config, lock)
         return 0
-    base = written or replayed or asyncio.run(_record(config, None))
-    update = asyncio.run(_update(config, base, arguments.update))
+    base = written or replayed or loop.run(_record(config, None))
+    update = loop.run(_update(config, base, arguments.update))
     _write(arguments, config, update.lock)
     _tell(update, sys.stdout if arguments.output else sys.stderr)
     return 1 if update.failed else 0
@@ -93,7 +93,7 @@ def _exported(arguments: argparse.Namespace, config: Config, lock: ImageLock) ->
     if arguments.format == "source-policy":
         return exports.source_policy(lock)
     if arguments.format == "slsa":
-        return exports.statement(lock, asyncio.run(_pushed(config)))
+        return exports.statement(lock, loop.run(_pushed(config)))
     if arguments.format == "compose":
         text, left = exports.compose_override(lock, _projects(arguments.compose_file))
         for service in left:

@@ -4,12 +4,12 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import logging
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from buildset_registry.cli import loop
 from buildset_registry.cli.options import add_command, add_json, add_root_or_config, load_config
 from buildset_registry.cli.output import say, say_json
 from buildset_registry.errors import ConfigError
@@ -56,7 +56,7 @@ def run(arguments: argparse.Namespace) -> int:
     # What a request tried is for the log of a server; here each image has a line.
     logging.getLogger("buildset_registry").addHandler(logging.NullHandler())
     prepare(folder, later)
-    failed = asyncio.run(failures(later, folder))
+    failed = loop.run(failures(later, folder))
     if failed:
         sys.stderr.write("".join(f"buildset-registry: {line}\n" for line in failed))
         return 1

@@ -4,10 +4,10 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from buildset_registry.cli import loop
 from buildset_registry.cli.options import add_command, add_json, add_root_or_config, path
 from buildset_registry.cli.output import say, say_json
 from buildset_registry.errors import ConfigError
@@ -47,7 +47,7 @@ def add(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the report, or write it."""
-    report = asyncio.run(_report(arguments))
+    report = loop.run(_report(arguments))
     if arguments.html is not None:
         _write(arguments.html, report)
     if arguments.json:

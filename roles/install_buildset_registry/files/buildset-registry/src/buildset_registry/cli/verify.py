@@ -4,12 +4,12 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import sys
 from contextlib import aclosing
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from buildset_registry.cli import loop
 from buildset_registry.cli.options import add_command, add_json, add_root_or_config, load_config
 from buildset_registry.cli.output import Bar, amount, number, say, say_json
 
@@ -42,9 +42,9 @@ def run(arguments: argparse.Namespace) -> int:
     repaired: list[Repaired] = []
     with Bar(sys.stderr) as drawn:
         if arguments.repair:
-            findings, repaired = asyncio.run(_repair(config, drawn))
+            findings, repaired = loop.run(_repair(config, drawn))
         else:
-            findings = asyncio.run(_verify(config, drawn))
+            findings = loop.run(_verify(config, drawn))
     if arguments.json:
         more = {"repaired": [asdict(one) for one in repaired]} if arguments.repair else {}
         say_json(findings.to_json() | more)

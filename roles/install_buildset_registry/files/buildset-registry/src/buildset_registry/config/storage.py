@@ -146,7 +146,7 @@ class SwiftSettings:
     prefix: str = ""
     """The beginning of all names of objects."""
 
-    chunksize: int = 20 * 1024 * 1024
+    chunksize: int = 16 * 1024 * 1024
     """Bytes of a segment, at least 1 MiB; a larger blob is put together from segments."""
 
     insecureskipverify: bool = False

@@ -17,6 +17,7 @@ from buildset_registry.http.response import PushOutcome, Response
 from buildset_registry.oci.descriptor import OCTETS
 from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.names import UploadId
+from buildset_registry.protocol.verification import VERIFIES
 from buildset_registry.store.base import Upload
 
 #: What a browser says of a request that no other site had a part in (Fetch Metadata).
@@ -41,7 +42,7 @@ async def start(request: Request, context: Context) -> Response:
     upload = await context.registry.start_upload(request.name)
     if "digest" in request.query:
         return await _finish(request, context, upload, request.body())
-    return Response(202, _progress(request, upload))
+    return Response(202, {**_progress(request, upload), **VERIFIES})
 
 
 def _check_sender(request: Request) -> None:

@@ -13,6 +13,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
@@ -41,6 +42,9 @@ from buildset_registry.upstream.hosts import Upstream, Upstreams
 _Result = TypeVar("_Result")
 #: What holders listed as referring to images: clients ask for it next.
 _REMEMBERED = 4096
+#: Holders that are asked for what no upstream has, those first whose tokens last longest: whoever
+#: hands images over decides how many there are, and anybody may ask.
+_MOST_ASKED = 32
 #: Ask a registry about a repository of its.
 _Ask = Callable[[UpstreamClient, RepositoryName], Awaitable[_Result]]
 _AskHolder = Callable[[ImageHolder, RepositoryName], Awaitable[_Result]]
@@ -190,8 +194,8 @@ class OverlayClient:
     ) -> _Result:
         """Ask for what no upstream has; where nobody has it, the upstream's word counts."""
         images = self._overlaid.of(name)
-        places = {(image.holder, image.there) for image in images if image.holder.token}
-        for holder, there in places:
+        places = ((image.holder, image.there) for image in images if image.holder.token)
+        for holder, there in islice(dict.fromkeys(places), _MOST_ASKED):
             try:
                 return await ask(holder, there)
             except (ManifestUnknown, BlobUnknown):

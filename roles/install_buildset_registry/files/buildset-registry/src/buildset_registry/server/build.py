@@ -78,6 +78,16 @@ from buildset_registry.sources import FixedTags
 from buildset_registry.store import open_store, store_kind
 from buildset_registry.store.base import Store
 
+#: Bytes that Granian takes of a connection at once, less than by itself: a client that does not
+#: read holds as much of an answer.
+BUFFER = 64 * 1024
+#: The same where images are pushed, more than by itself: handing over a piece of a body wakes three
+#: threads in turn.
+_PUSH_BUFFER = 1024 * 1024
+#: The same where they are sent on to a service of objects: each client holds several such pieces,
+#: beside the parts that are gathered, and the service is what is waited for.
+_SENT_ON_BUFFER = 256 * 1024
+
 
 @dataclass(frozen=True, slots=True)
 class Listener:
@@ -92,8 +102,8 @@ class Listener:
     """Its socket where it listens already: for the registry itself, on a port that the kernel
     chose."""
 
-    pushes: bool = False
-    """Whether images are pushed to it."""
+    buffer: int = BUFFER
+    """Bytes that the server takes of a connection at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,14 +156,21 @@ async def build(config: Config, output: TextIO, stack: AsyncExitStack) -> Regist
     for role, end in ((Role.PULL, ends.pull), (Role.PUSH, ends.push), (Role.SINGLE, ends.single)):
         if end is not None:
             app = applications.endpoint(role, role.value, elsewhere)
-            address, pushes = end.address or every_address(), role is not Role.PULL
-            listeners.append(Listener(role.value, address, end.port, app, tls, pushes=pushes))
+            address, buffer = end.address or every_address(), _buffer(config, role)
+            listeners.append(Listener(role.value, address, end.port, app, tls, buffer=buffer))
     if config.metrics is not None:
         address, port = config.metrics.address, config.metrics.port
         operators = applications.metrics(collector, tls)
         listeners.append(Listener("metrics", address, port, operators, None))
     crowd, counters = applications.crowd, applications.counters
     return RegistryProcess(listeners, proxy, tls, control, crowd, counters)
+
+
+def _buffer(config: Config, role: Role) -> int:
+    """Return how much is taken at once by an endpoint."""
+    if role is Role.PULL:
+        return BUFFER
+    return _PUSH_BUFFER if store_kind(config).alone else _SENT_ON_BUFFER
 
 
 @dataclass(frozen=True, slots=True)

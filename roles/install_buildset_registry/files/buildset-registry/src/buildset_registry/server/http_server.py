@@ -25,11 +25,6 @@ from buildset_registry.server.sockets import BACKLOG
 
 #: Seconds for the head of a request, so that a client that trickles it does not keep its place.
 _HEAD_SECONDS = 30
-#: Bytes that Granian takes at once where images are pushed, more than by itself: handing over
-#: a piece of a body wakes three threads in turn.
-_PUSH_BUFFER = 1024 * 1024
-#: The same elsewhere, less than by itself: a client that does not read holds as much of an answer.
-_PULL_BUFFER = 64 * 1024
 #: Seconds after which a replaced server ends the connections on which nothing runs: those that
 #: were new have sent a request by then, those that were idle have ended.
 _RETIRING_SECONDS = _HEAD_SECONDS + 5
@@ -39,14 +34,14 @@ class HttpServer:
     """Serves an application on a socket: ``start``, ``stop``, then wait for ``serving``."""
 
     def __init__(
-        self, app: Application, listener: socket.socket, connections: int, *, pushes: bool
+        self, app: Application, listener: socket.socket, connections: int, *, buffer: int
     ) -> None:
         self._app = app
         self._socket = listener
         self._connections = connections
         self._settings = HTTP1Settings(
             header_read_timeout=_HEAD_SECONDS * 1000,
-            max_buffer_size=_PUSH_BUFFER if pushes else _PULL_BUFFER,
+            max_buffer_size=buffer,
         )
         self._current: Server | None = None
         self._serving: dict[Server, asyncio.Future[None]] = {}

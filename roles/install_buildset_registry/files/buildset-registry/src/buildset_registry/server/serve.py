@@ -210,7 +210,7 @@ class Listening:
         if sock is None:
             sock = self._open(listener.address, listener.port, listener.name)
             self._budget.watch(listener.port)
-        return HttpServer(listener.app, sock, self._each, pushes=listener.pushes)
+        return HttpServer(listener.app, sock, self._each, buffer=listener.buffer)
 
     def _open(self, address: str, port: int, name: str) -> socket.socket:
         """Listen, or take the socket that all workers have."""

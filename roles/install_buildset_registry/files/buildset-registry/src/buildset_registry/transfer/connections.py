@@ -21,6 +21,7 @@ from urllib.parse import unquote, urlsplit
 from ..protocol.tokens import basic
 from ..protocol.urls import Origin
 from .errors import TransferError
+from .tls_stream import TlsStream
 
 #: Seconds in which a server has to take or send something.
 TIMEOUT = 60.0
@@ -78,7 +79,8 @@ class RegistryConnection(http.client.HTTPConnection):
             if self.proxy is not None and self.scheme == "https":
                 self._tunnel_through(self.proxy)
             if context is not None:
-                self.sock = context.wrap_socket(self.sock, server_hostname=self.host)
+                secure: Any = TlsStream(self.sock, context, self.host)
+                self.sock = secure
         except BaseException:
             self.close()
             raise

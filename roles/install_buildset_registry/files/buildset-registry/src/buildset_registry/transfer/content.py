@@ -77,7 +77,10 @@ def read_manifest(raw: bytes, content_type: str, where: str) -> Manifest:
 
 
 class BlobReader:
-    """A blob of the source, read from any offset on; its bytes are hashed once, as they pass."""
+    """A blob of the source, read from any offset on; its bytes are hashed once, as they pass.
+
+    Where ``hashed`` is false they are not: the destination does that.
+    """
 
     def __init__(
         self,
@@ -88,6 +91,7 @@ class BlobReader:
         self.descriptor = descriptor
         self.digest = descriptor.digest
         self.size = descriptor.size
+        self.hashed = True
         self._open_at = open_at
         self._sleep = sleep
         self._hash = hasher(self.digest.algorithm)
@@ -146,7 +150,8 @@ class BlobReader:
     def verify(self) -> None:
         """Raise where what has passed is the whole blob, and not the one that was asked for.
 
-        Of a blob whose first part was sent by an earlier copy only the destination sees all bytes.
+        Of a blob whose first part was sent by an earlier copy only the destination sees all bytes,
+        and so it does of what was not hashed.
         """
         if self._hashed == self.size and not self.verified:
             raise self._mismatch()
@@ -154,7 +159,7 @@ class BlobReader:
     def _update(self, offset: int, piece: Piece) -> None:
         """Hash what has not passed before; nothing once a part was left out."""
         end = offset + len(piece)
-        if offset <= self._hashed < end:
+        if self.hashed and offset <= self._hashed < end:
             self._hash.update(piece[self._hashed - offset :])
             self._hashed = end
 

@@ -319,8 +319,7 @@ class HttpClient:
         for connection in opened:
             if connection.sock is not None:
                 with suppress(OSError):
-                    # Not TLS's own, which others may be in the middle of.
-                    socket.socket.shutdown(connection.sock, socket.SHUT_RDWR)
+                    connection.sock.shutdown(socket.SHUT_RDWR)
             connection.close()
 
 

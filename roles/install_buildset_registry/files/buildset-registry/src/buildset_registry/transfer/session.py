@@ -162,8 +162,7 @@ class RegistrySession:
         reply.close()
         words = f"{self.name} answers {status} to {call.method} {_shown(call.path)}"
         if status in (401, 403):
-            who = "a user name and a password" if self.credentials is None else "other credentials"
-            words += f"; give {who} with the right to do that (--authfile, or login first)"
+            words += f"; {self._lacking}"
         if pause > LONGEST_PAUSE:
             words += f"; it is not to be asked again for {_duration(pause)}"
         transient = (status in _BUSY or status in _PASSING) and pause <= LONGEST_PAUSE
@@ -173,6 +172,14 @@ class RegistrySession:
             status=status,
             pause=pause,
         )
+
+    @property
+    def _lacking(self) -> str:
+        """What would be needed for what was refused."""
+        if self.credentials is not None and self.credentials.token:
+            return "its token has ended, or is not for that"
+        who = "a user name and a password" if self.credentials is None else "other credentials"
+        return f"give {who} with the right to do that (--authfile, or login first)"
 
     def _authorization(self, scope: str) -> str | None:
         """Return the header for a scope, with a token that is still good."""

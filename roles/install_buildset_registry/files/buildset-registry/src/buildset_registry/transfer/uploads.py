@@ -17,6 +17,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..protocol.verification import HEADER, is_verifying
 from .content import BREAKS, BlobReader, Piece, Sent, SourceFailed
 from .errors import ContentMismatch, TransferError
 from .http_client import Reply
@@ -91,6 +92,7 @@ class BlobUpload:
         self._key = f"{repository.session.url}/{repository.repository}@{blob.digest}"
         self._journal = repository.journal if blob.size >= REMEMBERED else None
         self._smallest = 0
+        self._verified_there = False
 
     def run(self, location: str | None = None) -> None:
         """Push; ``location`` is an upload that has begun already."""
@@ -132,6 +134,7 @@ class BlobUpload:
         """Open an upload and return its address."""
         reply = self._repository.call("POST", "blobs/uploads/", (202,), {"Content-Length": "0"})
         reply.discard()
+        self._verified_there = is_verifying(reply.headers.get(HEADER))
         least = _LENGTH.fullmatch(reply.headers.get("OCI-Chunk-Min-Length", ""))
         self._smallest = int(least[0]) if least else 0
         return self._onward(reply)
@@ -152,6 +155,8 @@ class BlobUpload:
                 if location is None:
                     self._blob.ask_ahead(self._repository.aside)
                     location, offset = self._begin(), 0
+                    # What was refused is hashed when it is sent again, to learn whose fault it is.
+                    self._blob.hashed = breaks > 0 or not self._verified_there
                 self._remember(location)
                 location = self._append(location, offset)
                 self._finish(location)

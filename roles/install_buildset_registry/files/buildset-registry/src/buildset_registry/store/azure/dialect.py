@@ -100,7 +100,7 @@ class AzureDialect:
         self._check(answer, 201)
         return _version(answer)
 
-    async def delete(self, key: str) -> None:
+    async def delete(self, key: str, *, plain: bool = False) -> None:
         headers = {"x-ms-delete-snapshots": "include"}
         answer = await self._ask("DELETE", key, headers=headers)
         if not self._is_absent(answer):

@@ -102,7 +102,7 @@ class GcsDialect:
         self._check(answer, 200)
         return documents.read_object(answer.content).version
 
-    async def delete(self, key: str) -> None:
+    async def delete(self, key: str, *, plain: bool = False) -> None:
         answer = await self._ask("DELETE", self._url(key))
         if not documents.is_absent(answer):
             self._check(answer, 200, 204)

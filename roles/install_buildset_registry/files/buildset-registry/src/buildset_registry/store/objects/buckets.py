@@ -123,7 +123,7 @@ class BucketDialect:
         self._check(answer, 200)
         return answer.headers.get("ETag", "")
 
-    async def delete(self, key: str) -> None:
+    async def delete(self, key: str, *, plain: bool = False) -> None:
         answer = await self._ask("DELETE", key)
         if not documents.is_absent(answer):
             self._check(answer, 200, 204)

@@ -12,7 +12,6 @@ import logging
 import os
 import random
 import ssl
-import weakref
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
@@ -24,6 +23,7 @@ from yarl import URL
 
 from buildset_registry import __version__
 from buildset_registry.protocol.proxy_env import ProxyEnvironment
+from buildset_registry.store.objects.content import ContentStream, PieceSizes
 from buildset_registry.store.objects.dialect import Body, ObjectFailure, ObjectState
 from buildset_registry.store.objects.failures import (
     Patience,
@@ -36,9 +36,6 @@ from buildset_registry.store.objects.failures import (
 _PIECE = 256 * 1024
 #: Requests that wait for the head of an answer at once.
 _AT_ONCE = 256
-#: Bytes of content that are read at once, of all answers, and of one at least: behind each piece
-#: there are some more, on their way to a client who may be slow.
-_READ, _LEAST_PIECE = 4 * 1024 * 1024, 16 * 1024
 #: The most that is read of an answer that is no content: a page of a list.
 _DOCUMENT = 16 * 1024 * 1024
 #: Answers after which the same request may succeed a moment later.
@@ -87,10 +84,7 @@ class ServiceAnswer:
     content: bytes
     """All of it, unless it is streamed."""
 
-    stream: aiohttp.ClientResponse | None = None
-    piece: int = _PIECE
-    """Bytes of content that are to be read at once."""
-
+    stream: ContentStream | None = None
     unsure: bool = False
     """Whether an earlier try may have been done without an answer."""
 
@@ -130,11 +124,10 @@ class ServiceConnection:
         self._tls = tls
         self._reasons = reasons or Reasons()
         self._patience = patience or Patience()
+        self._sizes = PieceSizes()
         self._proxies = ProxyEnvironment(os.environ)
         # Whoever takes content slowly keeps a connection for long: nobody else waits for that.
         self._turns = asyncio.Semaphore(_AT_ONCE)
-        self._asked = 0
-        self._streams: weakref.WeakSet[aiohttp.ClientResponse] = weakref.WeakSet()
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0),
             cookie_jar=aiohttp.DummyCookieJar(),
@@ -195,7 +188,6 @@ class ServiceConnection:
         if outgoing is not None:
             headers["Content-Length"] = str(outgoing.size)
         proxy = proxy_to(request.url, self._proxies)
-        piece = self._piece() if request.streamed else _PIECE
         asked = self._session.request(
             request.method,
             URL(request.url, encoded=True),
@@ -204,29 +196,19 @@ class ServiceConnection:
             allow_redirects=False,
             ssl=self._tls,
             proxy=proxy,
-            read_bufsize=piece,
         )
-        self._asked += request.streamed
-        try:
-            async with self._turns:
-                if outgoing is None or outgoing.size <= _PIECE:
-                    raw = await asked
-                else:
-                    raw = await outgoing.watched(asked, self._patience.read)
-        finally:
-            self._asked -= request.streamed
+        async with self._turns:
+            if outgoing is None or outgoing.size <= _PIECE:
+                raw = await asked
+            else:
+                raw = await outgoing.watched(asked, self._patience.read)
         if request.streamed and raw.status in (200, 206):
-            self._streams.add(raw)
-            return ServiceAnswer(raw.status, raw.headers, b"", raw, piece, unsure)
+            stream = ContentStream(raw, self._sizes, self._patience.read)
+            return ServiceAnswer(raw.status, raw.headers, b"", stream, unsure)
         async with raw:
             content = await _document(raw)
         check_proxy_answer(raw, proxy)
         return ServiceAnswer(raw.status, raw.headers, content, unsure=unsure)
-
-    def _piece(self) -> int:
-        """Return how much of one more answer is read at once: the less, the more there are."""
-        running = self._asked + sum(not one.closed for one in self._streams)
-        return max(_LEAST_PIECE, min(_PIECE, _READ // (running + 1)))
 
     def _worth_another(self, answer: ServiceAnswer) -> bool:
         return answer.status in _AGAIN or self._reasons.again(answer)
@@ -299,7 +281,7 @@ async def streamed(
     try:
         while start < end:
             try:
-                piece = await answer.stream.content.read(min(answer.piece, end - start))  # type: ignore[union-attr]
+                piece = await answer.stream.read(end - start)  # type: ignore[union-attr]
             except _BROKEN:
                 piece = b""
             if piece:

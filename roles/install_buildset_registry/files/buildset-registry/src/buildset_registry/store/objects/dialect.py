@@ -135,6 +135,17 @@ class Abilities:
     lists: bool = True
     """Whether a list has what was written before."""
 
+    together: int = 2
+    """Parts of one upload that are sent at once."""
+
+    least_rest: int | None = None
+    """Bytes from which what fills no part may be one all the same, anywhere among the others; None:
+    all parts but the last are equal."""
+
+    renames: bool = False
+    """Whether parts become an object of whatever key is named when they are complete, not only of
+    the one for which they were begun."""
+
     stages: bool = False
     """Whether a move takes long, so that blobs wait for it where they arrived (staging.py); whoever
     does so creates, swaps and lists."""
@@ -158,8 +169,11 @@ class Objects(Protocol):
     async def put(self, key: str, content: Body, condition: Condition | None = None) -> str:
         """Write an object whole, and return its version; ``ConditionFailed`` where one fails."""
 
-    async def delete(self, key: str) -> None:
-        """Remove an object, with whatever only it is made of; one that is not there is no error."""
+    async def delete(self, key: str, *, plain: bool = False) -> None:
+        """Remove an object, with whatever only it is made of; one that is not there is no error.
+
+        ``plain``, it was put whole: nobody needs to look what it is made of.
+        """
 
     def list(self, prefix: str, *, shallow: bool = False) -> AsyncIterator[ObjectPage]:
         """Yield the objects whose keys begin with ``prefix``, page by page, in no order.

@@ -16,6 +16,7 @@ What that lacks stands beside it::
         ├── promises/<algorithm>/<2 hex>/<hex>/<kind>-<random>      (promises.py)
         ├── condemned/<algorithm>/<hex>
         ├── staged/<algorithm>/<2 hex>/<hex>/<uuid>  where a blob is till it is moved (staging.py)
+        ├── staged-last/<algorithm>/<2 hex>/<hex>    the last of these notes, once more
         ├── downloads/<uuid>/state      what is on its way from an upstream
         ├── ledger/<hour>/...           what each server notes (the package ledger)
         ├── lease                       held by the process that collects
@@ -86,6 +87,10 @@ class Keys:
 
     def staged_note(self, digest: Digest, upload_id: UploadId) -> str:
         return f"{self.staged_blob(digest)}{upload_id}"
+
+    def staged_last(self, digest: Digest) -> str:
+        """Return the key of a second note of a staged blob, which is found without a list."""
+        return f"{self.own}staged-last/{_spread(digest)}"
 
     def staged_of(self, key: str) -> Digest | None:
         """Return the digest of the blob that a note is of; None for what is no note."""

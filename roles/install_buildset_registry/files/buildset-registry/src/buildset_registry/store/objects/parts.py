@@ -14,7 +14,7 @@ import os
 import tempfile
 import weakref
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from buildset_registry.store.objects.dialect import (
@@ -26,10 +26,8 @@ from buildset_registry.store.objects.dialect import (
 )
 
 _PIECE = 256 * 1024
-#: Parts of one upload that are sent at once.
-_TOGETHER = 2
 #: Bytes of parts in memory, of all uploads.
-BUDGET = 48 * 1024 * 1024
+BUDGET = 32 * 1024 * 1024
 
 
 class PartBudget:
@@ -193,6 +191,12 @@ class PartWriter:
         """Go on with what has arrived earlier."""
         self.upload, self.parts = upload, list(parts)
 
+    def rename(self, key: str) -> None:
+        """Let what was begun for another key become an object of this one."""
+        self.key = key
+        if self.upload is not None:
+            self.upload = replace(self.upload, key=key)
+
     def hold(self, tail: bytes) -> None:
         """Go on with what was gathered earlier."""
         self._buffer = self._new_buffer()
@@ -218,6 +222,13 @@ class PartWriter:
             self.parts += await asyncio.gather(*self._sends)
         finally:
             await self.stop()
+
+    async def round_off(self) -> None:
+        """Send the rest as a part of its own, where it may be one: it need not be sent twice."""
+        least = self._dialect.abilities.least_rest
+        if self.upload is not None and least is not None and self.tail.size >= least:
+            await self._send()
+        await self.settle()
 
     async def flush(self) -> None:
         """Send the rest; nothing can come behind it."""
@@ -263,7 +274,7 @@ class PartWriter:
             task = asyncio.ensure_future(self._send_part(upload, number, buffer))
             self._sends.append(task)
         running = [task for task in self._sends if not task.done()]
-        if len(running) >= _TOGETHER:
+        if len(running) >= self._dialect.abilities.together:
             await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
         for task in self._sends:
             if task.done():

@@ -132,7 +132,7 @@ class Promises:
         begun = time.monotonic()
         while not await self.give(digest, kind):
             if time.monotonic() - begun > _DEAD:
-                await self._objects.delete(self._keys.condemned(digest))
+                await self._objects.delete(self._keys.condemned(digest), plain=True)
             await asyncio.sleep(_PAUSE)
 
     @asynccontextmanager
@@ -167,7 +167,7 @@ class Promises:
             await self._objects.put(key, body)
             return True
         if state is not None and state.changed < self.clock.now() - _FORGOTTEN:
-            await self._objects.delete(key)  # the next collection does it
+            await self._objects.delete(key, plain=True)  # the next collection does it
         return False
 
     async def _stands(self, key: str, word: bytes) -> bool:
@@ -180,7 +180,7 @@ class Promises:
     async def _lift(self, key: str, word: bytes) -> None:
         """Lift one's own sentence, never another's."""
         if await self._stands(key, word):
-            await self._objects.delete(key)
+            await self._objects.delete(key, plain=True)
 
     async def of(self, digest: Digest) -> tuple[Given, list[str]]:
         """Return what is promised of content, and by which keys."""
@@ -211,13 +211,13 @@ class Promises:
         async def discard(key: str) -> None:
             promise = None if self._listed else self._keys.promise_of(key)
             if promise is None:
-                await self._objects.delete(key)
+                await self._objects.delete(key, plain=True)
                 return
             # The one key of all of them, by which another promise may just be given.
             async with self.condemned(promise[0]) as condemnation:
                 state = await self._objects.head(key)
                 if state is not None and state.changed < before:
-                    await condemnation.removing(partial(self._objects.delete, key))
+                    await condemnation.removing(partial(self._objects.delete, key, plain=True))
 
         await together(names, discard)
 
@@ -225,4 +225,4 @@ class Promises:
         """Remove the promises of content that is gone."""
         _given, names = await self.of(digest)
         for key in names:
-            await self._objects.delete(key)
+            await self._objects.delete(key, plain=True)

@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timezone
+from functools import partial
 
 from buildset_registry.store.objects.context import UploadContext
 from buildset_registry.store.objects.dialect import (
@@ -76,7 +77,8 @@ class SessionRecord:
         keys = [f"{context.folder}{name}" for name in names]
         if context.staging.used and DATA in names:
             await together(keys, context.dialect.delete)
-            await context.dialect.delete(context.state)
+            await context.dialect.delete(context.state, plain=True)
         else:
-            await together([*keys, context.state], context.dialect.delete)
+            plain = partial(context.dialect.delete, plain=DATA not in names)
+            await together([*keys, context.state], plain)
         context.small.forget([*keys, context.state])

@@ -89,7 +89,7 @@ class SmallObjects:
         self._known.pop(key, None)
         if await self.objects.head(key) is None:
             return False
-        await self.objects.delete(key)
+        await self.objects.delete(key, plain=True)
         self._known.pop(key, None)
         return True
 

@@ -77,18 +77,25 @@ class StagedBlob:
 
     def encode(self) -> bytes:
         """Return the content of its note."""
-        tree = {"version": _VERSION, "key": self.key, "size": self.size, "doubts": self.doubts}
+        tree = {
+            "version": _VERSION,
+            "note": self.note,
+            "key": self.key,
+            "size": self.size,
+            "doubts": self.doubts,
+        }
         return json.dumps(tree, separators=(",", ":")).encode() + b"\n"
 
     @classmethod
-    def decode(cls, digest: Digest, note: str, found: SmallObject) -> StagedBlob | None:
+    def decode(cls, digest: Digest, found: SmallObject, note: str = "") -> StagedBlob | None:
         """Read a note; None where it is none that this release knows."""
         try:
             tree = json.loads(found.content)
             if tree["version"] != _VERSION:
                 return None
             doubts = tuple(tree["doubts"])
-            return cls(digest, note, tree["key"], tree["size"], doubts, found.changed)
+            place = note or tree["note"]
+            return cls(digest, place, tree["key"], tree["size"], doubts, found.changed)
         except (ValueError, KeyError, TypeError):
             return None
 
@@ -145,8 +152,10 @@ class Staging:
         """
         if not self.used:
             return None
-        async for one in self._noted(self._keys.staged_blob(digest)):
-            if await self._dialect.head(one.key) is None:
+        last = asyncio.ensure_future(self._last(digest))
+        noted = [one async for one in self._noted(self._keys.staged_blob(digest))]
+        for one in (*noted, await last):
+            if one is None or await self._dialect.head(one.key) is None:
                 continue
             self._seen[digest] = (one, time.monotonic() + _SEEN)
             return one
@@ -158,7 +167,13 @@ class Staging:
             async for page in self._dialect.list(self._keys.staged_blob(digest)):
                 if page.objects:
                     return True
+            return await self._last(digest) is not None
         return False
+
+    async def _last(self, digest: Digest) -> StagedBlob | None:
+        """Return what was staged last, whatever a list says: some lag."""
+        found = await self._small.read(self._keys.staged_last(digest))
+        return None if found is None else StagedBlob.decode(digest, found)
 
     async def is_noted(self, digest: Digest, upload_id: UploadId) -> bool:
         """Tell whether there is a note of what a session brought."""
@@ -176,7 +191,7 @@ class Staging:
                 if digest is None or (before is not None and one.changed >= before):
                     continue
                 found = await self._small.read(one.key)
-                staged = None if found is None else StagedBlob.decode(digest, one.key, found)
+                staged = None if found is None else StagedBlob.decode(digest, found, one.key)
                 if staged is not None:
                     yield staged
 
@@ -192,11 +207,14 @@ class Staging:
         Who removes a session changes its state first, and then looks for a note. Here the note is
         first: of two at once, one sees the other.
         """
-        await self._small.write(one.note, one.encode())
-        state = f"{one.folder}{STATE}"
-        # By that, distribution would purge what it takes for an upload.
-        known, _gone = await asyncio.gather(
-            self._dialect.head(state), self._dialect.delete(f"{one.folder}{STARTED}")
+        content, state = one.encode(), f"{one.folder}{STATE}"
+        await self._small.write(one.note, content)
+        known, _gone, _noted = await asyncio.gather(
+            self._dialect.head(state),
+            # By that, distribution would purge what it takes for an upload.
+            self._dialect.delete(f"{one.folder}{STARTED}"),
+            # Never without the other one, which is found by whoever removes both.
+            self._small.write(self._keys.staged_last(one.digest), content),
         )
         if known is None or known.version != version:
             await self._give_up(one, state)
@@ -210,7 +228,14 @@ class Staging:
         found = await self._small.read(state)
         known = None if found is None else SessionState.decode(found.content)
         if known is None or known.committed != one.digest:
-            await self._dialect.delete(one.note)
+            await self._unnote(one)
+
+    async def _unnote(self, one: StagedBlob) -> None:
+        """Remove the notes; the one that is found without a list may be another session's."""
+        last = await self._last(one.digest)
+        if last is not None and last.key == one.key:
+            await self._dialect.delete(self._keys.staged_last(one.digest))
+        await self._dialect.delete(one.note)
 
     # -- what goes
 
@@ -321,7 +346,7 @@ class Staging:
 
     async def _end(self, one: StagedBlob, doubts: Doubts) -> None:
         """Leave nothing but the blob; at last the state, by which others know whose the rest is."""
-        await self._dialect.delete(one.note)
+        await self._unnote(one)
         if self._own.get(one.digest, (None,))[0] == one:
             del self._own[one.digest]
         self.forget(one.digest)

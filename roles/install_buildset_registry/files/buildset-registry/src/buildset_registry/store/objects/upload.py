@@ -118,7 +118,8 @@ class ObjectUpload:
             except BaseException:
                 await asyncio.shield(self._fall_back())
                 raise
-            await self._forget()
+            with contextlib.suppress(ObjectFailure):  # the next collection does it
+                await self._forget()
         if actual != digest.hex:
             raise DigestInvalid(
                 f"content is {digest.algorithm}:{actual}, not {digest}; push it again"
@@ -202,7 +203,7 @@ class ObjectUpload:
     async def _save(self) -> None:
         """Have what arrived known at every replica, before the client is told so."""
         writer = self._parts
-        await writer.settle()
+        await writer.round_off()
         state, started = self._state(), None
         if self._record.version is None or self._noted:
             started = asyncio.ensure_future(self._record.start(self.id.made))
@@ -273,10 +274,12 @@ class ObjectUpload:
         context, writer = self._context, self._parts
         key, promise = context.keys.blob(digest), self._ingested is None
         bring = context.blobs.bring(digest, promised=promise)
+        if context.dialect.abilities.renames:
+            writer.rename(key)
         if writer.upload is not None and writer.key != key:
             await self._publish_arrived(digest, bring)
         else:
-            await bring
+            await asyncio.gather(bring, writer.round_off())
             if writer.upload is None:
                 await context.dialect.put(key, writer.tail)
             elif not await self._complete(once=False):
@@ -360,8 +363,7 @@ class ObjectUpload:
         return found
 
     async def _move(self, key: str) -> None:
-        source = ObjectState(self._parts.key, self.size, 0.0, "")
-        await self._context.dialect.move(source, key)
+        await self._context.dialect.move(ObjectState(self._parts.key, self.size, 0.0, ""), key)
 
     def _leave(self) -> None:
         """Take nothing more."""

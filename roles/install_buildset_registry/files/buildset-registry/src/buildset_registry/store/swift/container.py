@@ -87,8 +87,14 @@ class SwiftContainer:
         async for page in self.list(prefix):
             await together([one.key for one in page.objects], self.remove)
 
-    async def list(self, prefix: str, *, shallow: bool = False) -> AsyncIterator[ObjectPage]:
-        """Yield the objects whose names begin with a prefix; see ``Objects.list``."""
+    async def list(
+        self, prefix: str, *, shallow: bool = False, brief: bool = False
+    ) -> AsyncIterator[ObjectPage]:
+        """Yield the objects whose names begin with a prefix; see ``Objects.list``.
+
+        ``brief``, a page that is not full is taken for the last one; a large container whose list
+        is in several places may have more.
+        """
         query = {"format": "json", "limit": str(_PAGE), "prefix": prefix}
         if shallow:
             query["delimiter"] = "/"
@@ -99,6 +105,8 @@ class SwiftContainer:
             if not found.last:
                 return
             yield await self._sized(found)
+            if brief and len(found.page.objects) < _PAGE:
+                return
             query["marker"] = found.last
 
     async def ask(

@@ -46,6 +46,9 @@ from buildset_registry.store.swift.segments import LargeObjects
 _LEAST_PART = 1024 * 1024
 #: A large object of large objects has this many segments at most, whatever else Swift allows.
 _MOST_PARTS = 100_000
+#: Segments that are on their way at once: one is written to the disks while another is read, and a
+#: third one waits.
+_TOGETHER = 3
 #: For how long a temporary URL is good.
 _SIGNED_SECONDS = 20 * 60
 #: Seconds after which it is looked whether somebody gave the container another key, who keeps the
@@ -72,7 +75,14 @@ class SwiftDialect:
         self._key, self._looked = self._given, 0.0
         self._looking: asyncio.Task[None] | None = None
         self.abilities = Abilities(
-            settings.chunksize, _MOST_PARTS, creates=False, swaps=False, lists=False
+            settings.chunksize,
+            _MOST_PARTS,
+            creates=False,
+            swaps=False,
+            lists=False,
+            together=_TOGETHER,
+            least_rest=_LEAST_PART,
+            renames=True,
         )
 
     async def head(self, key: str) -> ObjectState | None:
@@ -112,8 +122,8 @@ class SwiftDialect:
             raise ConditionFailed
         return version_of(await self._container.put(key, content))
 
-    async def delete(self, key: str) -> None:
-        await self.large.remove(key)
+    async def delete(self, key: str, *, plain: bool = False) -> None:
+        await (self._container.remove(key) if plain else self.large.remove(key))
 
     def list(self, prefix: str, *, shallow: bool = False) -> AsyncIterator[ObjectPage]:
         return self._container.list(prefix, shallow=shallow)

@@ -17,6 +17,7 @@ from urllib.parse import quote, unquote, urlsplit
 from buildset_registry.errors import ConfigError
 from buildset_registry.store.objects.dialect import (
     NO_LIST,
+    Body,
     ObjectFailure,
     ObjectPage,
     ObjectPart,
@@ -129,6 +130,14 @@ def manifest(segments: Iterable[Segment]) -> bytes:
     """Return the manifest of a large object, to be put."""
     tree = [{"path": one.path, "etag": one.etag, "size_bytes": one.size} for one in segments]
     return json.dumps(tree, separators=(",", ":")).encode()
+
+
+def word_of(content: Body) -> str:
+    """Return a word that only the same content has."""
+    hashed = hashlib.sha256()
+    for piece in content.pieces:
+        hashed.update(piece)
+    return hashed.hexdigest()[:32]
 
 
 def segments_gone(answer: _SwiftAnswer) -> bool:

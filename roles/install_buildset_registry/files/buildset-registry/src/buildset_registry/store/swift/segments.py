@@ -15,6 +15,7 @@ import secrets
 from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
 
+from buildset_registry.latest import Latest
 from buildset_registry.store.objects.connection import ServiceAnswer
 from buildset_registry.store.objects.dialect import (
     Body,
@@ -29,6 +30,11 @@ from buildset_registry.store.swift.container import StoredObject, SwiftContainer
 from buildset_registry.store.swift.documents import Segment
 
 _OWNER = "owner"
+#: Uploads of which it is known for which key they were begun.
+_REMEMBERED = 1024
+#: Bytes below which a segment is named by its content: two last requests of one session, of which a
+#: proxy sends the second while the first goes on, have the same one.
+_SMALL = 1024 * 1024
 _RAW = {"multipart-manifest": "get", "format": "raw"}
 
 
@@ -54,16 +60,19 @@ class LargeObjects:
         self._container = container
         self._folder = f"{prefix}segments/buildset-registry/"
         self._path = f"/{container.name}/{self._folder}"
+        self._begun: Latest[str, str] = Latest(_REMEMBERED)
 
     async def begin(self, key: str) -> PartUpload:
         """Begin an object, and note whose its segments are."""
         upload = PartUpload(key, secrets.token_hex(16))
         await self._own(key, upload.id)
+        self._begun[upload.id] = key
         return upload
 
     async def put_part(self, upload: PartUpload, number: int, content: Body) -> ObjectPart:
-        """Send a segment, under a name that no other request uses."""
-        name = f"{number:06d}-{secrets.token_hex(4)}"
+        """Send a segment, under a name that no other request uses for other content."""
+        word = documents.word_of(content) if content.size < _SMALL else secrets.token_hex(8)
+        name = f"{number:06d}-{word}"
         answer = await self._container.put(f"{self._folder}{upload.id}/{name}", content)
         etag = answer.headers.get("ETag", "").strip('"')
         return ObjectPart(number, content.size, f"{etag}/{name}")
@@ -76,15 +85,16 @@ class LargeObjects:
             raise PartsGone
         segments = documents.segments_of(parts, f"{self._path}{upload.id}/")
         top = segments if len(segments) <= self.most else await self._nested(upload, segments)
+        if self._begun.get(upload.id, "") != upload.key:
+            await self._claim(upload)
         await self._replace(upload.key, documents.manifest(top), {upload.id})
-        kept = {one.path for one in (*segments, *top)} | {f"{self._path}{upload.id}/{_OWNER}"}
-        await self._remove_others(upload.id, kept)
+        await self._tidy(upload, segments, top)
 
     async def abort(self, upload: PartUpload) -> None:
         """Remove the segments, unless an object is made of them."""
         owner = await self._owner(upload.id)
         if not await self._refers(owner or upload.key, upload.id):
-            await self._remove_others(upload.id)
+            await self._remove_all(upload.id)
 
     async def stale(self, beginning: str, before: float) -> AsyncIterator[PartUpload]:
         """Yield what was begun before a time, and what no object is made of."""
@@ -189,25 +199,55 @@ class LargeObjects:
                 # By name, since the list may not have all of them yet.
                 start = len(self._container.name) + 2
                 await together([name[start:] for name in names], self._container.remove)
-                await self._remove_others(upload_id)
+                await self._remove_all(upload_id)
 
     async def _refers(self, key: str | None, upload_id: str) -> bool:
         """Tell whether an object is made of an upload's segments."""
         found = None if key is None else await self._made_of(key)
         return found is not None and upload_id in self._ids(found.segments)
 
-    async def _remove_others(self, upload_id: str, kept: Iterable[str] = ()) -> None:
-        """Remove the segments of an upload but for some; whose they were, at last."""
-        folder, keep = f"{self._folder}{upload_id}/", set(kept)
-        async for page in self._container.list(folder):
-            names = [
-                one.key for one in page.objects if f"/{self._container.name}/{one.key}" not in keep
-            ]
-            await together(
-                [name for name in names if not name.endswith(_OWNER)], self._container.remove
-            )
-        if not keep:
-            await self._container.remove(f"{folder}{_OWNER}")
+    async def _claim(self, upload: PartUpload) -> None:
+        """Note that segments are to become an object of another key than they were begun for.
+
+        ``PartsGone`` where they are one by now, or are about to be: two objects would have them,
+        and be lost with the first of both that is removed.
+        """
+        owner = await self._owner(upload.id)
+        other = owner not in (upload.key, self._begun.get(upload.id, ""))
+        if other and await self._refers(owner, upload.id):
+            raise PartsGone
+        await self._own(upload.key, upload.id)
+        if await self._owner(upload.id) != upload.key:
+            raise PartsGone
+
+    async def _tidy(
+        self, upload: PartUpload, segments: Sequence[Segment], top: Sequence[Segment]
+    ) -> None:
+        """Remove what was sent and is not in the manifest, as long as that one stands."""
+        kept = {one.path for one in (*segments, *top)}
+        others = [name async for name in self._segments(upload.id) if self._at(name) not in kept]
+        if not others:
+            return
+        found = await self._made_of(upload.key)
+        if found is not None and list(found.segments) == list(top):
+            await together(others, self._container.remove)
+
+    async def _remove_all(self, upload_id: str) -> None:
+        """Remove the segments of an upload; whose they were, at last."""
+        names = [name async for name in self._segments(upload_id)]
+        await together(names, self._container.remove)
+        await self._container.remove(f"{self._folder}{upload_id}/{_OWNER}")
+
+    async def _segments(self, upload_id: str) -> AsyncIterator[str]:
+        """Yield the names of an upload's segments, as far as the list has them."""
+        async for page in self._container.list(f"{self._folder}{upload_id}/", brief=True):
+            for one in page.objects:
+                if not one.key.endswith(_OWNER):
+                    yield one.key
+
+    def _at(self, name: str) -> str:
+        """Return an object's name as it stands in a manifest."""
+        return f"/{self._container.name}/{name}"
 
     async def _own(self, key: str, upload_id: str) -> None:
         content = key.encode()

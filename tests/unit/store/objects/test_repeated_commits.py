@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A last request that failed, since the service did, is sent again and needs no content."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing
+
+import pytest
+from buildset_registry.config import Config
+from buildset_registry.oci.digest import Digest
+from buildset_registry.store import open_store
+from buildset_registry.store.objects.connection import ServiceAnswer, ServiceRequest
+from buildset_registry.store.objects.dialect import ObjectFailure
+
+from tests.stores.fixtures import ObjectStores
+from tests.unit.store.kinds import azure, s3, swift
+from tests.unit.store.objects.test_kills import PART, Replica, resumed
+from tests.unit.store.objects.test_staging import commit, is_whole, pushed
+
+MIB = 1024 * 1024
+#: How each is configured, and the bytes of a part.
+SERVICES: dict[str, tuple[Callable[[ObjectStores], Config], int]] = {
+    "azure": (lambda servers: azure(servers.azurite), 4 * MIB),
+    "s3": (lambda servers: s3(servers.minio, chunksize=PART), PART),
+    "swift": (lambda servers: swift(servers.swift, chunksize=MIB), MIB),
+}
+#: More requests than a commit takes.
+_MOST = 40
+
+
+class Failing(Replica):
+    """A replica of which some request fails, however often it is tried."""
+
+    def fails_at(self, number: int) -> None:
+        """Have the request of a number fail, and none behind it."""
+        self._left = number
+
+    async def _mortal(self, request: ServiceRequest) -> ServiceAnswer:
+        self._left -= 1
+        if self._left == 0:
+            raise ObjectFailure("the object store answers 503")
+        answer: ServiceAnswer = await self._ask(request)
+        return answer
+
+    def recovers(self) -> bool:
+        """Have no request fail any more; tell whether one did."""
+        failed, self._left = self._left <= 0, 0
+        return failed
+
+    _left = 0
+
+
+@pytest.fixture(params=list(SERVICES))
+async def replica(
+    request: pytest.FixtureRequest, object_stores: ObjectStores
+) -> AsyncIterator[tuple[Failing, int]]:
+    """A replica, and the bytes of a part."""
+    config, part = SERVICES[request.param]
+    async with aclosing(await open_store(config(object_stores))) as store:
+        yield Failing(store), part
+
+
+async def test_a_last_request_that_fails_is_repeated_without_the_content(
+    replica: tuple[Failing, int],
+) -> None:
+    """Whichever of its own requests failed, and at the replica that tried to undo the rest."""
+    failing, part = replica
+    told = 0
+    for number in range(1, _MOST):
+        content = number.to_bytes(4, "big") + bytes(part)
+        digest = Digest.of(content)
+        upload = await pushed(failing, content)
+        failing.fails_at(number)
+        try:
+            await commit(upload, digest)
+            told += 1
+        except ObjectFailure:
+            again = await resumed(failing, upload.id)
+            assert again.size == len(content), number
+            await commit(again, digest)
+        failed = failing.recovers()
+        assert await is_whole(failing.store, digest, content), number
+        if not failed:
+            break
+    assert told
+    assert 3 < number < _MOST - 1
