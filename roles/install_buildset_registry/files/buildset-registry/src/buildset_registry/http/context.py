@@ -52,8 +52,16 @@ class SendingUpload(NamedTuple):
 
     name: RepositoryName
     upload: Upload
-    sender: str = ""
-    """The user and the address that it comes from."""
+
+
+class Sender(NamedTuple):
+    """A client that sends: behind a proxy all have one address, and users are told apart."""
+
+    user: str | None = None
+    address: str = ""
+
+
+_NOBODY = Sender()
 
 
 class UploadLimit:
@@ -64,6 +72,7 @@ class UploadLimit:
         # The rest is for others: who sends a byte now and then would have all of them for long.
         self._each = max(1, limit * 3 // 4)
         self._sending: dict[object, SendingUpload] = {}
+        self._own: dict[Sender, int] = {}
 
     @property
     def running(self) -> int:
@@ -76,29 +85,32 @@ class UploadLimit:
         return [*self._sending.values()]
 
     @contextmanager
-    def one(self, name: RepositoryName, upload: Upload, sender: str = "") -> Iterator[None]:
+    def one(self, name: RepositoryName, upload: Upload, sender: Sender = _NOBODY) -> Iterator[None]:
         """Note one while it sends; ``TooManyRequests`` where enough do. A limit of 0 is none."""
-        if self._limit:
-            self._check(sender)
+        own = self._own.get(sender, 0)
+        if self._limit and self.running >= self._limit:
+            raise _too_many(self.running)
+        if self._limit and own >= self._each:
+            raise _too_many(
+                own, f" to one client, {sender.user or 'anonymous'} at {sender.address}"
+            )
         request = object()
-        self._sending[request] = SendingUpload(name, upload, sender)
+        self._sending[request] = SendingUpload(name, upload)
+        self._own[sender] = own + 1
         try:
             yield
         finally:
             del self._sending[request]
+            self._own[sender] -= 1
+            if not self._own[sender]:
+                del self._own[sender]
 
-    def _check(self, sender: str) -> None:
-        own = sum(one.sender == sender for one in self._sending.values())
-        if self.running < self._limit and own < self._each:
-            return
-        running, whose = self.running, ""
-        if running < self._limit:
-            running, whose = own, f" to one client, {sender}"
-        raise TooManyRequests(
-            f"{running} uploads are running, as many as limits.uploads allows{whose}; "
-            "try again soon",
-            headers={"Retry-After": "1"},
-        )
+
+def _too_many(running: int, whose: str = "") -> TooManyRequests:
+    return TooManyRequests(
+        f"{running} uploads are running, as many as limits.uploads allows{whose}; try again soon",
+        headers={"Retry-After": "1"},
+    )
 
 
 @dataclass(slots=True)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, AsyncIterator
 
 from buildset_registry.errors import Denied, DigestInvalid, RangeInvalid, SizeInvalid
-from buildset_registry.http.context import Context
+from buildset_registry.http.context import Context, Sender
 from buildset_registry.http.ranges import parse_chunk, upload_range
 from buildset_registry.http.request import Request
 from buildset_registry.http.response import PushOutcome, Response
@@ -62,7 +62,8 @@ async def append(request: Request, context: Context) -> Response:
     """Take a chunk, or everything as one stream."""
     upload = await _find(request, context)
     chunk = _chunk(request, upload)
-    with context.uploads.one(request.name, upload, _sender(request)):
+    sender = Sender(request.identity.name, request.client)
+    with context.uploads.one(request.name, upload, sender):
         await upload.append(chunk)
     return Response(202, _progress(request, upload))
 
@@ -71,11 +72,6 @@ async def finish(request: Request, context: Context) -> Response:
     """Take the last chunk, if there is one, verify, and make it a blob."""
     upload = await _find(request, context)
     return await _finish(request, context, upload, _chunk(request, upload))
-
-
-def _sender(request: Request) -> str:
-    """Return who sends: behind a proxy all have one address, and users are told apart."""
-    return f"{request.identity.name or 'anonymous'} at {request.client}"
 
 
 async def status(request: Request, context: Context) -> Response:
@@ -101,7 +97,8 @@ async def _finish(
     if not request.query.get("digest"):
         raise DigestInvalid("the digest of the upload is missing; give ?digest=")
     digest = Digest.parse(request.query["digest"])
-    with context.uploads.one(request.name, upload, _sender(request)):
+    sender = Sender(request.identity.name, request.client)
+    with context.uploads.one(request.name, upload, sender):
         await upload.append(chunk, last=digest)
     await context.registry.finish_upload(request.name, upload, digest)
     if context.quotas is not None:

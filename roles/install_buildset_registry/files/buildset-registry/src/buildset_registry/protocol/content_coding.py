@@ -18,8 +18,7 @@ _KNOWN = frozenset({"gzip", "x-gzip", "deflate"})
 
 def content_coding(headers: Mapping[str, str]) -> str:
     """Return the coding of an answer; empty where its content is as it is."""
-    found = (value for name, value in headers.items() if name.lower() == "content-encoding")
-    coding = next(found, "").strip().lower()
+    coding = headers.get("Content-Encoding", "").strip().lower()
     return "" if coding == "identity" else coding
 
 

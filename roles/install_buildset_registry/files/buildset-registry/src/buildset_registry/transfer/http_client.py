@@ -41,6 +41,7 @@ _FIRST_PIECE = 16 << 10
 #: server closes them so soon.
 _RECENT = 2.0
 _AGENT = "buildset-registry"
+_CODING = "Content-Encoding"
 _NO_ADDRESSES: Mapping[str, str] = MappingProxyType({})
 
 
@@ -81,7 +82,7 @@ class Reply:
             raise TransferError(f"{server(self.url)} ended its answer early", transient=True)
         self._finish()
         try:
-            return decoded(raw, content_coding(dict(self.headers.items())), limit)
+            return decoded(raw, content_coding({_CODING: self.headers.get(_CODING, "")}), limit)
         except UpstreamError as error:
             raise TransferError(f"{server(self.url)} {error.reason}") from None
 
@@ -210,11 +211,10 @@ class HttpClient:
                 connection = self._new(to)
             try:
                 return self._exchange(connection, method, url, headers, body)
-            except (ValueError, http.client.InvalidURL) as error:
+            except (OSError, http.client.HTTPException, ValueError) as error:
                 self.end(connection)
-                raise _unsendable(url, error) from None
-            except (OSError, http.client.HTTPException) as error:
-                self.end(connection)
+                if (told := _unsendable(url, error)) is not None:
+                    raise told from None
                 if not fresh:
                     self._hasty.add(to)
                 if fresh or not again:
@@ -337,10 +337,15 @@ def _context(ca: str | None) -> ssl.SSLContext:
     return context
 
 
-def _unsendable(url: str, error: Exception) -> TransferError:
-    """Return what cannot be sent; its own words would have a signature, or a login."""
-    header = not isinstance(error, UnicodeError | http.client.InvalidURL)
-    if header or getattr(error, "encoding", "") == "latin-1":
+def _unsendable(url: str, error: Exception) -> TransferError | None:
+    """Return what cannot be sent, None where that is not it.
+
+    Its own words would have the signature in an address, or a login.
+    """
+    address = isinstance(error, UnicodeError | http.client.InvalidURL)
+    if isinstance(error, OSError | http.client.HTTPException) and not address:
+        return None  # that of a certificate is a ValueError, too
+    if not address or getattr(error, "encoding", "") == "latin-1":
         return TransferError(
             f"{server(url)}: the login for it has characters that no header may have; log in again"
         )
