@@ -6,7 +6,12 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing, asynccontextmanager, suppress
 
 import pytest
-from buildset_registry.store.objects.connection import ServiceConnection, ServiceRequest
+from buildset_registry.store.objects.connection import (
+    ServiceAnswer,
+    ServiceConnection,
+    ServiceRequest,
+)
+from buildset_registry.store.objects.content import ContentStream
 from buildset_registry.store.objects.dialect import Body, ObjectFailure
 from buildset_registry.store.objects.failures import Patience
 
@@ -99,8 +104,13 @@ async def giving() -> AsyncIterator[str]:
             writer.transport.abort()
 
 
-async def test_who_reads_slowly_keeps_nobody_waiting() -> None:
-    """Each has a connection of its own: who asks for something else takes none of theirs."""
+def stream_of(answer: ServiceAnswer) -> ContentStream:
+    assert answer.stream is not None
+    return answer.stream
+
+
+async def test_who_reads_slowly_keeps_nobody_waiting_and_little_memory() -> None:
+    """Each has a connection of its own, and the less is read ahead the more there are."""
     async with (
         giving() as url,
         aclosing(ServiceConnection(Nobody(), tls=True)) as connection,
@@ -109,5 +119,12 @@ async def test_who_reads_slowly_keeps_nobody_waiting() -> None:
         slow = [await connection.ask(content) for _number in range(260)]
         answer = await asyncio.wait_for(connection.ask(ServiceRequest("GET", f"{url}/empty")), 20)
         assert answer.status == 200
+        pieces = [len(await stream_of(one).read(len(MIB))) for one in slow]
+        pieces = [len(await stream_of(one).read(len(MIB))) for one in slow]
+        assert 0 < sum(pieces) <= len(slow) * 64 * 1024
         for one in slow:
             one.close()
+        last = await connection.ask(content)
+        while len(await stream_of(last).read(len(MIB))) < len(MIB):  # what had arrived comes first
+            continue
+        last.close()

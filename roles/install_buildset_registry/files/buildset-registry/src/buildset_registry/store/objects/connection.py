@@ -196,6 +196,7 @@ class ServiceConnection:
             allow_redirects=False,
             ssl=self._tls,
             proxy=proxy,
+            read_bufsize=min(_PIECE, self._sizes.size),
         )
         async with self._turns:
             if outgoing is None or outgoing.size <= _PIECE:
