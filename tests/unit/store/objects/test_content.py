@@ -12,7 +12,6 @@ from functools import partial
 import pytest
 import uvloop
 from buildset_registry.store.objects.connection import (
-    Patience,
     ServiceAnswer,
     ServiceConnection,
     ServiceRequest,
@@ -20,6 +19,7 @@ from buildset_registry.store.objects.connection import (
 )
 from buildset_registry.store.objects.content import ContentStream, PieceSizes
 from buildset_registry.store.objects.dialect import ObjectFailure
+from buildset_registry.store.objects.failures import Patience
 from trustme import CA
 
 from tests.unit.store.objects.test_connection import Nobody
