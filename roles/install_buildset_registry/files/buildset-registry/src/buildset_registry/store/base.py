@@ -262,7 +262,17 @@ class Manifests(ExpiringLinks, Protocol):
         """Keep a media type; it goes with the link."""
 
 
-class Tags(Protocol):
+class CollectedTags(Protocol):
+    """The half of tags that a collection asks for."""
+
+    async def expire(self, tag: Tag, target: TagTarget) -> bool:
+        """Remove a tag unless it was set since it was found to be ``target``, wherever that was."""
+
+    async def prune(self, before: float) -> int:
+        """Remove what is listed and leads nowhere, unless it was changed since; count it."""
+
+
+class Tags(CollectedTags, Protocol):
     """Names for manifests; setting one replaces what it pointed to, at once and whole."""
 
     async def get(self, tag: Tag) -> TagTarget | None:
@@ -276,12 +286,6 @@ class Tags(Protocol):
 
     async def all(self) -> Sequence[Tag]:
         """Return all tags in lexical order; what is returned does not follow later changes."""
-
-    async def expire(self, tag: Tag, target: TagTarget) -> bool:
-        """Remove a tag unless it was set since it was found to be ``target``, wherever that was."""
-
-    async def prune(self, before: float) -> int:
-        """Remove what is listed and leads nowhere, unless it was changed since; count it."""
 
 
 class Referrers(Protocol):
