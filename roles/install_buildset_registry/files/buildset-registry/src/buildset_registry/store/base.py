@@ -6,12 +6,12 @@ layers and manifests belong to it, and its tags. What jobs pushed and what was p
 an upstream are linked in two separate ``RepositoryIndex`` objects (``pushed`` and ``cached``), so
 that a push wins over upstream's content by a look-up order and eviction can never touch a push.
 
-Every method that changes something returns only when the change is durable (folder entries
-included). Nothing becomes visible before it is complete. Removing what is not there returns
-False and is no error. All times are seconds since the epoch.
+Every method that changes something returns only when the change is durable (on disk, folder
+entries included). Nothing becomes visible before it is complete. Removing what is not there
+returns False and is no error. All times are seconds since the epoch.
 
-What requests need is one half; what the collector needs, and what removes, is in ``Collectable...``
-and ``Expiring...``.
+What requests need and what the collector needs are two halves: ``Blobs``, ``Links`` and ``Uploads``
+serve, ``CollectableBlobs``, ``ExpiringLinks`` and ``ExpiringUploads`` add what removes.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class BlobRedirect:
 
     size: int
     chunks: Callable[[int, int], AsyncGenerator[bytes]]
-    """Yields the bytes to whoever reads it here all the same."""
+    """Yields the bytes from an offset up to another, to whoever reads it here all the same."""
 
 
 #: A blob is a file, a stream, or a place to redirect to; each has a size and yields its chunks.
@@ -224,7 +224,10 @@ class Links(Protocol):
         """Tell whether the digest is linked."""
 
     async def target(self, digest: Digest) -> Digest | None:
-        """Return the digest that content is stored by, which to distribution is always sha256."""
+        """Return the digest under which the content is stored.
+
+        It is another one where distribution was given a blob by sha512: it stores it by sha256.
+        """
 
     async def add(self, digest: Digest, target: Digest | None = None) -> None:
         """Link content, stored as ``target`` if not as ``digest``; a link that is there is used."""
@@ -259,7 +262,17 @@ class Manifests(ExpiringLinks, Protocol):
         """Keep a media type; it goes with the link."""
 
 
-class Tags(Protocol):
+class CollectedTags(Protocol):
+    """The half of tags that a collection asks for."""
+
+    async def expire(self, tag: Tag, target: TagTarget) -> bool:
+        """Remove a tag unless it was set since it was found to be ``target``, wherever that was."""
+
+    async def prune(self, before: float) -> int:
+        """Remove what is listed and leads nowhere, unless it was changed since; count it."""
+
+
+class Tags(CollectedTags, Protocol):
     """Names for manifests; setting one replaces what it pointed to, at once and whole."""
 
     async def get(self, tag: Tag) -> TagTarget | None:
@@ -273,16 +286,6 @@ class Tags(Protocol):
 
     async def all(self) -> Sequence[Tag]:
         """Return all tags in lexical order; what is returned does not follow later changes."""
-
-
-class ExpiringTags(Tags, Protocol):
-    """Tags, and what removes those that nobody wants."""
-
-    async def expire(self, tag: Tag, target: TagTarget) -> bool:
-        """Remove a tag unless it was set since it was found to be ``target``, wherever that was."""
-
-    async def prune(self, before: float) -> int:
-        """Remove what is listed and leads nowhere, unless it was changed since; count it."""
 
 
 class Referrers(Protocol):
@@ -316,7 +319,7 @@ class RepositoryIndex(Protocol):
         """Return the links to manifests."""
 
     @property
-    def tags(self) -> ExpiringTags:
+    def tags(self) -> Tags:
         """Return the tags."""
 
     @property
