@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from tests.api.configurations import on_disk, once, only
-from tests.api.harness import Harness, Registry, digest_of
+from tests.api.harness import USER, Harness, Registry, digest_of
 from tests.api.overlaid import BUILD, CHANGE, World, make_world
 from tests.api.test_image_tokens import publish
 from tests.api.test_ledger import rows_of
@@ -283,12 +283,50 @@ def test_a_client_names_neither_another_authority_nor_images_without_end(world: 
     (image,) = handed["images"].values()
     handed["images"] = {f"{APP}:v{number}": image for number in range(201)}
     assert "more than 200 images" in message(world.put(APP, json.dumps(tree)))
-    handed["images"] = {f"{APP}:v{number}": image for number in range(3000)}
+    handed["images"] = {f"{APP}:v{number}": image for number in range(5000)}
     world.name_holder(handed)
     handed["images"] = {f"{APP}:one-more": image}
     full = world.put(APP, json.dumps(tree))
     assert (full.status_code, "no room for more images" in message(full)) == (507, True)
     assert get(world.buildset, f"{APP}/manifests/one-more").status_code == 404
+
+
+def test_an_image_whose_token_is_kept_no_longer_is_told_of(world: World, quay: Server) -> None:
+    """By tag and by digest; neither upstream nor who held it is asked, and the rest goes on."""
+    ended, other = (world.holder.push_image(THERE, tag, tag.encode()) for tag in ("x", "y"))
+    text = world.document({f"{APP}:v1": (THERE, ended)}, expires=1.0)
+    world.folder.mkdir(exist_ok=True)
+    (world.folder / "images.json").write_text(text)
+    assert world.hand({f"{APP}:other": (THERE, other)}) == []
+    assert json.loads(text)["handed"][0]["token"] not in (world.folder / "images.json").read_text()
+    before = world.asked("HEAD", THERE) + world.asked("GET", THERE)
+    for reference in ("v1", ended):
+        refused = get(world.buildset, f"{APP}/manifests/{reference}")
+        assert (refused.status_code, message(refused)) == (
+            502,
+            f"{APP}:v1, made by build {BUILD} of change {CHANGE}: the token for it at {world.host} "
+            "has ended at 1970-01-01 00:00:01 UTC; have the images of other builds pulled again",
+        )
+    signature = f"{ended.replace(':', '-')}.sig"
+    assert get(world.buildset, f"{APP}/manifests/{signature}").status_code == 404
+    assert get(world.buildset, f"{APP}/referrers/{ended}").json()["manifests"] == []
+    assert world.asked("HEAD", THERE) + world.asked("GET", THERE) == before
+    assert digest_of(get(world.buildset, f"{APP}/manifests/other").content) == other
+    assert quay.asked == []
+    assert world.buildset.pull.get(f"/v2/{APP}/tags/list").json()["tags"] == ["other", "v1"]
+    assert world.hand({f"{APP}:v1": (THERE, ended)}) == []
+    assert digest_of(get(world.buildset, f"{APP}/manifests/v1").content) == ended
+
+
+def test_nobody_says_how_long_a_token_lasts(world: World) -> None:
+    """What a client hands over is noted for a day at most: a token lives no longer."""
+    digest = world.holder.push_image(THERE, "x", b"long")
+    world.name_holder()
+    text = world.document({f"{APP}:v1": (THERE, digest)}, expires=4e9)
+    assert world.put(APP, text).status_code == 201
+    (group,) = json.loads((world.folder / "images.json").read_text())["handed"]
+    assert time.time() + 86_000 < group["expires"] < time.time() + 86_401
+    assert USER not in (world.folder / "images.json").read_text()
 
 
 def test_a_folder_that_cannot_be_written_is_told_without_its_path(world: World) -> None:

@@ -107,7 +107,7 @@ def test_json_is_one_object_with_sums(machine: Machine, source: FakeRegistry) ->
     assert [bool(one["error"]) for one in tree["images"]] == [False, True]
     assert set(tree["images"][0]) == {
         *("source", "destination", "digest", "media_type", "platforms"),
-        *("moved", "mounted", "skipped", "error"),
+        *("referrers", "moved", "mounted", "skipped", "error"),
     }
     assert tree["images"][0]["platforms"] == ["linux/amd64"]
     assert done.returncode == 1

@@ -252,6 +252,20 @@ def test_more_images_than_one_token_is_for(world: dict[str, Served], there: Serv
     assert world["second"].digest(names[-1], "v1") == digest
 
 
+def test_a_node_tells_which_signatures_went_along(world: dict[str, Served], there: Served) -> None:
+    """Of both kinds, and they are looked for."""
+    tag = "signed-here"
+    index = images(world["first"], tag)[APP]
+    wanted = [{"repository": APP, "tags": [tag]}]
+    pushed = push(world["first"], wanted, permitted("push", there, images=wanted), at(there))
+    (image,) = pushed["images"]
+    assert len(image["referrers"]) == 2
+    assert image["digest"] == index
+    known: dict[str, Any] = {"images": wanted, "copied": pushed["images"]}
+    confirmed = act("confirm_push", **known, intermediate_registry=secret(there))
+    assert (confirmed["errors"], confirmed["artifacts"]) == ([], pushed["artifacts"])
+
+
 def push(
     own: Served, wanted: list[dict[str, Any]], permits: list[Any], facts: dict[str, Any]
 ) -> dict[str, Any]:
@@ -336,6 +350,73 @@ def test_an_index_without_its_images_is_not_confirmed(there: Served) -> None:
     told["digest"] = whole.manifest(name, {**tree, "manifests": [child]}, f"{BUILD}_v1")
     good = act("confirm_push", images=wanted, copied=[told], intermediate_registry=secret(there))
     assert [one["metadata"]["digest"] for one in good["artifacts"]] == [told["digest"]]
+
+
+def nest(pusher: Pusher, name: str, digest: str, media_type: str, *tags: str) -> str:
+    """Push an index of one thing, which need not be there."""
+    child = {"mediaType": media_type, "size": 2, "digest": digest}
+    tree = {"schemaVersion": 2, "mediaType": INDEX, "manifests": [child]}
+    return pusher.manifest(name, tree, *tags)
+
+
+def confirm(there: Served, digest: str, name: str, **told: Any) -> dict[str, Any]:
+    """Look at what a node says it has pushed."""
+    said = {"name": f"{name}:v1", "digest": digest, "copied": True, **told}
+    images = [{"repository": name, "tags": ["v1"]}]
+    return act("confirm_push", images=images, copied=[said], intermediate_registry=secret(there))
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3])
+def test_an_index_of_indexes_is_confirmed_with_all_that_they_list(
+    there: Served, depth: int
+) -> None:
+    """However deep the one is that is missing; an index itself may be it."""
+    pusher, name, tag = Pusher(there.client), f"quay.io/org/deep-{depth}", f"{BUILD}_v1"
+    for lacking in (IMAGE, INDEX):
+        digest = nest(pusher, name, NOTHING, lacking)
+        for level in range(depth):
+            digest = nest(pusher, name, digest, INDEX, *([tag] if level == depth - 1 else []))
+        refused = confirm(there, digest, name)
+        assert error_of(refused).endswith(f"lists {NOTHING}, which is not there")
+    digest = nest(pusher, name, pusher.image(name, b"deep"), IMAGE)
+    for level in range(depth):
+        digest = nest(pusher, name, digest, INDEX, *([tag] if level == depth - 1 else []))
+    (artifact,) = confirm(there, digest, name)["artifacts"]
+    assert artifact["metadata"]["digest"] == digest
+
+
+def test_what_a_node_says_of_signatures_has_to_be_there(there: Served) -> None:
+    """Whatever it says otherwise; they are in no artifact."""
+    pusher, name = Pusher(there.client), "quay.io/org/signed"
+    digest = pusher.image(name, b"signed", f"{BUILD}_v1")
+    signature = pusher.artifact(name, digest)
+    refused = confirm(there, digest, name, referrers=[signature, NOTHING])
+    assert error_of(refused).endswith(f"lacks {NOTHING}, which was to go along")
+    for odd in ([signature, 3, "x"], "x", None, {"a": 1}):
+        (artifact,) = confirm(there, digest, name, referrers=odd)["artifacts"]
+        assert artifact["metadata"]["digest"] == digest
+        assert "referrers" not in artifact["metadata"]
+
+
+def test_a_node_does_not_decide_how_long_the_executor_looks(
+    monkeypatch: pytest.MonkeyPatch, there: Served
+) -> None:
+    """By an index of very many images, or by indexes that go on and on."""
+    monkeypatch.setattr(direct, "_MOST_PARTS", 20)
+    monkeypatch.setattr(direct, "_DEEPEST", 3)
+    pusher, name, tag = Pusher(there.client), "quay.io/org/endless", f"{BUILD}_v1"
+    image = {"mediaType": IMAGE, "size": 2}
+    listed = [{**image, "digest": f"sha256:{number:064x}"} for number in range(30)]
+    tree = {"schemaVersion": 2, "mediaType": INDEX, "manifests": listed}
+    wide = pusher.manifest(name, tree, tag)
+    line = error_of(confirm(there, wide, name))
+    assert line.endswith("lists more than 20 images, directly or by indexes")
+    digest = pusher.image(name, b"endless")
+    for level in range(6):
+        media_type = INDEX if level else IMAGE
+        digest = nest(pusher, name, digest, media_type, *([tag] if level == 5 else []))
+    line = error_of(confirm(there, digest, name))
+    assert line.endswith("has indexes in indexes, more than 3 deep")
 
 
 @pytest.mark.parametrize("kind", ["zuul-registry", "distribution"])

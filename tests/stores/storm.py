@@ -366,7 +366,8 @@ def run(replicas: Replicas, bucket: Bucket, kills: int, seed: int | None = None)
     """Run a storm over a bucket, and see what is left of it two days later."""
     storm = Storm(replicas, random.Random(seed))
     storm.run(kills)
-    assert clean_up(replicas.configure(1))["problems"] == []
+    problems = clean_up(replicas.configure(1))["problems"]
+    assert problems == [], problems
     outcome = storm.outcome
     outcome.left = bucket.leftovers()
     kept = {blob.partition(":")[2] for one in storm.images for blob in (one.digest, *one.blobs)}

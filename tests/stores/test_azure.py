@@ -193,6 +193,7 @@ WRONG_KEY = base64.b64encode(b"wrong" * 10).decode()
         ({"accountkey": "no key"}, "accountkey is no key of an account"),
         ({"container": "absent"}, "ContainerNotFound.*make the container absent"),
         ({"serviceurl": "http://azure.invalid/account"}, "azure.invalid cannot be resolved"),
+        ({"serviceurl": "azure.invalid/account"}, "serviceurl 'azure.invalid/account' is no URL"),
         ({"ca": "/absent.pem"}, "ca /absent.pem cannot be used: No such file"),
     ],
 )

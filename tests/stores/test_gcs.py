@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import parse_qs, quote, urlsplit
 
 import pytest
+from aiohttp import web
 from buildset_registry.config import Config, Endpoints, GcsSettings, StorageSettings
 from buildset_registry.errors import ConfigError
 from buildset_registry.oci.digest import Digest
@@ -20,7 +21,7 @@ from buildset_registry.store import open_store
 from buildset_registry.store.base import BlobRedirect
 from buildset_registry.store.gcs.access import access_to
 from buildset_registry.store.gcs.dialect import GcsDialect
-from buildset_registry.store.objects.dialect import Body, PartUpload
+from buildset_registry.store.objects.dialect import Body, ObjectFailure, PartUpload
 from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.hashes import SHA256
@@ -124,6 +125,10 @@ async def test_a_signed_url_has_the_signature_that_google_describes(server: Goog
         ({"bucket": "absent"}, "make the bucket absent, or correct its name"),
         ({"keyfile": Path("/absent.json")}, "keyfile cannot be used: .*No such file.*set keyfile"),
         ({"endpoint": "http://google.invalid"}, "google.invalid cannot be resolved"),
+        (
+            {"endpoint": "google.invalid"},
+            "storage.gcs.endpoint 'google.invalid' is no URL; correct",
+        ),
         ({"chunksize": 5}, "chunksize must be at least 1048576"),
     ],
 )
@@ -134,6 +139,36 @@ async def test_what_is_wrong_at_the_start_is_said_in_a_line(
     with pytest.raises(ConfigError, match=says) as caught:
         await open_store(config(server, **more))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("page", ["<html>Welcome</html>", "{}", "[]"])
+async def test_a_page_is_no_list_of_a_bucket(server: GoogleServer, page: str) -> None:
+    """Whoever answers there: it is told at the start."""
+    async with meddling(server.url, free_port()) as meddler:
+        meddler.rule = lambda _request: web.Response(text=page)
+        with pytest.raises(ConfigError, match="does not answer as Google does; correct endpoint"):
+            await open_store(config(server, endpoint=meddler.url))
+
+
+@pytest.mark.parametrize("page", ["<html>Welcome</html>", "{}", "[]"])
+async def test_what_no_answer_says_was_copied_is_not_removed(
+    server: GoogleServer, page: str
+) -> None:
+    """A page of a proxy with a good status is a failure of the store, to a description as well."""
+    async with meddling(server.url, free_port()) as meddler:
+        given: Any = server.settings(server.bucket(), endpoint=meddler.url)
+        settings = GcsSettings(**given)
+        async with aclosing(GcsDialect(settings, access_to(settings))) as dialect:
+            await dialect.put("key", Body(3, (b"one",)))
+            state = await dialect.head("key")
+            assert state is not None
+            meddler.fail(1, lambda: web.Response(text=page), of="POST")
+            with pytest.raises(ObjectFailure, match="does not say whether it has copied"):
+                await dialect.move(state, "other")
+            meddler.fail(1, lambda: web.Response(text=page), of="GET")
+            with pytest.raises(ObjectFailure, match="no description"):
+                await dialect.head("key")
+            assert await dialect.head("key") == state
 
 
 async def test_a_key_file_that_is_none_is_said_in_a_line(

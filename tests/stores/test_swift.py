@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
 import httpx
 import pytest
+import trustme
 from buildset_registry.config import (
     Config,
     Endpoints,
@@ -337,6 +339,7 @@ async def test_a_container_that_is_full_is_said_to_be(server: Swift, container: 
             "in region Nowhere; correct region or endpointtype .there is: RegionOne.",
         ),
         ({"authurl": "http://keystone.invalid/v3"}, "Keystone cannot be resolved; correct authurl"),
+        ({"authurl": "keystone.invalid"}, "authurl 'keystone.invalid' is no URL; correct it"),
         ({"tenant": "nobody"}, "correct username and password, tenant and domain"),
         ({"tenant": None}, "needs tenant, tenantid or trustid"),
         ({"username": None}, "needs username and password, or applicationcredentialid"),
@@ -362,5 +365,41 @@ async def test_a_keystone_that_does_not_answer_is_said_in_a_line(
 ) -> None:
     """Nobody listens there."""
     url = f"http://127.0.0.1:{free_port()}/v3"
-    with pytest.raises(ConfigError, match="correct authurl"):
+    with pytest.raises(
+        ConfigError, match="Keystone: connection refused; correct authurl, which is"
+    ):
         await open_store(config(server, container, authurl=url))
+
+
+async def test_a_keystone_behind_tls_is_told_by_its_certificate(
+    server: Swift, container: str
+) -> None:
+    """What the authority is not known for, and what does not speak TLS at all."""
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    trustme.CA().issue_cert("127.0.0.1").configure_cert(tls)
+    async with meddling(server.auth_url, free_port(), tls) as meddler:
+        with pytest.raises(ConfigError, match=r"Keystone is not trusted \(.*\); set ca to"):
+            await open_store(config(server, container, authurl=meddler.url))
+    async with meddling(server.auth_url, free_port()) as meddler:
+        plain = meddler.url.replace("http:", "https:")
+        with pytest.raises(ConfigError, match=r"Keystone does not speak TLS.*; correct authurl"):
+            await open_store(config(server, container, authurl=plain))
+
+
+@pytest.mark.parametrize(
+    ("proxy", "says"),
+    [
+        ("http://bob:secret@127.0.0.1:{closed}", "the proxy on the way to Keystone.*refused"),
+        ("http://bob:secret@proxy.invalid:9", "the proxy on the way to Keystone"),
+        ("socks5://bob:secret@127.0.0.1:9", "the proxy socks5://127.0.0.1:9 is of an unknown kind"),
+    ],
+)
+async def test_a_proxy_that_leads_nowhere_is_told_and_not_keystone(
+    server: Swift, container: str, proxy: str, says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In one line, without its password."""
+    monkeypatch.setenv("HTTPS_PROXY", proxy.format(closed=free_port()))
+    with pytest.raises(ConfigError, match=f"{says}.*HTTPS_PROXY") as caught:
+        await open_store(config(server, container, authurl="https://keystone.invalid/v3"))
+    assert "\n" not in str(caught.value)
+    assert "secret" not in str(caught.value)

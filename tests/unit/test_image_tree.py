@@ -3,19 +3,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import cast
 
 import pytest
 from buildset_registry import image_tree
+from buildset_registry.errors import TooManyRequests
 from buildset_registry.image_tree import ImageTrees
 from buildset_registry.oci.descriptor import OCI_INDEX, OCI_MANIFEST, OCTETS
 from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.manifest import MAX_MANIFEST
-from buildset_registry.oci.names import Tag, cosign_tags
+from buildset_registry.oci.names import Reference, RepositoryName, Tag, cosign_tags
 from buildset_registry.store.base import RepositoryIndex
 from buildset_registry.store.memory import MemoryStore
 
+from tests.unit.upstream.lab import eventually
+
+ONE, TWO = RepositoryName("org/one"), RepositoryName("org/two")
 CHILDREN = [Digest.of(b"%d" % number) for number in range(300)]
 
 
@@ -107,3 +112,97 @@ async def test_of_a_huge_index_not_all_is_asked_what_refers_to_it(
     assert asked.asked[0] == root
     for one in (CHILDREN[0], CHILDREN[-1], cosign_tags(CHILDREN[-1])[0]):
         assert await trees.holds(indexes, [root], one)
+
+
+class Counted:
+    """The blobs of a store, with how often something was looked for, and when each look goes on."""
+
+    def __init__(self, store: MemoryStore, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.looks = 0
+        self.go_on = asyncio.Event()
+        self.go_on.set()
+        size = store.blobs.size
+
+        async def counted(digest: Digest) -> int | None:
+            self.looks += 1
+            found = await size(digest)
+            await self.go_on.wait()
+            return found
+
+        monkeypatch.setattr(store.blobs, "size", counted)
+
+
+async def test_many_who_miss_in_a_large_tree_share_a_walk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that is not there costs a look for each part; of many at once, all of them together."""
+    monkeypatch.setattr(image_tree, "_QUICK", 20)
+    store = MemoryStore()
+    root = await push_index(store, CHILDREN)
+    counted, trees = Counted(store, monkeypatch), ImageTrees(store)
+    others = [Digest.of(b"other %d" % number) for number in range(100)]
+    wanted: list[Reference] = [*others, CHILDREN[7], Tag("another")]
+    found = await asyncio.gather(*(trees.holds((), [root], one) for one in wanted))
+    assert [one for one, held in zip(wanted, found, strict=True) if held] == [CHILDREN[7]]
+    assert counted.looks < 101 * 40 + 4 * len(CHILDREN)
+    assert not trees._waiting
+
+
+async def test_who_asks_while_a_walk_is_under_way_is_told_by_the_next(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Since it may be about what came after the walk passed by; nor does one who leaves end it."""
+    monkeypatch.setattr(image_tree, "_QUICK", 20)
+    store, layer = MemoryStore(), Digest.of(b"layer")
+    child = json.dumps({"schemaVersion": 2, "layers": [{"digest": str(layer), "size": 1}]}).encode()
+    root = await push_index(store, [*CHILDREN[:75], Digest.of(child), *CHILDREN[75:]])
+    counted, trees = Counted(store, monkeypatch), ImageTrees(store)
+    ask = [
+        asyncio.ensure_future(trees.holds((), [root], one)) for one in (layer, root, CHILDREN[9])
+    ]
+    assert [await one for one in ask] == [False, True, True]
+    async with trees._long, trees._long:
+        first, second = (
+            asyncio.ensure_future(trees.holds((), [root], one)) for one in (layer, Digest.of(b"x"))
+        )
+        await eventually(lambda: [len(one.wanted) == 2 for one in trees._waiting.values()])
+        counted.go_on.clear()
+    await eventually(lambda: not trees._waiting)
+    await store.blobs.put(Digest.of(child), child)
+    later = asyncio.ensure_future(trees.holds((), [root], layer))
+    second.cancel()
+    counted.go_on.set()
+    assert [await first, await later] == [False, True]
+    with pytest.raises(asyncio.CancelledError):
+        await second
+
+
+async def test_trees_that_wait_are_few_and_small_ones_do_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A client of many large trees is told to come again; images of usual size go on."""
+    monkeypatch.setattr(image_tree, "_QUICK", 20)
+    monkeypatch.setattr(image_tree, "_MOST_WAITING", 3)
+    store, other = MemoryStore(), Digest.of(b"other")
+    large = [await push_index(store, CHILDREN, str(number)) for number in range(9)]
+    small = await push_index(store, CHILDREN[:4])
+    trees = ImageTrees(store)
+    async with trees._long, trees._long:
+        asked = [asyncio.ensure_future(trees.holds((), [one], other)) for one in large]
+        await eventually(lambda: sum(one.done() for one in asked) == 6)
+        assert not await trees.holds((), [small], other)
+        assert await trees.holds((), [small], CHILDREN[2])
+        with pytest.raises(TooManyRequests, match="try again soon"):
+            await trees.holds((), [large[8]], other)
+    outcomes = await asyncio.gather(*asked, return_exceptions=True)
+    assert outcomes.count(False) == 3
+    assert not await trees.holds((), large, other)
+
+
+async def test_a_repository_s_referrers_are_not_another_s(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both have the same image; what is asked of both at once is answered for each."""
+    monkeypatch.setattr(image_tree, "_QUICK", 20)
+    store = MemoryStore()
+    root, signature = await push_index(store, CHILDREN), Digest.of(b"signature")
+    await store.pushed(ONE).referrers.add(root, signature)
+    trees = ImageTrees(store)
+    asked = [trees.holds((store.pushed(one),), [root], signature, one) for one in (ONE, TWO, ONE)]
+    assert await asyncio.gather(*asked) == [True, False, True]

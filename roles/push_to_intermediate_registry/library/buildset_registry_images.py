@@ -250,6 +250,10 @@ images:
       type: list
       elements: str
       sample: [linux/amd64, linux/arm64]
+    referrers:
+      description: The digests of signatures and the like that went along.
+      type: list
+      elements: str
     copied:
       description: Whether it was not there before.
       type: bool

@@ -23,7 +23,7 @@ from buildset_registry.store import open_store
 from buildset_registry.store.base import Store
 
 from tests.unit.gc.aging import DAY, Aging, tags_removed
-from tests.unit.gc.images import NAME, OTHER, is_whole, push_image
+from tests.unit.gc.images import NAME, OTHER, is_whole, push_blob, push_image
 from tests.unit.retention.ages import rule
 from tests.unit.retention.test_quotas import quota
 
@@ -145,6 +145,26 @@ async def test_nobody_s_bytes_count_twice(store: Store) -> None:
         aging.retention.quotas.check(RepositoryName("org/new"), 10_000)
     taken = int(refused.value.message.split(" take ")[1].split(" ")[0])
     assert 6002 < taken < 7000
+
+
+async def test_a_layer_counts_as_long_as_its_push_is_not_past_a_collection_and_then_in_its_image(
+    store: Store,
+) -> None:
+    """One that was there when a count began, and in no image yet, counts from the next one on."""
+    registry, layer = Registry(store), b"layer" * 1000
+    aging = await Aging(store, [], [quota("org", hard=10_000)]).has_always_run()
+    quotas = aging.retention.quotas
+    await push_blob(registry, NAME, layer)
+    quotas.add(NAME, len(layer), Digest.of(layer))
+    with pytest.raises(Denied, match="org take 5000 of"):
+        quotas.check(NAME, 6_000)
+    await aging.run(grace=DAY)
+    quotas.check(NAME, 10_000)
+    await push_image(registry, "one", layers=(layer,))
+    quotas.check(NAME, 10_000)
+    await aging.run(grace=DAY)
+    with pytest.raises(Denied, match=r"org take 5\d\d\d of"):
+        quotas.check(NAME, 6_000)
 
 
 async def test_a_soft_quota_reads_no_manifest_twice(

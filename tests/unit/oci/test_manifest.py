@@ -192,6 +192,8 @@ def test_a_type_of_ones_own_may_have_any_schema_version() -> None:
     [
         dump(config=descriptor(), layers=[descriptor(b"m")], manifests=[descriptor(b"m")]),
         dump(config=descriptor(), layers=[descriptor(b"m"), 1, {"digest": "x"}]),
+        dump(config=descriptor(), layers=[descriptor(b"m") | {"size": None}]),
+        dump(config=descriptor() | {"size": -1}, layers=[descriptor(b"m")]),
         dump(config=descriptor(), layers=[descriptor(b"m")], annotations={"a": float("nan")}),
         dump(config=descriptor(), layers=[descriptor(b"m")]).decode().encode("utf-16"),
     ],

@@ -88,6 +88,16 @@ def test_a_proxy_of_an_unknown_kind_is_named_without_its_password() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    "proxy", ["http://a:b@proxy.example:door", "http://a:b@", "http://a:b@[::"]
+)
+def test_a_proxy_that_is_no_address_is_told_without_its_password(proxy: str) -> None:
+    """Before anybody tries to connect there."""
+    with pytest.raises(UpstreamError, match="unknown kind; set HTTPS_PROXY") as refused:
+        ProxyEnvironment({"HTTPS_PROXY": proxy}).find(QUAY)
+    assert "a:b" not in refused.value.reason
+
+
 @given(st.text())
 def test_any_no_proxy_is_read(no_proxy: str) -> None:
     """Nonsense in it causes no error."""

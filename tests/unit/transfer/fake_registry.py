@@ -252,7 +252,8 @@ class Handler(BaseHTTPRequestHandler):
             if one["digest"] not in self.registry.blobs[repository]:
                 return str(one["digest"])
         for one in tree.get("manifests", []):
-            if one["digest"] not in self.registry.manifests[repository]:
+            held = (self.registry.manifests[repository], self.registry.blobs[repository])
+            if not any(one["digest"] in some for some in held):
                 return str(one["digest"])
         return ""
 
@@ -337,10 +338,10 @@ class _Server(ThreadingHTTPServer):
 
 
 @contextmanager
-def serving() -> Iterator[FakeRegistry]:
+def serving(handles: type[Handler] = Handler) -> Iterator[FakeRegistry]:
     """Run a registry as long as it is needed."""
     registry = FakeRegistry()
-    handler = type("_Handler", (Handler,), {"registry": registry})
+    handler = type("_Handler", (handles,), {"registry": registry})
     server = _Server(("127.0.0.1", 0), handler)
     registry.url = f"http://127.0.0.1:{server.server_address[1]}"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})

@@ -7,8 +7,8 @@ import zlib
 import pytest
 from buildset_registry.errors import UpstreamFailed
 from buildset_registry.oci.digest import Digest
+from buildset_registry.protocol.content_coding import content_coding, decoded
 from buildset_registry.protocol.errors import UpstreamError
-from buildset_registry.upstream.content_coding import content_coding, decoded
 
 from tests.unit.upstream.lab import MANIFEST, NAME, V1, V1_PATH, Connect, Server, manifest
 

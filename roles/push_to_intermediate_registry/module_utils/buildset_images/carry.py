@@ -166,6 +166,7 @@ def _told(outcomes: list[CopyOutcome], dry: bool) -> dict[str, Any]:
                 "name": str(one.copy.image),
                 "destination": str(one.copy.target),
                 "copied": one.copied,
+                "referrers": list(one.referrers),
                 **one.told,
             }
             for one in done

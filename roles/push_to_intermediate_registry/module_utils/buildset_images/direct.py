@@ -12,7 +12,7 @@ import re
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from . import artifacts, plan, transfers
@@ -21,7 +21,7 @@ from .errors import ImagesError
 from .images import wanted_images
 from .plan import INTERMEDIATE, ImageCopy, ImageLocation, KnownRegistry
 from .registry_client.errors import RegistryError
-from .registry_client.oci.descriptor import IMAGES, INDEXES
+from .registry_client.oci.descriptor import IMAGES, INDEXES, Descriptor
 from .registry_client.oci.digest import Digest
 from .registry_client.oci.manifest import Manifest
 from .registry_client.oci.names import Tag
@@ -41,6 +41,10 @@ _PLATFORM = re.compile(r"[\w.-]{1,64}(?:/[\w.-]{1,64}){1,3}", re.ASCII)
 _MOST_PLATFORMS = 100
 #: What is an image or an index: buildkit's caches list layers as well.
 _LISTED = IMAGES | INDEXES
+#: Parts of one image that are looked for, the levels of indexes in indexes, and indexes that are in
+#: memory at once; and the parts of all images that are looked for at once.
+_MOST_PARTS, _DEEPEST, _READ_AT_ONCE = 5000, 8, 4
+_ASKED_AT_ONCE = 16
 _FAILURES = (ImagesError, TransferError, UpstreamError, RegistryError)
 
 
@@ -145,44 +149,111 @@ def confirm(copies: Sequence[ImageCopy], told: Iterable[Any], patience: float) -
     known = {str(one.get("name")): one for one in told if isinstance(one, Mapping)}
     outcomes = [CopyOutcome(one) for one in copies]
     way = transfers.access(copies[0].target.registry)
-    with Ends(way, way, None, patience) as ends, ThreadPoolExecutor(transfers.AT_ONCE) as pool:
+    pools = [ThreadPoolExecutor(most) for most in (transfers.AT_ONCE, _ASKED_AT_ONCE)]
+    with Ends(way, way, None, patience) as ends, pools[0] as pool, pools[1] as asking:
         asked = [
-            (one, ends.source(transfers.image_at(one.copy.target)), known.get(str(one.copy.image)))
+            (
+                one,
+                _Parts(ends.source(transfers.image_at(one.copy.target)), asking),
+                known.get(str(one.copy.image)),
+            )
             for one in outcomes
         ]
         list(pool.map(lambda one: _confirm(*one), asked))
     return outcomes
 
 
-def _confirm(
-    outcome: CopyOutcome, there: RemoteRepository | LayoutFolder, told: Mapping[str, Any] | None
-) -> None:
+def _confirm(outcome: CopyOutcome, parts: _Parts, told: Mapping[str, Any] | None) -> None:
     target = outcome.copy.target
     try:
-        manifest = there.manifest(Tag(target.tag))
-        absent = manifest and _absent(manifest, there)
+        manifest = parts.there.manifest(Tag(target.tag))
+        if manifest is None or told is None:
+            outcome.error = f"{target} is not there"
+            return
+        outcome.digest, outcome.media_type = str(manifest.digest), manifest.media_type
+        if outcome.digest != told.get("digest"):
+            outcome.error = f"{target} is {outcome.digest}, and not what was copied"
+            return
+        wrong = parts.missing(manifest) or parts.missing_referrer(_referrers(told))
     except _FAILURES as error:
         outcome.error = transfers.in_words(str(error))
         return
-    if manifest is None or told is None:
-        outcome.error = f"{target} is not there"
-        return
-    outcome.digest, outcome.media_type = str(manifest.digest), manifest.media_type
-    if outcome.digest != told.get("digest"):
-        outcome.error = f"{target} is {outcome.digest}, and not what was copied"
-        return
-    if absent:
-        outcome.error = f"{target} lists {absent}, which is not there"
+    if wrong:
+        outcome.error = f"{target} {wrong}"
         return
     outcome.before = "" if told.get("copied") else outcome.digest
     listed = platforms_of(manifest, ()) if manifest.manifests else _platforms(told)
     outcome.platforms = tuple(listed)
 
 
-def _absent(manifest: Manifest, there: RemoteRepository | LayoutFolder) -> Digest | None:
-    """Return an image that an index lists and the registry, which takes such an index, lacks."""
-    listed = [one.digest for one in manifest.manifests if one.media_type in _LISTED]
-    return next((one for one in listed if there.find_manifest(one) is None), None)
+@dataclass
+class _Parts:
+    """The parts of an image that a registry has: it takes an index whose parts are not there."""
+
+    there: RemoteRepository | LayoutFolder
+    pool: ThreadPoolExecutor
+    _seen: set[Digest] = field(default_factory=set)
+
+    def missing(self, manifest: Manifest) -> str:
+        """Say what is not there of all that an index lists, however deep; or nothing.
+
+        Images are asked for by HEAD; of an index it is read what it lists.
+        """
+        level = self._fresh([self._listed(manifest)])
+        for _depth in range(_DEEPEST):
+            if len(self._seen) > _MOST_PARTS:
+                return f"lists more than {_MOST_PARTS} images, directly or by indexes"
+            images = [one.digest for one in level if one.media_type not in INDEXES]
+            absent = self._absent(images)
+            if absent:
+                return f"lists {absent}, which is not there"
+            indexes = [one.digest for one in level if one.media_type in INDEXES]
+            if not indexes:
+                return ""
+            level = []
+            for start in range(0, len(indexes), _READ_AT_ONCE):
+                some = indexes[start : start + _READ_AT_ONCE]
+                for digest, listed in zip(some, self.pool.map(self._read, some)):
+                    if listed is None:
+                        return f"lists {digest}, which is not there"
+                    level += self._fresh([listed])
+        return f"has indexes in indexes, more than {_DEEPEST} deep"
+
+    def missing_referrer(self, digests: Sequence[Digest]) -> str:
+        """Say which signature, or the like, is not there; or nothing."""
+        absent = self._absent(digests)
+        return f"lacks {absent}, which was to go along" if absent else ""
+
+    def _absent(self, digests: Sequence[Digest]) -> Digest | None:
+        found = self.pool.map(self.there.find_manifest, digests)
+        return next((one for one, there in zip(digests, found) if there is None), None)
+
+    def _read(self, digest: Digest) -> list[Descriptor] | None:
+        manifest = self.there.manifest(digest)
+        return None if manifest is None else self._listed(manifest)
+
+    def _listed(self, manifest: Manifest) -> list[Descriptor]:
+        """Return the images and indexes of an index, and no more than are looked for."""
+        listed = [one for one in manifest.manifests if one.media_type in _LISTED]
+        return listed[: _MOST_PARTS + 1]
+
+    def _fresh(self, lists: Iterable[list[Descriptor]]) -> list[Descriptor]:
+        fresh = {one.digest: one for listed in lists for one in listed}
+        found = [one for digest, one in fresh.items() if digest not in self._seen]
+        self._seen.update(fresh)
+        return found
+
+
+def _referrers(told: Mapping[str, Any]) -> list[Digest]:
+    """Return what a node says went along: it may keep quiet about some, and not invent one."""
+    given = told.get("referrers")
+    found = []
+    for one in given[:_MOST_PARTS] if isinstance(given, list) else []:
+        try:
+            found.append(Digest.parse(str(one)))
+        except RegistryError:
+            continue
+    return found
 
 
 def _platforms(told: Mapping[str, Any]) -> list[str]:

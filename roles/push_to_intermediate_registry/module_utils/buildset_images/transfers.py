@@ -48,6 +48,8 @@ class CopyOutcome:
     digest: str = ""
     media_type: str = ""
     platforms: tuple[str, ...] = ()
+    #: The digests of signatures and the like that went along.
+    referrers: tuple[str, ...] = ()
     moved: int = 0
     mounted: int = 0
     skipped: int = 0
@@ -75,7 +77,7 @@ class CopyOutcome:
     def take(self, result: CopyResult) -> None:
         """Take what the engine tells."""
         self.digest, self.media_type = result.digest, result.media_type
-        self.platforms = tuple(result.platforms)
+        self.platforms, self.referrers = tuple(result.platforms), tuple(result.referrers)
         self.moved, self.mounted, self.skipped = result.moved, result.mounted, result.skipped
         self.error = in_words(result.error)
 

@@ -6,12 +6,9 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing, asynccontextmanager
 
 import pytest
-from buildset_registry.store.objects.connection import (
-    Patience,
-    ServiceConnection,
-    ServiceRequest,
-)
+from buildset_registry.store.objects.connection import ServiceConnection, ServiceRequest
 from buildset_registry.store.objects.dialect import Body, ObjectFailure
+from buildset_registry.store.objects.failures import Patience
 
 MIB = bytes(1024 * 1024)
 BODY = Body(32 * len(MIB), (MIB,) * 32)

@@ -15,9 +15,10 @@ from buildset_registry.config import Config, Endpoints, S3Settings, StorageSetti
 from buildset_registry.errors import RegistryError
 from buildset_registry.gc import CollectionRules, Collector
 from buildset_registry.oci.digest import Digest
-from buildset_registry.oci.names import RepositoryName, UploadId
+from buildset_registry.oci.names import RepositoryName, Tag, UploadId
 from buildset_registry.store import open_store
 from buildset_registry.store.base import Store, Upload
+from buildset_registry.store.objects import keys
 from buildset_registry.store.objects.connection import ServiceAnswer, ServiceRequest
 from buildset_registry.store.objects.dialect import ObjectFailure
 
@@ -25,7 +26,7 @@ from tests.stores.buckets import Bucket
 from tests.stores.fixtures import ObjectStores
 from tests.unit.store.blobs import pieces
 
-NAME = RepositoryName("org/app")
+NAME, TAG = RepositoryName("org/app"), Tag("v1")
 PART = 5 * 1024 * 1024
 #: A part and a rest; it is copied in parts, too.
 CONTENT = os.urandom(PART) + b"end"
@@ -262,3 +263,51 @@ async def test_parts_that_were_begun_twice_are_found(
     assert lost
     await clean()
     assert bucket.leftovers() == []
+
+
+async def set_tag(store: Store) -> None:
+    """Set a tag that was not there."""
+    await store.pushed(NAME).tags.set(TAG, DIGEST)
+
+
+async def remove_tag(store: Store) -> None:
+    """Remove a tag that another process has set."""
+    await store.pushed(NAME).tags.remove(TAG)
+
+
+@pytest.mark.parametrize(
+    ("doing", "method", "words"),
+    [(set_tag, "PUT", "/index/"), (remove_tag, "DELETE", "/current/")],
+    ids=["set", "removed"],
+)
+async def test_no_tag_stays_that_leads_nowhere(
+    two: tuple[Replica, Replica],
+    bucket: Bucket,
+    clean: Callable[[], Awaitable[None]],
+    doing: Callable[[Store], Awaitable[None]],
+    method: str,
+    words: str,
+) -> None:
+    """Killed between its index and its link; what is about to be set is left alone."""
+    left = f"_manifests/tags/{TAG}/"
+    if doing is remove_tag:
+        await set_tag(two[1].store)
+    two[0].dies_after(method, words)
+    await two[0].fails(doing(two[0].store))
+    assert [key for key in bucket.server.keys(bucket.name) if left in key]
+    assert await two[1].store.pushed(NAME).tags.prune(time.time() - 60) == 0
+    await two[1].store.pushed(NAME).layers.add(DIGEST)
+    await clean()
+    assert not [key for key in bucket.server.keys(bucket.name) if left in key]
+    assert await two[1].store.pushed(NAME).tags.get(TAG) is None
+
+
+async def test_a_tag_that_leads_somewhere_is_not_pruned(two: tuple[Replica, Replica]) -> None:
+    """However old it is, and without an index, as other programs may leave it."""
+    tags, others = two[0].store.pushed(NAME).tags, two[1].store.pushed(NAME).tags
+    await tags.set(TAG, DIGEST)
+    assert await others.prune(time.time() + DAYS) == 0
+    await two[0].dialect.delete(keys.link(keys.tag_index(tags._folder, TAG), DIGEST))  # type: ignore[attr-defined]  # what a test is about
+    assert await others.prune(time.time() + DAYS) == 0
+    target = await others.get(TAG)
+    assert target is not None and target.digest == DIGEST

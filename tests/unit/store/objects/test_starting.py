@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Whatever is wrong with a bucket is one line at the start, with what to do."""
 
+import asyncio
 import ssl
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +62,37 @@ async def test_what_the_service_refuses_is_one_line(
         await open_store(configure())
 
 
+RIGHTS: dict[str, Callable[[web.Request], bool]] = {
+    "to write": lambda request: request.method == "PUT",
+    "to read": lambda request: request.method == "GET" and "/probe-" in request.path,
+    "to delete": lambda request: request.method == "DELETE",
+    "to list its uploads": lambda request: "uploads" in request.query,
+}
+
+
+@pytest.mark.parametrize("right", RIGHTS)
+async def test_a_right_that_is_missing_is_noticed_at_the_start(
+    right: str, configure: Configure, meddler: Meddler
+) -> None:
+    """Not by the first push, pull or collection that needs it."""
+    refused = RIGHTS[right]
+    meddler.rule = lambda request: error(403, "AccessDenied") if refused(request) else None
+    with pytest.raises(ConfigError, match=r"AccessDenied.*allow these credentials to list") as told:
+        await open_store(configure())
+    assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize(("ahead", "word"), [(1000, "ahead of"), (-1000, "behind")])
+async def test_a_clock_that_is_far_off_is_noticed_at_the_start(
+    ahead: int, word: str, configure: Configure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the time that the service has for what it stores: clients are sent to URLs that end."""
+    now = time.time
+    monkeypatch.setattr("buildset_registry.store.objects.probe.time.time", lambda: now() + ahead)
+    with pytest.raises(ConfigError, match=f"clock of this machine is 1. minutes {word}.*; set it"):
+        await open_store(configure())
+
+
 async def test_a_service_that_is_none_is_told_so(configure: Configure, meddler: Meddler) -> None:
     """Some page at the URL is no list of a bucket."""
     meddler.rule = lambda _request: web.Response(text="<html>Welcome</html>")
@@ -102,6 +136,56 @@ async def test_a_proxy_of_the_environment_is_asked(
     store = await open_store(configure(regionendpoint="http://store.invalid"))
     await store.aclose()
     assert meddler.asked
+
+
+PROXIES = {
+    "of another kind": (
+        "socks5://bob:secret@127.0.0.1:9",
+        r"socks5://127.0.0.1:9 is of an unknown",
+    ),
+    "at no port": ("http://bob:secret@127.0.0.1:door", r"http://127.0.0.1:door is of an unknown"),
+    "of no name": (
+        "http://bob:secret@proxy.invalid:9",
+        "proxy.invalid of the proxy cannot be reso",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", PROXIES)
+async def test_a_proxy_that_cannot_be_one_is_told_and_not_the_service(
+    kind: str, configure: Configure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In one line, without its password."""
+    proxy, says = PROXIES[kind]
+    monkeypatch.setenv("HTTPS_PROXY", proxy)
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(ConfigError, match=f"{says}.*HTTPS_PROXY") as told:
+        await open_store(configure(regionendpoint="https://store.invalid"))
+    assert "secret" not in str(told.value)
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+async def test_a_proxy_that_wants_a_login_is_told_and_not_the_service(
+    scheme: str, configure: Configure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether it makes a tunnel or not; it is asked once, since it will want one again."""
+    asked: list[bytes] = []
+
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append(await reader.readline())
+        writer.write(b"HTTP/1.1 407 Who are you\r\nContent-Length: 0\r\n\r\n")
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(refuse, "127.0.0.1", 0) as proxy:
+        port = proxy.sockets[0].getsockname()[1]
+        monkeypatch.setenv(f"{scheme.upper()}_PROXY", f"http://bob:secret@127.0.0.1:{port}")
+        for name in ("NO_PROXY", "no_proxy"):
+            monkeypatch.delenv(name, raising=False)
+        with pytest.raises(ConfigError, match=r"proxy refuses.*407 Who are you; see HTTPS_PROXY"):
+            await open_store(configure(regionendpoint=f"{scheme}://store.invalid"))
+    assert len(asked) == 1
 
 
 async def test_a_secret_may_be_in_a_file(

@@ -190,12 +190,12 @@ class Registry:
         indexes = tuple(self._lookup.indexes(name))
         targets = [await self._target(name, one) for one in images]
         roots = [one for one in targets if one is not None]
-        if await self._trees.holds(indexes, roots, wanted):
+        if await self._trees.holds(indexes, roots, wanted, name):
             return True
         if isinstance(wanted, Tag):
             return False
         subject = self._listed.get((name, wanted))
-        return subject is not None and await self._trees.holds(indexes, roots, subject)
+        return subject is not None and await self._trees.holds(indexes, roots, subject, name)
 
     def _note_listed(self, name: RepositoryName, digest: Digest, subject: Digest) -> None:
         self._listed[name, digest] = subject

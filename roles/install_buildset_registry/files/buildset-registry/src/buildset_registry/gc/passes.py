@@ -81,7 +81,10 @@ async def sweep_blobs(collection: Collection) -> None:
 
 
 async def prune_links(collection: Collection) -> None:
-    """Remove the links to blobs that are gone, also those that an earlier collection left."""
+    """Remove the links to blobs that are gone, also those that an earlier collection left.
+
+    And tags that lead nowhere: a process that was killed left them half made.
+    """
     if collection.report.problems:
         return
     async for name in collection.paced("links", await collection.store.repositories()):
@@ -93,6 +96,8 @@ async def prune_links(collection: Collection) -> None:
                     collection.report.links += key(state.digest) in collection.swept
                 else:
                     collection.report.links += await index.layers.prune(state.digest)
+            if not collection.report.dry_run:
+                await index.tags.prune(collection.began - collection.rules.grace)
 
 
 async def _read(

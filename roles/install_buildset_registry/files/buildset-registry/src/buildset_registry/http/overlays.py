@@ -20,4 +20,5 @@ async def put(request: Request, context: Context) -> Response:
     raw = await request.read(_MOST)
     if raw is None:
         raise SizeInvalid("an overlay of more than 1 MiB is not taken; hand over fewer images")
-    return json_response({"images": await take(context.overlay, request.name, raw)}, 201)
+    user = request.identity.name or ""
+    return json_response({"images": await take(context.overlay, request.name, raw, user)}, 201)

@@ -4,11 +4,11 @@
 from __future__ import annotations
 
 import json
-from collections import OrderedDict
 from contextlib import suppress
 from functools import partial
 
 from buildset_registry.errors import RegistryError
+from buildset_registry.latest import Latest
 from buildset_registry.ledger.joining import ImageParts
 from buildset_registry.ledger.rows import Row, clipped, stamp
 from buildset_registry.oci.digest import Digest
@@ -34,7 +34,7 @@ class StoreFacts:
         self._store = store
         self._overlaid = overlaid
         self._upstream = upstream
-        self._parts: OrderedDict[str, ImageParts | None] = OrderedDict()
+        self._parts: Latest[str, ImageParts | None] = Latest(_REMEMBERED)
 
     async def source(self, name: str, reference: str, digest: str, now: float) -> Row:
         """Return where an image came from.
@@ -65,8 +65,6 @@ class StoreFacts:
                 return None
             found = await aside(len(raw), partial(_read, raw))
             self._parts[digest] = found
-            if len(self._parts) > _REMEMBERED:
-                self._parts.popitem(last=False)
             return found
         return None
 

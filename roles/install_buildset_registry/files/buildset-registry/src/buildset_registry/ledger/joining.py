@@ -18,6 +18,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from buildset_registry.latest import Latest
 from buildset_registry.ledger.rows import Row, Seen, Sighting, clipped, stamp
 from buildset_registry.oci.descriptor import INDEXES
 
@@ -102,7 +103,7 @@ class Joiner:
         self._made = 0
         self._open: OrderedDict[_Client, list[_Open]] = OrderedDict()
         self._count = 0
-        self._missing: OrderedDict[Sighting, _Missed] = OrderedDict()
+        self._missing: Latest[Sighting, _Missed] = Latest(_MOST_OPEN)
         self._held: dict[str, tuple[Row, float]] = {}
         self._changed: dict[str, Row] = {}
 
@@ -160,7 +161,7 @@ class Joiner:
 
     def _miss(self, sighting: Sighting, seen: Seen) -> None:
         """Note what was asked for and not served; the same again soon is the same row."""
-        found = self._missing.pop(sighting, None)
+        found = self._missing.get(sighting)
         if found is None or not 0 <= seen.clock - found.last < _LATEST:
             row = self._asked("missing", sighting, seen)
             row |= {"reference": clipped(sighting.reference), "status": sighting.status}
@@ -170,8 +171,6 @@ class Joiner:
         else:
             self._miss_again(found, seen)
         self._missing[sighting] = found
-        if len(self._missing) > _MOST_OPEN:
-            self._missing.popitem(last=False)
 
     def _miss_again(self, found: _Missed, seen: Seen) -> None:
         """Count one more; the longer it goes on, the more seldom it is told of."""

@@ -30,6 +30,8 @@ OCTETS = "application/octet-stream"
 
 #: RFC 6838, section 4.2, as the image specification wants media types.
 _MEDIA_TYPE = re.compile(r"[A-Za-z0-9][\w!#$&^.+-]{0,126}/[A-Za-z0-9][\w!#$&^.+-]{0,126}", re.ASCII)
+#: What is in the types of layers and configurations, of OCI's, Docker's and BuildKit's caches.
+_PARTS = (".layer.", ".rootfs.", ".config.v1+json", "vnd.buildkit.cacheconfig.")
 #: Go's clients read sizes into so many bits.
 _LARGEST = 2**63 - 1
 
@@ -63,12 +65,18 @@ class Descriptor:
             or ".foreign." in self.media_type
         )
 
+    @property
+    def is_part(self) -> bool:
+        """Whether this is a part of an image, and so no manifest, wherever it is listed."""
+        return any(word in self.media_type for word in _PARTS)
+
     @classmethod
     def parse(cls, tree: object, where: str, *, strict: bool = True) -> Descriptor:
         """Read a descriptor from JSON; ``ManifestInvalid`` names ``where`` it is wrong.
 
         Not ``strict``, it may lack what clients do without: old registries have descriptors
-        without ``mediaType`` (moby#22378).
+        without ``mediaType`` (moby#22378), and a size that is missing is 0 to clients written in
+        Go. What is linked by it is linked all the same.
         """
         if not isinstance(tree, dict):
             raise ManifestInvalid(f"{where} is not a descriptor")
@@ -76,7 +84,9 @@ class Descriptor:
         if not isinstance(digest, str) or (strict and not isinstance(media_type, str)):
             raise ManifestInvalid(f"{where} needs digest and mediaType")
         if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size <= _LARGEST:
-            raise ManifestInvalid(f"{where}.size must be a number of bytes")
+            if strict:
+                raise ManifestInvalid(f"{where}.size must be a number of bytes")
+            size = 0
         urls = tree.get("urls")
         artifact_type = tree.get("artifactType")
         return cls(

@@ -10,8 +10,7 @@ for its manifest here.
 from __future__ import annotations
 
 import time
-from collections import OrderedDict
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -27,6 +26,7 @@ from buildset_registry.errors import (
     UpstreamFailed,
 )
 from buildset_registry.image_tree import ImageTrees
+from buildset_registry.latest import Latest
 from buildset_registry.oci.descriptor import Descriptor
 from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.names import Reference, RepositoryName, Tag
@@ -56,7 +56,7 @@ class OverlayClient:
         self._store = store
         self._trees = ImageTrees(store)
         self._clients = HolderClients(self._client, lambda: overlaid.overlay.holders)
-        self._listed: OrderedDict[tuple[RepositoryName, Digest], OverlaidImage] = OrderedDict()
+        self._listed: Latest[tuple[RepositoryName, Digest], OverlaidImage] = Latest(_REMEMBERED)
 
     def serves(self, name: RepositoryName) -> bool:
         """Tell whether somebody may be asked about a repository."""
@@ -75,12 +75,12 @@ class OverlayClient:
         image = await self._image_of(name, subject)
         if image is None:
             return await self._others.referrers(name, subject)
+        if not image.holder.token:
+            return None  # as of one whose token is refused
         async with self._clients.using(image.holder) as client:
             found = await client.referrers(image.there, subject)
         for one in found or ():
             self._listed[name, one.digest] = image
-        while len(self._listed) > _REMEMBERED:
-            self._listed.popitem(last=False)
         return found
 
     async def blob_size(self, name: RepositoryName, digest: Digest) -> int:
@@ -149,39 +149,48 @@ class OverlayClient:
                 return image
         if isinstance(reference, Digest) and (name, reference) in self._listed:
             return self._listed[name, reference]
-        indexes = (self._store.cached(name.canonical),)
+        # What belongs to none is looked for once, however many images the repository has.
+        if not await self._belongs(name, images, reference):
+            return None
         for image in images:
-            if await self._trees.holds(indexes, [image.digest], reference):
+            if await self._belongs(name, [image], reference):
                 return image
         return None
+
+    async def _belongs(
+        self, name: RepositoryName, images: Sequence[OverlaidImage], reference: Reference
+    ) -> bool:
+        """Tell whether something belongs to one of some images, or refers to a part of one."""
+        indexes = (self._store.cached(name.canonical),)
+        roots = [image.digest for image in images]
+        return await self._trees.holds(indexes, roots, reference, name)
 
     async def _ask_holder(
         self, image: OverlaidImage, reference: Reference, ask: _AskHolder[_Result]
     ) -> _Result:
         """Ask for a part of an image; where it is not there any more, say whose image it was."""
         holder = image.holder
+        if not holder.token:
+            raise ManifestHidden if isinstance(reference, Tag) else _ended(image)
         try:
             return await ask(holder, image.there)
         except (ManifestUnknown, BlobUnknown) as error:
             if isinstance(reference, Tag):  # a signature that need not be there
                 raise
-            what = f"{image.name}, made by {image.made_by}:"
             if isinstance(error, (ManifestHidden, BlobHidden)) and time.time() > holder.expires:
-                raise UpstreamFailed(
-                    f"{what} the token for it at {holder.host} has ended at {holder.ended}; "
-                    "have the images of other builds pulled again"
-                ) from None
+                raise _ended(image) from None
             says = f", and says: {error.detail}" if error.detail else ""
             raise ImageGone(
-                f"{what} {holder.host} has removed it since, or a part of it ({reference}){says}; "
-                "run that build again"
+                f"{_made(image)} {holder.host} has removed it since, or a part of it ({reference})"
+                f"{says}; run that build again"
             ) from None
 
     async def _ask_holders(
         self, name: RepositoryName, ask: _AskHolder[_Result], refusal: RegistryError
     ) -> _Result:
         """Ask for what no upstream has; where nobody has it, the upstream's word counts."""
-        places = {(image.holder, image.there) for image in self._overlaid.of(name)}
+        images = self._overlaid.of(name)
+        places = {(image.holder, image.there) for image in images if image.holder.token}
         for holder, there in places:
             try:
                 return await ask(holder, there)
@@ -193,6 +202,19 @@ class OverlayClient:
 
     def _client(self, holder: ImageHolder) -> UpstreamClient:
         return holder_client(holder, self._overlaid.folder, self.counters)
+
+
+def _made(image: OverlaidImage) -> str:
+    return f"{image.name}, made by {image.made_by}:"
+
+
+def _ended(image: OverlaidImage) -> UpstreamFailed:
+    """Return the refusal of an image whose token has ended."""
+    holder = image.holder
+    return UpstreamFailed(
+        f"{_made(image)} the token for it at {holder.host} has ended at {holder.ended}; "
+        "have the images of other builds pulled again"
+    )
 
 
 def holder_client(

@@ -13,7 +13,9 @@
             "build": "8c15...", "change": "4711,3"}}}]}
 
 The token pulls these images and nothing else. It is in no message, and nor is any other value that
-was not expected. ``registries`` are those of which more may come; it need not be there.
+was not expected. ``registries`` are those of which more may come; it need not be there. In the file
+alone, ``by`` beside a token tells which client handed it over, and ``ended`` has the images whose
+token has ended, as ``handed`` has the others, without a token.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from functools import cached_property
 from pathlib import Path
@@ -54,8 +56,13 @@ class ImageHolder:
     """PEM of its authority; none where that is a public one."""
 
     token: str = field(default="", repr=False)
+    """The token; none where it is kept no longer, since it has ended."""
+
     expires: float = 0.0
     """When the token ends, in seconds since the epoch."""
+
+    by: str = ""
+    """The client that handed it over by a request, in a short form; none where the command did."""
 
     @property
     def authority(self) -> str | None:
@@ -118,31 +125,34 @@ class Overlay:
         """The registries that hold them, by their tokens."""
         return frozenset(image.holder for image in self.images.values())
 
+    def without_tokens(self, before: float) -> Overlay:
+        """Return the overlay without the tokens that ended before a time; the images stay in it."""
+        images = {
+            name: replace(image, holder=replace(image.holder, token="", cert=""))
+            if image.holder.expires < before
+            else image
+            for name, image in self.images.items()
+        }
+        return Overlay(images, self.registries)
+
     def with_more(self, later: Overlay) -> Overlay:
         """Return the overlay with what was handed over later."""
         return Overlay({**self.images, **later.images}, {**self.registries, **later.registries})
 
     def dump(self) -> str:
         """Return the text of the file, which holds secrets."""
-        handed: dict[ImageHolder, dict[str, object]] = {}
+        groups: dict[ImageHolder, dict[str, object]] = {}
         for name, image in sorted(self.images.items(), key=lambda item: str(item[0])):
-            handed.setdefault(image.holder, {})[str(name)] = {
+            groups.setdefault(image.holder, {})[str(name)] = {
                 "digest": str(image.digest),
                 "repository": str(image.repository),
                 "build": image.build,
                 "change": image.change,
             }
-        listed = [
-            {
-                "registry": {"host": str(holder.host), "cert": holder.cert},
-                "token": holder.token,
-                "expires": holder.expires,
-                "images": images,
-            }
-            for holder, images in handed.items()
-        ]
         known = [{"host": str(host), "cert": cert} for host, cert in self.registries.items()]
-        tree = {"version": VERSION, "registries": known, "handed": listed}
+        tree: dict[str, object] = {"version": VERSION, "registries": known}
+        tree["handed"] = [_group(one, images) for one, images in groups.items() if one.token]
+        tree["ended"] = [_group(one, images) for one, images in groups.items() if not one.token]
         return json.dumps(tree, indent=1) + "\n"
 
     @classmethod
@@ -150,7 +160,7 @@ class Overlay:
         """Read the file of a folder; without it nothing is overlaid."""
         file = folder / FILE
         try:
-            return cls.parse(file.read_text(encoding="utf-8"), str(file))
+            return cls.parse(file.read_text(encoding="utf-8"), str(file), own=True)
         except FileNotFoundError:
             return cls()
         except (OSError, UnicodeDecodeError) as error:
@@ -160,8 +170,8 @@ class Overlay:
             ) from None
 
     @classmethod
-    def parse(cls, text: str, source: str) -> Overlay:
-        """Read a text that messages call ``source``."""
+    def parse(cls, text: str, source: str, *, own: bool = False) -> Overlay:
+        """Read a text that messages call ``source``; only one's ``own`` tells of ended tokens."""
         where = f"the overlay {source}"
         try:
             tree = _object(json.loads(text), where)
@@ -179,14 +189,32 @@ class Overlay:
             known[host] = cert
         images: dict[PublicName, OverlaidImage] = {}
         for number, one in enumerate(_list(tree.get("handed"), f"{where}: handed")):
-            images.update(_handed(one, f"{where}: handed[{number}]"))
+            images.update(_handed(one, f"{where}: handed[{number}]", own=own))
         holders = {one.holder.host: one.holder.cert for one in images.values()}
+        for number, one in enumerate(
+            _list(tree.get("ended", []), f"{where}: ended") if own else ()
+        ):
+            place = f"{where}: ended[{number}]"
+            images = _handed(one, place, own=True, ended=True) | images
         return cls(images, holders | known)
 
 
-def _handed(given: object, where: str) -> dict[PublicName, OverlaidImage]:
+def _group(holder: ImageHolder, images: Mapping[str, object]) -> dict[str, object]:
+    """Return the images of a token as the file has them."""
+    cert = {"cert": holder.cert} if holder.token else {}
+    tree: dict[str, object] = {"registry": {"host": str(holder.host), **cert}}
+    tree |= {"token": holder.token} if holder.token else {}
+    tree |= {"by": holder.by} if holder.by else {}
+    return tree | {"expires": holder.expires, "images": images}
+
+
+def _handed(
+    given: object, where: str, *, own: bool, ended: bool = False
+) -> dict[PublicName, OverlaidImage]:
     tree = _object(given, where)
-    holder = _holder(tree, where)
+    holder = _holder(tree, where, ended=ended)
+    if own:
+        holder = replace(holder, by=_text(tree, "by", where))
     images = {}
     for key, value in _object(tree.get("images"), f"{where}.images").items():
         image = _image(str(key), value, holder, f"{where}.images[{ascii(key)[:_LONGEST]}]")
@@ -194,7 +222,7 @@ def _handed(given: object, where: str) -> dict[PublicName, OverlaidImage]:
     return images
 
 
-def _holder(tree: Mapping[str, object], where: str) -> ImageHolder:
+def _holder(tree: Mapping[str, object], where: str, *, ended: bool) -> ImageHolder:
     expires = tree.get("expires")
     if isinstance(expires, bool) or not isinstance(expires, (int, float)):
         raise ConfigError(f"{where}.expires is no number of seconds since 1970")
@@ -204,6 +232,8 @@ def _holder(tree: Mapping[str, object], where: str) -> ImageHolder:
         datetime.fromtimestamp(expires, timezone.utc)
     except (ValueError, OverflowError, OSError):
         raise ConfigError(f"{where}.expires is no time") from None
+    if ended:
+        return ImageHolder(host, expires=float(expires))
     token = _text(tree, "token", where, _LONGEST_TOKEN)
     if not token.isascii() or not token.isprintable() or " " in token or not token:
         raise ConfigError(f"{where}.token is none")

@@ -12,6 +12,7 @@ import asyncio
 import fcntl
 import logging
 import os
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -24,7 +25,6 @@ from buildset_registry.errors import (
     ManifestInvalid,
     ManifestUnknown,
     RegistryError,
-    StorageFull,
     UpstreamFailed,
 )
 from buildset_registry.files import write_file
@@ -38,6 +38,7 @@ from buildset_registry.overlay.document import (
     Overlay,
     authority_file,
 )
+from buildset_registry.overlay.room import client_key, fitting, without_ended_tokens
 from buildset_registry.pacing import aside
 
 _log = logging.getLogger("buildset_registry.overlay")
@@ -47,8 +48,11 @@ _AT_ONCE = 16
 _SECONDS = 30.0
 #: Images that one request brings; each is asked for.
 _MOST_OF_ONE = 200
-#: Bytes of the file past which requests add nothing to it: it is read when it has changed.
-_MOST = 512 * 1024
+#: Bytes of the file past which requests add nothing to it: it is read when it has changed. One
+#: client alone gets the half of them.
+_MOST = 1024 * 1024
+#: Seconds from now past which no token lasts, whatever is said of it.
+_LONGEST = 24 * 3600.0
 
 
 def prepare(folder: Path, later: Overlay) -> None:
@@ -64,24 +68,25 @@ def prepare(folder: Path, later: Overlay) -> None:
             write_file(folder / authority_file(cert), cert)
 
 
-def hand_over(folder: Path, later: Overlay, most: int | None = None) -> None:
+def hand_over(folder: Path, later: Overlay, most: int | None = None, client: str = "") -> None:
     """Add images to those that were handed over; the registry that runs has them at once.
 
-    ``StorageFull`` where the file would have more than ``most`` bytes.
+    ``StorageFull`` where that would be too much of the ``most`` bytes of the file for a client.
     """
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
-        text = Overlay.load(folder).with_more(later).dump()
-        if most is not None and len(text) > most:
-            raise StorageFull("there is no room for more images of other builds; copy them")
-        write_file(folder / FILE, text, 0o600)
+        now = time.time()
+        overlay = without_ended_tokens(Overlay.load(folder), now).with_more(later)
+        if most is not None:
+            overlay = fitting(overlay, client, most, now)
+        write_file(folder / FILE, overlay.dump(), 0o600)
     finally:
         os.close(descriptor)
 
 
-async def take(folder: Path, name: RepositoryName, raw: bytes) -> list[str]:
-    """Take the images of a repository that a request brings; return their names.
+async def take(folder: Path, name: RepositoryName, raw: bytes, user: str) -> list[str]:
+    """Take the images of a repository that a user's request brings; return their names.
 
     The authority of who holds them is the one that the command has named, too.
     """
@@ -94,11 +99,13 @@ async def take(folder: Path, name: RepositoryName, raw: bytes) -> list[str]:
         raise ManifestInvalid(f"these are more than {_MOST_OF_ONE} images; hand them over in parts")
     try:
         known = (await asyncio.to_thread(Overlay.load, folder)).registries
-        later = Overlay({key: _verified(one, known) for key, one in later.images.items()})
+        client, until = client_key(user), time.time() + _LONGEST
+        images = {key: _verified(one, known) for key, one in later.images.items()}
+        later = Overlay({key: _given(one, client, until) for key, one in images.items()})
         failed = await failures(later, folder)
         if failed:
             raise UpstreamFailed("; ".join(failed))
-        await asyncio.to_thread(hand_over, folder, later, _MOST)
+        await asyncio.to_thread(hand_over, folder, later, _MOST, client)
     except ConfigError as error:
         _log.error("images of other builds are not taken: %s", error)
         raise RegistryError(
@@ -125,6 +132,13 @@ def _verified(image: OverlaidImage, known: Mapping[RegistryHost, str]) -> Overla
             "buildset-registry overlay name it first, where this registry runs"
         )
     return replace(image, holder=replace(holder, cert=known[holder.host]))
+
+
+def _given(image: OverlaidImage, client: str, until: float) -> OverlaidImage:
+    """Return an image as one that a client handed over, for no longer than until a time."""
+    holder = image.holder
+    ends = min(holder.expires, until)
+    return replace(image, holder=replace(holder, by=client, expires=ends))
 
 
 async def failures(overlay: Overlay, folder: Path) -> list[str]:

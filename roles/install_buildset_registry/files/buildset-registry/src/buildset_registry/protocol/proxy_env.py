@@ -34,7 +34,7 @@ class ProxyEnvironment:
             return None
         if "://" not in proxy:
             proxy = f"http://{proxy}"
-        if urlsplit(proxy).scheme not in ("http", "https"):
+        if not _is_proxy(proxy):
             raise UpstreamError(
                 f"the proxy {_shown(proxy)} is of an unknown kind; "
                 f"set {scheme.upper()}_PROXY to an http:// URL"
@@ -52,9 +52,17 @@ def _setting(environment: Mapping[str, str], name: str) -> str:
     return environment.get(name) or environment.get(name.upper()) or ""
 
 
+def _is_proxy(url: str) -> bool:
+    """Tell whether there can be a proxy: of a kind that is known, with a port that is one."""
+    try:
+        return urlsplit(url).scheme in ("http", "https") and origin(url)[2] > 0
+    except (UpstreamError, ValueError):
+        return False
+
+
 def _shown(proxy: str) -> str:
-    parts = urlsplit(proxy)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+    scheme, _separator, rest = proxy.partition("://")
+    return f"{scheme}://{rest.rpartition('@')[2].partition('/')[0]}"
 
 
 def _matches(item: str, host: str, address: IPv4Address | IPv6Address | None, port: int) -> bool:

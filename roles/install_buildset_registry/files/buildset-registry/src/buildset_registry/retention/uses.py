@@ -10,11 +10,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable
 
 from buildset_registry.background import stop, supervised
 from buildset_registry.errors import RegistryError
+from buildset_registry.latest import Latest
 from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.names import RepositoryName
 from buildset_registry.pacing import paced
@@ -52,7 +52,7 @@ class Uses:
         self._noted_seconds = noted
         self._pause = pause
         self._waiting: set[Use] = set()
-        self._noted: OrderedDict[Use, float] = OrderedDict()
+        self._noted: Latest[Use, float] = Latest(_REMEMBERED)
         self._writing = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
         self._failing = False
@@ -106,8 +106,6 @@ class Uses:
         for one in name.names:
             await self._contents.pushed(one).manifests.use(digest)
         self._noted[use] = time.monotonic() + self._noted_seconds
-        while len(self._noted) > _REMEMBERED:
-            self._noted.popitem(last=False)
 
     async def _run(self) -> None:
         next_sign = 0.0

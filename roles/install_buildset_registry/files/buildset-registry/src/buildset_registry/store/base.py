@@ -280,6 +280,9 @@ class Tags(Protocol):
     async def expire(self, tag: Tag, target: TagTarget) -> bool:
         """Remove a tag unless it was set since it was found to be ``target``, wherever that was."""
 
+    async def prune(self, before: float) -> int:
+        """Remove what is listed and leads nowhere, unless it was changed since; count it."""
+
 
 class Referrers(Protocol):
     """Which manifests name a manifest as their subject."""
@@ -294,10 +297,7 @@ class Referrers(Protocol):
         """Return the manifests that name a subject."""
 
     async def note(self, subject: Digest, digest: Digest, descriptor: Descriptor) -> None:
-        """Note what a list says of a referrer, so that its manifest is not read for each list.
-
-        The note goes with what ``add`` noted, and may be there before.
-        """
+        """Note what a list says of a referrer; it goes with what ``add`` noted, or comes before."""
 
     async def noted(self, subject: Digest, digest: Digest) -> Descriptor | None:
         """Return what a list says of a referrer, or None where that was not noted."""

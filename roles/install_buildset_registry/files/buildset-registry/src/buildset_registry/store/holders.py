@@ -6,9 +6,9 @@ On disk there is only the way from a repository to its blobs, and to search them
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Sequence
 
+from buildset_registry.latest import Latest
 from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.names import RepositoryName
 
@@ -26,15 +26,12 @@ class Holders:
     """
 
     def __init__(self, limit: int = _REMEMBERED) -> None:
-        self._limit = limit
-        self._names: OrderedDict[Digest, tuple[RepositoryName, ...]] = OrderedDict()
+        self._names: Latest[Digest, tuple[RepositoryName, ...]] = Latest(limit)
 
     def add(self, name: RepositoryName, digest: Digest) -> None:
         """Note that a repository holds a blob."""
-        others = [one for one in self._names.pop(digest, ()) if one != name]
+        others = [one for one in self.of(digest) if one != name]
         self._names[digest] = (name, *others[: _MOST_NAMES - 1])
-        if len(self._names) > self._limit:
-            self._names.popitem(last=False)
 
     def of(self, digest: Digest) -> Sequence[RepositoryName]:
         """Return the repositories that may hold a blob, the latest first."""

@@ -115,7 +115,10 @@ class BlobReader:
             try:
                 for piece in self._opened(offset):
                     if offset + len(piece) > self.size:
-                        raise self._mismatch()
+                        raise ContentMismatch(
+                            f"{self.digest} is larger at the source than the {self.size:,} bytes "
+                            "that its manifest tells; nothing was tagged, push the image again"
+                        )
                     self._update(offset, piece)
                     offset += len(piece)
                     breaks = 0

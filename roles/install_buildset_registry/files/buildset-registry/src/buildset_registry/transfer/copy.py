@@ -72,6 +72,9 @@ class CopyResult:
     digest: str = ""
     media_type: str = ""
     platforms: list[str] = field(default_factory=list)
+    referrers: list[str] = field(default_factory=list)
+    """The digests of what refers to it and goes along."""
+
     moved: int = 0
     """Bytes of blobs that were sent; what another image of the run brought is not counted twice."""
 
@@ -256,6 +259,7 @@ class _Copier:
         image.result.digest = str(plan.root.manifest.digest)
         image.result.media_type = plan.root.manifest.media_type
         image.result.platforms = plan.platforms
+        image.result.referrers = [str(one.manifest.digest) for one in plan.referrers]
         image.result.skipped = plan.skipped
 
     def _bring_blobs(self, images: Sequence[_Image]) -> None:

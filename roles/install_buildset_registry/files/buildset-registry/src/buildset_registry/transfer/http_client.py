@@ -19,6 +19,7 @@ from email.message import Message
 from types import MappingProxyType
 from urllib.parse import urlsplit
 
+from ..protocol.content_coding import content_coding, decoded
 from ..protocol.errors import UpstreamError
 from ..protocol.proxy_env import ProxyEnvironment
 from ..protocol.urls import Origin, origin, server
@@ -66,7 +67,7 @@ class Reply:
         return self._response.length
 
     def read(self, limit: int) -> bytes:
-        """Return the whole body; ``TransferError`` where it is larger than the limit."""
+        """Return the whole document, also unpacked; ``TransferError`` where that is too large."""
         try:
             raw = self._response.read(limit + 1)
         except (OSError, http.client.HTTPException) as error:
@@ -79,7 +80,10 @@ class Reply:
             self.close()
             raise TransferError(f"{server(self.url)} ended its answer early", transient=True)
         self._finish()
-        return raw
+        try:
+            return decoded(raw, content_coding(dict(self.headers.items())), limit)
+        except UpstreamError as error:
+            raise TransferError(f"{server(self.url)} {error.reason}") from None
 
     def pieces(self) -> Iterator[memoryview]:
         """Yield the body in pieces, each valid until the next one."""
@@ -103,13 +107,17 @@ class Reply:
             self.close()
 
     def _fill(self, buffer: memoryview) -> int:
-        """Read the next bytes, past the layers of http.client where it does not count them."""
+        """Read the next bytes, past the layers of http.client where it does not count them.
+
+        A connection that ends with the answer has no socket any more, the answer alone has one.
+        """
         response, connection = self._response, self._connection
-        if response.chunked or not response.length or connection is None:
+        sock = connection.sock if connection is not None else None
+        if response.chunked or not response.length or sock is None:
             return response.readinto(buffer)
         buffer = buffer[: response.length]
         filled = 0
-        while filled < len(buffer) and (size := connection.sock.recv_into(buffer[filled:])):
+        while filled < len(buffer) and (size := sock.recv_into(buffer[filled:])):
             filled += size
         response.length -= filled
         return filled

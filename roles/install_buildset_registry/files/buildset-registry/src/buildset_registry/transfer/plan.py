@@ -41,6 +41,9 @@ class PlannedManifest:
     """Whether the destination has it, and so what it links to."""
 
     children: list[PlannedManifest] = field(default_factory=list)
+    parts: list[Descriptor] = field(default_factory=list)
+    """What it lists among manifests that is none: BuildKit's caches list their layers so."""
+
     tag: Tag | None = None
     """The tag of its own that it gets: cosign's."""
 
@@ -188,7 +191,10 @@ class Planner:
                 for child in (
                     chosen(parent.manifest, narrowed) if narrowed else parent.manifest.manifests
                 )
+                if not child.is_part
             ]
+            for parent in level:
+                parent.parts = [one for one in parent.manifest.manifests if one.is_part]
             narrowed = ()
             if not pairs:
                 return
@@ -231,7 +237,7 @@ class Planner:
         there: dict[Digest, Descriptor] = {}
         for one in self._found.values():
             blobs = there if one.present else wanted
-            blobs.update({blob.digest: blob for blob in one.manifest.blobs})
+            blobs.update({blob.digest: blob for blob in (*one.manifest.blobs, *one.parts)})
         for digest in there:
             wanted.pop(digest, None)
         asked = list(wanted.values())

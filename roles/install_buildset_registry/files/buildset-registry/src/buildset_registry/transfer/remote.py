@@ -34,6 +34,8 @@ _HIDDEN = frozenset({401, 403, 404})
 _MOST_PAGES, _MOST_REFERRERS = 100, 20_000
 #: Bytes of a page of tags; some registries have one page for all.
 _MAX_PAGE = 64 << 20
+#: Answers of registries that have no API of referrers.
+_NO_API = frozenset({400, 404, 405, 406, 501})
 #: Answers to a mount that mean: push the blob (harbor, ECR and others; IMAGES of any registry).
 _NO_MOUNT = frozenset({400, 401, 403, 404, 405})
 
@@ -138,7 +140,7 @@ class RemoteRepository:
 
     def has_blob(self, digest: Digest) -> bool:
         """Tell whether a blob is there."""
-        reply = self.call("HEAD", f"blobs/{digest}", (200, *self._missing))
+        reply = self.call("HEAD", f"blobs/{digest}", (200, 405, *self._missing))
         reply.discard()
         return reply.status == 200
 
@@ -204,7 +206,7 @@ class RemoteRepository:
         found: dict[Digest, Descriptor] = {}
         path = self.path(f"referrers/{subject}")
         for _page in range(_MOST_PAGES):
-            reply = self.call("GET", path, (200, 400, 404, 405), {"Accept": OCI_INDEX})
+            reply = self.call("GET", path, (200, *_NO_API), {"Accept": OCI_INDEX})
             raw = reply.read(MAX_MANIFEST) if reply.status == 200 else b""
             if stored_media_type(raw) != OCI_INDEX:
                 reply.discard()

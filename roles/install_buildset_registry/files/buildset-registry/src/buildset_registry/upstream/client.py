@@ -34,9 +34,9 @@ from buildset_registry.oci.manifest import MAX_MANIFEST
 from buildset_registry.oci.names import Reference, RepositoryName
 from buildset_registry.pacing import aside
 from buildset_registry.protocol import resume
+from buildset_registry.protocol.content_coding import too_large
 from buildset_registry.protocol.errors import UpstreamError
 from buildset_registry.upstream import referrers
-from buildset_registry.upstream.content_coding import too_large
 from buildset_registry.upstream.counters import UpstreamCounters
 from buildset_registry.upstream.hosts import Host, RepositoryRequest, Upstreams
 from buildset_registry.upstream.referrers import ReferrersPage

@@ -22,10 +22,10 @@ from aiohttp.abc import ResolveResult
 from aiohttp.connector import Connection
 from yarl import URL
 
+from buildset_registry.protocol.content_coding import content_coding, decoded, too_large
 from buildset_registry.protocol.errors import UpstreamError
 from buildset_registry.protocol.proxy_env import ProxyEnvironment
 from buildset_registry.protocol.urls import onward, origin, server, without_query
-from buildset_registry.upstream.content_coding import content_coding, decoded, too_large
 from buildset_registry.upstream.hosts import UpstreamRequest
 from buildset_registry.upstream.reach import Reach, reach_of
 

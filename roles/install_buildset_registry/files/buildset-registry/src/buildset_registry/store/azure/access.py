@@ -26,7 +26,7 @@ from azure.storage.blob import (
 from buildset_registry.config import AzureSettings
 from buildset_registry.errors import ConfigError
 from buildset_registry.store.objects.connection import ServiceRequest
-from buildset_registry.store.objects.credentials import secret, trusted
+from buildset_registry.store.objects.credentials import checked_url, secret, trusted
 from buildset_registry.store.objects.dialect import ObjectFailure
 
 #: For how long the container's signature is good, and how long before its end there is another.
@@ -171,7 +171,7 @@ def _delegated(client: BlobServiceClient) -> _Key:
 
 def _service(settings: AzureSettings) -> str:
     url = settings.serviceurl or f"https://{settings.accountname}.blob.{settings.realm}"
-    return url.rstrip("/")
+    return checked_url(url, "azure.serviceurl")
 
 
 def _reason(error: Exception) -> str:

@@ -196,6 +196,9 @@ class FileTags:
         finally:
             self._changed(tag)
 
+    async def prune(self, before: float) -> int:
+        return 0  # what has no link is not listed
+
     def _changed(self, tag: Tag) -> None:
         self._lists.changed(self._folder, tag, partial(self._is_tag, tag))
         self._context.changed()

@@ -20,7 +20,7 @@ from google.oauth2.service_account import Credentials
 from buildset_registry.config import GcsSettings
 from buildset_registry.errors import ConfigError
 from buildset_registry.store.objects.connection import ServiceRequest
-from buildset_registry.store.objects.credentials import trusted
+from buildset_registry.store.objects.credentials import checked_url, trusted
 from buildset_registry.store.objects.dialect import ObjectFailure
 
 _SCOPE = "https://www.googleapis.com/auth/devstorage.read_write"
@@ -34,7 +34,7 @@ class GcsAccess:
 
     def __init__(self, settings: GcsSettings, credentials: Any, tls: ssl.SSLContext | bool) -> None:
         self.tls = tls
-        self.url = (settings.endpoint or _GOOGLE).rstrip("/")
+        self.url = checked_url(settings.endpoint or _GOOGLE, "gcs.endpoint")
         self._settings = settings
         self._credentials = credentials
         self._lock = asyncio.Lock()

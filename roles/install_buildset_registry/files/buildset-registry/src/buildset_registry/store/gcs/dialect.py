@@ -162,10 +162,12 @@ class GcsDialect:
         async for page in self.list(self._parts, shallow=True):
             for folder in page.prefixes:
                 noted = await self.get(f"{folder}{_OWNER}")
-                if noted is not None and noted.state.changed < before:
-                    key = b"".join([piece async for piece in noted.chunks]).decode()
-                    if key.startswith(prefix):
-                        yield PartUpload(key, folder[len(self._parts) : -1])
+                if noted is None:
+                    continue
+                # All of it, also of what is too young: what is not read holds a connection.
+                key = b"".join([piece async for piece in noted.chunks]).decode()
+                if noted.state.changed < before and key.startswith(prefix):
+                    yield PartUpload(key, folder[len(self._parts) : -1])
 
     async def move(self, source: ObjectState, target: str) -> None:
         """Rewrite and delete: within a bucket that moves no bytes."""
@@ -189,6 +191,10 @@ class GcsDialect:
         if answer.status != 200:
             cure = documents.cure(answer, self._settings.bucket)
             raise ConfigError(f"storage.gcs: {self._connection.told(answer)}; {cure}")
+        if not documents.is_list(answer.content):
+            raise ConfigError(
+                f"storage.gcs: {self._access.url} does not answer as Google does; correct endpoint"
+            )
 
     async def aclose(self) -> None:
         await self._connection.aclose()

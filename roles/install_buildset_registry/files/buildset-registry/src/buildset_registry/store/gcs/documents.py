@@ -56,7 +56,18 @@ def cure(answer: _GoogleAnswer, bucket: str) -> str:
 
 def read_object(content: bytes) -> ObjectState:
     """Return what is told of an object."""
-    return _object(json.loads(content))
+    try:
+        return _object(json.loads(content))
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise ObjectFailure("the object store answers with what is no description") from None
+
+
+def is_list(content: bytes) -> bool:
+    """Tell whether this is a list of a bucket, which may have nothing in it."""
+    try:
+        return bool(json.loads(content)["kind"] == "storage#objects")
+    except (ValueError, KeyError, TypeError):
+        return False
 
 
 def read_page(content: bytes) -> tuple[ObjectPage, str]:
@@ -87,6 +98,8 @@ def _object(tree: dict[str, Any]) -> ObjectState:
 
 def rewrite_token(content: bytes) -> str | None:
     """Return the word by which a rewrite goes on; None where it is done."""
-    tree = json.loads(content)
-    token: str | None = tree.get("rewriteToken")
-    return None if tree.get("done") else token
+    try:
+        tree = json.loads(content)
+        return None if tree["done"] else str(tree["rewriteToken"])
+    except (ValueError, KeyError, TypeError):
+        raise ObjectFailure("the object store does not say whether it has copied") from None

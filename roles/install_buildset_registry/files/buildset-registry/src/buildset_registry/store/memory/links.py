@@ -132,6 +132,9 @@ class MemoryTags:
     async def expire(self, tag: Tag, target: TagTarget) -> bool:
         return self._targets.get(tag) == target and await self.remove(tag)
 
+    async def prune(self, before: float) -> int:
+        return 0
+
 
 class MemoryReferrers:
     """Referrers by subject; ``keep`` after an addition."""

@@ -228,6 +228,12 @@ class BucketDialect:
         """Ask for a list, which says all that can be wrong."""
         return await self._ask("GET", "", {"list-type": "2", "max-keys": "1"})
 
+    async def _check_uploads(self) -> None:
+        """See whether uploads in parts may be listed, which is a right of its own."""
+        answer = await self._ask("GET", "", {"uploads": "", "max-uploads": "1"})
+        if answer.status == 403:
+            raise self._connection.failure(answer)
+
     async def _copy_in_parts(self, source: ObjectState, target: str) -> None:
         rules, upload = self._rules, await self.begin(target)
         size = max(rules.copied_part, -(-source.size // MOST_PARTS), rules.least_part)

@@ -11,7 +11,6 @@ import errno
 import logging
 import os
 import random
-import socket
 import ssl
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
@@ -25,6 +24,13 @@ from yarl import URL
 from buildset_registry import __version__
 from buildset_registry.protocol.proxy_env import ProxyEnvironment
 from buildset_registry.store.objects.dialect import Body, ObjectFailure, ObjectState
+from buildset_registry.store.objects.failures import (
+    Patience,
+    check_proxy_answer,
+    explained,
+    is_final,
+    proxy_to,
+)
 
 _PIECE = 256 * 1024
 #: The most that is read of an answer that is no content: a page of a list.
@@ -32,6 +38,7 @@ _DOCUMENT = 16 * 1024 * 1024
 #: Answers after which the same request may succeed a moment later.
 _AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504})
 _FULL = frozenset({413, 507})
+_REFUSED = frozenset({401, 403})
 _BROKEN = (aiohttp.ClientError, OSError, asyncio.TimeoutError)
 
 #: What a service is verified with: certificates, the system's (True), or nothing (False).
@@ -90,19 +97,6 @@ class ServiceAnswer:
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
-    """Times for which a service is waited for, in seconds, and tries."""
-
-    connect: float = 10.0
-    read: float = 60.0
-    tries: int = 6
-    pause: float = 0.2
-    """Seconds before the second try, about; doubled for each further one."""
-
-    longest: float = 8.0
-
-
-@dataclass(frozen=True, slots=True)
 class Reasons:
     """A dialect's reading of answers that are no success."""
 
@@ -149,9 +143,9 @@ class ServiceConnection:
             try:
                 answer = await self._once(request, unsure=unsure)
             except _BROKEN as error:
-                failure = explained(error, self._patience)
+                failure = explained(error, self._patience, request.url)
                 unsure = unsure or not isinstance(error, aiohttp.ClientConnectorError)
-                if attempt == self._patience.tries or _is_final(error):
+                if attempt == self._patience.tries or is_final(error):
                     raise failure from None
                 await self._rest(attempt, failure.strerror or "", {})
                 continue
@@ -175,7 +169,8 @@ class ServiceConnection:
         answer.close()
         words = self.told(answer)
         full = answer.status in _FULL or "quota" in words.lower()
-        return ObjectFailure(words, errno.EDQUOT if full else errno.EIO)
+        refused = errno.EACCES if answer.status in _REFUSED else errno.EIO
+        return ObjectFailure(words, errno.EDQUOT if full else refused)
 
     async def aclose(self) -> None:
         """End all connections."""
@@ -186,6 +181,7 @@ class ServiceConnection:
         outgoing = None if request.body is None else _Outgoing(request.body)
         if outgoing is not None:
             headers["Content-Length"] = str(outgoing.size)
+        proxy = proxy_to(request.url, self._proxies)
         asked = self._session.request(
             request.method,
             URL(request.url, encoded=True),
@@ -193,7 +189,7 @@ class ServiceConnection:
             data=None if outgoing is None else outgoing.data(),
             allow_redirects=False,
             ssl=self._tls,
-            proxy=self._proxies.find(request.url),
+            proxy=proxy,
         )
         if outgoing is None or outgoing.size <= _PIECE:
             raw = await asked
@@ -203,6 +199,7 @@ class ServiceConnection:
             return ServiceAnswer(raw.status, raw.headers, b"", raw, unsure)
         async with raw:
             content = await _document(raw)
+        check_proxy_answer(raw, proxy)
         return ServiceAnswer(raw.status, raw.headers, content, unsure=unsure)
 
     def _worth_another(self, answer: ServiceAnswer) -> bool:
@@ -311,42 +308,6 @@ def trust(ca: Path | None, *, verify: bool = True) -> TlsTrust:
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT
     return context
-
-
-def _is_final(error: Exception) -> bool:
-    """Tell whether another try cannot help: names, certificates."""
-    cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else None
-    return isinstance(cause, ssl.SSLError | socket.gaierror) or isinstance(
-        error, aiohttp.InvalidURL
-    )
-
-
-def explained(error: Exception, patience: Patience) -> ObjectFailure:
-    """Return the reason of a request's failure in plain words."""
-    if isinstance(error, ObjectFailure):
-        return error
-    if isinstance(error, aiohttp.ClientConnectorError):
-        return ObjectFailure(_not_connected(error))
-    if isinstance(error, aiohttp.ConnectionTimeoutError):
-        return ObjectFailure(f"no connection to the object store within {patience.connect:g} s")
-    if isinstance(error, asyncio.TimeoutError):
-        return ObjectFailure(f"the object store sent nothing for {patience.read:g} s")
-    if isinstance(error, aiohttp.ClientHttpProxyError):
-        return ObjectFailure(f"the proxy refuses to connect: {error.status} {error.message}")
-    return ObjectFailure("the connection to the object store broke")
-
-
-def _not_connected(error: aiohttp.ClientConnectorError) -> str:
-    cause, place = error.os_error, f"{error.host}:{error.port}"
-    if isinstance(cause, ssl.SSLCertVerificationError):
-        why = cause.verify_message
-        return f"the certificate of {place} is not trusted ({why}); name its authority by ca"
-    if isinstance(cause, ssl.SSLError):
-        return f"{place} does not speak TLS ({cause.reason}); set its URL to http://"
-    if isinstance(cause, socket.gaierror):
-        return f"the host name {error.host} cannot be resolved ({cause.strerror}); correct it"
-    reason = os.strerror(cause.errno).lower() if cause.errno else str(cause)
-    return f"no connection to the object store at {place}: {reason}"
 
 
 def state_of(key: str, answer: ServiceAnswer, version: str | None) -> ObjectState:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Secrets that the configuration holds, or names a file for."""
+"""Secrets that the configuration holds or names a file for, and URLs that it has as text."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 import ssl
 from pathlib import Path
 
+from buildset_registry.config import is_http_url
 from buildset_registry.errors import ConfigError
 from buildset_registry.store.objects.connection import trust
 
@@ -26,6 +27,13 @@ def secret(settings: object, service: str, name: str) -> str | None:
                 f"storage.{service}: cannot read {name}_file {file}: {reason}"
             ) from None
     return value or None
+
+
+def checked_url(url: str, setting: str) -> str:
+    """Return the URL of a service without a slash at its end; ``ConfigError`` where it is none."""
+    if not is_http_url(url):
+        raise ConfigError(f"storage.{setting} {url!r} is no URL; correct it")
+    return url.rstrip("/")
 
 
 def trusted(ca: Path | None, service: str, *, verify: bool = True) -> ssl.SSLContext | bool:

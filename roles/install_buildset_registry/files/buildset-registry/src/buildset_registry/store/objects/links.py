@@ -234,6 +234,32 @@ class ObjectTags:
         finally:
             self._changed()
 
+    async def prune(self, before: float) -> int:
+        """Remove what is left where a process was killed between a tag's index and its link."""
+        found = 0
+        for tag, changed in (await self._without_link()).items():
+            link = keys.tag_link(self._folder, tag)
+            if max(changed.values()) < before and await self._small.objects.head(link) is None:
+                await together(changed, self._small.objects.delete)
+                found += 1
+        if found:
+            self._changed()
+        return found
+
+    async def _without_link(self) -> dict[Tag, dict[str, float]]:
+        """Return the objects of each tag that leads nowhere, and when they were changed."""
+        found: dict[Tag, dict[str, float]] = {}
+        linked: set[Tag] = set()
+        async for page in self._small.objects.list(self._folder):
+            for one in page.objects:
+                with contextlib.suppress(TagInvalid):
+                    tag = Tag.parse(one.key[len(self._folder) :].partition("/")[0])
+                    if one.key == keys.tag_link(self._folder, tag):
+                        linked.add(tag)
+                    elif tag not in linked:
+                        found.setdefault(tag, {})[one.key] = one.changed
+        return {tag: changed for tag, changed in found.items() if tag not in linked}
+
     def _changed(self) -> None:
         self._context.tags.forget(self._folder)
         self._context.changed()

@@ -13,13 +13,13 @@ import asyncio
 import math
 import secrets
 import time
-from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
+from buildset_registry.latest import Latest
 from buildset_registry.oci.digest import Digest
 from buildset_registry.store.objects.clock import ServiceClock
 from buildset_registry.store.objects.dialect import (
@@ -107,7 +107,7 @@ class Promises:
         self._objects = objects
         self._keys = keys
         self._listed = listed
-        self._recent: OrderedDict[Digest, tuple[float, str]] = OrderedDict()
+        self._recent: Latest[Digest, tuple[float, str]] = Latest(_REMEMBERED)
 
     def is_recent(self, digest: Digest, kind: str) -> bool:
         """Tell whether this process gave such a promise a moment ago."""
@@ -125,8 +125,6 @@ class Promises:
         if await self._objects.head(self._keys.condemned(digest)) is not None:
             return False
         self._recent[digest] = (begun + _GOOD, kind)
-        while len(self._recent) > _REMEMBERED:
-            self._recent.popitem(last=False)
         return True
 
     async def bring(self, digest: Digest, kind: str) -> None:

@@ -3,16 +3,16 @@
 
 from __future__ import annotations
 
+import errno
 import secrets
 import time
-from collections import OrderedDict
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass
 from functools import partial
 
 from buildset_registry.config import Config
 from buildset_registry.errors import ConfigError
+from buildset_registry.latest import Latest
 from buildset_registry.oci.names import RepositoryName, Tag
 from buildset_registry.store.base import Purpose
 from buildset_registry.store.documents import StoredDocument
@@ -20,19 +20,13 @@ from buildset_registry.store.holders import Holders
 from buildset_registry.store.objects import keys
 from buildset_registry.store.objects.blobs import BlobRules, ObjectBlobs
 from buildset_registry.store.objects.clock import ServiceClock
-from buildset_registry.store.objects.dialect import (
-    ABSENT,
-    Body,
-    Condition,
-    ConditionFailed,
-    Dialect,
-    ObjectFailure,
-)
+from buildset_registry.store.objects.dialect import Body, Dialect, ObjectFailure
 from buildset_registry.store.objects.keys import Keys
 from buildset_registry.store.objects.lease import Lease
 from buildset_registry.store.objects.links import ObjectContext, ObjectRepository
 from buildset_registry.store.objects.lists import RecentLists
 from buildset_registry.store.objects.parts import PartBudget
+from buildset_registry.store.objects.probe import RIGHTS, probe
 from buildset_registry.store.objects.promises import Promises
 from buildset_registry.store.objects.redirects import locator
 from buildset_registry.store.objects.small import SmallObjects, together
@@ -41,7 +35,7 @@ from buildset_registry.store.objects.uploads import ObjectUploads, UploadPlaces
 from buildset_registry.store.objects.walk import Repositories
 from buildset_registry.store.turns import Turns
 
-#: Repositories whose keys are kept ready; past this many, the one used longest ago goes.
+#: Repositories whose keys are kept ready; past this many, the one made longest ago goes.
 _KEPT = 1024
 #: The least time for which promises are kept; longer where the grace period is.
 _LEAST_KEPT = 24 * 3600
@@ -71,7 +65,7 @@ class ObjectStore:
         self._lease = Lease(self._small, keys_.lease, conditions=self._conditions)
         self._names = Repositories(dialect, keys_.repositories)
         self._tags: RecentLists[Tag] = RecentLists()
-        self._made: OrderedDict[tuple[RepositoryName, bool], ObjectRepository] = OrderedDict()
+        self._made: Latest[tuple[RepositoryName, bool], ObjectRepository] = Latest(_KEPT)
         self.staging = Staging(dialect, keys_, self._small, self._clock)
         self.blobs = ObjectBlobs(dialect, keys_, self._promises, self.staging, rules)
         places = UploadPlaces(
@@ -122,8 +116,6 @@ class ObjectStore:
                 cached,
             )
             made = self._made[name, cached] = ObjectRepository(folder, context)
-            while len(self._made) > _KEPT:
-                self._made.popitem(last=False)
         return made
 
 
@@ -255,14 +247,6 @@ class LedgerFolder:
         await self._dialect.delete(self._prefix + name)
 
 
-@dataclass(frozen=True, slots=True)
-class Probed:
-    """The abilities that a service was found to have."""
-
-    conditions: bool
-    """Whether an object is made, and replaced, by one of two only."""
-
-
 async def open_objects(
     dialect: Dialect, root: str, config: Config, purpose: Purpose
 ) -> ObjectStore:
@@ -272,15 +256,11 @@ async def open_objects(
         locate = locator(config.redirect, dialect, keys_)
         await dialect.probe()
         if purpose is Purpose.SERVE:
-            probed = await probe(dialect, keys_)
-            if not probed.conditions:
-                raise ConfigError(
-                    "storage: this service does not keep the conditions If-None-Match and If-Match:"
-                    " uploads of two replicas would spoil each other; use one that does"
-                )
+            await probe(dialect, keys_.probe(secrets.token_hex(8)))
     except ObjectFailure as error:
         await dialect.aclose()
-        raise ConfigError(f"storage: {error.strerror}") from None
+        cure = f"; {RIGHTS}" if error.errno == errno.EACCES else ""
+        raise ConfigError(f"storage: {error.strerror}{cure}") from None
     except BaseException:
         await dialect.aclose()
         raise
@@ -289,24 +269,3 @@ async def open_objects(
     if purpose is Purpose.SERVE and not config.read_only:
         store.staging.start()
     return store
-
-
-async def probe(dialect: Dialect, keys_: Keys) -> Probed:
-    """Find out whether conditions hold, by an object that is removed again."""
-    key = keys_.probe(secrets.token_hex(8))
-
-    async def refused(condition: Condition) -> bool:
-        try:
-            await dialect.put(key, Body(5, (b"wrong",)), condition)
-        except ConditionFailed:
-            return True
-        return False
-
-    try:
-        first = await dialect.put(key, Body(5, (b"first",)), ABSENT)
-        conditions = await refused(ABSENT)
-        second = await dialect.put(key, Body(6, (b"second",)), Condition(first))
-        conditions = conditions and await refused(Condition(first)) and first != second
-    finally:
-        await dialect.delete(key)
-    return Probed(conditions)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from weakref import WeakValueDictionary
@@ -70,7 +69,7 @@ class ObjectUploads:
         self._budget = budget
         self._sessions: Latest[_Key, ObjectUpload] = Latest(_KEPT)
         self._held: WeakValueDictionary[_Key, ObjectUpload] = WeakValueDictionary()
-        self._ended: OrderedDict[_Key, None] = OrderedDict()
+        self._ended: Latest[_Key, None] = Latest(_ENDED)
 
     async def create(self, name: RepositoryName) -> ObjectUpload:
         return self._keep(name, self._make(name, new_id(name)))
@@ -243,5 +242,3 @@ class ObjectUploads:
     def _end(self, key: _Key) -> None:
         self._sessions.pop(key, None)
         self._ended[key] = None
-        while len(self._ended) > _ENDED:
-            self._ended.popitem(last=False)

@@ -17,10 +17,10 @@ from alibabacloud_oss_v2.exceptions import CredentialsEmptyError
 from alibabacloud_oss_v2.signer import SignerV4
 from alibabacloud_oss_v2.types import Credentials, HttpRequest, SigningContext
 
-from buildset_registry.config import OssSettings, is_http_url
+from buildset_registry.config import OssSettings
 from buildset_registry.errors import ConfigError
 from buildset_registry.store.objects.connection import ServiceRequest, TlsTrust
-from buildset_registry.store.objects.credentials import secret, trusted
+from buildset_registry.store.objects.credentials import checked_url, secret, trusted
 
 #: For how long a signed URL is good; distribution's is, too.
 _SIGNED = timedelta(minutes=20)
@@ -105,9 +105,7 @@ def _bucket_url(settings: OssSettings, region: str) -> str:
     inside = "-internal" if settings.internal else ""
     scheme = "https" if settings.secure else "http"
     endpoint = settings.endpoint or f"{settings.bucket}.oss-{region}{inside}{_ALIBABA}"
-    url = (endpoint if "://" in endpoint else f"{scheme}://{endpoint}").rstrip("/")
-    if not is_http_url(url):
-        raise ConfigError(f"storage.oss.endpoint {endpoint!r} is no URL; correct it")
+    url = checked_url(endpoint if "://" in endpoint else f"{scheme}://{endpoint}", "oss.endpoint")
     scheme, _separator, host = url.partition("://")
     if host.endswith(_ALIBABA) and not host.startswith(f"{settings.bucket}."):
         host = f"{settings.bucket}.{host}"

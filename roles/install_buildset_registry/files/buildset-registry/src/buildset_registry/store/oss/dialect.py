@@ -52,6 +52,7 @@ class OssDialect(BucketDialect):
             raise ConfigError(
                 f"storage.oss: {self._oss.url} does not answer as OSS does; correct endpoint"
             )
+        await self._check_uploads()
 
     async def _conditional(self, key: str, condition: Condition) -> dict[str, str]:
         if condition.version is None:
@@ -68,7 +69,7 @@ class OssDialect(BucketDialect):
         """Return what to do about an error at the start."""
         bucket, meant = self._settings.bucket, documents.text_of(answer.content, "Endpoint")
         if documents.is_of_keys(answer):
-            return "correct accesskeyid and accesskeysecret"
+            return "correct accesskeyid and accesskeysecret, or region, which is signed as well"
         if answer.status == 404:
             return f"make the bucket {bucket}, or correct its name"
         if documents.code(answer) == "RequestTimeTooSkewed":

@@ -18,10 +18,10 @@ from botocore.credentials import Credentials
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.session import Session
 
-from buildset_registry.config import S3Settings, is_http_url
+from buildset_registry.config import S3Settings
 from buildset_registry.errors import ConfigError
 from buildset_registry.store.objects.connection import ServiceRequest
-from buildset_registry.store.objects.credentials import secret, trusted
+from buildset_registry.store.objects.credentials import checked_url, secret, trusted
 from buildset_registry.store.objects.dialect import ObjectFailure
 
 #: For how long a signed URL is good; distribution's is, too.
@@ -130,12 +130,11 @@ def _bucket_url(settings: S3Settings, session: Session, region: str) -> str:
     if endpoint:
         if "://" not in endpoint:
             endpoint = f"{'https' if settings.secure else 'http'}://{endpoint}"
-        if not is_http_url(endpoint):
-            raise ConfigError(f"storage.s3.regionendpoint {endpoint!r} is no URL; correct it")
+        endpoint = checked_url(endpoint, "s3.regionendpoint")
         if settings.forcepathstyle is False:
-            scheme, _separator, host = endpoint.rstrip("/").partition("://")
+            scheme, _separator, host = endpoint.partition("://")
             return f"{scheme}://{settings.bucket}.{host}"
-        return f"{endpoint.rstrip('/')}/{settings.bucket}"
+        return f"{endpoint}/{settings.bucket}"
     options = {
         "addressing_style": "path" if settings.forcepathstyle else "virtual",
         "use_accelerate_endpoint": settings.accelerate,

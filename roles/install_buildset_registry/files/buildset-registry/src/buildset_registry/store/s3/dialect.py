@@ -51,6 +51,7 @@ class S3Dialect(BucketDialect):
             raise ConfigError(
                 f"storage.s3: {self._s3.url} does not answer as S3 does; correct regionendpoint"
             )
+        await self._check_uploads()
 
     async def _conditional(self, key: str, condition: Condition) -> dict[str, str]:
         name = "If-None-Match" if condition.version is None else "If-Match"
@@ -91,4 +92,4 @@ def _cure(answer: ServiceAnswer, bucket: str, region: str) -> str:
         return f"correct region, which is {region}{' and not ' if meant else ''}{meant}"
     if answer.status == 403:
         return f"allow these credentials to list the bucket {bucket} (s3:ListBucket)"
-    return "correct regionendpoint"
+    return f"correct regionendpoint, or the name of the bucket {bucket}"

@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import ssl
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,18 +15,22 @@ from keystoneauth1 import exceptions
 from keystoneauth1.access.access import AccessInfo
 from keystoneauth1.identity import v3
 from keystoneauth1.session import Session
+from requests.exceptions import ProxyError
 
 from buildset_registry.config import SwiftSettings
 from buildset_registry.errors import ConfigError
+from buildset_registry.protocol.proxy_env import ProxyEnvironment
 from buildset_registry.store.objects.connection import ServiceRequest
-from buildset_registry.store.objects.credentials import secret, trusted
+from buildset_registry.store.objects.credentials import checked_url, secret, trusted
 from buildset_registry.store.objects.dialect import ObjectFailure
+from buildset_registry.store.objects.failures import proxy_to
 
 #: Seconds before a token ends from which another one is asked for.
 _EARLY = 120
 _KEYSTONE_SECONDS = 30
 _SERVICE = "object-store"
 _DOMAIN = "Default"
+_LOGIN = 407
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +99,8 @@ def access_to(settings: SwiftSettings) -> SwiftAccess:
     url = names.get("authurl", "OS_AUTH_URL")
     if url is None:
         raise ConfigError("storage.swift.authurl is missing; set it to the URL of Keystone")
+    url = checked_url(url, "swift.authurl")
+    proxy_to(url, ProxyEnvironment(os.environ))
     plugin, seed = _plugin(names, url)
     ca = settings.ca or (Path(os.environ["OS_CACERT"]) if os.environ.get("OS_CACERT") else None)
     tls = trusted(ca, "swift", verify=not settings.insecureskipverify)
@@ -101,7 +108,10 @@ def access_to(settings: SwiftSettings) -> SwiftAccess:
     session = Session(verify=verify, timeout=_KEYSTONE_SECONDS, app_name="buildset-registry")
     try:
         info = _token(plugin, session)
-        region = names.get("region", "OS_REGION_NAME")
+    except exceptions.ClientException as error:
+        raise ConfigError(f"storage.swift: {_reason(error)}; {_cure(error, url)}") from None
+    region = names.get("region", "OS_REGION_NAME")
+    try:
         account = info.service_catalog.url_for(_SERVICE, settings.endpointtype, region)
     except exceptions.CatalogException:
         regions = sorted({str(name) for name in _regions(info)})
@@ -109,8 +119,6 @@ def access_to(settings: SwiftSettings) -> SwiftAccess:
             f"storage.swift: Keystone at {url} names no {settings.endpointtype} {_SERVICE} in "
             f"region {region}; correct region or endpointtype (there is: {', '.join(regions)})"
         ) from None
-    except exceptions.ClientException as error:
-        raise ConfigError(f"storage.swift: {_reason(error)}; {_cure(error, url)}") from None
     access = SwiftAccess(plugin, session, info, str(account).rstrip("/"), seed)
     access.tls = tls
     return access
@@ -187,17 +195,50 @@ def _regions(info: AccessInfo) -> list[str | None]:
 
 
 def _reason(error: exceptions.ClientException) -> str:
-    """Return what keystoneauth1 says, in a line; it says no secret."""
-    text = " ".join(str(error).split())
-    for mark in ("Failed to resolve", "Name or service not known", "name resolution"):
-        if mark in text:
+    """Return what is wrong, in a line; what keystoneauth1 says of it is a quotation in others."""
+    roots = list(_roots(error))
+    for root in roots:
+        if isinstance(root, ProxyError):
+            return f"the proxy on the way to Keystone does not lead there ({_innermost(roots)})"
+    for root in roots:
+        if isinstance(root, ssl.SSLCertVerificationError):
+            return f"the certificate of Keystone is not trusted ({root.verify_message})"
+        if isinstance(root, ssl.SSLError):
+            return f"Keystone does not speak TLS ({root.reason})"
+        if isinstance(root, socket.gaierror):
             return "the host name of Keystone cannot be resolved"
-    return text.partition(" (Request-ID")[0][:200]
+        if isinstance(root, OSError) and root.errno:
+            return f"no connection to Keystone: {os.strerror(root.errno).lower()}"
+    return " ".join(str(error).split()).partition(" (Request-ID")[0][:200]
+
+
+def _innermost(roots: Sequence[BaseException]) -> str:
+    """Return the words of the failure that all others quote."""
+    texts = [one.strerror or str(one) for one in roots if isinstance(one, OSError)]
+    return " ".join((texts[-1] if texts else str(roots[-1])).split())[:100]
+
+
+def _roots(error: BaseException) -> Iterator[BaseException]:
+    """Yield a failure and all that it quotes: libraries hold these in one place or another."""
+    level: list[object] = [error]
+    seen: set[int] = set()
+    while level:
+        found = [one for one in level if isinstance(one, BaseException) and id(one) not in seen]
+        yield from found
+        seen |= {id(one) for one in found}
+        level = [
+            inner
+            for one in found
+            for inner in (one.__cause__, one.__context__, getattr(one, "reason", None), *one.args)
+        ]
 
 
 def _cure(error: exceptions.ClientException, url: str) -> str:
+    roots = list(_roots(error))
     if isinstance(error, exceptions.Unauthorized):
         return "correct username and password, tenant and domain, or the application credential"
-    if isinstance(error, exceptions.SSLError):
+    if getattr(error, "http_status", 0) == _LOGIN or any(isinstance(o, ProxyError) for o in roots):
+        return "see HTTPS_PROXY, HTTP_PROXY and NO_PROXY"
+    if any(isinstance(one, ssl.SSLCertVerificationError) for one in roots):
         return "set ca to the certificate authority of Keystone"
     return f"correct authurl, which is {url}"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Mapping
 
-from buildset_registry.protocol.errors import UpstreamError
+from .errors import UpstreamError
 
 #: What tells zlib to find out whether it is gzip's header or its own.
 _EITHER = zlib.MAX_WBITS | 32
@@ -18,7 +18,8 @@ _KNOWN = frozenset({"gzip", "x-gzip", "deflate"})
 
 def content_coding(headers: Mapping[str, str]) -> str:
     """Return the coding of an answer; empty where its content is as it is."""
-    coding = headers.get("Content-Encoding", "").strip().lower()
+    found = (value for name, value in headers.items() if name.lower() == "content-encoding")
+    coding = next(found, "").strip().lower()
     return "" if coding == "identity" else coding
 
 
