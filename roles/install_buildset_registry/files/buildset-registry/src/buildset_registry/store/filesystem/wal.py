@@ -167,13 +167,16 @@ class WriteAheadLog:
         """Make a group of changes: those first of which making tells what to record."""
         late = [change for change in group if change.decided_late]
         rest = [change for change in group if not change.decided_late]
+        if late:
+            # A manifest may go because its tag is gone, and the log still tells of the tag.
+            self._record([])
         for change in late:
             _make(change)
         made = [change for change in late if change.result]
         try:
             full = self._record(made + rest)
-        except OSError:
-            self._owe(made)
+        except Exception:
+            self._owe(made + rest)
             raise
         for change in rest:
             _make(change)
@@ -181,22 +184,35 @@ class WriteAheadLog:
         if failed:
             self._owe(failed)
         if full:
-            sync_everything(self._folder)
+            self._sync(made + rest)
 
     def _owe(self, changes: list[Change]) -> None:
         """Remember what was made and not recorded, or recorded and not made.
 
         The next record says how it is; else a start would do, after what follows, what never was.
+        A record that the disk refused may be on it all the same.
         """
         if self._durable:
             self._owed.update(change.path for change in changes)
 
+    def _sync(self, changes: list[Change]) -> None:
+        """Sync everything after changes of which there is no record."""
+        try:
+            sync_everything(self._folder)
+        except OSError as error:
+            self._owe(changes)
+            self._distrust(error)
+            raise
+
     def _record(self, changes: list[Change]) -> bool:
-        """Record changes; tell whether there is no room to, and no log now: removals go on."""
-        if not self._durable or not changes:
-            return False
+        """Record what is owed, then changes; tell whether there is no room to, and no log now.
+
+        Removals go on then.
+        """
         told = [standing(path) for path in sorted(self._owed)]
         told += [(change.kind, change.path, change.content) for change in changes]
+        if not self._durable or not told:
+            return False
         prefix = len(str(self._storage)) + 1
         records = [
             record(kind, os.fsencode(path[prefix:]), content) for kind, path, content in told
@@ -215,6 +231,7 @@ class WriteAheadLog:
             if error.errno != errno.ENOSPC or not self._trusted:
                 raise
             self._end()
+            self._owed.clear()
             return True
         return False
 
