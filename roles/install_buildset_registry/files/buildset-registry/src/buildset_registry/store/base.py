@@ -224,10 +224,7 @@ class Links(Protocol):
         """Tell whether the digest is linked."""
 
     async def target(self, digest: Digest) -> Digest | None:
-        """Return the digest under which the content is stored.
-
-        It is another one where distribution was given a blob by sha512: it stores it by sha256.
-        """
+        """Return the digest that content is stored by, which to distribution is always sha256."""
 
     async def add(self, digest: Digest, target: Digest | None = None) -> None:
         """Link content, stored as ``target`` if not as ``digest``; a link that is there is used."""
