@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,11 +14,7 @@ from tests.stores.fixtures import ObjectStores
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("store", SLOW_SERVICES)
 def test_every_test_of_the_suite_passes_on(
-    store: str,
-    tmp_path: Path,
-    object_stores: ObjectStores,
-    record_property: Callable[[str, object], None],
+    store: str, tmp_path: Path, object_stores: ObjectStores
 ) -> None:
     """As in ``tests/conformance``, for the current version of the specification."""
-    counted = examine("1.1", store, tmp_path, object_stores, 500)
-    record_property(f"OCI conformance 1.1 on {store}", counted)
+    assert examine("1.1", store, tmp_path, object_stores, 500).startswith("830 passed, 0 failed")
