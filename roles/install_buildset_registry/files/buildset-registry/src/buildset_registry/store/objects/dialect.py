@@ -138,6 +138,9 @@ class Abilities:
     together: int = 2
     """Parts of one upload that are sent at once."""
 
+    memory: int = 32 * 1024 * 1024
+    """Bytes of parts in memory, of all uploads of a process."""
+
     least_rest: int | None = None
     """Bytes from which what fills no part may be one all the same, anywhere among the others; None:
     all parts but the last are equal."""

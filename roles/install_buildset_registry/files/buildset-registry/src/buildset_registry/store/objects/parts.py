@@ -26,14 +26,12 @@ from buildset_registry.store.objects.dialect import (
 )
 
 _PIECE = 256 * 1024
-#: Bytes of parts in memory, of all uploads.
-BUDGET = 32 * 1024 * 1024
 
 
 class PartBudget:
     """Memory for parts, taken before they are gathered."""
 
-    def __init__(self, limit: int = BUDGET) -> None:
+    def __init__(self, limit: int) -> None:
         self._free = limit
 
     def take(self, size: int) -> bool:

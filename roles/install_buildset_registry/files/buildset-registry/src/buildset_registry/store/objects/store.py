@@ -71,7 +71,7 @@ class ObjectStore:
         places = UploadPlaces(
             dialect, keys_, self._small, self.blobs, self.staging, self._names, self._clock
         )
-        self.uploads = ObjectUploads(places, PartBudget())
+        self.uploads = ObjectUploads(places, PartBudget(able.memory))
         replicas = ReplicaNotices(self._small, keys_.replicas)
         self.space = ObjectSpace(dialect, keys_, self.blobs, replicas, self._clock)
         self.ledger = LedgerFolder(dialect, keys_.ledger)

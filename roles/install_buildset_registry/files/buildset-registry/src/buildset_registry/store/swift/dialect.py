@@ -49,6 +49,8 @@ _MOST_PARTS = 100_000
 #: Segments that are on their way at once: one is written to the disks while another is read, and a
 #: third one waits.
 _TOGETHER = 3
+#: Bytes for segments in memory: as many as three have by default.
+_MEMORY = 48 * 1024 * 1024
 #: For how long a temporary URL is good.
 _SIGNED_SECONDS = 20 * 60
 #: Seconds after which it is looked whether somebody gave the container another key, who keeps the
@@ -81,6 +83,7 @@ class SwiftDialect:
             swaps=False,
             lists=False,
             together=_TOGETHER,
+            memory=_MEMORY,
             least_rest=_LEAST_PART,
             renames=True,
         )
