@@ -166,14 +166,14 @@ class ImageTrees:
             asked += len(some)
             attached: list[Digest] = []
 
-            async def ask(digests: Sequence[Digest], found: list[Digest] = attached) -> None:
+            async def ask(found: list[Digest], digests: Sequence[Digest]) -> None:
                 for digest in digests:
                     if walk.cut:
                         return
                     walk.looks += 1
                     found += await _attached(indexes, digest)
 
-            await spread(_in_steps(some), ask)
+            await spread(_in_steps(some), partial(ask, attached))
             level = walk.add(attached)
 
     async def _look_at(self, level: list[Digest], walk: _Walk) -> None:
@@ -181,14 +181,14 @@ class ImageTrees:
         while level and not walk.enough:
             fresh: list[Digest] = []
 
-            async def look(digests: Sequence[Digest], found: list[Digest] = fresh) -> None:
+            async def look(found: list[Digest], digests: Sequence[Digest]) -> None:
                 for digest in digests:
                     if walk.enough:
                         return
                     found += await self._take(digest, walk)
 
             level.sort(key=lambda digest: digest not in self._known)
-            await spread(_in_steps(level), look)
+            await spread(_in_steps(level), partial(look, fresh))
             level = fresh
 
     async def _take(self, digest: Digest, walk: _Walk) -> list[Digest]:

@@ -104,8 +104,9 @@ class TlsStream:
         self._socket.close()
 
     def _flush(self) -> None:
-        if self._to_send.pending:
-            self._socket.sendall(self._to_send.read())
+        records = self._to_send.read()
+        if records:
+            self._socket.sendall(records)
 
     def _receive(self) -> None:
         size = self._socket.recv_into(self._buffer)
