@@ -161,6 +161,44 @@ def architecture(session: nox.Session) -> None:
     pytest(session, "tests/architecture", "tests/workshop")
 
 
+@tier()
+def documentation(session: nox.Session) -> None:
+    """Build the documentation, and check that it leaves nothing out."""
+    install(session, "docs", payload=True)
+    document_modules(session)
+    session.run("sphinx-build", "-W", "--keep-going", "-q", "docs", "build/docs")
+    install(session, "test")
+    pytest(session, "tests/documentation")
+
+
+def document_modules(session: nox.Session) -> None:
+    """Write docs/modules from what the modules say of themselves; builders list no links."""
+    pages = Path("docs", "modules")
+    pages.mkdir(exist_ok=True)
+    collections = Path("build", "documented").resolve()
+    copy = collections / "ansible_collections" / "buildset" / "registry"
+    session.run("python", "tools/stage.py", str(copy))
+    environment = {"ANSIBLE_COLLECTIONS_PATH": str(collections)}
+    build = [
+        "antsibull-docs",
+        "collection",
+        "--use-current",
+        "--squash-hierarchy",
+        "--fail-on-error",
+    ]
+    session.run(*build, "--dest-dir", str(pages), "buildset.registry", env=environment)
+
+
+# It builds the collection from the work tree, where documentation writes pages.
+@tier(after=("documentation",), tools=("registry", *BUILDKIT, "buildx"))
+def roles(session: nox.Session) -> None:
+    """Run the roles by each version of Ansible, at a desk and as Zuul does."""
+    install(session, "test", payload=True)
+    go_tools(session, TIERS["roles"].tools)
+    install_zuul_registry(session)
+    pytest(session, "tests/roles")
+
+
 @tier(tools=STORES)
 def tests(session: nox.Session) -> None:
     """Test the parts of the program."""
@@ -212,34 +250,6 @@ def install_wheel(session: nox.Session) -> None:
 
 
 @tier()
-def documentation(session: nox.Session) -> None:
-    """Build the documentation, and check that it leaves nothing out."""
-    install(session, "docs", payload=True)
-    document_modules(session)
-    session.run("sphinx-build", "-W", "--keep-going", "-q", "docs", "build/docs")
-    install(session, "test")
-    pytest(session, "tests/documentation")
-
-
-def document_modules(session: nox.Session) -> None:
-    """Write docs/modules from what the modules say of themselves; builders list no links."""
-    pages = Path("docs", "modules")
-    pages.mkdir(exist_ok=True)
-    collections = Path("build", "documented").resolve()
-    copy = collections / "ansible_collections" / "buildset" / "registry"
-    session.run("python", "tools/stage.py", str(copy))
-    environment = {"ANSIBLE_COLLECTIONS_PATH": str(collections)}
-    build = [
-        "antsibull-docs",
-        "collection",
-        "--use-current",
-        "--squash-hierarchy",
-        "--fail-on-error",
-    ]
-    session.run(*build, "--dest-dir", str(pages), "buildset.registry", env=environment)
-
-
-@tier()
 def collection(session: nox.Session) -> None:
     """Build the collection, and see whether Galaxy would take it."""
     install(session, "docs")
@@ -274,16 +284,6 @@ def sanity(session: nox.Session, ansible: str) -> None:
     install(session, "venv" if ansible == "newest" else f"ansible-{ansible}")
     place = str(CACHE / "ansible-test" / ansible)
     session.run("python", "tools/sanity.py", place, env=indexes.pip_variables())
-
-
-# It builds the collection from the work tree, where documentation writes pages.
-@tier(after=("documentation",), tools=("registry", *BUILDKIT, "buildx"))
-def roles(session: nox.Session) -> None:
-    """Run the roles by each version of Ansible, at a desk and as Zuul does."""
-    install(session, "test", payload=True)
-    go_tools(session, TIERS["roles"].tools)
-    install_zuul_registry(session)
-    pytest(session, "tests/roles")
 
 
 @tier()
