@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 #: After so many steps other requests have their turn.
@@ -18,6 +19,9 @@ _LARGE = 64 * 1024
 
 #: Steps that may wait for a store of objects at once.
 AT_ONCE = 16
+
+#: One at a time: whoever parses keeps Python's lock to the end, and many in a row would have it.
+_PARSERS = ThreadPoolExecutor(1, "aside")
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
@@ -51,4 +55,6 @@ async def spread(items: Iterable[_Item], work: Callable[[_Item], Awaitable[objec
 
 async def aside(size: int, work: Callable[[], _Result]) -> _Result:
     """Return what work on so many bytes gives; much of it is done in a thread."""
-    return work() if size < _LARGE else await asyncio.to_thread(work)
+    if size < _LARGE:
+        return work()
+    return await asyncio.get_running_loop().run_in_executor(_PARSERS, work)
