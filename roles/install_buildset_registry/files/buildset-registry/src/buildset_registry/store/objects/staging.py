@@ -152,9 +152,8 @@ class Staging:
         """
         if not self.used:
             return None
-        last = asyncio.ensure_future(self._last(digest))
-        noted = [one async for one in self._noted(self._keys.staged_blob(digest))]
-        for one in (*noted, await last):
+        noted, last = await asyncio.gather(self._all_noted(digest), self._last(digest))
+        for one in (*noted, last):
             if one is None or await self._dialect.head(one.key) is None:
                 continue
             self._seen[digest] = (one, time.monotonic() + _SEEN)
@@ -169,6 +168,10 @@ class Staging:
                     return True
             return await self._last(digest) is not None
         return False
+
+    async def _all_noted(self, digest: Digest) -> list[StagedBlob]:
+        """Return what the notes of a blob tell that are listed."""
+        return [one async for one in self._noted(self._keys.staged_blob(digest))]
 
     async def _last(self, digest: Digest) -> StagedBlob | None:
         """Return what was staged last, whatever a list says: some lag."""
