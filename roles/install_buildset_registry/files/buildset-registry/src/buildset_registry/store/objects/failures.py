@@ -17,8 +17,9 @@ from buildset_registry.protocol.proxy_env import ProxyEnvironment
 from buildset_registry.protocol.urls import origin, server
 from buildset_registry.store.objects.dialect import ObjectFailure
 
-_LOGIN = 407
-_PROXIES = "see HTTPS_PROXY, HTTP_PROXY and NO_PROXY"
+#: The status by which a proxy wants a login (RFC 9110, 15.5.8), and where to look for it.
+PROXY_LOGIN = 407
+SEE_PROXIES = "see HTTPS_PROXY, HTTP_PROXY and NO_PROXY"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,14 +49,14 @@ def proxy_to(url: str, proxies: ProxyEnvironment) -> str | None:
 
 def check_proxy_answer(answer: aiohttp.ClientResponse, proxy: str | None) -> None:
     """Tell a proxy that wants a login from a service that does."""
-    if answer.status == _LOGIN and proxy is not None:
+    if answer.status == PROXY_LOGIN and proxy is not None:
         raise ProxyRefused(_refused(answer.status, answer.reason))
 
 
 def is_final(error: Exception) -> bool:
     """Tell whether another try cannot help: names, certificates, logins."""
     if isinstance(error, aiohttp.ClientHttpProxyError):
-        return error.status == _LOGIN
+        return error.status == PROXY_LOGIN
     cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else None
     known = (ProxyRefused, aiohttp.InvalidURL)
     return isinstance(cause, ssl.SSLError | socket.gaierror) or isinstance(error, known)
@@ -91,12 +92,12 @@ def _not_connected(error: aiohttp.ClientConnectorError, url: str) -> str:
         return f"{place} does not speak TLS ({cause.reason}); set its URL to http://"
     if isinstance(cause, socket.gaierror):
         what = f"the host name {error.host}{' of the proxy' if proxy else ''} cannot be resolved"
-        return f"{what} ({cause.strerror}); {_PROXIES if proxy else 'correct it'}"
+        return f"{what} ({cause.strerror}); {SEE_PROXIES if proxy else 'correct it'}"
     reason = os.strerror(cause.errno).lower() if cause.errno else str(cause)
     if proxy:
-        return f"no connection to the proxy at {place}: {reason}; {_PROXIES}"
+        return f"no connection to the proxy at {place}: {reason}; {SEE_PROXIES}"
     return f"no connection to the object store at {place}: {reason}"
 
 
 def _refused(status: int, reason: str | None) -> str:
-    return f"the proxy refuses to connect: {status} {reason or ''}".rstrip() + f"; {_PROXIES}"
+    return f"the proxy refuses to connect: {status} {reason or ''}".rstrip() + f"; {SEE_PROXIES}"

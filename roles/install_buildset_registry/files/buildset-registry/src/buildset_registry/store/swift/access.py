@@ -23,14 +23,13 @@ from buildset_registry.protocol.proxy_env import ProxyEnvironment
 from buildset_registry.store.objects.connection import ServiceRequest
 from buildset_registry.store.objects.credentials import checked_url, secret, trusted
 from buildset_registry.store.objects.dialect import ObjectFailure
-from buildset_registry.store.objects.failures import proxy_to
+from buildset_registry.store.objects.failures import PROXY_LOGIN, SEE_PROXIES, proxy_to
 
 #: Seconds before a token ends from which another one is asked for.
 _EARLY = 120
 _KEYSTONE_SECONDS = 30
 _SERVICE = "object-store"
 _DOMAIN = "Default"
-_LOGIN = 407
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,8 +236,9 @@ def _cure(error: exceptions.ClientException, url: str) -> str:
     roots = list(_roots(error))
     if isinstance(error, exceptions.Unauthorized):
         return "correct username and password, tenant and domain, or the application credential"
-    if getattr(error, "http_status", 0) == _LOGIN or any(isinstance(o, ProxyError) for o in roots):
-        return "see HTTPS_PROXY, HTTP_PROXY and NO_PROXY"
+    refused = getattr(error, "http_status", 0) == PROXY_LOGIN
+    if refused or any(isinstance(one, ProxyError) for one in roots):
+        return SEE_PROXIES
     if any(isinstance(one, ssl.SSLCertVerificationError) for one in roots):
         return "set ca to the certificate authority of Keystone"
     return f"correct authurl, which is {url}"
