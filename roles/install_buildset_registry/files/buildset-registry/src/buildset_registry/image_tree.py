@@ -207,7 +207,6 @@ class ImageTrees:
                     return []
                 found = await aside(len(raw), partial(_read, raw, digest))
                 self._remember(digest, found)
-                return walk.take(found)
         return walk.take(found)
 
     def _remember(self, digest: Digest, parts: _Parts) -> None:

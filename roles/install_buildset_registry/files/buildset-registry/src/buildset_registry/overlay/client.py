@@ -156,6 +156,8 @@ class OverlayClient:
         # What belongs to none is looked for once, however many images the repository has.
         if not await self._belongs(name, images, reference):
             return None
+        if len(images) == 1:
+            return images[0]
         for image in images:
             if await self._belongs(name, [image], reference):
                 return image
