@@ -13,7 +13,7 @@ import pytest
 from buildset_registry.auth.access import Policy, Role
 from buildset_registry.auth.rights import Rights
 from buildset_registry.http import pages
-from buildset_registry.http.context import UploadLimit
+from buildset_registry.http.context import Sender, UploadLimit
 from buildset_registry.http.request import Request
 from buildset_registry.http.response import Bytes, Response
 from buildset_registry.oci.descriptor import OCI_INDEX
@@ -103,7 +103,7 @@ async def test_transfers_are_shown_without_a_look_at_the_store() -> None:
     store.uploads.all = None  # type: ignore[assignment,method-assign]
     context = context_of(Registry(store), limit)
     shown = []
-    with limit.one(name, upload):
+    with limit.one(name, upload, Sender("ci", "10.0.0.1")):
         shown.append(await pages.front(request(), context))
         assert limit.running == 1
     shown.append(await pages.front(request(), context))

@@ -57,11 +57,8 @@ class SendingUpload(NamedTuple):
 class Sender(NamedTuple):
     """A client that sends: behind a proxy all have one address, and users are told apart."""
 
-    user: str | None = None
-    address: str = ""
-
-
-_NOBODY = Sender()
+    user: str | None
+    address: str
 
 
 class UploadLimit:
@@ -85,7 +82,7 @@ class UploadLimit:
         return [*self._sending.values()]
 
     @contextmanager
-    def one(self, name: RepositoryName, upload: Upload, sender: Sender = _NOBODY) -> Iterator[None]:
+    def one(self, name: RepositoryName, upload: Upload, sender: Sender) -> Iterator[None]:
         """Note one while it sends; ``TooManyRequests`` where enough do. A limit of 0 is none."""
         own = self._own.get(sender, 0)
         if self._limit and self.running >= self._limit:
