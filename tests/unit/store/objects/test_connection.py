@@ -2,7 +2,7 @@
 """A service that stalls: nobody waits for ever, and nobody who gets further is interrupted."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager, suppress
 
 import pytest
@@ -14,6 +14,8 @@ from buildset_registry.store.objects.connection import (
 from buildset_registry.store.objects.content import ContentStream
 from buildset_registry.store.objects.dialect import Body, ObjectFailure
 from buildset_registry.store.objects.failures import Patience
+
+_Answer = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 MIB = bytes(1024 * 1024)
 BODY = Body(32 * len(MIB), (MIB,) * 32)
@@ -30,12 +32,28 @@ class Nobody:
 
 
 @asynccontextmanager
-async def taking(seconds: float | None) -> AsyncIterator[str]:
-    """Run a service that takes what is sent with a pause of some seconds; None: nothing."""
+async def serving(answer: _Answer) -> AsyncIterator[str]:
+    """Run a service that does so with each connection, all of which it ends at last."""
     held: list[asyncio.StreamWriter] = []
 
-    async def take(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def hold(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         held.append(writer)
+        await answer(reader, writer)
+
+    server = await asyncio.start_server(hold, "127.0.0.1", 0)
+    try:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    finally:
+        server.close()
+        for writer in held:
+            writer.transport.abort()
+
+
+@asynccontextmanager
+async def taking(seconds: float | None) -> AsyncIterator[str]:
+    """Run a service that takes what is sent with a pause of some seconds; None: nothing."""
+
+    async def take(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = await reader.readuntil(b"\r\n\r\n")
         if seconds is None:
             writer.transport.pause_reading()  # type: ignore[attr-defined]
@@ -48,13 +66,8 @@ async def taking(seconds: float | None) -> AsyncIterator[str]:
         assert not left
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
 
-    server = await asyncio.start_server(take, "127.0.0.1", 0)
-    try:
-        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/object"
-    finally:
-        server.close()
-        for writer in held:
-            writer.transport.abort()
+    async with serving(take) as url:
+        yield f"{url}/object"
 
 
 async def test_a_body_that_nobody_takes_is_given_up() -> None:
@@ -83,10 +96,8 @@ async def test_a_body_that_is_taken_slowly_arrives() -> None:
 @asynccontextmanager
 async def giving() -> AsyncIterator[str]:
     """Run a service that has an endless object, and one that is empty."""
-    held: list[asyncio.StreamWriter] = []
 
     async def give(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        held.append(writer)
         with suppress(ConnectionError, asyncio.IncompleteReadError):
             while head := await reader.readuntil(b"\r\n\r\n"):
                 size = 0 if b"/empty" in head else 1 << 40
@@ -95,13 +106,8 @@ async def giving() -> AsyncIterator[str]:
                     writer.write(MIB)
                     await writer.drain()
 
-    server = await asyncio.start_server(give, "127.0.0.1", 0)
-    try:
-        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    finally:
-        server.close()
-        for writer in held:
-            writer.transport.abort()
+    async with serving(give) as url:
+        yield url
 
 
 def stream_of(answer: ServiceAnswer) -> ContentStream:
