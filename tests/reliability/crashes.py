@@ -253,7 +253,7 @@ class Storm:
             with self._flying("pull-through"):
                 answer = client.ask("GET", f"/v2/quay.io/org/app/blobs/{digest}")
             if answer.status == 200:
-                assert digest_of(answer.content) == digest
+                assert digest_of(answer.content) == digest, (digest, len(answer.content))
                 self.outcome.pulled += 1
             if not self._works():
                 return
@@ -319,10 +319,10 @@ def require_tidy(server: Server) -> None:
         for path in files_below(server.storage)
         if "_uploads" not in path.parts and path.name not in ("data", "link", "media-type", "lock")
     ]
-    assert strays == []
+    assert strays == [], strays
     verified = server.command("verify", "--json")
     assert verified.returncode == 0, verified.stdout + verified.stderr
-    assert json.loads(verified.stdout)["problems"] == []
+    assert json.loads(verified.stdout)["problems"] == [], verified.stdout
 
 
 def contents(number: int, size: int) -> dict[str, bytes]:
@@ -348,13 +348,14 @@ def run(serve: Callable[..., Server], kills: int, seed: int, *, blobs: int = 200
     storm = Storm(server, held, random.Random(seed))
     storm.run(kills)
     require_tidy(server)
-    assert "Traceback" not in server.log.read_text()
+    said = server.log.read_text()
+    assert "Traceback" not in said, said[max(0, said.index("Traceback") - 1000) :][:4000]
     return storm.outcome
 
 
 def check(outcome: Outcome, kills: int) -> None:
     """Require that every kind of request was under way at some kill."""
-    assert outcome.kills == kills
+    assert outcome.kills == kills, outcome.figures
     assert all(outcome.in_flight[kind] for kind in KINDS), outcome.figures
-    assert outcome.acknowledged and outcome.pulled and outcome.tags
+    assert outcome.acknowledged and outcome.pulled and outcome.tags, outcome.figures
     assert {told.split()[0] for told in outcome.refused} == {"EIO", "ENOSPC"}, outcome.figures

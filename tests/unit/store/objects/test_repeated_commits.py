@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A last request that failed, since the service did, is sent again and needs no content."""
 
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 
@@ -8,6 +9,7 @@ import pytest
 from buildset_registry.config import Config
 from buildset_registry.oci.digest import Digest
 from buildset_registry.store import open_store
+from buildset_registry.store.base import Store
 from buildset_registry.store.objects.connection import ServiceAnswer, ServiceRequest
 from buildset_registry.store.objects.dialect import ObjectFailure
 
@@ -30,6 +32,12 @@ _MOST = 40
 class Failing(Replica):
     """A replica of which some request fails, however often it is tried."""
 
+    def __init__(self, store: Store) -> None:
+        super().__init__(store)
+        self._left = 0
+        self.flying: Counter[str] = Counter()
+        """How often a URL is asked for at the moment."""
+
     def fails_at(self, number: int) -> None:
         """Have the request of a number fail, and none behind it."""
         self._left = number
@@ -38,15 +46,21 @@ class Failing(Replica):
         self._left -= 1
         if self._left == 0:
             raise ObjectFailure("the object store answers 503")
-        answer: ServiceAnswer = await self._ask(request)
-        return answer
+        self.flying[request.url] += 1
+        try:
+            answer: ServiceAnswer = await self._ask(request)
+            return answer
+        finally:
+            self.flying[request.url] -= 1
+
+    def asks_for(self, words: str) -> list[str]:
+        """Return the URLs with some words of requests that are under way."""
+        return [url for url in +self.flying if words in url]
 
     def recovers(self) -> bool:
         """Have no request fail any more; tell whether one did."""
         failed, self._left = self._left <= 0, 0
         return failed
-
-    _left = 0
 
 
 @pytest.fixture(params=list(SERVICES))
@@ -74,6 +88,7 @@ async def test_a_last_request_that_fails_is_repeated_without_the_content(
             await commit(upload, digest)
             told += 1
         except ObjectFailure:
+            assert failing.asks_for(upload.id) == [], number
             again = await resumed(failing, upload.id)
             assert again.size == len(content), number
             await commit(again, digest)

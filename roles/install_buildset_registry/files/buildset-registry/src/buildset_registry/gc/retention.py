@@ -17,7 +17,7 @@ from buildset_registry.gc.leases import leased_now
 from buildset_registry.gc.reachability import ManifestNode
 from buildset_registry.gc.report import JudgedImage
 from buildset_registry.gc.state import Collection, Retained
-from buildset_registry.gc.unlinking import remove_outermost_first, together, unlink_unused
+from buildset_registry.gc.unlinking import in_batches, remove_outermost_first, unlink_unused
 from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.names import RepositoryName, Tag
 from buildset_registry.pacing import paced
@@ -222,7 +222,7 @@ class _Removal:
 
     async def _remove_tags(self, tags: Sequence[Tag], known: RepositoryRemovals) -> set[Tag]:
         """Remove tags that are written down as going; return those that stay."""
-        removed = [tag async for tag, gone in together(tags, self._remove_tag) if gone]
+        removed = [tag async for tag, gone in in_batches(tags, self._remove_tag) if gone]
         stay = set(tags).difference(removed) | await self._give_back(removed)
         for tag in removed:
             if tag not in stay:

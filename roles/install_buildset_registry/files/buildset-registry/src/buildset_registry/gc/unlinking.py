@@ -13,6 +13,7 @@ from buildset_registry.gc.reachability import ManifestNode
 from buildset_registry.manifest_links import unlink_manifest
 from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.names import RepositoryName
+from buildset_registry.parallel import together
 from buildset_registry.store.base import Store
 
 _Item = TypeVar("_Item")
@@ -45,18 +46,18 @@ async def remove_outermost_first(
     staying = set(held)
     for digests in await asyncio.to_thread(list, graph.outermost_first(going - staying)):
         some = [digest for digest in digests if digest not in staying]
-        async for digest, removed in together(some, remove):
+        async for digest, removed in in_batches(some, remove):
             if removed:
                 yield digest
             else:
                 staying.update(graph.whole([digest]))
 
 
-async def together(
+async def in_batches(
     items: Sequence[_Item], work: Callable[[_Item], Awaitable[bool]]
 ) -> AsyncIterator[tuple[_Item, bool]]:
     """Do the same with some things at once, and yield each with the outcome."""
     for start in range(0, len(items), _AT_ONCE):
         some = items[start : start + _AT_ONCE]
-        for item, outcome in zip(some, await asyncio.gather(*map(work, some)), strict=True):
+        for item, outcome in zip(some, await together(some, work, _AT_ONCE), strict=True):
             yield item, outcome

@@ -14,6 +14,7 @@ from urllib.parse import quote, urlencode
 
 from buildset_registry.config import AzureSettings
 from buildset_registry.errors import ConfigError
+from buildset_registry.parallel import together
 from buildset_registry.store.azure import documents
 from buildset_registry.store.azure.access import AzureAccess
 from buildset_registry.store.objects.connection import (
@@ -37,7 +38,6 @@ from buildset_registry.store.objects.dialect import (
     PartsGone,
     PartUpload,
 )
-from buildset_registry.store.objects.small import together
 
 _PART, _MOST_PARTS = 8 * 1024 * 1024, 50_000
 #: Bytes of a block that is copied, and so many at once; of a blob that is copied whole.

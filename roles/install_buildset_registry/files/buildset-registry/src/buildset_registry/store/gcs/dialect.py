@@ -14,6 +14,7 @@ from urllib.parse import quote, urlencode
 
 from buildset_registry.config import GcsSettings
 from buildset_registry.errors import ConfigError
+from buildset_registry.parallel import together
 from buildset_registry.store.gcs import documents
 from buildset_registry.store.gcs.access import GcsAccess
 from buildset_registry.store.objects.connection import (
@@ -38,7 +39,6 @@ from buildset_registry.store.objects.dialect import (
     PartUpload,
     check_part_size,
 )
-from buildset_registry.store.objects.small import together
 
 _LEAST_PART, _MOST_PARTS = 1024 * 1024, 10_000
 #: Objects that are composed at once.

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from functools import partial
 
 from buildset_registry.latest import Latest
 from buildset_registry.oci.digest import Digest
+from buildset_registry.parallel import all_of, together
 from buildset_registry.store.base import BlobRedirect, BlobSource, BlobState, StoredBlob
 from buildset_registry.store.contents import ContentCache
 from buildset_registry.store.objects.dialect import (
@@ -23,7 +23,6 @@ from buildset_registry.store.objects.dialect import (
 from buildset_registry.store.objects.keys import Keys
 from buildset_registry.store.objects.promises import CACHED, PUSHED, Given, Promises
 from buildset_registry.store.objects.redirects import Locate
-from buildset_registry.store.objects.small import together
 from buildset_registry.store.objects.staging import StagedBlob, Staging
 
 #: Seconds for which a blob is taken to be there still, and how many are remembered.
@@ -141,9 +140,7 @@ class ObjectBlobs:
     async def sweep(self, digest: Digest, promised_before: float, changed_before: float) -> bool:
         key = self._keys.blob(digest)
         async with self._promises.condemned(digest) as condemnation:
-            state, staged = await asyncio.gather(
-                self._dialect.head(key), self._staging.holds(digest)
-            )
+            state, staged = await all_of(self._dialect.head(key), self._staging.holds(digest))
             # What is staged may be told to be here, or is about to be at its key again.
             if state is None or staged:
                 return False

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 from urllib.parse import quote, urlencode
 
+from buildset_registry.parallel import together
 from buildset_registry.store.objects import documents
 from buildset_registry.store.objects.connection import (
     Reasons,
@@ -33,7 +34,6 @@ from buildset_registry.store.objects.dialect import (
     PartsGone,
     PartUpload,
 )
-from buildset_registry.store.objects.small import together
 
 MOST_PARTS = 10_000
 _SAFE = "/~-._"

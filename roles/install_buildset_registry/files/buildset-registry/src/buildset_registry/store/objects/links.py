@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import json
 import time
@@ -16,12 +15,13 @@ from buildset_registry.oci.descriptor import Descriptor
 from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.names import Tag
 from buildset_registry.pacing import aside
+from buildset_registry.parallel import all_of, together
 from buildset_registry.store.base import Blobs, LinkState, TagTarget
 from buildset_registry.store.objects import keys
 from buildset_registry.store.objects.dialect import ABSENT, Condition, ConditionFailed
 from buildset_registry.store.objects.lists import RecentLists
 from buildset_registry.store.objects.promises import Promises
-from buildset_registry.store.objects.small import SmallObject, SmallObjects, together
+from buildset_registry.store.objects.small import SmallObject, SmallObjects
 
 #: A use of a link is noted when the last one noted is older than this: noting one is a request.
 _NOTED_SECONDS = 300
@@ -287,7 +287,7 @@ class ObjectReferrers:
 
     async def remove(self, subject: Digest, digest: Digest) -> bool:
         folder = self._folder(subject)
-        removed, _noted = await asyncio.gather(
+        removed, _noted = await all_of(
             self._small.remove(keys.link(folder, digest)),
             self._small.remove(keys.descriptor(folder, digest)),
         )

@@ -21,6 +21,7 @@ from typing import TypeVar
 
 from buildset_registry.latest import Latest
 from buildset_registry.oci.digest import Digest
+from buildset_registry.parallel import together
 from buildset_registry.store.objects.clock import ServiceClock
 from buildset_registry.store.objects.dialect import (
     ABSENT,
@@ -31,7 +32,7 @@ from buildset_registry.store.objects.dialect import (
     Objects,
 )
 from buildset_registry.store.objects.keys import Keys
-from buildset_registry.store.objects.small import put_once, together
+from buildset_registry.store.objects.small import put_once
 
 _Result = TypeVar("_Result")
 

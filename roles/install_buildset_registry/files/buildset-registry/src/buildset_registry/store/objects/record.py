@@ -9,6 +9,7 @@ from dataclasses import replace
 from datetime import datetime, timezone
 from functools import partial
 
+from buildset_registry.parallel import together
 from buildset_registry.store.objects.context import UploadContext
 from buildset_registry.store.objects.dialect import (
     ABSENT,
@@ -17,7 +18,7 @@ from buildset_registry.store.objects.dialect import (
     ConditionFailed,
 )
 from buildset_registry.store.objects.sessions import DATA, STARTED, SessionState
-from buildset_registry.store.objects.small import put_once, together
+from buildset_registry.store.objects.small import put_once
 
 
 class SessionRecord:

@@ -7,13 +7,12 @@ removed by another process is seen some seconds later.
 
 from __future__ import annotations
 
-import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TypeVar
 
 from buildset_registry.latest import Latest
+from buildset_registry.parallel import together
 from buildset_registry.store.objects.dialect import (
     Body,
     Condition,
@@ -22,15 +21,10 @@ from buildset_registry.store.objects.dialect import (
     Objects,
 )
 
-_Item = TypeVar("_Item")
-_Result = TypeVar("_Result")
-
 #: Seconds for which an object is taken to be there still.
 _SECONDS = 3.0
 _REMEMBERED = 8192
 _LARGEST = 4096
-#: Requests for one purpose that are under way at once.
-_TOGETHER = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,21 +124,3 @@ async def put_once(objects: Objects, key: str, content: Body, condition: Conditi
         ):
             raise
         return found.state.version
-
-
-async def together(
-    items: Iterable[_Item], work: Callable[[_Item], Awaitable[_Result]], most: int = _TOGETHER
-) -> list[_Result]:
-    """Do the same with many things, some at once; return the results in their order."""
-    turns = asyncio.Semaphore(most)
-
-    async def one(item: _Item) -> _Result:
-        async with turns:
-            return await work(item)
-
-    tasks = [asyncio.ensure_future(one(item)) for item in items]
-    try:
-        return await asyncio.gather(*tasks)
-    finally:
-        for task in tasks:
-            task.cancel()

@@ -24,12 +24,13 @@ from buildset_registry.errors import BlobUploadInvalid
 from buildset_registry.latest import Latest
 from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.names import UploadId
+from buildset_registry.parallel import all_of, together
 from buildset_registry.store.objects.clock import ServiceClock
 from buildset_registry.store.objects.dialect import Dialect, ObjectFailure, ObjectState
 from buildset_registry.store.objects.doubts import NOTE, Doubts
 from buildset_registry.store.objects.keys import Keys
 from buildset_registry.store.objects.sessions import STARTED, STATE, SessionState
-from buildset_registry.store.objects.small import SmallObject, SmallObjects, together
+from buildset_registry.store.objects.small import SmallObject, SmallObjects
 
 _VERSION = 1
 #: Blobs that a process moves at once.
@@ -152,7 +153,7 @@ class Staging:
         """
         if not self.used:
             return None
-        noted, last = await asyncio.gather(self._all_noted(digest), self._last(digest))
+        noted, last = await all_of(self._all_noted(digest), self._last(digest))
         for one in (*noted, last):
             if one is None or await self._dialect.head(one.key) is None:
                 continue
@@ -212,7 +213,7 @@ class Staging:
         """
         content, state = one.encode(), f"{one.folder}{STATE}"
         await self._small.write(one.note, content)
-        known, _gone, _noted = await asyncio.gather(
+        known, _gone, _noted = await all_of(
             self._dialect.head(state),
             # By that, distribution would purge what it takes for an upload.
             self._dialect.delete(f"{one.folder}{STARTED}"),
@@ -289,7 +290,8 @@ class Staging:
             await self._until_quiet(self._queue[0][1])
             some = [self._queue.popleft() for _turn in range(min(_TOGETHER, len(self._queue)))]
             try:
-                moved = await asyncio.gather(*(self._attempt(one) for one, _due in some))
+                blobs = [one for one, _due in some]
+                moved = await together(blobs, self._attempt, _TOGETHER)
             except BaseException:
                 self._queue.extendleft(some)
                 raise

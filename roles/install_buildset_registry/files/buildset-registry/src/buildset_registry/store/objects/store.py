@@ -14,6 +14,7 @@ from buildset_registry.config import Config
 from buildset_registry.errors import ConfigError
 from buildset_registry.latest import Latest
 from buildset_registry.oci.names import RepositoryName, Tag
+from buildset_registry.parallel import together
 from buildset_registry.store.base import Purpose
 from buildset_registry.store.documents import StoredDocument
 from buildset_registry.store.holders import Holders
@@ -29,7 +30,7 @@ from buildset_registry.store.objects.parts import PartBudget
 from buildset_registry.store.objects.probe import RIGHTS, probe
 from buildset_registry.store.objects.promises import Promises
 from buildset_registry.store.objects.redirects import locator
-from buildset_registry.store.objects.small import SmallObjects, together
+from buildset_registry.store.objects.small import SmallObjects
 from buildset_registry.store.objects.staging import Staging
 from buildset_registry.store.objects.uploads import ObjectUploads, UploadPlaces
 from buildset_registry.store.objects.walk import Repositories

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Coroutine, Iterator
 from buildset_registry.errors import BlobUploadInvalid, BlobUploadUnknown, DigestInvalid
 from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.names import UploadId
+from buildset_registry.parallel import all_of
 from buildset_registry.store.objects.context import UploadContext
 from buildset_registry.store.objects.dialect import (
     Body,
@@ -279,7 +280,7 @@ class ObjectUpload:
         if writer.upload is not None and writer.key != key:
             await self._publish_arrived(digest, bring)
         else:
-            await asyncio.gather(bring, writer.round_off())
+            await all_of(bring, writer.round_off())
             if writer.upload is None:
                 await context.dialect.put(key, writer.tail)
             elif not await self._complete(once=False):
@@ -290,10 +291,10 @@ class ObjectUpload:
         """Make visible what came in parts, of which nothing is at the blob's key yet."""
         context, key = self._context, self._context.keys.blob(digest)
         if context.staging.used:
-            await asyncio.gather(bring, self._claim(digest))
+            await all_of(bring, self._claim(digest))
             own = await self._complete(once=True)
         else:
-            _given, own, _noted = await asyncio.gather(
+            _given, own, _noted = await all_of(
                 bring, self._complete(once=True), self._doubts.note(key)
             )
         if not own:

@@ -18,6 +18,7 @@ from buildset_registry.errors import BlobUploadUnknown, RegistryError
 from buildset_registry.latest import Latest
 from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.names import RepositoryName, UploadId
+from buildset_registry.parallel import together
 from buildset_registry.store.base import UploadState
 from buildset_registry.store.objects.blobs import ObjectBlobs
 from buildset_registry.store.objects.clock import ServiceClock
@@ -33,7 +34,7 @@ from buildset_registry.store.objects.sessions import (
     may_begin,
     new_id,
 )
-from buildset_registry.store.objects.small import SmallObject, SmallObjects, together
+from buildset_registry.store.objects.small import SmallObject, SmallObjects
 from buildset_registry.store.objects.staging import Staging
 from buildset_registry.store.objects.upload import ObjectUpload
 from buildset_registry.store.objects.walk import Repositories

@@ -8,10 +8,10 @@ from collections.abc import Callable, Sequence
 
 from buildset_registry.errors import NameInvalid
 from buildset_registry.oci.names import RepositoryName
+from buildset_registry.parallel import together
 from buildset_registry.store.objects import keys
 from buildset_registry.store.objects.dialect import Objects
 from buildset_registry.store.objects.lists import RecentLists
-from buildset_registry.store.objects.small import together
 
 _PARTS = (keys.LAYERS, keys.MANIFESTS, keys.UPSTREAM)
 

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from urllib.parse import urlencode
 
+from buildset_registry.parallel import together
 from buildset_registry.store.objects.connection import (
     Reasons,
     ServiceAnswer,
@@ -15,7 +16,6 @@ from buildset_registry.store.objects.connection import (
     state_of,
 )
 from buildset_registry.store.objects.dialect import Body, ObjectPage, ObjectState
-from buildset_registry.store.objects.small import together
 from buildset_registry.store.swift import documents
 from buildset_registry.store.swift.access import SwiftAccess
 

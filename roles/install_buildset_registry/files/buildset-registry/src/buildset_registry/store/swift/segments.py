@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
 
 from buildset_registry.latest import Latest
+from buildset_registry.parallel import together
 from buildset_registry.store.objects.connection import ServiceAnswer
 from buildset_registry.store.objects.dialect import (
     Body,
@@ -24,7 +25,6 @@ from buildset_registry.store.objects.dialect import (
     PartsGone,
     PartUpload,
 )
-from buildset_registry.store.objects.small import together
 from buildset_registry.store.swift import documents
 from buildset_registry.store.swift.container import StoredObject, SwiftContainer
 from buildset_registry.store.swift.documents import Segment
