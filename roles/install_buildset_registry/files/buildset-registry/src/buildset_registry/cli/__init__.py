@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The command line: each command builds values, calls one function, prints, and exits.
 
-A command is a module with ``add``, which declares it, and a row of ``COMMANDS``.
+A command is a module with ``add``, which declares it, and a name in ``COMMANDS``.
 
 Exit codes: 0, done; 1, refused or failed; 2, the command line or the configuration is wrong; 3,
 ``status`` of a registry that does not run. Every error is one line on standard error.
@@ -12,28 +12,18 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 from typing import NoReturn
 
 from buildset_registry import __version__
-from buildset_registry.cli import (
-    copy,
-    down,
-    gc,
-    import_config,
-    lock,
-    overlay,
-    report,
-    serve,
-    status,
-    up,
-    use,
-    verify,
-)
 from buildset_registry.errors import ConfigError
 
 PROGRAM = "buildset-registry"
-#: In the order of ``--help``.
-COMMANDS = (serve, up, status, down, report, gc, verify, copy, overlay, lock, use, import_config)
+#: Each a module here, in the order of ``--help``.
+COMMANDS = (
+    *("serve", "up", "status", "down", "report", "gc", "verify"),
+    *("copy", "overlay", "lock", "use", "import-config"),
+)
 
 #: The exit code where the command line or the configuration is wrong.
 WRONG = 2
@@ -48,7 +38,8 @@ class _Parser(argparse.ArgumentParser):
 
 def main(words: Sequence[str] | None = None) -> int:
     """Run one command and return the exit code."""
-    arguments = make_parser().parse_args(words)
+    words = sys.argv[1:] if words is None else words
+    arguments = make_parser(words).parse_args(words)
     try:
         return int(arguments.run(arguments))
     except ConfigError as error:
@@ -61,8 +52,11 @@ def main(words: Sequence[str] | None = None) -> int:
         return 130
 
 
-def make_parser() -> argparse.ArgumentParser:
-    """Return the parser of the whole command line."""
+def make_parser(words: Sequence[str] = ()) -> argparse.ArgumentParser:
+    """Return the parser of the whole command line, or of the command that the words begin with.
+
+    To import all of them is a fifth of the time that a short command takes.
+    """
     parser = _Parser(
         prog=PROGRAM,
         description="A container registry for CI: holds what a buildset pushed, pulls everything "
@@ -70,6 +64,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
-    for command in COMMANDS:
+    for name in words[:1] if words and words[0] in COMMANDS else COMMANDS:
+        command = import_module(f"{__name__}.{name.replace('-', '_')}")
         command.add(commands)
     return parser
