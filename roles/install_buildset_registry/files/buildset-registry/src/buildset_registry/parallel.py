@@ -22,11 +22,17 @@ _TOGETHER = 16
 
 
 @overload
-async def all_of(one: Awaitable[_One], two: Awaitable[_Two], /) -> tuple[_One, _Two]: ...
+async def all_of(one: Awaitable[_One], two: Awaitable[_Two], /) -> tuple[_One, _Two]:
+    """Of two."""
+
+
 @overload
 async def all_of(
     one: Awaitable[_One], two: Awaitable[_Two], three: Awaitable[_Three], /
-) -> tuple[_One, _Two, _Three]: ...
+) -> tuple[_One, _Two, _Three]:
+    """Of three."""
+
+
 async def all_of(*works: Awaitable[Any]) -> tuple[Any, ...]:
     """Return what different things give; the first failure is raised when all have ended."""
     ended = await asyncio.gather(*works, return_exceptions=True)

@@ -294,9 +294,8 @@ class ObjectUpload:
             await all_of(bring, self._claim(digest))
             own = await self._complete(once=True)
         else:
-            _given, own, _noted = await all_of(
-                bring, self._complete(once=True), self._doubts.note(key)
-            )
+            complete, noted = self._complete(once=True), self._doubts.note(key)
+            _given, own, _noted = await all_of(bring, complete, noted)
         if not own:
             self._doubts.add(key)  # the other one may have begun to copy it there
             await self._check_other(digest, _BUSY)
