@@ -209,6 +209,28 @@ async def test_what_only_half_happened_is_not_done_after_what_follows_it(
         assert not await again.pushed(APP).manifests.has(digest)
 
 
+async def test_what_is_removed_and_made_again_by_the_log_leaves_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a file that the disk refused once, the log tells that it is gone, and then that it is."""
+
+    def fail(*_arguments: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    store = FilesystemStore(tmp_path / "store")
+    digest = await push(store, b"{}")
+    with monkeypatch.context() as patched, pytest.raises(OSError, match="No space left"):
+        patched.setattr(disk, "create", fail)
+        await store.pushed(APP).tags.set(V1, digest)
+    await store.pushed(APP).tags.set(V1, digest)
+    left = tmp_path / "left"
+    shutil.copytree(tmp_path / "store", left)
+    await store.aclose()
+    async with contextlib.aclosing(FilesystemStore(left)) as again:
+        assert await again.pushed(APP).tags.all() == [V1]
+        assert list((left / "tmp").iterdir()) == []
+
+
 async def test_a_manifest_stays_until_the_log_tells_that_its_tag_is_gone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
