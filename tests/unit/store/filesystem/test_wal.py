@@ -317,10 +317,11 @@ async def test_after_a_sync_that_failed_the_logs_stay_until_the_next_start(
 ) -> None:
     """A later sync says that all is well, and nothing was written again."""
     storage = tmp_path / "store"
-    failing = True
+    failing, failed = True, threading.Event()
 
     def sync_everything(_folder: Path) -> None:
         if failing:
+            failed.set()
             raise SyncFailed(errno.EIO, os.strerror(errno.EIO))
 
     monkeypatch.setattr(wal, "_IDLE", 0.02)
@@ -328,7 +329,7 @@ async def test_after_a_sync_that_failed_the_logs_stay_until_the_next_start(
     store = FilesystemStore(storage)
     digest = await push(store, SMALL)
     await store.pushed(APP).tags.set(V1, digest)
-    await asyncio.sleep(0.2)
+    assert await asyncio.to_thread(failed.wait, 60)
     failing = False
     await store.pushed(APP).tags.set(Tag("v2"), digest)
     await asyncio.sleep(0.2)
