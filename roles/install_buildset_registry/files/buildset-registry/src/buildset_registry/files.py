@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import tempfile
 from pathlib import Path
+from stat import S_ISREG
 
 from buildset_registry.errors import ConfigError
 
@@ -26,4 +27,24 @@ def write_file(path: Path, content: bytes | str, mode: int = 0o644) -> None:
     except OSError as error:
         raise ConfigError(
             f"cannot write {path}: {error.strerror}; make room, or run this as another user"
+        ) from None
+
+
+def write_output(path: Path, content: bytes | str) -> None:
+    """Write what somebody asked to have in a file; a device, a pipe and a link stay what they are.
+
+    ``/dev/null`` replaced by root would be an ordinary file to every other program.
+    """
+    try:
+        ordinary = S_ISREG(path.lstat().st_mode)
+    except OSError:  # there is none yet, or nobody may look
+        ordinary = True
+    if ordinary:
+        write_file(path, content)
+        return
+    try:
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+    except OSError as error:
+        raise ConfigError(
+            f"cannot write {path}: {error.strerror}; make room, or name another file"
         ) from None
