@@ -11,9 +11,15 @@ from buildset_registry.errors import ConfigError
 
 
 def write_file(path: Path, content: bytes | str, mode: int = 0o644) -> None:
-    """Create or replace a file at once and whole, never readable by more than ``mode`` says."""
+    """Create or replace a file at once and whole, never readable by more than ``mode`` says.
+
+    A device or a pipe stays what it is, and is written to: ``/dev/null`` is everybody's.
+    """
     data = content.encode() if isinstance(content, str) else content
     try:
+        if path.exists() and not path.is_file() and not path.is_dir():
+            path.write_bytes(data)
+            return
         descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         try:
             with os.fdopen(descriptor, "wb") as file:
