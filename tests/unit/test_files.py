@@ -1,49 +1,50 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is written at once and whole, and what is only written to."""
+"""Files that commands are told to write."""
 
 import os
-import stat
-import threading
 from pathlib import Path
 
 import pytest
 from buildset_registry.errors import ConfigError
-from buildset_registry.files import write_file
+from buildset_registry.files import write_output
 
 
-@pytest.mark.parametrize("linked", [False, True])
-def test_a_pipe_stays_one_and_is_written_to(tmp_path: Path, *, linked: bool) -> None:
-    """As ``/dev/null`` and ``/dev/stdout`` do: root could put a file in their place."""
-    pipe, got = tmp_path / "pipe", list[bytes]()
-    os.mkfifo(pipe)
-    if linked:
-        (tmp_path / "link").symlink_to(pipe)
-    reader = threading.Thread(target=lambda: got.append(pipe.read_bytes()))
-    reader.start()
-    write_file(tmp_path / ("link" if linked else "pipe"), "a report")
-    reader.join(10)
-    assert got == [b"a report"]
-    assert stat.S_ISFIFO(pipe.stat().st_mode)
-    assert sorted(one.name for one in tmp_path.iterdir()) == ["link", "pipe"][not linked :]
-
-
-def test_a_file_is_replaced_and_its_mode_set(tmp_path: Path) -> None:
-    """Nobody sees half of it, and nobody reads what was for fewer."""
-    path = tmp_path / "file"
-    path.write_text("old")
+def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
+    """Who has it open reads on in the one before."""
+    path = tmp_path / "report.html"
+    write_output(path, "before")
     with path.open() as before:
-        write_file(path, "new", 0o600)
-        assert before.read() == "old"
-    assert (path.read_text(), stat.S_IMODE(path.stat().st_mode)) == ("new", 0o600)
+        write_output(path, "after")
+        assert before.read() == "before"
+    assert path.read_text() == "after"
+    assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_folder_is_refused_in_one_line(tmp_path: Path) -> None:
-    """And nothing of the try is left."""
-    with pytest.raises(ConfigError, match=f"cannot write {tmp_path / 'folder'}: Is a directory"):
-        write_file(_made(tmp_path / "folder"), "text")
-    assert [one.name for one in tmp_path.iterdir()] == ["folder"]
+def test_a_pipe_stays_one_and_gets_the_content(tmp_path: Path) -> None:
+    """As a device does: ``/dev/null`` would be an ordinary file to all programs from then on."""
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    write_output(path, "content")
+    assert os.read(reader, 100) == b"content"
+    os.close(reader)
+    assert path.is_fifo()
 
 
-def _made(folder: Path) -> Path:
-    folder.mkdir()
-    return folder
+def test_a_link_stays_one(tmp_path: Path) -> None:
+    """``/dev/stdout`` is a link to what a command's output goes to, a file for one."""
+    path, target = tmp_path / "link", tmp_path / "target"
+    target.write_text("something longer")
+    path.symlink_to(target)
+    write_output(path, "content")
+    assert path.is_symlink()
+    assert target.read_text() == "content"
+
+
+def test_what_cannot_be_written_is_told(tmp_path: Path) -> None:
+    """A folder, and a link to where no folder is."""
+    path = tmp_path / "link"
+    path.symlink_to(tmp_path / "none/file")
+    for wrong in (tmp_path, path):
+        with pytest.raises(ConfigError, match=r"cannot write .*; "):
+            write_output(wrong, "content")

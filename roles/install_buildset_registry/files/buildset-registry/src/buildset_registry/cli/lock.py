@@ -75,13 +75,13 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _write(arguments: argparse.Namespace, config: Config, lock: ImageLock) -> None:
-    from buildset_registry.files import write_file
+    from buildset_registry.files import write_output
 
     text = _exported(arguments, config, lock)
     if arguments.output is None:
         sys.stdout.write(text)
         return
-    write_file(arguments.output, text)
+    write_output(arguments.output, text)
     if arguments.update is None:
         say(f"{len(lock.images)} images are in {arguments.output}")
 
