@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -13,6 +14,8 @@ from subprocess import CompletedProcess
 import pytest
 from buildset_registry.cli import COMMANDS, main, make_parser
 from buildset_registry.cli.copy import journal
+
+from tests.ports import free_port
 
 PROGRAM = [sys.executable, "-m", "buildset_registry"]
 
@@ -113,6 +116,24 @@ def test_a_file_in_place_of_a_folder_is_told(tmp_path: Path, words: str) -> None
     done = shell(f"$BR {words} --root {tmp_path}/file")
     assert done.returncode == 3 or one_line(done.stderr)
     assert "Traceback" not in done.stderr
+
+
+def test_an_upstream_that_is_not_there_is_told_once(tmp_path: Path) -> None:
+    """By the line on its image, and not by what was tried besides."""
+    nowhere = f"http://127.0.0.1:{free_port()}"
+    tree = {
+        "endpoints": {"pull": {"port": free_port()}},
+        "storage": "data",
+        "upstreams": [{"name": "example.org", "url": nowhere}],
+    }
+    image = {"digest": f"sha256:{'a' * 64}", "media_type": "x/y", "platforms": []}
+    more = {"source": "example.org", "first_seen": "2026-11-30"}
+    lock = {"version": 1, "images": {"example.org/app:1": image | more}}
+    (tmp_path / "config.yaml").write_text(json.dumps(tree))
+    (tmp_path / "lock.json").write_text(json.dumps(lock))
+    done = shell(f"cd {tmp_path}; $BR lock --config config.yaml --output lock.json --update")
+    assert (done.returncode, done.stderr) == (1, "")
+    assert "example.org/app:1: unchanged" in done.stdout
 
 
 def test_a_user_without_a_home_is_told_what_to_set(

@@ -67,6 +67,7 @@ def run(arguments: argparse.Namespace) -> int:
         lock = loop.run(_record(config, written or replayed))
         _write(arguments, config, lock)
         return 0
+    loop.without_log()
     base = written or replayed or loop.run(_record(config, None))
     update = loop.run(_update(config, base, arguments.update))
     _write(arguments, config, update.lock)
