@@ -136,6 +136,33 @@ def test_an_upstream_that_is_not_there_is_told_once(tmp_path: Path) -> None:
     assert "example.org/app:1: unchanged" in done.stdout
 
 
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    """A configuration that was never served."""
+    (tmp_path / "data").mkdir()
+    file = tmp_path / "config.yaml"
+    tree = {"endpoints": {"pull": {"port": free_port()}}, "storage": "data"}
+    file.write_text(json.dumps(tree | {"ledger": {"folder": "ledger"}}))
+    return file
+
+
+def test_a_device_or_a_pipe_is_written_to_and_not_replaced(config: Path) -> None:
+    """``/dev/null`` would be a file for everybody otherwise; a link leads to what is replaced."""
+    folder = config.parent
+    pipe, kept, link = folder / "pipe", folder / "kept.json", folder / "link.json"
+    os.mkfifo(pipe)
+    kept.touch()
+    link.symlink_to(kept)
+    for words in ("lock --output", "report --html"):
+        done = shell(f"timeout 50 cat {pipe} & $BR {words} {pipe} --config {config} >&2; wait")
+        assert done.returncode == 0
+        assert done.stdout.startswith(("{", "<!DOCTYPE html>"))
+        assert pipe.is_fifo()
+    assert shell(f"$BR lock --output {link} --config {config}").returncode == 0
+    assert link.is_symlink()
+    assert json.loads(kept.read_text()) == {"images": {}, "version": 1}
+
+
 def test_a_user_without_a_home_is_told_what_to_set(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
