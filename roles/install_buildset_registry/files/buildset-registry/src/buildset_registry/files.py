@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Files that are replaced at once and whole."""
+"""Files that are replaced at once and whole, and what a user names that may be no such file."""
 
 from __future__ import annotations
 
 import os
 import tempfile
 from pathlib import Path
-from stat import S_ISREG
 
 from buildset_registry.errors import ConfigError
 
@@ -31,20 +30,15 @@ def write_file(path: Path, content: bytes | str, mode: int = 0o644) -> None:
 
 
 def write_output(path: Path, content: bytes | str) -> None:
-    """Write what somebody asked to have in a file; a device, a pipe and a link stay what they are.
+    """Write what a user has named: a file as ``write_file`` does, at the end of a link, too.
 
-    ``/dev/null`` replaced by root would be an ordinary file to every other program.
+    A device or a pipe, such as ``/dev/stdout``, is written to: a file must not take its place.
     """
-    try:
-        ordinary = S_ISREG(path.lstat().st_mode)
-    except OSError:  # there is none yet, or nobody may look
-        ordinary = True
-    if ordinary:
-        write_file(path, content)
+    data = content.encode() if isinstance(content, str) else content
+    if path.exists() and not path.is_file():
+        try:
+            path.write_bytes(data)
+        except OSError as error:
+            raise ConfigError(f"cannot write {path}: {error.strerror}; name another file") from None
         return
-    try:
-        path.write_bytes(content.encode() if isinstance(content, str) else content)
-    except OSError as error:
-        raise ConfigError(
-            f"cannot write {path}: {error.strerror}; make room, or name another file"
-        ) from None
+    write_file(path.resolve() if path.is_symlink() else path, data)

@@ -47,6 +47,7 @@ def add(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the report, or write it."""
+    loop.without_log()
     report = loop.run(_report(arguments))
     if arguments.html is not None:
         _write(arguments.html, report)

@@ -39,7 +39,12 @@ def default_root() -> Path:
     if os.getuid() == 0:
         return Path("/var/lib/buildset-registry")
     data = os.environ.get("XDG_DATA_HOME") or "~/.local/share"
-    return Path(data).expanduser() / "buildset-registry"
+    try:
+        return Path(data).expanduser() / "buildset-registry"
+    except RuntimeError:  # a user who is a number only, as in a container
+        raise ConfigError(
+            "this user has no home for a registry; set HOME, or XDG_DATA_HOME, to a folder"
+        ) from None
 
 
 @dataclass(frozen=True, slots=True)

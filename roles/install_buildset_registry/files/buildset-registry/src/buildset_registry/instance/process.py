@@ -35,7 +35,7 @@ class ProcessSupervisor:
         """Return the number of the process that runs the registry, or None where none does."""
         try:
             descriptor = os.open(self._paths.lock, os.O_RDWR)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
         except PermissionError:
             return self._written()  # somebody else's: as much as can be seen
