@@ -165,6 +165,18 @@ def test_secrets_are_for_their_owner(desk: Desk, name: str) -> None:
     assert stat.S_IMODE((desk.root / name).stat().st_mode) == 0o600
 
 
+def test_nobody_else_writes_whatever_the_umask_says(desk: Desk) -> None:
+    """Who may write to the folder may put another configuration there."""
+    before = os.umask(0)
+    try:
+        desk.up()
+    finally:
+        os.umask(before)
+    for path in (desk.root, *desk.root.rglob("*")):
+        inside = {desk.root / "data", desk.root / "ledger"} & set(path.parents)
+        assert inside or not path.stat().st_mode & 0o022, path
+
+
 def test_nobody_else_reads_images(desk: Desk) -> None:
     """The data is below a folder that its owner alone may enter."""
     desk.up()
