@@ -33,6 +33,9 @@ from pathlib import Path
 
 from buildset_registry.errors import ConfigError
 
+#: The mode of a folder, whatever the umask: who may write to it may exchange what is in it.
+_OWN = 0o755
+
 
 def default_root() -> Path:
     """Return the folder of a registry for which none was named."""
@@ -119,8 +122,8 @@ class InstancePaths:
     def prepare(self) -> None:
         """Make the folders; ``ConfigError`` where this user may not."""
         try:
-            self.root.mkdir(parents=True, exist_ok=True)
-            self.run.mkdir(exist_ok=True)
+            self.root.mkdir(mode=_OWN, parents=True, exist_ok=True)
+            self.run.mkdir(mode=_OWN, exist_ok=True)
             self.data.mkdir(mode=0o700, exist_ok=True)
         except OSError as error:
             raise ConfigError(
@@ -148,7 +151,7 @@ class InstancePaths:
 def make_folder(path: Path) -> None:
     """Make a folder, if it is not there."""
     try:
-        path.mkdir(exist_ok=True)
+        path.mkdir(mode=_OWN, exist_ok=True)
     except OSError as error:
         raise ConfigError(
             f"cannot make {path}: {error.strerror}; make room, or run this as another user"

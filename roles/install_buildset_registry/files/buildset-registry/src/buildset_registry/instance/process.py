@@ -34,7 +34,7 @@ class ProcessSupervisor:
     def pid(self) -> int | None:
         """Return the number of the process that runs the registry, or None where none does."""
         try:
-            descriptor = os.open(self._paths.lock, os.O_RDWR)
+            descriptor = os.open(self._paths.lock, os.O_RDONLY)
         except (FileNotFoundError, NotADirectoryError):
             return None
         except PermissionError:
