@@ -165,3 +165,14 @@ async def test_a_removal_that_is_cancelled(
             break
     assert 1 < number < _MOST - 1
     assert left(tmp_path) == []
+
+
+async def test_a_document_that_is_written_again(
+    disk: FilesystemStore, threads: SlowThreads
+) -> None:
+    """The first content does not take the place of the next, nor come back after a removal."""
+    documents = disk.documents("topic")
+    assert await is_cut(1, documents.write("name", b"first"))
+    assert threads.running() == []
+    await documents.remove("name")
+    assert await documents.names() == []
