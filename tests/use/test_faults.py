@@ -168,6 +168,7 @@ def each_step(
     return at
 
 
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize(
     ("runs", "work"),
