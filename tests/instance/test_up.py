@@ -6,6 +6,7 @@ import os
 import signal
 import stat
 import time
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -165,16 +166,30 @@ def test_secrets_are_for_their_owner(desk: Desk, name: str) -> None:
     assert stat.S_IMODE((desk.root / name).stat().st_mode) == 0o600
 
 
+def test_nobody_else_writes_whatever_the_umask_says(desk: Desk) -> None:
+    """Who may write to the folder may put another configuration there."""
+    before = os.umask(0)
+    try:
+        desk.up()
+    finally:
+        os.umask(before)
+    for path in (desk.root, *desk.root.rglob("*")):
+        inside = {desk.root / "data", desk.root / "ledger"} & set(path.parents)
+        assert inside or not path.stat().st_mode & 0o022, path
+
+
 def test_nobody_else_reads_images(desk: Desk) -> None:
     """The data is below a folder that its owner alone may enter."""
     desk.up()
     assert stat.S_IMODE((desk.root / "data").stat().st_mode) == 0o700
 
 
-def test_a_certificate_that_is_about_to_end_is_made_anew(desk: Desk) -> None:
-    """With a new authority in the facts; the registry is restarted with it."""
+@pytest.mark.parametrize(("days", "age"), [(20, 1), (3650, -300)], ids=["ends", "not yet"])
+def test_a_certificate_that_is_of_no_use_is_made_anew(desk: Desk, days: int, age: int) -> None:
+    """It is about to end, or was made while the clock was wrong. A new authority is in the facts;
+    the registry is restarted with it."""
     before = desk.up()["facts"]
-    write_certificates(desk.root, days=20)
+    write_certificates(desk.root, days, age)
     report = desk.up()
     assert report["changes"] == ["certificate", "restarted"]
     assert report["facts"]["cert"] != before["cert"]
@@ -192,12 +207,13 @@ def test_a_hangup_does_not_end_the_registry(desk: Desk) -> None:
     assert desk.ask(facts).status == 200
 
 
-def write_certificates(root: Path, days: int) -> None:
-    """Put certificates in the place of those of a registry, which end in so many days."""
+def write_certificates(root: Path, days: int, age: int) -> None:
+    """Put certificates in the place of those of a registry: good for so many days, so old."""
     from buildset_registry.instance import certificate
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(certificate, "_DAYS", days)
+        patch.setattr(certificate, "_EARLY", timedelta(days=age))
         issued = certificate.issue(["127.0.0.1"])
     (root / "cert.pem").write_bytes(issued.authority)
     (root / "server.pem").write_bytes(issued.leaves[0].chain)

@@ -155,8 +155,10 @@ def test_the_log_goes_on_when_its_disk_has_room_again(caplog: pytest.LogCaptureF
 
     class Disk(StringIO):
         full = False
+        asked = asyncio.Event()
 
         def write(self, text: str) -> int:
+            self.asked.set()
             if self.full:
                 raise OSError(28, os.strerror(28))
             return super().write(text)
@@ -176,10 +178,29 @@ def test_the_log_goes_on_when_its_disk_has_room_again(caplog: pytest.LogCaptureF
         for agent, full in (("before", False), ("lost", True), ("lost", True), ("again", False)):
             disk.full = full
             access.add(Asked(agent), 200, 0, 0.1)  # type: ignore[arg-type]  # as far as it is used
-            await asyncio.sleep(0.3)
+            await asyncio.wait_for(disk.asked.wait(), 60)
+            disk.asked.clear()
         return disk.getvalue()
 
     with caplog.at_level(logging.ERROR):
         written = asyncio.run(log())
     assert [line.split('"')[-2] for line in written.splitlines()] == ["before", "again"]
     assert "2 lines of the access log are lost" in caplog.text
+
+
+@pytest.mark.parametrize("end", ["half a line", "a reset"])
+async def test_a_server_that_is_killed_in_the_middle_of_its_report_is_told(
+    tmp_path: Path, end: str
+) -> None:
+    """Its last line may be half there, and its socket may be reset."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if end == "half a line":
+            await reader.readline()
+        writer.write(b'{"progress": {"stage": "blobs", "done": 0, "total": 1}}\n{"rep')
+        await writer.drain()
+        writer.transport.abort()
+
+    async with await asyncio.start_unix_server(answer, tmp_path / "control"):
+        with pytest.raises(ConfigError, match="stopped before the collection was done"):
+            await ask_server(tmp_path / "control", silent, dry_run=False)

@@ -87,6 +87,11 @@ def test_what_is_well_needs_no_look(seen: dict[str, Any]) -> None:
             "certificate",
             "the certificate ends on 2027-01-16 08:00 UTC; put",
         ),
+        (
+            certificate(NOW + 3650 * DAY, begins=NOW + 300 * DAY),
+            "certificate",
+            "is good from 2027-11-11 08:00 UTC on, by this clock; run buildset-registry up",
+        ),
         (certificate(None), "certificate", "server.pem holds no certificate that can be read"),
         (storage(9, 100), "storage", "9 % of the disk are free; remove images"),
         (storage(0, 100, "the disk is full"), "storage", "the disk is full; pushes are refused"),

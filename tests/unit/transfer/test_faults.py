@@ -414,6 +414,42 @@ def test_a_manifest_that_is_none_is_copied_or_told(
     assert "\n" not in failed.error
 
 
+def web_page(handler: Handler) -> bool:
+    """Answer as a portal does that wants a login, whatever was asked."""
+    handler.read()
+    return handler.answer(200, {"Content-Type": "text/html; charset=utf-8"}, b"<html>Log in")
+
+
+def test_a_web_server_is_no_registry(
+    source: FakeRegistry, destination: FakeRegistry, copy: Copy, tmp_path: Path
+) -> None:
+    """Nothing is kept of its pages, and nothing is believed that it does not say."""
+    source.add_image("app", "v1")
+    for method in ("HEAD", "GET", "POST", "PUT"):
+        destination.fail(method, "", web_page, times=99)
+    (failed,) = copy(destination.image("app:v1"), f"oci:{tmp_path}/o").failed
+    assert "is a web page and no manifest; check the name" in failed.error
+    assert not (tmp_path / "o").exists()
+    destination.faults.clear()
+    destination.fail("HEAD", "", status(200), times=99)
+    destination.fail("PUT", "manifests", status(200), times=99)
+    (failed,) = copy(source.image("app:v1"), destination.image("app:v1")).failed
+    assert "does not say that it has stored" in failed.error
+
+
+def test_what_speaks_no_http_is_told(source: FakeRegistry, copy: Copy, tmp_path: Path) -> None:
+    """Its own words are of no use."""
+
+    def banner(handler: Handler) -> bool:
+        handler.wfile.write(b"SSH-2.0-OpenSSH\r\n")
+        handler.close_connection = True
+        return True
+
+    source.fail("GET", "manifests", banner, times=99)
+    (failed,) = copy(source.image("app:v1"), f"oci:{tmp_path}/o").failed
+    assert "answers with what is not HTTP; check its port" in failed.error
+
+
 @pytest.mark.parametrize("seconds", ["86400000", "9" * 400], ids=["days", "for ever"])
 @pytest.mark.parametrize("method", ["GET", "PATCH"])
 def test_a_stream_is_not_held_for_days_by_a_registry_that_says_so(

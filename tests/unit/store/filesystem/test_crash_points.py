@@ -171,6 +171,7 @@ async def push_config(store: FilesystemStore) -> None:
 async def check(storage: Path, promises: Iterable[Promises]) -> None:
     """Require that every tag leads to an image, and that what was promised holds."""
     async with contextlib.aclosing(FilesystemStore(storage)) as store:
+        assert list((storage / "tmp").iterdir()) == []  # nothing that the start itself left
         registry, index = Registry(store), store.pushed(APP)
         for tag in await index.tags.all():
             found = await registry.manifest(APP, tag)

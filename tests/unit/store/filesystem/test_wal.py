@@ -209,6 +209,28 @@ async def test_what_only_half_happened_is_not_done_after_what_follows_it(
         assert not await again.pushed(APP).manifests.has(digest)
 
 
+async def test_what_is_removed_and_made_again_by_the_log_leaves_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a file that the disk refused once, the log tells that it is gone, and then that it is."""
+
+    def fail(*_arguments: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    store = FilesystemStore(tmp_path / "store")
+    digest = await push(store, b"{}")
+    with monkeypatch.context() as patched, pytest.raises(OSError, match="No space left"):
+        patched.setattr(disk, "create", fail)
+        await store.pushed(APP).tags.set(V1, digest)
+    await store.pushed(APP).tags.set(V1, digest)
+    left = tmp_path / "left"
+    shutil.copytree(tmp_path / "store", left)
+    await store.aclose()
+    async with contextlib.aclosing(FilesystemStore(left)) as again:
+        assert await again.pushed(APP).tags.all() == [V1]
+        assert list((left / "tmp").iterdir()) == []
+
+
 async def test_a_manifest_stays_until_the_log_tells_that_its_tag_is_gone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -295,10 +317,11 @@ async def test_after_a_sync_that_failed_the_logs_stay_until_the_next_start(
 ) -> None:
     """A later sync says that all is well, and nothing was written again."""
     storage = tmp_path / "store"
-    failing = True
+    failing, failed = True, threading.Event()
 
     def sync_everything(_folder: Path) -> None:
         if failing:
+            failed.set()
             raise SyncFailed(errno.EIO, os.strerror(errno.EIO))
 
     monkeypatch.setattr(wal, "_IDLE", 0.02)
@@ -306,7 +329,7 @@ async def test_after_a_sync_that_failed_the_logs_stay_until_the_next_start(
     store = FilesystemStore(storage)
     digest = await push(store, SMALL)
     await store.pushed(APP).tags.set(V1, digest)
-    await asyncio.sleep(0.2)
+    assert await asyncio.to_thread(failed.wait, 60)
     failing = False
     await store.pushed(APP).tags.set(Tag("v2"), digest)
     await asyncio.sleep(0.2)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Files that are replaced at once and whole."""
+"""Files that are replaced at once and whole, and what a user names that may be no such file."""
 
 from __future__ import annotations
 
@@ -27,3 +27,18 @@ def write_file(path: Path, content: bytes | str, mode: int = 0o644) -> None:
         raise ConfigError(
             f"cannot write {path}: {error.strerror}; make room, or run this as another user"
         ) from None
+
+
+def write_output(path: Path, content: bytes | str) -> None:
+    """Write what a user has named: a file as ``write_file`` does, at the end of a link, too.
+
+    A device or a pipe, such as ``/dev/stdout``, is written to: a file must not take its place.
+    """
+    data = content.encode() if isinstance(content, str) else content
+    if path.exists() and not path.is_file():
+        try:
+            path.write_bytes(data)
+        except OSError as error:
+            raise ConfigError(f"cannot write {path}: {error.strerror}; name another file") from None
+        return
+    write_file(path.resolve() if path.is_symlink() else path, data)

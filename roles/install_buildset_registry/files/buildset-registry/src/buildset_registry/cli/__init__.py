@@ -16,6 +16,7 @@ from importlib import import_module
 from typing import NoReturn
 
 from buildset_registry import __version__
+from buildset_registry.cli import streams
 from buildset_registry.errors import ConfigError
 
 PROGRAM = "buildset-registry"
@@ -25,6 +26,11 @@ COMMANDS = (
     *("copy", "overlay", "lock", "use", "import-config"),
 )
 
+#: Those that need no command.
+_OPTIONS = ("-h", "--help", "--version")
+
+#: The exit code of what failed on the way.
+FAILED = 1
 #: The exit code where the command line or the configuration is wrong.
 WRONG = 2
 
@@ -39,17 +45,41 @@ class _Parser(argparse.ArgumentParser):
 def main(words: Sequence[str] | None = None) -> int:
     """Run one command and return the exit code."""
     words = sys.argv[1:] if words is None else words
-    arguments = make_parser(words).parse_args(words)
+    streams.open_missing()
     try:
-        return int(arguments.run(arguments))
+        code = _run(words)
+        sys.stdout.flush()
+        return code
     except ConfigError as error:
-        sys.stderr.write(f"{PROGRAM}: {error}\n")
-        return WRONG
+        return _fail(str(error), WRONG)
     except BrokenPipeError:
-        sys.stderr.close()
-        return 1
+        streams.discard_output()
+        return FAILED
+    except OSError as error:
+        return _fail(streams.reason(error), FAILED)
+    except MemoryError:
+        return _fail("not enough memory; see that no file that is named is too large", FAILED)
     except KeyboardInterrupt:
         return 130
+
+
+def _run(words: Sequence[str]) -> int:
+    first = words[0] if words else ""
+    if first.startswith("-") and not any(one.startswith(first) for one in _OPTIONS):
+        raise ConfigError(
+            f"{first}: the command comes first, its options behind it; see {PROGRAM} --help"
+        )
+    arguments, unknown = make_parser(words).parse_known_args(words)
+    if unknown:
+        raise ConfigError(
+            f"unrecognized arguments: {' '.join(unknown)}; see {PROGRAM} {first} --help"
+        )
+    return int(arguments.run(arguments))
+
+
+def _fail(message: str, code: int) -> int:
+    sys.stderr.write(f"{PROGRAM}: {message}\n")
+    return code
 
 
 def make_parser(words: Sequence[str] = ()) -> argparse.ArgumentParser:

@@ -238,9 +238,12 @@ def _options(arguments: argparse.Namespace, shown: Bar | _Log) -> CopyOptions:
     )
 
 
-def journal() -> Path:
-    """Return the folder where uploads that were begun are remembered."""
-    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+def journal() -> Path | None:
+    """Return the folder where uploads that were begun are remembered; None without a home."""
+    try:
+        cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    except RuntimeError:  # a user who is a number only, as in a container
+        return None
     return Path(cache) / "buildset-registry" / "uploads"
 
 

@@ -67,9 +67,10 @@ def _lines(report: CollectionReport) -> list[str]:
     counts = [f"{number(report.count(kind))} {name}" for kind, name in kinds.items()]
     counts.append(f"{number(report.blobs)} blobs of {amount(report.freed_bytes)}")
     lines.append(f"{'would remove' if report.dry_run else 'removed'} {', '.join(counts)}")
-    lines.append(f"kept {number(report.kept_blobs)} blobs of {amount(report.kept_bytes)}")
     if report.problems:
         lines.append("no blobs are removed until this is repaired; run buildset-registry verify")
+    else:
+        lines.append(f"kept {number(report.kept_blobs)} blobs of {amount(report.kept_bytes)}")
     return lines
 
 

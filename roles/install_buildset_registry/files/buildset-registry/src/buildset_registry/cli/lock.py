@@ -61,12 +61,12 @@ def run(arguments: argparse.Namespace) -> int:
 
     config = load_config(arguments)
     replayed = ImageLock.load(config.lock.file) if config.lock else None
-    there = arguments.format == "json" and arguments.output and arguments.output.exists()
-    written = ImageLock.load(arguments.output) if there else None
+    written = ImageLock.load(arguments.output) if _has_lock(arguments) else None
     if arguments.update is None:
         lock = loop.run(_record(config, written or replayed))
         _write(arguments, config, lock)
         return 0
+    loop.without_log()
     base = written or replayed or loop.run(_record(config, None))
     update = loop.run(_update(config, base, arguments.update))
     _write(arguments, config, update.lock)
@@ -74,14 +74,22 @@ def run(arguments: argparse.Namespace) -> int:
     return 1 if update.failed else 0
 
 
+def _has_lock(arguments: argparse.Namespace) -> bool:
+    """Tell whether a lock is to be completed; an empty file is none, nor is what a pipe gives."""
+    file: Path | None = arguments.output
+    if arguments.format != "json" or file is None:
+        return False
+    return file.is_file() and file.stat().st_size > 0
+
+
 def _write(arguments: argparse.Namespace, config: Config, lock: ImageLock) -> None:
-    from buildset_registry.files import write_file
+    from buildset_registry.files import write_output
 
     text = _exported(arguments, config, lock)
     if arguments.output is None:
         sys.stdout.write(text)
         return
-    write_file(arguments.output, text)
+    write_output(arguments.output, text)
     if arguments.update is None:
         say(f"{len(lock.images)} images are in {arguments.output}")
 

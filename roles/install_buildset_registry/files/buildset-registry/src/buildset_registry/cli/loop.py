@@ -9,6 +9,13 @@ from typing import Any, TypeVar
 _T = TypeVar("_T")
 
 
+def without_log() -> None:
+    """Have what requests tried logged nowhere: a command tells of each image itself."""
+    import logging
+
+    logging.getLogger("buildset_registry").addHandler(logging.NullHandler())
+
+
 def run(work: Coroutine[Any, Any, _T]) -> _T:
     """Run a coroutine to its end."""
     import asyncio

@@ -76,7 +76,10 @@ def load_config(arguments: argparse.Namespace, *, lasting: bool = True) -> Confi
 
 def path(text: str) -> Path:
     """Return an absolute path."""
-    return Path(text).expanduser().absolute()
+    try:
+        return Path(text).expanduser().absolute()
+    except RuntimeError:
+        raise ConfigError(f"{text}: there is no such home; write the path in full") from None
 
 
 def port(text: str) -> int:

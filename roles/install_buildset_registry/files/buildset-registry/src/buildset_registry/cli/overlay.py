@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import argparse
-import logging
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -53,8 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
         _print(arguments, Overlay.load(folder))
         return 0
     later = _read(arguments.file)
-    # What a request tried is for the log of a server; here each image has a line.
-    logging.getLogger("buildset_registry").addHandler(logging.NullHandler())
+    loop.without_log()
     prepare(folder, later)
     failed = loop.run(failures(later, folder))
     if failed:

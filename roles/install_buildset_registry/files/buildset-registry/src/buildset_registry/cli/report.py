@@ -47,6 +47,7 @@ def add(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the report, or write it."""
+    loop.without_log()
     report = loop.run(_report(arguments))
     if arguments.html is not None:
         _write(arguments.html, report)
@@ -94,11 +95,11 @@ def _load(arguments: argparse.Namespace) -> tuple[Config, str]:
 
 
 def _write(file: Path, report: Summary) -> None:
-    from buildset_registry.files import write_file
+    from buildset_registry.files import write_output
     from buildset_registry.report.page import as_page
 
     # Half a character, which JSON may hold, is no text of a file.
-    write_file(file, as_page(report).encode("utf-8", "replace"))
+    write_output(file, as_page(report).encode("utf-8", "replace"))
 
 
 def _node(text: str) -> tuple[str, str]:

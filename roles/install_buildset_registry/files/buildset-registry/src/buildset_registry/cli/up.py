@@ -8,7 +8,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from buildset_registry.cli import facts
+from buildset_registry.cli import facts, loop
 from buildset_registry.cli.options import (
     add_command,
     add_json,
@@ -191,6 +191,7 @@ def run(arguments: argparse.Namespace) -> int:
         facts.check(arguments.format)
     paths = InstancePaths(arguments.root)
     foreground = arguments.supervisor == "foreground" and not arguments.check
+    loop.without_log()
     act = foresee if arguments.check else take if foreground else up
     report = act(paths, options)
     for warning in report.warnings:

@@ -49,9 +49,10 @@ def load(path: Path) -> Config:
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
-        raise ConfigError(
-            f"cannot read {path}: {error.strerror}; name the file with --config"
-        ) from None
+        hint = "name the file with --config"
+        if isinstance(error, PermissionError):
+            hint = "run this as the user whose it is"
+        raise ConfigError(f"cannot read {path}: {error.strerror}; {hint}") from None
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path} is not UTF-8: byte {error.start} is no text") from None
     try:

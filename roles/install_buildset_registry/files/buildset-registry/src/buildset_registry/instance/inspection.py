@@ -211,6 +211,8 @@ def _certificate_findings(
     )
     if ends is None:
         message = f"{file} holds no certificate that can be read; {advice}"
+    elif begins > now:
+        message = f"the certificate is good from {_date(begins)} on, by this clock; {advice}"
     elif ends <= now:
         message = f"the certificate ended on {_date(ends)}; {advice}"
     elif ends - now < _last_part((begins, ends), _OWN_DAYS if is_own else _GIVEN_DAYS):

@@ -33,13 +33,21 @@ from pathlib import Path
 
 from buildset_registry.errors import ConfigError
 
+#: The mode of a folder, whatever the umask: who may write to it may exchange what is in it.
+_OWN = 0o755
+
 
 def default_root() -> Path:
     """Return the folder of a registry for which none was named."""
     if os.getuid() == 0:
         return Path("/var/lib/buildset-registry")
     data = os.environ.get("XDG_DATA_HOME") or "~/.local/share"
-    return Path(data).expanduser() / "buildset-registry"
+    try:
+        return Path(data).expanduser() / "buildset-registry"
+    except RuntimeError:  # a user who is a number only, as in a container
+        raise ConfigError(
+            "this user has no home for a registry; set HOME, or XDG_DATA_HOME, to a folder"
+        ) from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,8 +122,8 @@ class InstancePaths:
     def prepare(self) -> None:
         """Make the folders; ``ConfigError`` where this user may not."""
         try:
-            self.root.mkdir(parents=True, exist_ok=True)
-            self.run.mkdir(exist_ok=True)
+            self.root.mkdir(mode=_OWN, parents=True, exist_ok=True)
+            self.run.mkdir(mode=_OWN, exist_ok=True)
             self.data.mkdir(mode=0o700, exist_ok=True)
         except OSError as error:
             raise ConfigError(
@@ -143,7 +151,7 @@ class InstancePaths:
 def make_folder(path: Path) -> None:
     """Make a folder, if it is not there."""
     try:
-        path.mkdir(exist_ok=True)
+        path.mkdir(mode=_OWN, exist_ok=True)
     except OSError as error:
         raise ConfigError(
             f"cannot make {path}: {error.strerror}; make room, or run this as another user"

@@ -255,11 +255,14 @@ def _needs_certificate(
     before = (recorded.get("certificate_names"), recorded.get("proxy_names", []))
     if not _all_there(files) or before != (names.all, proxy_names):
         return True
-    return any(_ends_soon(path) for path in files if path.suffix == ".pem")
+    return any(_is_no_use(path) for path in files if path.suffix == ".pem")
 
 
-def _ends_soon(path: Path) -> bool:
-    """Tell whether a certificate of a file has ended or is about to; so has one that is none."""
+def _is_no_use(path: Path) -> bool:
+    """Tell whether a certificate of a file has ended, is about to, or is not good yet.
+
+    The last is one that was made while the clock was wrong; what is no certificate is no use, too.
+    """
     from cryptography import x509
 
     now = datetime.now(timezone.utc)
@@ -267,7 +270,10 @@ def _ends_soon(path: Path) -> bool:
         certificates = x509.load_pem_x509_certificates(path.read_bytes())
     except ValueError:
         return True
-    return any(one.not_valid_after_utc - now < _SOON for one in certificates)
+    return any(
+        one.not_valid_after_utc - now < _SOON or one.not_valid_before_utc > now
+        for one in certificates
+    )
 
 
 def _proxy_names(paths: InstancePaths, config: Config) -> list[str]:

@@ -34,8 +34,8 @@ class ProcessSupervisor:
     def pid(self) -> int | None:
         """Return the number of the process that runs the registry, or None where none does."""
         try:
-            descriptor = os.open(self._paths.lock, os.O_RDWR)
-        except FileNotFoundError:
+            descriptor = os.open(self._paths.lock, os.O_RDONLY)
+        except (FileNotFoundError, NotADirectoryError):
             return None
         except PermissionError:
             return self._written()  # somebody else's: as much as can be seen

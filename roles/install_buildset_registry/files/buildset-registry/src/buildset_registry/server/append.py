@@ -41,15 +41,15 @@ def _enter(folder: int, name: str) -> int:
     try:
         return os.open(name, flags, dir_fd=folder)
     except FileNotFoundError:
-        os.mkdir(name, dir_fd=folder)
+        os.mkdir(name, 0o755, dir_fd=folder)
         return os.open(name, flags, dir_fd=folder)
 
 
 def _open(folder: int, name: str) -> int:
     if _is_ours(folder):
-        return os.open(name, _FILE, 0o666, dir_fd=folder)
+        return os.open(name, _FILE, 0o644, dir_fd=folder)
     try:
-        descriptor = os.open(name, _FILE | os.O_NOFOLLOW, 0o666, dir_fd=folder)
+        descriptor = os.open(name, _FILE | os.O_NOFOLLOW, 0o644, dir_fd=folder)
     except OSError as error:
         if error.errno in (errno.ELOOP, errno.ENXIO):
             raise OSError(error.errno, _REFUSED) from None

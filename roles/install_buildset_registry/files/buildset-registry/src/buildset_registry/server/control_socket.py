@@ -201,7 +201,7 @@ async def _connect(path: Path) -> tuple[asyncio.StreamReader, asyncio.StreamWrit
 async def _read_report(
     reader: asyncio.StreamReader, on_progress: ProgressCallback
 ) -> CollectionReport:
-    while line := await reader.readline():
+    while line := await _whole_line(reader):
         answer: dict[str, Any] = json.loads(line)
         if "progress" in answer:
             on_progress(Progress(**answer["progress"]))
@@ -210,3 +210,12 @@ async def _read_report(
         else:
             raise ConfigError(f"the registry says: {answer['error']}")
     raise ConfigError("the registry stopped before the collection was done; collect again")
+
+
+async def _whole_line(reader: asyncio.StreamReader) -> bytes:
+    """Return the next line; nothing of one in the middle of which the server was killed."""
+    try:
+        line = await reader.readline()
+    except ConnectionError:
+        return b""
+    return line if line.endswith(b"\n") else b""

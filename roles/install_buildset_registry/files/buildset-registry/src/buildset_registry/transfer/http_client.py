@@ -366,6 +366,11 @@ def broken(url: str, error: Exception) -> TransferError:
         )
     if isinstance(error, socket.gaierror):
         return TransferError(f"{name}: its name has no address ({error.strerror})")
+    if isinstance(error, http.client.BadStatusLine) and not isinstance(error, OSError):
+        return TransferError(
+            f"{name} answers with what is not HTTP; check its port, and whether it speaks TLS",
+            transient=True,
+        )
     reason = error.strerror if isinstance(error, OSError) else None
     words = reason or str(error) or type(error).__name__
     return TransferError(f"{name}: {words}", transient=True)

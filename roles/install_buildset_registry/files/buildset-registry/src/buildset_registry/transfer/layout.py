@@ -95,7 +95,7 @@ class LayoutFolder:
     def find_manifest(self, reference: Reference | str | None) -> Digest | None:
         """Return the digest of a manifest that is there."""
         if isinstance(reference, Digest):
-            return reference if self._path(reference).exists() else None
+            return reference if self.has_blob(reference) else None
         for one in self._entries(wanted=False):
             if reference and _ref(one) == reference:
                 return _descriptor(one, self).digest
@@ -103,7 +103,8 @@ class LayoutFolder:
 
     def has_blob(self, digest: Digest) -> bool:
         """Tell whether a blob is there."""
-        return self._path(digest).exists()
+        with self._failures():
+            return self._path(digest).exists()
 
     def write_blob(self, blob: BlobReader, sent: Sent, _mount_from: str | None) -> bool:
         """Store a blob, going on with what an earlier copy left."""
@@ -223,7 +224,7 @@ class LayoutFolder:
 
     def _stored(self, digest: Digest, media_type: str) -> Manifest | None:
         path = self._path(digest)
-        if not path.exists():
+        if not self.has_blob(digest):
             return None
         with self._failures(), _regular(path) as file:
             raw = file.read(MAX_MANIFEST + 1)

@@ -91,8 +91,10 @@ class RemoteRepository:
         if reply.status == 404:
             reply.discard()
             return None
-        raw = reply.read(MAX_MANIFEST)
-        found = read_manifest(raw, reply.headers.get("Content-Type", ""), where)
+        raw, kind = reply.read(MAX_MANIFEST), reply.headers.get("Content-Type", "")
+        if kind.lower().startswith("text/html") and not raw.lstrip().startswith(b"{"):
+            raise TransferError(f"{where} is a web page and no manifest; check the name")
+        found = read_manifest(raw, kind, where)
         stated = reference if isinstance(reference, Digest) else _stated(reply)
         if stated is not None and Digest.of(raw, stated.algorithm) != stated:
             raise ContentMismatch(f"{where} is not what its digest {stated} stands for")
@@ -131,6 +133,11 @@ class RemoteRepository:
         subject = reply.headers.get("OCI-Subject")
         stated = _stated(reply)
         reply.discard()
+        if reply.status == 200 and stated is None and "Location" not in reply.headers:
+            raise TransferError(
+                f"{self} does not say that it has stored {manifest.digest}, as a registry does; "
+                "check the name"
+            )
         if stated not in (None, manifest.digest) and stated.algorithm == manifest.digest.algorithm:
             raise ContentMismatch(
                 f"{self} stored {manifest.digest} as {stated}; a copy must not change digests"

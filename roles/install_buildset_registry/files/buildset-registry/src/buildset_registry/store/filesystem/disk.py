@@ -258,7 +258,7 @@ class Disk:
     def _remove_again(self, path: str) -> None:
         doomed = self.temporary()
         if _move(self.storage / path, doomed):
-            shutil.rmtree(doomed, ignore_errors=True)
+            _discard(doomed)  # of a change that failed once, it is a file
 
     def _delete(self, folder: Path, doomed: Path) -> None:
         """Delete what was ``folder`` and is ``doomed`` now."""
