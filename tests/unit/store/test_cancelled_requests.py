@@ -7,28 +7,31 @@ to begin anew, and nothing is left behind.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+from buildset_registry.config import Config, Endpoints
 from buildset_registry.errors import BlobUnknown, BlobUploadUnknown, ManifestUnknown
 from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.names import RepositoryName, Tag
 from buildset_registry.registry import Registry
+from buildset_registry.store import open_store
 from buildset_registry.store.base import Upload
 from buildset_registry.store.filesystem import uploads
 from buildset_registry.store.filesystem.files import Writer
 from buildset_registry.store.filesystem.store import FilesystemStore
 
-from tests.unit.store.blobs import content_of, pieces
+from tests.unit.store.blobs import content_of
 from tests.unit.store.impatience import SlowThreads, is_cut
 
 NAME, TAG = RepositoryName("org/app"), Tag("v1")
-#: Bytes of a piece, and those past which a file goes to the disk while more arrives.
-_PIECE, _AHEAD = 50_000, 60_000
+#: Bytes past which a file goes to the disk while more arrives.
+_AHEAD = 60_000
 #: More waits than a request has.
 _MOST = 100
 CONFIG = b"{}"
@@ -39,18 +42,25 @@ IMAGE = (
 )
 
 
+async def arriving(content: bytes) -> AsyncIterator[bytes]:
+    """Yield content in three pieces, each of which is waited for."""
+    size = len(content) // 3 + 1
+    for start in range(0, len(content), size):
+        await asyncio.sleep(0)
+        yield content[start : start + size]
+
+
 async def patch(registry: Registry, upload: Upload, content: bytes) -> None:
     """Send what is missing, as a request that does not end the session."""
     found = await registry.upload(NAME, upload.id)
-    await found.append(pieces(content[found.size :]))
+    await found.append(arriving(content[found.size :]))
 
 
 async def put(registry: Registry, upload: Upload, content: bytes) -> None:
     """Send what is missing, as the last request of the session."""
     found = await registry.upload(NAME, upload.id)
-    digest, rest = Digest.of(content), content[found.size :]
-    cuts = range(0, len(rest), _PIECE)
-    await found.append(pieces(*(rest[cut : cut + _PIECE] for cut in cuts)), last=digest)
+    digest = Digest.of(content)
+    await found.append(arriving(content[found.size :]), last=digest)
     await registry.finish_upload(NAME, found, digest)
 
 
@@ -112,6 +122,26 @@ async def test_a_blob_that_is_pushed(
             break
     assert 1 < number < _MOST - 1
     assert left(tmp_path) == []
+
+
+@pytest.mark.parametrize("half", [False, True])
+async def test_a_blob_in_memory(half: bool) -> None:
+    """What has arrived stays, and what has not is sent again."""
+    async with aclosing(await open_store(Config(endpoints=Endpoints(), storage="memory"))) as store:
+        registry = Registry(store)
+        for number in range(1, _MOST):
+            content = bytes([number]) * 1000
+            upload = await registry.start_upload(NAME)
+            if half:
+                await patch(registry, upload, content[:500])
+            cut = await is_cut(number, put(registry, upload, content))
+            if cut:
+                await put_again(registry, upload, content)
+            assert await store.blobs.read(Digest.of(content)) == content, number
+            if not cut:
+                break
+        assert 1 < number < _MOST - 1
+        assert await store.uploads.all() == []
 
 
 @pytest.mark.parametrize("times", [1, 2])

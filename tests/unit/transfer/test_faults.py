@@ -4,14 +4,19 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
+import threading
 import time
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from buildset_registry.oci.manifest import Manifest
 from buildset_registry.transfer import content
+from buildset_registry.transfer.errors import TransferError
+from buildset_registry.transfer.remote import RemoteRepository
 from buildset_registry.transfer.session import RegistryLogin
 
 from tests.unit.transfer.conftest import Copy
@@ -651,3 +656,29 @@ def test_words_of_a_stranger_s_have_no_control_characters(
     (failed,) = copy(source.image("app:v1"), f"oci:{tmp_path}/o").failed
     assert "NO: " in failed.error
     assert failed.error.isprintable()
+
+
+def test_an_image_that_failed_is_told_when_nothing_of_it_is_put_any_more(
+    source: FakeRegistry, destination: FakeRegistry, copy: Copy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of two children one has failed while the other one is still on its way."""
+    children = {
+        f"linux/{name}": source.add_image("app", layers=(name.encode(),), architecture=name)
+        for name in ("amd64", "arm64")
+    }
+    source.add_index("app", "v1", children)
+    turns, failed, ended = itertools.count(), threading.Event(), threading.Event()
+
+    def put(_destination: object, manifest: Manifest, _name: object) -> None:
+        assert not manifest.manifests
+        if next(turns):
+            failed.set()
+            raise TransferError("the first to fail")
+        failed.wait(10)
+        time.sleep(0.1)
+        ended.set()
+
+    monkeypatch.setattr(RemoteRepository, "put_manifest", put)
+    report = copy(source.image("app:v1"), destination.image("app:v1"))
+    assert [one.error for one in report.images] == ["the first to fail"]
+    assert ended.is_set()

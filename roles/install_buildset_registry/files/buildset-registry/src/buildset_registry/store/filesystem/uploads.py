@@ -18,6 +18,7 @@ from weakref import WeakValueDictionary
 from buildset_registry.errors import BlobUploadInvalid, BlobUploadUnknown, DigestInvalid
 from buildset_registry.oci.digest import Digest, Hasher
 from buildset_registry.oci.names import RepositoryName, UploadId
+from buildset_registry.parallel import to_its_end
 from buildset_registry.store.base import UploadState
 from buildset_registry.store.filesystem import layout
 from buildset_registry.store.filesystem.disk import Disk
@@ -260,9 +261,8 @@ class FileUpload:
             else:
                 state = await asyncio.to_thread(hash_file, self._data, digest.algorithm)
                 actual = state.hexdigest()
-            if actual == digest.hex:
-                await self._publish(digest)
-            await self._forget()
+            ending = self._publish(digest) if actual == digest.hex else self._forget()
+            await (to_its_end(ending) if self._promised else ending)
         if actual != digest.hex:
             raise DigestInvalid(
                 f"content is {digest.algorithm}:{actual}, not {digest}; push it again"
@@ -278,7 +278,10 @@ class FileUpload:
         return FileReader(self._data)
 
     async def _publish(self, digest: Digest) -> None:
-        """Make the content visible, in place of what may be there: that may have been damaged."""
+        """Make the content visible, in place of what may be there: that may have been damaged.
+
+        Nothing is left of the session then.
+        """
         path = layout.blob(self._disk.storage, digest)
         if not self._promised:
             os.utime(self._data, (0, 0))
@@ -291,6 +294,7 @@ class FileUpload:
         else:
             await self._disk.publish(self._data, path)
         self._data = path
+        await self._forget()
 
     async def _forget(self) -> None:
         """Remove the session; of a large blob that was refused, the content takes a while."""
