@@ -30,6 +30,7 @@ nox.options.reuse_venv = "yes"
 #: The tools want 3.11 or newer; the registry itself runs on 3.10, where .venv may be made of it.
 PYTHON = None if sys.version_info >= (3, 11) else "3.11"
 PAYLOAD = "registry/src/buildset_registry"
+ANTSIBULL_DOCS = ("antsibull-docs", "--config-file", "tools/antsibull.cfg")
 #: A machine of its own, where the tests may change what they like.
 ENCLOSED = "tests/clients/enclosed"
 CLIENTS = "roles/use_buildset_registry/module_utils/buildset_clients"
@@ -180,7 +181,7 @@ def document_modules(session: nox.Session) -> None:
     session.run("python", "tools/stage.py", str(copy))
     environment = {"ANSIBLE_COLLECTIONS_PATH": str(collections)}
     build = [
-        "antsibull-docs",
+        *ANTSIBULL_DOCS,
         "collection",
         "--use-current",
         "--squash-hierarchy",
@@ -256,7 +257,7 @@ def collection(session: nox.Session) -> None:
     session.run("python", "tools/stage.py")
     environment = {"ANSIBLE_COLLECTIONS_PATH": str(Path("build", "collections").resolve())}
     lint = [
-        "antsibull-docs",
+        *ANTSIBULL_DOCS,
         "lint-collection-docs",
         "--plugin-docs",
         "--validate-collection-refs=all",

@@ -204,11 +204,11 @@ def test_a_client_that_sends_nothing_is_cut(harness: Harness) -> None:
 @only(once, why="it takes seconds, by a limit that no configuration changes")
 def test_a_client_that_is_slow_but_sends_is_not_cut(harness: Harness) -> None:
     """The limit is on silence, not on the whole."""
-    registry = harness.start(limits={"body_seconds": 2})
+    registry = harness.start(limits={"body_seconds": 4})
     with raw(registry.push) as slow:
         begin_upload(slow, registry, b"x", 6)
         for _ in range(5):
-            time.sleep(0.6)
+            time.sleep(1)
             slow.sendall(b"x")
         assert slow.recv(1000).startswith(b"HTTP/1.1 202")
 

@@ -4,20 +4,30 @@
 - `/`: an overlay, the machine's root below, a tmpfs above
 - `/dev`, `/proc`, `/sys`: the host's own
 - `/tmp`, `/run`, `/root`, `/home`: empty, and so is what the machine keeps of its container engines
+- what a registry, or a client of one, has left on the machine: not there
 - folders of the machine that are shown, to be read only, whatever they are called there
 """
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from tests.lab.command import run
+from tests.lab.command import LabError, run
 
 DEVICES = ["null", "zero", "full", "random", "urandom", "tty", "fuse", "net/tun"]
 #: Engines put overlays of their own on these, for which an overlay cannot be the upper layer.
 ENGINES = ["/var/lib/containers", "/var/lib/containerd", "/var/lib/docker"]
 EMPTY = ["/run", "/root", "/home", *ENGINES]
+#: A registry that somebody tries on the machine would be found by the roles, and its unit started.
+LEFT = [
+    "etc/containers/registries.conf.d/*buildset-registry*",
+    "etc/systemd/system/**/buildset-registry*",
+    "usr/local/share/ca-certificates/buildset-registry*",
+    "var/lib/buildset-registry*",
+    "var/lib/intermediate-registry*",
+]
 LINKS = {
     "fd": "/proc/self/fd",
     "stdin": "/proc/self/fd/0",
@@ -44,6 +54,7 @@ def make(hidden: Iterable[Path], shown: Mapping[str, str]) -> Path:
     for folder in (root, upper, work):
         folder.mkdir()
     mount("overlay", root, f"lowerdir=/,upperdir={upper},workdir={work}")
+    _forget(root)
     for empty in [*map(Path, EMPTY), *hidden]:
         mount("tmpfs", root / empty.relative_to("/"), "mode=755")
     mount("tmpfs", root / "tmp", "mode=1777")
@@ -53,6 +64,17 @@ def make(hidden: Iterable[Path], shown: Mapping[str, str]) -> Path:
     mount("sysfs", root / "sys", "ro")
     _make_devices(root / "dev")
     return root
+
+
+def _forget(root: Path) -> None:
+    """Remove from the overlay, and from nowhere else, what a registry has left."""
+    if not root.is_mount():
+        raise LabError(f"{root} is no overlay")
+    for path in [found for pattern in LEFT for found in root.glob(pattern)]:
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def _show(folder: Path, target: Path) -> None:

@@ -19,6 +19,7 @@ from tests.lab.command import LabError
 from tests.lab.host import USER
 from tests.lab.keeper import REPOSITORY
 from tests.lab.lab import Lab
+from tests.lab.root import LEFT
 
 
 def traces() -> list[str]:
@@ -109,6 +110,14 @@ def test_what_a_host_writes_is_its_own(two_hosts: Lab) -> None:
 def test_a_host_has_no_checkout(two_hosts: Lab) -> None:
     """What a role does not send is not there."""
     assert ssh(two_hosts, "one", f"ls -A {REPOSITORY} 2>/dev/null") == ""
+
+
+def test_a_host_has_no_registry_of_the_machine(two_hosts: Lab) -> None:
+    """Whatever somebody has tried there; and the machine keeps it."""
+    before = {path: path.exists() for pattern in LEFT for path in Path("/").glob(pattern)}
+    listed = ssh(two_hosts, "one", f"ls -d {' '.join(f'/{pattern}' for pattern in LEFT)} 2>&1")
+    assert [line for line in listed.splitlines() if "No such file" not in line] == []
+    assert all(path.exists() == there for path, there in before.items())
 
 
 def test_a_host_has_control_groups(two_hosts: Lab) -> None:

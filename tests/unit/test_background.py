@@ -155,8 +155,10 @@ def test_the_log_goes_on_when_its_disk_has_room_again(caplog: pytest.LogCaptureF
 
     class Disk(StringIO):
         full = False
+        asked = asyncio.Event()
 
         def write(self, text: str) -> int:
+            self.asked.set()
             if self.full:
                 raise OSError(28, os.strerror(28))
             return super().write(text)
@@ -176,7 +178,8 @@ def test_the_log_goes_on_when_its_disk_has_room_again(caplog: pytest.LogCaptureF
         for agent, full in (("before", False), ("lost", True), ("lost", True), ("again", False)):
             disk.full = full
             access.add(Asked(agent), 200, 0, 0.1)  # type: ignore[arg-type]  # as far as it is used
-            await asyncio.sleep(0.3)
+            await asyncio.wait_for(disk.asked.wait(), 60)
+            disk.asked.clear()
         return disk.getvalue()
 
     with caplog.at_level(logging.ERROR):

@@ -6,7 +6,7 @@ import gc
 import weakref
 
 import pytest
-from buildset_registry.parallel import all_of, together
+from buildset_registry.parallel import all_of, to_its_end, together
 
 
 class Work:
@@ -82,3 +82,36 @@ async def test_an_error_keeps_nothing_alive() -> None:
         assert known() is None
     finally:
         gc.enable()
+
+
+async def test_what_is_not_to_be_broken_off_ends_before_who_was_cancelled() -> None:
+    """However often, and whatever becomes of it; its failure is told with that."""
+    work = Work()
+    asking = asyncio.ensure_future(to_its_end(work.do(0.05)))
+    for _time in range(3):
+        await asyncio.sleep(0.005)
+        asking.cancel()
+    with pytest.raises(asyncio.CancelledError) as told:
+        await asking
+    assert work.ended and told.value.__cause__ is None
+    assert await to_its_end(Work().do()) == "done"
+    with pytest.raises(OSError, match="why"):
+        await to_its_end(_fails())
+    failing = asyncio.ensure_future(to_its_end(_fails()))
+    await asyncio.sleep(0)
+    failing.cancel()
+    with pytest.raises(asyncio.CancelledError) as told:
+        await failing
+    assert isinstance(told.value.__cause__, OSError)
+
+
+async def test_what_takes_too_long_is_broken_off_after_who_was_cancelled() -> None:
+    """Not before; it has ended all the same."""
+    work = Work()
+    asking = asyncio.ensure_future(to_its_end(work.do(60), 0.02))
+    await asyncio.sleep(0.05)
+    assert not work.ended
+    asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+    assert work.ended

@@ -134,3 +134,41 @@ async def test_who_reads_slowly_keeps_nobody_waiting_and_little_memory() -> None
         while len(await stream_of(last).read(len(MIB))) < len(MIB):  # what had arrived comes first
             continue
         last.close()
+
+
+@pytest.mark.parametrize("method", ["PUT", "POST", "DELETE", "GET"])
+async def test_who_is_cancelled_waits_for_a_change_that_is_on_its_way(method: str) -> None:
+    """The service makes it all the same, and would after what is asked for next."""
+    arrived, changed = asyncio.Event(), asyncio.Event()
+
+    async def change(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        arrived.set()
+        await asyncio.sleep(0.05)
+        changed.set()
+        writer.write(b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n")
+
+    async with (
+        serving(change) as url,
+        aclosing(ServiceConnection(Nobody(), tls=True)) as connection,
+    ):
+        asking = asyncio.ensure_future(connection.ask(ServiceRequest(method, f"{url}/object")))
+        await arrived.wait()
+        asking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+        assert changed.is_set() == (method != "GET")
+
+
+async def test_who_is_cancelled_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A service that stalls keeps nobody from ending."""
+    monkeypatch.setattr("buildset_registry.store.objects.connection._BROKEN_OFF", 0.05)
+    async with (
+        taking(None) as url,
+        aclosing(ServiceConnection(Nobody(), tls=True)) as connection,
+    ):
+        asking = asyncio.ensure_future(connection.ask(ServiceRequest("PUT", url, body=BODY)))
+        await asyncio.sleep(0.05)
+        asking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asyncio.wait_for(asking, 10)

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Several things at once, of which none goes on behind the back of who asked for them.
+"""Work of which nothing goes on behind the back of who asked for it.
 
-``asyncio.gather`` tells of the first failure and lets the rest go on: what it changes then, it
-changes under whoever tries again.
+``asyncio.gather`` tells of the first failure and lets the rest go on; who is cancelled waits no
+longer for a thread, or for what is shielded, which goes on, too: what it changes then, it changes
+under whoever tries again.
 """
 
 from __future__ import annotations
@@ -43,6 +44,25 @@ async def all_of(*works: Awaitable[Any]) -> tuple[Any, ...]:
         raise failed
     finally:
         del failed, ended  # an error whose own traceback holds it keeps an upload in use
+
+
+async def to_its_end(work: Awaitable[_Result], most: float | None = None) -> _Result:
+    """Return what work gives that is not to be broken off: who is cancelled is so at its end.
+
+    Or after ``most`` seconds, by which it is broken off.
+    """
+    task = asyncio.ensure_future(work)
+    cancelled = False
+    while not task.done():
+        try:
+            await asyncio.wait([task], timeout=most if cancelled else None)
+            if not task.done():
+                task.cancel()
+        except asyncio.CancelledError:
+            cancelled = True
+    if cancelled:
+        raise asyncio.CancelledError from (None if task.cancelled() else task.exception())
+    return task.result()
 
 
 async def together(

@@ -30,6 +30,7 @@ from buildset_registry.oci.manifest import MAX_MANIFEST, Manifest
 from buildset_registry.oci.names import Reference, RepositoryName, Tag, UploadId
 from buildset_registry.pacing import aside, spread
 from buildset_registry.pages import Page, ReferrersList
+from buildset_registry.parallel import to_its_end
 from buildset_registry.retention import Removals
 from buildset_registry.sources import ArrivingBlob, FixedTags, StoredManifest, UpstreamRegistries
 from buildset_registry.store.base import RepositoryIndex, Store, StoredBlob, Upload
@@ -216,6 +217,10 @@ class Registry:
         return await self._store.uploads.resume(name, upload_id)
 
     async def finish_upload(self, name: RepositoryName, upload: Upload, digest: Digest) -> None:
+        """Make what arrived a blob of a repository, whoever is cancelled meanwhile."""
+        await to_its_end(self._finish(name, upload, digest))
+
+    async def _finish(self, name: RepositoryName, upload: Upload, digest: Digest) -> None:
         await upload.commit(digest)
         await self._store.pushed(name).layers.add(digest)
 

@@ -20,6 +20,7 @@ from buildset_registry.oci.digest import Digest, Hasher, hasher
 from buildset_registry.oci.manifest import Manifest
 from buildset_registry.oci.names import RepositoryName
 from buildset_registry.pacing import paced
+from buildset_registry.parallel import together
 from buildset_registry.progress import Progress, ProgressCallback
 from buildset_registry.store.base import BlobFile, BlobState, RepositoryIndex, Store, StoredBlob
 
@@ -94,7 +95,7 @@ async def _damaged(store: Store, on_progress: ProgressCallback, findings: Findin
         total += sum(state.size for state in batch)
     damaged = []
     async for states in _groups(store):
-        reasons = await asyncio.gather(*(_damage(store, state.digest) for state in states))
+        reasons = await together(states, lambda state: _damage(store, state.digest))
         for state, reason in zip(states, reasons, strict=True):
             findings.blobs += 1
             findings.size += state.size

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from buildset_registry.acme.authority import OrderFailed
 from buildset_registry.errors import ConfigError
+from buildset_registry.parallel import to_its_end
 from buildset_registry.store.documents import Documents, read_content
 
 PATH = "/.well-known/acme-challenge/"
@@ -41,7 +42,7 @@ class Challenges:
                 raise OrderFailed("the ACME server sent a token that is none")
             await self._documents.write(_name(token), answer.encode())
             if self._webroot is not None:
-                await asyncio.to_thread(_write, self._webroot, token, answer)
+                await to_its_end(asyncio.to_thread(_write, self._webroot, token, answer))
 
     async def withdraw(self, answers: Mapping[str, str]) -> None:
         """Forget answers."""

@@ -21,6 +21,7 @@ from buildset_registry.gc.unlinking import in_batches, remove_outermost_first, u
 from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.names import RepositoryName, Tag
 from buildset_registry.pacing import paced
+from buildset_registry.parallel import together
 from buildset_registry.retention import LeasedImages
 from buildset_registry.retention.removals import RepositoryRemovals, noted
 from buildset_registry.retention.timeline import day
@@ -142,7 +143,7 @@ async def _tag_targets(collection: Collection, name: RepositoryName) -> dict[Tag
     every = await tags.all()
     for start in range(0, len(every), _TOGETHER):
         some = every[start : start + _TOGETHER]
-        targets = await asyncio.gather(*map(tags.get, some))
+        targets = await together(some, tags.get)
         found.update({tag: target for tag, target in zip(some, targets, strict=True) if target})
         await asyncio.sleep(0)
     return found

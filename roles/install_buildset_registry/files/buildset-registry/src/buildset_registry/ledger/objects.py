@@ -23,6 +23,7 @@ from typing import Any
 from buildset_registry.ledger.content import LedgerContent, RowReader
 from buildset_registry.ledger.rows import stamp
 from buildset_registry.pacing import paced
+from buildset_registry.parallel import together
 from buildset_registry.store.ledger import LedgerObjects
 
 #: Bytes past which an object is followed by another one: it is sent twice a second.
@@ -107,8 +108,7 @@ async def read_objects(objects: LedgerObjects) -> LedgerContent:
         problems += [f"{name}: too large" for name, size in listed if size > _LARGEST]
         names = [name for name, size in listed if size <= _LARGEST]
         for start in range(0, len(names), _TOGETHER):
-            found = map(objects.read, names[start : start + _TOGETHER])
-            for written in await asyncio.gather(*found):
+            for written in await together(names[start : start + _TOGETHER], objects.read):
                 async for line in paced((written or b"").splitlines()):
                     reader.add(line)
     except OSError as error:

@@ -18,7 +18,7 @@ from typing import Any, TextIO
 
 import uvloop
 
-from buildset_registry import __version__
+from buildset_registry import __version__, background
 from buildset_registry.config import Config
 from buildset_registry.config.model import LimitSettings
 from buildset_registry.metrics.listener import MetricsListener
@@ -172,11 +172,11 @@ class Listening:
             server.start(certificate.current if certificate else None)
             if certificate is not None:
                 certificate.users.append(server.renew)
-        self._in_background(self._budget.run())
+        self._in_background("the look at the connections", self._budget.run)
         for one in self._certificates.values():
             watch = CertificateWatch(one.pair, one.current, one.renew)
             self.watches.append(watch)
-            self._in_background(watch.run())
+            self._in_background("the look at the certificate", watch.run)
 
     @property
     def serving(self) -> list[asyncio.Future[None]]:
@@ -235,8 +235,8 @@ class Listening:
         if certificate is not None and context is not None:
             certificate.users.append(lambda new: new.load_into(context))
 
-    def _in_background(self, work: Coroutine[None, None, None]) -> None:
-        self._stack.callback(asyncio.ensure_future(work).cancel)
+    def _in_background(self, name: str, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        self._stack.push_async_callback(background.stop, background.supervised(name, work))
 
 
 def _ports(service: RegistryProcess) -> str:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from buildset_registry.parallel import to_its_end
 from buildset_registry.store.holders import Holders
 
 #: The file that whoever works on the documents of a folder holds.
@@ -89,7 +90,8 @@ class FolderDocuments:
         return await asyncio.to_thread(self._read, name)
 
     async def write(self, name: str, content: bytes) -> None:
-        await asyncio.to_thread(self._write, name, content)
+        # What a cancelled one still wrote would take the place of what is written next.
+        await to_its_end(asyncio.to_thread(self._write, name, content))
 
     async def remove(self, name: str) -> None:
         (self._folder / name).unlink(missing_ok=True)

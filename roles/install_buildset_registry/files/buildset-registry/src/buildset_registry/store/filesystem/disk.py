@@ -21,6 +21,7 @@ from functools import partial
 from pathlib import Path
 
 from buildset_registry.errors import ConfigError, StoreInUse
+from buildset_registry.parallel import to_its_end
 from buildset_registry.store.filesystem import layout
 from buildset_registry.store.filesystem.caches import FileCache
 from buildset_registry.store.filesystem.files import create, file_state, read_file, sync
@@ -152,6 +153,9 @@ class Disk:
 
         Between the question and the removal no file is published and none is touched.
         """
+        return await to_its_end(self._remove_if(folder, unwanted))
+
+    async def _remove_if(self, folder: Path, unwanted: Callable[[], bool]) -> bool:
         doomed = self.temporary()
 
         def remove() -> bool:

@@ -58,12 +58,10 @@ class Hashing:
         self._pieces.put(piece)
 
     async def finish(self) -> None:
-        """Wait until everything is hashed; also by somebody who is cancelled meanwhile."""
+        """Wait until everything is hashed; who is cancelled meanwhile has to ask again."""
         self._pieces.put(None)
-        try:
-            await asyncio.shield(asyncio.to_thread(self._thread.join))
-        finally:
-            self._ended()
+        await asyncio.to_thread(self._thread.join)
+        self._ended()
 
     def _run(self) -> None:
         while (piece := self._pieces.get()) is not None:

@@ -18,6 +18,7 @@ from buildset_registry.oci.descriptor import Descriptor
 from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.names import RepositoryName, Tag
 from buildset_registry.pacing import aside
+from buildset_registry.parallel import all_of
 from buildset_registry.store.base import LinkState, TagTarget
 from buildset_registry.store.filesystem import layout
 from buildset_registry.store.filesystem.caches import ListCache
@@ -165,14 +166,13 @@ class FileTags:
     async def set(self, tag: Tag, digest: Digest) -> None:
         index = layout.link_name(layout.tag_index_name(self._name, tag), digest)
         # One may fail and the other not: what is listed goes by what is there in the end.
-        ended = await asyncio.gather(
-            write_link(self._disk, index, digest),
-            self._disk.write(layout.tag_link_name(self._name, tag), str(digest).encode()),
-            return_exceptions=True,
-        )
-        self._changed(tag)
-        for failed in filter(None, ended):
-            raise failed
+        try:
+            await all_of(
+                write_link(self._disk, index, digest),
+                self._disk.write(layout.tag_link_name(self._name, tag), str(digest).encode()),
+            )
+        finally:
+            self._changed(tag)
 
     async def remove(self, tag: Tag) -> bool:
         try:

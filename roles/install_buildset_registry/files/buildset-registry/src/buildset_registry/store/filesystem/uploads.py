@@ -210,6 +210,7 @@ class FileUpload:
 
     async def append(self, chunks: AsyncIterator[bytes], *, last: Digest | None = None) -> None:
         with self._exclusive():
+            await self._settle()  # after one that was cancelled
             sha256 = await self._hash_state()
             if last is None:
                 self.save()
@@ -270,6 +271,7 @@ class FileUpload:
     async def cancel(self) -> None:
         if not self.ended:
             with self._exclusive():
+                await self._settle()
                 await self._forget()
 
     def reader(self) -> FileReader:

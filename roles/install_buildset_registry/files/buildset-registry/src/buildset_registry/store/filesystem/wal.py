@@ -109,7 +109,9 @@ class WriteAheadLog:
             result: Result = await asyncio.shield(waiting)
         except asyncio.CancelledError:
             # It is made all the same: whoever has a turn for it keeps it until then.
-            await asyncio.wait([waiting])
+            while not waiting.done():
+                with contextlib.suppress(asyncio.CancelledError):
+                    await asyncio.wait([waiting])
             raise
         return result
 

@@ -3,13 +3,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 from urllib.parse import quote, urlencode
 
-from buildset_registry.parallel import together
+from buildset_registry.parallel import to_its_end, together
 from buildset_registry.store.objects import documents
 from buildset_registry.store.objects.connection import (
     Reasons,
@@ -254,7 +253,7 @@ class BucketDialect:
             parts = await together(range(len(starts)), copy, max(1, rules.copied_at_once))
             await self.complete(upload, parts)
         except BaseException:
-            await asyncio.shield(self.abort(upload))
+            await to_its_end(self.abort(upload))
             raise
 
     async def _ask(

@@ -22,6 +22,8 @@ import aiohttp
 from yarl import URL
 
 from buildset_registry import __version__
+from buildset_registry.background import stop
+from buildset_registry.parallel import to_its_end
 from buildset_registry.protocol.proxy_env import ProxyEnvironment
 from buildset_registry.store.objects.content import ContentStream, PieceSizes
 from buildset_registry.store.objects.dialect import Body, ObjectFailure, ObjectState
@@ -38,6 +40,9 @@ _PIECE = 256 * 1024
 _AT_ONCE = 256
 #: The most that is read of an answer that is no content: a page of a list.
 _DOCUMENT = 16 * 1024 * 1024
+#: Methods that change nothing; and the seconds for which who is cancelled waits for one that does.
+_READS = frozenset({"GET", "HEAD"})
+_BROKEN_OFF = 5.0
 #: Answers after which the same request may succeed a moment later.
 _AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504})
 _FULL = frozenset({413, 507})
@@ -183,6 +188,16 @@ class ServiceConnection:
         await self._session.close()
 
     async def _once(self, request: ServiceRequest, *, unsure: bool) -> ServiceAnswer:
+        """Send a request; who is cancelled waits for a change, which may be on its way already.
+
+        The service would make it after what is asked for next.
+        """
+        sending = self._send(request, unsure=unsure)
+        if request.method in _READS:
+            return await sending
+        return await to_its_end(sending, _BROKEN_OFF)
+
+    async def _send(self, request: ServiceRequest, *, unsure: bool) -> ServiceAnswer:
         headers = dict(await self._signer.sign(request))
         outgoing = None if request.body is None else _Outgoing(request.body)
         if outgoing is not None:
@@ -259,7 +274,7 @@ class _Outgoing:
                     raise asyncio.TimeoutError
             return sending.result()
         finally:
-            sending.cancel()
+            await stop(sending)
 
 
 async def _document(raw: aiohttp.ClientResponse) -> bytes:

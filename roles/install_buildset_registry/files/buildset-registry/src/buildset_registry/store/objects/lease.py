@@ -21,6 +21,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from buildset_registry.background import stop
+from buildset_registry.parallel import to_its_end
 from buildset_registry.store.objects.dialect import (
     ABSENT,
     Condition,
@@ -81,7 +82,7 @@ class Lease:
             yield True
         finally:
             await stop(renewing)
-            await asyncio.shield(self._release())
+            await to_its_end(self._release())
 
     async def _tell(self) -> None:
         """Say whom it waits for, and for how long if that one was killed."""

@@ -9,7 +9,6 @@ from the others, nor they him from going on.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import tempfile
 import weakref
@@ -17,6 +16,7 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
+from buildset_registry.parallel import to_its_end
 from buildset_registry.store.objects.dialect import (
     Body,
     Dialect,
@@ -280,20 +280,15 @@ class PartWriter:
 
     async def _begin(self) -> PartUpload:
         """Begin the object; who is cancelled meanwhile waits for it, in order to end it."""
+        return await to_its_end(self._begin_parts())
+
+    async def _begin_parts(self) -> PartUpload:
         if self.before is not None:
             await self.before()
         self.began = self.doubtful = True
-        beginning = asyncio.ensure_future(self._dialect.begin(self.key))
-        try:
-            self.upload = begun = await asyncio.shield(beginning)
-            return begun
-        except asyncio.CancelledError:
-            with contextlib.suppress(ObjectFailure):
-                self.upload = await beginning
-            raise
-        finally:
-            if self.upload is not None:
-                self.doubtful = self.upload.unsure
+        self.upload = begun = await self._dialect.begin(self.key)
+        self.doubtful = begun.unsure
+        return begun
 
     async def stop(self) -> None:
         """End what is being sent, and let go of it."""

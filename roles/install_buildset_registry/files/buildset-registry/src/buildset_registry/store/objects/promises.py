@@ -21,7 +21,7 @@ from typing import TypeVar
 
 from buildset_registry.latest import Latest
 from buildset_registry.oci.digest import Digest
-from buildset_registry.parallel import together
+from buildset_registry.parallel import to_its_end, together
 from buildset_registry.store.objects.clock import ServiceClock
 from buildset_registry.store.objects.dialect import (
     ABSENT,
@@ -151,7 +151,7 @@ class Promises:
             given, _keys = await self.of(digest)
             yield Condemnation(given, 0.0 if state is None else state.changed, until, stands)
         finally:
-            await asyncio.shield(self._lift(key, word))
+            await to_its_end(self._lift(key, word))
 
     async def _condemn(self, key: str, word: bytes) -> bool:
         """Condemn content; False where somebody else has, who would lift the sentence too early."""

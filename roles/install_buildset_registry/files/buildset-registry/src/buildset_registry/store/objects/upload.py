@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Coroutine, Iterator
 from buildset_registry.errors import BlobUploadInvalid, BlobUploadUnknown, DigestInvalid
 from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.names import UploadId
-from buildset_registry.parallel import all_of
+from buildset_registry.parallel import all_of, to_its_end
 from buildset_registry.store.objects.context import UploadContext
 from buildset_registry.store.objects.dialect import (
     Body,
@@ -91,15 +91,15 @@ class ObjectUpload:
             try:
                 await self._take(chunks)
                 if last is None and self._ingested is None:
-                    await self._save()
+                    await to_its_end(self._save())
             except ObjectFailure:
-                await asyncio.shield(self._fall_back())
+                await to_its_end(self._fall_back())
                 raise
             except BaseException:
                 if direct or self._torn:
-                    await asyncio.shield(self._fall_back())
+                    await to_its_end(self._fall_back())
                 elif self._ingested is None:
-                    await asyncio.shield(self._save())
+                    await to_its_end(self._save())
                 raise
 
     async def commit(self, digest: Digest) -> None:
@@ -117,7 +117,7 @@ class ObjectUpload:
                 elif actual == digest.hex:
                     await self._publish(digest)
             except BaseException:
-                await asyncio.shield(self._fall_back())
+                await to_its_end(self._fall_back())
                 raise
             with contextlib.suppress(ObjectFailure):  # the next collection does it
                 await self._forget()
@@ -186,7 +186,7 @@ class ObjectUpload:
             await writer.write(chunk)
             self.size += len(chunk)
             self._torn = False
-        await writer.settle()
+        await to_its_end(writer.settle())
 
     async def _note(self) -> None:
         """Note what is about to be at the service, so that it can be found and removed."""
