@@ -115,6 +115,22 @@ def test_purge_refuses_what_is_no_registry(desk: Desk) -> None:
     assert (desk.root / "precious").exists()
 
 
+def test_purge_leaves_what_is_not_the_registry_s(desk: Desk) -> None:
+    """Somebody may have named the folder of a project, which has a folder ``data`` as well."""
+    (desk.root / "data").mkdir(parents=True)
+    precious = [desk.root / "thesis.tex", desk.root / "data" / "measured"]
+    for path in precious:
+        path.write_text("years of work")
+    desk.up()
+    (desk.root / ".cert.pem.half12").touch()
+    done = desk.run("down", "--purge", "--json")
+    assert (done.returncode, done.stdout) == (0, '{"changed": true}\n')
+    assert "stays, with what is not the registry's: data, thesis.tex" in done.stderr
+    assert sorted(path.name for path in desk.root.iterdir()) == ["data", "thesis.tex"]
+    assert [path.read_text() for path in precious] == ["years of work"] * 2
+    assert "is not the folder of a registry" in desk.refused("down", "--purge")
+
+
 def test_a_server_that_is_killed_is_started_again(desk: Desk) -> None:
     """The supervisor sees to it; what was acknowledged is there."""
     facts = desk.up()["facts"]

@@ -98,7 +98,7 @@ def test_a_long_transfer_is_not_cut_short(desk: Desk, monkeypatch: pytest.Monkey
         return stop(self, seconds)
 
     monkeypatch.setattr(ProcessSupervisor, "stop", noted)
-    assert down(InstancePaths(desk.root), purge=False)
+    assert down(InstancePaths(desk.root), purge=False).changed
     assert told == [630]
 
 

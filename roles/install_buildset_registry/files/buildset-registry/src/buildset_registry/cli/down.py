@@ -4,10 +4,17 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
+import sys
+from typing import TYPE_CHECKING, Any
 
 from buildset_registry.cli.options import add_command, add_json, add_root
 from buildset_registry.cli.output import say, say_json
+
+if TYPE_CHECKING:
+    from buildset_registry.instance.lifecycle import DownReport
+
+#: Names of what stays that are printed.
+_SHOWN = 5
 
 
 def add(commands: Any) -> None:
@@ -18,7 +25,8 @@ def add(commands: Any) -> None:
     down.add_argument(
         "--purge",
         action="store_true",
-        help="remove the folder as well: images, certificate, credentials, configuration",
+        help="remove it as well: images, certificate, credentials, configuration; what is not its "
+        "own stays",
     )
 
 
@@ -27,13 +35,25 @@ def run(arguments: argparse.Namespace) -> int:
     from buildset_registry.instance.lifecycle import down
     from buildset_registry.instance.paths import InstancePaths
 
-    changed = down(InstancePaths(arguments.root), purge=arguments.purge)
-    if arguments.json:
-        say_json({"changed": changed})
-    elif arguments.purge:
-        say(f"{arguments.root} is removed" if changed else f"there is no {arguments.root}")
-    else:
-        say(
-            "the registry is stopped; its images stay" if changed else "no registry is running here"
+    report = down(InstancePaths(arguments.root), purge=arguments.purge)
+    if report.left:
+        names = ", ".join(report.left[:_SHOWN]) + (" ..." if report.left[_SHOWN:] else "")
+        sys.stderr.write(
+            f"buildset-registry: {arguments.root} stays, with what is not the registry's: {names}\n"
         )
+    if arguments.json:
+        say_json({"changed": report.changed})
+    else:
+        say(_told(arguments, report))
     return 0
+
+
+def _told(arguments: argparse.Namespace, report: DownReport) -> str:
+    """Return what was done in a line."""
+    root = arguments.root
+    if not arguments.purge:
+        stopped = "the registry is stopped; its images stay"
+        return stopped if report.changed else f"no registry is running in {root}"
+    if report.left:
+        return f"the registry in {root} is removed"
+    return f"{root} is removed" if report.changed else f"there is no {root}"

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -56,6 +55,14 @@ class UpReport:
     changes: list[str]
     facts: dict[str, Any] | None = field(repr=False)
     warnings: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class DownReport:
+    """Whether ``down`` changed anything, and what stays in a folder that was to be removed."""
+
+    changed: bool
+    left: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,23 +133,24 @@ def foresee(paths: InstancePaths, options: Options) -> UpReport:
     return UpReport(changes, read_facts(paths))
 
 
-def down(paths: InstancePaths, *, purge: bool) -> bool:
-    """End the registry, and with ``purge`` remove it; tell whether that changed anything."""
+def down(paths: InstancePaths, *, purge: bool) -> DownReport:
+    """End the registry, and with ``purge`` remove it."""
     if not paths.root.exists():
-        return False
+        return DownReport(changed=False)
     if not paths.instance.exists():
         raise ConfigError(
             f"{paths.root} is not the folder of a registry; name the right one by --root"
         )
     with paths.exclusive():
         supervisor = _previous(paths)
+        left: list[str] = []
         changed = supervisor.stop(_stopping(paths))
         paths.started.unlink(missing_ok=True)
         if purge:
             supervisor.remove()
-            _remove(paths)
+            left = paths.remove()
             changed = True
-    return changed
+    return DownReport(changed, left)
 
 
 def status(paths: InstancePaths) -> InstanceStatus:
@@ -317,12 +325,3 @@ def _last_words(paths: InstancePaths) -> str | None:
     """Return the last line that the server wrote to standard error."""
     lines = [line for line in (read_file(paths.last_words) or "").splitlines() if line.strip()]
     return lines[-1].strip().removeprefix("buildset-registry: ") if lines else None
-
-
-def _remove(paths: InstancePaths) -> None:
-    try:
-        shutil.rmtree(paths.root)
-    except OSError as error:
-        raise ConfigError(
-            f"cannot remove {error.filename or paths.root}: {error.strerror}; remove it by hand"
-        ) from None

@@ -26,15 +26,26 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import json
 import os
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from buildset_registry.errors import ConfigError
+from buildset_registry.files import write_file
 
 #: The mode of a folder, whatever the umask: who may write to it may exchange what is in it.
 _OWN = 0o755
+#: All that is drawn above.
+_NAMES = frozenset(
+    (
+        *("config.yaml", "instance.json", "cert.pem", "server.pem", "server.key", "proxy.pem"),
+        *("proxy.key", "htpasswd", "password", "token.key", "data", "lock", "log", "ledger"),
+        *("overlay", "run"),
+    )
+)
 
 
 def default_root() -> Path:
@@ -119,17 +130,55 @@ class InstancePaths:
         """The stamp of the plan by which the running server was started."""
         return self.run / "started"
 
+    @property
+    def found(self) -> Path:
+        """The names in the folder that were there before the registry was, where there were any."""
+        return self.run / "found"
+
     def prepare(self) -> None:
         """Make the folders; ``ConfigError`` where this user may not."""
         try:
             self.root.mkdir(mode=_OWN, parents=True, exist_ok=True)
+            found = [] if self.run.exists() else self._entries()
             self.run.mkdir(mode=_OWN, exist_ok=True)
+            if found:
+                write_file(self.found, json.dumps(found))
             self.data.mkdir(mode=0o700, exist_ok=True)
         except OSError as error:
             raise ConfigError(
                 f"cannot make the folder {error.filename or self.root}: {error.strerror}; "
                 "name one by --root that this user may write"
             ) from None
+
+    def remove(self) -> list[str]:
+        """Remove the registry, and the folder where nothing else is in it; return what stays.
+
+        Somebody may have named a folder that holds other things, and all of them are precious.
+        """
+        try:
+            found = json.loads(read_file(self.found) or "[]")
+        except ValueError:
+            found = []
+        try:
+            names = [name for name in self._entries() if _is_own(name) and name not in found]
+            # What tells that this is a registry, and what was there before, goes last.
+            names.sort(key=lambda name: (name in (self.instance.name, self.run.name), name))
+            for path in (self.root / name for name in names):
+                if path.is_dir() and not path.is_symlink():
+                    shutil.rmtree(path)
+                else:
+                    path.unlink()
+            left = self._entries()
+            if not left:
+                self.root.rmdir()
+        except OSError as error:
+            raise ConfigError(
+                f"cannot remove {error.filename or self.root}: {error.strerror}; remove it by hand"
+            ) from None
+        return left
+
+    def _entries(self) -> list[str]:
+        return sorted(path.name for path in self.root.iterdir())
 
     @contextlib.contextmanager
     def exclusive(self) -> Iterator[None]:
@@ -146,6 +195,12 @@ class InstancePaths:
             yield
         finally:
             os.close(descriptor)
+
+
+def _is_own(name: str) -> bool:
+    """Tell whether an entry of a folder is one that a registry makes, or was about to make."""
+    begun = name[1:].rpartition(".")[0] if name.startswith(".") else ""
+    return name in _NAMES or begun in _NAMES
 
 
 def make_folder(path: Path) -> None:
