@@ -49,6 +49,8 @@ LAYER, LATER = b"a layer" * 40_000, b"another" * 40_000
 INLINED = ("<listcomp>", "<setcomp>", "<dictcomp>")
 #: What looks for a file or opens one.
 FILE_CALLS = ("open", "stat", "lstat")
+#: What goes on by itself every now and then, whoever asks.
+PERIODIC = "server/connections.py:run"
 #: Seconds for what goes on after an answer: a download is linked when its client has it already.
 AFTERWARDS = 0.3
 
@@ -85,7 +87,8 @@ class Profile:
     def add(self, frame: FrameType, event: str, called: Any) -> None:
         """Take an event of ``sys.setprofile``."""
         if event == "call" and self._counts(frame.f_code):
-            self.calls.append(frame.f_code)
+            if PERIODIC not in self._chain(frame):
+                self.calls.append(frame.f_code)
         elif event == "c_call" and getattr(called, "__name__", "") in FILE_CALLS:
             self._open(frame)
 
@@ -102,15 +105,23 @@ class Profile:
     def _open(self, frame: FrameType | None) -> None:
         if frame is None or "importlib" in frame.f_code.co_filename:
             return
+        chain = self._chain(frame)
+        if chain and chain[-1] == self._name(self.entry):
+            self.chain = chain[::-1]
+
+    def _chain(self, frame: FrameType | None) -> list[str]:
+        """Return the package's functions from a call up to the application's, or all there are."""
         chain: list[str] = []
         while frame is not None:
             if self._counts(frame.f_code):
-                name = frame.f_code.co_filename.removeprefix(f"{self.package}/")
-                chain.append(f"{name}:{frame.f_code.co_name}")
+                chain.append(self._name(frame.f_code))
             if frame.f_code is self.entry:
-                self.chain = chain[::-1]
-                return
+                break
             frame = frame.f_back
+        return chain
+
+    def _name(self, code: CodeType) -> str:
+        return f"{code.co_filename.removeprefix(f'{self.package}/')}:{code.co_name}"
 
 
 class Hook:
