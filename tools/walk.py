@@ -45,6 +45,8 @@ USER, PASSWORD = "walker", "correct horse"
 LOGIN = {"authorization": "Basic " + b64encode(f"{USER}:{PASSWORD}".encode()).decode()}
 MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
 LAYER, LATER = b"a layer" * 40_000, b"another" * 40_000
+#: The function of the package, in ``background.py``, that all work is run by that goes on for ever.
+PERIODIC = "_again_and_again"
 #: Python 3.12 and newer run these without a call.
 INLINED = ("<listcomp>", "<setcomp>", "<dictcomp>")
 #: What looks for a file or opens one.
@@ -84,7 +86,7 @@ class Profile:
 
     def add(self, frame: FrameType, event: str, called: Any) -> None:
         """Take an event of ``sys.setprofile``."""
-        if event == "call" and self._counts(frame.f_code):
+        if event == "call" and self._counts(frame.f_code) and not self._in_background(frame):
             self.calls.append(frame.f_code)
         elif event == "c_call" and getattr(called, "__name__", "") in FILE_CALLS:
             self._open(frame)
@@ -98,6 +100,14 @@ class Profile:
         """Tell whether it is a function of the package, not the body of a module or class."""
         function = code.co_flags & inspect.CO_OPTIMIZED and code.co_name not in INLINED
         return bool(function) and code.co_filename.startswith(self.package)
+
+    def _in_background(self, frame: FrameType | None) -> bool:
+        """Tell whether it is called by what runs from time to time, whatever is asked."""
+        while frame is not None:
+            if frame.f_code.co_name == PERIODIC and self._counts(frame.f_code):
+                return True
+            frame = frame.f_back
+        return False
 
     def _open(self, frame: FrameType | None) -> None:
         if frame is None or "importlib" in frame.f_code.co_filename:
