@@ -293,6 +293,27 @@ def test_the_system_s_store_is_made_anew_with_the_certificate(
     assert place.tree() == before
 
 
+def test_no_link_is_left_to_a_certificate_that_has_gone(place: Place) -> None:
+    """Debian's command removes none where it adds none; those that were there before stay."""
+    folder, links = place.root / "usr/local/share/ca-certificates", place.root / "etc/ssl/certs"
+    for made in (folder, links):
+        made.mkdir(parents=True, exist_ok=True)
+    (links / "somebody-else.pem").symlink_to(folder / "somebody-else.crt")
+    adding = f"""#!/bin/sh
+    cd {links} && [ -e {folder}/{CERTIFICATE} ] || exit 0
+    ln -sf {folder}/{CERTIFICATE} buildset-registry.pem && ln -sf buildset-registry.pem 0a1b2c3d.0
+    """
+    place.write("/bin/update-ca-certificates", adding, 0o755)
+    path = f"{place.root}/bin:/usr/bin:/bin"
+    place.node = ManagedNode(place.root, place.node.accounts, True, path)
+    before = place.tree()
+    place.use("containers")
+    assert (links / "0a1b2c3d.0").read_text() == FACTS["cert"]
+    place.restore()
+    assert place.tree() == before
+    assert [one.name for one in links.iterdir()] == ["somebody-else.pem"]
+
+
 def test_docker_by_a_proxy_has_an_environment_that_root_alone_reads(place: Place) -> None:
     """And trust for the names that are answered."""
     place.write("/etc/ssl/certs/any.pem", "")

@@ -36,6 +36,9 @@ STORES = {
     "/usr/local/share/ca-certificates": ["update-ca-certificates"],
 }
 
+#: The links that programs find a certificate by.
+_LINKS = "/etc/ssl/certs"
+
 
 def edits(node: ManagedNode, registry: RegistryFacts, trusted: bool) -> list[Edit]:
     """Log every user in, and have the registry's name known, and trusted where that is wanted."""
@@ -172,4 +175,19 @@ class CertificateStore:
         if found:
             program = node.program(found[1][0]) or found[1][0]
             execute([program, *found[1][1:]], "making the system's store of certificates")
+            _remove_links(node)
         return ""
+
+
+def _remove_links(node: ManagedNode) -> None:
+    """Remove what leads to the certificate where that has gone.
+
+    Debian's command leaves its own link, and the one by a hash that leads to that, unless there is
+    another certificate to add (ca-certificates 20230311).
+    """
+    gone = {CERTIFICATE_FILE}
+    links = [one for one in node.real(_LINKS).glob("*") if one.is_symlink() and not one.exists()]
+    for link in sorted(links, key=lambda one: one.suffix != ".pem"):
+        if Path(os.readlink(link)).name in gone:
+            gone.add(link.name)
+            link.unlink()
