@@ -6,6 +6,7 @@ from __future__ import annotations
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -231,6 +232,8 @@ def test_an_answer_that_comes_early_ends_the_request(
         for number in range(1000):
             if number == 2:
                 assert refused.wait(10)
+            elif number > 2:
+                time.sleep(0.05)  # a busy machine takes a moment from one socket to the other
             sent.append(number)
             yield b"x" * 100_000
 
@@ -238,7 +241,7 @@ def test_an_answer_that_comes_early_ends_the_request(
         url = f"{'https' if secure else 'http'}://127.0.0.1:{port}/"
         reply = client.send("PATCH", url, {"Content-Length": "100000000"}, body())
         assert (reply.status, reply.read(10)) == (413, b"big")
-        assert len(sent) < 100  # of 1,000; how fast it is seen is the machine's affair
+        assert len(sent) < 10
 
 
 def test_a_ca_that_is_none_is_told() -> None:
