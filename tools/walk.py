@@ -86,9 +86,9 @@ class Profile:
 
     def add(self, frame: FrameType, event: str, called: Any) -> None:
         """Take an event of ``sys.setprofile``."""
-        if event == "call" and self._counts(frame.f_code):
-            if PERIODIC not in self._chain(frame):
-                self.calls.append(frame.f_code)
+        counts = event == "call" and self._counts(frame.f_code)
+        if counts and PERIODIC not in self._chain(frame):
+            self.calls.append(frame.f_code)
         elif event == "c_call" and getattr(called, "__name__", "") in FILE_CALLS:
             self._open(frame)
 
