@@ -103,6 +103,7 @@ async def test_a_tag_that_another_replica_is_setting_is_given_back(replicas: lis
     found = await tags.get(tag)
     assert found
     await asyncio.sleep(1.1)
+    await first.pushed(NAME).manifests.add(two)
     index = keys.tag_index(keys.tags(first._keys.repository(NAME)), tag)
     await first._small.write(keys.link(index, two), str(two).encode())
     assert not await tags.expire(tag, found)

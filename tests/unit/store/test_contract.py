@@ -240,9 +240,12 @@ async def test_a_tag_points_to_what_was_set_last(store: Store) -> None:
     assert target.digest == TWO
     assert target.checked > 0
     assert await tags.all() == ["B", "a", "v1"]
+    assert {"B", "a"} <= set(await tags.of(ONE))
+    assert "v1" in await tags.of(TWO)
     assert await tags.remove(Tag("v1"))
     assert not await tags.remove(Tag("v1"))
     assert await tags.all() == ["B", "a"]
+    assert "v1" not in await tags.of(TWO)
 
 
 async def test_manifest_links_keep_a_media_type(store: Store) -> None:
@@ -251,12 +254,15 @@ async def test_manifest_links_keep_a_media_type(store: Store) -> None:
     assert await manifests.media_type(ONE) is None
     await manifests.set_media_type(ONE, "application/custom")
     assert not await manifests.has(ONE)
+    assert not await manifests.remains(ONE)
     await manifests.add(ONE)
     await manifests.add(ONE)
     assert await manifests.has(ONE)
+    assert await manifests.remains(ONE)
     assert await manifests.media_type(ONE) == "application/custom"
     assert await manifests.remove(ONE)
     assert not await manifests.has(ONE)
+    assert not await manifests.remains(ONE)
     assert await manifests.media_type(ONE) is None
 
 

@@ -6,13 +6,15 @@ Its revision, its media type, what refers to its subject, and the tags that poin
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import partial
 
 from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.manifest import Manifest, stored_media_type
 from buildset_registry.oci.names import RepositoryName, Tag
 from buildset_registry.pacing import aside, paced
-from buildset_registry.store.base import RepositoryIndex, Store
+from buildset_registry.parallel import all_of
+from buildset_registry.store.base import RepositoryIndex, Store, TagTarget
 
 
 async def is_linked(index: RepositoryIndex, digest: Digest) -> bool:
@@ -31,21 +33,45 @@ async def link_manifest(index: RepositoryIndex, manifest: Manifest) -> None:
         await index.referrers.add(manifest.subject.digest, manifest.digest)
 
 
-async def untag(store: Store, name: RepositoryName, index: RepositoryIndex, digest: Digest) -> None:
-    """Remove the tags that point to a manifest, and none that a push has just moved.
+async def stands(index: RepositoryIndex, digest: Digest, tags: Iterable[Tag]) -> bool:
+    """Tell whether all that a push has linked is there still, or is somebody else's by now."""
+    found = await all_of(index.manifests.remains(digest), *map(index.tags.get, tags))
+    return all(found)
 
-    Whoever calls has the manifest's turn, so that no tag begins to point to it.
+
+async def delete_links(
+    store: Store,
+    name: RepositoryName,
+    index: RepositoryIndex,
+    digest: Digest,
+    subject: Digest | None = None,
+) -> None:
+    """Undo ``link_manifest``, and remove the tags that point to a manifest.
+
+    Whoever calls has the manifest's turn, so that no tag begins to point to it, unless by another
+    process: that finds out when it looks whether its push ``stands``, or its tag is seen here.
     """
-    async for tag in paced(await index.tags.all()):
-        if await _points(index, tag, digest):
+    await untag(store, name, index, digest)
+    if subject is not None:
+        await index.referrers.remove(subject, digest)
+    await index.manifests.remove(digest)
+    if store.space.replicas is not None:
+        await untag(store, name, index, digest)
+
+
+async def untag(store: Store, name: RepositoryName, index: RepositoryIndex, digest: Digest) -> None:
+    """Remove the tags that point to a manifest, and none that a push has just moved."""
+    async for tag in paced(await index.tags.of(digest)):
+        if await _pointing(index, tag, digest):
             async with store.turns.tag(name, tag):
-                if await _points(index, tag, digest):
-                    await index.tags.remove(tag)
+                while target := await _pointing(index, tag, digest):
+                    if await index.tags.expire(tag, target):
+                        break
 
 
-async def _points(index: RepositoryIndex, tag: Tag, digest: Digest) -> bool:
+async def _pointing(index: RepositoryIndex, tag: Tag, digest: Digest) -> TagTarget | None:
     target = await index.tags.get(tag)
-    return target is not None and target.digest == digest
+    return target if target is not None and target.digest == digest else None
 
 
 async def unlink_manifest(

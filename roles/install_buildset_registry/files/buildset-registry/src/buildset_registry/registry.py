@@ -23,7 +23,7 @@ from buildset_registry.errors import (
 from buildset_registry.image_tree import ImageTrees
 from buildset_registry.latest import Latest
 from buildset_registry.lookup import Lookup, Reuse
-from buildset_registry.manifest_links import link_manifest, untag
+from buildset_registry.manifest_links import delete_links, link_manifest, stands
 from buildset_registry.oci.descriptor import Descriptor
 from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.manifest import MAX_MANIFEST, Manifest
@@ -40,6 +40,9 @@ _LARGEST_LIST = MAX_MANIFEST - 1024
 
 #: What was listed as referring to images: clients ask for it next.
 _REMEMBERED = 4096
+
+#: How often a push is done again that a removal at another replica has undone.
+_AGAIN = 3
 
 #: Raise unless a reference may change that points there now.
 Admit = Callable[[Digest | None], None]
@@ -289,10 +292,13 @@ class Registry:
         """Store a manifest whose turn it is, and let the tags point to it."""
         await spread(manifest.manifests, lambda listed: index.manifests.use(listed.digest))
         await self._store.blobs.put(manifest.digest, manifest.raw)
-        await link_manifest(index, manifest)
-        for tag in tags:
-            await _retire(index, tag)
-            await index.tags.set(tag, manifest.digest)
+        await _link(index, manifest, tags)
+        if self._store.space.replicas is None:
+            return
+        for _ in range(_AGAIN):
+            if await stands(index, manifest.digest, tags):
+                return
+            await _link(index, manifest, tags)
 
     # -- delete
 
@@ -308,10 +314,7 @@ class Registry:
                 admit(digest)
             subject = _subject(stored)
             for index in self._lookup.indexes(name):
-                await untag(self._store, name, index, digest)
-                if subject is not None:
-                    await index.referrers.remove(subject.digest, digest)
-                await index.manifests.remove(digest)
+                await delete_links(self._store, name, index, digest, subject)
 
     async def delete_tag(
         self, name: RepositoryName, tag: Tag, *, admit: Admit | None = None
@@ -366,6 +369,14 @@ class Registry:
             )
 
 
+async def _link(index: RepositoryIndex, manifest: Manifest, tags: Sequence[Tag]) -> None:
+    """Link a stored manifest, and let the tags point to it."""
+    await link_manifest(index, manifest)
+    for tag in tags:
+        await _retire(index, tag)
+        await index.tags.set(tag, manifest.digest)
+
+
 async def _retire(index: RepositoryIndex, tag: Tag) -> None:
     """Let the time of a manifest without a tag begin when it loses the tag."""
     target = await index.tags.get(tag)
@@ -373,6 +384,7 @@ async def _retire(index: RepositoryIndex, tag: Tag) -> None:
         await index.manifests.use(target.digest)
 
 
-def _subject(stored: StoredManifest) -> Descriptor | None:
+def _subject(stored: StoredManifest) -> Digest | None:
     """Return a manifest's subject; a damaged one has none, and can be deleted all the same."""
-    return Manifest.stored(stored.raw, stored.media_type).subject
+    subject = Manifest.stored(stored.raw, stored.media_type).subject
+    return None if subject is None else subject.digest

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from buildset_registry.manifest_links import untag
+from buildset_registry.manifest_links import delete_links
 from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.manifest import Manifest
 from buildset_registry.oci.names import RepositoryName, Tag
@@ -90,8 +90,7 @@ async def _image(store: Store, problem: Problem) -> bool:
         if whole:
             await index.manifests.add(digest)
             return True
-    await untag(store, name, index, digest)
-    await index.manifests.remove(digest)
+    await delete_links(store, name, index, digest)
     return False
 
 

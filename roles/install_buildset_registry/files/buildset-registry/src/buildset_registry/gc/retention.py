@@ -261,7 +261,7 @@ class _Removal:
         for tag in tags:
             digest = self._graph.tags[tag].digest
             async with self._collection.store.turns.manifest(self._name, digest, [tag]):
-                there = await self._index.manifests.has(digest)
+                there = await self._index.manifests.remains(digest)
                 if there and await self._index.tags.get(tag) is None:
                     await self._index.tags.set(tag, digest)
 

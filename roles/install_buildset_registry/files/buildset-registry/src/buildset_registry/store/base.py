@@ -258,6 +258,9 @@ class Manifests(ExpiringLinks, Protocol):
     async def set_media_type(self, digest: Digest, media_type: str) -> None:
         """Keep a media type; it goes with the link."""
 
+    async def remains(self, digest: Digest) -> bool:
+        """Tell whether a manifest is linked now, whoever may have removed it; that is no use."""
+
 
 class CollectedTags(Protocol):
     """The half of tags that a collection asks for."""
@@ -283,6 +286,9 @@ class Tags(CollectedTags, Protocol):
 
     async def all(self) -> Sequence[Tag]:
         """Return all tags in lexical order; what is returned does not follow later changes."""
+
+    async def of(self, digest: Digest) -> Sequence[Tag]:
+        """Return all tags that point to a manifest now, whoever set them, and maybe others."""
 
 
 class Referrers(Protocol):

@@ -143,6 +143,9 @@ class FileManifests(FileLinks):
     async def set_media_type(self, digest: Digest, media_type: str) -> None:
         await self._disk.write(layout.media_type_name(self._name, digest), media_type.encode())
 
+    async def remains(self, digest: Digest) -> bool:
+        return self._disk.read(layout.link_name(self._name, digest)) is not None
+
 
 class FileTags:
     """``_manifests/tags/<tag>/{current,index}``."""
@@ -185,6 +188,9 @@ class FileTags:
         if tags is not None:
             return tags
         return await asyncio.to_thread(self._lists.read, self._folder, self._scan)
+
+    async def of(self, digest: Digest) -> Sequence[Tag]:
+        return await self.all()  # to read a link is cheap, and who asks does it in any case
 
     async def expire(self, tag: Tag, target: TagTarget) -> bool:
         link = layout.tag_link_name(self._name, tag)

@@ -105,6 +105,9 @@ class MemoryManifests(MemoryLinks):
     async def set_media_type(self, digest: Digest, media_type: str) -> None:
         self._media_types[digest] = media_type
 
+    async def remains(self, digest: Digest) -> bool:
+        return digest in self._links
+
 
 class MemoryTags:
     """Targets by tag; ``keep`` after an addition."""
@@ -128,6 +131,9 @@ class MemoryTags:
 
     async def all(self) -> Sequence[Tag]:
         return sorted(self._targets)
+
+    async def of(self, digest: Digest) -> Sequence[Tag]:
+        return sorted(tag for tag, target in self._targets.items() if target.digest == digest)
 
     async def expire(self, tag: Tag, target: TagTarget) -> bool:
         return self._targets.get(tag) == target and await self.remove(tag)

@@ -6,7 +6,7 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -18,7 +18,12 @@ from buildset_registry.pacing import aside
 from buildset_registry.parallel import all_of, together
 from buildset_registry.store.base import Blobs, LinkState, TagTarget
 from buildset_registry.store.objects import keys
-from buildset_registry.store.objects.dialect import ABSENT, Condition, ConditionFailed
+from buildset_registry.store.objects.dialect import (
+    ABSENT,
+    Condition,
+    ConditionFailed,
+    ObjectState,
+)
 from buildset_registry.store.objects.lists import RecentLists
 from buildset_registry.store.objects.promises import Promises
 from buildset_registry.store.objects.small import SmallObject, SmallObjects
@@ -55,7 +60,7 @@ class ObjectRepository:
         self._context = context
         self.layers = ObjectLinks(keys.layers(folder), context)
         self.manifests = ObjectManifests(keys.revisions(folder), context)
-        self.tags = ObjectTags(keys.tags(folder), context)
+        self.tags = ObjectTags(keys.tags(folder), context, self.manifests)
         self.referrers = ObjectReferrers(folder, context)
 
     async def exists(self) -> bool:
@@ -164,6 +169,9 @@ class ObjectManifests(ObjectLinks):
     async def set_media_type(self, digest: Digest, media_type: str) -> None:
         await self._small.write(keys.media_type(self._folder, digest), media_type.encode())
 
+    async def remains(self, digest: Digest) -> bool:
+        return await self._small.objects.head(self._link(digest)) is not None
+
     async def _remove(self, digest: Digest) -> bool:
         removed = await super()._remove(digest)
         await self._small.remove(keys.media_type(self._folder, digest))
@@ -173,10 +181,11 @@ class ObjectManifests(ObjectLinks):
 class ObjectTags:
     """``_manifests/tags/<tag>/{current,index}``; what one points to is asked for each time."""
 
-    def __init__(self, folder: str, context: ObjectContext) -> None:
+    def __init__(self, folder: str, context: ObjectContext, manifests: ObjectManifests) -> None:
         self._folder = folder
         self._context = context
         self._small = context.small
+        self._manifests = manifests
 
     async def get(self, tag: Tag) -> TagTarget | None:
         found = await self._small.read(keys.tag_link(self._folder, tag))
@@ -187,7 +196,7 @@ class ObjectTags:
         content = str(digest).encode()
         try:
             # First what distribution lists all that a tag ever was by: it may be too much there.
-            # ``expire`` of another replica looks there after a removal.
+            # ``expire`` of another replica looks there after a removal, and ``of`` before one.
             index = keys.link(keys.tag_index(self._folder, tag), digest)
             await self._small.write(index, content)
             await self._small.write(keys.tag_link(self._folder, tag), content)
@@ -205,31 +214,42 @@ class ObjectTags:
     async def all(self) -> Sequence[Tag]:
         return await self._context.tags.get(self._folder, partial(self._scan))
 
+    async def of(self, digest: Digest) -> Sequence[Tag]:
+        """List those that have the manifest in their index, or have nothing there."""
+        linked, indexed, wanted = set[Tag](), set[Tag](), set[Tag]()
+        async for tag, one in self._objects():
+            if one.key == keys.tag_link(self._folder, tag):
+                linked.add(tag)
+                continue
+            indexed.add(tag)
+            if one.key == keys.link(keys.tag_index(self._folder, tag), digest):
+                wanted.add(tag)
+        return sorted(linked & wanted | linked - indexed)
+
     async def expire(self, tag: Tag, target: TagTarget) -> bool:
         """Remove a tag, and give it back where another replica is just setting it.
 
         No service removes an object on a condition. But who sets a tag writes first what it is to
         be in its index: one that is newer than the tag that was removed is of somebody who set it
-        since, and whose link may be gone.
+        since, and whose link may be gone. Of somebody who was killed there, it may be of a manifest
+        that was removed.
         """
         if await self.get(tag) != target:
             return False
         try:
             await self._small.remove(keys.tag_link(self._folder, tag))
-            index, newest, old = keys.tag_index(self._folder, tag), None, []
-            async for page in self._small.objects.list(index):
-                for one in page.objects:
-                    if one.changed <= target.checked:
-                        old.append(one.key)
-                    elif newest is None or one.changed > newest.changed:
-                        newest = one
-            set_since = None if newest is None else keys.linked(index, newest.key)
-            if set_since is not None:
+            index = keys.tag_index(self._folder, tag)
+            found = [one async for page in self._small.objects.list(index) for one in page.objects]
+            newest = max(found, key=lambda one: one.changed, default=None)
+            set_since = None
+            if newest is not None and newest.changed > target.checked:
+                set_since = keys.linked(index, newest.key)
+            if set_since is not None and await self._manifests.remains(set_since):
                 with contextlib.suppress(ConditionFailed):  # its own link came after the removal
                     link, content = keys.tag_link(self._folder, tag), str(set_since).encode()
                     await self._small.write(link, content, ABSENT)
                 return False
-            await together(old, self._small.objects.delete)
+            await together([one.key for one in found], self._small.objects.delete)
             return True
         finally:
             self._changed()
@@ -250,15 +270,19 @@ class ObjectTags:
         """Return the objects of each tag that leads nowhere, and when they were changed."""
         found: dict[Tag, dict[str, float]] = {}
         linked: set[Tag] = set()
+        async for tag, one in self._objects():
+            if one.key == keys.tag_link(self._folder, tag):
+                linked.add(tag)
+            elif tag not in linked:
+                found.setdefault(tag, {})[one.key] = one.changed
+        return {tag: changed for tag, changed in found.items() if tag not in linked}
+
+    async def _objects(self) -> AsyncIterator[tuple[Tag, ObjectState]]:
+        """Yield all that there is of each tag; what has no tag's name is another program's."""
         async for page in self._small.objects.list(self._folder):
             for one in page.objects:
                 with contextlib.suppress(TagInvalid):
-                    tag = Tag.parse(one.key[len(self._folder) :].partition("/")[0])
-                    if one.key == keys.tag_link(self._folder, tag):
-                        linked.add(tag)
-                    elif tag not in linked:
-                        found.setdefault(tag, {})[one.key] = one.changed
-        return {tag: changed for tag, changed in found.items() if tag not in linked}
+                    yield Tag.parse(one.key[len(self._folder) :].partition("/")[0]), one
 
     def _changed(self) -> None:
         self._context.tags.forget(self._folder)
