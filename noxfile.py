@@ -265,11 +265,19 @@ def collection(session: nox.Session) -> None:
     session.run(*lint, "build/collections/ansible_collections/buildset/registry", env=environment)
 
 
+def built_collection(session: nox.Session) -> Path:
+    """Return the archive that the tier collection has built."""
+    found = list(Path("build", "dist").resolve().glob("*.tar.gz"))
+    if len(found) != 1:
+        session.error("build the collection first: .venv/bin/nox --session collection")
+    return found[0]
+
+
 @tier(after=("collection",))
 def importer(session: nox.Session) -> None:
     """Import the collection as Galaxy does."""
+    archive = built_collection(session)
     install(session, "importer")
-    (archive,) = Path("build", "dist").resolve().glob("*.tar.gz")
     # It leaves a file where it runs.
     with session.chdir("build"):
         output = session.run("python", "-m", "galaxy_importer.main", str(archive), silent=True)
@@ -282,6 +290,7 @@ def importer(session: nox.Session) -> None:
 @nox.parametrize("ansible", ["2.16", "2.18", "newest"])
 def sanity(session: nox.Session, ansible: str) -> None:
     """Let ansible-test check the collection, for a version of ansible-core."""
+    built_collection(session)
     install(session, "venv" if ansible == "newest" else f"ansible-{ansible}")
     place = str(CACHE / "ansible-test" / ansible)
     session.run("python", "tools/sanity.py", place, env=indexes.pip_variables())
