@@ -126,6 +126,24 @@ def test_a_cancelled_upload_is_unknown(registry: Registry) -> None:
         assert (answer.status_code, code(answer)) == (404, "BLOB_UPLOAD_UNKNOWN")
 
 
+@pytest.mark.parametrize("last", [b"", CONTENT[100:]], ids=["empty", "with the rest"])
+def test_the_last_request_may_come_again(registry: Registry, last: bytes) -> None:
+    """Its answer was lost: the blob is there, and the client goes on with the next one."""
+    sent = CONTENT[: len(CONTENT) - len(last)]
+    location = registry.push.patch(start(registry), content=sent).headers["location"]
+    for _again in range(2):
+        answer = registry.push.put(location, params={"digest": DIGEST}, content=last)
+        assert answer.status_code == 201
+        assert answer.headers["location"] == BLOB
+    assert is_there(registry)
+    missing = registry.push.put(location, params={"digest": digest_of(b"other")})
+    elsewhere = registry.push.put(
+        location.replace("/org/app/", "/org/other/"), params={"digest": DIGEST}
+    )
+    for answer in (missing, elsewhere, registry.push.put(location), registry.push.get(location)):
+        assert (answer.status_code, code(answer)) == (404, "BLOB_UPLOAD_UNKNOWN")
+
+
 @pytest.mark.parametrize("digest", [digest_of(b"other"), "sha256:1", ""])
 def test_a_wrong_digest_is_refused(registry: Registry, digest: str) -> None:
     """Nothing is stored under either name."""

@@ -222,6 +222,11 @@ class Registry:
         await upload.commit(digest)
         await self._store.pushed(name).layers.add(digest)
 
+    async def is_finished(self, name: RepositoryName, digest: Digest) -> bool:
+        """Tell whether somebody has finished an upload of a blob, and promise that it stays."""
+        pushed = await self._store.pushed(name).layers.has(digest)
+        return pushed and await self._store.blobs.keep(digest) is not None
+
     async def mount(
         self,
         name: RepositoryName,

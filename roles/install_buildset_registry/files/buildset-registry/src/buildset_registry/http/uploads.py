@@ -9,7 +9,13 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator
 
-from buildset_registry.errors import Denied, DigestInvalid, RangeInvalid, SizeInvalid
+from buildset_registry.errors import (
+    BlobUploadUnknown,
+    Denied,
+    DigestInvalid,
+    RangeInvalid,
+    SizeInvalid,
+)
 from buildset_registry.http.context import Context, Sender
 from buildset_registry.http.ranges import parse_chunk, upload_range
 from buildset_registry.http.request import Request
@@ -69,8 +75,20 @@ async def append(request: Request, context: Context) -> Response:
 
 
 async def finish(request: Request, context: Context) -> Response:
-    """Take the last chunk, if there is one, verify, and make it a blob."""
-    upload = await _find(request, context)
+    """Take the last chunk, if there is one, verify, and make it a blob.
+
+    Whoever was not answered, since a server died or a proxy gave up, sends it again. PUT is
+    idempotent (RFC 9110, 9.2.2), so that proxies do it, too.
+    """
+    try:
+        upload = await _find(request, context)
+    except BlobUploadUnknown:
+        if not request.query.get("digest"):
+            raise
+        digest = Digest.parse(request.query["digest"])
+        if not await context.registry.is_finished(request.name, digest):
+            raise
+        return _created(request, digest, "push")
     return await _finish(request, context, upload, _chunk(request, upload))
 
 
