@@ -17,6 +17,9 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from trustme import CA
 
+#: What ``up`` gives bcrypt; htpasswd takes 5, most libraries 12.
+_COST = 10
+
 USER, PASSWORD = "bench", "correct horse"
 BASIC = "Basic " + b64encode(f"{USER}:{PASSWORD}".encode()).decode()
 
@@ -33,7 +36,7 @@ class Identity:
 
     @classmethod
     def make(cls, folder: Path, *names: str) -> Identity:
-        """Write all files into ``folder``; the password has bcrypt's usual cost, 12."""
+        """Write all files into ``folder``, in the form in which ``buildset-registry up`` does."""
         folder.mkdir(parents=True, exist_ok=True)
         ca = CA()
         leaf = ca.issue_cert("127.0.0.1", "localhost", *names)
@@ -47,10 +50,9 @@ class Identity:
         ca.cert_pem.write_to_path(str(made.authority))
         made.certificate.write_bytes(b"".join(pem.bytes() for pem in leaf.cert_chain_pems))
         key = load_pem_private_key(leaf.private_key_pem.bytes(), None)
-        # In the form in which ``buildset-registry up`` makes keys.
         made.key.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
         made.htpasswd.write_text(
-            f"{USER}:{bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(12)).decode()}\n"
+            f"{USER}:{bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(_COST)).decode()}\n"
         )
         ca.configure_trust(made.trust)
         return made
