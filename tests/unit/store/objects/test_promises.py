@@ -2,7 +2,6 @@
 """Promises and removals of several processes, in every order that chance makes."""
 
 import asyncio
-import errno
 import time
 
 import pytest
@@ -154,55 +153,22 @@ async def test_a_promise_that_is_given_again_stays() -> None:
 
 
 class Stalling(ImaginedService):
-    """A service that removes a blob late, and never answers whether it did."""
+    """A service that never answers whether it removed a blob."""
 
     async def delete(self, key: str, *, plain: bool = False) -> None:
         if key == KEYS.blob(ONE):
-            self.late = asyncio.ensure_future(self._late(key))
             await asyncio.sleep(60)
-        await super().delete(key, plain=plain)
-
-    async def _late(self, key: str) -> None:
-        await asyncio.sleep(0.5)
-        await super().delete(key)
-
-
-class Broken(ImaginedService):
-    """A service that removes no blob, and says why, or breaks off."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(1)
-        self.number = number
-
-    async def delete(self, key: str, *, plain: bool = False) -> None:
-        if key == KEYS.blob(ONE):
-            raise ObjectFailure("no removal", self.number)
         await super().delete(key, plain=plain)
 
 
 async def test_a_removal_that_takes_long_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever brings the content waits some time only, and nothing removes what was brought."""
     monkeypatch.setattr("buildset_registry.store.objects.promises._DONE", 0.2)
-    monkeypatch.setattr("buildset_registry.store.objects.promises._DEAD", 0.8)
     service = Stalling(1)
     await service.put(KEYS.blob(ONE), Body(3, (b"one",)))
     with pytest.raises(ObjectFailure, match="too long"):
         await asyncio.wait_for(process(service).sweep(ONE, 2000.0, 2000.0), 10)
-    assert await process(service).keep(ONE) is None
-    await process(service).put(ONE, b"one")
-    assert service.late.done()
-    assert await process(service).keep(ONE) == 3
     assert KEYS.condemned(ONE) not in service.objects
-
-
-@pytest.mark.parametrize(("number", "stays"), [(errno.EACCES, False), (errno.EIO, True)])
-async def test_a_sentence_stays_where_the_removal_may_come_later(number: int, stays: bool) -> None:
-    """A service that refuses it will not; of one that broke off nobody knows."""
-    service = Broken(number)
-    await service.put(KEYS.blob(ONE), Body(3, (b"one",)))
-    with pytest.raises(ObjectFailure, match="no removal"):
-        await process(service).sweep(ONE, 2000.0, 2000.0)
-    assert (KEYS.condemned(ONE) in service.objects) is stays
 
 
 async def test_a_sentence_whose_answer_was_lost_is_ones_own() -> None:

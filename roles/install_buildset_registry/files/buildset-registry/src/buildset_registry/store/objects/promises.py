@@ -10,7 +10,6 @@ other is done, or says that the content is not here; the one who removes spares 
 from __future__ import annotations
 
 import asyncio
-import errno
 import math
 import secrets
 import time
@@ -70,7 +69,7 @@ class Given:
 _SPARED = Given(math.inf, math.inf)
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Condemnation:
     """Content that nobody else may promise at the moment."""
 
@@ -80,23 +79,15 @@ class Condemnation:
 
     _until: float
     _stands: Callable[[], Awaitable[bool]]
-    doubtful: bool = False
-    """Whether the service may still do a removal that it has not answered."""
 
     async def removing(self, removal: Callable[[], Awaitable[_Result]]) -> _Result:
         """Remove it, as long as nobody takes the sentence for given up: then it may be new."""
         if not await self._stands():
             raise ObjectFailure("another process collects at the same time")
-        self.doubtful = True
         try:
-            done = await asyncio.wait_for(removal(), max(0.0, self._until - time.monotonic()))
+            return await asyncio.wait_for(removal(), max(0.0, self._until - time.monotonic()))
         except asyncio.TimeoutError:
             raise ObjectFailure("the object store took too long for a removal") from None
-        except ObjectFailure as failure:
-            self.doubtful = failure.errno != errno.EACCES
-            raise
-        self.doubtful = False
-        return done
 
 
 class Promises:
@@ -147,12 +138,7 @@ class Promises:
 
     @asynccontextmanager
     async def condemned(self, digest: Digest) -> AsyncIterator[Condemnation]:
-        """Keep others from promising content; yields what was promised before.
-
-        The sentence stays where the service has not told whether it removed the content: it may do
-        so later, when somebody has brought it again. Whoever brings it waits as for a process that
-        died.
-        """
+        """Keep others from promising content; yields what was promised before."""
         self._recent.pop(digest, None)
         key, until = self._keys.condemned(digest), time.monotonic() + _DONE
         word = secrets.token_hex(8).encode()
@@ -160,16 +146,12 @@ class Promises:
         if not await self._condemn(key, word):
             yield Condemnation(_SPARED, self.clock.now(), until, stands)
             return
-        condemnation = None
         try:
             state = await self._objects.head(key)
             given, _keys = await self.of(digest)
-            now = 0.0 if state is None else state.changed
-            condemnation = Condemnation(given, now, until, stands)
-            yield condemnation
+            yield Condemnation(given, 0.0 if state is None else state.changed, until, stands)
         finally:
-            if condemnation is None or not condemnation.doubtful:
-                await to_its_end(self._lift(key, word))
+            await to_its_end(self._lift(key, word))
 
     async def _condemn(self, key: str, word: bytes) -> bool:
         """Condemn content; False where somebody else has, who would lift the sentence too early."""
