@@ -109,6 +109,24 @@ def test_a_blob_of_any_size_leaves_nothing_but_itself(
         assert any(digest.partition(":")[2] in key for key in bucket.blobs())
 
 
+@pytest.mark.parametrize("last", [b"", b"end"], ids=["empty", "with the rest"])
+def test_the_last_request_may_come_again_at_another_replica(
+    two: tuple[Replica, Replica], last: bytes
+) -> None:
+    """The first one was killed with its answer, and a proxy asks the next one."""
+    content, (first, second) = os.urandom(100) + last, two
+    digest = digest_of(content)
+    location = path_of(first.client.post(UPLOADS))
+    location = path_of(first.client.patch(location, content=content[:100]))
+    for replica in (first, second, first):
+        answer = replica.client.put(location, params={"digest": digest}, content=last)
+        assert answer.status_code == 201, answer.text
+        assert pull(replica, digest) == content
+    for wrong in (digest_of(b"other"), ""):
+        answer = second.client.put(location, params={"digest": wrong}, content=last)
+        assert answer.status_code in {400, 404}, answer.text
+
+
 def test_of_two_requests_to_one_session_one_is_refused(two: tuple[Replica, Replica]) -> None:
     """Each at a replica of its own, at the same time: what the other one brought is the blob."""
     contents = [bytes([number]) * (9 * 1024 * 1024) for number in (1, 2)]

@@ -142,6 +142,17 @@ async def test_a_tag_that_is_set_while_it_is_removed_is_lost_by_no_order(
     assert there.digest == two
 
 
+async def test_a_tag_that_was_set_since_is_not_restored(replicas: list[Store]) -> None:
+    """Another replica has moved it when its image turns out to be leased."""
+    first, second = replicas
+    one, two, tag = Digest.of(b"one"), Digest.of(b"two"), Tag("v1")
+    await second.pushed(NAME).tags.set(tag, two)
+    await first.pushed(NAME).tags.restore(tag, one)
+    target = await first.pushed(NAME).tags.get(tag)
+    assert target
+    assert target.digest == two
+
+
 class SlowIndex:
     """Writes of a replica of which those to the list of what a tag ever was take long."""
 

@@ -439,8 +439,13 @@ async def test_a_tag_expires_unless_it_was_set_again(store: Store) -> None:
     assert await tags.expire(Tag("v1"), found)
     assert await tags.get(Tag("v1")) is None
     assert await tags.all() == ["v2"]
-    await tags.set(Tag("v1"), TWO)
+    await tags.restore(Tag("v1"), TWO)
+    await tags.restore(Tag("v2"), TWO)
     assert await tags.all() == ["v1", "v2"]
+    for tag, digest in ((Tag("v1"), TWO), (Tag("v2"), ONE)):
+        target = await tags.get(tag)
+        assert target
+        assert target.digest == digest
 
 
 @pytest.mark.parametrize("secret", [False, True])

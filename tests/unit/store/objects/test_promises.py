@@ -117,8 +117,23 @@ async def test_a_sentence_of_a_process_that_died_is_lifted(
     service.objects[KEYS.condemned(ONE)] = (b"", 1.0)
     blobs = process(service)
     assert await blobs.keep(ONE) is None
+    given = set(service.objects)
     await blobs.put(ONE, b"one")
+    promises = [key for key in service.objects if key.startswith(KEYS.promises(ONE))]
+    assert len(set(promises) - given) == 1
     assert await process(service).keep(ONE) == 3
+
+
+async def test_a_sentence_that_stayed_keeps_no_collection_from_the_other_promises() -> None:
+    """Who discarded a promise was killed in it; where all have one key, that is condemned first."""
+    service, two = ImaginedService(1), Digest.of(b"two")
+    for digest, content in ((ONE, b"one"), (two, b"two")):
+        await unconditioned(service).put(digest, content)
+    service.objects[KEYS.condemned(ONE)] = (b"word", service.now)
+    promises = Promises(service, KEYS, conditions=False, listed=False)
+    names = [name for digest in (ONE, two) for name in (await promises.of(digest))[1]]
+    await promises.discard(names, service.now + 1)
+    assert [len((await promises.of(digest))[1]) for digest in (ONE, two)] == [1, 0]
 
 
 async def test_a_promise_that_is_given_again_stays() -> None:

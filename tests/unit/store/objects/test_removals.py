@@ -2,6 +2,7 @@
 """An image that is removed at one replica while another one pushes it, or moves its tag."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from typing import Any
@@ -140,3 +141,42 @@ async def test_half_a_tag_is_not_completed_by_a_removal(
     await Registry(theirs).delete_manifest(NAME, half)
     await Registry(ours).delete_manifest(NAME, image)
     assert await listed(ours) == await listed(theirs) == {}
+
+
+async def test_a_tag_that_is_set_in_the_second_of_its_removal_stays(
+    two: tuple[Store, Store], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Times of objects do not tell what came later, and it had been looked at."""
+    ours, theirs = two
+    image = await push(ours, "latest")
+    removed = ours._small  # type: ignore[attr-defined]
+    done = before(monkeypatch, removed, "remove", lambda: push(theirs, "latest", word="other"))
+    await Registry(ours).delete_manifest(NAME, image)
+    assert done
+    assert await listed(theirs) == {"latest": await push(theirs, word="other")}
+
+
+async def test_what_kills_have_left_goes_with_the_next_collection(
+    two: tuple[Store, Store], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who removed was killed behind the link, and who pushed before it looked again."""
+    ours, theirs = two
+    image = await push(ours, "latest")
+    remove = ours.pushed(NAME).manifests.remove
+    await push(theirs, "latest", "v2")
+    await remove(image)
+    tags = ours.pushed(NAME).tags
+    assert await tags.prune(time.time() - 60) == 0
+    assert await tags.prune(time.time() + 60) == 2
+    assert await listed(ours) == await listed(theirs) == {}
+
+
+async def test_a_media_type_comes_with_its_manifest_again(two: tuple[Store, Store]) -> None:
+    """It was removed with it at another replica, a moment ago."""
+    ours, theirs = two
+    raw, told = b'{"schemaVersion": 2, "manifests": []}', TYPE.replace("oci", "other")
+    for _again in range(2):
+        manifest = await Registry(theirs).push_manifest(NAME, [LATEST], raw, told)
+        kept = await ours.pushed(NAME).manifests.media_type(manifest.digest)
+        assert kept == told
+        await Registry(ours).delete_manifest(NAME, manifest.digest)

@@ -6,7 +6,7 @@ Its revision, its media type, what refers to its subject, and the tags that poin
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import partial
 
 from buildset_registry.oci.digest import Digest
@@ -15,6 +15,9 @@ from buildset_registry.oci.names import RepositoryName, Tag
 from buildset_registry.pacing import aside, paced
 from buildset_registry.parallel import all_of
 from buildset_registry.store.base import RepositoryIndex, Store, TagTarget
+
+#: How often a tag is looked at that somebody is setting, or whose time a backup has changed.
+_TRIES = 3
 
 
 async def is_linked(index: RepositoryIndex, digest: Digest) -> bool:
@@ -25,7 +28,9 @@ async def is_linked(index: RepositoryIndex, digest: Digest) -> bool:
 async def link_manifest(index: RepositoryIndex, manifest: Manifest) -> None:
     """Link a stored manifest in a repository, as what it is and as what refers to its subject."""
     told = await aside(len(manifest.raw), partial(stored_media_type, manifest.raw))
-    if manifest.media_type != (await index.manifests.media_type(manifest.digest) or told):
+    kept = await index.manifests.media_type(manifest.digest)
+    # One that is kept may be gone by now, with the image that another process has deleted.
+    if manifest.media_type != told or kept not in (None, told):
         await index.manifests.set_media_type(manifest.digest, manifest.media_type)
     await index.manifests.add(manifest.digest)
     if manifest.subject is not None:
@@ -51,22 +56,43 @@ async def delete_links(
     Whoever calls has the manifest's turn, so that no tag begins to point to it, unless by another
     process: that finds out when it looks whether its push ``stands``, or its tag is seen here.
     """
-    await untag(store, name, index, digest)
+    tags = await index.tags.of(digest)
+    await _untag(store, name, index, digest, tags)
     if subject is not None:
         await index.referrers.remove(subject, digest)
     await index.manifests.remove(digest)
     if store.space.replicas is not None:
-        await untag(store, name, index, digest)
+        # One that was set again while it was removed may lack what it is found by.
+        again = {*tags, *await index.tags.of(digest)}
+        await _untag(store, name, index, digest, sorted(again))
 
 
 async def untag(store: Store, name: RepositoryName, index: RepositoryIndex, digest: Digest) -> None:
     """Remove the tags that point to a manifest, and none that a push has just moved."""
-    async for tag in paced(await index.tags.of(digest)):
+    await _untag(store, name, index, digest, await index.tags.of(digest))
+
+
+async def _untag(
+    store: Store,
+    name: RepositoryName,
+    index: RepositoryIndex,
+    digest: Digest,
+    tags: Sequence[Tag],
+) -> None:
+    async for tag in paced(tags):
         if await _pointing(index, tag, digest):
             async with store.turns.tag(name, tag):
-                while target := await _pointing(index, tag, digest):
-                    if await index.tags.expire(tag, target):
-                        break
+                await _remove(index, tag, digest)
+
+
+async def _remove(index: RepositoryIndex, tag: Tag, digest: Digest) -> None:
+    """Remove a tag as long as it points to a manifest, in the end also one of a wrong time."""
+    for _ in range(_TRIES):
+        target = await _pointing(index, tag, digest)
+        if target is None or await index.tags.expire(tag, target):
+            return
+    if await _pointing(index, tag, digest):
+        await index.tags.remove(tag)
 
 
 async def _pointing(index: RepositoryIndex, tag: Tag, digest: Digest) -> TagTarget | None:

@@ -222,10 +222,20 @@ class Registry:
         await upload.commit(digest)
         await self._store.pushed(name).layers.add(digest)
 
-    async def is_finished(self, name: RepositoryName, digest: Digest) -> bool:
-        """Tell whether somebody has finished an upload of a blob, and promise that it stays."""
-        pushed = await self._store.pushed(name).layers.has(digest)
-        return pushed and await self._store.blobs.keep(digest) is not None
+    async def is_finished(
+        self, name: RepositoryName, digest: Digest, *, elsewhere: int | None = None
+    ) -> bool:
+        """Tell whether somebody has finished an upload of a blob, and promise that it stays.
+
+        If ``elsewhere``, by another process, to which a session of which nothing has arrived is the
+        same as one that has ended: so many bytes came here, and are its end only.
+        """
+        if elsewhere is not None and self._store.space.replicas is None:
+            return False
+        if not await self._store.pushed(name).layers.has(digest):
+            return False
+        size = await self._store.blobs.keep(digest)
+        return size is not None and size > (-1 if elsewhere is None else elsewhere)
 
     async def mount(
         self,

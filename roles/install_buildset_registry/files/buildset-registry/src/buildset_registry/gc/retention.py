@@ -262,8 +262,8 @@ class _Removal:
             digest = self._graph.tags[tag].digest
             async with self._collection.store.turns.manifest(self._name, digest, [tag]):
                 there = await self._index.manifests.remains(digest)
-                if there and await self._index.tags.get(tag) is None:
-                    await self._index.tags.set(tag, digest)
+                if there:
+                    await self._index.tags.restore(tag, digest)
 
     def _leased_of(self, gone: Sequence[Tag], leases: LeasedImages) -> set[Tag]:
         tags = {tag: self._graph.tags[tag] for tag in gone}

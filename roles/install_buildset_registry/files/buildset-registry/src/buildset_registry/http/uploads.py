@@ -89,7 +89,16 @@ async def finish(request: Request, context: Context) -> Response:
         if not await context.registry.is_finished(request.name, digest):
             raise
         return _created(request, digest, "push")
-    return await _finish(request, context, upload, _chunk(request, upload))
+    begins = not upload.size
+    try:
+        return await _finish(request, context, upload, _chunk(request, upload))
+    except DigestInvalid:
+        if not begins or not request.query.get("digest"):
+            raise
+        digest = Digest.parse(request.query["digest"])
+        if not await context.registry.is_finished(request.name, digest, elsewhere=upload.size):
+            raise
+        return _created(request, digest, "push")
 
 
 async def status(request: Request, context: Context) -> Response:

@@ -268,8 +268,14 @@ class CollectedTags(Protocol):
     async def expire(self, tag: Tag, target: TagTarget) -> bool:
         """Remove a tag unless it was set since it was found to be ``target``, wherever that was."""
 
+    async def restore(self, tag: Tag, digest: Digest) -> None:
+        """Set a tag that was removed, unless somebody has set it since."""
+
     async def prune(self, before: float) -> int:
-        """Remove what is listed and leads nowhere, unless it was changed since; count it."""
+        """Remove what is listed and leads nowhere, unless it was changed since; count it.
+
+        Whoever was killed has left it, where several processes share a storage.
+        """
 
 
 class Tags(CollectedTags, Protocol):

@@ -202,6 +202,10 @@ class FileTags:
         finally:
             self._changed(tag)
 
+    async def restore(self, tag: Tag, digest: Digest) -> None:
+        if await self.get(tag) is None:
+            await self.set(tag, digest)
+
     async def prune(self, before: float) -> int:
         return 0  # what has no link is not listed
 

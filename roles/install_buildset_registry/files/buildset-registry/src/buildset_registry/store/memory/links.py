@@ -138,6 +138,10 @@ class MemoryTags:
     async def expire(self, tag: Tag, target: TagTarget) -> bool:
         return self._targets.get(tag) == target and await self.remove(tag)
 
+    async def restore(self, tag: Tag, digest: Digest) -> None:
+        if tag not in self._targets:
+            await self.set(tag, digest)
+
     async def prune(self, before: float) -> int:
         return 0
 

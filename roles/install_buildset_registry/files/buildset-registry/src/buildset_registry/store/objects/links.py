@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from functools import partial
 
@@ -32,6 +34,10 @@ from buildset_registry.store.objects.small import SmallObject, SmallObjects
 _NOTED_SECONDS = 300
 #: Times of objects are in whole seconds, by the clock of the service.
 _PRUNED_SECONDS = 60
+#: A tag that was set so lately, as far as the clocks agree, may be of the second that is not over
+#: yet; after a moment it is.
+_RECENT_SECONDS = 5
+_MOMENT = 1.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +56,9 @@ class ObjectContext:
 
     tracked: bool
     """Whether asking for a link counts as using it."""
+
+    listed: bool
+    """Whether what was written is listed at once."""
 
 
 class ObjectRepository:
@@ -193,13 +202,20 @@ class ObjectTags:
         return None if found is None or target is None else TagTarget(target, found.changed)
 
     async def set(self, tag: Tag, digest: Digest) -> None:
+        await self._set(tag, digest)
+
+    async def restore(self, tag: Tag, digest: Digest) -> None:
+        with contextlib.suppress(ConditionFailed):
+            await self._set(tag, digest, ABSENT)
+
+    async def _set(self, tag: Tag, digest: Digest, condition: Condition | None = None) -> None:
         content = str(digest).encode()
         try:
             # First what distribution lists all that a tag ever was by: it may be too much there.
             # ``expire`` of another replica looks there after a removal, and ``of`` before one.
             index = keys.link(keys.tag_index(self._folder, tag), digest)
             await self._small.write(index, content)
-            await self._small.write(keys.tag_link(self._folder, tag), content)
+            await self._small.write(keys.tag_link(self._folder, tag), content, condition)
         finally:
             self._changed()
 
@@ -215,7 +231,12 @@ class ObjectTags:
         return await self._context.tags.get(self._folder, partial(self._scan))
 
     async def of(self, digest: Digest) -> Sequence[Tag]:
-        """List those that have the manifest in their index, or have nothing there."""
+        """List those that have the manifest in their index, or have nothing there.
+
+        Where a list may lag, all that there are: a tag may be listed, and what it was moved to not.
+        """
+        if not self._context.listed:
+            return await self._scan()
         linked, indexed, wanted = set[Tag](), set[Tag](), set[Tag]()
         async for tag, one in self._objects():
             if one.key == keys.tag_link(self._folder, tag):
@@ -232,8 +253,11 @@ class ObjectTags:
         No service removes an object on a condition. But who sets a tag writes first what it is to
         be in its index: one that is newer than the tag that was removed is of somebody who set it
         since, and whose link may be gone. Of somebody who was killed there, it may be of a manifest
-        that was removed.
+        that was removed. Times are in seconds: a tag that was just set is given a moment, so that
+        what is set after it is newer.
         """
+        if time.time() - target.checked < _RECENT_SECONDS:
+            await asyncio.sleep(_MOMENT)
         if await self.get(tag) != target:
             return False
         try:
@@ -255,27 +279,45 @@ class ObjectTags:
             self._changed()
 
     async def prune(self, before: float) -> int:
-        """Remove what is left where a process was killed between a tag's index and its link."""
+        """Remove what is left where a process was killed in setting a tag, or in a removal."""
+        known = {state.digest for state in await self._manifests.all()}
+        halves, doubtful = await self._leading_nowhere(known)
         found = 0
-        for tag, changed in (await self._without_link()).items():
+        for tag, changed in halves.items():
             link = keys.tag_link(self._folder, tag)
             if max(changed.values()) < before and await self._small.objects.head(link) is None:
                 await together(changed, self._small.objects.delete)
                 found += 1
+        for tag in doubtful:
+            target = await self.get(tag)
+            if target is None or target.checked >= before or target.digest in known:
+                continue
+            if not await self._manifests.remains(target.digest):
+                found += await self.expire(tag, target)
         if found:
             self._changed()
         return found
 
-    async def _without_link(self) -> dict[Tag, dict[str, float]]:
-        """Return the objects of each tag that leads nowhere, and when they were changed."""
-        found: dict[Tag, dict[str, float]] = {}
-        linked: set[Tag] = set()
+    async def _leading_nowhere(
+        self, known: AbstractSet[Digest]
+    ) -> tuple[dict[Tag, dict[str, float]], AbstractSet[Tag]]:
+        """Return the objects of tags without a link, and the tags that may lead to unknown ones.
+
+        The latter by what they ever were.
+        """
+        halves: dict[Tag, dict[str, float]] = {}
+        linked, indexed, strange = set[Tag](), set[Tag](), set[Tag]()
         async for tag, one in self._objects():
             if one.key == keys.tag_link(self._folder, tag):
                 linked.add(tag)
-            elif tag not in linked:
-                found.setdefault(tag, {})[one.key] = one.changed
-        return {tag: changed for tag, changed in found.items() if tag not in linked}
+                continue
+            indexed.add(tag)
+            if tag not in linked:
+                halves.setdefault(tag, {})[one.key] = one.changed
+            if keys.linked(keys.tag_index(self._folder, tag), one.key) not in known:
+                strange.add(tag)
+        halves = {tag: changed for tag, changed in halves.items() if tag not in linked}
+        return halves, linked & strange | linked - indexed
 
     async def _objects(self) -> AsyncIterator[tuple[Tag, ObjectState]]:
         """Yield all that there is of each tag; what has no tag's name is another program's."""

@@ -117,10 +117,11 @@ class Promises:
 
     async def give(self, digest: Digest, kind: str) -> bool:
         """Promise that content stays; False where somebody is about to remove it."""
-        if self.is_recent(digest, kind):
-            return True
+        return self.is_recent(digest, kind) or await self._give(digest, kind, secrets.token_hex(8))
+
+    async def _give(self, digest: Digest, kind: str, word: str) -> bool:
         begun = time.monotonic()
-        word = secrets.token_hex(8) if self._listed else _ONE
+        word = word if self._listed else _ONE
         key = f"{self._keys.promises(digest)}{kind}-{word}"
         await self._objects.put(key, Body(0, ()))
         if await self._objects.head(self._keys.condemned(digest)) is not None:
@@ -130,8 +131,8 @@ class Promises:
 
     async def bring(self, digest: Digest, kind: str) -> None:
         """Promise content that is about to be put there, after who removes it is done."""
-        begun = time.monotonic()
-        while not await self.give(digest, kind):
+        begun, word = time.monotonic(), secrets.token_hex(8)
+        while not (self.is_recent(digest, kind) or await self._give(digest, kind, word)):
             if time.monotonic() - begun > _DEAD:
                 await self._objects.delete(self._keys.condemned(digest), plain=True)
             await asyncio.sleep(_PAUSE)
@@ -217,7 +218,8 @@ class Promises:
             # The one key of all of them, by which another promise may just be given.
             async with self.condemned(promise[0]) as condemnation:
                 state = await self._objects.head(key)
-                if state is not None and state.changed < before:
+                spared = condemnation.given is _SPARED  # who was killed left a sentence
+                if not spared and state is not None and state.changed < before:
                     await condemnation.removing(partial(self._objects.delete, key, plain=True))
 
         await together(names, discard)

@@ -115,6 +115,7 @@ class ObjectStore:
                 self._names.changed,
                 partial(self.holders.add, name),
                 cached,
+                self._dialect.abilities.lists,
             )
             made = self._made[name, cached] = ObjectRepository(folder, context)
         return made
