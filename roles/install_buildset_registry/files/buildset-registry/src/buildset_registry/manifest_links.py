@@ -38,6 +38,21 @@ async def link_manifest(index: RepositoryIndex, manifest: Manifest) -> None:
         await index.referrers.add(manifest.subject.digest, manifest.digest)
 
 
+async def link_image(index: RepositoryIndex, manifest: Manifest, tags: Iterable[Tag]) -> None:
+    """Link a stored manifest, and let tags point to it."""
+    await link_manifest(index, manifest)
+    for tag in tags:
+        await retire(index, tag)
+        await index.tags.set(tag, manifest.digest)
+
+
+async def retire(index: RepositoryIndex, tag: Tag) -> None:
+    """Let the time of a manifest without a tag begin when it loses the tag."""
+    target = await index.tags.get(tag)
+    if target is not None:
+        await index.manifests.use(target.digest)
+
+
 async def stands(index: RepositoryIndex, digest: Digest, tags: Iterable[Tag]) -> bool:
     """Tell whether all that a push has linked is there still, or is somebody else's by now."""
     found = await all_of(index.manifests.remains(digest), *map(index.tags.get, tags))
@@ -87,7 +102,7 @@ async def _untag(
 
 async def _remove(index: RepositoryIndex, tag: Tag, digest: Digest) -> None:
     """Remove a tag as long as it points to a manifest, in the end also one of a wrong time."""
-    for _ in range(_TRIES):
+    for _try in range(_TRIES):
         target = await _pointing(index, tag, digest)
         if target is None or await index.tags.expire(tag, target):
             return

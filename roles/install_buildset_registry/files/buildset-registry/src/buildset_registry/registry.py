@@ -23,7 +23,7 @@ from buildset_registry.errors import (
 from buildset_registry.image_tree import ImageTrees
 from buildset_registry.latest import Latest
 from buildset_registry.lookup import Lookup, Reuse
-from buildset_registry.manifest_links import delete_links, link_manifest, stands
+from buildset_registry.manifest_links import delete_links, link_image, retire, stands
 from buildset_registry.oci.descriptor import Descriptor
 from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.manifest import MAX_MANIFEST, Manifest
@@ -307,13 +307,13 @@ class Registry:
         """Store a manifest whose turn it is, and let the tags point to it."""
         await spread(manifest.manifests, lambda listed: index.manifests.use(listed.digest))
         await self._store.blobs.put(manifest.digest, manifest.raw)
-        await _link(index, manifest, tags)
+        await link_image(index, manifest, tags)
         if self._store.space.replicas is None:
             return
-        for _ in range(_AGAIN):
+        for _again in range(_AGAIN):
             if await stands(index, manifest.digest, tags):
                 return
-            await _link(index, manifest, tags)
+            await link_image(index, manifest, tags)
 
     # -- delete
 
@@ -340,7 +340,7 @@ class Registry:
             if admit is not None and current is not None:
                 admit(current)
             for index in self._lookup.indexes(name):
-                await _retire(index, tag)
+                await retire(index, tag)
                 if await index.tags.remove(tag):
                     return
         raise ManifestUnknown(f"{name} has no tag {tag}")
@@ -382,21 +382,6 @@ class Registry:
                 f"{name} has no blob {digest}; push the blob before the manifest",
                 detail={"digest": str(digest)},
             )
-
-
-async def _link(index: RepositoryIndex, manifest: Manifest, tags: Sequence[Tag]) -> None:
-    """Link a stored manifest, and let the tags point to it."""
-    await link_manifest(index, manifest)
-    for tag in tags:
-        await _retire(index, tag)
-        await index.tags.set(tag, manifest.digest)
-
-
-async def _retire(index: RepositoryIndex, tag: Tag) -> None:
-    """Let the time of a manifest without a tag begin when it loses the tag."""
-    target = await index.tags.get(tag)
-    if target is not None:
-        await index.manifests.use(target.digest)
 
 
 def _subject(stored: StoredManifest) -> Digest | None:

@@ -12,11 +12,12 @@ from pathlib import Path
 
 from buildset_registry.config import Config, StorageSettings
 from buildset_registry.store.azure import open_azure
-from buildset_registry.store.base import Purpose, Store
+from buildset_registry.store.base import Store
 from buildset_registry.store.filesystem import control_socket, open_filesystem
 from buildset_registry.store.gcs import open_gcs
 from buildset_registry.store.memory import open_memory
 from buildset_registry.store.oss import open_oss
+from buildset_registry.store.purpose import Purpose
 from buildset_registry.store.s3 import open_s3
 from buildset_registry.store.swift import open_swift
 

@@ -20,7 +20,6 @@ import os
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from enum import Enum
 from pathlib import Path
 from typing import Protocol
 
@@ -396,16 +395,3 @@ class Store(Contents, Records, Protocol):
 
     async def aclose(self) -> None:
         """Let another process have the storage."""
-
-
-class Purpose(Enum):
-    """The use that a store is opened for."""
-
-    SERVE = "serve"
-    """To serve and change; where there is nothing yet, it begins empty."""
-
-    COLLECT = "collect"
-    """To collect what a server left that is not there now."""
-
-    READ = "read"
-    """To look only, beside a server that changes it."""

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from buildset_registry.config import Config
 from buildset_registry.errors import ConfigError
-from buildset_registry.store.base import Purpose
 from buildset_registry.store.filesystem import layout
 from buildset_registry.store.filesystem.disk import ReadingDisk
 from buildset_registry.store.filesystem.store import FilesystemStore
+from buildset_registry.store.purpose import Purpose
 
 __all__ = ["FilesystemStore", "control_socket", "open_filesystem"]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from buildset_registry.config import Config
 from buildset_registry.errors import ConfigError
-from buildset_registry.store.base import Purpose
 from buildset_registry.store.memory.store import MemoryStore
+from buildset_registry.store.purpose import Purpose
 
 __all__ = ["MemoryStore", "open_memory"]
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from buildset_registry.config import Config, StorageSettings
 from buildset_registry.errors import ConfigError
-from buildset_registry.store.base import Purpose
+from buildset_registry.store.purpose import Purpose
 
 if TYPE_CHECKING:
     from buildset_registry.store.objects.dialect import Dialect

@@ -15,7 +15,6 @@ from buildset_registry.errors import ConfigError
 from buildset_registry.latest import Latest
 from buildset_registry.oci.names import RepositoryName, Tag
 from buildset_registry.parallel import together
-from buildset_registry.store.base import Purpose
 from buildset_registry.store.documents import StoredDocument
 from buildset_registry.store.holders import Holders
 from buildset_registry.store.objects import keys
@@ -34,6 +33,7 @@ from buildset_registry.store.objects.small import SmallObjects
 from buildset_registry.store.objects.staging import Staging
 from buildset_registry.store.objects.uploads import ObjectUploads, UploadPlaces
 from buildset_registry.store.objects.walk import Repositories
+from buildset_registry.store.purpose import Purpose
 from buildset_registry.store.turns import Turns
 
 #: Repositories whose keys are kept ready; past this many, the one made longest ago goes.

@@ -6,8 +6,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from buildset_registry.config import Config
-from buildset_registry.store.base import Purpose
 from buildset_registry.store.objects.opening import open_service
+from buildset_registry.store.purpose import Purpose
 
 if TYPE_CHECKING:
     from collections.abc import Callable
