@@ -306,6 +306,7 @@ async def test_no_tag_stays_that_leads_nowhere(
 async def test_a_tag_that_leads_somewhere_is_not_pruned(two: tuple[Replica, Replica]) -> None:
     """However old it is, and without an index, as other programs may leave it."""
     tags, others = two[0].store.pushed(NAME).tags, two[1].store.pushed(NAME).tags
+    await two[0].store.pushed(NAME).manifests.add(DIGEST)
     await tags.set(TAG, DIGEST)
     assert await others.prune(time.time() + DAYS) == 0
     await two[0].dialect.delete(keys.link(keys.tag_index(tags._folder, TAG), DIGEST))  # type: ignore[attr-defined]  # what a test is about
