@@ -18,7 +18,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-#: The longest tier takes some 37 minutes while all tools are built beside it, and 23 without.
+#: The longest tier takes some 37 minutes while all tools are built beside it, and 23 to 29 without.
 LIMIT_SECONDS = 45 * 60
 #: How long jobs that are interrupted may clean up; a little more than nox gives a session.
 GRACE_SECONDS = 12.0

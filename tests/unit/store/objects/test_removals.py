@@ -4,7 +4,6 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import aclosing
 from typing import Any
 
 import pytest
@@ -13,12 +12,11 @@ from buildset_registry.errors import ManifestUnknown
 from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.names import RepositoryName, Tag
 from buildset_registry.registry import Registry
-from buildset_registry.store import open_store
 from buildset_registry.store.base import Store
 from buildset_registry.store.objects import keys
 
 from tests.stores.fixtures import ObjectStores
-from tests.unit.store.kinds import azure, gcs, s3, swift
+from tests.unit.store.kinds import azure, gcs, replicas_of, s3, swift
 
 NAME = RepositoryName("org/app")
 LATEST = Tag("latest")
@@ -36,11 +34,7 @@ async def two(
     request: pytest.FixtureRequest, object_stores: ObjectStores
 ) -> AsyncIterator[tuple[Store, Store]]:
     """Two replicas on one bucket."""
-    config = SERVICES[request.param](object_stores)
-    async with (
-        aclosing(await open_store(config)) as one,
-        aclosing(await open_store(config)) as other,
-    ):
+    async with replicas_of(SERVICES[request.param](object_stores), 2) as (one, other):
         yield one, other
 
 
@@ -128,9 +122,7 @@ async def test_a_tag_that_is_moved_while_its_image_is_removed_stays(
         await Registry(ours).manifest(NAME, image)
 
 
-async def test_half_a_tag_is_not_completed_by_a_removal(
-    two: tuple[Store, Store], monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_half_a_tag_is_not_completed_by_a_removal(two: tuple[Store, Store]) -> None:
     """Who set it was killed between its index and its link, and its image was removed since."""
     ours, theirs = two
     image = await push(ours, "latest")
@@ -157,14 +149,13 @@ async def test_a_tag_that_is_set_in_the_second_of_its_removal_stays(
 
 
 async def test_what_kills_have_left_goes_with_the_next_collection(
-    two: tuple[Store, Store], monkeypatch: pytest.MonkeyPatch
+    two: tuple[Store, Store],
 ) -> None:
     """Who removed was killed behind the link, and who pushed before it looked again."""
     ours, theirs = two
     image = await push(ours, "latest")
-    remove = ours.pushed(NAME).manifests.remove
     await push(theirs, "latest", "v2")
-    await remove(image)
+    await ours.pushed(NAME).manifests.remove(image)
     tags = ours.pushed(NAME).tags
     assert await tags.prune(time.time() - 60) == 0
     assert await tags.prune(time.time() + 60) == 2

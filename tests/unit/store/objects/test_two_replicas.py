@@ -2,20 +2,18 @@
 """Two replicas that end one upload at once, each for a client that sent it another last byte."""
 
 from collections.abc import AsyncIterator, Callable
-from contextlib import aclosing
 
 import pytest
 from buildset_registry.config import Config
 from buildset_registry.errors import RegistryError
 from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.names import RepositoryName
-from buildset_registry.store import open_store
 from buildset_registry.store.base import Store, Upload
 from buildset_registry.store.objects.dialect import ObjectFailure
 
 from tests.stores.fixtures import ObjectStores
 from tests.unit.store.blobs import content_of, pieces
-from tests.unit.store.kinds import azure, s3, swift
+from tests.unit.store.kinds import azure, replicas_of, s3, swift
 
 NAME = RepositoryName("org/app")
 MIB = 1024 * 1024
@@ -33,11 +31,7 @@ async def two(
     request: pytest.FixtureRequest, object_stores: ObjectStores
 ) -> AsyncIterator[tuple[Store, Store]]:
     """Two replicas on one bucket."""
-    config = SERVICES[request.param](object_stores)
-    async with (
-        aclosing(await open_store(config)) as one,
-        aclosing(await open_store(config)) as other,
-    ):
+    async with replicas_of(SERVICES[request.param](object_stores), 2) as (one, other):
         yield one, other
 
 

@@ -261,8 +261,7 @@ class _Removal:
         for tag in tags:
             digest = self._graph.tags[tag].digest
             async with self._collection.store.turns.manifest(self._name, digest, [tag]):
-                there = await self._index.manifests.remains(digest)
-                if there:
+                if await self._index.manifests.remains(digest):
                     await self._index.tags.restore(tag, digest)
 
     def _leased_of(self, gone: Sequence[Tag], leases: LeasedImages) -> set[Tag]:

@@ -83,22 +83,18 @@ async def finish(request: Request, context: Context) -> Response:
     try:
         upload = await _find(request, context)
     except BlobUploadUnknown:
-        if not request.query.get("digest"):
+        again = await _again(request, context)
+        if again is None:
             raise
-        digest = Digest.parse(request.query["digest"])
-        if not await context.registry.is_finished(request.name, digest):
-            raise
-        return _created(request, digest, "push")
+        return again
     begins = not upload.size
     try:
         return await _finish(request, context, upload, _chunk(request, upload))
     except DigestInvalid:
-        if not begins or not request.query.get("digest"):
+        again = await _again(request, context, elsewhere=upload.size) if begins else None
+        if again is None:
             raise
-        digest = Digest.parse(request.query["digest"])
-        if not await context.registry.is_finished(request.name, digest, elsewhere=upload.size):
-            raise
-        return _created(request, digest, "push")
+        return again
 
 
 async def status(request: Request, context: Context) -> Response:
@@ -116,6 +112,18 @@ async def cancel(request: Request, context: Context) -> Response:
 
 async def _find(request: Request, context: Context) -> Upload:
     return await context.registry.upload(request.name, UploadId.parse(request.path["upload"]))
+
+
+async def _again(
+    request: Request, context: Context, *, elsewhere: int | None = None
+) -> Response | None:
+    """Answer once more that an upload has become a blob; None where it has not."""
+    if not request.query.get("digest"):
+        return None
+    digest = Digest.parse(request.query["digest"])
+    if not await context.registry.is_finished(request.name, digest, elsewhere=elsewhere):
+        return None
+    return _created(request, digest, "push")
 
 
 async def _finish(

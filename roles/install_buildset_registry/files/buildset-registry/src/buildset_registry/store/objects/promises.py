@@ -115,13 +115,15 @@ class Promises:
         until, given = self._recent.get(digest, (0.0, kind))
         return time.monotonic() < until and given in (kind, PUSHED)
 
-    async def give(self, digest: Digest, kind: str) -> bool:
-        """Promise that content stays; False where somebody is about to remove it."""
-        return self.is_recent(digest, kind) or await self._give(digest, kind, secrets.token_hex(8))
+    async def give(self, digest: Digest, kind: str, word: str = "") -> bool:
+        """Promise that content stays; False where somebody is about to remove it.
 
-    async def _give(self, digest: Digest, kind: str, word: str) -> bool:
+        Whoever asks again gives the ``word`` of before, for one promise in all.
+        """
+        if self.is_recent(digest, kind):
+            return True
         begun = time.monotonic()
-        word = word if self._listed else _ONE
+        word = (word or secrets.token_hex(8)) if self._listed else _ONE
         key = f"{self._keys.promises(digest)}{kind}-{word}"
         await self._objects.put(key, Body(0, ()))
         if await self._objects.head(self._keys.condemned(digest)) is not None:
@@ -132,7 +134,7 @@ class Promises:
     async def bring(self, digest: Digest, kind: str) -> None:
         """Promise content that is about to be put there, after who removes it is done."""
         begun, word = time.monotonic(), secrets.token_hex(8)
-        while not (self.is_recent(digest, kind) or await self._give(digest, kind, word)):
+        while not await self.give(digest, kind, word):
             if time.monotonic() - begun > _DEAD:
                 await self._objects.delete(self._keys.condemned(digest), plain=True)
             await asyncio.sleep(_PAUSE)
