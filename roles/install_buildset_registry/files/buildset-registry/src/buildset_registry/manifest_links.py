@@ -71,33 +71,33 @@ async def delete_links(
     Whoever calls has the manifest's turn, so that no tag begins to point to it, unless by another
     process: that finds out when it looks whether its push ``stands``, or its tag is seen here.
     """
-    tags = await index.tags.of(digest)
-    await _untag(store, name, index, digest, tags)
+    tags = await untag(store, name, index, digest)
     if subject is not None:
         await index.referrers.remove(subject, digest)
     await index.manifests.remove(digest)
     if store.space.replicas is not None:
         # One that was set again while it was removed may lack what it is found by.
-        again = {*tags, *await index.tags.of(digest)}
-        await _untag(store, name, index, digest, sorted(again))
+        await untag(store, name, index, digest, also=tags)
 
 
-async def untag(store: Store, name: RepositoryName, index: RepositoryIndex, digest: Digest) -> None:
-    """Remove the tags that point to a manifest, and none that a push has just moved."""
-    await _untag(store, name, index, digest, await index.tags.of(digest))
-
-
-async def _untag(
+async def untag(
     store: Store,
     name: RepositoryName,
     index: RepositoryIndex,
     digest: Digest,
-    tags: Sequence[Tag],
-) -> None:
+    also: Sequence[Tag] = (),
+) -> Sequence[Tag]:
+    """Remove the tags that point to a manifest, and none that a push has just moved.
+
+    Those are looked at that may do so, ``also`` others that the store may not know of; returned are
+    all of them.
+    """
+    tags = sorted({*also, *await index.tags.of(digest)})
     async for tag in paced(tags):
         if await _pointing(index, tag, digest):
             async with store.turns.tag(name, tag):
                 await _remove(index, tag, digest)
+    return tags
 
 
 async def _remove(index: RepositoryIndex, tag: Tag, digest: Digest) -> None:

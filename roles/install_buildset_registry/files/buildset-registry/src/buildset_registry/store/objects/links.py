@@ -237,15 +237,8 @@ class ObjectTags:
         """
         if not self._context.listed:
             return await self._scan()
-        linked, indexed, wanted = set[Tag](), set[Tag](), set[Tag]()
-        async for tag, one in self._objects():
-            if one.key == keys.tag_link(self._folder, tag):
-                linked.add(tag)
-                continue
-            indexed.add(tag)
-            if one.key == keys.link(keys.tag_index(self._folder, tag), digest):
-                wanted.add(tag)
-        return sorted(linked & wanted | linked - indexed)
+        tags, _halves = await self._survey(lambda indexed: indexed == digest)
+        return sorted(tags)
 
     async def expire(self, tag: Tag, target: TagTarget) -> bool:
         """Remove a tag, and give it back where another replica is just setting it.
@@ -281,7 +274,7 @@ class ObjectTags:
     async def prune(self, before: float) -> int:
         """Remove what is left where a process was killed in setting a tag, or in a removal."""
         known = {state.digest for state in await self._manifests.all()}
-        halves, doubtful = await self._leading_nowhere(known)
+        doubtful, halves = await self._survey(lambda indexed: indexed not in known)
         found = 0
         for tag, changed in halves.items():
             link = keys.tag_link(self._folder, tag)
@@ -298,15 +291,15 @@ class ObjectTags:
             self._changed()
         return found
 
-    async def _leading_nowhere(
-        self, known: AbstractSet[Digest]
-    ) -> tuple[dict[Tag, dict[str, float]], AbstractSet[Tag]]:
-        """Return the objects of tags without a link, and the tags that may lead to unknown ones.
+    async def _survey(
+        self, wanted: Callable[[Digest | None], bool]
+    ) -> tuple[AbstractSet[Tag], dict[Tag, dict[str, float]]]:
+        """Return the tags that may lead to what is wanted, and the objects of tags without a link.
 
-        The latter by what they ever were.
+        The former by what is in their index, or since nothing is there.
         """
+        linked, indexed, leading = set[Tag](), set[Tag](), set[Tag]()
         halves: dict[Tag, dict[str, float]] = {}
-        linked, indexed, strange = set[Tag](), set[Tag](), set[Tag]()
         async for tag, one in self._objects():
             if one.key == keys.tag_link(self._folder, tag):
                 linked.add(tag)
@@ -314,10 +307,10 @@ class ObjectTags:
             indexed.add(tag)
             if tag not in linked:
                 halves.setdefault(tag, {})[one.key] = one.changed
-            if keys.linked(keys.tag_index(self._folder, tag), one.key) not in known:
-                strange.add(tag)
+            if wanted(keys.linked(keys.tag_index(self._folder, tag), one.key)):
+                leading.add(tag)
         halves = {tag: changed for tag, changed in halves.items() if tag not in linked}
-        return halves, linked & strange | linked - indexed
+        return linked & leading | linked - indexed, halves
 
     async def _objects(self) -> AsyncIterator[tuple[Tag, ObjectState]]:
         """Yield all that there is of each tag; what has no tag's name is another program's."""
