@@ -77,6 +77,15 @@ def test_workers_keep_no_ledger_in_a_folder() -> None:
     assert configure({**one, "ledger": own}, several)["ledger"] == own
 
 
+def test_a_section_may_be_none_or_the_default_again() -> None:
+    """``false`` and ``null``: no ledger is kept, also after the next ``up``, or one as before."""
+    none = configure({}, Options(sections=Sections({"ledger": False})))
+    assert none["ledger"] is None
+    assert configure(none, Options())["ledger"] is None
+    again = configure(none, Options(sections=Sections({"ledger": None})))
+    assert again["ledger"] == {"folder": "ledger"}
+
+
 def test_a_replaced_certificate_needs_no_restart(desk: Desk, tmp_path: Path) -> None:
     """It is shown by itself: a registry is not drained for each renewal."""
     files = {"certificate": str(tmp_path / "site.pem"), "key": str(tmp_path / "site.key")}

@@ -118,7 +118,9 @@ def test_settings_come_and_go(desk: Desk) -> None:
         "intermediate_registry_metrics": metrics,
         "intermediate_registry_settings": {
             "gc": {"grace": 3600},
-            "auth": {"refresh_seconds": 60},
+            "auth": {"refresh_seconds": 60, "allowed_networks": ["127.0.0.0/8"]},
+            "pull_through": {"tag_seconds": 600},
+            "ledger": False,
         },
     }
     assert play(desk, **given, **more).code == 0
@@ -128,6 +130,9 @@ def test_settings_come_and_go(desk: Desk) -> None:
     rules = [(rule["users"], rule["actions"]) for rule in tree["auth"]["rules"]]
     assert rules == [(["nodes"], ["pull"]), (["zuul"], ["pull", "push"])]
     assert tree["auth"]["refresh_seconds"] == 60
+    # They count more than what the role's own variables say, and a section may be none.
+    assert tree["auth"]["allowed_networks"] == ["127.0.0.0/8"]
+    assert (tree["pull_through"], tree["ledger"]) == ({"tag_seconds": 600}, None)
     pid = _status(desk, config.parent)["pid"]
     other = {**WRITER, "password": "another one"}
     changed = play(desk, **{**given, **more, "intermediate_registry_users": [other]})
@@ -135,7 +140,8 @@ def test_settings_come_and_go(desk: Desk) -> None:
     assert _status(desk, config.parent)["pid"] != pid  # the reader's rule is gone
     assert play(desk, **given).recap["changed"] == 1
     emptied = yaml.safe_load(config.read_text())
-    assert emptied.keys().isdisjoint({"metrics", "gc"})
+    assert emptied.keys().isdisjoint({"metrics", "gc", "pull_through"})
+    assert emptied["auth"]["allowed_networks"] == []
     assert emptied["ledger"] == {"folder": "ledger"}
     assert play(desk, **given).recap["changed"] == 0
 

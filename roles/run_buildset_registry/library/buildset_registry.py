@@ -120,7 +120,10 @@ options:
   settings:
     description:
       - Sections of the configuration as they are to be, by their names. Each replaces the one
-        that is there, and one that is null removes it.
+        that is there. One that is null is as by default again, and one that is V(false) is none,
+        such as C(ledger).
+      - A key that they have counts more than the option for it, such as O(allowed_networks). Ports
+        of endpoints are those of the options.
       - The values of keys that name a secret are masked in the result.
     type: dict
   users:
@@ -299,22 +302,39 @@ def up_arguments(params: dict) -> list:
     for name in ("host", "port", "push_port", "alias", "log_dir"):
         if params[name]:
             arguments += ["--" + name.replace("_", "-"), str(params[name])]
-    for name in ("single_port", "anonymous_pull"):
-        arguments.append("--" + ("" if params[name] else "no-") + name.replace("_", "-"))
-    arguments += ["--tag-seconds", params["tag_seconds"]]
-    proxy_port = params["proxy_port"]
-    arguments += ["--proxy-port", str(proxy_port)] if proxy_port else ["--no-proxy"]
-    if params["allowed_networks"] == []:
-        arguments.append("--allow-any-network")
-    for network in params["allowed_networks"] or []:
-        arguments += ["--allow-network", network]
-    arguments += ["--lock-mode", params["lock_mode"]] if params["lock"] else ["--no-lock"]
+    arguments.append("--single-port" if params["single_port"] else "--no-single-port")
+    arguments += [word for words in further_arguments(params) for word in words]
     # By standard input: what is on a command line can be read by every user of the node.
     if sections(params):
         arguments += ["--settings-file", "-"]
     elif params["upstreams"]:
         arguments += ["--upstreams-file", "-"]
     return arguments
+
+
+def further_arguments(params: dict) -> Iterator[list]:
+    """Yield options of the command; not those for which the settings have a key, which counts."""
+    if not said(params, "auth", "anonymous_pull"):
+        yield ["--anonymous-pull" if params["anonymous_pull"] else "--no-anonymous-pull"]
+    if not said(params, "auth", "allowed_networks"):
+        networks = params["allowed_networks"]
+        yield ["--allow-any-network"] if networks == [] else []
+        yield from (["--allow-network", network] for network in networks or [])
+    if not said(params, "pull_through", "tag_seconds"):
+        yield ["--tag-seconds", params["tag_seconds"]]
+    if not said(params, "proxy", "port"):
+        port = params["proxy_port"]
+        yield ["--proxy-port", str(port)] if port else ["--no-proxy"]
+    if params["lock"]:
+        yield ["--lock-mode", params["lock_mode"]]
+    elif not said(params, "lock", "file"):
+        yield ["--no-lock"]
+
+
+def said(params: dict, section: str, key: str) -> bool:
+    """Tell whether the settings have a key of a section."""
+    given = (params["settings"] or {}).get(section)
+    return isinstance(given, dict) and key in given
 
 
 def upstreams(params: dict) -> list:

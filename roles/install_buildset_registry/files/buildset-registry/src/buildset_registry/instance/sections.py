@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Sections of the configuration, given by ``up --settings-file``, with users and a key.
 
-A section is as it is given, or is removed where that is nothing. Three things have files of their
-own in the registry's folder: users with their passwords, of which the htpasswd file is made, and
-the key of the tokens, which replicas share.
+A section is as it is given, or as by default where that is nothing, or none where it is false.
+Three things have files of their own in the registry's folder: users with their passwords, of which
+the htpasswd file is made, and the key of the tokens, which replicas share.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Sections:
             if section is None:
                 tree.pop(name, None)
             else:
-                tree[name] = section
+                tree[name] = None if section is False else section
         if tree.get("acme"):
             tree.pop("tls", None)
 
