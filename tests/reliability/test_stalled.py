@@ -49,6 +49,8 @@ def test_a_client_holds_no_more_connections_than_it_may(serve: Callable[..., Ser
             with contextlib.closing(_elsewhere(server)) as other:
                 assert other.ask("GET", "/v2/").status == 200
             assert busy.ask("GET", "/v2/").status in (200, 429)
+            # A proxy, whose connections are all of them, takes nothing out that is well.
+            assert busy.ask("GET", "/readyz").status == 200
         # Those of the harness, of ``busy`` and of the probes are of the same address.
         assert sum(map(_ended, idle)) < 60
     assert "hold too many: 127.0.0.1" in server.log.read_text()

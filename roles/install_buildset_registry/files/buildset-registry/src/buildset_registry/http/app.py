@@ -86,10 +86,10 @@ class App:
         context = self._context
         try:
             context.policy.check_network(request.client)
-            if context.crowd.clients:
-                context.crowd.check(request.client)
             route, request.path = routes.match(request.method, request.url)
             request.route = route.id
+            if context.crowd.clients and route.id not in routes.HEALTH:
+                context.crowd.check(request.client)
             if route.access is not None:
                 await self._authorize(request, route.access)
             response = await begun(await route.handler(request, context))

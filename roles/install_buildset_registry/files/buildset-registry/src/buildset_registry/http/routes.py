@@ -29,6 +29,9 @@ _REMEMBERED = 1024
 #: Characters past which a path is not worth remembering: no client pulls by such a name.
 _LONG = 500
 
+#: Of endpoints by which a proxy finds out whether to send clients here.
+HEALTH = frozenset({"healthz", "readyz"})
+
 Handler = Callable[[Request, Context], Awaitable[Response]]
 
 
