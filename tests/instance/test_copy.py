@@ -35,8 +35,8 @@ from tests.unit.transfer.fake_registry import (
 class Machine:
     """A registry, a login for it, and a home of its own for the command."""
 
-    def __init__(self, desk: Desk, folder: Path) -> None:
-        self.facts = desk.up()["facts"]
+    def __init__(self, desk: Desk, folder: Path, *words: object, **options: Any) -> None:
+        self.facts = desk.up(*words, **options)["facts"]
         self.data = desk.root / "data"
         self.home = folder / "home"
         self.push = f"127.0.0.1:{self.facts['push_port']}"
@@ -44,13 +44,16 @@ class Machine:
         self.ca = folder / "ca.pem"
         self.ca.write_text(self.facts["cert"])
         pair = f"{self.facts['username']}:{self.facts['password']}".encode()
-        file = self.home / ".docker" / "config.json"
-        file.parent.mkdir(parents=True)
-        auth = {"auth": base64.b64encode(pair).decode()}
-        file.write_text(json.dumps({"auths": {self.push: auth}}))
+        self.log_in({"auth": base64.b64encode(pair).decode()})
         hidden = {"XDG_RUNTIME_DIR", "XDG_CACHE_HOME", "REGISTRY_AUTH_FILE", "DOCKER_CONFIG"}
         self.environment = {key: one for key, one in os.environ.items() if key not in hidden}
         self.environment |= {"HOME": str(self.home), "XDG_RUNTIME_DIR": str(self.home)}
+
+    def log_in(self, entry: dict[str, str]) -> None:
+        """Keep a login as docker does."""
+        file = self.home / ".docker" / "config.json"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps({"auths": {self.push: entry}}))
 
     def command(self, *words: str) -> list[str]:
         """Return the command."""
@@ -93,6 +96,29 @@ def test_an_image_is_copied_with_one_line_to_tell(machine: Machine, source: Fake
     assert done.stdout == f"{source.url}/app:v1 -> {target} {digest_of(raw)}: 5.0 kB sent\n"
     again = machine.copy(f"{machine.pull}/quay.io/org/app:v1", target)
     assert again.stdout.endswith(": 0 bytes sent, 5.0 kB there already\n")
+
+
+def test_docker_s_token_instead_of_the_password_copies(
+    desk: Desk, tmp_path: Path, source: FakeRegistry
+) -> None:
+    """``docker login`` keeps one where the registry gives it out, and no password."""
+    words = ("--single-port", "--port", desk.ports[0], "--upstreams-file", "-")
+    machine = Machine(desk, tmp_path, *words, stdin="[]")
+    answer = httpx.get(
+        f"https://{machine.push}/token",
+        params={"offline_token": "true"},
+        auth=(machine.facts["username"], machine.facts["password"]),
+        verify=ssl.create_default_context(cadata=machine.facts["cert"]),
+    )
+    nobody = base64.b64encode(b"00000000-0000-0000-0000-000000000000:").decode()
+    machine.log_in({"auth": nobody, "identitytoken": answer.json()["refresh_token"]})
+    source.add_image("app", "v1", layers=(b"x" * 5000,))
+    done = machine.copy(source.image("app:v1"), f"{machine.push}/app:v1")
+    assert (done.returncode, done.stderr) == (0, "")
+    machine.log_in({"auth": nobody, "identitytoken": "another"})
+    refused = machine.copy(source.image("app:v1"), f"{machine.push}/app:v2")
+    assert refused.returncode == 1
+    assert "give other credentials with the right to do that" in refused.stderr
 
 
 def test_wrong_bytes_of_a_source_are_never_tagged(machine: Machine, source: FakeRegistry) -> None:

@@ -96,7 +96,6 @@ def test_a_helper_is_asked(
     ("tree", "told"),
     [
         ({"auths": {"quay.io": {"auth": "%%%"}}}, "is not base64"),
-        ({"auths": {"quay.io": {"identitytoken": "secret"}}}, "identity token"),
         ({"credHelpers": {"quay.io": "missing"}}, "docker-credential-missing, which is not on"),
         ({"credHelpers": {"quay.io": "test"}}, "answers without Username"),
         ({"credHelpers": {"quay.io": "octets"}}, "docker-credential-octets fails"),
@@ -133,6 +132,18 @@ def test_a_file_that_is_not_json_is_told(tmp_path: Path) -> None:
         file.write_text(content)
         with pytest.raises(TransferError, match="is not JSON; log in again"):
             CredentialStore(str(file)).find("quay.io", "app")
+
+
+def test_an_identity_token_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Docker keeps it instead of the password where the registry gives it one."""
+    entry = {"auth": base64.b64encode(b"00000000-0000-0000-0000-000000000000:").decode()}
+    tree = {"auths": {"quay.io": {**entry, "identitytoken": "kept"}}}
+    login = RegistryLogin(identity_token="kept")
+    assert CredentialStore(str(write(tmp_path / "a.json", tree))).find("quay.io", "app") == login
+    helper(tmp_path, 'echo \'{"Username": "<token>", "Secret": "kept"}\'')
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    file = write(tmp_path / "b.json", {"credsStore": "test"})
+    assert CredentialStore(str(file)).find("quay.io", "app") == login
 
 
 def test_a_token_is_sent_as_it_is(tmp_path: Path) -> None:

@@ -2,8 +2,8 @@
 """Logging in at an upstream: from its 401 to the header that it accepts; no I/O.
 
 The protocol is distribution's token authentication (``Bearer`` challenges of RFC 6750 that name a
-token server), and plain ``Basic`` (RFC 7617). ``authorize`` yields what to ask a token server and
-is sent the answer; whoever drives it moves the bytes.
+token server; its form of OAuth2 for refresh tokens), and plain ``Basic`` (RFC 7617). ``authorize``
+yields what to ask a token server and is sent the answer; whoever drives it moves the bytes.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Generator, Hashable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from urllib.parse import quote, urlencode, urlsplit, urlunsplit
 
@@ -61,14 +61,17 @@ class UnauthorizedResponse:
 
 @dataclass(frozen=True, slots=True)
 class TokenRequest:
-    """A GET that asks a token server."""
+    """What asks a token server: a GET, or a POST where there is a form."""
 
     url: str
     authorization: str | None = field(repr=False)
+    form: bytes | None = field(default=None, repr=False)
 
     @property
     def headers(self) -> dict[str, str]:
         """Return the headers to send."""
+        if self.form is not None:
+            return {"Content-Type": "application/x-www-form-urlencoded"}
         return {"Authorization": self.authorization} if self.authorization else {}
 
 
@@ -129,26 +132,44 @@ def challenges(headers: Iterable[str]) -> tuple[Challenge, ...]:
 
 
 def authorize(
-    response: UnauthorizedResponse, credentials: str | None, clock: Callable[[], float]
+    response: UnauthorizedResponse,
+    credentials: str | None,
+    clock: Callable[[], float],
+    refresh_token: str = "",
 ) -> Generator[TokenRequest, TokenAnswer, Authorization | None]:
     """Find the header that answers a 401; ``None`` where there is none.
 
-    ``credentials`` are a ``Basic`` header. Where a token server refuses them, it is asked for what
-    everybody gets.
+    ``credentials`` are a ``Basic`` header; instead of them there may be a token that is changed for
+    others. Where a token server refuses them, it is asked for what everybody gets.
     """
     for challenge in response.challenges:
         if challenge.scheme == "bearer" and "realm" in challenge.parameters:
-            realm = onward(response.url, challenge.parameters["realm"])
-            url = _token_url(realm, challenge.parameters, response.scope)
-            trusted = credentials is not None and _may_have_credentials(response.url, realm)
-            for sent in [credentials, None] if trusted else [None]:
-                answer = yield TokenRequest(url, sent)
+            for request in _token_requests(response, challenge, credentials, refresh_token):
+                answer = yield request
                 if answer.status == 200:
                     return _token(answer.body, clock())
             return None
     if credentials is not None and any(one.scheme == "basic" for one in response.challenges):
         return Authorization(credentials)
     return None
+
+
+def _token_requests(
+    response: UnauthorizedResponse,
+    challenge: Challenge,
+    credentials: str | None,
+    refresh_token: str,
+) -> list[TokenRequest]:
+    """Return what to ask a token server: with a login where there is one, then without."""
+    realm = onward(response.url, challenge.parameters["realm"])
+    anonymous = TokenRequest(_token_url(realm, challenge.parameters, response.scope), None)
+    if _may_have_credentials(response.url, realm):
+        if refresh_token:
+            form = _refresh_form(challenge.parameters, response.scope, refresh_token)
+            return [TokenRequest(realm, None, form), anonymous]
+        if credentials is not None:
+            return [replace(anonymous, authorization=credentials), anonymous]
+    return [anonymous]
 
 
 def _may_have_credentials(url: str, realm: str) -> bool:
@@ -169,6 +190,18 @@ def _token_url(realm: str, parameters: Mapping[str, str], scope: str) -> str:
     parts = urlsplit(realm)
     added = urlencode(query, quote_via=quote, safe="/:,")
     return urlunsplit(parts._replace(query=f"{parts.query}&{added}" if parts.query else added))
+
+
+def _refresh_form(parameters: Mapping[str, str], scope: str, refresh_token: str) -> bytes:
+    """Return what changes a refresh token for one of some scopes (RFC 6749, section 6)."""
+    fields = {
+        "grant_type": "refresh_token",
+        "service": parameters.get("service", ""),
+        "client_id": "buildset-registry",
+        "scope": parameters.get("scope") or scope,
+        "refresh_token": refresh_token,
+    }
+    return urlencode(fields).encode()
 
 
 def _token(body: bytes, now: float) -> Authorization:

@@ -117,11 +117,9 @@ def _entry(path: Path, key: str, entry: Mapping[str, Any]) -> RegistryLogin | No
         if _TOKEN.fullmatch(token.strip()) is None:
             raise TransferError(f"{path}: registrytoken of {key} is no token; log in again")
         return RegistryLogin(token=token.strip())
-    if isinstance(entry.get("identitytoken"), str) and entry["identitytoken"]:
-        raise TransferError(
-            f"{path} has an identity token for {key}, which copy cannot use; "
-            "log in by a user name and a password"
-        )
+    identity = entry.get("identitytoken")
+    if isinstance(identity, str) and identity:
+        return RegistryLogin(identity_token=identity)
     username, password = entry.get("username"), entry.get("password")
     if isinstance(username, str) and isinstance(password, str) and username:
         return RegistryLogin(username, password)
@@ -159,5 +157,5 @@ def _ask_helper(path: Path, helper: str, key: str) -> RegistryLogin | None:
     except (ValueError, LookupError, TypeError):
         raise TransferError(f"{program} answers without Username and Secret") from None
     if username == _IDENTITY_USER:
-        raise TransferError(f"{program} has an identity token for {key}, which copy cannot use")
+        return RegistryLogin(identity_token=secret)
     return RegistryLogin(username, secret)

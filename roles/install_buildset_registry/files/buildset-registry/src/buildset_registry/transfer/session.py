@@ -23,6 +23,7 @@ from ..protocol.tokens import (
     AuthorizationCache,
     Challenge,
     TokenAnswer,
+    TokenRequest,
     UnauthorizedResponse,
     authorize,
     basic,
@@ -48,15 +49,19 @@ _MAX_ANSWER = 1 << 20
 
 @dataclass(frozen=True)
 class RegistryLogin:
-    """A login at a registry: a user name and a password, or a bearer token as it is."""
+    """A login at a registry: a user name and a password, or a bearer token as it is, or a token
+    that its token server changes for such ones (docker's identity token)."""
 
     username: str = ""
     password: str = field(default="", repr=False)
     token: str = field(default="", repr=False)
+    identity_token: str = field(default="", repr=False)
 
     @property
-    def header(self) -> str:
-        """The value of ``Authorization`` that carries them."""
+    def header(self) -> str | None:
+        """The value of ``Authorization`` that carries them; no header carries an identity token."""
+        if self.identity_token:
+            return None
         return f"Bearer {self.token}" if self.token else basic(self.username, self.password)
 
 
@@ -215,13 +220,18 @@ class RegistrySession:
         asked = UnauthorizedResponse(
             f"{self.url}/v2/", tuple(_scoped(one, scope) for one in self._offered), scope
         )
-        credentials = self.credentials.header if self.credentials else None
-        steps = authorize(asked, credentials, self._clock)
+        login = self.credentials
+        steps = authorize(
+            asked,
+            login.header if login else None,
+            self._clock,
+            login.identity_token if login else "",
+        )
         found: Authorization | None = None
         try:
             request = next(steps)
             while True:
-                request = steps.send(self._ask_token_server(request.url, request.headers))
+                request = steps.send(self._ask_token_server(request))
         except StopIteration as done:
             found = done.value
         except UpstreamError as error:
@@ -231,13 +241,13 @@ class RegistrySession:
         self._cache.put(scope, found)
         return found.header
 
-    def _ask_token_server(self, url: str, headers: Mapping[str, str]) -> TokenAnswer:
-        tries = 0
+    def _ask_token_server(self, request: TokenRequest) -> TokenAnswer:
+        method, tries = "GET" if request.form is None else "POST", 0
         while True:
             try:
-                reply = self._client.send("GET", url, headers)
+                reply = self._client.send(method, request.url, request.headers, request.form)
                 if reply.status in _BUSY or reply.status in _PASSING:
-                    self.refuse(Call("GET", url, ""), reply)
+                    self.refuse(Call(method, request.url, ""), reply)
                 return TokenAnswer(reply.status, reply.read(_MAX_ANSWER))
             except TransferError as error:
                 tries += 1
