@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from buildset_registry.errors import ConfigError
@@ -84,6 +86,20 @@ def test_what_is_wrong_is_a_line_without_a_secret(given: str, words: str) -> Non
     assert line.startswith("the overlay standard input")
     assert "\n" not in line
     assert SECRET not in line
+
+
+def test_an_overlay_that_cannot_be_read_is_no_empty_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody gets upstream's image instead; it is read again until that succeeds."""
+    table, app = OverlaidTags(tmp_path), RepositoryName("app")
+    (tmp_path / FILE).write_text(text(handed({"app:v1": IMAGE})))
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "read_text", Mock(side_effect=OSError(errno.EMFILE, "too many")))
+        for _look in range(2):
+            with pytest.raises(OSError, match="too many"):
+                table.find(app, Tag("v1"))
+    assert table.find(app, Tag("v1")) is not None
 
 
 def test_tags_and_repositories_are_listed(tmp_path: Path) -> None:

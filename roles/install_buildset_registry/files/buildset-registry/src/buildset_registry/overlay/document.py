@@ -167,7 +167,7 @@ class Overlay:
             reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
             raise ConfigError(
                 f"cannot read the overlay {file}: {reason}; let the registry's user read it"
-            ) from None
+            ) from error
 
     @classmethod
     def parse(cls, text: str, source: str, *, own: bool = False) -> Overlay:

@@ -30,14 +30,20 @@ class OverlaidTags:
 
     @property
     def overlay(self) -> Overlay:
-        """The overlay as it is now; a file that becomes damaged leaves it as it was."""
+        """The overlay as it is now; a file that becomes damaged leaves it as it was.
+
+        ``OSError`` where it is another one and cannot be read, as long as that is so: nobody knows
+        what is overlaid then, and what upstreams have would be another image.
+        """
         stamp = self._look()
         if stamp != self._stamp:
-            self._stamp = stamp
             try:
                 self._overlay = Overlay.load(self.folder)
             except ConfigError as error:
+                if isinstance(error.__cause__, OSError):
+                    raise error.__cause__ from None
                 _log.error("%s; what was overlaid before goes on", error)
+            self._stamp = stamp
         return self._overlay
 
     def find(self, name: RepositoryName, tag: Tag) -> FixedTag | None:
