@@ -9,7 +9,9 @@ there is one way to ask for anything, and clients that are sent to Azure get the
 from __future__ import annotations
 
 import asyncio
+import logging
 import ssl
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
@@ -35,10 +37,14 @@ _GOOD, _EARLY = timedelta(hours=6), timedelta(hours=1)
 _DELEGATED = timedelta(hours=24)
 #: For how long a URL that a client is sent to is good.
 _SIGNED = timedelta(minutes=20)
+#: For how long nobody asks for a key where none was to be had, and the one at hand is still good.
+_REFUSED_SECONDS = 60.0
 _NEVER = datetime(9999, 1, 1, tzinfo=timezone.utc)
 _LONG_AGO = datetime(1970, 1, 2, tzinfo=timezone.utc)
 #: Read, add, create, write, delete, list.
 _ALL = "racwdl"
+
+_log = logging.getLogger("buildset_registry.store")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +75,7 @@ class AzureAccess:
         self._renew = renew
         self._lock = asyncio.Lock()
         self._until = _LONG_AGO
+        self._again = 0.0
         self._query = ""
 
     async def sign(self, request: ServiceRequest) -> Mapping[str, str]:
@@ -110,15 +117,19 @@ class AzureAccess:
         )
 
     async def _renewed(self, now: datetime) -> None:
-        """Have a key that is good for as long as a signature."""
+        """Have a key that is good for as long as a signature, or else for shorter ones."""
         if now + _GOOD < self._key.until:
             return
         async with self._lock:
-            if now + _GOOD >= self._key.until:
-                try:
-                    self._key = await asyncio.to_thread(self._renew)
-                except AzureError as error:
+            if now + _GOOD < self._key.until or time.monotonic() < self._again:
+                return
+            try:
+                self._key = await asyncio.to_thread(self._renew)
+            except AzureError as error:
+                if self._key.until <= now:
                     raise ObjectFailure(f"Azure gives no key: {_reason(error)}") from None
+                self._again = time.monotonic() + _REFUSED_SECONDS
+                _log.warning("Azure gives no new key: %s", _reason(error))
 
 
 def access_to(settings: AzureSettings) -> AzureAccess:
