@@ -337,6 +337,8 @@ class _Reader:
         return dict(value)
 
     def _choice(self, value: object, choices: tuple[object, ...], where: str) -> object:
+        if value is False and "off" in choices:  # YAML 1.1 reads the word so
+            return "off"
         if value not in choices:
             raise self._error(where, f"one of {', '.join(map(str, choices))}", value)
         return value
