@@ -118,7 +118,7 @@ def scripts(name: str) -> list[str]:
     tree = yaml.safe_load(text)
     if name == "gitlab-ci.yml":
         return ["\n".join(job["script"]) for job in tree.values()]
-    return [step["run"] for step in tree["jobs"]["images"]["steps"]]
+    return [step["run"] for step in tree["jobs"]["images"]["steps"] if "run" in step]
 
 
 def install_stand_ins(folder: Path, desk: Desk) -> None:

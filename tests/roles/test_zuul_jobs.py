@@ -118,23 +118,38 @@ def test_the_secret_is_the_config_project_s_alone(load: Load, tmp_path: Path) ->
     shutil.copy(TOGETHER / "base.yaml", tmp_path / "base" / "zuul.d")
     told = load(app=TOGETHER / "app.yaml")
     assert told["errors"] == []
-    job = told["jobs"]["build-app-image"]
-    plays = {phase: [(one["project"], one["path"]) for one in job[phase]] for phase in PHASES}
     ours, site = "buildset/registry", "tenant-config"
-    assert plays == {
-        "pre_run": [(ours, "playbooks/zuul/start.yml"), (site, "playbooks/pull-images.yaml")],
-        "run": [("app", "playbooks/build.yaml")],
-        "post_run": [
-            (site, "playbooks/push-images.yaml"),
-            (ours, "playbooks/zuul/push.yml"),
-            (ours, "playbooks/zuul/stop.yml"),
-            (site, "playbooks/logs.yaml"),
-        ],
+    logs = (site, "playbooks/logs.yaml")
+    # Jobs of other changes begin when the one that provides an image pauses: it must not, since
+    # the push is in post-run. The one that pauses provides none.
+    expected = {
+        "build-app-image": {
+            "pre_run": [(ours, "playbooks/zuul/use.yml")],
+            "run": [("app", "playbooks/build.yaml")],
+            "post_run": [
+                (site, "playbooks/push-images.yaml"),
+                (ours, "playbooks/zuul/restore.yml"),
+                logs,
+            ],
+        },
+        "app-buildset-registry": {
+            "pre_run": [(ours, "playbooks/zuul/start.yml"), (site, "playbooks/pull-images.yaml")],
+            "run": [(ours, "playbooks/zuul/serve.yml")],
+            "post_run": [
+                (ours, "playbooks/zuul/push.yml"),
+                (ours, "playbooks/zuul/stop.yml"),
+                logs,
+            ],
+        },
     }
-    assert job["post_review"] is False
-    for one in (one for phase in PHASES for one in job[phase]):
-        named = one["path"] in ("playbooks/pull-images.yaml", "playbooks/push-images.yaml")
-        assert one["secrets"] == ([INTERMEDIATE] if named else [])
+    for name, plays in expected.items():
+        job = told["jobs"][name]
+        found = {phase: [(one["project"], one["path"]) for one in job[phase]] for phase in PHASES}
+        assert found == plays
+        assert job["post_review"] is False
+        for one in (one for phase in PHASES for one in job[phase]):
+            named = one["path"] in ("playbooks/pull-images.yaml", "playbooks/push-images.yaml")
+            assert one["secrets"] == ([INTERMEDIATE] if named else [])
     (promotion,) = told["jobs"]["promote-base-image"]["run"]
     assert sorted(promotion["secrets"]) == ["container_registry_credentials", INTERMEDIATE]
     passed = told["jobs"][PASSED["name"]]
