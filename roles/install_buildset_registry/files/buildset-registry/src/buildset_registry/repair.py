@@ -40,7 +40,10 @@ async def verify_and_repair(
     for _round in range(_ROUNDS):
         if not findings.problems:
             break
-        repaired += await _repair(store, findings.problems)
+        done = await _repair(store, findings.problems)
+        if not done:
+            break
+        repaired += done
         findings = await verify(store, on_progress, sparse=sparse, pause=0)
     return findings, repaired
 

@@ -30,6 +30,11 @@ _HASHING = 2
 _BATCH = 1024 * 1024
 #: Seconds until what looks broken is looked at again.
 _PAUSE = 1.0
+#: What is wrong with a repository that another program named as nobody can ask for.
+_MISNAMED = (
+    "its name is not accepted, so nobody can pull from it, and all that it holds stays; copy its "
+    "images to another name with the program that serves it, or remove it"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +84,9 @@ async def verify(
         reason = await _damage(store, digest)
         if reason is not None:
             findings.problems.append(Problem("blob", str(digest), reason))
+    for name in await store.misnamed():
+        told = name.encode(errors="backslashreplace").decode()
+        findings.problems.append(Problem("repository", told, _MISNAMED))
     for name, found in suspects.items():
         again = {
             problem

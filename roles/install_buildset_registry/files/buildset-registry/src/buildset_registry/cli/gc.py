@@ -63,6 +63,10 @@ def _lines(report: CollectionReport) -> list[str]:
     lines = [f"image {_judged(one)}" for one in report.images] + lines
     lines += [f"retention: {note}" for note in report.notes]
     lines += [f"damaged: {problem}" for problem in report.problems]
+    lines += [
+        f"repository {name}: its name is not accepted; all that it holds stays"
+        for name in report.misnamed
+    ]
     kinds = _OF_RETENTION | _KINDS if report.count("tag") else _KINDS
     counts = [f"{number(report.count(kind))} {name}" for kind, name in kinds.items()]
     counts.append(f"{number(report.blobs)} blobs of {amount(report.freed_bytes)}")

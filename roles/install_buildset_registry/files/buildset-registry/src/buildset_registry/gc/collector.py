@@ -11,7 +11,13 @@ from contextlib import suppress
 from buildset_registry.background import stop, supervised, told
 from buildset_registry.gc.eviction import mark_cached
 from buildset_registry.gc.leases import begin_leases
-from buildset_registry.gc.passes import expire_uploads, mark_pushed, prune_links, sweep_blobs
+from buildset_registry.gc.passes import (
+    expire_uploads,
+    mark_misnamed,
+    mark_pushed,
+    prune_links,
+    sweep_blobs,
+)
 from buildset_registry.gc.quota import make_room
 from buildset_registry.gc.report import CollectionHistory, CollectionReport
 from buildset_registry.gc.retention import begin_retention, end_retention
@@ -26,6 +32,7 @@ PASSES = (
     begin_leases,
     make_room,
     mark_pushed,
+    mark_misnamed,
     mark_cached,
     sweep_blobs,
     prune_links,
@@ -117,6 +124,12 @@ def _tell(report: CollectionReport) -> None:
         _log.error("%s; no blobs are removed: run buildset-registry verify", problem)
     for note in report.notes:
         _log.warning("retention: %s", note)
+    if report.misnamed:
+        _log.warning(
+            "%d repositories keep all that they hold, since their names are not accepted: "
+            "run buildset-registry verify",
+            len(report.misnamed),
+        )
     tags = report.count("tag")
     if tags:
         _log.info("%s %d tags", "would remove" if report.dry_run else "removed", tags)

@@ -58,6 +58,18 @@ async def mark_pushed(collection: Collection) -> None:
 
 
 async def sweep_blobs(collection: Collection) -> None:
+async def mark_misnamed(collection: Collection) -> None:
+    """Mark what repositories hold that nobody can ask for by their names.
+
+    Another program may still serve them, or somebody give them a name.
+    """
+    for name in await collection.store.misnamed():
+        collection.report.misnamed.append(name.encode(errors="backslashreplace").decode())
+        for index in (collection.store.pushed(name), collection.store.cached(name)):
+            for digest in await _read(collection, name, index):
+                collection.marked |= await _needed(collection, index, digest)
+
+
     """Remove the blobs that are not marked, and that nobody was promised."""
     if collection.report.problems:
         return
@@ -239,14 +251,20 @@ async def _mark(
     collection: Collection, name: RepositoryName, index: RepositoryIndex, digest: Digest
 ) -> None:
     raw = await collection.store.blobs.read(digest) or b""
+    keys = await _needed(collection, index, digest)
+    collection.marked |= keys
+    if collection.retained is not None:
+        collection.retained.count(name, keys)
+
+
+async def _needed(collection: Collection, index: RepositoryIndex, digest: Digest) -> set[Key]:
+    """Return a manifest, and the blobs that it mentions."""
     keys, others = await aside(len(raw), partial(_mentions, raw))
     keys.add(key(digest))
     async for one in collection.paced("", others):
         # distribution stores by sha256 what was pushed by another algorithm.
         keys.add(key(await index.layers.target(one) or one))
-    collection.marked |= keys
-    if collection.retained is not None:
-        collection.retained.count(name, keys)
+    return keys
 
 
 def _mentions(raw: bytes) -> tuple[set[Key], list[Digest]]:

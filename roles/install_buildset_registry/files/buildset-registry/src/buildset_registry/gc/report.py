@@ -63,6 +63,9 @@ class CollectionReport:
     problems: list[str] = field(default_factory=list)
     """What is broken; then no blob is removed, since what it referred to is not known."""
 
+    misnamed: list[str] = field(default_factory=list)
+    """Repositories that nobody can ask for by their names; what they hold stays."""
+
     seconds: float = 0.0
 
     def count(self, kind: str) -> int:

@@ -378,6 +378,9 @@ class Contents(Protocol):
     async def repositories(self) -> Sequence[RepositoryName]:
         """Return the names of all repositories in lexical order, as they are now."""
 
+    async def misnamed(self) -> Sequence[RepositoryName]:
+        """Return those that nobody can ask for by the names that another program gave them."""
+
 
 class Store(Contents, Records, Protocol):
     """A store that was opened: everything that is kept, and where."""

@@ -322,15 +322,31 @@ def walk_repositories(root: Path) -> Iterator[RepositoryName]:
             yield name
 
 
-def walk(folder: Path, name: str = "") -> Iterator[tuple[RepositoryName, set[str]]]:
+def walk_misnamed(root: Path) -> Iterator[RepositoryName]:
+    """Find every folder that holds links as a repository does, and has no repository's name."""
+    for name, children in _folders(root):
+        if not _PARTS.isdisjoint(children) and is_repository(root / name):
+            try:
+                RepositoryName.parse(name)
+            except NameInvalid:
+                yield RepositoryName(name)
+
+
+def walk(root: Path) -> Iterator[tuple[RepositoryName, set[str]]]:
     """Find every folder that could be a repository's, and the names of the folders in it."""
-    children = {entry.name for entry in _entries(folder) if entry.is_dir()}
-    if name:
+    for name, children in _folders(root):
         with contextlib.suppress(NameInvalid):
             yield RepositoryName.parse(name), children
+
+
+def _folders(folder: Path, name: str = "") -> Iterator[tuple[str, set[str]]]:
+    """Find every folder that may be one of repositories, and the names of the folders in it."""
+    children = {entry.name for entry in _entries(folder) if entry.is_dir()}
+    if name:
+        yield name, children
     for child in children:
         if not child.startswith("_"):
-            yield from walk(folder / child, f"{name}/{child}" if name else child)
+            yield from _folders(folder / child, f"{name}/{child}" if name else child)
 
 
 def _entries(folder: Path) -> list[os.DirEntry[str]]:

@@ -30,6 +30,7 @@ from buildset_registry.store.filesystem.links import (
     FileRepository,
     LinkContext,
     is_repository,
+    walk_misnamed,
     walk_repositories,
 )
 from buildset_registry.store.filesystem.uploads import FileUploads
@@ -97,6 +98,10 @@ class FilesystemStore:
             return names
         walk = partial(walk_repositories, self._root)
         return await asyncio.to_thread(self._names.read, self._root, walk)
+
+    async def misnamed(self) -> Sequence[RepositoryName]:
+        # Not from memory: another program may have put one there since.
+        return await asyncio.to_thread(lambda: sorted(walk_misnamed(self._root)))
 
     def _links_changed(self, name: RepositoryName) -> None:
         """Keep the list of repositories right: this one may be new, or hold nothing any more."""

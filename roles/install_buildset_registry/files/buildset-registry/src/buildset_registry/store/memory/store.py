@@ -47,6 +47,9 @@ class MemoryStore:
         self._kept = {key: one for key, one in self._kept.items() if not one.empty}
         return sorted({key[0] for key, one in self._kept.items() if await one.exists()})
 
+    async def misnamed(self) -> Sequence[RepositoryName]:
+        return ()  # no other program comes here
+
     def _repository(self, name: RepositoryName, *, cached: bool) -> MemoryRepository:
         """Return one of which nobody knew; asking for it keeps nothing."""
         key = (name, cached)

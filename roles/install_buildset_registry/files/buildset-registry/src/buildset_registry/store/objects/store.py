@@ -92,6 +92,9 @@ class ObjectStore:
     async def repositories(self) -> Sequence[RepositoryName]:
         return await self._names.all()
 
+    async def misnamed(self) -> Sequence[RepositoryName]:
+        return await self._names.misnamed()
+
     @asynccontextmanager
     async def collecting(self, *, wait: bool) -> AsyncIterator[bool]:
         async with self._lease.held(wait=wait) as mine:
