@@ -3,12 +3,13 @@
 
 import asyncio
 import time
+from collections.abc import Callable
 
 import pytest
 from buildset_registry.oci.digest import Digest
 from buildset_registry.store.objects.blobs import BlobRules, ObjectBlobs
 from buildset_registry.store.objects.clock import ServiceClock
-from buildset_registry.store.objects.dialect import Body, ObjectFailure
+from buildset_registry.store.objects.dialect import Body, ObjectFailure, ObjectState
 from buildset_registry.store.objects.keys import Keys
 from buildset_registry.store.objects.promises import Promises
 from buildset_registry.store.objects.small import SmallObjects
@@ -111,10 +112,10 @@ async def test_what_a_client_was_told_is_there_stays(collectors: int) -> None:
 async def test_a_sentence_of_a_process_that_died_is_lifted(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Whoever brings content waits for it, and not for ever."""
+    """Whoever brings content waits for it, and not for ever, whatever the service's clock says."""
     monkeypatch.setattr("buildset_registry.store.objects.promises._DEAD", 0.2)
     service = ImaginedService(1)
-    service.objects[KEYS.condemned(ONE)] = (b"", 1.0)
+    service.objects[KEYS.condemned(ONE)] = (b"", 5000.0)
     blobs = process(service)
     assert await blobs.keep(ONE) is None
     given = set(service.objects)
@@ -122,6 +123,104 @@ async def test_a_sentence_of_a_process_that_died_is_lifted(
     promises = [key for key in service.objects if key.startswith(KEYS.promises(ONE))]
     assert len(set(promises) - given) == 1
     assert await process(service).keep(ONE) == 3
+
+
+@pytest.mark.parametrize("blobs_of", [process, unconditioned])
+async def test_a_sentence_that_stayed_hides_no_blob(
+    blobs_of: Callable[[ImaginedService], ObjectBlobs],
+) -> None:
+    """Nobody lifted it, and who passed it is surely gone: by the service's own times."""
+    service = ImaginedService(1)
+    await service.put(KEYS.blob(ONE), Body(3, (b"one",)))
+    service.objects[KEYS.condemned(ONE)] = (b"word", service.now)
+    assert await blobs_of(service).keep(ONE) is None
+    service.objects[KEYS.condemned(ONE)] = (b"word", 1.0)
+    assert await blobs_of(service).keep(ONE) == 3
+
+
+@pytest.mark.parametrize("blobs_of", [process, unconditioned])
+async def test_a_sweep_that_is_cancelled_leaves_no_sentence(
+    blobs_of: Callable[[ImaginedService], ObjectBlobs],
+) -> None:
+    """As soon as it is passed: whoever pushes the content would be told that it is not here."""
+    cancelled = 0
+    for seed in range(50):
+        service = ImaginedService(seed)
+        await service.put(KEYS.blob(ONE), Body(3, (b"one",)))
+        sweep = asyncio.ensure_future(blobs_of(service).sweep(ONE, 2000.0, 2000.0))
+        for _turn in range(20):
+            await asyncio.sleep(0)
+            if KEYS.condemned(ONE) in service.objects:
+                break
+        sweep.cancel()
+        await asyncio.wait([sweep])
+        cancelled += sweep.cancelled()
+        assert KEYS.condemned(ONE) not in service.objects, seed
+    assert cancelled > 25
+
+
+async def test_a_sweep_that_is_cancelled_lifts_no_sentence_of_another() -> None:
+    """It was about to find that somebody else has condemned the content."""
+    for seed in range(50):
+        service = ImaginedService(seed)
+        await service.put(KEYS.blob(ONE), Body(3, (b"one",)))
+        service.objects[KEYS.condemned(ONE)] = (b"word", time.time())
+        sweep = asyncio.ensure_future(process(service).sweep(ONE, 2000.0, 2000.0))
+        for _turn in range(seed % 10):
+            await asyncio.sleep(0)
+        sweep.cancel()
+        await asyncio.wait([sweep])
+        assert KEYS.condemned(ONE) in service.objects, seed
+
+
+class Meeting(ImaginedService):
+    """A service by which a blob is brought while it is removed.
+
+    Whether it is condemned is answered to who brings it when the removal is over.
+    """
+
+    def __init__(self, bring: Callable[[ImaginedService], ObjectBlobs]) -> None:
+        super().__init__(1)
+        self._bring = bring
+        self._asked, self.over = asyncio.Event(), asyncio.Event()
+        self.bringing: asyncio.Task[None] | None = None
+
+    async def head(self, key: str) -> ObjectState | None:
+        if key == KEYS.condemned(ONE) and asyncio.current_task() is self.bringing:
+            self._asked.set()
+            await self.over.wait()
+        return await super().head(key)
+
+    async def delete(self, key: str, *, plain: bool = False) -> None:
+        await super().delete(key, plain=plain)
+        if key == KEYS.blob(ONE):
+            self.bringing = asyncio.ensure_future(self._bring(self).put(ONE, b"one"))
+            await self._asked.wait()
+
+
+@pytest.mark.parametrize("blobs_of", [process, unconditioned])
+async def test_what_is_brought_while_it_is_removed_is_promised_in_the_end(
+    blobs_of: Callable[[ImaginedService], ObjectBlobs], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever removes the promises of what is gone leaves those that came since."""
+    monkeypatch.setattr("buildset_registry.store.objects.promises._PAUSE", 0)
+    service = Meeting(blobs_of)
+    await service.put(KEYS.blob(ONE), Body(3, (b"one",)))
+    assert await blobs_of(service).sweep(ONE, 2000.0, 2000.0)
+    service.over.set()
+    assert service.bringing
+    await service.bringing
+    assert KEYS.blob(ONE) in service.objects
+    assert [key for key in service.objects if key.startswith(KEYS.promises(ONE))]
+    assert KEYS.condemned(ONE) not in service.objects
+
+
+async def test_the_promises_of_what_is_removed_go_with_it() -> None:
+    """Those that were found when it was condemned."""
+    service = ImaginedService(1)
+    await process(service).put(ONE, b"one")
+    assert await process(service).sweep(ONE, 2000.0, 2000.0)
+    assert service.objects == {}
 
 
 async def test_a_sentence_that_stayed_keeps_no_collection_from_the_other_promises() -> None:
@@ -152,7 +251,7 @@ async def test_a_promise_that_is_given_again_stays() -> None:
         service.now = new
 
         async def walk(blobs: ObjectBlobs) -> None:
-            _ = [state async for states in blobs.walk() for state in states]
+            _ = [state async for states in blobs.walk(tidy=True) for state in states]
 
         async def keep(service: ImaginedService = service) -> int | None:
             await late(service)

@@ -149,7 +149,7 @@ class ObjectBlobs:
                 return False
             await condemnation.removing(partial(self._dialect.delete, key))
             self._gone(digest)
-            await self._promises.forget(digest)
+            await self._promises.forget(condemnation)
         return True
 
     async def bring(self, digest: Digest, *, promised: bool) -> None:

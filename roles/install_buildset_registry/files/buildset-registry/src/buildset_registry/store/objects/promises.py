@@ -14,7 +14,7 @@ import math
 import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
@@ -40,7 +40,8 @@ _Result = TypeVar("_Result")
 #: removes nothing that was promised for a minute.
 _GOOD = 30.0
 _REMEMBERED = 8192
-#: Seconds after which who condemned has surely died, and those within which it has to be done.
+#: Seconds after which who condemned has surely died, and those within which it has to be done; a
+#: removal that is broken off then may take five more.
 _DEAD = 60.0
 _DONE = 20.0
 _PAUSE = 0.1
@@ -79,6 +80,8 @@ class Condemnation:
 
     _until: float
     _stands: Callable[[], Awaitable[bool]]
+    promises: Sequence[str] = ()
+    """The keys of those that were found."""
 
     async def removing(self, removal: Callable[[], Awaitable[_Result]]) -> _Result:
         """Remove it, as long as nobody takes the sentence for given up: then it may be new."""
@@ -126,10 +129,28 @@ class Promises:
         word = (word or secrets.token_hex(8)) if self._listed else _ONE
         key = f"{self._keys.promises(digest)}{kind}-{word}"
         await self._objects.put(key, Body(0, ()))
-        if await self._objects.head(self._keys.condemned(digest)) is not None:
+        if await self._is_condemned(digest, key):
             return False
         self._recent[digest] = (begun + _GOOD, kind)
         return True
+
+    async def _is_condemned(self, digest: Digest, promise: str) -> bool:
+        """Tell whether somebody is about to remove content that was just promised by a key.
+
+        Who was killed, or could not lift it, leaves a sentence: by the service's own times it is
+        one of those when the promise is so much newer. It stays where it is: whoever condemns the
+        content again sees the promise.
+
+        Where all promises have one key, whoever removes an older one may have removed this, and
+        has lifted the sentence since.
+        """
+        sentence = await self._objects.head(self._keys.condemned(digest))
+        if sentence is None and self._listed:
+            return False
+        given = await self._objects.head(promise)
+        if sentence is None or given is None:
+            return given is None
+        return given.changed - sentence.changed <= _DEAD
 
     async def bring(self, digest: Digest, kind: str) -> None:
         """Promise content that is about to be put there, after who removes it is done."""
@@ -146,13 +167,19 @@ class Promises:
         key, until = self._keys.condemned(digest), time.monotonic() + _DONE
         word = secrets.token_hex(8).encode()
         stands = partial(self._stands, key, word)
-        if not await self._condemn(key, word):
+        try:
+            condemned = await self._condemn(key, word)
+        except BaseException:
+            await to_its_end(self._take_back(key, word))
+            raise
+        if not condemned:
             yield Condemnation(_SPARED, self.clock.now(), until, stands)
             return
         try:
             state = await self._objects.head(key)
-            given, _keys = await self.of(digest)
-            yield Condemnation(given, 0.0 if state is None else state.changed, until, stands)
+            given, names = await self.of(digest)
+            now = 0.0 if state is None else state.changed
+            yield Condemnation(given, now, until, stands, names)
         finally:
             await to_its_end(self._lift(key, word))
 
@@ -178,8 +205,17 @@ class Promises:
         """Tell whether a sentence is still the one that was passed here."""
         if self._conditions:
             return True  # nobody else could pass one
+        return await self._is_own(key, word)
+
+    async def _is_own(self, key: str, word: bytes) -> bool:
         found = await self._objects.get(key)
         return found is not None and b"".join([one async for one in found.chunks]) == word
+
+    async def _take_back(self, key: str, word: bytes) -> None:
+        """Lift a sentence that may have been passed, by whoever does not know and goes on."""
+        with suppress(ObjectFailure):  # then it is ignored when it is old
+            if await self._is_own(key, word):
+                await self._objects.delete(key, plain=True)
 
     async def _lift(self, key: str, word: bytes) -> None:
         """Lift one's own sentence, never another's."""
@@ -226,8 +262,14 @@ class Promises:
 
         await together(names, discard)
 
-    async def forget(self, digest: Digest) -> None:
-        """Remove the promises of content that is gone."""
-        _given, names = await self.of(digest)
-        for key in names:
-            await self._objects.delete(key, plain=True)
+    async def forget(self, condemnation: Condemnation) -> None:
+        """Remove the promises of content that is gone: those that were found when it was condemned.
+
+        A later one may be of somebody who brings it again, and finds it condemned no more.
+        """
+
+        async def remove() -> None:
+            await together(condemnation.promises, partial(self._objects.delete, plain=True))
+
+        with suppress(ObjectFailure):  # they go when they are old
+            await condemnation.removing(remove)
