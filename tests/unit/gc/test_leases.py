@@ -277,6 +277,41 @@ async def test_where_leases_cannot_be_read_after_tags_went_these_come_back(
     assert tags_removed(await aging.run()) == ["old"]
 
 
+@pytest.mark.parametrize("broken", ["fails", "is cancelled"])
+async def test_a_leased_tag_comes_back_where_the_removal_of_another_one_breaks_off(
+    local_store: Store, monkeypatch: pytest.MonkeyPatch, broken: str
+) -> None:
+    """It went beside that, and a token was given for it since the collection began."""
+    registry = Registry(local_store)
+    image = await Signed(registry).push("old")
+    await push_image(registry, "other", layers=(b"other",))
+    aging = await past(local_store).has_always_run()
+    tags = local_store.pushed(NAME).tags
+    expire, gone = type(tags).expire, asyncio.Event()
+
+    async def breaking(self: Any, tag: Tag, *given: Any) -> bool:
+        if tag == "old":
+            await aging.leases.take([(NAME, tag)], HOUR)
+            assert await expire(self, tag, *given)
+            gone.set()
+            return True
+        await gone.wait()
+        if broken == "is cancelled":
+            running.cancel()
+            await asyncio.sleep(60)
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(type(tags), "expire", breaking)
+    running = asyncio.ensure_future(aging.run())
+    await asyncio.wait([running])
+    assert gone.is_set()
+    assert running.cancelled() is (broken == "is cancelled")
+    target = await tags.get(Tag("old"))
+    assert target
+    assert target.digest == digest_of(image.index)
+    assert await image.is_whole()
+
+
 #: The steps of a removal by another replica at which a token is asked for.
 _STEPS = {
     "before it is written down": ("removals", "write", False),

@@ -11,6 +11,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from contextlib import suppress
+from functools import partial
 
 from buildset_registry.gc.images import ImageGraph, RetentionPlan, plan_retention
 from buildset_registry.gc.leases import leased_now
@@ -21,7 +23,7 @@ from buildset_registry.gc.unlinking import in_batches, remove_outermost_first, u
 from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.names import RepositoryName, Tag
 from buildset_registry.pacing import paced
-from buildset_registry.parallel import together
+from buildset_registry.parallel import to_its_end, together
 from buildset_registry.retention import LeasedImages
 from buildset_registry.retention.removals import RepositoryRemovals, noted
 from buildset_registry.retention.timeline import day
@@ -223,24 +225,37 @@ class _Removal:
 
     async def _remove_tags(self, tags: Sequence[Tag], known: RepositoryRemovals) -> set[Tag]:
         """Remove tags that are written down as going; return those that stay."""
-        removed = [tag async for tag, gone in in_batches(tags, self._remove_tag) if gone]
-        stay = set(tags).difference(removed) | await self._give_back(removed)
-        for tag in removed:
+        gone: set[Tag] = set()
+        try:
+            async for _tag, _removed in in_batches(tags, partial(self._remove_tag, gone)):
+                pass
+        except BaseException:
+            with suppress(OSError):  # it breaks off, and all are given back
+                await to_its_end(self._give_back(gone))
+            raise
+        stay = set(tags).difference(gone) | await to_its_end(self._give_back(gone))
+        for tag in tags:
             if tag not in stay:
                 self._report_tag(tag)
         for tag in stay:
             known.gone.pop(tag, None)
         return stay
 
-    async def _remove_tag(self, tag: Tag) -> bool:
-        """Remove a tag, unless it was set again, or something of its image is being pulled."""
+    async def _remove_tag(self, gone: set[Tag], tag: Tag) -> bool:
+        """Remove a tag, unless it was set again, or something of its image is being pulled.
+
+        One of which nobody knows, since that failed or was broken off, is ``gone`` as well.
+        """
         target = self._graph.tags[tag]
         if self._is_pulled(target.digest):
             return False
         async with self._collection.store.turns.tag(self._name, tag):
-            return await self._index.tags.expire(tag, target)
+            gone.add(tag)
+            if not await self._index.tags.expire(tag, target):
+                gone.remove(tag)
+            return tag in gone
 
-    async def _give_back(self, gone: Sequence[Tag]) -> set[Tag]:
+    async def _give_back(self, gone: AbstractSet[Tag]) -> set[Tag]:
         """Set tags again whose images were leased since the decision, and return these.
 
         Whoever leases an image writes that first, and then looks whether the tag is there.
@@ -257,14 +272,20 @@ class _Removal:
         return back
 
     async def _set_again(self, tags: Iterable[Tag]) -> None:
-        """Set tags that were removed, unless somebody has set them since."""
+        """Set tags that were removed, unless somebody has set them since; as many as can be."""
+        failed: OSError | None = None
         for tag in tags:
             digest = self._graph.tags[tag].digest
-            async with self._collection.store.turns.manifest(self._name, digest, [tag]):
-                if await self._index.manifests.remains(digest):
-                    await self._index.tags.restore(tag, digest)
+            try:
+                async with self._collection.store.turns.manifest(self._name, digest, [tag]):
+                    if await self._index.manifests.remains(digest):
+                        await self._index.tags.restore(tag, digest)
+            except OSError as error:
+                failed = failed or error
+        if failed is not None:
+            raise failed
 
-    def _leased_of(self, gone: Sequence[Tag], leases: LeasedImages) -> set[Tag]:
+    def _leased_of(self, gone: AbstractSet[Tag], leases: LeasedImages) -> set[Tag]:
         tags = {tag: self._graph.tags[tag] for tag in gone}
         leased = leases.of(self._name, self._graph.nodes, tags)
         graph = ImageGraph(self._graph.nodes, self._graph.tags, leased)
