@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A repository's links in objects: layers, manifests, tags, referrers."""
+"""A repository's links in objects: layers, manifests, tags; referrers beside them."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from collections.abc import Set as AbstractSet
@@ -13,21 +12,21 @@ from dataclasses import dataclass
 from functools import partial
 
 from buildset_registry.errors import RegistryError, TagInvalid
-from buildset_registry.oci.descriptor import Descriptor
 from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.names import Tag
-from buildset_registry.pacing import aside
-from buildset_registry.parallel import all_of, together
+from buildset_registry.parallel import to_its_end, together
 from buildset_registry.store.base import Blobs, LinkState, TagTarget
 from buildset_registry.store.objects import keys
 from buildset_registry.store.objects.dialect import (
     ABSENT,
     Condition,
     ConditionFailed,
+    ObjectFailure,
     ObjectState,
 )
 from buildset_registry.store.objects.lists import RecentLists
 from buildset_registry.store.objects.promises import Promises
+from buildset_registry.store.objects.referrers import ObjectReferrers
 from buildset_registry.store.objects.small import SmallObject, SmallObjects
 
 #: A use of a link is noted when the last one noted is older than this: noting one is a request.
@@ -70,7 +69,7 @@ class ObjectRepository:
         self.layers = ObjectLinks(keys.layers(folder), context)
         self.manifests = ObjectManifests(keys.revisions(folder), context)
         self.tags = ObjectTags(keys.tags(folder), context, self.manifests)
-        self.referrers = ObjectReferrers(folder, context)
+        self.referrers = ObjectReferrers(folder, context.small)
 
     async def exists(self) -> bool:
         objects = self._context.small.objects
@@ -254,22 +253,40 @@ class ObjectTags:
         if await self.get(tag) != target:
             return False
         try:
-            await self._small.remove(keys.tag_link(self._folder, tag))
-            index = keys.tag_index(self._folder, tag)
-            found = [one async for page in self._small.objects.list(index) for one in page.objects]
-            newest = max(found, key=lambda one: one.changed, default=None)
-            set_since = None
-            if newest is not None and newest.changed > target.checked:
-                set_since = keys.linked(index, newest.key)
-            if set_since is not None and await self._manifests.remains(set_since):
-                with contextlib.suppress(ConditionFailed):  # its own link came after the removal
-                    link, content = keys.tag_link(self._folder, tag), str(set_since).encode()
-                    await self._small.write(link, content, ABSENT)
-                return False
-            await together([one.key for one in found], self._small.objects.delete)
-            return True
+            # Who is cancelled behind the removal has not looked yet whose link that was.
+            return await to_its_end(self._expire(tag, target))
         finally:
             self._changed()
+
+    async def _expire(self, tag: Tag, target: TagTarget) -> bool:
+        """Remove a tag; where nobody knows whether it was set since, it stays what it was."""
+        link, kept = keys.tag_link(self._folder, tag), target.digest
+        try:
+            await self._small.remove(link)
+            found, set_since = await self._set_since(tag, target)
+            kept = set_since or kept
+            stays = set_since is not None and await self._manifests.remains(set_since)
+        except ObjectFailure:
+            with contextlib.suppress(ObjectFailure):  # who set it since, wrote its own link
+                await self._small.write(link, str(kept).encode(), ABSENT)
+            raise
+        if stays:
+            with contextlib.suppress(ConditionFailed):  # its own link came after the removal
+                await self._small.write(link, str(kept).encode(), ABSENT)
+            return False
+        await together([one.key for one in found], self._small.objects.delete)
+        return True
+
+    async def _set_since(
+        self, tag: Tag, target: TagTarget
+    ) -> tuple[Sequence[ObjectState], Digest | None]:
+        """Return a tag's index, and what somebody has put there since it was the target."""
+        index = keys.tag_index(self._folder, tag)
+        found = [one async for page in self._small.objects.list(index) for one in page.objects]
+        newest = max(found, key=lambda one: one.changed, default=None)
+        if newest is None or newest.changed <= target.checked:
+            return found, None
+        return found, keys.linked(index, newest.key)
 
     async def prune(self, before: float) -> int:
         """Remove what is left where a process was killed in setting a tag, or in a removal."""
@@ -331,53 +348,6 @@ class ObjectTags:
                 with contextlib.suppress(TagInvalid):
                     found.append(Tag.parse(prefix[len(self._folder) : -1]))
         return found
-
-
-class ObjectReferrers:
-    """``_referrers/<subject>/<referrer>/{link,descriptor}``."""
-
-    def __init__(self, repository: str, context: ObjectContext) -> None:
-        self._repository = repository
-        self._small = context.small
-
-    async def add(self, subject: Digest, digest: Digest) -> None:
-        key = keys.link(self._folder(subject), digest)
-        await self._small.write(key, str(digest).encode())
-
-    async def remove(self, subject: Digest, digest: Digest) -> bool:
-        folder = self._folder(subject)
-        removed, _noted = await all_of(
-            self._small.remove(keys.link(folder, digest)),
-            self._small.remove(keys.descriptor(folder, digest)),
-        )
-        return removed
-
-    async def of(self, subject: Digest) -> list[Digest]:
-        folder = self._folder(subject)
-        found = [
-            digest
-            async for page in self._small.objects.list(folder)
-            for one in page.objects
-            if (digest := keys.linked(folder, one.key)) is not None
-        ]
-        return sorted(found, key=str)
-
-    async def note(self, subject: Digest, digest: Digest, descriptor: Descriptor) -> None:
-        content = json.dumps(descriptor.to_json(), separators=(",", ":")).encode()
-        await self._small.write(keys.descriptor(self._folder(subject), digest), content)
-
-    async def noted(self, subject: Digest, digest: Digest) -> Descriptor | None:
-        found = await self._small.recall(keys.descriptor(self._folder(subject), digest))
-        if found is None:
-            return None
-        try:
-            read = partial(json.loads, found.content)
-            return Descriptor.parse(await aside(len(found.content), read), "")
-        except (ValueError, RegistryError):
-            return None
-
-    def _folder(self, subject: Digest) -> str:
-        return keys.referrers(self._repository, subject)
 
 
 def parse_link(found: SmallObject) -> Digest | None:
