@@ -36,7 +36,8 @@ async def expire_uploads(collection: Collection) -> None:
     """Forget uploads that nobody has continued for long."""
     uploads = collection.store.uploads
     before = collection.began - collection.rules.uploads
-    async for state in collection.paced("uploads", await uploads.all()):
+    found = await uploads.all(tidy=not collection.report.dry_run)
+    async for state in collection.paced("uploads", found):
         if state.changed < before and (collection.report.dry_run or await uploads.expire(state)):
             collection.remove(
                 "upload", f"{state.name} {state.id}", f"{state.size} bytes, abandoned"
@@ -57,7 +58,6 @@ async def mark_pushed(collection: Collection) -> None:
         await spread(kept, partial(_mark, collection, name, index))
 
 
-async def sweep_blobs(collection: Collection) -> None:
 async def mark_misnamed(collection: Collection) -> None:
     """Mark what repositories hold that nobody can ask for by their names.
 
@@ -70,6 +70,7 @@ async def mark_misnamed(collection: Collection) -> None:
                 collection.marked |= await _needed(collection, index, digest)
 
 
+async def sweep_blobs(collection: Collection) -> None:
     """Remove the blobs that are not marked, and that nobody was promised."""
     if collection.report.problems:
         return
@@ -86,7 +87,7 @@ async def mark_misnamed(collection: Collection) -> None:
             if collection.retained is not None:
                 collection.retained.measure(key(state.digest), state.size)
 
-    async for batch in collection.store.blobs.walk():
+    async for batch in collection.store.blobs.walk(tidy=not collection.report.dry_run):
         await spread(batch, sweep)
         done += len(batch)
         collection.on_progress(Progress("blobs", done))
@@ -250,7 +251,6 @@ async def _tagged(collection: Collection, index: RepositoryIndex) -> set[Digest]
 async def _mark(
     collection: Collection, name: RepositoryName, index: RepositoryIndex, digest: Digest
 ) -> None:
-    raw = await collection.store.blobs.read(digest) or b""
     keys = await _needed(collection, index, digest)
     collection.marked |= keys
     if collection.retained is not None:
@@ -259,6 +259,7 @@ async def _mark(
 
 async def _needed(collection: Collection, index: RepositoryIndex, digest: Digest) -> set[Key]:
     """Return a manifest, and the blobs that it mentions."""
+    raw = await collection.store.blobs.read(digest) or b""
     keys, others = await aside(len(raw), partial(_mentions, raw))
     keys.add(key(digest))
     async for one in collection.paced("", others):

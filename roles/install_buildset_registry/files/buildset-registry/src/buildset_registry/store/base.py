@@ -173,8 +173,8 @@ class Uploads(Protocol):
 class ExpiringUploads(Uploads, Protocol):
     """Upload sessions, and what ends those that nobody continues."""
 
-    async def all(self) -> list[UploadState]:
-        """Return all sessions."""
+    async def all(self, *, tidy: bool = False) -> list[UploadState]:
+        """Return all sessions; ``tidy``, first finish or remove what processes left beside them."""
 
     async def expire(self, state: UploadState) -> bool:
         """Forget a session unless something arrived, or a request uses it, since ``state``."""
@@ -209,8 +209,8 @@ class Blobs(Protocol):
 class CollectableBlobs(Blobs, Protocol):
     """Content by digest, and what removes it."""
 
-    def walk(self) -> AsyncIterator[list[BlobState]]:
-        """Yield all blobs, some at a time."""
+    def walk(self, *, tidy: bool = False) -> AsyncIterator[list[BlobState]]:
+        """Yield all blobs, some at a time; ``tidy``, remove promises that are of no use."""
 
     async def sweep(self, digest: Digest, promised_before: float, changed_before: float) -> bool:
         """Remove a blob unless it was promised or changed at or after these times."""

@@ -165,7 +165,7 @@ class FileBlobs:
             return size
         return size if self._disk.touch(name, timeless=not promised) else None
 
-    async def walk(self) -> AsyncIterator[list[BlobState]]:
+    async def walk(self, *, tidy: bool = False) -> AsyncIterator[list[BlobState]]:
         root = layout.blobs(self._storage)
         for folder in await asyncio.to_thread(_blob_folders, root):
             yield await asyncio.to_thread(_blobs_in, folder)

@@ -82,7 +82,7 @@ class FileUploads:
         upload.save()
         return upload
 
-    async def all(self) -> list[UploadState]:
+    async def all(self, *, tidy: bool = False) -> list[UploadState]:
         found = [
             UploadState(name, upload_id, upload.size, upload.begun)
             for (name, upload_id), upload in self._sessions.items()

@@ -127,7 +127,7 @@ class MemoryBlobs:
             blob.promised = blob.changed
         return blob.content.size
 
-    async def walk(self) -> AsyncIterator[list[BlobState]]:
+    async def walk(self, *, tidy: bool = False) -> AsyncIterator[list[BlobState]]:
         yield [
             BlobState(digest, blob.content.size, blob.promised, blob.changed)
             for digest, blob in self._blobs.items()

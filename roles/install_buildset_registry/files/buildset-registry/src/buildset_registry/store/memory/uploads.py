@@ -39,7 +39,7 @@ class MemoryUploads:
     async def ingest(self, digest: Digest) -> MemoryUpload:
         return MemoryUpload(UploadId.new(), self._blobs, lambda: None, promised=False)
 
-    async def all(self) -> list[UploadState]:
+    async def all(self, *, tidy: bool = False) -> list[UploadState]:
         return [
             UploadState(name, upload_id, upload.size, upload.changed)
             for (name, upload_id), upload in self._sessions.items()

@@ -113,7 +113,7 @@ class ObjectBlobs:
             return None
         return await self._look(digest)
 
-    async def walk(self) -> AsyncIterator[list[BlobState]]:
+    async def walk(self, *, tidy: bool = False) -> AsyncIterator[list[BlobState]]:
         # First those that are about to be where the others are.
         staged = {one.digest: one for one in await self._staging.all()}
         for algorithm in self._keys.algorithms():
@@ -121,15 +121,16 @@ class ObjectBlobs:
             async for page in self._dialect.list(algorithm, shallow=True):
                 parts += page.prefixes
             for start in range(0, len(parts), _TOGETHER):
-                for found in await together(parts[start : start + _TOGETHER], self._walk_part):
+                some = parts[start : start + _TOGETHER]
+                for found in await together(some, partial(self._walk_part, tidy=tidy)):
                     for state in found:
                         staged.pop(state.digest, None)
                     yield found
         if staged:
             yield await together(staged.values(), self._staged_state, _TOGETHER)
 
-    async def _walk_part(self, blobs: str) -> list[BlobState]:
-        given = await self._given(self._keys.promises_beside(blobs))
+    async def _walk_part(self, blobs: str, *, tidy: bool) -> list[BlobState]:
+        given = await self._given(self._keys.promises_beside(blobs), tidy=tidy)
         return [
             _state(digest, one, given.get(digest, Given()))
             async for page in self._dialect.list(blobs)
@@ -222,8 +223,8 @@ class ObjectBlobs:
         changed = max(one.changed, given.changed)
         return BlobState(one.digest, one.size, given.promised, changed)
 
-    async def _given(self, prefix: str) -> dict[Digest, Given]:
-        """Return what is promised, and remove what is of no use any more."""
+    async def _given(self, prefix: str, *, tidy: bool) -> dict[Digest, Given]:
+        """Return what is promised, and remove what is of no use any more, if that is wanted."""
         given: dict[Digest, Given] = {}
         useless: list[str] = []
         kept, now = self._rules.kept, self._promises.clock.now()
@@ -238,7 +239,8 @@ class ObjectBlobs:
                 else:
                     known = given.get(promise[0], Given())
                     given[promise[0]] = known.and_at(one.changed, promise[1])
-        await self._promises.discard(useless, before)
+        if tidy:
+            await self._promises.discard(useless, before)
         return given
 
     def _gone(self, digest: Digest) -> None:

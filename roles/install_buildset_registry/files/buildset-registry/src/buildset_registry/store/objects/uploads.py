@@ -95,15 +95,16 @@ class ObjectUploads:
         context = self._context(self._places.keys.download(upload_id), lambda: None)
         return ObjectUpload(upload_id, context, ingested=digest, spool=Spool())
 
-    async def all(self) -> list[UploadState]:
+    async def all(self, *, tidy: bool = False) -> list[UploadState]:
         places = self._places
         found = {
             key: UploadState(key[0], key[1], upload.size, key[1].made or 0.0)
             for key, upload in self._sessions.items()
         }
-        await places.staging.finish_left()
-        await self._abandon_downloads()
-        await self._abandon_parts()
+        if tidy:
+            await places.staging.finish_left()
+            await self._abandon_downloads()
+            await self._abandon_parts()
         for name in await places.repositories.with_uploads():
             prefix = f"{places.keys.repository(name)}{UPLOADS}"
             for upload_id, changed in (await self._stored(prefix)).items():
