@@ -11,6 +11,7 @@ from html import unescape
 from typing import Protocol
 
 from buildset_registry.store.objects.dialect import NO_LIST, ObjectFailure, ObjectPage, ObjectState
+from buildset_registry.store.objects.times import unreadable
 
 _BLOB = re.compile(r"<Blob>(.*?)</Blob>", re.DOTALL)
 _PREFIX = re.compile(r"<BlobPrefix>\s*<Name>(.*?)</Name>", re.DOTALL)
@@ -88,10 +89,11 @@ def block_list(ids: Iterable[str]) -> bytes:
 
 
 def _object(found: dict[str, str]) -> ObjectState:
+    told = found.get("Last-Modified", "")
     try:
         # The end of that second, as of a header: what is compared with it is told by one.
-        changed = parsedate_to_datetime(found.get("Last-Modified", "")).timestamp() + 1
+        changed = parsedate_to_datetime(told).timestamp() + 1
     except (ValueError, TypeError):
-        changed = 0.0
+        raise unreadable(told) from None
     name, etag = unescape(found.get("Name", "")), unescape(found.get("Etag", ""))
     return ObjectState(name, int(found.get("Content-Length") or 0), changed, etag.strip('"'))

@@ -5,10 +5,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from datetime import datetime
 from typing import Any, Protocol
 
 from buildset_registry.store.objects.dialect import NO_LIST, ObjectFailure, ObjectPage, ObjectState
+from buildset_registry.store.objects.times import list_time
 
 #: What is asked of each object in a list.
 FIELDS = "items(name,size,updated,generation),prefixes,nextPageToken"
@@ -90,10 +90,8 @@ def composition(names: Sequence[str]) -> bytes:
 
 
 def _object(tree: dict[str, Any]) -> ObjectState:
-    changed = datetime.fromisoformat(tree["updated"].replace("Z", "+00:00")).timestamp()
-    return ObjectState(
-        tree["name"], int(tree.get("size", 0)), float(int(changed) + 1), str(tree["generation"])
-    )
+    changed = float(int(list_time(tree["updated"])) + 1)
+    return ObjectState(tree["name"], int(tree.get("size", 0)), changed, str(tree["generation"]))
 
 
 def rewrite_token(content: bytes) -> str | None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime
 from html import escape, unescape
 from typing import Protocol
 
@@ -21,6 +20,7 @@ from buildset_registry.store.objects.dialect import (
     ObjectState,
     PartUpload,
 )
+from buildset_registry.store.objects.times import list_time
 
 #: The error where there is no bucket: that tells nothing of an object.
 NO_BUCKET = "NoSuchBucket"
@@ -155,8 +155,4 @@ def _object(found: dict[str, str]) -> ObjectState:
 
 def _time(text: str) -> float:
     """Return the end of the second in which a time is: headers tell no more, and lists do."""
-    try:
-        found = datetime.fromisoformat(text.strip().replace("Z", "+00:00"))
-        return float(int(found.timestamp()) + 1)
-    except ValueError:
-        return 0.0
+    return float(int(list_time(text)) + 1)

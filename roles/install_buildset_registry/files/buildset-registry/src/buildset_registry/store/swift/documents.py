@@ -10,7 +10,6 @@ import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from typing import Protocol
 from urllib.parse import quote, unquote, urlsplit
 
@@ -23,6 +22,7 @@ from buildset_registry.store.objects.dialect import (
     ObjectPart,
     ObjectState,
 )
+from buildset_registry.store.objects.times import list_time
 
 #: What an object without content has for a type: an empty one of another type may be large, since a
 #: list says nothing of what distribution put together.
@@ -192,11 +192,7 @@ def _page(listed: Iterable[Mapping[str, str]]) -> ListPage:
 
 def _time(text: str) -> float:
     """Return the end of the second that Swift tells in headers, where it rounds up."""
-    try:
-        found = datetime.fromisoformat(text).replace(tzinfo=timezone.utc)
-    except ValueError:
-        return 0.0
-    return float(math.ceil(found.timestamp()) + 1)
+    return float(math.ceil(list_time(text)) + 1)
 
 
 def large_object(headers: Mapping[str, str]) -> str | None:
