@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import tracemalloc
 
 import pytest
 from buildset_registry.errors import RequestTimeout
@@ -78,6 +79,35 @@ async def test_a_piece_that_does_not_come_is_waited_for_so_many_seconds_only() -
     request = Request(SCOPE, Server(piece(b"ab")).receive, body_seconds=0.01)
     with pytest.raises(RequestTimeout):
         await request.read(10)
+
+
+class TinyChunks:
+    """A client that sends so many chunks of two bytes, and then nothing."""
+
+    def __init__(self, number: int) -> None:
+        self._left = number
+
+    def receive(self) -> asyncio.Future[Message]:
+        future: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
+        if self._left:
+            self._left -= 1
+            future.set_result(piece(b"%02d" % (self._left % 100)))  # each an object of its own
+        return future
+
+
+async def test_a_body_of_tiny_chunks_takes_little_more_than_its_size() -> None:
+    """A client chooses how small they are (RFC 9112, section 7.1)."""
+    number = 10_000
+    task = asyncio.ensure_future(Request(SCOPE, TinyChunks(number).receive).read(2 * number + 1))
+    tracemalloc.start()
+    try:
+        await asyncio.sleep(0)
+        held = tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+    assert not task.done()
+    task.cancel()
+    assert held < 6 * number
 
 
 class SlowClient:

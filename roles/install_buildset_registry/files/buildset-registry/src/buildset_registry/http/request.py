@@ -15,6 +15,7 @@ from buildset_registry.errors import NameInvalid, RequestTimeout, SizeInvalid
 from buildset_registry.http.asgi import ClientLeft, Message, Receive, Scope
 from buildset_registry.http.forwarded import PublicAddress, public_address
 from buildset_registry.oci.names import RepositoryName
+from buildset_registry.pieces import Pieces
 
 
 class Request:
@@ -151,14 +152,12 @@ class Request:
         length = self.content_length
         if length is not None and length > limit:
             return None
-        pieces: list[bytes] = []
-        size = 0
+        pieces = Pieces()
         async for piece in self.body():
-            size += len(piece)
-            if size > limit:
+            if pieces.size + len(piece) > limit:
                 return None
-            pieces.append(piece)
-        return b"".join(pieces)
+            pieces.add(piece)
+        return pieces.whole()
 
 
 class BodyTimeout:

@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from buildset_registry.parallel import to_its_end
+from buildset_registry.pieces import Pieces
 from buildset_registry.store.objects.dialect import (
     Body,
     Dialect,
@@ -62,23 +63,23 @@ class PartBuffer(Protocol):
 
 
 class MemoryPart:
-    """A part in the pieces in which it came."""
+    """A part in the pieces in which it came, as far as these are worth being objects."""
 
     def __init__(self, budget: PartBudget, reserved: int) -> None:
         self.size = 0
         self._budget = budget
         self._reserved = reserved
-        self._pieces: list[bytes] = []
+        self._pieces = Pieces()
 
     def add(self, piece: bytes) -> None:
-        self._pieces.append(piece)
+        self._pieces.add(piece)
         self.size += len(piece)
 
     def body(self) -> Body:
-        return Body(self.size, tuple(self._pieces))
+        return Body(self.size, self._pieces.all())
 
     def release(self) -> None:
-        self._pieces = []
+        self._pieces = Pieces()
         self._budget.give_back(self._reserved)
         self._reserved = 0
 
