@@ -56,6 +56,25 @@ def test_what_names_no_registry_is_refused(text: str) -> None:
 
 
 @pytest.mark.parametrize(
+    "text",
+    ["a" * 254, "a" * 254 + ".", "a" * 300, "a" * 64_000, "a." * 30_000 + "example:5000"],
+    ids=len,
+)
+def test_a_host_has_a_length(text: str) -> None:
+    """What is longer is refused before anything remembers it (RFC 1035, 2.3.4)."""
+    with pytest.raises(NameInvalid, match=r"a host has at most 253 characters") as refused:
+        RegistryHost.parse(text)
+    assert len(refused.value.message) < 200
+
+
+def test_the_longest_host_is_a_registry() -> None:
+    """With a final dot, and a port, too."""
+    host = "a" * 253
+    assert RegistryHost.parse(f"{host}.:65535") == f"{host}:65535"
+    assert RegistryHost.parse(host.upper()) == host
+
+
+@pytest.mark.parametrize(
     ("path", "namespace", "stored"),
     [
         ("org/app", None, "org/app"),

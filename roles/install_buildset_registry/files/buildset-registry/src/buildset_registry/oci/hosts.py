@@ -23,6 +23,10 @@ _AUTHORITY = re.compile(rf"(?:\[([0-9a-f:.]{{2,45}})\]|({_HOST})\.?)(?::([0-9]{{
 _STORED_ADDRESS = re.compile(r"ip6__([0-9a-f]{1,4}(?:-[0-9a-f]{1,4}){7})(?:__([0-9]{1,5}))?")
 _STORED_PORT = re.compile(r"(.+)__([0-9]{1,5})")
 _REMEMBERED = 1024
+#: Characters of a name in DNS (RFC 1035, section 2.3.4, without the lengths of its labels); with a
+#: final dot and a port there are so many more.
+_LONGEST_NAME = 253
+_LONGEST = _LONGEST_NAME + len(".:65535")
 
 
 class RegistryHost(str):
@@ -35,9 +39,15 @@ class RegistryHost(str):
     __slots__ = ()
 
     @classmethod
-    @lru_cache(_REMEMBERED)
     def parse(cls, text: str) -> RegistryHost:
         """Return the normal form; ``NameInvalid`` for what names no registry."""
+        if len(text) > _LONGEST:  # nothing of such a length is remembered
+            raise _too_long(text)
+        return cls._parse(text)
+
+    @classmethod
+    @lru_cache(_REMEMBERED)
+    def _parse(cls, text: str) -> RegistryHost:
         found = _AUTHORITY.fullmatch(text.lower()) if text.isascii() else None
         if found is None:
             raise NameInvalid(f"not the name of a registry: {text[:80]!r}; give host or host:port")
@@ -45,6 +55,8 @@ class RegistryHost(str):
         if not 0 < port < 65536:
             raise NameInvalid(f"not the name of a registry: {text[:80]!r}; a port is 1 to 65535")
         host = f"[{_address(found[1])}]" if found[1] else found[2]
+        if len(host) > _LONGEST_NAME:
+            raise _too_long(text)
         if port != HTTPS:
             return cls(f"{host}:{port}")
         return DOCKER_HUB if host in DOCKER_HUB_NAMES else cls(host)
@@ -105,6 +117,12 @@ def normal_host(text: str) -> str:
     """Return the normal form of a host alone: of a name, or of an address without brackets."""
     host = text.lower().rstrip(".")
     return _address(host) if ":" in host else host
+
+
+def _too_long(text: str) -> NameInvalid:
+    return NameInvalid(
+        f"not the name of a registry: {text[:80]!r}; a host has at most {_LONGEST_NAME} characters"
+    )
 
 
 def _address(text: str) -> str:
