@@ -62,6 +62,13 @@ def test_a_malformed_header_is_refused(header: str) -> None:
         parse_authorization(header)
 
 
+@pytest.mark.parametrize("scheme", ["Basic", "Bearer"])
+def test_a_header_that_is_too_long_is_refused(scheme: str) -> None:
+    """Before it is read: that would take so long that others notice it."""
+    with pytest.raises(Unauthorized, match="more than 65536 characters; get a token with fewer"):
+        parse_authorization(f"{scheme} {'YTpi' * 20_000}")
+
+
 def test_secrets_are_in_no_repr() -> None:
     """A traceback or a log line cannot give them away."""
     assert "secret" not in repr(Basic("ci", "secret")) + repr(Bearer("secret"))

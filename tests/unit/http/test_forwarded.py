@@ -51,11 +51,21 @@ def test_the_first_proxy_says_it(headers: dict[str, str], origin: str) -> None:
         {"forwarded": "host=;proto=ftp"},
         {"forwarded": "nonsense"},
         {"forwarded": '"' * 5000},
+        {"forwarded": "for=x;" * 1000 + "host=r"},
+        {"x-forwarded-host": "r," + "x" * 5000},
+        {"x-forwarded-host": "r" * 300},
+        {"x-forwarded-prefix": "/registry" * 40},
     ],
 )
 def test_what_is_malformed_counts_as_absent(headers: dict[str, str]) -> None:
     """No header can put anything but an address into an answer."""
     assert public_address(HOST | headers, "http") == PublicAddress("http://10.0.0.1:5000", "")
+
+
+def test_a_host_that_is_too_long_is_in_no_answer() -> None:
+    """A head may have a mebibyte, and events that wait would keep it."""
+    address = public_address({"host": "r" * 300}, "https")
+    assert address == PublicAddress("https://localhost", "")
 
 
 def test_a_prefix_and_no_host() -> None:

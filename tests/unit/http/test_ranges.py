@@ -43,6 +43,7 @@ def test_ranges_are_spans_in_the_order_asked_for(
         "bytes=0-1,1-2",
         "bytes=5-6,0-0,-4",
         "bytes=" + ",".join("1-1" for _ in range(1025)),
+        "bytes=" + " " * 50_000 + "1-2",
     ],
 )
 def test_what_is_not_understood_or_excessive_means_the_whole(header: str) -> None:

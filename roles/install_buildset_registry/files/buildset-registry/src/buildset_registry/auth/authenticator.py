@@ -16,6 +16,9 @@ from buildset_registry.errors import TokenInvalid, Unauthorized
 from buildset_registry.oci.names import Reference, RepositoryName
 
 REALM = "buildset-registry"
+#: Characters of an Authorization header; the endpoint to pull takes no longer head at all. A token
+#: is read before it is known whose it is, and nobody else has a turn meanwhile.
+_LONGEST = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +40,11 @@ def parse_authorization(header: str | None) -> Basic | Bearer | None:
     """Return what a header holds; ``Unauthorized`` for one that is malformed."""
     if not header:
         return None
+    if len(header) > _LONGEST:
+        raise Unauthorized(
+            f"the Authorization header has more than {_LONGEST} characters; get a token with fewer "
+            "scopes"
+        )
     scheme, _separator, value = header.strip().partition(" ")
     if scheme.lower() == "bearer":
         return Bearer(value.strip())

@@ -11,6 +11,10 @@ from collections.abc import Mapping
 from buildset_registry.errors import PreconditionFailed
 from buildset_registry.oci.digest import Digest
 
+#: Characters of a list of entity tags that is looked at: a hundred of them. A head may have a
+#: mebibyte, and nobody else has a turn while it is looked at.
+_LONGEST = 8 * 1024
+
 
 def entity_tag(digest: Digest | str) -> str:
     return f'"{digest}"'
@@ -30,7 +34,8 @@ def not_modified(headers: Mapping[str, str], digest: Digest) -> bool:
     if wanted is not None and not _lists(wanted, digest, weakly=False):
         raise PreconditionFailed(f"the content is {digest}, not what If-Match names")
     known = headers.get("if-none-match")
-    return known is not None and _lists(known, digest, weakly=True)
+    # The content may be sent to whoever has it, so a longer list counts as none.
+    return known is not None and _short(known) and _lists(known, digest, weakly=True)
 
 
 def check_change(headers: Mapping[str, str], current: Digest | None) -> None:
@@ -40,6 +45,9 @@ def check_change(headers: Mapping[str, str], current: Digest | None) -> None:
     that the client saw and from no other.
     """
     wanted, unwanted = headers.get("if-match"), headers.get("if-none-match")
+    for name in ("If-Match", "If-None-Match"):
+        if not _short(headers.get(name.lower(), "")):
+            raise PreconditionFailed(f"{name} has more than {_LONGEST} characters; name fewer tags")
     here = f"there is {current or 'nothing'} now"
     if wanted is not None and not _lists(wanted, current, weakly=False):
         raise PreconditionFailed(f"{here}, not what If-Match names")
@@ -53,9 +61,16 @@ def range_applies(headers: Mapping[str, str], digest: Digest) -> bool:
     return known is None or (known.strip() != "*" and _lists(known, digest, weakly=False))
 
 
+def _short(tags: str) -> bool:
+    return len(tags) <= _LONGEST
+
+
 def _lists(tags: str, digest: Digest | None, *, weakly: bool) -> bool:
-    """Tell whether a list of entity tags has the digest's; some clients leave the quotes out."""
-    if digest is None:
+    """Tell whether a list of entity tags has the digest's; some clients leave the quotes out.
+
+    One that is too long has none.
+    """
+    if digest is None or not _short(tags):
         return False
     for tag in map(str.strip, tags.split(",")):
         opaque = tag.removeprefix("W/") if weakly else tag

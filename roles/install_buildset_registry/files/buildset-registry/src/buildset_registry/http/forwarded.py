@@ -18,6 +18,12 @@ _SCHEME = re.compile(r"https?", re.IGNORECASE)
 _HOST = re.compile(r"(?:\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::\d{1,5})?", re.IGNORECASE)
 _PORT = re.compile(r"\d{1,5}", re.ASCII)
 _PREFIX = re.compile(r"(?:/[a-z0-9._~-]+)+", re.IGNORECASE)
+#: Characters of what a proxy says; a head may have a mebibyte, and nobody else has a turn while it
+#: is looked at.
+_LONGEST = 4 * 1024
+#: Characters of a valid value, which answers and events have in them: a host has 253 (RFC 1035),
+#: and a port.
+_LONGEST_VALUE = 260
 _DEFAULT_PORTS = {"https": "443", "http": "80"}
 
 
@@ -33,7 +39,7 @@ class PublicAddress:
 
 
 def public_address(headers: Mapping[str, str], scheme: str) -> PublicAddress:
-    """Return the address that a request was sent to; what is malformed counts as absent."""
+    """Return the address that a request was sent to; what is malformed or too long is absent."""
     said = _forwarded(headers.get("forwarded", ""))
     proto = _valid(_SCHEME, said.get("proto"), _first(headers, "x-forwarded-proto")) or scheme
     host = _valid(_HOST, said.get("host"), _first(headers, "x-forwarded-host"), headers.get("host"))
@@ -46,9 +52,9 @@ def public_address(headers: Mapping[str, str], scheme: str) -> PublicAddress:
 
 
 def _forwarded(text: str) -> dict[str, str]:
-    """Return the pairs of the first element of a Forwarded header."""
+    """Return the pairs of the first element of a Forwarded header; none of one that is too long."""
     pairs: dict[str, str] = {}
-    position, end = 0, ";"
+    position, end = 0, ";" if len(text) <= _LONGEST else ""
     while end == ";":
         match = _PAIR.match(text, position)
         if match is None:
@@ -59,12 +65,13 @@ def _forwarded(text: str) -> dict[str, str]:
 
 
 def _first(headers: Mapping[str, str], name: str) -> str:
-    return headers.get(name, "").partition(",")[0].strip()
+    value = headers.get(name, "")
+    return value.partition(",")[0].strip() if len(value) <= _LONGEST else ""
 
 
 def _valid(pattern: re.Pattern[str], *candidates: str | None) -> str:
     """Return the first candidate of the right form, or an empty text."""
     for one in candidates:
-        if one and pattern.fullmatch(one):
+        if one and len(one) <= _LONGEST_VALUE and pattern.fullmatch(one):
             return one
     return ""

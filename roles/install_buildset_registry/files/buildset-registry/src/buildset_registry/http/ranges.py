@@ -26,6 +26,8 @@ _ONE_RANGE = re.compile(r"(\d*)-(\d*)", re.ASCII)
 _CHUNK = re.compile(r"(?:bytes[ =])?\s*(\d+)-(\d+)(?:/(?:\d+|\*))?", re.IGNORECASE | re.ASCII)
 #: More digits than any size has, and few enough for int().
 _MAX_DIGITS = 18
+#: Characters of so many ranges, with commas and blanks.
+_LONGEST = MAX_RANGES * (2 * _MAX_DIGITS + len("-, "))
 
 #: The bytes from the first number up to the second, which is excluded.
 Span = tuple[int, int]
@@ -91,8 +93,8 @@ def content_range(start: int, end: int, size: int) -> str:
 
 def parse_chunk(header: str) -> tuple[int, int]:
     """Return ``(start, length)`` of the chunk that an upload's Content-Range announces."""
-    match = _CHUNK.fullmatch(header.strip())
-    if match is None or len(header) > 4 * _MAX_DIGITS or int(match[2]) < int(match[1]):
+    match = _CHUNK.fullmatch(header.strip()) if len(header) <= 4 * _MAX_DIGITS else None
+    if match is None or int(match[2]) < int(match[1]):
         raise BlobUploadInvalid(f"Content-Range must be <start>-<end>, not {header[:60]!r}")
     return int(match[1]), int(match[2]) - int(match[1]) + 1
 
@@ -103,14 +105,20 @@ def upload_range(size: int) -> str:
 
 
 def _split(header: str) -> list[tuple[str, str]]:
-    """Return both ends of each range as they are written; none if one is not understood."""
-    unit = _UNIT.fullmatch(header)
+    """Return both ends of each range as they are written; none if one is not understood.
+
+    None either where there are too many: that is seen before they are looked at, since nobody else
+    has a turn meanwhile.
+    """
+    unit = _UNIT.fullmatch(header) if len(header) <= _LONGEST else None
     if unit is None:
         return []
-    parts = [part.strip() for part in unit[1].split(",")]
-    matches = [_ONE_RANGE.fullmatch(part) for part in parts if part]
+    parts = [one for part in unit[1].split(",") if (one := part.strip())]
+    if len(parts) > MAX_RANGES:
+        return []
+    matches = [_ONE_RANGE.fullmatch(part) for part in parts]
     found = [(match[1], match[2]) for match in matches if match]
-    understood = len(found) == len(matches) <= MAX_RANGES and all(
+    understood = len(found) == len(matches) and all(
         (first or last) and max(len(first), len(last)) <= _MAX_DIGITS for first, last in found
     )
     return found if understood else []
