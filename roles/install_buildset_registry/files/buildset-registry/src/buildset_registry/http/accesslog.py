@@ -202,7 +202,7 @@ class AccessLog:
 
 def _text(now: str, request: AnsweredRequest, status: int, size: int, seconds: float) -> str:
     user = _printable(request.identity.name or "-")
-    agent = _printable(request.headers.get("user-agent", "-"))
+    agent = _printable(request.headers.get("user-agent", "-")[:LONGEST])
     asked = f"{_printable(request.method)} {_printable(request.url)}"
     if registry := request.registry:
         asked += f"?ns={_printable(registry)}"
@@ -213,6 +213,7 @@ def _text(now: str, request: AnsweredRequest, status: int, size: int, seconds: f
 
 
 def _json(now: str, request: AnsweredRequest, status: int, size: int, seconds: float) -> str:
+    agent = request.headers.get("user-agent")
     tree = {
         "time": now,
         "client": request.client or None,
@@ -225,7 +226,7 @@ def _json(now: str, request: AnsweredRequest, status: int, size: int, seconds: f
         "received": request.received,
         "sent": size,
         "seconds": round(seconds, 4),
-        "agent": request.headers.get("user-agent"),
+        "agent": agent and agent[:LONGEST],
     }
     return json.dumps(tree, separators=(",", ":")) + "\n"
 

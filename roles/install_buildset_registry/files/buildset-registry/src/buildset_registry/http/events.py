@@ -10,6 +10,7 @@ from buildset_registry.errors import RegistryError
 from buildset_registry.http.context import Context
 from buildset_registry.http.request import Request
 from buildset_registry.http.response import Response
+from buildset_registry.ledger.rows import clipped
 from buildset_registry.notifications.events import Cause, Event, Target
 from buildset_registry.oci.descriptor import OCTETS
 from buildset_registry.oci.digest import Digest
@@ -122,10 +123,11 @@ def _url(kind: _RouteAction, request: Request, digest: str) -> str:
 
 
 def _cause(request: Request) -> Cause:
+    # Thousands of events may wait for a receiver: no more of what a client said than of its name.
     return Cause(
         client=request.client,
-        host=request.headers.get("host", ""),
+        host=clipped(request.headers.get("host", "")),
         method=request.method,
-        agent=request.headers.get("user-agent", ""),
-        user=request.identity.name or "",
+        agent=clipped(request.headers.get("user-agent", "")),
+        user=clipped(request.identity.name or ""),
     )
