@@ -5,6 +5,7 @@ import contextlib
 import json
 import re
 import socket
+import ssl
 import threading
 import time
 from base64 import b64encode
@@ -186,6 +187,42 @@ def test_one_client_does_not_take_all_uploads(harness: Harness) -> None:
         assert code(refused) == "TOOMANYREQUESTS"
         told = f"1 uploads are running, as many as limits.uploads allows to one client, {USER} at "
         assert told in refused.text
+
+
+@only(once, why="it sends 50 MB, within a bound that no configuration changes")
+def test_manifests_that_do_not_end_have_a_bound(registry: Registry) -> None:
+    """429 for those of one client that are too much together; a small one is taken all along."""
+    size, login = 4 * 1024 * 1024, b64encode(f"{USER}:{PASSWORD}".encode()).decode()
+    head = (
+        "PUT /v2/org/app/manifests/v1 HTTP/1.1\r\nHost: localhost\r\n"
+        f"Authorization: Basic {login}\r\nContent-Length: {size}\r\n\r\n"
+    )
+    with contextlib.ExitStack() as stack:
+        slow = [stack.enter_context(raw(registry.push)) for _number in range(13)]
+        for connection in slow:
+            connection.sendall(head.encode() + bytes(size - 1))
+            connection.settimeout(0.01)
+        answers: list[bytes] = []
+
+        def answered() -> bool:
+            answers.extend(map(received, slow))
+            return any(answers)
+
+        wait_until(answered, "no manifest is refused", seconds=10)
+        answer = b"".join(answers)
+        assert answer.startswith(b"HTTP/1.1 429")
+        assert b"retry-after: 1\r\n" in answer.lower()
+        assert f"from one client, {USER} at 127.0.0.1, as much as there is".encode() in answer
+        registry.push_image("org/app", "v2")
+    registry.push_image("org/app", "v3")
+
+
+def received(connection: socket.socket) -> bytes:
+    """Return what has come, if anything has."""
+    try:
+        return connection.recv(4000)
+    except (TimeoutError, ssl.SSLWantReadError):
+        return b""
 
 
 def test_a_client_that_sends_nothing_is_cut(harness: Harness) -> None:

@@ -60,7 +60,8 @@ class App:
         if scope["type"] != "http":
             return
         began = time.perf_counter()
-        request = Request(scope, receive, self._context.limits.body_seconds)
+        context = self._context
+        request = Request(scope, receive, context.limits.body_seconds, context.bodies)
         status, size = CLIENT_LEFT, 0
         self._record.counters.running += 1
         try:
@@ -97,6 +98,9 @@ class App:
             raise
         except Exception as error:
             response = self._refuse(request, error)
+        finally:
+            if request.share is not None:
+                request.share.close()
         if "Location" in response.headers or "Link" in response.headers:
             return self._with_public_urls(response, request)
         return response

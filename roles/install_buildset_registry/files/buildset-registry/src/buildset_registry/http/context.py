@@ -15,6 +15,7 @@ from buildset_registry.auth.access import Identity, Intent, Policy, is_within
 from buildset_registry.auth.authenticator import Authenticator
 from buildset_registry.auth.rights import Rights
 from buildset_registry.errors import TooManyRequests
+from buildset_registry.http.bodies import BodyBudget
 from buildset_registry.oci.names import RepositoryName
 from buildset_registry.pullthrough.blobs import ArrivingDownload
 from buildset_registry.registry import Registry
@@ -156,6 +157,9 @@ class Context:
 
     overlay: Path | None = None
     """The folder of the overlay, which clients may add to; None: there is none."""
+
+    bodies: BodyBudget = field(default_factory=BodyBudget)
+    """The memory of bodies that are gathered whole; all endpoints have one."""
 
     one_page: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(1))
     """Has the pages of images made one after the other: each takes a thread, of which all other

@@ -13,6 +13,7 @@ from urllib.parse import parse_qs, urlencode
 from buildset_registry.auth.access import ANONYMOUS, Identity
 from buildset_registry.errors import NameInvalid, RequestTimeout, SizeInvalid
 from buildset_registry.http.asgi import ClientLeft, Message, Receive, Scope
+from buildset_registry.http.bodies import BodyBudget, BodyShare
 from buildset_registry.http.forwarded import PublicAddress, public_address
 from buildset_registry.oci.names import RepositoryName
 from buildset_registry.pieces import Pieces
@@ -24,13 +25,22 @@ class Request:
     ``url`` is the URL's path as the client wrote it; ``route`` is the identifier of what takes it,
     ``path`` holds what the route's pattern found, by name; ``client`` is the address it comes from,
     without a port; ``identity`` is who asks, once known; ``received`` counts the bytes of the body,
-    of which nothing may come for ``body_seconds``; 0 is for ever.
+    of which nothing may come for ``body_seconds``; 0 is for ever. What is read whole takes memory
+    of ``bodies``: ``share``, which is to be closed.
     """
 
-    def __init__(self, scope: Scope, receive: Receive, body_seconds: float = 0) -> None:
+    def __init__(
+        self,
+        scope: Scope,
+        receive: Receive,
+        body_seconds: float = 0,
+        bodies: BodyBudget | None = None,
+    ) -> None:
         self._scope = scope
         self._receive = receive
         self._body_seconds = body_seconds
+        self._bodies = bodies
+        self.share: BodyShare | None = None
         self._ahead: Awaitable[Message] | None = None
         self._name: RepositoryName | None = None
         self.method: str = scope["method"]
@@ -148,14 +158,21 @@ class Request:
         return message
 
     async def read(self, limit: int) -> bytes | None:
-        """Return a body of at most ``limit`` bytes whole, or None where it is larger."""
+        """Return a body of at most ``limit`` bytes whole, or None where it is larger.
+
+        ``TooManyRequests`` where there is no memory for it.
+        """
         length = self.content_length
         if length is not None and length > limit:
             return None
         pieces = Pieces()
+        if self._bodies is not None:
+            self.share = self._bodies.share(self.identity.name, self.client)
         async for piece in self.body():
             if pieces.size + len(piece) > limit:
                 return None
+            if self.share is not None:
+                self.share.cover(pieces.size + len(piece))
             pieces.add(piece)
         return pieces.whole()
 

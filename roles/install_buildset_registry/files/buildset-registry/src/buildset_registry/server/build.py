@@ -44,6 +44,7 @@ from buildset_registry.http.accesslog import (
 )
 from buildset_registry.http.app import App
 from buildset_registry.http.asgi import Application
+from buildset_registry.http.bodies import BodyBudget
 from buildset_registry.http.context import (
     Context,
     Crowd,
@@ -264,6 +265,7 @@ class Applications:
         self._backend = backend
         self.counters: list[RequestCounters] = []
         self.crowd = Crowd()
+        self._bodies = BodyBudget()
 
     def endpoint(self, role: Role, name: str, elsewhere: str) -> App:
         """Return an endpoint; ``elsewhere`` says to its clients where they may push."""
@@ -291,6 +293,7 @@ class Applications:
             retention.quotas if retention else None,
             backend.leases,
             config.overlay.folder if config.overlay else None,
+            self._bodies,
         )
         events = Events([*backend.webhooks], context) if backend.webhooks else None
         notes: list[AnswerNotes] = []
