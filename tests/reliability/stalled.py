@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Clients that ask for a large blob and read nothing, while another one pushes and pulls."""
+"""Clients that ask for something large and read nothing, while another one pushes and pulls."""
 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import resource
 import socket
@@ -24,6 +25,7 @@ CROWD = "127.0.0.2"
 #: Files that a server has open of which nobody wants anything.
 FEW = 100
 _SMALL = 4096
+_INDEX = "application/vnd.oci.image.index.v1+json"
 _AT_ONCE = 8
 
 
@@ -51,13 +53,33 @@ class Outcome:
         )
 
 
-def run(serve: Callable[..., Server], clients: int, seconds: int) -> Outcome:
+def push_blob(server: Server) -> str:
+    """Push the blob, and return its path."""
+    assert server.client().push_blob("app", BLOB).status == 201
+    return f"/v2/app/blobs/{digest_of(BLOB)}"
+
+
+def push_manifest(server: Server) -> str:
+    """Push a manifest that is nearly as large as one may be, and return its path."""
+    tree = {"schemaVersion": 2, "mediaType": _INDEX, "manifests": []}
+    raw = json.dumps({**tree, "annotations": {"large": "x" * (4 * MIB - 1024)}}).encode()
+    path = "/v2/app/manifests/large"
+    assert server.client().ask("PUT", path, raw, {"Content-Type": _INDEX}).status == 201
+    return path
+
+
+def run(
+    serve: Callable[..., Server],
+    clients: int,
+    seconds: int,
+    push: Callable[[Server], str] = push_blob,
+) -> Outcome:
     """Let clients come and not read, until they are ended: after so many seconds each."""
     _allow_files(clients)
     server = serve(limits={"answer_seconds": seconds})
-    assert server.client().push_blob("app", BLOB).status == 201
+    path = push(server)
     outcome = Outcome(clients, before=server.memory())
-    with _crowd(server, clients) as coming:
+    with _crowd(server, clients, path) as coming:
         until = time.monotonic() + 10 * seconds
         while coming.is_set() or (_open(server) > FEW and time.monotonic() < until):
             began = time.monotonic()
@@ -78,7 +100,7 @@ def _open(server: Server) -> int:
 
 
 @contextlib.contextmanager
-def _crowd(server: Server, clients: int) -> Iterator[threading.Event]:
+def _crowd(server: Server, clients: int, path: str) -> Iterator[threading.Event]:
     """Have clients come that do not read; the event is set as long as they do."""
     connections: list[socket.socket] = []
     coming = threading.Event()
@@ -86,7 +108,7 @@ def _crowd(server: Server, clients: int) -> Iterator[threading.Event]:
 
     def come(_number: int) -> None:
         with contextlib.suppress(OSError):
-            connections.append(_stalled(server))
+            connections.append(_stalled(server, path))
 
     def all_come() -> None:
         with ThreadPoolExecutor(_AT_ONCE) as pool:
@@ -103,15 +125,15 @@ def _crowd(server: Server, clients: int) -> Iterator[threading.Event]:
             connection.close()
 
 
-def _stalled(server: Server) -> ssl.SSLSocket:
-    """Ask for the blob, and read nothing of it."""
+def _stalled(server: Server, path: str) -> ssl.SSLSocket:
+    """Ask for something, and read nothing of it."""
     plain = socket.socket()
     plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _SMALL)
     plain.settimeout(60)
     plain.bind((CROWD, 0))
     plain.connect(("127.0.0.1", server.pull_port))
     secure = server.context.wrap_socket(plain, server_hostname="127.0.0.1")
-    secure.sendall(f"GET /v2/app/blobs/{digest_of(BLOB)} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+    secure.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
     return secure
 
 

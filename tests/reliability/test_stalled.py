@@ -23,6 +23,15 @@ def test_clients_that_do_not_read_are_ended(serve: Callable[..., Server]) -> Non
     assert outcome.open_at_end <= stalled.FEW
 
 
+def test_clients_that_do_not_read_a_large_manifest_share_it(serve: Callable[..., Server]) -> None:
+    """The largest that there may be; a copy for each of them would be 600 MiB."""
+    outcome = stalled.run(serve, 150, 2, stalled.push_manifest)
+    print(outcome.figures)
+    assert max(outcome.seconds) < 10
+    assert outcome.peak - outcome.before < 200
+    assert outcome.open_at_end <= stalled.FEW
+
+
 def test_who_reads_slowly_is_not_ended(serve: Callable[..., Server]) -> None:
     """It takes something now and then, for longer than who takes nothing may stay."""
     server = serve(limits={"answer_seconds": 1})

@@ -7,9 +7,10 @@ import asyncio
 import json
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
+from weakref import WeakValueDictionary
 
 from buildset_registry.errors import RegistryError
 from buildset_registry.http.asgi import ClientLeft, Receive, Send
@@ -18,11 +19,16 @@ from buildset_registry.http.asgi import ClientLeft, Receive, Send
 _REMEMBERED = 1024
 #: Characters past which a value is not worth remembering: a client has a say in some, by its Host.
 _LONG = 200
+#: Bytes past which a body that is at hand is sent piece by piece: the server would copy it, and
+#: hold that for as long as its client takes to read it.
+_LARGE = 256 * 1024
+#: Bytes of such a piece.
+_PIECE = 64 * 1024
 #: By this, older clients know a registry.
 _API_VERSION = (b"docker-distribution-api-version", b"registry/2.0")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)  # with slots it could not be referred to weakly
 class Bytes:
     """A body that is at hand."""
 
@@ -76,13 +82,19 @@ class Response:
     outcome: PushOutcome | None = None
 
 
+#: Large bodies that are being sent, by their content.
+_sending: WeakValueDictionary[bytes, Bytes] = WeakValueDictionary()
+
+
 async def begun(response: Response) -> Response:
     """Wait for the first piece of a body that comes in pieces.
 
     What fails before it is refused like anything else, with a status and a reason; afterwards, an
-    answer can only break off.
+    answer can only break off. Of a large body that is at hand, all who are sent it share one copy.
     """
     body = response.body
+    if isinstance(body, Bytes) and body.size > _LARGE:
+        return replace(response, body=_sending.setdefault(body.content, body))
     if not isinstance(body, Stream) or not body.size:
         return response
     body.first = await anext(body.chunks, b"")
@@ -126,6 +138,8 @@ async def send_response(response: Response, receive: Receive, send: Send, *, hea
     if response.status not in (204, 304) and "Content-Length" not in response.headers:
         headers.append((b"content-length", str(body.size).encode()))
     await send({"type": "http.response.start", "status": response.status, "headers": headers})
+    if isinstance(body, Bytes) and body.size > _LARGE and not head:
+        body = Stream(body.size, _cut(body.content))
     if head or isinstance(body, Bytes):
         content = b"" if head or not isinstance(body, Bytes) else body.content
         await send({"type": "http.response.body", "body": content})
@@ -134,6 +148,11 @@ async def send_response(response: Response, receive: Receive, send: Send, *, hea
         await send({"type": "http.response.pathsend", "path": str(body.path)})
         return body.size
     return await _send_pieces(body, receive, send)
+
+
+async def _cut(content: bytes) -> AsyncGenerator[bytes]:
+    for start in range(0, len(content), _PIECE):
+        yield content[start : start + _PIECE]
 
 
 async def _send_pieces(body: Stream, receive: Receive, send: Send) -> int:
