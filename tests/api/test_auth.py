@@ -5,11 +5,14 @@ import hashlib
 import hmac
 import json
 import os
+import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import bcrypt
+import httpx
 import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -99,6 +102,33 @@ def test_a_token_for_less_asks_for_more(single: Registry) -> None:
         challenge = answer.headers["www-authenticate"]
         assert f'scope="{scope}"' in challenge
         assert 'error="insufficient_scope"' in challenge
+
+
+@one_port
+def test_guesses_from_one_address_keep_nobody_there_out(harness: Harness) -> None:
+    """Behind a proxy all have one; a right password is checked soon, whatever others send."""
+    hashed = bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(8)).decode()
+    users = [f"user{number}" for number in range(5)]
+    (harness.folder / "htpasswd").write_text("".join(f"{user}:{hashed}\n" for user in users))
+    registry = harness.start()
+    together = threading.Barrier(45)
+
+    def log_in(user: str, password: str, after: float = 0) -> int:
+        with httpx.Client(
+            base_url=registry.push.base_url, verify=harness.trusted, timeout=30
+        ) as client:
+            client.get("/v2/")
+            together.wait(30)
+            time.sleep(after)
+            return client.post(UPLOADS, auth=(user, password)).status_code
+
+    with ThreadPoolExecutor(45) as pool:
+        wrong = [pool.submit(log_in, f"x{number}", "y") for number in range(40)]
+        right = [
+            pool.submit(log_in, user, PASSWORD, 0.05 * number) for number, user in enumerate(users)
+        ]
+        assert [one.result() for one in right] == [202] * 5
+        assert {one.result() for one in wrong} == {401}
 
 
 @one_port

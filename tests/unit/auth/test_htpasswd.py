@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import bcrypt
-import buildset_registry.auth.htpasswd
+import buildset_registry.auth.password_queue
 import pytest
 from buildset_registry.auth.htpasswd import Htpasswd, parse
 from buildset_registry.errors import ConfigError, TooManyRequests
@@ -37,6 +37,14 @@ def clock() -> Clock:
 def file(tmp_path: Path) -> Path:
     path = tmp_path / "htpasswd"
     path.write_text(f"ci:{hashed('secret')}\n")
+    return path
+
+
+@pytest.fixture
+def slow(tmp_path: Path) -> Path:
+    """A file of one user, each check of which takes some milliseconds."""
+    path = tmp_path / "htpasswd"
+    path.write_text(f"ci:{hashed('secret', cost=6)}\n")
     return path
 
 
@@ -162,6 +170,76 @@ async def test_a_flood_of_wrong_passwords_does_not_hold_others_up(tmp_path: Path
     users.close()
 
 
+def guesses(users: Htpasswd, address: str, names: int, each: int = 1) -> list[asyncio.Task[bool]]:
+    """Send wrong passwords from one address, of so many names that there are not."""
+    return [
+        asyncio.create_task(users.verify(f"x{name}", f"{number} of {address}", address))
+        for number in range(each)
+        for name in range(names)
+    ]
+
+
+async def outcomes(users: Htpasswd, flood: list[asyncio.Task[bool]]) -> list[object]:
+    """End a flood, and return what came of it."""
+    users.close()
+    return list(await asyncio.gather(*flood, return_exceptions=True))
+
+
+async def test_guesses_from_behind_a_proxy_refuse_nobody_else_there(slow: Path) -> None:
+    """All have the proxy's address; a name of which nothing waits has its turn soon."""
+    users = Htpasswd(slow)
+    flood = guesses(users, "192.0.2.1", 40)
+    await asyncio.sleep(0)
+    assert await users.verify("ci", "secret", "192.0.2.1")
+    assert await outcomes(users, flood) == [False] * 40
+
+
+async def test_more_names_than_there_is_room_for_refuse_no_newcomer(slow: Path) -> None:
+    """Those that came before lose their places, since each name has one; the number is bounded."""
+    users = Htpasswd(slow)
+    flood = guesses(users, "192.0.2.1", 500)
+    await asyncio.sleep(0)
+    assert await users.verify("ci", "secret", "192.0.2.1")
+    results = await outcomes(users, flood)
+    assert sum(isinstance(one, TooManyRequests) for one in results) > 400
+
+
+async def test_a_newcomer_is_not_refused_where_others_fill_the_queue(slow: Path) -> None:
+    """Of 64 addresses each has 16 passwords waiting, and somebody comes from another one."""
+    users = Htpasswd(slow)
+    flood = [
+        one for address in range(64) for one in guesses(users, f"192.0.2.{address}", 1, each=17)
+    ]
+    await asyncio.sleep(0)
+    assert await users.verify("ci", "secret", "198.51.100.1")
+    assert sum(one.done() for one in flood) < 200
+    await outcomes(users, flood)
+
+
+async def test_a_host_of_ipv6_is_one_client(slow: Path) -> None:
+    """It has 64 bits of addresses for itself, so they share what an address of IPv4 has."""
+    users = Htpasswd(slow)
+    addresses = [f"2001:db8::{number:x}" for number in range(300)]
+    flood = [one for address in addresses for one in guesses(users, address, 1, each=2)]
+    await asyncio.sleep(0)
+    assert await users.verify("ci", "secret", "2001:db8:0:1::1")
+    assert sum(one.done() and not one.exception() for one in flood) < 10
+    results = await outcomes(users, flood)
+    assert sum(isinstance(one, TooManyRequests) for one in results) > 500
+
+
+async def test_what_was_right_before_waits_behind_no_guesses(slow: Path, clock: Clock) -> None:
+    """Only its user can send it: no guess of whatever name is checked before."""
+    users = Htpasswd(slow, clock)
+    assert await users.verify("ci", "secret", "192.0.2.1")
+    clock.now += 3600
+    flood = guesses(users, "192.0.2.1", 60)
+    await asyncio.sleep(0)
+    assert await users.verify("ci", "secret", "192.0.2.1")
+    assert sum(one.done() for one in flood) < 20
+    await outcomes(users, flood)
+
+
 async def test_a_wrong_password_that_is_repeated_costs_one_check(file: Path, clock: Clock) -> None:
     """A client with a stale password sends it with every request; changing it counts at once."""
     users = Htpasswd(file, clock)
@@ -199,7 +277,7 @@ async def test_unknown_users_cost_what_known_ones_do(
         costs.append(stored[4:6])
         return False
 
-    monkeypatch.setattr(buildset_registry.auth.htpasswd, "_matches", matches)
+    monkeypatch.setattr(buildset_registry.auth.password_queue, "_matches", matches)
     users = Htpasswd(file)
     for _round in range(2):
         for number in range(40):

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address
+from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
 from buildset_registry.auth.rules import AccessRules
 from buildset_registry.errors import Denied
@@ -260,3 +260,17 @@ def is_within(address: str, networks: Iterable[IPv4Network | IPv6Network]) -> bo
     if isinstance(client, IPv6Address) and client.ipv4_mapped:
         client = client.ipv4_mapped
     return any(client in network for network in networks)
+
+
+def client_network(address: str) -> str:
+    """Return what a client is known by: an address, of IPv6 the 64 bits that a host has for itself.
+
+    RFC 4291, section 2.5.1. What is no address is returned as it is.
+    """
+    if ":" not in address:
+        return address
+    try:
+        known = IPv6Address(address.partition("%")[0])
+    except ValueError:
+        return address
+    return str(known.ipv4_mapped or ip_network((known, 64), strict=False))

@@ -8,19 +8,16 @@ so a pair that was checked is remembered for a while, by a keyed hash, never as 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import hashlib
 import logging
-import os
 import secrets
-import threading
 import time
-from collections import OrderedDict, deque
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from buildset_registry.errors import ConfigError, TooManyRequests
+from buildset_registry.auth.access import client_network
+from buildset_registry.auth.password_queue import Asker, PasswordQueue
+from buildset_registry.errors import ConfigError
 from buildset_registry.latest import Latest
 
 #: Seconds that a verified credential is trusted without another bcrypt check.
@@ -35,13 +32,6 @@ _BCRYPT = ("$2a$", "$2b$", "$2y$")
 #: of a check tells nobody which users there are.
 _NOBODY = "CwTycUXWue0Thq9StjUM0uJ8Z8W4uRfDDHCVV8uBDJ1sKqVxVZ3iS"
 _NOBODY_COST = "12"
-#: Checks of one client that may wait, and of all; requests that ask the same share one.
-_WAITING = 16
-_WAITING_ALL = 1024
-#: bcrypt looks at this many bytes of a password and no more (its own limit). ``htpasswd -B`` hashes
-#: as many, so whoever set a longer password is let in by it, as distribution does.
-_BCRYPT_BYTES = 72
-_NICE = 10
 
 _log = logging.getLogger("buildset_registry.auth")
 
@@ -75,7 +65,8 @@ class Htpasswd:
     async def verify(self, user: str, password: str, client: str = "") -> bool:
         """Check a password; requests that ask the same at once share one check.
 
-        ``client`` is where the request came from: each waits for its own wrong passwords only.
+        ``client`` is the address that the request came from. ``TooManyRequests`` where too many
+        wait to be checked.
         """
         if self.cached(user, password):
             return True
@@ -84,7 +75,9 @@ class Htpasswd:
             return False
         task = self._checking.get(key)
         if task is None:
-            check = self._check(user, password, client)
+            asker = Asker(client_network(client), user)
+            # What was right before waits behind nobody's guesses: only its user can send it.
+            check = self._check(asker, password, first=key in self._verified)
             task = self._checking[key] = asyncio.create_task(check)
             task.add_done_callback(lambda done: self._checked(key, done))
         return await asyncio.shield(task)
@@ -98,9 +91,9 @@ class Htpasswd:
         """Let running checks end, and start no more."""
         self._queue.close()
 
-    async def _check(self, user: str, password: str, client: str) -> bool:
-        stored, nobody = self._hashes.get(user), self._nobody(user)
-        matches = await self._queue.matches(client, password, stored or nobody)
+    async def _check(self, asker: Asker, password: str, *, first: bool) -> bool:
+        stored, nobody = self._hashes.get(asker.user), self._nobody(asker.user)
+        matches = await self._queue.matches(asker, password, stored or nobody, first=first)
         return matches and stored is not None
 
     def _checked(self, key: bytes, task: asyncio.Task[bool]) -> None:
@@ -184,67 +177,3 @@ def parse(text: str, source: str) -> dict[str, str]:
             continue
         hashes[user] = hashed
     return hashes
-
-
-class PasswordQueue:
-    """Passwords that wait to be checked, in threads, in turn by client; close it at the end."""
-
-    def __init__(self) -> None:
-        self._free = max(1, (os.cpu_count() or 1) // 2)
-        self._pool = ThreadPoolExecutor(self._free, "bcrypt", initializer=_give_way)
-        self._waiting: OrderedDict[str, deque[asyncio.Future[None]]] = OrderedDict()
-
-    async def matches(self, client: str, password: str, hashed: str) -> bool:
-        """Check a password when it is the client's turn; ``TooManyRequests`` when too many wait."""
-        await self._turn(client)
-        try:
-            loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(self._pool, _matches, password, hashed)
-        finally:
-            self._next()
-
-    def close(self) -> None:
-        """Let running checks end, and start no more."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
-
-    async def _turn(self, client: str) -> None:
-        if self._free:
-            self._free -= 1
-            return
-        own = len(self._waiting.get(client, ()))
-        if own >= _WAITING or sum(map(len, self._waiting.values())) >= _WAITING_ALL:
-            raise TooManyRequests(
-                "too many passwords are waiting to be checked; try again soon",
-                headers={"Retry-After": "2"},
-            )
-        turn = asyncio.get_running_loop().create_future()
-        self._waiting.setdefault(client, deque()).append(turn)
-        await turn
-
-    def _next(self) -> None:
-        """Give the place to the client that has waited longest, one request of it at a time."""
-        while self._waiting:
-            client, queue = self._waiting.popitem(last=False)
-            turn = queue.popleft()
-            if queue:
-                self._waiting[client] = queue
-            if not turn.done():
-                turn.set_result(None)
-                return
-        self._free += 1
-
-
-def _give_way() -> None:
-    """Lower the priority of this thread alone (Linux has it by thread): serving goes first."""
-    with contextlib.suppress(OSError):  # where a unit or a container forbids it, it is as fast
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
-
-
-def _matches(password: str, hashed: str) -> bool:
-    """Check in a thread; bcrypt is imported with the first login, to start quickly."""
-    import bcrypt
-
-    try:
-        return bcrypt.checkpw(password.encode()[:_BCRYPT_BYTES], hashed.encode())
-    except ValueError:
-        return False

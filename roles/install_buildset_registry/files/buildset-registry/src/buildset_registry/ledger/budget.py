@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from ipaddress import IPv6Address, ip_network
 
+from buildset_registry.auth.access import client_network
 from buildset_registry.ledger.rows import Row
 
 #: Parts of the size that the rows of an hour share: files of a folder are as many.
@@ -48,7 +48,7 @@ class RowBudget:
         unserved = size if row["kind"] in _UNSERVED else 0
         if unserved and self._unserved + unserved > self._hourly // _OF_UNSERVED:
             return "more was asked for and not served than there is room for in an hour"
-        client = _network(row["client"])
+        client = client_network(row["client"])
         if client not in self._clients and len(self._clients) >= _MOST:
             client = _OTHERS
         used = self._clients.get(client, 0) + size
@@ -57,14 +57,3 @@ class RowBudget:
         self._clients[client] = used
         self._unserved += unserved
         return ""
-
-
-def _network(client: str) -> str:
-    if ":" not in client:
-        return client
-    try:
-        address = IPv6Address(client.partition("%")[0])
-    except ValueError:
-        return client
-    mapped = address.ipv4_mapped
-    return str(mapped or ip_network((address, 64), strict=False))
