@@ -8,7 +8,9 @@ from typing import Any, NamedTuple
 
 import jwt
 import pytest
+from buildset_registry.image_lock.document import ImageLock, LockedImage, PublicName
 from buildset_registry.oci.descriptor import OCI_INDEX, OCI_MANIFEST
+from buildset_registry.oci.digest import Digest
 from httpx import Client, Response
 
 from tests.api.configurations import once, only
@@ -202,6 +204,41 @@ def test_a_token_reaches_what_only_upstream_has_of_its_image(harness: Harness) -
     for path in [index, *children, *lists, *(path for path in rest if "manifests/" in path), *rest]:
         assert get(path) == 200, path
     assert {get(path) for path in other.parts} == {401}
+
+
+@one_row
+@pytest.mark.parametrize("locked", [False, True])
+def test_a_token_reaches_by_digest_what_its_tag_is_at_upstream_alone(
+    harness: Harness, locked: bool
+) -> None:
+    """containerd asks for the tag by HEAD, and gets what that told; so do clients of signatures."""
+    upstream = harness.start("quay")
+    mine = publish(upstream, "org/app", "mine", b"mine")
+    other = publish(upstream, "org/app", "other", b"other")
+    harness.authority.cert_pem.write_to_path(str(harness.folder / "authority.pem"))
+    url, ca = str(upstream.pull.base_url), str(harness.folder / "authority.pem")
+    lock = {PublicName.parse(f"{NAME}:mine"): LockedImage(Digest.parse(mine.digest))}
+    (harness.folder / "images.lock").write_text(ImageLock(lock).dump())
+    settings: dict[str, Any] = {"lock": {"file": "images.lock"}} if locked else {}
+    through = harness.start(
+        auth={"anonymous_pull": False},
+        upstreams=[{"name": "quay.io", "url": url, "ca": ca}],
+        **settings,
+    )
+    token = ask(through, f"image:{NAME}:mine:pull").json()["token"]
+    headers = {"Authorization": f"Bearer {token}"}
+    digests = []
+    for tag in ("mine", f"{mine.digest.replace(':', '-')}.sig"):
+        told = through.pull.head(f"/v2/{NAME}/manifests/{tag}", headers=headers)
+        assert told.status_code == 200
+        digests.append(told.headers["docker-content-digest"])
+        got = through.pull.get(f"/v2/{NAME}/manifests/{digests[-1]}", headers=headers)
+        assert (got.status_code, digest_of(got.content)) == (200, digests[-1])
+        assert told.headers["content-length"] == str(len(got.content))
+    assert digests[0] == mine.digest
+    assert through.pull.get(f"/v2/{NAME}/{mine.parts[3]}", headers=headers).status_code == 200
+    for path in other.parts:
+        assert through.pull.get(f"/v2/{NAME}/{path}", headers=headers).status_code == 401
 
 
 class Pusher(NamedTuple):

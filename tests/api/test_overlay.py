@@ -13,7 +13,7 @@ import pytest
 
 from tests.api.configurations import on_disk, once, only
 from tests.api.harness import USER, Harness, Registry, digest_of
-from tests.api.overlaid import BUILD, CHANGE, World, make_world
+from tests.api.overlaid import BUILD, CHANGE, World, ask_for_token, make_world
 from tests.api.test_image_tokens import publish
 from tests.api.test_ledger import rows_of
 from tests.unit.upstream.lab import V1_PATH, Server
@@ -61,6 +61,22 @@ def test_twenty_images_are_there_at_once_and_none_was_copied(world: World) -> No
     for name, (_there, digest) in digests.items():
         path = name.replace(":", "/manifests/")
         assert digest_of(get(world.buildset, path).content) == digest
+
+
+def test_a_token_for_its_tag_gets_it_by_digest(harness: Harness) -> None:
+    """By HEAD a client hears the digest, of which nothing is here yet."""
+    world = make_world(harness, auth={"anonymous_pull": False})
+    digest = world.holder.push_image(THERE, "x", b"handed")
+    other = world.holder.push_image(THERE, "y", b"other")
+    assert world.hand({f"{APP}:v9": (THERE, digest)}) == []
+    token = ask_for_token(world.buildset, [f"image:{APP}:v9:pull"])
+    headers = {"Authorization": f"Bearer {token}"}
+    ask, path = world.buildset.pull, f"/v2/{APP}/manifests"
+    assert ask.get(f"{path}/{digest}", headers=headers).status_code == 401
+    told = ask.head(f"{path}/v9", headers=headers)
+    assert told.headers["docker-content-digest"] == digest
+    assert ask.get(f"{path}/{digest}", headers=headers).status_code == 200
+    assert ask.get(f"{path}/{other}", headers=headers).status_code == 401
 
 
 def test_all_that_belongs_to_an_image_is_there(world: World, quay: Server) -> None:

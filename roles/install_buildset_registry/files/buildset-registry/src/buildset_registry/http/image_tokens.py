@@ -30,6 +30,14 @@ async def allows(request: Request, context: Context) -> bool:
     return bool(identity.pushes) and await _pushes(request, context)
 
 
+def is_of_images(request: Request, context: Context) -> bool:
+    """Tell whether who asks may pull single images of the repository, and not all of it."""
+    policy, identity, name = context.policy, request.identity, request.name
+    return name in identity.images and (
+        policy.decide(identity, Access.PULL, name) is not Verdict.ALLOW
+    )
+
+
 def pushed_images(request: Request, context: Context) -> frozenset[Reference] | None:
     """Return the images of the repository that a request may push, None where that is all."""
     policy, identity, name = context.policy, request.identity, request.name

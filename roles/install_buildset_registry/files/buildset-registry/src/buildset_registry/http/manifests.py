@@ -14,7 +14,7 @@ from buildset_registry.errors import (
 )
 from buildset_registry.http.conditional import check_change, conditional, entity_tag, not_modified
 from buildset_registry.http.context import Context
-from buildset_registry.http.image_tokens import pushed_images
+from buildset_registry.http.image_tokens import is_of_images, pushed_images
 from buildset_registry.http.request import Request
 from buildset_registry.http.response import Bytes, PushOutcome, Response
 from buildset_registry.oci.descriptor import IMAGES, INDEXES, Descriptor
@@ -54,6 +54,9 @@ async def head(request: Request, context: Context) -> Response:
 async def _described(request: Request, context: Context) -> Descriptor:
     name, reference = request.name, parse_reference(request.path["reference"])
     intent = context.intent(request.identity, name)
+    if intent is Intent.PULL and isinstance(reference, Tag) and is_of_images(request, context):
+        # It is asked for by its digest next, by which it is the token's image once it is stored.
+        return (await context.registry.manifest(name, reference)).descriptor
     try:
         return await context.registry.describe(name, reference, pushed=intent is Intent.PUSH)
     except (UpstreamFailed, UpstreamBusy) as error:
