@@ -14,7 +14,7 @@ from buildset_registry.oci.digest import Digest
 from httpx import Client, Response
 
 from tests.api.configurations import once, only
-from tests.api.harness import PASSWORD, USER, Harness, Registry, digest_of
+from tests.api.harness import PASSWORD, USER, Harness, Registry, code, digest_of
 
 NAME = "quay.io/org/app"
 KEY = b"k" * 64
@@ -239,6 +239,26 @@ def test_a_token_reaches_by_digest_what_its_tag_is_at_upstream_alone(
     assert through.pull.get(f"/v2/{NAME}/{mine.parts[3]}", headers=headers).status_code == 200
     for path in other.parts:
         assert through.pull.get(f"/v2/{NAME}/{path}", headers=headers).status_code == 401
+
+
+@one_row
+def test_a_token_is_for_so_many_images_at_most(closed: Registry) -> None:
+    """Each request with it may have all of them looked up; whoever asks may be nobody."""
+    scopes = [f"image:a:{number:04}:pull" for number in range(201)]
+    form = {"grant_type": "password", "scope": " ".join(scopes)}
+    for answer in (
+        closed.anonymous.post("/token", data=form),
+        closed.anonymous.get("/token", params={"scope": " ".join(scopes)}),
+        ask(closed, *scopes),
+    ):
+        told = answer.json()
+        assert answer.status_code == 400, told
+        assert code(answer) == "UNSUPPORTED"
+        assert told["error"] == "invalid_scope"
+        assert told["error_description"] == (
+            "a token is for 200 scopes at most, and 201 are asked for; get several"
+        )
+    assert ask(closed, *scopes[1:]).json()["scope"].split() == scopes[1:]
 
 
 class Pusher(NamedTuple):

@@ -23,6 +23,8 @@ class RegistryError(Exception):
     code: ClassVar[str] = "UNKNOWN"
     status: ClassVar[int] = 500
     default: ClassVar[str] = "unknown error"
+    grant_error: ClassVar[str] = ""
+    """What OAuth2 calls it where it is about a token that is asked for."""
 
     def __init__(
         self,
@@ -109,6 +111,13 @@ class NoSuchEndpoint(RegistryError):
 
 class Unsupported(RegistryError):
     code, status, default = "UNSUPPORTED", 405, "the operation is unsupported"
+
+
+class ScopeInvalid(Unsupported):
+    """Refuse to issue a token for what is asked (RFC 6749, section 5.2)."""
+
+    status, default = 400, "no token is issued for these scopes"
+    grant_error = "invalid_scope"
 
 
 class TooManyRequests(RegistryError):

@@ -138,6 +138,14 @@ class Lookup:
         """Return what clients see at a reference now, as far as the store knows."""
         return await self._manifest(self.indexes(name), reference)
 
+    async def stored_digest(self, name: RepositoryName, reference: Reference) -> Digest | None:
+        """Return the digest of what ``stored_manifest`` would read."""
+        for index in self.indexes(name):
+            digest = await _linked(index, reference)
+            if digest is not None and await self._store.blobs.size(digest) is not None:
+                return digest
+        return None
+
     async def blob(
         self, name: RepositoryName, digest: Digest, rights: ReadRights = NOTHING_ELSE
     ) -> StoredBlob | ArrivingBlob | None:
@@ -345,16 +353,9 @@ class Lookup:
         self, indexes: Iterable[RepositoryIndex], reference: Reference
     ) -> StoredManifest | None:
         for index in indexes:
-            digest: Digest | None
-            if isinstance(reference, Digest):
-                digest = reference
-            else:
-                target = await index.tags.get(reference)
-                digest = None if target is None else target.digest
-            if digest is None or not await index.manifests.has(digest):
-                continue
-            raw = await self._store.blobs.read(digest)
-            if raw is not None:
+            digest = await _linked(index, reference)
+            raw = None if digest is None else await self._store.blobs.read(digest)
+            if digest is not None and raw is not None:
                 kept = await index.manifests.media_type(digest)
                 if kept is not None and not is_media_type(kept):
                     kept = OCTETS  # it was taken in by older rules, and cannot be a header
@@ -369,3 +370,14 @@ class Lookup:
                 self._types.clear()
             known = self._types[digest] = stored_media_type(raw)
         return known
+
+
+async def _linked(index: RepositoryIndex, reference: Reference) -> Digest | None:
+    """Return the manifest that a repository has at a reference."""
+    digest: Digest | None
+    if isinstance(reference, Digest):
+        digest = reference
+    else:
+        target = await index.tags.get(reference)
+        digest = None if target is None else target.digest
+    return digest if digest is not None and await index.manifests.has(digest) else None

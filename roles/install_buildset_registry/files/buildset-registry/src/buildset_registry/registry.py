@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
@@ -28,7 +28,7 @@ from buildset_registry.oci.descriptor import Descriptor
 from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.manifest import MAX_MANIFEST, Manifest
 from buildset_registry.oci.names import Reference, RepositoryName, Tag, UploadId
-from buildset_registry.pacing import aside, spread
+from buildset_registry.pacing import aside, paced, spread
 from buildset_registry.pages import Page, ReferrersList
 from buildset_registry.retention import Removals
 from buildset_registry.sources import ArrivingBlob, FixedTags, StoredManifest, UpstreamRegistries
@@ -182,7 +182,7 @@ class Registry:
         return await self._lookup.stored_manifest(name, reference)
 
     async def reaches(
-        self, name: RepositoryName, images: Iterable[Reference], wanted: Reference
+        self, name: RepositoryName, images: Collection[Reference], wanted: Reference
     ) -> bool:
         """Tell whether something is one of a repository's images, belongs to or refers to one.
 
@@ -191,14 +191,20 @@ class Registry:
         if wanted in images:
             return True
         indexes = tuple(self._lookup.indexes(name))
-        targets = [await self._target(name, one) for one in images]
-        roots = [one for one in targets if one is not None]
-        if await self._trees.holds(indexes, roots, wanted, name):
-            return True
-        if isinstance(wanted, Tag):
-            return False
-        subject = self._listed.get((name, wanted))
-        return subject is not None and await self._trees.holds(indexes, roots, subject, name)
+        subject = None if isinstance(wanted, Tag) else self._listed.get((name, wanted))
+        # Digests first: tags are looked up one by one, up to the one that means what is wanted.
+        for kind in (Digest, Tag):
+            roots: list[Digest] = []
+            async for image in paced(one for one in images if isinstance(one, kind)):
+                root = await self._target(name, image)
+                if root == wanted:
+                    return True
+                roots += [] if root is None else [root]
+            if await self._trees.holds(indexes, roots, wanted, name):
+                return True
+            if subject and await self._trees.holds(indexes, roots, subject, name):
+                return True
+        return False
 
     def _note_listed(self, name: RepositoryName, digest: Digest, subject: Digest) -> None:
         self._listed[name, digest] = subject
@@ -361,8 +367,7 @@ class Registry:
 
     async def _target(self, name: RepositoryName, reference: Reference) -> Digest | None:
         """Return what clients see at a reference now."""
-        found = await self._lookup.stored_manifest(name, reference)
-        return found.digest if found else None
+        return await self._lookup.stored_digest(name, reference)
 
     async def _require(self, index: RepositoryIndex, name: RepositoryName, digest: Digest) -> None:
         """Make sure that a pushed manifest's blob is here and stays, linked as pushed itself."""

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field, replace
 from buildset_registry.auth.access import ANONYMOUS, Access, Identity, Policy, Role, Scheme
 from buildset_registry.auth.claims import TokenVerifier
 from buildset_registry.auth.htpasswd import Htpasswd
-from buildset_registry.auth.tokens import Scope, Token, TokenIssuer, parse_scope
-from buildset_registry.errors import TokenInvalid, Unauthorized
+from buildset_registry.auth.tokens import MOST_SCOPES, Scope, Token, TokenIssuer, parse_scope
+from buildset_registry.errors import ScopeInvalid, TokenInvalid, Unauthorized
 from buildset_registry.oci.names import Reference, RepositoryName
 
 REALM = "buildset-registry"
@@ -126,6 +126,7 @@ class Authenticator:
     async def grant(self, header: str | None, asked: GrantRequest, client: str = "") -> Grant:
         """Issue a token for those of the scopes that the caller may have."""
         issuer = self._issuer()
+        _check_number(asked)
         credentials = parse_authorization(header)
         identity = ANONYMOUS
         if credentials is not None:
@@ -143,6 +144,7 @@ class Authenticator:
     def refresh(self, refresh_token: str, asked: GrantRequest) -> Grant:
         """Issue a token for a refresh token, which goes on being good."""
         issuer = self._issuer()
+        _check_number(asked)
         if self._htpasswd is None:
             raise Unauthorized
         identity = Identity(issuer.refresh_user(refresh_token, self._htpasswd.stamp))
@@ -220,6 +222,14 @@ class Authenticator:
             ):
                 actions.add(action)
         return replace(scope, actions=frozenset(actions))
+
+
+def _check_number(asked: GrantRequest) -> None:
+    number = len(asked.scopes)
+    if number > MOST_SCOPES:
+        raise ScopeInvalid(
+            f"a token is for {MOST_SCOPES} scopes at most, and {number} are asked for; get several"
+        )
 
 
 def _quoted(value: str) -> str:

@@ -25,6 +25,8 @@ from buildset_registry.oci.names import Reference, RepositoryName, Tag
 _ALGORITHM = "HS256"
 _CATALOG = "registry:catalog:*"
 _IMAGE = "image"
+#: Repositories and images that one token is for: a request may have all of them looked up.
+MOST_SCOPES = 200
 #: Seconds that a token for single images may live: longer than a job of a CI system runs.
 LONGEST = 24 * 3600
 #: Marks of users that asked a short while ago: one is looked at with each request.

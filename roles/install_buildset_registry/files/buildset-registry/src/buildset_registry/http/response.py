@@ -114,11 +114,17 @@ def json_response(
 
 
 def error_response(error: RegistryError) -> Response:
-    """Return the error body of the distribution specification, section "Error Codes"."""
+    """Return the error body of the distribution specification, section "Error Codes".
+
+    Beside it is that of OAuth2 where there is one (RFC 6749, section 5.2).
+    """
     entry: dict[str, object] = {"code": error.code, "message": error.message}
     if error.detail is not None:
         entry["detail"] = error.detail
-    return json_response({"errors": [entry]}, error.status, error.headers)
+    tree: dict[str, object] = {"errors": [entry]}
+    if error.grant_error:
+        tree |= {"error": error.grant_error, "error_description": error.message}
+    return json_response(tree, error.status, error.headers)
 
 
 def _encoded(name: str, value: str) -> tuple[bytes, bytes]:
