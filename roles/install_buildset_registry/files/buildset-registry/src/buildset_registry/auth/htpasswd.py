@@ -45,7 +45,7 @@ class Htpasswd:
         self._keyed = hashlib.blake2b(key=secrets.token_bytes(32), digest_size=32)
         self._verified: Latest[bytes, float] = Latest(_REMEMBERED)
         self._refused: Latest[bytes, float] = Latest(_REMEMBERED)
-        self._checking: dict[bytes, asyncio.Task[bool]] = {}
+        self._checking: dict[tuple[bytes, str], asyncio.Task[bool]] = {}
         self._queue = PasswordQueue()
         self._looked = clock()
         self._stamp = self._state()
@@ -59,27 +59,25 @@ class Htpasswd:
     def cached(self, user: str, password: str) -> bool:
         """Tell whether the pair was verified a short while ago, in microseconds."""
         self._refresh()
-        until = self._verified.get(self._key(user, password))
-        return until is not None and until > self._clock()
+        return self._known(self._key(user, password)) is True
 
     async def verify(self, user: str, password: str, client: str = "") -> bool:
         """Check a password; requests that ask the same at once share one check.
 
-        ``client`` is the address that the request came from. ``TooManyRequests`` where too many
-        wait to be checked.
+        ``client`` is the address that the request came from: what others send from there it waits
+        for. ``TooManyRequests`` where too many wait to be checked.
         """
-        if self.cached(user, password):
-            return True
+        self._refresh()
         key = self._key(user, password)
-        if self._refused.get(key, 0) > self._clock():
-            return False
-        task = self._checking.get(key)
+        known = self._known(key)
+        if known is not None:
+            return known
+        asker = Asker(client_network(client), user)
+        task = self._checking.get((key, asker.network))
         if task is None:
-            asker = Asker(client_network(client), user)
-            # What was right before waits behind nobody's guesses: only its user can send it.
-            check = self._check(asker, password, first=key in self._verified)
-            task = self._checking[key] = asyncio.create_task(check)
-            task.add_done_callback(lambda done: self._checked(key, done))
+            task = asyncio.create_task(self._check(key, asker, password))
+            self._checking[key, asker.network] = task
+            task.add_done_callback(lambda done: self._checked(key, asker, done))
         return await asyncio.shield(task)
 
     def stamp(self, user: str) -> str | None:
@@ -91,19 +89,31 @@ class Htpasswd:
         """Let running checks end, and start no more."""
         self._queue.close()
 
-    async def _check(self, asker: Asker, password: str, *, first: bool) -> bool:
+    async def _check(self, key: bytes, asker: Asker, password: str) -> bool:
         stored, nobody = self._hashes.get(asker.user), self._nobody(asker.user)
-        matches = await self._queue.matches(asker, password, stored or nobody, first=first)
-        return matches and stored is not None
-
-    def _checked(self, key: bytes, task: asyncio.Task[bool]) -> None:
-        del self._checking[key]
-        if task.cancelled() or task.exception() is not None:
-            return
-        if task.result():
-            self._verified[key] = self._clock() + _TRUST
-        else:
+        # What was right before waits behind nobody's guesses: only its user can send it.
+        async with self._queue.turn(asker, first=key in self._verified):
+            known = self._known(key)  # the same may have come from elsewhere, and had its turn
+            if known is not None:
+                return known
+            matches = await self._queue.matches(password, stored or nobody)
+            if matches and stored is not None:
+                self._verified[key] = self._clock() + _TRUST
+                return True
             self._refused[key] = self._clock() + _DISTRUST
+            return False
+
+    def _checked(self, key: bytes, asker: Asker, task: asyncio.Task[bool]) -> None:
+        del self._checking[key, asker.network]
+        if not task.cancelled():
+            task.exception()  # it is told to those who wait, if they have not left
+
+    def _known(self, key: bytes) -> bool | None:
+        """Tell what came of a pair's check; None where that was not of late."""
+        now = self._clock()
+        if self._verified.get(key, now) > now:
+            return True
+        return False if self._refused.get(key, now) > now else None
 
     def _nobody(self, user: str) -> str:
         """Return the hash of a user that there is not; its cost is that of one that there is.

@@ -14,13 +14,13 @@ import contextlib
 import os
 import threading
 from collections import OrderedDict, deque
+from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 from buildset_registry.errors import TooManyRequests
 
-#: Checks of one user name that may wait in a network, those of a network, and of all; requests
-#: that ask the same share one.
+#: Checks of one user name that may wait in a network, those of a network, and of all.
 _OF_USER, _OF_NETWORK, _OF_ALL = 16, 64, 1024
 #: bcrypt looks at this many bytes of a password and no more (its own limit). ``htpasswd -B`` hashes
 #: as many, so whoever set a longer password is let in by it, as distribution does.
@@ -47,19 +47,22 @@ class PasswordQueue:
         self._first: deque[_Turn] = deque()
         self._waiting = Waiting()
 
-    async def matches(
-        self, asker: Asker, password: str, hashed: str, *, first: bool = False
-    ) -> bool:
-        """Check a password when it is its turn, or ``first`` of all.
+    @contextlib.asynccontextmanager
+    async def turn(self, asker: Asker, *, first: bool = False) -> AsyncIterator[None]:
+        """Wait for one's turn, or to be the ``first`` of all, and have it.
 
         ``TooManyRequests`` where others came that have less waiting.
         """
         await self._turn(asker, first=first)
         try:
-            loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(self._pool, _matches, password, hashed)
+            yield
         finally:
             self._next()
+
+    async def matches(self, password: str, hashed: str) -> bool:
+        """Check a password, whose turn it is."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._pool, _matches, password, hashed)
 
     def close(self) -> None:
         """Let running checks end, and start no more."""
