@@ -15,6 +15,7 @@ import hashlib
 from collections.abc import Iterable
 from functools import lru_cache
 
+from buildset_registry.errors import BlobUploadUnknown
 from buildset_registry.oci.digest import Digest, Hasher, hasher
 from buildset_registry.store.objects.dialect import Objects
 
@@ -94,11 +95,11 @@ def digest_of(pieces: Iterable[bytes], algorithm: str) -> str:
     return running.hexdigest()
 
 
-async def object_digest(objects: Objects, key: str, algorithm: str) -> str | None:
-    """Read an object, and return its digest in hexadecimal; None where there is none."""
+async def object_digest(objects: Objects, key: str, algorithm: str) -> str:
+    """Read what came of an upload, and return its digest in hexadecimal; ``BlobUploadUnknown``."""
     opened = await objects.get(key)
     if opened is None:
-        return None
+        raise BlobUploadUnknown
     running = hashlib.new(algorithm)
     async for piece in opened.chunks:
         running.update(piece)

@@ -27,6 +27,7 @@ from buildset_registry.store.objects.dialect import (
 )
 
 _PIECE = 256 * 1024
+_LOST = "a part of what was sent was not stored; send it again"
 
 
 class PartBudget:
@@ -180,6 +181,7 @@ class PartWriter:
         self._part_size = dialect.abilities.part_size
         self._buffer: PartBuffer | None = None
         self._sends: list[asyncio.Task[ObjectPart]] = []
+        self._lost = False
 
     @property
     def tail(self) -> Body:
@@ -215,29 +217,40 @@ class PartWriter:
             if self._buffer.size >= self._part_size:
                 await self._send()
 
-    async def settle(self) -> None:
-        """Wait for what is being sent; raises why some of it was not."""
-        try:
-            self.parts += await asyncio.gather(*self._sends)
-        finally:
-            await self.stop()
+    async def settle(self, size: int) -> None:
+        """Wait for what is being sent; raises ``ObjectFailure`` for ever where some of it was not.
 
-    async def round_off(self) -> None:
+        ``size`` bytes came so far, and have to be at the service or gathered then. Their digest
+        tells nothing of a part that is missing: it would be a hole in a blob.
+        """
+        try:
+            sent = await asyncio.gather(*self._sends)
+        except BaseException:
+            await self.stop()
+            raise
+        self._sends = []
+        self.parts += sent
+        if self._lost or size != sum(part.size for part in self.parts) + self.tail.size:
+            raise ObjectFailure(_LOST)
+
+    async def round_off(self, size: int) -> None:
         """Send the rest as a part of its own, where it may be one: it need not be sent twice."""
+        await self.settle(size)  # or the rest would have the number of a part that is missing
         least = self._dialect.abilities.least_rest
         if self.upload is not None and least is not None and self.tail.size >= least:
             await self._send()
-        await self.settle()
+            await self.settle(size)
 
-    async def flush(self) -> None:
+    async def flush(self, size: int) -> None:
         """Send the rest; nothing can come behind it."""
+        await self.settle(size)
         if self._buffer is not None and self._buffer.size:
             await self._send()
-        await self.settle()
+            await self.settle(size)
 
-    async def finish(self, *, once: bool = False) -> None:
+    async def finish(self, size: int, *, once: bool = False) -> None:
         """Send the rest, and make the object what was written; for one with parts only."""
-        await self.flush()
+        await self.flush(size)
         if self.upload is not None:
             await self._dialect.complete(self.upload, self.parts, once=once)
 
@@ -292,7 +305,8 @@ class PartWriter:
         return begun
 
     async def stop(self) -> None:
-        """End what is being sent, and let go of it."""
+        """End what is being sent, and let go of it; without it the rest is of no use."""
+        self._lost = self._lost or bool(self._sends)
         for task in self._sends:
             task.cancel()
         await asyncio.gather(*self._sends, return_exceptions=True)

@@ -68,6 +68,12 @@ class SessionState:
     ended: bool = False
     """Whether somebody is removing it."""
 
+    @property
+    def goes_on(self) -> bool:
+        """Tell whether it is there, and whole: of what lacks a part nothing can be made."""
+        stored = sum(part.size for part in self.parts) + len(self.tail)
+        return not self.ended and self.size == stored
+
     def encode(self, tail: Body) -> Body:
         """Return the content of its object, with what is behind the last part."""
         tree: dict[str, Any] = {

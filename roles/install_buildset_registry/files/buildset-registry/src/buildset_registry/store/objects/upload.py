@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Coroutine, Iterator
 
@@ -71,7 +70,7 @@ class ObjectUpload:
             if known and await self._record.is_current():
                 return True
             state = await self._record.read()
-            if state is not None and not state.ended:
+            if state is not None and state.goes_on:
                 self._load(state)
                 return True
             if state is not None:
@@ -88,18 +87,16 @@ class ObjectUpload:
             direct = last is not None and not self.size and self._ingested is None
             if direct:
                 self._begin(last)
+            writer = self._parts
             try:
                 await self._take(chunks)
                 if last is None and self._ingested is None:
                     await to_its_end(self._save())
-            except ObjectFailure:
-                await to_its_end(self._fall_back())
-                raise
-            except BaseException:
-                if direct or self._torn:
-                    await to_its_end(self._fall_back())
-                elif self._ingested is None:
-                    await to_its_end(self._save())
+            except BaseException as error:
+                lost = direct or self._torn or isinstance(error, ObjectFailure)
+                if self._writer is writer and (lost or self._ingested is None):
+                    with contextlib.suppress(OSError):  # who asked is told of the first error
+                        await to_its_end(self._fall_back() if lost else self._keep())
                 raise
 
     async def commit(self, digest: Digest) -> None:
@@ -186,7 +183,7 @@ class ObjectUpload:
             await writer.write(chunk)
             self.size += len(chunk)
             self._torn = False
-        await to_its_end(writer.settle())
+        await to_its_end(writer.settle(self.size))
 
     async def _note(self) -> None:
         """Note what is about to be at the service, so that it can be found and removed."""
@@ -201,20 +198,28 @@ class ObjectUpload:
             await self._record.put(note)
         self._noted, self._known_key = True, key
 
+    async def _keep(self) -> None:
+        """Have what arrived before an error known, or nothing of it where some was not stored."""
+        try:
+            await self._save()
+        except BaseException:
+            await self._fall_back()
+            raise
+
     async def _save(self) -> None:
         """Have what arrived known at every replica, before the client is told so."""
-        writer = self._parts
-        await writer.round_off()
-        state, started = self._state(), None
+        await self._parts.round_off(self.size)
         if self._record.version is None or self._noted:
-            started = asyncio.ensure_future(self._record.start(self.id.made))
+            await all_of(self._tell(), self._record.start(self.id.made))
+        else:
+            await self._tell()
+
+    async def _tell(self) -> None:
+        """Have the bucket tell of the parts: from now on it may, and nobody here ends them."""
+        writer = self._parts
         self._noted = writer.began = False
         self._known_key = writer.key
-        try:
-            await self._swap(state.encode(writer.tail))
-        finally:
-            if started is not None:
-                await started
+        await self._swap(self._state().encode(writer.tail))
 
     def _state(self) -> SessionState:
         writer = self._parts
@@ -230,16 +235,14 @@ class ObjectUpload:
 
     async def _swap(self, content: Body) -> None:
         found = await self._record.swap(content)
-        if found is not None:
-            await self._refused(found)
-            raise BlobUploadInvalid(_BUSY)
-
-    async def _refused(self, found: bytes) -> None:
-        """End what was begun here, and nothing of the request that was faster."""
+        if found is None:
+            return
+        # What was begun here is ended, and nothing of the request that was faster.
         known, writer = SessionState.decode(found), self._parts
         writer.began = known is None or known.upload != writer.upload
         self._noted = False
-        await self._fall_back()
+        await to_its_end(self._fall_back())
+        raise BlobUploadInvalid(_BUSY)
 
     def _doubts_of(self, writer: PartWriter) -> tuple[str, ...]:
         """Return the keys at which there may be parts that nobody knows of, also of these."""
@@ -251,15 +254,17 @@ class ObjectUpload:
         """Forget what this request brought; the next one begins with what the bucket knows."""
         writer = self._parts
         single = self._ingested is not None
-        with contextlib.suppress(ObjectFailure):
-            whole = self._noted or single
-            await (writer.abort() if whole or writer.began else writer.stop())
-            whole = whole and not self._doubts_of(writer)
-            if whole and (single or await self._record.end(self._state())):
-                await self._context.small.remove_all(self._context.folder)
-        self._noted = False
-        self._record.version = None
-        self._begin(self._ingested)
+        try:
+            with contextlib.suppress(ObjectFailure):
+                whole = self._noted or single
+                await (writer.abort() if whole or writer.began else writer.stop())
+                whole = whole and not self._doubts_of(writer)
+                if whole and (single or await self._record.end(self._state())):
+                    await self._context.small.remove_all(self._context.folder)
+        finally:
+            self._noted = False
+            self._record.version = None
+            self._begin(self._ingested)
 
     # -- what becomes of it
 
@@ -280,7 +285,7 @@ class ObjectUpload:
         if writer.upload is not None and writer.key != key:
             await self._publish_arrived(digest, bring)
         else:
-            await all_of(bring, writer.round_off())
+            await all_of(bring, writer.round_off(self.size))
             if writer.upload is None:
                 await context.dialect.put(key, writer.tail)
             elif not await self._complete(once=False):
@@ -310,7 +315,7 @@ class ObjectUpload:
     async def _claim(self, digest: Digest) -> None:
         """Be the one request that ends the session, where what it brought may stay there."""
         if self._context.staging.used:
-            await self._parts.flush()
+            await self._parts.flush(self.size)
             self._committed = digest
             await self._swap(self._state().encode(Body(0, ())))
 
@@ -326,7 +331,7 @@ class ObjectUpload:
         context = self._context
         await self._claim(digest)
         await self._complete(once=True)
-        actual = await self._read(digest.algorithm)
+        actual = await object_digest(context.dialect, self._parts.key, digest.algorithm)
         if actual == digest.hex:
             await context.blobs.bring(digest, promised=self._ingested is None)
             await self._doubts.note(context.keys.blob(digest))
@@ -338,7 +343,7 @@ class ObjectUpload:
         """Put the parts together; False where another request did it, maybe one that was killed."""
         writer, own = self._parts, True
         try:
-            await writer.finish(once=once)
+            await writer.finish(self.size, once=once)
         except PartsGone:
             own = False
             self._doubts.add(self._doubts.own)
@@ -352,15 +357,9 @@ class ObjectUpload:
 
     async def _check_other(self, digest: Digest, why: str) -> None:
         """Refuse what another replica put together, or left, unless it is what was sent here."""
-        if await self._read(digest.algorithm) != digest.hex:
+        found = await object_digest(self._context.dialect, self._parts.key, digest.algorithm)
+        if found != digest.hex:
             raise BlobUploadInvalid(why)
-
-    async def _read(self, algorithm: str) -> str:
-        """Read what is complete, and return its digest."""
-        found = await object_digest(self._context.dialect, self._parts.key, algorithm)
-        if found is None:
-            raise BlobUploadUnknown
-        return found
 
     async def _move(self, key: str) -> None:
         await self._context.dialect.move(ObjectState(self._parts.key, self.size, 0.0, ""), key)
