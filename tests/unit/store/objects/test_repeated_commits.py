@@ -14,6 +14,7 @@ from buildset_registry.store.objects.connection import ServiceAnswer, ServiceReq
 from buildset_registry.store.objects.dialect import ObjectFailure
 
 from tests.stores.fixtures import ObjectStores
+from tests.unit.store.blobs import pieces
 from tests.unit.store.kinds import azure, s3, swift
 from tests.unit.store.objects.test_kills import PART, Replica, resumed
 from tests.unit.store.objects.test_staging import commit, is_whole, pushed
@@ -92,6 +93,35 @@ async def test_a_last_request_that_fails_is_repeated_without_the_content(
             again = await resumed(failing, upload.id)
             assert again.size == len(content), number
             await commit(again, digest)
+        failed = failing.recovers()
+        assert await is_whole(failing.store, digest, content), number
+        if not failed:
+            break
+    assert told
+    assert 3 < number < _MOST - 1
+
+
+@pytest.mark.parametrize("replica", ["s3"], indirect=True)
+async def test_a_last_request_that_begins_the_parts_and_fails_is_repeated(
+    replica: tuple[Failing, int],
+) -> None:
+    """Whichever of its own requests failed: the parts that the bucket tells of are there."""
+    failing, part = replica
+    told = 0
+    for number in range(1, _MOST):
+        content = number.to_bytes(4, "big") + bytes(part)
+        digest = Digest.of(content)
+        upload = await pushed(failing, content[:2])
+        await upload.append(pieces(content[2:]), last=digest)
+        failing.fails_at(number)
+        try:
+            await upload.commit(digest)
+            told += 1
+        except ObjectFailure:
+            again = await resumed(failing, upload.id)
+            assert again.size in {2, len(content)}, number
+            await again.append(pieces(content[again.size :]), last=digest)
+            await again.commit(digest)
         failed = failing.recovers()
         assert await is_whole(failing.store, digest, content), number
         if not failed:

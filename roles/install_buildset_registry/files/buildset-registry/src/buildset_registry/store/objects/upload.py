@@ -317,7 +317,7 @@ class ObjectUpload:
         if self._context.staging.used:
             await self._parts.flush(self.size)
             self._committed = digest
-            await self._swap(self._state().encode(Body(0, ())))
+            await self._tell()
 
     async def _take_again(self, chunks: AsyncIterator[bytes], last: Digest | None) -> None:
         """Pass over what has arrived: the answer to the request that brought it was lost."""
