@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A store in memory lets go of what nobody needs, and holds the rest once."""
 
+import errno
 import gc
 import math
 import os
@@ -13,6 +14,9 @@ from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.names import RepositoryName, Tag
 from buildset_registry.store.base import Upload
 from buildset_registry.store.memory import MemoryStore
+from buildset_registry.store.memory.arena import Arena
+
+from tests.unit.store.blobs import content_of, pieces
 
 NAME = RepositoryName("org/app")
 MIB = 1024 * 1024
@@ -160,3 +164,47 @@ async def test_two_who_ask_for_a_new_repository_get_the_same(store: MemoryStore)
     await first.tags.set(Tag("v1"), DIGEST)
     assert await store.repositories() == [NAME]
     assert await store.pushed(NAME).tags.all() == ["v1"]
+
+
+@pytest.mark.parametrize("size", [40_000, MIB], ids=["gathered", "large"])
+async def test_a_piece_for_which_there_is_no_room_leaves_no_hole(
+    monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    """The client is told so, and goes on from what was kept; nobody reads another piece for it."""
+    store, content = MemoryStore(), os.urandom(4 * size)
+    upload = await store.uploads.create(NAME)
+    await upload.append(pieces(content[:size]))
+    with monkeypatch.context() as full:
+
+        def write(_descriptor: int, _data: bytes, _offset: int) -> int:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        full.setattr(os, "pwrite", write)
+        with pytest.raises(OSError, match="No space"):
+            await upload.append(pieces(content[size : 2 * size]))
+    again = await store.uploads.resume(NAME, upload.id)
+    assert again.size == size
+    await again.append(pieces(content[size : 3 * size], content[3 * size :]))
+    await again.commit(Digest.of(content))
+    blob = await store.blobs.open(Digest.of(content))
+    assert blob
+    assert await content_of(blob) == content
+
+
+async def test_what_was_not_written_whole_takes_nothing_with_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Who holds its error until others have come takes no room of theirs when he lets go."""
+    arena, one, two = Arena(), os.urandom(MIB), os.urandom(MIB)
+    with monkeypatch.context() as full:
+
+        def write(_descriptor: int, _data: bytes, _offset: int) -> int:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        full.setattr(os, "pwrite", write)
+        with pytest.raises(OSError, match="No space") as raised:
+            arena.keep(one)
+    kept = arena.keep(two)
+    del raised
+    gc.collect()
+    assert kept[:] == two

@@ -33,14 +33,13 @@ class Arena:
         """Take in some content; returns what it can be read from, and lives as long as."""
         if self._descriptor is None:
             return content
-        extent = Extent(self, self._descriptor, self._end, len(content))
-        view = memoryview(content)
+        start, view = self._end, memoryview(content)
         while view:
-            written = os.pwrite(self._descriptor, view, extent.end - len(view))
+            written = os.pwrite(self._descriptor, view, start + len(content) - len(view))
             view = view[written:]
         # A place is used once: what is freed is a hole in a file that takes no memory.
         self._end += -len(content) // mmap.ALLOCATIONGRANULARITY * -mmap.ALLOCATIONGRANULARITY
-        return extent
+        return Extent(self, self._descriptor, start, len(content))
 
 
 class Extent:

@@ -39,13 +39,14 @@ class Content:
 
     def append(self, piece: bytes) -> None:
         """Add a piece; small ones are gathered, and copied by that."""
-        if len(piece) < _SMALL:
+        if len(piece) < _SMALL and len(self._tail) + len(piece) < _SMALL:
             self._tail += piece
-            if len(self._tail) >= _SMALL:
-                self.seal()
-            return
-        self.seal()
-        self._add(piece)
+        elif len(piece) < _SMALL:
+            self._add(bytes(self._tail) + piece)
+            self._tail = bytearray()
+        else:
+            self.seal()
+            self._add(piece)
 
     def read(self, start: int, end: int) -> bytes:
         """Return some of the bytes from ``start`` on, none past ``end``; a piece as it is."""
@@ -71,13 +72,15 @@ class Content:
     def seal(self) -> None:
         """Make what was gathered a piece."""
         if self._tail:
-            piece, self._tail = bytes(self._tail), bytearray()
-            self._add(piece)
+            self._add(bytes(self._tail))
+            self._tail = bytearray()
 
     def _add(self, piece: bytes) -> None:
+        """Keep a piece, or nothing of it where there is no room."""
         large = self._arena if len(piece) >= _SMALL else None
+        kept = large.keep(piece) if large else bytes(piece)
         self._starts.append(self._sealed)
-        self._pieces.append(large.keep(piece) if large else bytes(piece))
+        self._pieces.append(kept)
         self._sealed += len(piece)
 
 
