@@ -58,6 +58,11 @@ def on_disk(row: Configuration) -> bool:
     return row.on_disk
 
 
+def lasting(row: Configuration) -> bool:
+    """Keep what is stored when the server ends."""
+    return row.on_disk or row.bucket
+
+
 def once(row: Configuration) -> bool:
     """Run in one row: for what has a configuration of its own, or takes long and tells no more."""
     return row == TABLE[0]

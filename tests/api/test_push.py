@@ -3,11 +3,12 @@
 
 import http.client
 import json
+from typing import Any
 
 import pytest
 from buildset_registry.oci.descriptor import OCI_INDEX, OCI_MANIFEST
 
-from tests.api.configurations import only, two_endpoints
+from tests.api.configurations import lasting, only, two_endpoints
 from tests.api.harness import Harness, Registry, code, digest_of, raw
 
 CONTENT = b"some content" * 1000
@@ -142,6 +143,39 @@ def test_the_last_request_may_come_again(registry: Registry, last: bytes) -> Non
     )
     for answer in (missing, elsewhere, registry.push.put(location), registry.push.get(location)):
         assert (answer.status_code, code(answer)) == (404, "BLOB_UPLOAD_UNKNOWN")
+
+
+@only(lasting, why="a registry is started again")
+def test_the_last_request_that_tells_its_place_may_come_again(harness: Harness) -> None:
+    """Also after a restart, by which the session is one of which nothing has arrived."""
+    registry, size = harness.start(), len(CONTENT)
+    location = registry.push.patch(start(registry), content=CONTENT[:100]).headers["location"]
+    asked: dict[str, Any] = {"url": location, "params": {"digest": DIGEST}}
+    asked["content"] = CONTENT[100:]
+    for _start in range(2):
+        for _again in range(2):
+            answer = registry.push.put(**asked, headers={"Content-Range": f"100-{size - 1}"})
+            assert (answer.status_code, answer.headers.get("location")) == (201, BLOB)
+        assert is_there(registry)
+        registry.stop()
+        registry = harness.start()
+    # It is of another size than this one says.
+    answer = registry.push.put(**asked, headers={"Content-Range": f"101-{size}"})
+    assert answer.status_code == 416
+
+
+def test_the_last_request_may_bring_what_has_arrived(registry: Registry) -> None:
+    """It was broken off before it was answered; of all that is here, the digest decides."""
+    last = {"Content-Range": f"100-{len(CONTENT) - 1}"}
+    for digest, status in ((DIGEST, 201), (digest_of(b"other"), 400)):
+        location = registry.push.patch(start(registry), content=CONTENT).headers["location"]
+        short = {"Content-Range": f"101-{len(CONTENT) - 1}"}
+        asked: dict[str, Any] = {"url": location, "params": {"digest": digest}}
+        asked["content"] = CONTENT[100:]
+        answer = registry.push.put(**asked, headers=short)
+        assert (answer.status_code, code(answer)) == (400, "SIZE_INVALID")
+        assert registry.push.put(**asked, headers=last).status_code == status
+    assert is_there(registry)
 
 
 @pytest.mark.parametrize("digest", [digest_of(b"other"), "sha256:1", ""])

@@ -127,6 +127,25 @@ def test_the_last_request_may_come_again_at_another_replica(
         assert answer.status_code in {400, 404}, answer.text
 
 
+@pytest.mark.parametrize("size", [3, 9 * 1024 * 1024], ids=["small", "in parts"])
+def test_the_last_request_that_tells_its_place_may_come_again_at_another_replica(
+    two: tuple[Replica, Replica], size: int
+) -> None:
+    """To that one, nothing or all has arrived of what is said to be here in part."""
+    content, (first, second) = os.urandom(100 + size), two
+    location = path_of(first.client.post(UPLOADS))
+    location = path_of(first.client.patch(location, content=content[:100]))
+    last = {"Content-Range": f"100-{len(content) - 1}"}
+    for replica in (first, second, first, second):
+        params = {"digest": digest_of(content)}
+        answer = replica.client.put(location, params=params, content=content[100:], headers=last)
+        assert answer.status_code == 201, answer.text
+        assert pull(replica, digest_of(content)) == content
+    other = {"digest": digest_of(b"other")}
+    answer = second.client.put(location, params=other, content=content[100:], headers=last)
+    assert answer.status_code in {404, 416}, answer.text
+
+
 def test_of_two_requests_to_one_session_one_is_refused(two: tuple[Replica, Replica]) -> None:
     """Each at a replica of its own, at the same time: what the other one brought is the blob."""
     contents = [bytes([number]) * (9 * 1024 * 1024) for number in (1, 2)]

@@ -229,19 +229,27 @@ class Registry:
         await self._store.pushed(name).layers.add(digest)
 
     async def is_finished(
-        self, name: RepositoryName, digest: Digest, *, elsewhere: int | None = None
+        self,
+        name: RepositoryName,
+        digest: Digest,
+        *,
+        elsewhere: int | None = None,
+        size: int | None = None,
     ) -> bool:
         """Tell whether somebody has finished an upload of a blob, and promise that it stays.
 
         If ``elsewhere``, by another process, to which a session of which nothing has arrived is the
-        same as one that has ended: so many bytes came here, and are its end only.
+        same as one that has ended: so many bytes came here, and are its end only. ``size`` is the
+        blob's in bytes, where the client told it.
         """
         if elsewhere is not None and self._store.space.replicas is None:
             return False
         if not await self._store.pushed(name).layers.has(digest):
             return False
-        size = await self._store.blobs.keep(digest)
-        return size is not None and size > (-1 if elsewhere is None else elsewhere)
+        found = await self._store.blobs.keep(digest)
+        if found is None or size not in (None, found):
+            return False
+        return elsewhere is None or found > elsewhere
 
     async def mount(
         self,

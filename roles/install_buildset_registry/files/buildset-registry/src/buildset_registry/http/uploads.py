@@ -81,17 +81,23 @@ async def finish(request: Request, context: Context) -> Response:
     idempotent (RFC 9110, 9.2.2), so that proxies do it, too.
     """
     try:
-        upload = await _find(request, context)
+        return await _finish_found(request, context, await _find(request, context))
     except BlobUploadUnknown:
         again = await _again(request, context)
         if again is None:
             raise
         return again
+
+
+async def _finish_found(request: Request, context: Context, upload: Upload) -> Response:
+    """Finish a session; one of which nothing has arrived may be one that has ended elsewhere."""
     begins = not upload.size
     try:
-        return await _finish(request, context, upload, _chunk(request, upload))
-    except DigestInvalid:
-        again = await _again(request, context, elsewhere=upload.size) if begins else None
+        return await _finish(request, context, upload, _chunk(request, upload, last=True))
+    except (DigestInvalid, RangeInvalid) as error:
+        # Whoever sends what belongs behind the beginning has sent that before.
+        elsewhere = upload.size if isinstance(error, DigestInvalid) else None
+        again = await _again(request, context, elsewhere=elsewhere) if begins else None
         if again is None:
             raise
         return again
@@ -121,7 +127,9 @@ async def _again(
     if not request.query.get("digest"):
         return None
     digest = Digest.parse(request.query["digest"])
-    if not await context.registry.is_finished(request.name, digest, elsewhere=elsewhere):
+    chunk = request.headers.get("content-range")
+    size = None if chunk is None else sum(parse_chunk(chunk))
+    if not await context.registry.is_finished(request.name, digest, elsewhere=elsewhere, size=size):
         return None
     return _created(request, digest, "push")
 
@@ -141,22 +149,28 @@ async def _finish(
     return _created(request, digest, "push")
 
 
-def _chunk(request: Request, upload: Upload) -> AsyncIterator[bytes]:
-    """Return the body, of which ``Content-Range`` may say where it belongs and how long it is."""
+def _chunk(request: Request, upload: Upload, *, last: bool = False) -> AsyncIterator[bytes]:
+    """Return the body, of which ``Content-Range`` may say where it belongs and how long it is.
+
+    A ``last`` one that has arrived before, with an answer that was lost, is passed over: of all
+    that is here, the digest decides.
+    """
     header = request.headers.get("content-range")
     if header is None:
         return request.body()
     first, length = parse_chunk(header)
-    if first != upload.size:
+    known = last and first + length == upload.size
+    if first != upload.size and not known:
         raise RangeInvalid(
             f"the next chunk starts at {upload.size}, not {first}",
             headers=_progress(request, upload),
         )
-    if request.content_length is None:
-        return _of_length(request.body(), length)
-    if request.content_length != length:
+    if request.content_length not in (None, length):
         raise SizeInvalid(f"Content-Range names {length} bytes, Content-Length another number")
-    return request.body()
+    chunk = request.body()
+    if request.content_length is None:
+        chunk = _of_length(chunk, length)
+    return _passed_over(chunk) if known else chunk
 
 
 async def _of_length(pieces: AsyncIterator[bytes], length: int) -> AsyncGenerator[bytes]:
@@ -169,6 +183,12 @@ async def _of_length(pieces: AsyncIterator[bytes], length: int) -> AsyncGenerato
         yield piece
     if left:
         raise SizeInvalid(f"Content-Range names {length} bytes, and {length - left} arrived")
+
+
+async def _passed_over(pieces: AsyncIterator[bytes]) -> AsyncGenerator[bytes]:
+    """Read a chunk to its end, and yield nothing of each piece."""
+    async for piece in pieces:
+        yield piece[:0]
 
 
 def _created(request: Request, digest: Digest, action: str) -> Response:
