@@ -211,9 +211,9 @@ class Storm:
             sent = 0 if sent == 1 else sent
             self.outcome.resumed += sent > 0
             assert sent <= cut, (sent, cut)
-        sent = cut
-        query = {"digest": digest_of(content)}
-        self._ask(kind, "PUT", location, (201,), params=query, content=content[sent:])
+        last: dict[str, Any] = {"content": content[cut:], "params": {"digest": digest_of(content)}}
+        last["headers"] = {"Content-Range": f"{cut}-{len(content) - 1}"}
+        self._ask(kind, "PUT", location, (201,), **last)
 
     def _begin(self, kind: str, name: str) -> str:
         answer = self._ask(kind, "POST", f"/v2/{name}/blobs/uploads/", (202,))
