@@ -200,10 +200,9 @@ class Registry:
                 if root == wanted:
                     return True
                 roots += [] if root is None else [root]
-            if await self._trees.holds(indexes, roots, wanted, name):
-                return True
-            if subject and await self._trees.holds(indexes, roots, subject, name):
-                return True
+            for one in (wanted, subject):
+                if one and await self._trees.holds(indexes, roots, one, name):
+                    return True
         return False
 
     def _note_listed(self, name: RepositoryName, digest: Digest, subject: Digest) -> None:
@@ -247,9 +246,9 @@ class Registry:
         if not await self._store.pushed(name).layers.has(digest):
             return False
         found = await self._store.blobs.keep(digest)
-        if found is None or size not in (None, found):
-            return False
-        return elsewhere is None or found > elsewhere
+        return (
+            found is not None and size in (None, found) and (elsewhere is None or found > elsewhere)
+        )
 
     async def mount(
         self,

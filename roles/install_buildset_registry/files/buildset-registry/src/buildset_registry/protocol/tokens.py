@@ -61,7 +61,7 @@ class UnauthorizedResponse:
 
 @dataclass(frozen=True, slots=True)
 class TokenRequest:
-    """What asks a token server: a GET, or a POST where there is a form."""
+    """A GET that asks a token server, or a POST where there is a form."""
 
     url: str
     authorization: str | None = field(repr=False)

@@ -378,9 +378,6 @@ class Contents(Protocol):
     async def repositories(self) -> Sequence[RepositoryName]:
         """Return the names of all repositories in lexical order, as they are now."""
 
-    async def misnamed(self) -> Sequence[RepositoryName]:
-        """Return those that nobody can ask for by the names that another program gave them."""
-
 
 class Store(Contents, Records, Protocol):
     """A store that was opened: everything that is kept, and where."""
@@ -392,6 +389,9 @@ class Store(Contents, Records, Protocol):
     @property
     def space(self) -> StorageSpace:
         """Return what tells of the storage itself."""
+
+    async def misnamed(self) -> Sequence[RepositoryName]:
+        """Return repositories that nobody can ask for by the names another program gave them."""
 
     def collecting(self, *, wait: bool) -> AbstractAsyncContextManager[bool]:
         """Be the one process that collects; False where another one does, and nobody is to wait."""
