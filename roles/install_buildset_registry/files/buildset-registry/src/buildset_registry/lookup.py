@@ -22,7 +22,9 @@ from buildset_registry.oci.descriptor import OCTETS, Descriptor, is_media_type
 from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.manifest import Manifest, stored_media_type
 from buildset_registry.oci.names import Reference, RepositoryName, Tag, referrers_tag
-from buildset_registry.pacing import aside, paced
+from buildset_registry.pacing import AT_ONCE, aside
+from buildset_registry.pages import CandidateReferrer, after, by_digest
+from buildset_registry.parallel import together
 from buildset_registry.sources import (
     ArrivingBlob,
     FixedTag,
@@ -33,6 +35,8 @@ from buildset_registry.sources import (
 )
 from buildset_registry.store.base import RepositoryIndex, Store, StoredBlob
 
+#: Bytes of a digest, about.
+_DIGEST = 64
 #: Media types that are remembered; past this many, all are forgotten.
 _REMEMBERED = 4096
 #: Referrers of a list under a tag that one request may have looked at.
@@ -247,26 +251,34 @@ class Lookup:
 
     async def referrers(
         self, name: RepositoryName, subject: Digest, last: str | None = None
-    ) -> AsyncGenerator[Descriptor]:
-        """Yield what names a manifest as its subject, here and at upstream, by digest.
+    ) -> AsyncGenerator[CandidateReferrer]:
+        """Yield what may name a manifest as its subject, here and at upstream, by digest.
 
-        Those up to the digest ``last`` are left out.
+        Those up to the digest ``last`` are left out. The store is asked about some at once.
         """
-        here: dict[str, list[RepositoryIndex]] = {}
+        found = []
         for index in self.indexes(name):
             listed = await self._listed_referrers(index, subject)
-            for digest in {*await index.referrers.of(subject), *listed}:
-                here.setdefault(str(digest), []).append(index)
+            found.append((index, [*await index.referrers.of(subject), *listed]))
         there = await self._referrers_there(name, subject)
-        async for key in paced(sorted(one for one in here.keys() | there if one > (last or ""))):
-            for index in here.get(key, ()):
-                found = await self._referrer(index, subject, Digest.parse(key))
-                if found is not None:
-                    yield found
-                    break
-            else:
-                if key in there:
-                    yield there[key]
+        length = _DIGEST * sum(len(digests) for _index, digests in found)
+        here = await aside(length, partial(by_digest, found))
+        candidates = await aside(length, partial(after, here.keys() | there.keys(), last or ""))
+
+        async def look(key: str) -> Descriptor | None:
+            for index in here[key]:
+                told = await self._referrer(index, subject, Digest.parse(key))
+                if told is not None:
+                    return told
+            return None
+
+        for start in range(0, len(candidates), AT_ONCE):
+            some = candidates[start : start + AT_ONCE]
+            stored = [key for key in some if key in here]
+            noted = dict(zip(stored, await together(stored, look), strict=True))
+            await asyncio.sleep(0)  # other requests have their turn
+            for key in some:
+                yield CandidateReferrer(key, noted.get(key) or there.get(key), key in here)
 
     def serves(self, name: RepositoryName) -> bool:
         """Tell whether an upstream has been asked for a repository, or none ever is."""

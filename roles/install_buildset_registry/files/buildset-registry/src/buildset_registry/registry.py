@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Collection, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -33,10 +32,6 @@ from buildset_registry.pages import Page, ReferrersList
 from buildset_registry.retention import Removals
 from buildset_registry.sources import ArrivingBlob, FixedTags, StoredManifest, UpstreamRegistries
 from buildset_registry.store.base import RepositoryIndex, Store, StoredBlob, Upload
-
-#: Bytes of a list of referrers as JSON: clients read an index as large as a manifest, less what is
-#: around the list.
-_LARGEST_LIST = MAX_MANIFEST - 1024
 
 #: What was listed as referring to images: clients ask for it next.
 _REMEMBERED = 4096
@@ -157,21 +152,17 @@ class Registry:
     ) -> ReferrersList:
         """List what names a manifest as its subject, here and at upstream, after ``last``.
 
-        A list is an index, and ends where an index is as large as a manifest may be.
+        A list is an index, and ends where an index is as large as a manifest may be, or where the
+        store was asked about many.
         """
-        items: list[Descriptor] = []
-        size = 0
+        page = ReferrersList(artifact_type)
         async with aclosing(self._lookup.referrers(name, subject, last)) as found:
-            async for one in found:
-                self._note_listed(name, one.digest, subject)
-                if artifact_type not in (None, one.artifact_type):
-                    continue
-                length = len(json.dumps(one.to_json()))
-                if items and size + length > _LARGEST_LIST:
-                    return ReferrersList(items, size, more=True)
-                items.append(one)
-                size += length
-        return ReferrersList(items, size, more=False)
+            async for candidate in found:
+                if not page.add(candidate):
+                    break
+                if candidate.listed is not None:
+                    self._note_listed(name, candidate.listed.digest, subject)
+        return page
 
     # -- look
 

@@ -44,7 +44,7 @@ async def referrers(request: Request, context: Context) -> Response:
     page = await context.registry.referrers(request.name, subject, artifact_type, last)
     headers = {"OCI-Filters-Applied": "artifactType"} if artifact_type is not None else {}
     if page.more:
-        headers["Link"] = _link(request, {"last": str(page.items[-1].digest)})
+        headers["Link"] = _link(request, {"last": str(page.last)})
     return await aside(page.size, partial(_index, page.items, headers))
 
 

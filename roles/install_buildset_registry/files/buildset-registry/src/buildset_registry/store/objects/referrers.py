@@ -14,6 +14,9 @@ from buildset_registry.parallel import all_of
 from buildset_registry.store.objects import keys
 from buildset_registry.store.objects.small import SmallObjects
 
+#: Bytes of the digest of a referrer, about.
+_KEY = 64
+
 
 class ObjectReferrers:
     """``_referrers/<subject>/<referrer>/{link,descriptor}``."""
@@ -42,7 +45,7 @@ class ObjectReferrers:
             for one in page.objects
             if (digest := keys.linked(folder, one.key)) is not None
         ]
-        return sorted(found, key=str)
+        return await aside(_KEY * len(found), lambda: sorted(found, key=str))
 
     async def note(self, subject: Digest, digest: Digest, descriptor: Descriptor) -> None:
         content = json.dumps(descriptor.to_json(), separators=(",", ":")).encode()
