@@ -1,26 +1,32 @@
 # SPDX-License-Identifier: Apache-2.0
 """Pull-through as clients see it: two registries over TLS, status, headers and lists."""
 
+import asyncio
 import base64
 import gzip
 import ssl
+import threading
+import time
 from collections.abc import Callable
+from contextlib import ExitStack
 
 import httpx
 import pytest
+from aiohttp.web import BaseRequest, StreamResponse
 from buildset_registry.oci.descriptor import OCI_INDEX
 from httpx import Response
 from trustme import CA
 
 from tests.api.configurations import on_disk, only, two_endpoints
 from tests.api.conftest import in_a_thread
-from tests.api.harness import Harness, Registry, digest_of
+from tests.api.harness import Harness, Registry, digest_of, raw
 from tests.unit.upstream.lab import (
     BLOB,
     BLOB_DIGEST,
     BLOB_PATH,
     MANIFEST,
     V1_PATH,
+    Answer,
     Server,
     blob,
     breaking,
@@ -30,6 +36,7 @@ from tests.unit.upstream.lab import (
     redirect,
     reply,
 )
+from tests.waiting import wait_until
 
 TAG = "/v2/quay.io/org/app/manifests/v1"
 LAYER = f"/v2/quay.io/org/app/blobs/{BLOB_DIGEST}"
@@ -42,11 +49,25 @@ def start(quay: Server, harness: Harness, authority: CA) -> Callable[..., Regist
     """Start a registry in front of that upstream; arguments change the upstream's settings."""
     authority.cert_pem.write_to_path(harness.folder / "ca.pem")
 
-    def make(tag_seconds: int | None = None, **upstream: object) -> Registry:
+    def make(tag_seconds: int | None = None, fetches: int = 128, **upstream: object) -> Registry:
         settings = {"name": "quay.io", "url": quay.url, "ca": "ca.pem", **upstream}
-        return harness.start(upstreams=[settings], pull_through={"tag_seconds": tag_seconds})
+        return harness.start(
+            upstreams=[settings],
+            pull_through={"tag_seconds": tag_seconds},
+            limits={"fetches": fetches},
+        )
 
     return make
+
+
+def waiting_for(go: threading.Event, answer: Answer) -> Answer:
+    """Answer once another thread has set ``go``."""
+
+    async def wait(request: BaseRequest) -> StreamResponse:
+        await asyncio.to_thread(go.wait, 10)
+        return await answer(request)
+
+    return wait
 
 
 def message(answer: Response) -> str:
@@ -311,3 +332,37 @@ def test_a_manifest_is_served_where_the_disk_is_full(
     for _ in range(2):
         assert registry.pull.get(TAG).content == MANIFEST
     assert len(quay.at(V1_PATH)) == 2
+
+
+def test_clients_that_leave_at_once_start_a_few_fetches(
+    start: Callable[..., Registry], quay: Server, harness: Harness
+) -> None:
+    """Another client is served meanwhile, and who left while it waited fetches nothing later."""
+    contents = {f"/v2/org/app/blobs/{digest_of(one)}": one for one in map(bytes, range(1, 13))}
+    go = threading.Event()
+    for path, content in contents.items():
+        quay.on(path, waiting_for(go, blob(content)))
+    registry = start(fetches=4)
+
+    def fetched() -> list[str]:
+        return [asked.path for asked in quay.asked if asked.path in contents]
+
+    with ExitStack() as leaving:
+        for path in contents:
+            sock = leaving.enter_context(raw(registry.pull))
+            asked = path.replace("/v2/", "/v2/quay.io/")
+            sock.sendall(f"GET {asked} HTTP/1.1\r\nHost: registry\r\n\r\n".encode())
+        wait_until(lambda: len(fetched()) >= 3)
+        time.sleep(0.1)
+    begun = fetched()
+    assert len(begun) == 3
+    transport = httpx.HTTPTransport(verify=harness.trusted, local_address="127.0.0.2")
+    with httpx.Client(base_url=registry.pull.base_url, transport=transport) as other:
+        assert other.get(LAYER).content == BLOB
+    wait_until(lambda: registry.log.read_text().count('" 499 ') == 9)
+    go.set()
+    later = [begun[0], *(contents.keys() - begun)][:2]
+    for path in later:
+        assert registry.pull.get(path.replace("/v2/", "/v2/quay.io/")).content == contents[path]
+    time.sleep(0.1)
+    assert fetched() == [*begun, later[1]]

@@ -27,6 +27,7 @@ from buildset_registry.pages import CandidateReferrer, after, by_digest
 from buildset_registry.parallel import together
 from buildset_registry.sources import (
     ArrivingBlob,
+    Asker,
     FixedTag,
     FixedTags,
     ListedTags,
@@ -151,7 +152,11 @@ class Lookup:
         return None
 
     async def blob(
-        self, name: RepositoryName, digest: Digest, rights: ReadRights = NOTHING_ELSE
+        self,
+        name: RepositoryName,
+        digest: Digest,
+        rights: ReadRights = NOTHING_ELSE,
+        asker: Asker | None = None,
     ) -> StoredBlob | ArrivingBlob | None:
         """Return a blob that the repository has, here or at upstream; manifests are blobs, too."""
         found = await self._blob(map(self._store.pushed, name.names), digest)
@@ -159,7 +164,9 @@ class Lookup:
             return found
         cached = await self._blob([self._store.cached(name.canonical)], digest)
         upstream = self._upstream_of(name)
-        return cached if upstream is None else await upstream.blob(name, digest, cached, rights)
+        if upstream is None:
+            return cached
+        return await upstream.blob(name, digest, cached, rights, asker)
 
     async def blob_size(
         self, name: RepositoryName, digest: Digest, rights: ReadRights = NOTHING_ELSE

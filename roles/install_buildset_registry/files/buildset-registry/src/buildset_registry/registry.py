@@ -30,7 +30,13 @@ from buildset_registry.oci.names import Reference, RepositoryName, Tag, UploadId
 from buildset_registry.pacing import aside, paced, spread
 from buildset_registry.pages import Page, ReferrersList
 from buildset_registry.retention import Removals
-from buildset_registry.sources import ArrivingBlob, FixedTags, StoredManifest, UpstreamRegistries
+from buildset_registry.sources import (
+    ArrivingBlob,
+    Asker,
+    FixedTags,
+    StoredManifest,
+    UpstreamRegistries,
+)
 from buildset_registry.store.base import RepositoryIndex, Store, StoredBlob, Upload
 
 #: What was listed as referring to images: clients ask for it next.
@@ -103,10 +109,14 @@ class Registry:
         return found
 
     async def blob(
-        self, name: RepositoryName, digest: Digest, rights: ReadRights = NOTHING_ELSE
+        self,
+        name: RepositoryName,
+        digest: Digest,
+        rights: ReadRights = NOTHING_ELSE,
+        asker: Asker | None = None,
     ) -> StoredBlob | ArrivingBlob:
-        """Return a blob; ``rights`` are those of who asks, who is given what they may read only."""
-        found = await self._lookup.blob(name, digest, rights)
+        """Return a blob; ``rights`` are those of ``asker``, who is given what they cover only."""
+        found = await self._lookup.blob(name, digest, rights, asker)
         if found is None:
             raise BlobUnknown(f"{name} has no blob {digest}{self._unserved(name)}")
         return found

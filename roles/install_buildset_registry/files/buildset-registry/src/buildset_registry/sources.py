@@ -6,6 +6,7 @@ Values and protocols only; ``pullthrough`` and ``image_lock`` are such sources.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol, runtime_checkable
@@ -73,6 +74,17 @@ class ListedTags(FixedTags, Protocol):
         """Return the repositories, sorted."""
 
 
+class Asker(Protocol):
+    """The client of a request, as what may have it wait knows it."""
+
+    @property
+    def client(self) -> str:
+        """Return the address that it comes from."""
+
+    def watch(self) -> asyncio.Future[None]:
+        """Return what fails once the client has left, and ends in no other way."""
+
+
 class UpstreamRegistries(Protocol):
     """The registries that cached content is a copy of."""
 
@@ -106,10 +118,12 @@ class UpstreamRegistries(Protocol):
         digest: Digest,
         cached: StoredBlob | None,
         rights: ReadRights,
+        asker: Asker | None = None,
     ) -> StoredBlob | ArrivingBlob:
         """Return a blob, which is fetched unless it is ``cached``.
 
-        What is stored for other repositories is reused where ``rights`` cover one of them.
+        What is stored for other repositories is reused where ``rights`` cover one of them. Where
+        many are fetched, ``asker`` waits; ``TooManyRequests`` where that is too long.
         """
 
     async def blob_size(self, name: RepositoryName, digest: Digest, rights: ReadRights) -> int:

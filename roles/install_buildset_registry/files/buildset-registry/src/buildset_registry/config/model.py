@@ -241,6 +241,10 @@ class LimitSettings:
     uploads: int = 256
     """Requests that may send a blob at once; another one gets 429."""
 
+    fetches: int = 128
+    """Blobs that are fetched from upstreams at once, fewer where the process may not open as many
+    files; another one waits for a place, and gets 429 where that takes long."""
+
     body_seconds: int = 60
     """For how long a client may send nothing of a body before it gets 408."""
 

@@ -67,7 +67,8 @@ class App:
         try:
             response = await self._respond(request)
             status = response.status
-            size = await send_response(response, receive, send, head=request.method == "HEAD")
+            head = request.method == "HEAD"
+            size = await send_response(response, request.receive, send, head=head)
             for notes in self._notes:
                 notes.add(request, response, size)
             if self._events is not None:
@@ -78,6 +79,8 @@ class App:
             # The answer has begun: ending short of its length tells the client that it is broken.
             _log.error("%s %s broke off: %s", request.method, request.url, error)
         finally:
+            if request.left is not None:
+                request.left.cancel()
             self._record.counters.running -= 1
             self._record.add(request, status, size, time.perf_counter() - began)
         if request.unread and status not in _NOT_AWAITED:

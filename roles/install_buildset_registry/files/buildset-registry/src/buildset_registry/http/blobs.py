@@ -32,7 +32,7 @@ async def get(request: Request, context: Context) -> Response:
         await context.registry.blob_size(request.name, digest, rights)
         if not_modified(request.headers, digest):
             return Response(304, headers)
-    blob = await context.registry.blob(request.name, digest, rights)
+    blob = await context.registry.blob(request.name, digest, rights, request)
     agent = request.headers.get("user-agent", "")
     if isinstance(blob, BlobRedirect) and not context.streamed.has(request.client, agent):
         return Response(307, {"Location": blob.url, "Docker-Content-Digest": str(digest)})

@@ -26,7 +26,8 @@ class Request:
     ``path`` holds what the route's pattern found, by name; ``client`` is the address it comes from,
     without a port; ``identity`` is who asks, once known; ``received`` counts the bytes of the body,
     of which nothing may come for ``body_seconds``; 0 is for ever. What is read whole takes memory
-    of ``bodies``: ``share``, which is to be closed.
+    of ``bodies``: ``share``, which is to be closed. ``left`` is what waits for the client to leave,
+    once somebody watches; ``receive`` gives who answers the next message.
     """
 
     def __init__(
@@ -42,6 +43,8 @@ class Request:
         self._bodies = bodies
         self.share: BodyShare | None = None
         self._ahead: Awaitable[Message] | None = None
+        self.left: asyncio.Future[None] | None = None
+        self.receive = receive
         self._name: RepositoryName | None = None
         self.method: str = scope["method"]
         self.url: str = scope["path"]
@@ -149,6 +152,24 @@ class Request:
         """Read what is left of the body and forget it."""
         while self._more:
             await self._next()
+
+    def watch(self) -> asyncio.Future[None]:
+        """Return what raises ``ClientLeft`` once the client goes; who watches reads no body."""
+        if self.left is None:
+            self.left = asyncio.ensure_future(self._until_client_leaves())
+            self.left.add_done_callback(lambda left: left.cancelled() or left.exception())
+            self.receive = self._disconnected
+        return self.left
+
+    async def _disconnected(self) -> Message:
+        """Return that the client has left: while somebody watches, nobody else asks the server."""
+        await asyncio.wait([self.watch()])
+        return {"type": "http.disconnect"}
+
+    async def _until_client_leaves(self) -> None:
+        while (message := await self._receive())["type"] != "http.disconnect":
+            self._more = message.get("more_body", False)
+        raise ClientLeft
 
     async def _next(self) -> Message:
         """Return the next message, which may have been asked for before."""

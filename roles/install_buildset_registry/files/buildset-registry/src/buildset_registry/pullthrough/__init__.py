@@ -17,8 +17,9 @@ from buildset_registry.oci.names import Reference, RepositoryName
 from buildset_registry.pullthrough.blobs import ArrivingDownload, BlobCache
 from buildset_registry.pullthrough.download import Pace
 from buildset_registry.pullthrough.manifests import Freshness, ManifestCache
+from buildset_registry.pullthrough.places import FetchPlaces
 from buildset_registry.pullthrough.remote import RemoteRegistries
-from buildset_registry.sources import ArrivingBlob, FixedTag, FixedTags, StoredManifest
+from buildset_registry.sources import ArrivingBlob, Asker, FixedTag, FixedTags, StoredManifest
 from buildset_registry.store.base import Store, StoredBlob
 
 
@@ -36,12 +37,13 @@ class PullThrough:
         *,
         pace: Pace | None = None,
         fixed: Sequence[FixedTags] = (),
+        places: FetchPlaces | None = None,
     ) -> None:
         self.counters = client.counters
         self._client = client
         lookup = Lookup(store, self, fixed)
         self._manifests = ManifestCache(store, client, lookup, freshness or Freshness())
-        self._blobs = BlobCache(store, client, lookup, pace or Pace())
+        self._blobs = BlobCache(store, client, lookup, pace or Pace(), places or FetchPlaces())
 
     def serves(self, name: RepositoryName) -> bool:
         return self._client.serves(name)
@@ -70,8 +72,9 @@ class PullThrough:
         digest: Digest,
         cached: StoredBlob | None,
         rights: ReadRights,
+        asker: Asker | None = None,
     ) -> StoredBlob | ArrivingBlob:
-        return await self._blobs.get(name.canonical, digest, cached, rights)
+        return await self._blobs.get(name.canonical, digest, cached, rights, asker)
 
     async def blob_size(self, name: RepositoryName, digest: Digest, rights: ReadRights) -> int:
         return await self._blobs.size(name.canonical, digest, rights)
@@ -94,4 +97,4 @@ class PullThrough:
         await self._client.close()
 
 
-__all__ = ["Freshness", "Pace", "PullThrough"]
+__all__ = ["FetchPlaces", "Freshness", "Pace", "PullThrough"]

@@ -20,8 +20,10 @@ from buildset_registry.manifest_links import is_linked
 from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.names import RepositoryName
 from buildset_registry.pullthrough.download import Download, DownloadStream, Pace
+from buildset_registry.pullthrough.places import FetchPlaces
 from buildset_registry.pullthrough.remote import RemoteBlobs
 from buildset_registry.pullthrough.singleflight import SingleFlight
+from buildset_registry.sources import Asker
 from buildset_registry.store.base import Store, StoredBlob
 
 _log = logging.getLogger("buildset_registry.upstream")
@@ -63,14 +65,21 @@ _Key = tuple[str, Digest]
 class BlobCache:
     """Blobs that were pulled through, are on their way, or are fetched now."""
 
-    def __init__(self, store: Store, client: RemoteBlobs, lookup: Lookup, pace: Pace) -> None:
+    def __init__(
+        self,
+        store: Store,
+        client: RemoteBlobs,
+        lookup: Lookup,
+        pace: Pace,
+        places: FetchPlaces,
+    ) -> None:
         self._store = store
         self._lookup = lookup
         self._client = client
         self._pace = pace
+        self._places = places
         self._counters = client.counters
         self._sizes = SingleFlight[tuple[RepositoryName, Digest], int]()
-        self._running = SingleFlight[_Key, None]()
         self._downloads: dict[_Key, _SharedDownload] = {}
 
     async def get(
@@ -79,20 +88,37 @@ class BlobCache:
         digest: Digest,
         cached: StoredBlob | None,
         rights: ReadRights,
+        asker: Asker | None = None,
     ) -> StoredBlob | DownloadStream:
-        """Return what is ``cached`` or stored, or a stream of what is arriving."""
-        while True:
-            key = self._key(name, digest, rights)
-            if key not in self._downloads:
-                cached = cached or await self._stored_elsewhere(name, digest, rights)
-            if cached is not None:
-                self._counters.hits["blob"] += 1
-                return cached
-            key = self._key(name, digest, rights)
-            shared = self._downloads.get(key) or self._start(key, name)
-            stream = await self._follow(key, shared, name, rights)
-            if stream is not None:
-                return stream
+        """Return what is ``cached`` or stored, or a stream of what is arriving.
+
+        Where as many are fetched as may be, and not this one, ``asker`` waits until it may be.
+        """
+        client, mine = "" if asker is None else asker.client, False
+        stream: DownloadStream | None = None
+        try:
+            while stream is None:
+                key = self._key(name, digest, rights)
+                if key not in self._downloads:
+                    cached = cached or await self._stored_elsewhere(name, digest, rights)
+                if cached is not None:
+                    self._counters.hits["blob"] += 1
+                    return cached
+                key = self._key(name, digest, rights)
+                shared = self._downloads.get(key)
+                if shared is None:
+                    if not mine and not self._places.take(client):
+                        mine = await self._places.wait(key, asker)
+                        continue
+                    shared = self._start(key, name, client)
+                elif mine:
+                    self._places.give_back(client)
+                mine = False
+                stream = await self._follow(key, shared, name, rights)
+            return stream
+        finally:
+            if mine:
+                self._places.give_back(client)
 
     async def size(self, name: RepositoryName, digest: Digest, rights: ReadRights) -> int:
         """Return the size of a blob that is not cached; upstream says it, or a download does."""
@@ -110,7 +136,7 @@ class BlobCache:
     async def close(self) -> None:
         """Stop what is under way."""
         await self._sizes.close()
-        await self._running.close()
+        await self._places.close()
 
     def _key(self, name: RepositoryName, digest: Digest, rights: ReadRights) -> _Key:
         """Return the key of the download that somebody may join, or start."""
@@ -157,13 +183,15 @@ class BlobCache:
             _log.warning("%s of %s is served from the store: %s", digest, name, error.message)
             return size
 
-    def _start(self, key: _Key, name: RepositoryName) -> _SharedDownload:
+    def _start(self, key: _Key, name: RepositoryName, client: str) -> _SharedDownload:
+        """Begin a download in the place that a client has taken."""
         digest = key[1]
         source = partial(self._client.blob, name, digest)
         download = Download(digest, source, name.host, self._counters, self._pace)
         shared = self._downloads[key] = _SharedDownload(download, name, {name})
         link, forget = partial(self._link, shared, digest), partial(self._downloads.pop, key)
-        self._running.begin(key, partial(download.run, self._store.uploads, link, forget))
+        run = partial(download.run, self._store.uploads, link, forget)
+        self._places.begin(key, client, run)
         return shared
 
     async def _follow(

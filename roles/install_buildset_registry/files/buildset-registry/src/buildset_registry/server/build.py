@@ -61,13 +61,14 @@ from buildset_registry.notifications.events import Source
 from buildset_registry.notifications.webhook import Receiver, Webhook
 from buildset_registry.overlay.client import OverlayClient
 from buildset_registry.overlay.table import OverlaidTags
-from buildset_registry.pullthrough import Freshness, PullThrough
+from buildset_registry.pullthrough import FetchPlaces, Freshness, PullThrough
 from buildset_registry.registry import Registry
 from buildset_registry.retention import Leases, Retention
 from buildset_registry.server.access_control import AccessControl
 from buildset_registry.server.certificates import CertificateSource, KeyPair, certificate_of
 from buildset_registry.server.collection import collection_rules, keep_leases, keep_retention
 from buildset_registry.server.condition import Notice, ProcessCondition
+from buildset_registry.server.connections import affordable_fetches
 from buildset_registry.server.control_socket import ControlSocket
 from buildset_registry.server.replay import (
     locked_tags,
@@ -206,7 +207,8 @@ async def _backend(config: Config, output: TextIO, stack: AsyncExitStack) -> Bac
     client = upstream_client(config)
     freshness = Freshness(config.pull_through.tag_seconds)
     through = OverlayClient(client, overlaid, store) if overlaid else client
-    pull_through = PullThrough(store, through, freshness, fixed=fixed)
+    places = FetchPlaces(affordable_fetches(config.limits.fetches))
+    pull_through = PullThrough(store, through, freshness, fixed=fixed, places=places)
     stack.push_async_callback(pull_through.close)
     for table in locked:
         check = asyncio.ensure_future(warn_of_missing(client, table.lock))

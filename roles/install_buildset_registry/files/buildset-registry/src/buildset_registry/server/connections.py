@@ -30,6 +30,10 @@ _LOOK_SECONDS = 0.5
 #: own one, and that of a file.
 _RESERVE = 16
 _EACH = 2
+#: The same of a fetch from an upstream: its connection, the file that is written, and the one that
+#: clients read; and the part of all descriptors that is the number of fetches.
+_EACH_FETCH = 3
+_FETCH_PART = 16
 #: Connections that are at the beginning of TLS at once: Granian does not count them among the
 #: others, and accepts as many as come between two looks.
 _HANDSHAKES = 64
@@ -41,17 +45,29 @@ _LAST_SENT = struct.Struct("=44xI4xI")
 _log = logging.getLogger("buildset_registry.server")
 
 
-def affordable(wanted: int, endpoints: int, *, tls: bool) -> int:
+def affordable(wanted: int, endpoints: int, *, tls: bool, fetches: int = 0) -> int:
     """Return how many connections each endpoint may have: as many as wanted, or as can be open.
 
-    A process that is out of descriptors cannot even refuse a connection: the kernel says again
-    and again that there is one.
+    Beside so many ``fetches``. A process that is out of descriptors cannot even refuse a
+    connection: the kernel says again and again that there is one.
     """
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     if most == resource.RLIM_INFINITY:
         return wanted
     free = most - len(_descriptors()) - _RESERVE - endpoints * (_HANDSHAKES if tls else 0)
+    free -= _EACH_FETCH * affordable_fetches(fetches)
     return max(_LEAST, min(wanted, free // _EACH // max(endpoints, 1)))
+
+
+def affordable_fetches(wanted: int) -> int:
+    """Return how many blobs may be fetched at once: as many as wanted, or as can be open.
+
+    They take less than a fifth of the descriptors. 0 is any number.
+    """
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    if most == resource.RLIM_INFINITY or not wanted:
+        return wanted
+    return max(_LEAST, min(wanted, most // _FETCH_PART))
 
 
 @dataclass(frozen=True, slots=True)

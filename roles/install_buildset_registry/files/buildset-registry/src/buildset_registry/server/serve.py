@@ -156,6 +156,7 @@ class Listening:
             limits.connections,
             len(service.listeners),
             tls=any(one.tls for one in service.listeners),
+            fetches=limits.fetches,
         )
         self._budget = ConnectionBudget(service.crowd, limits.client_connections, self._each)
         stack.callback(self._budget.close)
