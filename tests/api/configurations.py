@@ -63,6 +63,11 @@ def lasting(row: Configuration) -> bool:
     return row.on_disk or row.bucket
 
 
+def in_bucket(row: Configuration) -> bool:
+    """Keep what is stored in a bucket."""
+    return row.bucket
+
+
 def once(row: Configuration) -> bool:
     """Run in one row: for what has a configuration of its own, or takes long and tells no more."""
     return row == TABLE[0]

@@ -17,7 +17,7 @@ from buildset_registry.oci.descriptor import OCI_INDEX
 from httpx import Response
 from trustme import CA
 
-from tests.api.configurations import on_disk, only, two_endpoints
+from tests.api.configurations import in_bucket, on_disk, only, two_endpoints
 from tests.api.conftest import in_a_thread
 from tests.api.harness import Harness, Registry, digest_of, raw
 from tests.unit.upstream.lab import (
@@ -332,6 +332,21 @@ def test_a_manifest_is_served_where_the_disk_is_full(
     for _ in range(2):
         assert registry.pull.get(TAG).content == MANIFEST
     assert len(quay.at(V1_PATH)) == 2
+
+
+@only(in_bucket, why="elsewhere the disk is the storage's")
+def test_the_disk_of_temporary_files_is_not_filled(
+    quay: Server, harness: Harness, authority: CA
+) -> None:
+    """What is pulled through is in a file there, from which clients read while it arrives."""
+    authority.cert_pem.write_to_path(harness.folder / "ca.pem")
+    upstream = {"name": "quay.io", "url": quay.url, "ca": "ca.pem"}
+    registry = harness.start(upstreams=[upstream], limits={"free_bytes": 10**18})
+    answer = registry.pull.get(LAYER)
+    assert answer.status_code == 507
+    assert "limits.free_bytes" in message(answer) and "TMPDIR" in message(answer)
+    assert registry.pull.get(TAG).content == MANIFEST
+    registry.push_blob("org/app", b"small")
 
 
 def test_clients_that_leave_at_once_start_a_few_fetches(

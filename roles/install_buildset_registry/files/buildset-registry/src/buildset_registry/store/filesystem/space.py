@@ -11,11 +11,7 @@ from pathlib import Path
 
 from buildset_registry.errors import StorageFull
 from buildset_registry.store.filesystem import layout
-
-_MIB = 1024 * 1024
-#: What stays free where nothing else is said: so much, or this part of a small disk.
-_FLOOR = 256 * _MIB
-_FLOOR_PART = 20
+from buildset_registry.store.floor import floor_of, full
 
 
 class Space:
@@ -25,8 +21,7 @@ class Space:
 
     def __init__(self, storage: Path, floor: int | None = None) -> None:
         self._storage = storage
-        total = self.free()[1]
-        self._floor = min(_FLOOR, total // _FLOOR_PART) if floor is None else floor
+        self._floor = floor_of(self.free()[1], floor)
 
     def free(self) -> tuple[int, int]:
         state = os.statvfs(self._storage)
@@ -38,10 +33,8 @@ class Space:
             return
         state = os.statvfs(self._storage)
         if state.f_bavail * state.f_frsize <= self._floor:
-            raise StorageFull(
-                f"the disk of the registry is full: {self._floor // _MIB} MiB of it stay free "
-                "(limits.free_bytes); remove images or give it a larger disk"
-            )
+            advice = "remove images or give it a larger disk"
+            raise full("the disk of the registry", self._floor, advice)
 
     async def problem(self) -> str | None:
         return await asyncio.to_thread(self._problem)

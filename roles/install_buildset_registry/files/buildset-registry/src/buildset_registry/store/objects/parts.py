@@ -18,6 +18,7 @@ from typing import Protocol
 
 from buildset_registry.parallel import to_its_end
 from buildset_registry.pieces import Pieces
+from buildset_registry.store.floor import floor_of, full
 from buildset_registry.store.objects.dialect import (
     Body,
     Dialect,
@@ -31,10 +32,15 @@ _LOST = "a part of what was sent was not stored; send it again"
 
 
 class PartBudget:
-    """Memory for parts, taken before they are gathered."""
+    """Memory for parts, taken before they are gathered; past it there are temporary files."""
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, disk: TemporaryDisk | None = None) -> None:
         self._free = limit
+        self._disk = disk
+
+    def spool(self) -> Spool:
+        """Return a new temporary file, on whose disk so much stays free as is said."""
+        return Spool(self._disk)
 
     def take(self, size: int) -> bool:
         """Take memory for a part, if there is some left."""
@@ -88,16 +94,35 @@ class MemoryPart:
         self.release()
 
 
+class TemporaryDisk:
+    """The disk of temporary files; ``floor`` bytes of it stay free."""
+
+    def __init__(self, floor: int | None = None) -> None:
+        self._folder = tempfile.gettempdir()
+        state = os.statvfs(self._folder)
+        self._floor = floor_of(state.f_blocks * state.f_frsize, floor)
+
+    def require(self) -> None:
+        """Raise ``StorageFull`` when no more than the floor is left."""
+        state = os.statvfs(self._folder)
+        if self._floor and state.f_bavail * state.f_frsize <= self._floor:
+            disk, advice = f"the disk of temporary files ({self._folder})", "set TMPDIR to a larger"
+            raise full(disk, self._floor, f"{advice} one")
+
+
 class Spool:
     """A temporary file that nobody else sees, and that is gone with whoever has it open."""
 
-    def __init__(self) -> None:
+    def __init__(self, disk: TemporaryDisk | None = None) -> None:
+        self._disk = disk
         self._descriptor = _temporary()
         weakref.finalize(self, os.close, self._descriptor)
         self.size = 0
 
     def add(self, piece: bytes) -> None:
-        """Write at the end."""
+        """Write at the end; ``StorageFull`` where its disk is."""
+        if self._disk is not None:
+            self._disk.require()
         view = memoryview(piece)
         while view:
             written = os.pwrite(self._descriptor, view, self.size)
@@ -273,7 +298,7 @@ class PartWriter:
             return SpooledPart(self.spool)
         if self._budget.take(self._part_size):
             return MemoryPart(self._budget, self._part_size)
-        return SpooledPart(Spool())
+        return SpooledPart(self._budget.spool())
 
     async def _send(self) -> None:
         """Begin to send what is gathered, after others that are on their way."""

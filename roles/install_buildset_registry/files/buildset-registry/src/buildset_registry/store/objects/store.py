@@ -25,7 +25,7 @@ from buildset_registry.store.objects.keys import Keys
 from buildset_registry.store.objects.lease import Lease
 from buildset_registry.store.objects.links import ObjectContext, ObjectRepository
 from buildset_registry.store.objects.lists import RecentLists
-from buildset_registry.store.objects.parts import PartBudget
+from buildset_registry.store.objects.parts import PartBudget, TemporaryDisk
 from buildset_registry.store.objects.probe import RIGHTS, probe
 from buildset_registry.store.objects.promises import Promises
 from buildset_registry.store.objects.redirects import locator
@@ -49,9 +49,11 @@ _LEASE = "lease"
 
 
 class ObjectStore:
-    """Everything below one root of a bucket."""
+    """Everything below one root of a bucket; ``disk`` is of temporary files."""
 
-    def __init__(self, dialect: Dialect, keys_: Keys, rules: BlobRules) -> None:
+    def __init__(
+        self, dialect: Dialect, keys_: Keys, rules: BlobRules, disk: TemporaryDisk | None = None
+    ) -> None:
         self._dialect = dialect
         self._keys = keys_
         self.turns = Turns()
@@ -72,7 +74,7 @@ class ObjectStore:
         places = UploadPlaces(
             dialect, keys_, self._small, self.blobs, self.staging, self._names, self._clock
         )
-        self.uploads = ObjectUploads(places, PartBudget(able.memory))
+        self.uploads = ObjectUploads(places, PartBudget(able.memory, disk))
         replicas = ReplicaNotices(self._small, keys_.replicas)
         self.space = ObjectSpace(dialect, keys_, self.blobs, replicas, self._clock)
         self.ledger = LedgerFolder(dialect, keys_.ledger)
@@ -270,7 +272,16 @@ async def open_objects(
         await dialect.aclose()
         raise
     kept = None if purpose is Purpose.READ else float(max(_LEAST_KEPT, 2 * config.gc.grace))
-    store = ObjectStore(dialect, keys_, BlobRules(locate, kept))
+    disk = _temporary_disk(config.limits.free_bytes)
+    store = ObjectStore(dialect, keys_, BlobRules(locate, kept), disk)
     if purpose is Purpose.SERVE and not config.read_only:
         store.staging.start()
     return store
+
+
+def _temporary_disk(floor: int | None) -> TemporaryDisk | None:
+    """Return the disk of temporary files; None where there is no folder for them."""
+    try:
+        return TemporaryDisk(floor)
+    except OSError:
+        return None  # who needs a file there is told so then

@@ -26,7 +26,7 @@ from buildset_registry.store.objects.context import UploadContext
 from buildset_registry.store.objects.dialect import Body, Condition, ConditionFailed, Dialect
 from buildset_registry.store.objects.doubts import NOTE, noted
 from buildset_registry.store.objects.keys import UPLOADS, Keys
-from buildset_registry.store.objects.parts import PartBudget, Spool
+from buildset_registry.store.objects.parts import PartBudget
 from buildset_registry.store.objects.sessions import (
     DATA,
     STATE,
@@ -93,7 +93,7 @@ class ObjectUploads:
         """Begin what no client asked to keep; it is read while it arrives, from a file."""
         upload_id = UploadId.new()
         context = self._context(self._places.keys.download(upload_id), lambda: None)
-        return ObjectUpload(upload_id, context, ingested=digest, spool=Spool())
+        return ObjectUpload(upload_id, context, ingested=digest, spool=self._budget.spool())
 
     async def all(self, *, tidy: bool = False) -> list[UploadState]:
         places = self._places
