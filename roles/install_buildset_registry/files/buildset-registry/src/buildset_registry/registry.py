@@ -171,7 +171,7 @@ class Registry:
                 if not page.add(candidate):
                     break
                 if candidate.listed is not None:
-                    self._note_listed(name, candidate.listed.digest, subject)
+                    self._listed[name, candidate.listed.digest] = subject
         return page
 
     # -- look
@@ -205,9 +205,6 @@ class Registry:
                 if one and await self._trees.holds(indexes, roots, one, name):
                     return True
         return False
-
-    def _note_listed(self, name: RepositoryName, digest: Digest, subject: Digest) -> None:
-        self._listed[name, digest] = subject
 
     async def stored_content(self, name: RepositoryName, digest: Digest) -> bytes | None:
         """Return a small blob of the repository, such as a configuration, if it is stored."""
