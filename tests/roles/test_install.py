@@ -194,3 +194,18 @@ def test_an_ordinary_user_installs_below_the_home_folder(ordinary_desk: Desk) ->
     expected = ordinary_desk.home / ".local" / "lib" / "buildset-registry"
     if os.getuid() == 0:
         assert works(expected)
+
+
+@pytest.mark.parametrize("entry", ["main", "find"])
+def test_a_login_in_the_url_of_a_package_is_shown_nowhere(desk: Desk, entry: str) -> None:
+    """It is refused before anything would tell it, with what to do instead."""
+    url = "https://user:not-to-be-seen@index.invalid/buildset_registry-1.0-py3-none-any.whl"
+    venv = str(desk.folder / "venv")
+    given = {"buildset_registry_venv": venv, "buildset_registry_package": url}
+    include = {"ansible.builtin.include_role": {"name": ROLE, "tasks_from": entry}}
+    play = {"hosts": "all", "gather_facts": False, "tasks": [include]}
+    run = desk.playbook(desk.write("package.yml", [play]), "-vvv", **given)
+    assert run.code != 0
+    assert "buildset_registry_package has a login in its URL" in run.output
+    assert "not-to-be-seen" not in run.output
+    assert temporary_files(desk) == []
