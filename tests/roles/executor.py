@@ -39,6 +39,8 @@ class Job:
         self.logs = self.work / "logs"
         self.results = self.work / "results.json"
         self.output = ""
+        #: What a parent job has returned as secret data: extra variables, which no fact changes.
+        self.inherited: dict[str, Any] = {}
         self.temporary = self.work / "tmp"
         for folder in (self.logs, self.temporary, self.root / ".ansible"):
             folder.mkdir(parents=True)
@@ -133,7 +135,8 @@ class Job:
         inventory = self.inventory({**self.desk.variables, **variables})
         given, self.desk.variables = self.desk.variables, {}
         try:
-            run = self.desk.playbook(playbook, "-i", str(inventory), "-vvv")
+            options = ["-i", str(inventory), "-vvv"]
+            run = self.desk.playbook(playbook, *options, **self.inherited)
         finally:
             self.desk.variables = given
         told = [path.read_text() for path in sorted(self.logs.glob("job-output.*"))]

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The role as jobs for zuul-jobs include it: without become, by a user with sudo.
 
-Nothing is written.
+Nothing is written but in the home of such a user.
 
 A stand-in for sudo is made of setpriv for one user and one test, since the real one reads the
 machine's own configuration.
@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.roles import harness
 from tests.roles.conftest import MakeDesk
@@ -123,3 +124,17 @@ def test_a_job_of_zuul_without_become(
     assert f'"{SYSTEMS}"' in run.output
     assert FACTS["password"] not in run.output
     assert LOGIN not in run.output
+
+
+@pytest.mark.parametrize("version", ["2.16", "newest"])
+def test_a_node_is_restored_by_a_user_who_cannot_become_root(
+    make_desk: MakeDesk, user: str, version: str
+) -> None:
+    """As the job that builds images uses it: what the user has is undone, without an error."""
+    desk = make_desk(version, user)
+    plays = yaml.safe_load((harness.REPOSITORY / "playbooks/zuul/restore.yml").read_text())
+    assert desk.role(ROLE, **GIVEN, buildset_registry_canary=False).code == 0
+    assert (desk.home / USERS).exists()
+    run = desk.playbook(desk.write("restore.yml", plays))
+    assert run.code == 0, run.output
+    assert not (desk.home / USERS).exists()

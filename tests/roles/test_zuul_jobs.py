@@ -5,18 +5,22 @@ from __future__ import annotations
 
 import json
 import shutil
+import ssl
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urljoin
 
+import httpx
 import pytest
 import yaml
 
+from tests.interop.content import Pusher
 from tests.roles.conftest import MakeDesk
 from tests.roles.executor import PLUGINS, Job
 from tests.roles.harness import REPOSITORY, environment_with, get
+from tests.roles.intermediate import Served, intermediate, serving
 
 LOADER = Path(__file__).with_name("zuul_tenant.py")
 NODE = {"nodes": [{"name": "node", "label": "debian-12"}]}
@@ -37,13 +41,15 @@ PLAYBOOKS = {
     "buildset-registry-build-images": {
         "pre_run": ["start"],
         "run": ["build", "push"],
-        "post_run": ENDS,
+        "post_run": ["restore", *ENDS],
     },
     "buildset-registry-promote-images": {"run": ["promote"]},
     "buildset-registry-consumer": {"pre_run": ["use"], "run": ["used"], "post_run": ["restore"]},
     OWN: {"run": ["test"], "post_run": ["collect"]},
 }
 PHASES = ("pre_run", "run", "post_run")
+#: An image of a job that has a registry of its own.
+OWNED = "quay.io/org/owned"
 INTERMEDIATE = "intermediate_registry"
 SECRET = {"name": INTERMEDIATE, "secret": "site-intermediate-registry", "pass-to-parent": True}
 PASSED: dict[str, Any] = {
@@ -51,6 +57,8 @@ PASSED: dict[str, Any] = {
     "parent": "buildset-registry-build-images",
     "secrets": [SECRET],
 }
+CREDENTIALS = "container_registry_credentials"
+LOGINS = {**SECRET, "name": CREDENTIALS, "secret": "site-public-registries"}
 
 Load = Callable[..., dict[str, Any]]
 
@@ -74,6 +82,21 @@ def load(tmp_path: Path) -> Load:
         return dict(json.loads(done.stdout))
 
     return run
+
+
+@pytest.fixture
+def between(tmp_path: Path) -> Iterator[Served]:
+    """An intermediate registry."""
+    with serving(tmp_path / "between", intermediate("ours")) as (served,):
+        yield served
+
+
+def pushing(facts: dict[str, Any]) -> httpx.Client:
+    """Return a client of a push endpoint that is logged in."""
+    base = f"https://{facts['push_host']}:{facts['push_port']}"
+    verify = ssl.create_default_context(cadata=facts["cert"])
+    login = (facts["username"], facts["password"])
+    return httpx.Client(base_url=base, verify=verify, auth=login, trust_env=False)
 
 
 def test_a_tenant_loads_and_inherits_them(load: Load) -> None:
@@ -155,6 +178,25 @@ def test_the_secret_is_the_config_project_s_alone(load: Load, tmp_path: Path) ->
     passed = told["jobs"][PASSED["name"]]
     assert passed["post_review"] is True
     assert [one["secrets"] for one in passed["run"]] == [[INTERMEDIATE]] * 2
+
+
+@pytest.mark.parametrize("passed", [False, True])
+def test_promotion_has_the_secrets_that_a_child_passes(
+    load: Load, tmp_path: Path, passed: bool
+) -> None:
+    """As the description of the job says: those that are not passed do not reach its playbook."""
+    config = tmp_path / "tenant-config" / "zuul.d"
+    for name in ("config", "promote"):
+        shutil.copy(TOGETHER / f"{name}.yaml", config)
+    secrets = [{**one, "pass-to-parent": passed} for one in (SECRET, LOGINS)]
+    name, parent = "site-ready-promotion", "buildset-registry-promote-images"
+    child = {"job": {"name": name, "parent": parent, "secrets": secrets}}
+    (config / "child.yaml").write_text(yaml.safe_dump([child]))
+    told = load()
+    assert told["errors"] == []
+    (play,) = told["jobs"][name]["run"]
+    assert play["path"] == "playbooks/zuul/promote.yml"
+    assert sorted(play["secrets"]) == ([CREDENTIALS, INTERMEDIATE] if passed else [])
 
 
 def test_this_repository_tests_itself(load: Load) -> None:
@@ -240,6 +282,40 @@ def test_registry_of_a_parent(make_desk: MakeDesk, checkout: Path, version: str)
     assert not child.results.read_text()
     assert get(given["buildset_registry"]) == 200
     assert given["buildset_registry"]["password"] not in child.output
+
+
+@pytest.mark.parametrize("version", PLUGINS)
+def test_a_registry_of_its_own_below_a_parent(
+    make_desk: MakeDesk, checkout: Path, between: Served, version: str
+) -> None:
+    """A job that wants no other's pauses for its own, and gives away what that one has."""
+    playbooks = checkout / "playbooks" / "zuul"
+    child = Job(make_desk(version), checkout, version)
+    # Nothing has to answer there.
+    child.inherited = {"buildset_registry": {**between.facts, "host": "parent.invalid"}}
+    build = "d" * 32
+    given: dict[str, Any] = {
+        "buildset_registry_reuse": False,
+        "intermediate_registry": between.facts,
+        "container_images": [{"repository": OWNED, "tags": ["own"]}],
+        "zuul_success": True,
+        "zuul": {"build": build},
+    }
+    started = child.play(playbooks / "start.yml", **given)
+    assert started.code == 0, started.output
+    facts = child.returned["secret_data"]["buildset_registry"]
+    assert facts["port"] == child.desk.variables["buildset_registry_port"]
+    assert child.returned["data"]["zuul"]["pause"] is True
+    served = child.play(playbooks / "serve.yml", **given)
+    assert f"push to {facts['push_host']}:{facts['push_port']}" in served.output
+    with pushing(facts) as client:
+        digest = Pusher(client).image(OWNED, b"of its own", "own")
+    pushed = child.play(playbooks / "push.yml", **given)
+    assert pushed.code == 0, pushed.output
+    assert between.digest(OWNED, f"{build}_own") == digest
+    assert child.play(playbooks / "stop.yml", **given).code == 0
+    assert not Path(child.desk.variables["buildset_registry_root"]).exists()
+    assert facts["password"] not in child.output
 
 
 @pytest.mark.parametrize("version", PLUGINS)
