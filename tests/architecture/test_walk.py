@@ -15,7 +15,8 @@ from tests.architecture.sources import TOP
 LIMITS = {
     "PATCH of an upload": (80, 24),
     "GET of a manifest by tag, pulled through": (70, 25),
-    "miss of a blob": (192, 42),
+    # 192 at first, and two to take a place among the fetches and to give it back.
+    "miss of a blob": (194, 42),
 }
 DEEPEST = 8
 BLOBS = ("GET of a blob, pushed", "GET of a blob, pulled through")
@@ -32,7 +33,7 @@ def counts() -> Counts:
 
 @pytest.mark.parametrize("request_title", LIMITS)
 def test_a_request_touches_few_functions_and_files(counts: Counts, request_title: str) -> None:
-    """Fewer than when the tree was measured first."""
+    """Fewer than when the tree was measured first, but for what it has learned to do since."""
     functions, files = LIMITS[request_title]
     assert counts[request_title]["functions"] < functions
     assert counts[request_title]["files"] < files

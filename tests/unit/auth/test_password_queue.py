@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 
-from buildset_registry.auth.password_queue import Asker, Waiting
+from buildset_registry.auth.password_queue import Claimant, Waiting
 from buildset_registry.errors import TooManyRequests
 
 
@@ -20,7 +20,7 @@ class Queue:
         for number in range(times):
             turn = asyncio.get_running_loop().create_future()
             self.named[turn] = f"{network} {user} {number}"
-            self.waiting.add(Asker(network, user), turn)
+            self.waiting.add(Claimant(network, user), turn)
 
     @property
     def refused(self) -> list[str]:

@@ -19,7 +19,7 @@ from buildset_registry.auth.rights import NOTHING_ELSE, ReadRights
 from buildset_registry.errors import RegistryError
 from buildset_registry.manifest_links import is_linked
 from buildset_registry.oci.descriptor import OCTETS, Descriptor, is_media_type
-from buildset_registry.oci.digest import Digest
+from buildset_registry.oci.digest import DIGEST_BYTES, Digest
 from buildset_registry.oci.manifest import Manifest, stored_media_type
 from buildset_registry.oci.names import Reference, RepositoryName, Tag, referrers_tag
 from buildset_registry.pacing import AT_ONCE, aside
@@ -36,8 +36,6 @@ from buildset_registry.sources import (
 )
 from buildset_registry.store.base import RepositoryIndex, Store, StoredBlob
 
-#: Bytes of a digest, about.
-_DIGEST = 64
 #: Media types that are remembered; past this many, all are forgotten.
 _REMEMBERED = 4096
 #: Referrers of a list under a tag that one request may have looked at.
@@ -268,7 +266,7 @@ class Lookup:
             listed = await self._listed_referrers(index, subject)
             found.append((index, [*await index.referrers.of(subject), *listed]))
         there = await self._referrers_there(name, subject)
-        length = _DIGEST * sum(len(digests) for _index, digests in found)
+        length = DIGEST_BYTES * sum(len(digests) for _index, digests in found)
         here = await aside(length, partial(by_digest, found))
         candidates = await aside(length, partial(after, here.keys() | there.keys(), last or ""))
 

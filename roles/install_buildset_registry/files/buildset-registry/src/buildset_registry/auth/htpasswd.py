@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from buildset_registry.auth.access import client_network
-from buildset_registry.auth.password_queue import Asker, PasswordQueue
+from buildset_registry.auth.password_queue import Claimant, PasswordQueue
 from buildset_registry.errors import ConfigError
 from buildset_registry.latest import Latest
 
@@ -72,12 +72,12 @@ class Htpasswd:
         known = self._known(key)
         if known is not None:
             return known
-        asker = Asker(client_network(client), user)
-        task = self._checking.get((key, asker.network))
+        claimant = Claimant(client_network(client), user)
+        task = self._checking.get((key, claimant.network))
         if task is None:
-            task = asyncio.create_task(self._check(key, asker, password))
-            self._checking[key, asker.network] = task
-            task.add_done_callback(lambda done: self._checked(key, asker, done))
+            task = asyncio.create_task(self._check(key, claimant, password))
+            self._checking[key, claimant.network] = task
+            task.add_done_callback(lambda done: self._checked(key, claimant, done))
         return await asyncio.shield(task)
 
     def stamp(self, user: str) -> str | None:
@@ -89,10 +89,10 @@ class Htpasswd:
         """Let running checks end, and start no more."""
         self._queue.close()
 
-    async def _check(self, key: bytes, asker: Asker, password: str) -> bool:
-        stored, nobody = self._hashes.get(asker.user), self._nobody(asker.user)
+    async def _check(self, key: bytes, claimant: Claimant, password: str) -> bool:
+        stored, nobody = self._hashes.get(claimant.user), self._nobody(claimant.user)
         # What was right before waits behind nobody's guesses: only its user can send it.
-        async with self._queue.turn(asker, first=key in self._verified):
+        async with self._queue.turn(claimant, first=key in self._verified):
             known = self._known(key)  # the same may have come from elsewhere, and had its turn
             if known is not None:
                 return known
@@ -103,8 +103,8 @@ class Htpasswd:
             self._refused[key] = self._clock() + _DISTRUST
             return False
 
-    def _checked(self, key: bytes, asker: Asker, task: asyncio.Task[bool]) -> None:
-        del self._checking[key, asker.network]
+    def _checked(self, key: bytes, claimant: Claimant, task: asyncio.Task[bool]) -> None:
+        del self._checking[key, claimant.network]
         if not task.cancelled():
             task.exception()  # it is told to those who wait, if they have not left
 

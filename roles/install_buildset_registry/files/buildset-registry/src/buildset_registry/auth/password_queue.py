@@ -31,8 +31,8 @@ _Turn = asyncio.Future[None]
 _Users = OrderedDict[str, deque[_Turn]]
 
 
-class Asker(NamedTuple):
-    """A client whose password is checked: behind a proxy all have one address."""
+class Claimant(NamedTuple):
+    """Whoever says to be a user: behind a proxy all have one address."""
 
     network: str
     user: str
@@ -48,12 +48,12 @@ class PasswordQueue:
         self._waiting = Waiting()
 
     @contextlib.asynccontextmanager
-    async def turn(self, asker: Asker, *, first: bool = False) -> AsyncIterator[None]:
+    async def turn(self, claimant: Claimant, *, first: bool = False) -> AsyncIterator[None]:
         """Wait for one's turn, or to be the ``first`` of all, and have it.
 
         ``TooManyRequests`` where others came that have less waiting.
         """
-        await self._turn(asker, first=first)
+        await self._turn(claimant, first=first)
         try:
             yield
         finally:
@@ -68,7 +68,7 @@ class PasswordQueue:
         """Let running checks end, and start no more."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
-    async def _turn(self, asker: Asker, *, first: bool) -> None:
+    async def _turn(self, claimant: Claimant, *, first: bool) -> None:
         if self._free:
             self._free -= 1
             return
@@ -76,7 +76,7 @@ class PasswordQueue:
         if first:
             self._first.append(turn)
         else:
-            self._waiting.add(asker, turn)
+            self._waiting.add(claimant, turn)
         await turn
 
     def _next(self) -> None:
@@ -94,13 +94,13 @@ class Waiting:
     def __init__(self) -> None:
         self._networks: OrderedDict[str, _Users] = OrderedDict()
 
-    def add(self, asker: Asker, turn: _Turn) -> None:
+    def add(self, claimant: Claimant, turn: _Turn) -> None:
         """Add one, and refuse one where these are too many now."""
-        users = self._networks.setdefault(asker.network, OrderedDict())
-        own = users.setdefault(asker.user, deque())
+        users = self._networks.setdefault(claimant.network, OrderedDict())
+        own = users.setdefault(claimant.user, deque())
         own.append(turn)
         if len(own) > _OF_USER or _number(users) > _OF_NETWORK:
-            self._refuse_one(asker.network)
+            self._refuse_one(claimant.network)
         elif sum(map(_number, self._networks.values())) > _OF_ALL:
             self._refuse_one(max(self._networks, key=lambda one: _number(self._networks[one])))
 

@@ -13,6 +13,8 @@ from ..errors import DigestInvalid
 
 #: The registered algorithms and the length of their hexadecimal form.
 ALGORITHMS = {"sha256": 64, "sha512": 128}
+#: The length of most, for whoever wants to know how long a list of them is, about.
+DIGEST_BYTES = 64
 
 #: Digests whose parsing is remembered: those that many clients ask for at once.
 _REMEMBERED = 4096

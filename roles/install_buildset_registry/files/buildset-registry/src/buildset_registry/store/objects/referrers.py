@@ -8,14 +8,11 @@ from functools import partial
 
 from buildset_registry.errors import RegistryError
 from buildset_registry.oci.descriptor import Descriptor
-from buildset_registry.oci.digest import Digest
+from buildset_registry.oci.digest import DIGEST_BYTES, Digest
 from buildset_registry.pacing import aside
 from buildset_registry.parallel import all_of
 from buildset_registry.store.objects import keys
 from buildset_registry.store.objects.small import SmallObjects
-
-#: Bytes of the digest of a referrer, about.
-_KEY = 64
 
 
 class ObjectReferrers:
@@ -45,7 +42,7 @@ class ObjectReferrers:
             for one in page.objects
             if (digest := keys.linked(folder, one.key)) is not None
         ]
-        return await aside(_KEY * len(found), lambda: sorted(found, key=str))
+        return await aside(DIGEST_BYTES * len(found), lambda: sorted(found, key=str))
 
     async def note(self, subject: Digest, digest: Digest, descriptor: Descriptor) -> None:
         content = json.dumps(descriptor.to_json(), separators=(",", ":")).encode()
