@@ -122,7 +122,7 @@ class Registry:
             f"/v2/{name}/manifests/{reference}", content=raw, headers={"Content-Type": media_type}
         )
 
-    def wait_for_log(self, text: str, seconds: int = 5) -> None:
+    def wait_for_log(self, text: str, seconds: int = 20) -> None:
         """Wait until the log holds ``text``."""
         deadline = time.monotonic() + seconds
         while text not in self.log.read_text():
