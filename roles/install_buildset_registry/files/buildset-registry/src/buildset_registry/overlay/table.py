@@ -41,7 +41,7 @@ class OverlaidTags:
                 self._overlay = Overlay.load(self.folder)
             except ConfigError as error:
                 if isinstance(error.__cause__, OSError):
-                    raise error.__cause__ from None
+                    raise OSError(error.__cause__.errno, str(error)) from None
                 _log.error("%s; what was overlaid before goes on", error)
             self._stamp = stamp
         return self._overlay
