@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from pathlib import Path
 
 import pytest
 import trustme
@@ -98,6 +99,22 @@ def test_a_certificate_that_is_not_trusted_is_told(tls: ssl.SSLContext) -> None:
         HttpClient(environment={}).send("GET", f"https://127.0.0.1:{port}/", {})
     assert "its certificate is not trusted" in str(caught.value)
     assert "--dest-ca" in str(caught.value)
+
+
+def test_the_systems_authorities_are_trusted_beside_one_that_is_named(
+    tls: ssl.SSLContext, ca: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are loaded where that one is not enough; what neither trusts is not trusted."""
+    monkeypatch.setenv("SSL_CERT_FILE", str(ca))
+    other = HttpClient(trustme.CA().cert_pem.bytes().decode(), environment={})
+    with listening(by_tls(tls, answer_each)) as port:
+        for _time in range(2):
+            assert other.send("GET", f"https://127.0.0.1:{port}/", {}).read(10) == b"ok"
+        other.close()
+        monkeypatch.delenv("SSL_CERT_FILE")
+        stranger = HttpClient(trustme.CA().cert_pem.bytes().decode(), environment={})
+        with pytest.raises(TransferError, match="its certificate is not trusted"):
+            stranger.send("GET", f"https://127.0.0.1:{port}/", {})
 
 
 def test_a_registry_without_tls_is_told(client: HttpClient) -> None:

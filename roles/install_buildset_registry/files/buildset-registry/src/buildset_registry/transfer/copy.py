@@ -23,12 +23,9 @@ from .content import BlobReader, ImageDestination, ImageSource
 from .ends import EndAccess, Ends
 from .errors import TransferError
 from .image_names import CopyRequest, LayoutImage, RegistryImage, parse_image
-from .plan import CopyPlan, PlannedManifest, Planner, PlanOptions
+from .plan import LARGE, CopyPlan, PlannedManifest, Planner, PlanOptions
 from .remote import RemoteRepository
 
-#: Blobs from this size on take the whole way; of smaller ones most of the time is waiting: for
-#: answers, and for TCP to find out how much the way takes.
-LARGE = 32 << 20
 #: Seconds of a wait after which signals are looked at.
 _LONGEST_WAIT = 0.5
 #: The failures of one image, each with a message in one line.
@@ -243,7 +240,10 @@ class _Copier:
 
     def _plan(self, image: _Image) -> None:
         options = PlanOptions(
-            self._options.platforms, self._options.sparse, self._options.referrers
+            self._options.platforms,
+            self._options.sparse,
+            self._options.referrers,
+            self._options.large_at_once,
         )
         planner = Planner(image.source, image.destination, self._small)
         target = image.request.destination

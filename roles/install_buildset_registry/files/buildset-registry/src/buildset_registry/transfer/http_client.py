@@ -163,15 +163,17 @@ class HttpClient:
         # Those that close what they have just used, and do not say so.
         self._hasty: set[Origin] = set()
         self._closed = False
-        # A CA that is none is told at once; the system's take a while to load.
-        self._tls = _context(ca) if ca is not None else None
+        # A CA that is none is told at once. The system's take a while to load: they are tried where
+        # the one that is named is not enough.
+        self._named = _context(ca) if ca is not None else None
+        self._tls = self._named
 
     @property
     def tls(self) -> ssl.SSLContext:
-        """What trusts the system's authorities, and the one that was named."""
+        """What trusts the authority that was named, or else the system's, or both."""
         with self._lock:
             if self._tls is None:
-                self._tls = _context(self._ca)
+                self._tls = _context(self._ca, system=True)
             return self._tls
 
     def _way(self, to: Origin) -> Way:
@@ -259,7 +261,16 @@ class HttpClient:
         """Connect where that was not done; ``close`` ends what is connected, and nothing later."""
         if connection.sock is not None:
             return
-        connection.connect()
+        trusted = self._tls
+        try:
+            connection.connect()
+        except ssl.SSLCertVerificationError:
+            if trusted is None or trusted is not self._named:
+                raise
+            with self._lock:
+                if self._tls is trusted:
+                    self._tls = None
+            connection.connect()
         with self._lock:
             if self._closed:
                 raise TransferError("the copy was stopped")
@@ -323,17 +334,17 @@ class HttpClient:
             connection.close()
 
 
-def _context(ca: str | None) -> ssl.SSLContext:
-    context = ssl.create_default_context()
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    if ca is None:
-        return context
+def _context(ca: str | None, *, system: bool = False) -> ssl.SSLContext:
+    """Return what trusts a CA, and ``system``, the system's as well; these alone without a CA."""
     try:
-        context.load_verify_locations(cadata=ca)
+        context = ssl.create_default_context(cadata=ca)
     except (ssl.SSLError, ValueError):
         raise TransferError(
             "the CA to trust is no certificate in PEM; it begins with -----BEGIN CERTIFICATE-----"
         ) from None
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    if system and ca is not None:
+        context.load_default_certs()
     return context
 
 

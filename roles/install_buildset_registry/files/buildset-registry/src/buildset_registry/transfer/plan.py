@@ -26,6 +26,9 @@ _DEEPEST = 8
 _MOST_MANIFESTS = 20_000
 #: Bytes of manifests of one image, about; all of them are held until it is copied.
 _MOST_BYTES = 128 << 20
+#: Blobs from this size on take the whole way; of smaller ones most of the time is waiting: for
+#: answers, and for TCP to find out how much the way takes.
+LARGE = 32 << 20
 #: Connections that are opened before they are needed, at most.
 _AHEAD = 24
 _Item = TypeVar("_Item")
@@ -94,6 +97,8 @@ class PlanOptions:
     platforms: Platforms = ()
     sparse: bool = False
     referrers: bool = False
+    large_at_once: int = 4
+    """Large blobs that are brought at once; each takes a connection."""
 
 
 class Planner:
@@ -125,7 +130,7 @@ class Planner:
         self._walk([root], narrowed)
         _refuse_other_digest(target, root.manifest)
         referrers = self._referrers() if options.referrers else []
-        blobs, skipped = self._missing_blobs()
+        blobs, skipped = self._missing_blobs(options.large_at_once)
         return CopyPlan(
             root,
             self._found,
@@ -231,7 +236,7 @@ class Planner:
                 found.append(planned)
         return found
 
-    def _missing_blobs(self) -> tuple[dict[Digest, Descriptor], int]:
+    def _missing_blobs(self, large_at_once: int) -> tuple[dict[Digest, Descriptor], int]:
         """Return the blobs to bring, and the bytes of those that are there."""
         wanted: dict[Digest, Descriptor] = {}
         there: dict[Digest, Descriptor] = {}
@@ -241,7 +246,8 @@ class Planner:
         for digest in there:
             wanted.pop(digest, None)
         asked = list(wanted.values())
-        self._source.expect_blobs(min(len(asked), _AHEAD))
+        small = sum(blob.size < LARGE for blob in asked)
+        self._source.expect_blobs(min(small + min(len(asked) - small, large_at_once), _AHEAD))
         answers = self._each(lambda blob: self._destination.has_blob(blob.digest), asked)
         missing = {
             blob.digest: blob for blob, found in zip(asked, answers, strict=True) if not found
