@@ -58,14 +58,14 @@ def on_disk(row: Configuration) -> bool:
     return row.on_disk
 
 
-def lasting(row: Configuration) -> bool:
-    """Keep what is stored when the server ends."""
-    return row.on_disk or row.bucket
-
-
 def in_bucket(row: Configuration) -> bool:
     """Keep what is stored in a bucket."""
     return row.bucket
+
+
+def alone(row: Configuration) -> bool:
+    """Have what is stored to themselves."""
+    return not row.bucket
 
 
 def once(row: Configuration) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from buildset_registry.oci.descriptor import OCI_INDEX, OCI_MANIFEST
 
-from tests.api.configurations import lasting, only, two_endpoints
+from tests.api.configurations import alone, in_bucket, only, two_endpoints
 from tests.api.harness import Harness, Registry, code, digest_of, raw
 
 CONTENT = b"some content" * 1000
@@ -127,6 +127,18 @@ def test_a_cancelled_upload_is_unknown(registry: Registry) -> None:
         assert (answer.status_code, code(answer)) == (404, "BLOB_UPLOAD_UNKNOWN")
 
 
+@only(alone, why="replicas answer a request that a proxy sends a second time")
+def test_an_upload_that_is_done_is_unknown(registry: Registry) -> None:
+    """Its last request is not taken twice; the blob stays."""
+    location = start(registry)
+    for status in (201, 404):
+        answer = registry.push.put(location, params={"digest": DIGEST}, content=CONTENT)
+        assert answer.status_code == status
+    assert code(answer) == "BLOB_UPLOAD_UNKNOWN"
+    assert is_there(registry)
+
+
+@only(in_bucket, why="a proxy sends a request to another replica where one dies with its answer")
 @pytest.mark.parametrize("last", [b"", CONTENT[100:]], ids=["empty", "with the rest"])
 def test_the_last_request_may_come_again(registry: Registry, last: bytes) -> None:
     """Its answer was lost: the blob is there, and the client goes on with the next one."""
@@ -145,7 +157,7 @@ def test_the_last_request_may_come_again(registry: Registry, last: bytes) -> Non
         assert (answer.status_code, code(answer)) == (404, "BLOB_UPLOAD_UNKNOWN")
 
 
-@only(lasting, why="a registry is started again")
+@only(in_bucket, why="replicas answer a request that a proxy sends a second time")
 def test_the_last_request_that_tells_its_place_may_come_again(harness: Harness) -> None:
     """Also after a restart, by which the session is one of which nothing has arrived."""
     registry, size = harness.start(), len(CONTENT)

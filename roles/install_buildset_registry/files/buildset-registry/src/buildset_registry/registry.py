@@ -235,11 +235,11 @@ class Registry:
     ) -> bool:
         """Tell whether somebody has finished an upload of a blob, and promise that it stays.
 
-        If ``elsewhere``, by another process, to which a session of which nothing has arrived is the
-        same as one that has ended: so many bytes came here, and are its end only. ``size`` is the
-        blob's in bytes, where the client told it.
+        Only where there may be replicas, since a proxy may ask a second one. If ``elsewhere``, by
+        another process, to which a session of which nothing has arrived is the same as one that has
+        ended: so many bytes came here, and are its end only. ``size`` is what the client told.
         """
-        if elsewhere is not None and self._store.space.replicas is None:
+        if self._store.space.replicas is None:
             return False
         if not await self._store.pushed(name).layers.has(digest):
             return False

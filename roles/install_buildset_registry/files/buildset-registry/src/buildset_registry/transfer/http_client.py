@@ -337,6 +337,8 @@ class HttpClient:
 def _context(ca: str | None, *, system: bool = False) -> ssl.SSLContext:
     """Return what trusts a CA, and ``system``, the system's as well; these alone without a CA."""
     try:
+        if ca == "":  # which would stand for the system's
+            raise ValueError
         context = ssl.create_default_context(cadata=ca)
     except (ssl.SSLError, ValueError):
         raise TransferError(
