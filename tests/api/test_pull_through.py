@@ -321,14 +321,19 @@ def test_a_small_blob_that_is_wrong_is_told(
     registry.wait_for_log(f'{LAYER.partition("?")[0]}" 502')
 
 
+def on_a_full_disk(harness: Harness, quay: Server, authority: CA) -> Registry:
+    """Start a registry of which more has to stay free than any disk has."""
+    authority.cert_pem.write_to_path(harness.folder / "ca.pem")
+    upstream = {"name": "quay.io", "url": quay.url, "ca": "ca.pem"}
+    return harness.start(upstreams=[upstream], limits={"free_bytes": 10**18})
+
+
 @only(on_disk, why="a registry in memory has no disk")
 def test_a_manifest_is_served_where_the_disk_is_full(
     quay: Server, harness: Harness, authority: CA
 ) -> None:
     """It is not stored then."""
-    authority.cert_pem.write_to_path(harness.folder / "ca.pem")
-    upstream = {"name": "quay.io", "url": quay.url, "ca": "ca.pem"}
-    registry = harness.start(upstreams=[upstream], limits={"free_bytes": 10**18})
+    registry = on_a_full_disk(harness, quay, authority)
     for _ in range(2):
         assert registry.pull.get(TAG).content == MANIFEST
     assert len(quay.at(V1_PATH)) == 2
@@ -339,9 +344,7 @@ def test_the_disk_of_temporary_files_is_not_filled(
     quay: Server, harness: Harness, authority: CA
 ) -> None:
     """What is pulled through is in a file there, from which clients read while it arrives."""
-    authority.cert_pem.write_to_path(harness.folder / "ca.pem")
-    upstream = {"name": "quay.io", "url": quay.url, "ca": "ca.pem"}
-    registry = harness.start(upstreams=[upstream], limits={"free_bytes": 10**18})
+    registry = on_a_full_disk(harness, quay, authority)
     answer = registry.pull.get(LAYER)
     assert answer.status_code == 507
     assert "limits.free_bytes" in message(answer) and "TMPDIR" in message(answer)

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 from buildset_registry.errors import TooManyRequests
-from buildset_registry.http.context import Sender, UploadLimit
+from buildset_registry.http.context import UploadLimit
+from buildset_registry.http.senders import Sender
 from buildset_registry.oci.names import RepositoryName
 
 NAME = RepositoryName("app")

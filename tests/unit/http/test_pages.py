@@ -13,9 +13,10 @@ import pytest
 from buildset_registry.auth.access import Policy, Role
 from buildset_registry.auth.rights import Rights
 from buildset_registry.http import pages
-from buildset_registry.http.context import Sender, UploadLimit
+from buildset_registry.http.context import UploadLimit
 from buildset_registry.http.request import Request
 from buildset_registry.http.response import Bytes, Response
+from buildset_registry.http.senders import Sender
 from buildset_registry.oci.descriptor import OCI_INDEX
 from buildset_registry.oci.names import RepositoryName, Tag
 from buildset_registry.registry import Registry

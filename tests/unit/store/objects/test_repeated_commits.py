@@ -2,7 +2,7 @@
 """A last request that failed, since the service did, is sent again and needs no content."""
 
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 
 import pytest
@@ -74,31 +74,47 @@ async def replica(
         yield Failing(store), part
 
 
-async def test_a_last_request_that_fails_is_repeated_without_the_content(
+async def each_fails(
     replica: tuple[Failing, int],
+    end: Callable[[Failing, bytes, int], Awaitable[bool]],
 ) -> None:
-    """Whichever of its own requests failed, and at the replica that tried to undo the rest."""
+    """Have an upload end while each of its requests fails in turn, and then while none does.
+
+    ``end`` is given the content and the number of the request that is to fail, and tells whether
+    its client was told of the blob at once.
+    """
     failing, part = replica
     told = 0
     for number in range(1, _MOST):
         content = number.to_bytes(4, "big") + bytes(part)
-        digest = Digest.of(content)
-        upload = await pushed(failing, content)
+        told += await end(failing, content, number)
+        failed = failing.recovers()
+        assert await is_whole(failing.store, Digest.of(content), content), number
+        if not failed:
+            break
+    assert told
+    assert 3 < number < _MOST - 1
+
+
+async def test_a_last_request_that_fails_is_repeated_without_the_content(
+    replica: tuple[Failing, int],
+) -> None:
+    """Whichever of its own requests failed, and at the replica that tried to undo the rest."""
+
+    async def end(failing: Failing, content: bytes, number: int) -> bool:
+        digest, upload = Digest.of(content), await pushed(failing, content)
         failing.fails_at(number)
         try:
             await commit(upload, digest)
-            told += 1
         except ObjectFailure:
             assert failing.asks_for(upload.id) == [], number
             again = await resumed(failing, upload.id)
             assert again.size == len(content), number
             await commit(again, digest)
-        failed = failing.recovers()
-        assert await is_whole(failing.store, digest, content), number
-        if not failed:
-            break
-    assert told
-    assert 3 < number < _MOST - 1
+            return False
+        return True
+
+    await each_fails(replica, end)
 
 
 @pytest.mark.parametrize("replica", ["s3"], indirect=True)
@@ -106,25 +122,19 @@ async def test_a_last_request_that_begins_the_parts_and_fails_is_repeated(
     replica: tuple[Failing, int],
 ) -> None:
     """Whichever of its own requests failed: the parts that the bucket tells of are there."""
-    failing, part = replica
-    told = 0
-    for number in range(1, _MOST):
-        content = number.to_bytes(4, "big") + bytes(part)
-        digest = Digest.of(content)
-        upload = await pushed(failing, content[:2])
+
+    async def end(failing: Failing, content: bytes, number: int) -> bool:
+        digest, upload = Digest.of(content), await pushed(failing, content[:2])
         await upload.append(pieces(content[2:]), last=digest)
         failing.fails_at(number)
         try:
             await upload.commit(digest)
-            told += 1
         except ObjectFailure:
             again = await resumed(failing, upload.id)
             assert again.size in {2, len(content)}, number
             await again.append(pieces(content[again.size :]), last=digest)
             await again.commit(digest)
-        failed = failing.recovers()
-        assert await is_whole(failing.store, digest, content), number
-        if not failed:
-            break
-    assert told
-    assert 3 < number < _MOST - 1
+            return False
+        return True
+
+    await each_fails(replica, end)

@@ -9,6 +9,7 @@ for as long as it may be silent.
 from __future__ import annotations
 
 from buildset_registry.errors import TooManyRequests
+from buildset_registry.http.senders import Sender
 
 _MIB = 1024 * 1024
 #: Bytes of all that is counted.
@@ -28,36 +29,36 @@ class BodyBudget:
         # The rest is for others, as it is with uploads.
         self._each = limit * 3 // 4
         self._taken = 0
-        self._own: dict[tuple[str | None, str], int] = {}
+        self._own: dict[Sender, int] = {}
 
-    def share(self, user: str | None, address: str) -> BodyShare:
+    def share(self, sender: Sender) -> BodyShare:
         """Return what one body takes, which nobody has counted yet."""
-        return BodyShare(self, (user, address))
+        return BodyShare(self, sender)
 
-    def take(self, client: tuple[str | None, str], size: int) -> None:
+    def take(self, sender: Sender, size: int) -> None:
         """Count more bytes of a client; ``TooManyRequests`` where there is no room for them."""
-        own = self._own.get(client, 0)
+        own = self._own.get(sender, 0)
         if self._taken + size > self._limit:
             raise _too_much(self._taken)
         if own + size > self._each:
-            raise _too_much(own, f" from one client, {client[0] or 'anonymous'} at {client[1]}")
+            raise _too_much(own, f" from one client, {sender}")
         self._taken += size
-        self._own[client] = own + size
+        self._own[sender] = own + size
 
-    def give_back(self, client: tuple[str | None, str], size: int) -> None:
+    def give_back(self, sender: Sender, size: int) -> None:
         """Let others have what was taken."""
         self._taken -= size
-        self._own[client] -= size
-        if not self._own[client]:
-            del self._own[client]
+        self._own[sender] -= size
+        if not self._own[sender]:
+            del self._own[sender]
 
 
 class BodyShare:
     """The part of the budget that one body has; close it when the body is needed no more."""
 
-    def __init__(self, budget: BodyBudget, client: tuple[str | None, str]) -> None:
+    def __init__(self, budget: BodyBudget, sender: Sender) -> None:
         self._budget = budget
-        self._client = client
+        self._sender = sender
         self._counted = 0
 
     def cover(self, size: int) -> None:
@@ -65,13 +66,13 @@ class BodyShare:
         more = size - FREE - self._counted
         if more > 0:
             step = max(more, _STEP)
-            self._budget.take(self._client, step)
+            self._budget.take(self._sender, step)
             self._counted += step
 
     def close(self) -> None:
         """Give it back; once is enough, and twice does no harm."""
         if self._counted:
-            self._budget.give_back(self._client, self._counted)
+            self._budget.give_back(self._sender, self._counted)
             self._counted = 0
 
 

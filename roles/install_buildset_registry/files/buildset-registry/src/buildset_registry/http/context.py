@@ -16,6 +16,7 @@ from buildset_registry.auth.authenticator import Authenticator
 from buildset_registry.auth.rights import Rights
 from buildset_registry.errors import TooManyRequests
 from buildset_registry.http.bodies import BodyBudget
+from buildset_registry.http.senders import Sender
 from buildset_registry.oci.names import RepositoryName
 from buildset_registry.pullthrough.blobs import ArrivingDownload
 from buildset_registry.registry import Registry
@@ -55,13 +56,6 @@ class SendingUpload(NamedTuple):
     upload: Upload
 
 
-class Sender(NamedTuple):
-    """A client that sends: behind a proxy all have one address, and users are told apart."""
-
-    user: str | None
-    address: str
-
-
 class UploadLimit:
     """The requests that send a blob, and how many may at once; shared by all endpoints."""
 
@@ -89,9 +83,7 @@ class UploadLimit:
         if self._limit and self.running >= self._limit:
             raise _too_many(self.running)
         if self._limit and own >= self._each:
-            raise _too_many(
-                own, f" to one client, {sender.user or 'anonymous'} at {sender.address}"
-            )
+            raise _too_many(own, f" to one client, {sender}")
         request = object()
         self._sending[request] = SendingUpload(name, upload)
         self._own[sender] = own + 1

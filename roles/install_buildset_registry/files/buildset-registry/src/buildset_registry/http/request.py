@@ -15,6 +15,7 @@ from buildset_registry.errors import NameInvalid, RequestTimeout, SizeInvalid
 from buildset_registry.http.asgi import ClientLeft, Message, Receive, Scope
 from buildset_registry.http.bodies import BodyBudget, BodyShare
 from buildset_registry.http.forwarded import PublicAddress, public_address
+from buildset_registry.http.senders import Sender
 from buildset_registry.oci.names import RepositoryName
 from buildset_registry.pieces import Pieces
 
@@ -188,7 +189,7 @@ class Request:
             return None
         pieces = Pieces()
         if self._bodies is not None:
-            self.share = self._bodies.share(self.identity.name, self.client)
+            self.share = self._bodies.share(Sender(self.identity.name, self.client))
         async for piece in self.body():
             if pieces.size + len(piece) > limit:
                 return None

@@ -16,10 +16,11 @@ from buildset_registry.errors import (
     RangeInvalid,
     SizeInvalid,
 )
-from buildset_registry.http.context import Context, Sender
+from buildset_registry.http.context import Context
 from buildset_registry.http.ranges import parse_chunk, upload_range
 from buildset_registry.http.request import Request
 from buildset_registry.http.response import PushOutcome, Response
+from buildset_registry.http.senders import Sender
 from buildset_registry.oci.descriptor import OCTETS
 from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.names import UploadId

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from buildset_registry.store.objects.dialect import NO_LIST, ObjectFailure, ObjectPage, ObjectState
-from buildset_registry.store.objects.times import list_time
+from buildset_registry.store.objects.times import end_of_second
 
 #: What is asked of each object in a list.
 FIELDS = "items(name,size,updated,generation),prefixes,nextPageToken"
@@ -90,7 +90,7 @@ def composition(names: Sequence[str]) -> bytes:
 
 
 def _object(tree: dict[str, Any]) -> ObjectState:
-    changed = float(int(list_time(tree["updated"])) + 1)
+    changed = end_of_second(tree["updated"])
     return ObjectState(tree["name"], int(tree.get("size", 0)), changed, str(tree["generation"]))
 
 

@@ -20,7 +20,7 @@ from buildset_registry.store.objects.dialect import (
     ObjectState,
     PartUpload,
 )
-from buildset_registry.store.objects.times import list_time
+from buildset_registry.store.objects.times import end_of_second
 
 #: The error where there is no bucket: that tells nothing of an object.
 NO_BUCKET = "NoSuchBucket"
@@ -117,7 +117,7 @@ def read_uploads(content: bytes) -> tuple[list[tuple[PartUpload, float]], Mappin
     uploads = [
         (
             PartUpload(found.get("Key", ""), found.get("UploadId", "")),
-            _time(found.get("Initiated", "")),
+            end_of_second(found.get("Initiated", "")),
         )
         for match in _UPLOADS.finditer(content.decode("utf-8", "replace"))
         for found in (dict(_fields(match[1])),)
@@ -148,11 +148,6 @@ def _object(found: dict[str, str]) -> ObjectState:
     return ObjectState(
         found.get("Key", ""),
         int(found.get("Size") or 0),
-        _time(found.get("LastModified", "")),
+        end_of_second(found.get("LastModified", "")),
         found.get("ETag", ""),
     )
-
-
-def _time(text: str) -> float:
-    """Return the end of the second in which a time is: headers tell no more, and lists do."""
-    return float(int(list_time(text)) + 1)

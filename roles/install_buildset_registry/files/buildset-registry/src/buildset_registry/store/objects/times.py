@@ -25,6 +25,11 @@ def list_time(text: str) -> float:
     return (found if found.tzinfo else found.replace(tzinfo=timezone.utc)).timestamp()
 
 
+def end_of_second(text: str) -> float:
+    """Return the end of the second in which a time is: headers tell no more, and lists do."""
+    return float(int(list_time(text)) + 1)
+
+
 def unreadable(text: str) -> ObjectFailure:
     """Return the failure of a list with a time that is none."""
     told = f"the time {text[:40]!r}, which cannot be read" if text else "no time"
