@@ -6,9 +6,11 @@ from __future__ import annotations
 import os
 import socket
 import threading
+import time
 from collections.abc import Iterator
 
 import pytest
+from buildset_registry.transfer import copy as copying
 from buildset_registry.transfer.http_client import PIECE, HttpClient
 from buildset_registry.transfer.session import RegistryLogin
 
@@ -147,3 +149,43 @@ def test_connections_that_are_opened_ahead_are_as_many_as_wanted(client: HttpCli
         client.close()
     assert len(accepted) <= 3
     HttpClient(environment={}).open_ahead(url, 3)
+
+
+@pytest.mark.parametrize(
+    ("processors", "near", "most"), [(2, True, 2), (8, True, 4), (2, False, 4)]
+)
+def test_large_blobs_share_the_processors_of_one_machine(
+    source: FakeRegistry,
+    destination: FakeRegistry,
+    copy: Copy,
+    monkeypatch: pytest.MonkeyPatch,
+    processors: int,
+    near: bool,
+    most: int,
+) -> None:
+    """Where both ends are on it, no more of them are on their way than it has processors."""
+    monkeypatch.setattr(copying, "LARGE", 1 << 20)
+    monkeypatch.setattr(os, "cpu_count", lambda: processors)
+    if not near:
+        monkeypatch.setattr(HttpClient, "here", lambda _client, _url: False)
+    source.add_image("app", "v1", layers=tuple(os.urandom(3 << 20) for _layer in range(6)))
+    under_way: list[str] = []
+    counts = []
+
+    def begun(handler: Handler) -> bool:
+        under_way.append(handler.path)
+        counts.append(len(under_way))
+        time.sleep(0.1)
+        return False
+
+    def ended(handler: Handler) -> bool:
+        under_way.remove(handler.path.partition("?")[0])
+        return False
+
+    destination.fail("PATCH", "uploads", begun, times=100)
+    destination.fail("PUT", "uploads/.*digest", ended, times=100)
+    monkeypatch.setattr(destination, "verifies", True)
+    small = [one for one in source.blobs["app"].values() if len(one) < 1 << 20]
+    destination.blobs["app"] = {digest_of(one): one for one in small}
+    assert not copy(source.image("app:v1"), destination.image("app:v1")).failed
+    assert max(counts) == most

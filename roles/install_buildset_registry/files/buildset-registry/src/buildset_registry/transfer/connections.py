@@ -52,6 +52,9 @@ class RegistryConnection(http.client.HTTPConnection):
         self.proxy = way.proxy
         super().__init__(host, port, timeout=TIMEOUT)
         self.default_port = 443 if self.scheme == "https" else 80
+        self.here = False
+        """Whether it leads to this machine, found when it is opened."""
+
         self._deadline = math.inf
         self._answer_with(b"")
 
@@ -123,6 +126,8 @@ class RegistryConnection(http.client.HTTPConnection):
             address = (self.way.address, self.port)
         opened = socket.create_connection(address, CONNECT_TIMEOUT)
         opened.settimeout(TIMEOUT)
+        own, other = opened.getsockname()[0], opened.getpeername()[0]
+        self.here = self.proxy is None and own == other
         return opened
 
     def _tunnel_through(self, proxy: str) -> None:

@@ -33,6 +33,10 @@ class ListedReferrers:
 class ImageSource(Protocol):
     """The end that images come from."""
 
+    @property
+    def here(self) -> bool:
+        """Whether it is known to be on this machine."""
+
     def manifest(self, reference: Reference | str | None) -> Manifest | None:
         """Return a manifest, None where there is none."""
 
@@ -48,6 +52,10 @@ class ImageSource(Protocol):
 
 class ImageDestination(Protocol):
     """The end that images go to."""
+
+    @property
+    def here(self) -> bool:
+        """Whether it is known to be on this machine."""
 
     def find_manifest(self, reference: Reference | str | None) -> Digest | None:
         """Return the digest of a manifest that is there."""

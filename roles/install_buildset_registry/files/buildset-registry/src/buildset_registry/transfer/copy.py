@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
@@ -52,6 +53,8 @@ class CopyOptions:
     dry_run: bool = False
     small_at_once: int = 24
     large_at_once: int = 4
+    """Fewer where both ends are on this machine and share its processors with the copy."""
+
     journal: Path | None = None
     """Where uploads that have begun are remembered; None remembers none."""
 
@@ -204,12 +207,11 @@ class _Copier:
         self._put_locks: dict[_Place, threading.Lock] = defaultdict(threading.Lock)
         self._put_there: set[_Place] = set()
         self._small = ThreadPoolExecutor(options.small_at_once, "copy-small")
-        self._large = ThreadPoolExecutor(options.large_at_once, "copy-large")
         self._planning = ThreadPoolExecutor(options.large_at_once, "copy-plan")
+        self._pools = [self._planning, self._small]
 
     def run(self, requests: Sequence[CopyRequest]) -> CopyReport:
         """Copy, and tell what became of each."""
-        pools = (self._planning, self._large, self._small)
         try:
             images = [self._image(request) for request in requests]
             self._report("images", 0, len(images))
@@ -225,7 +227,7 @@ class _Copier:
             self._ends.close()
             raise
         finally:
-            for pool in pools:
+            for pool in self._pools:
                 pool.shutdown(wait=True, cancel_futures=True)
         return CopyReport([image.result for image in images])
 
@@ -271,11 +273,20 @@ class _Copier:
         self._total = sum(one.descriptor.size for one in jobs.values())
         self._report("bytes", 0, self._total)
         ordered = sorted(jobs.values(), key=lambda one: one.descriptor.size, reverse=True)
+        large = ThreadPoolExecutor(self._streams(images), "copy-large")
+        self._pools.append(large)
         futures: list[Future[None]] = []
         for job in ordered:
-            pool = self._large if job.descriptor.size >= LARGE else self._small
+            pool = large if job.descriptor.size >= LARGE else self._small
             futures.append(pool.submit(self._bring, job))
         _settle(futures)
+
+    def _streams(self, images: Sequence[_Image]) -> int:
+        """Return how many large blobs are brought at once."""
+        most = self._options.large_at_once
+        if all(one.source.here and one.destination.here for one in images):
+            return min(most, max(2, os.cpu_count() or 1))
+        return most
 
     def _bring(self, job: _BlobJob) -> None:
         """Bring a blob to each repository that lacks it: the second one mounts it."""

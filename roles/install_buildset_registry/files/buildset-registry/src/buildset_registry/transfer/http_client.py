@@ -162,6 +162,8 @@ class HttpClient:
         self._open: set[RegistryConnection] = set()
         # Those that close what they have just used, and do not say so.
         self._hasty: set[Origin] = set()
+        # Those that are on this machine.
+        self._here: set[Origin] = set()
         self._closed = False
         # A CA that is none is told at once. The system's take a while to load: they are tried where
         # the one that is named is not enough.
@@ -272,8 +274,14 @@ class HttpClient:
                     self._tls = None
             connection.connect()
         with self._lock:
+            if connection.here:
+                self._here.add(connection.way.to)
             if self._closed:
                 raise TransferError("the copy was stopped")
+
+    def here(self, url: str) -> bool:
+        """Tell whether what was reached at a URL is on this machine."""
+        return origin(url) in self._here
 
     def _new(self, to: Origin) -> RegistryConnection:
         connection = RegistryConnection(self._way(to))

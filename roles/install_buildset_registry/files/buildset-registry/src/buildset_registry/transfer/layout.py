@@ -45,6 +45,11 @@ class LayoutFolder:
     def __str__(self) -> str:
         return f"oci:{self.folder}"
 
+    @property
+    def here(self) -> bool:
+        """Say that it is on this machine."""
+        return True
+
     def close(self) -> None:
         """Let other copies write to the folder."""
         if self._held is not None:

@@ -67,6 +67,11 @@ class RemoteRepository:
     def __str__(self) -> str:
         return f"{self.session.name}/{self.repository}"
 
+    @property
+    def here(self) -> bool:
+        """Whether it has been reached, and is on this machine."""
+        return self.session.here
+
     def call(
         self,
         method: str,

@@ -128,6 +128,11 @@ class RegistrySession:
         with suppress(TransferError):
             self._try(Call("GET", "/v2/", scope), frozenset({200})).discard()
 
+    @property
+    def here(self) -> bool:
+        """Whether the registry has been reached, and is on this machine."""
+        return self._client.here(self.url)
+
     def open_ahead(self, most: int) -> None:
         """Open a connection that will be wanted, unless there are so many."""
         self._client.open_ahead(self.url, most)
