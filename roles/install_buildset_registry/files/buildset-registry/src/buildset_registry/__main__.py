@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Run the command line by ``python -m buildset_registry``."""
 
-import sys
+from buildset_registry.cli import program
 
-from buildset_registry.cli import main
-
-sys.exit(main())
+program()

@@ -10,6 +10,7 @@ Exit codes: 0, done; 1, refused or failed; 2, the command line or the configurat
 from __future__ import annotations
 
 import argparse
+import gc
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -40,6 +41,14 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         self.exit(WRONG, f"{PROGRAM}: {message}; see {self.prog} --help\n")
+
+
+def program() -> NoReturn:
+    """Be the program: run the command of the command line, and exit."""
+    code = main()
+    # Python looks through all that is left for cycles, two times: 12 ms of a short command.
+    gc.freeze()
+    sys.exit(code)
 
 
 def main(words: Sequence[str] | None = None) -> int:
