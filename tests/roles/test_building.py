@@ -61,13 +61,13 @@ def test_images_are_built_where_zuul_jobs_builds_them(
     assert pushed.endswith(f": push 127.0.0.1:5001/{APP}:latest")
 
 
-def test_siblings_are_refused(desk: Desk) -> None:
+@pytest.mark.parametrize(
+    ("key", "value"), [("siblings", ["git.example.org/org/lib"]), ("arch", ["linux/arm64"])]
+)
+def test_what_would_be_left_out_is_refused(desk: Desk, key: str, value: list[str]) -> None:
     """Before a registry is started."""
-    images = [
-        {"repository": APP, "siblings": []},
-        {"repository": APP, "siblings": ["git.example.org/org/lib"]},
-    ]
+    images = [{"repository": APP, key: []}, {"repository": APP, key: value}]
     run = desk.playbook(JOBS / "build.yml", "--check", container_images=images)
     assert run.code != 0
-    assert "siblings in container_images are not copied by this job" in run.message
+    assert "siblings and arch in container_images are not taken" in run.message
     assert not (desk.folder / "root").exists()
