@@ -11,6 +11,7 @@ import argparse
 import json
 import os
 import random
+import ssl
 import subprocess
 import sys
 import time
@@ -108,7 +109,7 @@ class Table:
 
     def lines(self) -> Iterator[str]:
         """Yield a line for each client: medians, and ratios with their spread."""
-        yield self.case.title
+        yield f"{self.case.title}; this project's command by {ssl.OPENSSL_VERSION}"
         for client, series in self.seconds.items():
             line = f"  {client:<8}{number(median(series)):>7} s"
             line += f", {number(median(self.cpu[client]))} s of processor time"
