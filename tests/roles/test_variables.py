@@ -28,7 +28,7 @@ all:
       ansible_host: 192.0.2.1
       released: 2024-05-01
     second:
-      nodepool: {private_ipv4: 10.0.0.2, public_ipv4: 198.51.100.2}
+      nodepool: {private_ipv4: 10.0.0.2, public_ipv4: 198.51.100.2, public_ipv6: "2001:db8::2"}
       broken: "{{ lookup('ansible.builtin.file', '/none/there') }}"
 """
 
@@ -113,6 +113,7 @@ def test_addresses_of_hosts_whose_other_variables_cannot_be_read(
     assert [pair for pair in pushed["hosts"] if pair[1]] == [
         ["second", "10.0.0.2"],
         ["second", "198.51.100.2"],
+        ["second", "2001:db8::2"],
         ["first", "192.0.2.1"],
         ["first", "first"],
         ["second", "second"],

@@ -105,6 +105,20 @@ def test_of_two_the_later_one_is_taken() -> None:
     assert LATER in note.partition("is not taken")[2]
 
 
+HUB = ("docker.io/org/app", "org/app")
+
+
+@pytest.mark.parametrize("names", [HUB, HUB[::-1]])
+def test_an_image_of_docker_hub_is_one_by_either_name(names: tuple[str, str]) -> None:
+    """Both become one tag of the buildset's registry, where they would be written side by side."""
+    host, port = "registry.example.com", 5000
+    pairs = zip((BUILD, LATER), names, strict=True)
+    both = [theirs(host, port, one, name, "v1") for one, name in pairs]
+    images, notes = read_artifacts(both)
+    assert [image.build for image in images] == [LATER]
+    assert len(notes) == 1
+
+
 def test_the_last_of_each_is_taken_in_any_order() -> None:
     """Serial copies would make the last one win; 50 orders of 3 builds of 4 images."""
     pool = [

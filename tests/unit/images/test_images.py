@@ -146,3 +146,9 @@ def test_a_login_does_not_show_its_password() -> None:
     login = login_of({"host": "h", "username": "zuul", "password": "hidden", "cert": None})
     assert (login.username, login.password, login.cert) == ("zuul", "hidden", "")
     assert "hidden" not in repr(login)
+
+
+@pytest.mark.parametrize("address", ["2001:db8::1", "[2001:db8::1]"])
+def test_an_address_is_one_with_and_without_brackets(address: str) -> None:
+    """As a host is, beside which it stands; sockets take it without."""
+    assert login_of({"host": "h", "address": address}).address == "2001:db8::1"

@@ -60,18 +60,20 @@ def read_artifacts(given: Any) -> tuple[list[ImageArtifact], list[str]]:
     """Return the images that are to be pulled, and what is to be told of those that are not.
 
     Zuul lists those of the change furthest ahead first. Of a repository and tag that is there
-    twice, the last one counts, as it does where they are copied one after the other.
+    twice, the last one counts, as it does where they are copied one after the other; whether or not
+    they name Docker Hub, which a buildset registry leaves out.
     """
     if not isinstance(given, (list, tuple)):
         raise ImagesError(f"zuul_artifacts is {shown(given)}; give a list of artifacts")
     images = [one for one in given if is_image(one)]
-    last: dict[TaggedImage, ImageArtifact] = {}
+    last: dict[tuple[str, str], ImageArtifact] = {}
     notes = []
     for artifact in map(read_artifact, images):
-        before = last.pop(artifact.image, None)
+        place = artifact.image.stored, artifact.image.tag
+        before = last.pop(place, None)
         if before and before != artifact:
             notes.append(f"{before.told}, is not taken: {artifact.told}, comes after it")
-        last[artifact.image] = artifact
+        last[place] = artifact
     return list(last.values()), notes
 
 

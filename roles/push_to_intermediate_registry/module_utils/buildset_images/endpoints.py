@@ -51,9 +51,10 @@ def written(host: RegistryHost) -> str:
 
 
 def login_of(given: Mapping[str, Any]) -> Login:
-    """Take the keys of a registry that say how it is used."""
+    """Take the keys of a registry that say how it is used; an IPv6 address may have brackets."""
     keys = ("username", "password", "cert", "address")
-    return Login(**{key: str(given.get(key) or "") for key in keys})
+    taken = {key: str(given.get(key) or "") for key in keys}
+    return Login(**{**taken, "address": taken["address"].strip("[]")})
 
 
 def push_endpoint(facts: Mapping[str, Any]) -> RegistryHost:
