@@ -3,6 +3,7 @@
 
 import json
 import math
+import threading
 from collections.abc import Generator
 from typing import Any
 
@@ -234,3 +235,35 @@ def test_secrets_do_not_show_in_a_repr() -> None:
         [Authorization("s3cret"), TokenRequest("u", "s3cret"), TokenAnswer(200, b"s3cret")]
     )
     assert "s3cret" not in shown
+
+
+def test_a_token_is_kept_while_another_thread_looks_for_those_that_ended() -> None:
+    """A copy gets them for many repositories at once."""
+    reader, writing, reading = threading.current_thread(), threading.Event(), threading.Event()
+
+    class Key(str):
+        """One that is written when the reader has begun."""
+
+        __slots__ = ()
+
+        def __hash__(self) -> int:
+            writing.set()
+            reading.wait(10)
+            return str.__hash__(self)
+
+    class Moment(float):
+        """One that the reader has looked at when the writer has ended."""
+
+        def __gt__(self, now: float) -> bool:
+            if threading.current_thread() is reader:
+                reading.set()
+                writer.join(10)
+            return True
+
+    cache = AuthorizationCache(lambda: 0.0)
+    writer = threading.Thread(target=cache.put, args=(Key("two"), Authorization("2")))
+    cache.put("one", Authorization("1", Moment(9)))
+    writer.start()
+    assert writing.wait(10)
+    cache.put("three", Authorization("3"))
+    assert (cache.get("one"), cache.get("three")) == ("1", "3")

@@ -106,8 +106,9 @@ class AuthorizationCache:
     def put(self, key: Hashable, authorization: Authorization) -> None:
         """Keep it, and forget what is out of date."""
         now = self._clock()
-        self._known = {one: held for one, held in self._known.items() if now < held.expires}
-        self._known[key] = authorization
+        good = {one: held for one, held in self._known.items() if now < held.expires}
+        # In one step: another thread may be going through what is known.
+        self._known = {**good, key: authorization}
 
 
 def basic(username: str, password: str) -> str:
