@@ -170,6 +170,36 @@ def test_wrong_bytes_leave_nothing_in_a_folder(
     assert '"manifests": []' in (tmp_path / "o/index.json").read_text()
 
 
+@pytest.mark.parametrize("wrong", [False, True])
+def test_what_another_copy_left_wrong_in_a_folder_is_brought_anew(
+    source: FakeRegistry, copy: Copy, large: str, tmp_path: Path, wrong: bool
+) -> None:
+    """A machine that lost its power leaves zeros; a source that is wrong is still told."""
+    name = large.partition(":")[2]
+    blobs = tmp_path / "o/blobs/sha256"
+    blobs.mkdir(parents=True)
+    (tmp_path / "o/oci-layout").write_text('{"imageLayoutVersion": "1.0.0"}')
+    (blobs / f".{name}.part").write_bytes(bytes(1000))
+    source.fail("GET", large, wrong_bytes, times=99 if wrong else 0)
+    report = copy(source.image("app:v1"), f"oci:{tmp_path}/o")
+    assert ("other bytes than" in report.images[0].error) is wrong
+    assert (blobs / name).exists() is not wrong
+    assert not [one for one in blobs.iterdir() if "part" in one.name]
+
+
+@pytest.mark.parametrize("name", [".oci-layout", ".index.json"])
+def test_what_a_copy_that_was_killed_was_writing_is_in_nobody_s_way(
+    source: FakeRegistry, copy: Copy, large: str, tmp_path: Path, name: str
+) -> None:
+    """The folder is no stranger's; nothing of it stays there."""
+    (tmp_path / "o").mkdir()
+    (tmp_path / f"o/{name}.140231.new").write_text("{")
+    report = copy(source.image("app:v1"), f"oci:{tmp_path}/o")
+    assert [one.error for one in report.images] == [""]
+    assert not list((tmp_path / "o").rglob(".*"))
+    assert (tmp_path / "o/index.json").exists()
+
+
 def test_a_destination_that_breaks_is_asked_how_much_it_has(
     source: FakeRegistry, destination: FakeRegistry, copy: Copy, large: str
 ) -> None:

@@ -116,6 +116,10 @@ class BlobReader:
         self.verify()
         return content
 
+    def begin_anew(self) -> None:
+        """Forget what has passed."""
+        self._hash, self._hashed = hasher(self.digest.algorithm), 0
+
     def take(self, piece: Piece) -> None:
         """Hash the next bytes, which the destination has from an earlier copy."""
         self._update(self._hashed, piece)

@@ -31,6 +31,8 @@ from .http_client import PIECE
 REF_NAME = "org.opencontainers.image.ref.name"
 _VERSION = "1.0.0"
 _MAX_INDEX = 64 << 20
+#: The end of the name of a file that is being written.
+_UNFINISHED = ".new"
 
 
 class LayoutFolder:
@@ -112,7 +114,8 @@ class LayoutFolder:
             return self._path(digest).exists()
 
     def write_blob(self, blob: BlobReader, sent: Sent, _mount_from: str | None) -> bool:
-        """Store a blob, going on with what an earlier copy left."""
+        """Store a blob, going on with what an earlier copy left, unless that proves to be wrong: a
+        machine that lost its power leaves zeros."""
         self._prepare()
         target = self._path(blob.digest)
         part = target.with_name(f".{target.name}.part")
@@ -129,8 +132,12 @@ class LayoutFolder:
         try:
             blob.verify()
         except ContentMismatch:
-            part.unlink()
-            raise
+            with self._failures():
+                part.unlink()
+            if not offset:
+                raise
+            blob.begin_anew()
+            return self.write_blob(blob, sent, None)
         with self._failures():
             part.replace(target)
         return False
@@ -195,6 +202,10 @@ class LayoutFolder:
 
     def _begin(self) -> None:
         marker, index = self.folder / "oci-layout", self.folder / "index.json"
+        # What a copy that was killed was writing is no content; nobody else writes now.
+        for file in (marker, index):
+            for left in self.folder.glob(f".{file.name}.*{_UNFINISHED}"):
+                left.unlink()
         if not marker.exists():
             if not index.exists() and any(self.folder.iterdir()):
                 raise TransferError(
@@ -293,7 +304,7 @@ def _hidden(path: Path, how: int) -> BinaryIO:
 def _write(path: Path, content: bytes) -> None:
     """Write a file so that it is there whole or not at all."""
     # Two images with a manifest in common may write it at the same time.
-    new = path.with_name(f".{path.name}.{threading.get_ident()}.new")
+    new = path.with_name(f".{path.name}.{threading.get_ident()}{_UNFINISHED}")
     try:
         with _hidden(new, os.O_TRUNC) as file:
             file.write(content)
