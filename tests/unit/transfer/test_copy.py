@@ -316,6 +316,25 @@ def test_what_refers_to_an_image_comes_along(
     assert put[-1] == "v1"
 
 
+@pytest.mark.parametrize("tag_first", [False, True])
+def test_what_an_index_lists_and_refers_to_its_image_comes_with_the_images(
+    source: FakeRegistry, destination: FakeRegistry, copy: Copy, tag_first: bool
+) -> None:
+    """BuildKit's attestations do both; a registry may refuse an index without all that it lists."""
+    image = source.add_image("app")
+    attestation = referring(source, image, "attestation")
+    raw = source.add_index("app", "v1", {"linux/amd64": image, "unknown/unknown": attestation})
+    if tag_first:  # as to a registry that takes such an index, by a token for it
+        destination.blobs["app"][digest_of(attestation)] = b""
+    options = {"referrers": True, "tag_first": tag_first}
+    report = copy(source.image("app:v1"), destination.image("app:v1"), **options)
+    assert [one.error for one in report.images] == [""]
+    assert {digest_of(one) for one in (raw, image, attestation)} < set(destination.manifests["app"])
+    put = [path.rpartition("/")[2] for path in destination.asked("PUT", "manifests")]
+    assert (put.index(digest_of(attestation)) > put.index("v1")) is tag_first
+    assert put.count(digest_of(attestation)) == 1
+
+
 @pytest.mark.parametrize("there", [False, True])
 def test_with_the_tag_first_what_refers_to_an_image_comes_after_it(
     source: FakeRegistry, destination: FakeRegistry, copy: Copy, there: bool

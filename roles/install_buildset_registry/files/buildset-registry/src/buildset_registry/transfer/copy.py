@@ -346,16 +346,17 @@ class _Copier:
         if plan is None or image.result.error:
             return
         try:
-            for level in plan.levels:
+            tag_first = self._options.tag_first
+            for level in plan.levels(tag_first=tag_first):
                 self._each_manifest(image, level)
-            if self._options.tag_first:
+            if tag_first:
                 self._tag(image, plan)
             elif plan.referrers and not plan.root.present:
                 self._put_once(image, plan.root.manifest, None)
             for one in plan.referrers:
                 # A copy that was killed may have put it, and not have had it listed yet.
                 self._put(image, one, again=not plan.tagged)
-            if not self._options.tag_first:
+            if not tag_first:
                 self._tag(image, plan)
         except FAILURES as error:
             image.fail(error)

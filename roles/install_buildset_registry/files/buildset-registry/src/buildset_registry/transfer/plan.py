@@ -79,12 +79,16 @@ class CopyPlan:
         """The bytes of the blobs to be brought."""
         return sum(one.size for one in self.blobs.values())
 
-    @property
-    def levels(self) -> list[list[PlannedManifest]]:
-        """The manifests that are missing, without the image's own: children before what lists
-        them."""
+    def levels(self, *, tag_first: bool) -> list[list[PlannedManifest]]:
+        """Return the manifests that are missing, without the image's own and what refers to it:
+        children before what lists them.
+
+        An index may list what refers to one of its images, such as BuildKit's attestations. That
+        comes with the children, unless what refers to an image is to come after its tag.
+        """
         missing = [one for one in self.manifests.values() if not one.present]
-        others = {self.root, *self.referrers}
+        listed = {child for one in self.manifests.values() for child in one.children}
+        others = {self.root, *(one for one in self.referrers if tag_first or one not in listed)}
         rest = [one for one in missing if one not in others]
         heights = sorted({one.height for one in rest})
         return [[one for one in rest if one.height == height] for height in heights]
