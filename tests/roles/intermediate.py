@@ -239,6 +239,7 @@ def faulty(status: int | None, headers: Mapping[str, str] | None = None) -> Iter
         if status is None:
             ended.wait(30)
             return
+        request.rfile.read(int(request.headers.get("Content-Length") or 0))
         request.send_response(status)
         for name, value in {"Content-Length": "0", **(headers or {})}.items():
             request.send_header(name, value)

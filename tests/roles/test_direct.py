@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -522,6 +523,29 @@ def test_another_registry_gives_no_tokens(world: dict[str, Served], kind: str) -
     result = act("permit_push", images=wanted, seconds=60, intermediate_registry=world[kind].secret)
     assert (result["errors"], result["permits"]) == ([], [])
     assert "issues no tokens for single images" in result["reason"]
+
+
+@pytest.mark.parametrize("action", ["permit_push", "overlay"])
+def test_a_registry_that_is_busy_is_asked_for_tokens_again(
+    monkeypatch: pytest.MonkeyPatch, action: str
+) -> None:
+    """For a while, after the pause that it asks for; then the executor copies."""
+    pauses: list[float] = []
+    monkeypatch.setattr(time, "sleep", pauses.append)
+    with faulty(429, {"Retry-After": "7"}) as registry:
+        digest = f"sha256:{'d' * 64}"
+        metadata = {"type": "container_image", "repository": APP, "tag": "v1", "digest": digest}
+        url = f"docker://127.0.0.1:{registry.port}/{APP}:{BUILD}_v1"
+        result = act(
+            action,
+            images=[{"repository": APP, "tags": ["v1"]}],
+            artifacts=[{"name": "v1", "url": url, "metadata": metadata}],
+            seconds=60,
+            intermediate_registry=registry.facts,
+        )
+    assert "(429)" in result["reason"]
+    assert pauses == [7, 7, 7, 7]
+    assert registry.asked["POST", "/token"] == 5
 
 
 @pytest.mark.parametrize("status", [None, 401, 503])

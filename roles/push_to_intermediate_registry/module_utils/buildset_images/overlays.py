@@ -25,11 +25,10 @@ from .registry_client.protocol.tokens import basic
 from .registry_client.transfer.ends import Ends
 from .registry_client.transfer.errors import TransferError
 from .registry_client.transfer.http_client import HttpClient
-from .tokens import TokenSource, groups, scope, token_source
+from .tokens import TokenSource, answer, groups, scope, token_source
 from .transfers import CarryOptions
 
 VERSION = 1
-_MOST = 1 << 20
 Handed = dict[str, Any]
 
 
@@ -140,12 +139,12 @@ def _put(client: HttpClient, own: KnownRegistry, repository: str, tree: object) 
     login = basic(own.login.username, own.login.password)
     kind = {"Content-Type": "application/json", "Authorization": login}
     url = f"https://{written(own.host)}/overlay/{repository}"
-    reply = client.send("PUT", url, kind, json.dumps(tree).encode())
-    raw = reply.read(_MOST)
-    if reply.status == 201:
+    body = json.dumps(tree).encode()
+    status, raw = answer(lambda: client.send("PUT", url, kind, body))
+    if status == 201:
         return
     try:
         why = str(json.loads(raw)["errors"][0]["message"])
     except (ValueError, KeyError, TypeError, IndexError, RecursionError):
         why = "it is not one of this project"
-    raise ImagesError(f"{own} takes no images of other builds ({reply.status}): {why}")
+    raise ImagesError(f"{own} takes no images of other builds ({status}): {why}")

@@ -7,7 +7,8 @@ The password goes to the intermediate registry and nowhere else.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple, TypeVar
 from urllib.parse import urlencode
@@ -16,11 +17,15 @@ from . import transfers
 from .endpoints import written
 from .errors import ImagesError
 from .plan import ImageLocation, KnownRegistry
-from .registry_client.transfer.http_client import HttpClient
+from .registry_client.protocol.retry_after import pause_of
+from .registry_client.transfer.http_client import HttpClient, Reply
 
 #: Images that one token is for: it is sent with each request, and servers bound their headers.
 _OF_ONE_TOKEN = 20
 _MOST = 1 << 20
+#: Seconds in all that a registry which is busy may have us wait, rather than copy.
+_LONGEST_WAIT = 30.0
+_BUSY = frozenset({429, 503})
 _Item = TypeVar("_Item")
 
 
@@ -45,6 +50,19 @@ def scope(place: ImageLocation, digest: str, action: str) -> str:
     return f"image:{place.repository}{reference}:{action}"
 
 
+def answer(send: Callable[[], Reply]) -> tuple[int, bytes]:
+    """Send a request, again after the pause that a registry asks for; return status and body."""
+    waited = 0.0
+    while True:
+        reply = send()
+        raw = reply.read(_MOST)
+        pause = pause_of(reply.headers.get("Retry-After"), time.time()) or 0.0
+        waited += pause
+        if reply.status not in _BUSY or not pause or waited > _LONGEST_WAIT:
+            return reply.status, raw
+        time.sleep(pause)
+
+
 class TokenSource:
     """The intermediate registry, asked for tokens."""
 
@@ -66,13 +84,13 @@ class TokenSource:
         }
         kind = {"Content-Type": "application/x-www-form-urlencoded", "Accept": "application/json"}
         url = f"https://{written(there.host)}/token"
-        reply = self._client.send("POST", url, kind, urlencode(form).encode())
-        raw = reply.read(_MOST)
+        body = urlencode(form).encode()
+        status, raw = answer(lambda: self._client.send("POST", url, kind, body))
         try:
-            tree: Any = json.loads(raw) if reply.status == 200 else {}
+            tree: Any = json.loads(raw) if status == 200 else {}
             granted, token, lives = tree["scope"].split(), tree["token"], int(tree["expires_in"])
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            what = f"issues no tokens for single images ({reply.status})"
+            what = f"issues no tokens for single images ({status})"
             raise ImagesError(f"{there} {what}") from error
         if sorted(granted) != sorted(scopes) or not isinstance(token, str):
             raise ImagesError(f"{there} gives no token for all of these images to its user")
