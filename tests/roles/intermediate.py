@@ -227,7 +227,9 @@ def _listening(answer: Any, context: ssl.SSLContext | None = None) -> Iterator[i
 
 
 @contextmanager
-def faulty(status: int | None, headers: Mapping[str, str] | None = None) -> Iterator[Faulty]:
+def faulty(
+    status: int | None, headers: Mapping[str, str] | None = None, body: bytes = b""
+) -> Iterator[Faulty]:
     """Serve one answer over TLS; None is no answer at all, until the test has ended."""
     authority = trustme.CA()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -241,9 +243,11 @@ def faulty(status: int | None, headers: Mapping[str, str] | None = None) -> Iter
             return
         request.rfile.read(int(request.headers.get("Content-Length") or 0))
         request.send_response(status)
-        for name, value in {"Content-Length": "0", **(headers or {})}.items():
+        for name, value in {"Content-Length": str(len(body)), **(headers or {})}.items():
             request.send_header(name, value)
         request.end_headers()
+        if request.command != "HEAD":
+            request.wfile.write(body)
 
     with _listening(answer, context) as port:
         registry = Faulty(port, authority.cert_pem.bytes().decode())

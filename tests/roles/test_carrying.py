@@ -244,6 +244,27 @@ def test_an_image_that_is_gone_is_told_by_who_made_it(world: dict[str, Served]) 
     assert "has been removed since" in line
 
 
+@pytest.mark.parametrize("action", ["pull", "promote"])
+def test_an_image_that_was_removed_is_told_with_day_and_rule(action: str) -> None:
+    """As the registry that had it says so."""
+    removed = "it was removed on 2026-01-02 by the rule for builds of the retention"
+    told = {"code": "MANIFEST_UNKNOWN", "message": f"{APP} has no manifest; {removed}"}
+    with faulty(404, body=json.dumps({"errors": [told]}).encode()) as registry, answering() as api:
+        artifact = {**artifact_at(registry.port, "v1"), "change": "41", "patchset": "2"}
+        secret = {**registry.facts, "host": NAME, "address": "127.0.0.1"}
+        build = {"uuid": BUILD, "job_name": "build-images", "result": "SUCCESS"}
+        api.answers["/builds"] = [{**build, "artifacts": [artifact]}]
+        given: dict[str, Any] = {"artifacts": [artifact], "buildset_registry": registry.facts}
+        if action == "promote":
+            promotion = {**NO_PROMOTION, "method": "intermediate-registry", "api": api.url, **ASKED}
+            login = {"registry": "quay.io", "login": {"username": USER, "password": PASSWORD}}
+            images = [{"repository": APP, "tags": ["v1"]}]
+            given = {"promotion": promotion, "registries": [login], "images": images}
+        line = error_of(act(action, **given, intermediate_registry=secret))
+    assert line.startswith(f"{APP}:v1, built by build {BUILD} of change 41,2: ")
+    assert removed in line
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_wrong_credentials_are_told(world: dict[str, Served], kind: str) -> None:
     """The line names the registry that refuses them."""
@@ -275,12 +296,15 @@ def test_a_name_that_does_not_resolve_is_told(world: dict[str, Served]) -> None:
 
 @pytest.mark.parametrize(
     ("status", "said"),
-    [(429, "429"), (500, "500"), (503, "503"), (403, "403"), (302, ""), (None, "timed out")],
+    [
+        *((429, "429"), (500, "500"), (503, "503"), (507, "507"), (403, "403")),
+        *((302, ""), (None, "timed out")),
+    ],
 )
 def test_a_registry_that_fails_is_told_in_a_line(
     monkeypatch: pytest.MonkeyPatch, status: int | None, said: str
 ) -> None:
-    """One that limits the rate, breaks, refuses, leads nowhere, or never answers."""
+    """One that limits the rate, breaks, is full, refuses, leads nowhere, or never answers."""
     monkeypatch.setattr(connections, "TIMEOUT", 1)
     with faulty(status) as registry:
         line = error_of(fail(registry.facts))

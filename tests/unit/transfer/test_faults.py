@@ -299,6 +299,25 @@ def test_a_token_that_ends_in_the_middle_is_renewed(
     assert {tuple(one) for one in source.scopes} == {("repository:app:pull",)}
 
 
+@pytest.mark.parametrize("scheme", ["Bearer", "Basic"])
+def test_a_login_that_is_refused_is_not_sent_again_and_again(
+    source: FakeRegistry, destination: FakeRegistry, copy: Copy, scheme: str
+) -> None:
+    """Some registries lock an account after a few wrong passwords."""
+    layers = tuple(f"{number}".encode() for number in range(20))
+    source.add_image("app", "v1", layers=layers)
+    login = RegistryLogin("user", "wrong")
+    realm = f'Bearer realm="{destination.url}/token"' if scheme == "Bearer" else 'Basic realm="x"'
+    destination.fail("GET", "^/token", status(401), times=999)
+    for method in ("HEAD", "GET", "POST"):
+        destination.fail(method, "^/v2/", status(401, WWW_Authenticate=realm), times=999)
+    (failed,) = copy(source.image("app:v1"), destination.image("app:v1"), login=login).failed
+    assert "answers 401 to POST" in failed.error
+    assert "other credentials" in failed.error
+    sent = [one for one in destination.headers if one.get("Authorization") == login.header]
+    assert 1 <= len(sent) <= 3
+
+
 def test_a_source_that_deletes_meanwhile_is_told_in_one_line(
     source: FakeRegistry, destination: FakeRegistry, copy: Copy, large: str
 ) -> None:

@@ -11,6 +11,7 @@ import pytest
 from buildset_registry.transfer.errors import TransferError
 from buildset_registry.transfer.http_client import HttpClient
 from buildset_registry.transfer.session import Call, RegistryLogin, RegistrySession
+from buildset_registry.transfer.tries import LONGEST_PAUSE
 
 from tests.unit.transfer.fake_registry import FakeRegistry, Handler, serving, status
 
@@ -79,6 +80,23 @@ def test_a_token_is_asked_for_once_for_each_scope(
     ]
 
 
+def test_a_scope_that_a_registry_wants_is_asked_for_with_that_request_alone(
+    source: FakeRegistry, session: RegistrySession
+) -> None:
+    """Also when its token is renewed; another repository is none of its business."""
+
+    def closed(handler: Handler) -> bool:
+        if "Authorization" in handler.headers:
+            return False
+        realm = f'Bearer realm="{source.url}/token",scope="repository:app:pull extra:all"'
+        return handler.answer(401, {"WWW-Authenticate": realm})
+
+    source.fail("GET", "^/v2/app/", closed, times=9)
+    session.call(CALL, [200]).discard()
+    session.call(Call("GET", CALL.path, "repository:other:pull"), [200]).discard()
+    assert source.scopes == [[SCOPE, "extra:all"], ["repository:other:pull"]]
+
+
 def test_a_token_is_renewed_before_it_ends(source: FakeRegistry, pauses: list[float]) -> None:
     """A minute before is soon enough, its last seconds are not."""
     now = [1000.0]
@@ -137,6 +155,27 @@ def test_a_pause_is_as_long_as_the_registry_says(
     session.call(CALL, [200]).discard()
     assert len(pauses) == 1
     assert least <= pauses[0] <= most
+
+
+@pytest.mark.parametrize(("times", "answered"), [(20, True), (999, False)])
+def test_a_registry_that_says_when_it_is_free_is_asked_until_it_is(
+    source: FakeRegistry,
+    session: RegistrySession,
+    pauses: list[float],
+    times: int,
+    answered: bool,
+) -> None:
+    """Less and less often, and not for ever: uploads of others may take minutes."""
+    source.fail("GET", "/v2/", status(429, Retry_After="1"), times=times)
+    if answered:
+        session.call(CALL, [200]).discard()
+        assert len(pauses) == times
+    else:
+        with pytest.raises(TransferError, match="answers 429"):
+            session.call(CALL, [200])
+    assert pauses == sorted(pauses)
+    assert pauses[0] == 1
+    assert sum(pauses) <= LONGEST_PAUSE
 
 
 def test_a_registry_that_wants_an_hour_is_not_waited_for(

@@ -5,10 +5,11 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
+from buildset_registry.transfer.session import RegistryLogin
 
 from tests.unit.transfer.conftest import Copy
 from tests.unit.transfer.fake_registry import (
@@ -20,6 +21,7 @@ from tests.unit.transfer.fake_registry import (
     Handler,
     descriptor,
     digest_of,
+    half_a_body,
     serving,
     status,
 )
@@ -168,6 +170,86 @@ def test_a_destination_that_answers_no_head_is_sent_everything(
     destination.fail("HEAD", "/v2/", status(405), times=99)
     assert not copy(source.image("app:v1"), destination.image("app:v1")).failed
     assert destination.manifests["app"]["v1"][1] == raw
+
+
+def cut(handler: Handler) -> bool:
+    """Announce a document, send the beginning of it, and leave."""
+    handler.send_response(200)
+    handler.send_header("Content-Type", INDEX)
+    handler.send_header("Content-Length", "1000")
+    handler.end_headers()
+    handler.wfile.write(b"{}")
+    handler.close_connection = True
+    return True
+
+
+@pytest.mark.parametrize("what", ["manifests/v1", "referrers", "config", "token"])
+def test_a_document_that_ends_early_is_asked_for_again(
+    source: FakeRegistry, destination: FakeRegistry, copy: Copy, what: str
+) -> None:
+    """As a blob is."""
+    raw = source.add_image("app", "v1")
+    source.token_uses = 999
+    if what == "config":
+        source.fail("GET", json.loads(raw)["config"]["digest"], half_a_body)
+    else:
+        source.fail("GET", what, cut)
+    report = copy(source.image("app:v1"), destination.image("app:v1"), referrers=True)
+    assert [one.error for one in report.images] == [""]
+    assert report.images[0].platforms == ["linux/amd64"]
+    assert destination.manifests["app"]["v1"][1] == raw
+
+
+@pytest.mark.parametrize(
+    ("message", "said"),
+    [
+        ("app has no manifest v1; it was removed on 2026-01-02 by rule 1", "removed on 2026-01-02"),
+        ("manifest unknown", ""),
+        ("", ""),
+    ],
+)
+def test_what_a_registry_says_of_an_image_that_it_lacks_is_passed_on(
+    source: FakeRegistry, destination: FakeRegistry, copy: Copy, message: str, said: str
+) -> None:
+    """When it was removed, say; that it is unknown is no news."""
+    told = json.dumps({"errors": [{"code": "MANIFEST_UNKNOWN", "message": message}]}).encode()
+    source.fail("GET", "manifests", lambda one: one.answer(404, {}, told), times=99)
+    (failed,) = copy(source.image("app:v1"), destination.image("app:v1")).failed
+    assert said in failed.error
+    assert ("and says" in failed.error) is bool(said)
+    assert failed.error.endswith("; push the image first")
+
+
+def test_the_scope_of_another_request_is_not_asked_for(
+    source: FakeRegistry, destination: FakeRegistry, copy: Copy
+) -> None:
+    """ghcr.io names an image at /v2/ that nobody has, and gives no token for two images."""
+    for name in ("one", "two"):
+        source.add_image(name, "v1", layers=(name.encode(),), architecture=name)
+
+    def closed(scope: str) -> Callable[[Handler], bool]:
+        def act(handler: Handler) -> bool:
+            if "Authorization" in handler.headers:
+                return False
+            realm = f'Bearer realm="{destination.url}/token",service="x",scope="{scope}"'
+            handler.read()
+            return handler.answer(401, {"WWW-Authenticate": realm})
+
+        return act
+
+    destination.fail("GET", "^/v2/$", closed("repository:user/image:pull"), times=99)
+    for name in ("one", "two"):
+        for method in ("POST", "PUT"):
+            named = closed(f"repository:{name}:pull,push")
+            destination.fail(method, f"^/v2/{name}/", named, times=99)
+    images = (source.image("one:v1"), source.image("two:v1"))
+    login = RegistryLogin("user", "pass")
+    report = copy(*images, f"{destination.url}/", login=login)
+    assert [one.error for one in report.images] == ["", ""]
+    assert {tuple(one) for one in destination.scopes} == {
+        ("repository:one:pull,push",),
+        ("repository:two:pull,push",),
+    }
 
 
 @pytest.mark.parametrize(

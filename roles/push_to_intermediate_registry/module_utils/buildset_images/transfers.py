@@ -22,6 +22,8 @@ from .registry_client.transfer.ends import EndAccess, Ends
 from .registry_client.transfer.errors import TransferError
 from .registry_client.transfer.http_client import HttpClient
 from .registry_client.transfer.image_names import CopyRequest, RegistryImage
+from .registry_client.transfer.layout import LayoutFolder
+from .registry_client.transfer.remote import RemoteRepository
 from .registry_client.transfer.session import Call, RegistryLogin, RegistrySession
 
 #: Images that are asked about at once.
@@ -135,13 +137,17 @@ def _look(group: Sequence[CopyOutcome], accesses: Accesses, how: CarryOptions) -
 
 
 def _look_at(
-    outcome: CopyOutcome, source: ImageDestination | None, target: ImageDestination
+    outcome: CopyOutcome,
+    source: RemoteRepository | LayoutFolder | None,
+    target: ImageDestination,
 ) -> None:
     expected = outcome.copy.source.digest
     with _failing([outcome]):
         if source is not None:
             found = source.find_manifest(Tag(outcome.copy.source.tag))
             outcome.error = _moved_tag(outcome.copy.source, found)
+            if found is None and (said := source.said_of(outcome.copy.source.tag)):
+                outcome.error = f"{outcome.error}; it says: {said}"
         if not outcome.error:
             outcome.before = str(target.find_manifest(Tag(outcome.copy.target.tag)) or "")
             if expected and outcome.before == expected:

@@ -40,6 +40,9 @@ class ImageSource(Protocol):
     def manifest(self, reference: Reference | str | None) -> Manifest | None:
         """Return a manifest, None where there is none."""
 
+    def said_of(self, reference: Reference | str | None) -> str:
+        """Return what is said of a manifest that is not there; mostly nothing."""
+
     def expect_blobs(self, count: int) -> None:
         """Get ready for so many blobs to be asked for at once."""
 
@@ -146,9 +149,10 @@ class BlobReader:
                     )
             except TransferError as error:
                 breaks += 1
-                if not error.transient or breaks >= BREAKS:
+                # One that is busy was asked for as long as that makes sense.
+                if not error.transient or error.pause or breaks >= BREAKS:
                     raise SourceFailed(str(error)) from None
-                self._sleep(error.pause or 0.2 * 2**breaks)
+                self._sleep(0.2 * 2**breaks)
 
     def _opened(self, offset: int) -> Iterator[Piece]:
         ahead, self._ahead = self._ahead, None

@@ -241,14 +241,14 @@ class _Copier:
         )
 
     def _plan(self, image: _Image) -> None:
+        target = image.request.destination
         options = PlanOptions(
             self._options.platforms,
             self._options.sparse,
             self._options.referrers,
             self._options.large_at_once,
         )
-        planner = Planner(image.source, image.destination, self._small)
-        target = image.request.destination
+        planner = Planner(image.source, image.destination, self._small, self._ends.sleep)
         wanted = target.ref if isinstance(target, LayoutImage) else target.tag or target.digest
         origin = image.request.source
         reference = origin.ref if isinstance(origin, LayoutImage) else origin.reference

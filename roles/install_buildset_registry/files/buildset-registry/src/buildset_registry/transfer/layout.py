@@ -75,6 +75,10 @@ class LayoutFolder:
         descriptor = _descriptor(entries[-1], self)
         return self._stored(descriptor.digest, descriptor.media_type)
 
+    def said_of(self, _reference: Reference | str | None) -> str:
+        """Return nothing: a folder tells no more than that."""
+        return ""
+
     def expect_blobs(self, count: int) -> None:
         """Need nothing to be ready."""
 

@@ -109,11 +109,16 @@ class Planner:
     """Looks at both ends, many things at a time."""
 
     def __init__(
-        self, source: ImageSource, destination: ImageDestination, pool: ThreadPoolExecutor
+        self,
+        source: ImageSource,
+        destination: ImageDestination,
+        pool: ThreadPoolExecutor,
+        sleep: Callable[[float], object],
     ) -> None:
         self._source = source
         self._destination = destination
         self._pool = pool
+        self._sleep = sleep
         self._found: dict[Digest, PlannedManifest] = {}
         self._bytes = 0
 
@@ -127,7 +132,11 @@ class Planner:
         there = self._pool.submit(self._look_for, target)
         manifest = self._source.manifest(reference)
         if manifest is None:
-            raise TransferError(f"{self._source} has no {_named(reference)}; push the image first")
+            said = self._source.said_of(reference)
+            says = f", and says: {said}" if said else ""
+            raise TransferError(
+                f"{self._source} has no {_named(reference)}{says}; push the image first"
+            )
         manifest, narrowed = self._choose(manifest, options)
         root = self._planned(manifest)
         platforms = self._pool.submit(self._platforms, manifest, narrowed)
@@ -263,7 +272,7 @@ class Planner:
         """Return the platforms of the image; a single one's stands in its configuration."""
         if manifest.manifests:
             return platforms_of(manifest, narrowed)
-        return image_platform(manifest, self._source)
+        return image_platform(manifest, self._source, self._sleep)
 
     def _each(self, function: Callable[[_Item], _Result], items: Iterable[_Item]) -> list[_Result]:
         """Apply a function to items, side by side."""

@@ -4,13 +4,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 
 from ..oci.descriptor import Descriptor
 from ..oci.digest import Digest
 from ..oci.manifest import Manifest
-from .content import ImageSource
-from .errors import TransferError
+from .content import BlobReader, ImageSource
+from .errors import ContentMismatch, TransferError
 
 Platforms = tuple[str, ...]
 _CONFIGURATIONS = frozenset(
@@ -63,12 +64,20 @@ def platforms_of(manifest: Manifest, narrowed: Platforms) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def image_platform(manifest: Manifest, source: ImageSource) -> list[str]:
+def image_platform(
+    manifest: Manifest, source: ImageSource, sleep: Callable[[float], object]
+) -> list[str]:
     """Return the platform that an image's configuration tells; none for what is no image."""
     config = next((one for one in manifest.blobs if one.media_type in _CONFIGURATIONS), None)
     if config is None or config.size > _MAX_CONFIGURATION:
         return []
-    raw = b"".join(bytes(piece) for piece in source.open_blob(config.digest, 0))
+    reader = BlobReader(config, partial(source.open_blob, config.digest), sleep)
+    # What is wrong with it is told where it is copied.
+    reader.hashed = False
+    try:
+        raw = reader.read()
+    except ContentMismatch:
+        return []
     if Digest.of(raw, config.digest.algorithm) != config.digest:
         return []
     name = _name(_load(raw))

@@ -24,7 +24,7 @@ from .connections import Body
 from .content import BlobReader, ListedReferrers, Piece, Sent, read_manifest
 from .errors import ContentMismatch, TransferError
 from .http_client import Reply
-from .session import Call, RegistrySession, absolute
+from .session import Call, RegistrySession, absolute, message_of
 from .uploads import BlobUpload, UploadJournal
 
 ACCEPT = ", ".join((*sorted(INDEXES | IMAGES), *sorted(DOCKER_SCHEMA1), "*/*"))
@@ -79,24 +79,32 @@ class RemoteRepository:
         accepted: Iterable[int],
         headers: Mapping[str, str] | None = None,
         body: Body | None = None,
+        *,
+        once: bool = False,
     ) -> Reply:
         """Send a request about this repository; a path that is none of ours is an address."""
-        whole = path if "://" in path or path.startswith("/") else self.path(path)
-        return self.session.call(Call(method, whole, self.scope, headers or {}, body), accepted)
+        whole = self.path(path)
+        call = Call(method, whole, self.scope, headers or {}, body, once)
+        return self.session.call(call, accepted)
+
+    def read(
+        self, path: str, accepted: Iterable[int], accept: str, limit: int
+    ) -> tuple[Reply, bytes]:
+        """Ask for a document of the repository, and read it where it is found."""
+        call = Call("GET", self.path(path), self.scope, {"Accept": accept})
+        return self.session.read(call, accepted, limit)
 
     def path(self, rest: str) -> str:
-        """Return the path of something in the repository."""
-        return f"/v2/{self.repository}/{rest}"
+        """Return the path of something in the repository; what is a path or an address stays."""
+        return rest if "://" in rest or rest.startswith("/") else f"/v2/{self.repository}/{rest}"
 
     def manifest(self, reference: Reference | str | None) -> Manifest | None:
         """Return a manifest, None where there is none; what is asked for by digest is verified."""
         where = f"{self}:{reference}"
-        headers = {"Accept": ACCEPT}
-        reply = self.call("GET", f"manifests/{reference}", (200, 404), headers)
+        reply, raw = self.read(f"manifests/{reference}", (200, 404), ACCEPT, MAX_MANIFEST)
         if reply.status == 404:
-            reply.discard()
             return None
-        raw, kind = reply.read(MAX_MANIFEST), reply.headers.get("Content-Type", "")
+        kind = reply.headers.get("Content-Type", "")
         if kind.lower().startswith("text/html") and not raw.lstrip().startswith(b"{"):
             raise TransferError(f"{where} is a web page and no manifest; check the name")
         found = read_manifest(raw, kind, where)
@@ -106,6 +114,13 @@ class RemoteRepository:
         if stated is not None and stated.algorithm != found.digest.algorithm:
             return Manifest.stored(raw, found.media_type, stated.algorithm)
         return found
+
+    def said_of(self, reference: Reference | str | None) -> str:
+        """Return what is said of a manifest that is not there: when it was removed, say."""
+        reply = self.call("GET", f"manifests/{reference}", (200, 404), {"Accept": ACCEPT})
+        said = message_of(reply) if reply.status == 404 else ""
+        reply.close()
+        return said
 
     def expect_blobs(self, count: int) -> None:
         """Open connections for so many blobs, while their destination is asked about them."""
@@ -202,11 +217,10 @@ class RemoteRepository:
         path: str | None = self.path("tags/list")
         seen: set[str] = set()
         while path is not None:
-            reply = self.call("GET", path, (200, 404), {"Accept": "application/json"})
+            reply, raw = self.read(path, (200, 404), "application/json", _MAX_PAGE)
             if reply.status == 404:
-                reply.discard()
                 return
-            listed = _tags_of(reply.read(_MAX_PAGE), str(self))
+            listed = _tags_of(raw, str(self))
             new = [one for one in listed if one not in seen]
             seen.update(new)
             yield from new
@@ -218,10 +232,8 @@ class RemoteRepository:
         found: dict[Digest, Descriptor] = {}
         path = self.path(f"referrers/{subject}")
         for _page in range(_MOST_PAGES):
-            reply = self.call("GET", path, (200, *_NO_API), {"Accept": OCI_INDEX})
-            raw = reply.read(MAX_MANIFEST) if reply.status == 200 else b""
+            reply, raw = self.read(path, (200, *_NO_API), OCI_INDEX, MAX_MANIFEST)
             if stored_media_type(raw) != OCI_INDEX:
-                reply.discard()
                 return self._tagged_referrers(subject)
             listed = Manifest.stored(raw, OCI_INDEX).manifests
             found |= {one.digest: one for one in listed}
