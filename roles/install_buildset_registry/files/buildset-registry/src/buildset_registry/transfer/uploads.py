@@ -21,7 +21,8 @@ from ..protocol.verification import HEADER, is_verifying
 from .content import BREAKS, BlobReader, Piece, Sent, SourceFailed
 from .errors import ContentMismatch, TransferError
 from .http_client import Reply
-from .session import absolute
+from .session import BUSY, absolute
+from .tries import Tries
 
 if TYPE_CHECKING:
     from .remote import RemoteRepository
@@ -91,7 +92,14 @@ class BlobUpload:
         self._sent = sent
         self._key = f"{repository.session.url}/{repository.repository}@{blob.digest}"
         self._journal = repository.journal if blob.size >= REMEMBERED else None
+        self._tries = Tries(BREAKS, 0.4)
         self._smallest = 0
+        self._body = 0
+        """The bytes of the request that is under way."""
+
+        self._latest: str | None = None
+        """Where the upload goes on."""
+
         self._verified_there = False
 
     def run(self, location: str | None = None) -> None:
@@ -115,20 +123,43 @@ class BlobUpload:
         except TransferError:
             self._cancel(begun.result() if begun else location)
             raise
-        location = begun.result() if begun else location
-        for last in (False, True):
-            target = _with_digest(location or self._begin(), self._blob)
+        self._put(content, begun.result() if begun else location)
+        self._sent(len(content))
+
+    def _put(self, content: bytes, location: str | None) -> None:
+        """Send content in one request.
+
+        After a failure it goes by another upload: the one before may have taken the bytes, which
+        some registries would append to, or be at its end, of which some know nothing but a 500.
+        """
+        self._body, again = len(content), False
+        while True:
+            location = location or self._begin()
+            target = _with_digest(location, self._blob)
             try:
-                reply = self._repository.call("PUT", target, (201, 204), _OCTETS, content)
+                reply = self._repository.call(
+                    "PUT", target, (201, 204), _OCTETS, content, once=True
+                )
             except TransferError as error:
-                # A try that was not answered may have ended the upload; there is one more.
-                if last or error.status not in _GONE:
+                if error.status == 413 or (error.status in _GONE and again):
                     raise
+                self._consider(error)
+                again = True
+                if error.status in BUSY:
+                    continue
                 location = None
-                continue
-            reply.discard()
-            self._sent(len(content))
-            return
+                if self._is_there():
+                    return
+            else:
+                reply.discard()
+                return
+
+    def _is_there(self) -> bool:
+        """Tell whether the registry has the blob: what breaks may be the answer that says so."""
+        there = self._repository.has_blob(self._blob.digest)
+        if there:
+            self._forget()
+        return there
 
     def _begin(self) -> str:
         """Open an upload and return its address."""
@@ -147,38 +178,42 @@ class BlobUpload:
 
     def _push_stream(self, location: str | None) -> None:
         """Push what is missing, as often as that breaks and something arrived in between."""
-        resumed = self._journal.get(self._key) if self._journal else None
-        location, offset = self._resume(resumed) if resumed else (location, 0)
-        breaks, furthest = 0, -1
+        noted = self._journal.get(self._key) if self._journal else None
+        location, offset = self._resume(noted) if noted else (location, 0)
+        again, furthest = False, -1
         while True:
             try:
                 if location is None:
+                    self._latest = None
                     self._blob.ask_ahead(self._repository.aside)
                     location, offset = self._begin(), 0
                     # What was refused is hashed when it is sent again, to learn whose fault it is.
-                    self._blob.hashed = breaks > 0 or not self._verified_there
+                    self._blob.hashed = again or not self._verified_there
                 self._remember(location)
-                location = self._append(location, offset)
-                self._finish(location)
+                self._finish(self._append(location, offset))
+                return
             except (SourceFailed, ContentMismatch) as error:
-                self._give_up(location, keep=not isinstance(error, ContentMismatch))
+                # For the next copy, which knows of it by the journal alone.
+                known = self._journal is not None and not isinstance(error, ContentMismatch)
+                self._give_up(self._latest, keep=known)
                 raise
             except TransferError as error:
-                breaks = 1 if offset > furthest else breaks + 1
-                furthest = max(furthest, offset)
-                self._consider(error, breaks)
-                location, offset = self._resume(location)
-            else:
+                if offset > furthest:
+                    self._tries.progress()
+                again, furthest = True, max(furthest, offset)
+                self._consider(error)
+                location, offset = self._resume(self._latest)
+            if location is None and self._is_there():
                 return
 
-    def _consider(self, error: TransferError, breaks: int) -> None:
+    def _consider(self, error: TransferError) -> None:
         """Wait for another try, or raise where none helps."""
         if error.status == 413:
             self._smaller_chunks(error)
             return
-        if breaks >= BREAKS or not (error.transient or error.status in _GONE):
+        if not (error.transient or error.status in _GONE):
             raise error
-        self._repository.session.sleep(error.pause or 0.2 * 2**breaks)
+        self._repository.session.sleep(self._tries.pause(error))
 
     def _append(self, location: str, offset: int) -> str:
         """Send the rest of the blob and return where the upload goes on."""
@@ -193,7 +228,6 @@ class BlobUpload:
             size = min(chunk, self._blob.size - offset)
             place = {"Content-Range": f"{offset}-{offset + size - 1}"}
             location = self._patch(location, held.take(size), size, place)
-            self._remember(location)
             offset += size
         return location
 
@@ -201,9 +235,12 @@ class BlobUpload:
         self, location: str, pieces: Iterator[Piece], size: int, place: dict[str, str]
     ) -> str:
         headers = {**_OCTETS, "Content-Length": str(size), **place}
+        self._body = size
         reply = self._repository.call("PATCH", location, (202,), headers, self._counted(pieces))
         reply.discard()
-        return self._onward(reply)
+        onward = self._onward(reply)
+        self._remember(onward)
+        return onward
 
     def _counted(self, pieces: Iterator[Piece]) -> Iterator[Piece]:
         for piece in pieces:
@@ -216,18 +253,19 @@ class BlobUpload:
         target = _with_digest(location, self._blob)
         reply = self._repository.call("PUT", target, (201, 204), {"Content-Length": "0"})
         reply.discard()
-        if self._journal:
-            self._journal.forget(self._key)
+        self._forget()
 
     def _resume(self, location: str | None) -> tuple[str | None, int]:
-        """Ask how much of an upload has arrived; None for the address where it is gone."""
+        """Ask how much of an upload has arrived; None for the address where it is gone.
+
+        Also where it is not told: it may be at a server that is there no more, or be broken. Of a
+        registry that answers nothing at all, the next request tells.
+        """
         if location is None:
             return None, 0
         try:
             reply = self._repository.call("GET", location, (204, 202, 200))
-        except TransferError as error:
-            if error.transient:
-                raise
+        except TransferError:
             return None, 0
         reply.discard()
         found = _RANGE.fullmatch(reply.headers.get("Range", "").strip())
@@ -239,15 +277,19 @@ class BlobUpload:
         return absolute(reply.url, onward, str(self._repository)), int(found[1]) + 1
 
     def _remember(self, location: str) -> None:
+        self._latest = location
         if self._journal:
             self._journal.put(self._key, location)
+
+    def _forget(self) -> None:
+        if self._journal:
+            self._journal.forget(self._key)
 
     def _give_up(self, location: str | None, *, keep: bool) -> None:
         """Leave an upload for the next copy, or cancel it."""
         if keep:
             return
-        if self._journal:
-            self._journal.forget(self._key)
+        self._forget()
         self._cancel(location)
 
     def _cancel(self, location: str | None) -> None:
@@ -256,7 +298,10 @@ class BlobUpload:
                 self._repository.call("DELETE", location, range(200, 500)).discard()
 
     def _smaller_chunks(self, error: TransferError) -> None:
+        """Send smaller chunks than the body that was refused, or raise where none is left."""
         known = self._repository.largest_chunk
+        if known and max(known, self._smallest) < self._body:
+            return  # another blob's body was refused meanwhile
         smaller = known // 4 if known else FIRST_CHUNK
         while smaller >= max(self._blob.size, 2 * LAST_CHUNK) and smaller > LAST_CHUNK:
             smaller //= 4

@@ -1,0 +1,185 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An upload whose end is not known, or that was refused, becomes the blob all the same, once."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from buildset_registry.transfer.uploads import UploadJournal
+
+from tests.unit.transfer.conftest import Copy
+from tests.unit.transfer.fake_registry import (
+    FakeRegistry,
+    Handler,
+    digest_of,
+    half_a_body,
+    serving,
+    status,
+)
+
+#: Larger than what is sent from memory.
+LARGE = bytes(range(256)) * (5 << 12)
+#: Large enough for its upload to be noted.
+NOTED = b"0123456789abcdef" * (5 << 18)
+
+
+def name_of(handler: Handler) -> str:
+    """Return the name of the upload that a request is about."""
+    return handler.path.partition("?")[0].rpartition("/")[2]
+
+
+def length_of(handler: Handler) -> int:
+    """Return the bytes of a request."""
+    return int(handler.headers.get("Content-Length") or 0)
+
+
+@pytest.mark.parametrize("layer", [LARGE, LARGE[: 3 << 19]], ids=["stream", "from memory"])
+def test_bodies_that_are_too_large_at_the_same_time_go_in_chunks_of_one_size(
+    source: FakeRegistry, destination: FakeRegistry, copy: Copy, layer: bytes
+) -> None:
+    """Each was sent before any of them was refused: that is no reason for the smallest chunks."""
+    layers = tuple(bytes([number]) + layer[1:] for number in range(6))
+    source.add_image("app", "v1", layers=layers)
+    destination.largest_body = 5 << 18
+    together = threading.Barrier(len(layers))
+
+    def meet(handler: Handler) -> bool:
+        if length_of(handler) == len(layer):
+            with suppress(threading.BrokenBarrierError):
+                together.wait(5)
+        return False
+
+    for method in ("PUT", "PATCH"):
+        destination.fail(method, "uploads", meet, times=999)
+    report = copy(source.image("app:v1"), destination.image("app:v1"))
+    assert [one.error for one in report.images] == [""]
+    assert not together.broken
+    assert {digest_of(one) for one in layers} < set(destination.blobs["app"])
+
+
+def ended_without_a_word(handler: Handler) -> bool:
+    """End an upload and leave before the answer."""
+    repository = handler.path.removeprefix("/v2/").partition("/blobs/")[0]
+    content = bytes(handler.registry.uploads.pop(name_of(handler))) + handler.read()
+    handler.registry.blobs[repository][digest_of(content)] = content
+    handler.close_connection = True
+    return True
+
+
+def taken_and_failed(handler: Handler) -> bool:
+    """Have the bytes of an upload, and not the blob."""
+    handler.registry.uploads[name_of(handler)] += handler.read()
+    return handler.answer(500)
+
+
+def as_zuul_registry_does(handler: Handler) -> bool:
+    """Break at an upload that has ended, and at one that would have its bytes twice."""
+    held = handler.registry.uploads.get(name_of(handler))
+    if held is not None and not (held and length_of(handler)):
+        return False
+    handler.read()
+    return handler.answer(500)
+
+
+@pytest.mark.parametrize("layer", [LARGE, b"small"], ids=["stream", "from memory"])
+@pytest.mark.parametrize("fault", [ended_without_a_word, taken_and_failed])
+def test_an_upload_that_may_have_ended_is_not_ended_again(
+    source: FakeRegistry,
+    destination: FakeRegistry,
+    copy: Copy,
+    layer: bytes,
+    fault: Callable[[Handler], bool],
+) -> None:
+    """What is there by then is not sent again, and what is not goes by another upload."""
+    source.add_image("app", "v1", layers=(layer,))
+    digest = digest_of(layer)
+    destination.fail("PUT", f"digest={digest}", fault)
+    destination.fail("PUT", "uploads", as_zuul_registry_does, times=99)
+    report = copy(source.image("app:v1"), destination.image("app:v1"))
+    assert [one.error for one in report.images] == [""]
+    assert destination.blobs["app"][digest] == layer
+    assert len(source.asked("GET", digest)) == 1
+    assert report.images[0].moved < 2 * len(layer) + 100
+
+
+@pytest.mark.parametrize("layer", [LARGE, b"small"], ids=["stream", "from memory"])
+def test_a_registry_that_has_many_uploads_is_asked_until_they_have_ended(
+    source: FakeRegistry, destination: FakeRegistry, copy: Copy, layer: bytes
+) -> None:
+    """Those of other builds take longer than a few tries."""
+    source.add_image("app", "v1", layers=(layer,))
+    for method in ("PATCH", "PUT"):
+        destination.fail(method, "uploads", status(429, Retry_After="1"), times=20)
+    report = copy(source.image("app:v1"), destination.image("app:v1"))
+    assert [one.error for one in report.images] == [""]
+    assert destination.blobs["app"][digest_of(layer)] == layer
+
+
+def test_an_upload_in_chunks_goes_on_where_the_last_chunk_ended(
+    source: FakeRegistry, destination: FakeRegistry, copy: Copy
+) -> None:
+    """distribution has how much there is in the address, and ends an upload at an older one."""
+    source.add_image("app", "v1", layers=(LARGE,))
+    taken: list[int] = []
+    turns = itertools.count(1)
+
+    def ask(handler: Handler) -> bool:
+        path, _mark, query = handler.path.partition("?")
+        held = handler.registry.uploads.get(name_of(handler), bytearray())
+        if query != (f"state={len(held)}" if held else ""):
+            del handler.registry.uploads[name_of(handler)]
+            return status(416)(handler)
+        held += handler.read()
+        place = {"Range": f"0-{max(len(held) - 1, 0)}", "Location": f"{path}?state={len(held)}"}
+        return handler.answer(204 if handler.command == "GET" else 202, place)
+
+    def append(handler: Handler) -> bool:
+        if length_of(handler) > 2 << 20:
+            return status(413)(handler)
+        if next(turns) == 3:
+            return status(502)(handler)
+        taken.append(length_of(handler))
+        return ask(handler)
+
+    destination.fail("PATCH", "uploads", append, times=999)
+    destination.fail("GET", "uploads", ask, times=999)
+    report = copy(source.image("app:v1"), destination.image("app:v1"))
+    assert [one.error for one in report.images] == [""]
+    assert destination.blobs["app"][digest_of(LARGE)] == LARGE
+    assert sum(taken) == len(LARGE)
+
+
+@pytest.mark.parametrize("told", ["500", "nothing"])
+def test_an_upload_of_another_copy_that_nobody_knows_more_of_is_begun_anew(
+    source: FakeRegistry, destination: FakeRegistry, copy: Copy, tmp_path: Path, told: str
+) -> None:
+    """It was noted with the address of a server that is gone, or is broken there."""
+    source.add_image("app", "v1", layers=(NOTED,))
+    with serving() as gone:
+        server = gone.url if told == "nothing" else destination.url
+    UploadJournal(tmp_path).put(
+        f"{destination.url}/app@{digest_of(NOTED)}", f"{server}/v2/app/blobs/uploads/77"
+    )
+    destination.fail("GET", "uploads/77", status(500), times=99)
+    report = copy(source.image("app:v1"), destination.image("app:v1"), journal=tmp_path)
+    assert [one.error for one in report.images] == [""]
+    assert destination.blobs["app"][digest_of(NOTED)] == NOTED
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("noted", [False, True])
+def test_a_source_that_breaks_leaves_an_upload_to_who_knows_of_it(
+    source: FakeRegistry, destination: FakeRegistry, copy: Copy, tmp_path: Path, noted: bool
+) -> None:
+    """Registries keep for days what nobody has ended."""
+    source.add_image("app", "v1", layers=(NOTED,))
+    source.fail("GET", digest_of(NOTED), half_a_body)
+    source.fail("GET", digest_of(NOTED), status(404), times=99)
+    more = {"journal": tmp_path} if noted else {}
+    assert copy(source.image("app:v1"), destination.image("app:v1"), **more).failed
+    assert bool(destination.uploads) is noted
