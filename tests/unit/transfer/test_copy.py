@@ -260,6 +260,19 @@ def test_a_platform_that_is_not_there_is_told_with_those_that_are(
     assert one.error == "the image has no linux/s390x; there is: linux/amd64, linux/arm64"
 
 
+def test_a_digest_beside_the_tag_of_a_destination_has_to_be_the_image_s(
+    source: FakeRegistry, destination: FakeRegistry, copy: Copy
+) -> None:
+    """It is no ornament; the tag stays what it was."""
+    raw, other = source.add_image("app", "v1"), digest_of(b"another")
+    (one,) = copy(source.image("app:v1"), destination.image(f"app:v1@{other}")).failed
+    assert f"the image is {digest_of(raw)} and cannot be stored as {other}" in one.error
+    assert not destination.manifests["app"]
+    named = destination.image(f"app:v1@{digest_of(raw)}")
+    assert not copy(source.image("app:v1"), named).failed
+    assert "v1" in destination.manifests["app"]
+
+
 def test_a_sparse_index_has_to_be_said(
     source: FakeRegistry, destination: FakeRegistry, copy: Copy, tmp_path: Path
 ) -> None:

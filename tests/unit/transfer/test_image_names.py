@@ -86,6 +86,16 @@ def test_what_names_no_image_is_told_in_one_line(text: str, told: str) -> None:
     assert len(str(caught.value)) < 500
 
 
+@pytest.mark.parametrize("password", ["s3cret", "s3cr!t", "s3cret" * 99])
+@pytest.mark.parametrize("scheme", ["https://", "http://", "docker://", ""])
+def test_a_login_in_a_name_is_told_without_its_words(scheme: str, password: str) -> None:
+    """It would be in the log of whoever runs the command."""
+    with pytest.raises(TransferError, match="without a login") as caught:
+        parse_image(f"{scheme}user:{password}@r.example/app:1")
+    assert "s3cr" not in str(caught.value)
+    assert parse_image(f"docker://app:1@{DIGEST}") == parse_image(f"app:1@{DIGEST}")
+
+
 @pytest.mark.parametrize(
     ("sources", "destination", "expected"),
     [

@@ -247,6 +247,7 @@ class _Copier:
             self._options.sparse,
             self._options.referrers,
             self._options.large_at_once,
+            None if isinstance(target, LayoutImage) else target.digest,
         )
         planner = Planner(image.source, image.destination, self._small, self._ends.sleep)
         wanted = target.ref if isinstance(target, LayoutImage) else target.tag or target.digest

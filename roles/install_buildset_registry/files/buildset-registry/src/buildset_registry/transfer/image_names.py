@@ -23,6 +23,8 @@ LONGEST_TAG = 128
 _DOCKER_HUB_API = "registry-1.docker.io"
 #: The annotation org.opencontainers.image.ref.name, as the image specification has it.
 _REF = re.compile(r"[A-Za-z0-9]+(?:(?:[-._:@/+]|--)[A-Za-z0-9]+)*")
+#: A login as addresses have it; after a digest there is no slash.
+_LOGIN = re.compile(r"(?:^|//)[^/@]*:[^/@]*@[^/@]+/")
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,8 @@ def parse_image(text: str) -> ImageName:
     """Read a name; ``TransferError`` says what is wrong with it."""
     if text.startswith("oci:"):
         return _layout(text.removeprefix("oci:"))
+    if _LOGIN.search(text):
+        raise TransferError("an image is named without a login; log in first, or give --authfile")
     rest = text.removeprefix("docker://")
     tls = not rest.startswith("http://")
     for scheme in ("http://", "https://"):

@@ -104,6 +104,9 @@ class PlanOptions:
     large_at_once: int = 4
     """Large blobs that are brought at once; each takes a connection."""
 
+    digest: Digest | None = None
+    """What the destination says that the image is, beside a tag."""
+
 
 class Planner:
     """Looks at both ends, many things at a time."""
@@ -141,7 +144,7 @@ class Planner:
         root = self._planned(manifest)
         platforms = self._pool.submit(self._platforms, manifest, narrowed)
         self._walk([root], narrowed)
-        _refuse_other_digest(target, root.manifest)
+        _refuse_other_digest(options.digest or target, root.manifest)
         referrers = self._referrers() if options.referrers else []
         blobs, skipped = self._missing_blobs(options.large_at_once)
         return CopyPlan(
