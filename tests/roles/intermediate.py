@@ -264,6 +264,8 @@ class Api:
     port: int
     answers: dict[str, Any] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
+    #: What the next requests are answered by instead: a status, and where it leads.
+    before: list[tuple[int, str]] = field(default_factory=list)
 
     @property
     def url(self) -> str:
@@ -288,7 +290,12 @@ def answering() -> Iterator[Api]:
         path = request.path.partition("?")[0].removeprefix("/api/tenant/example")
         found = api.answers.get(path)
         body = found if isinstance(found, bytes) else json.dumps(found).encode()
-        request.send_response(404 if found is None else 200)
+        status, location = 404 if found is None else 200, ""
+        if api.before:
+            status, location = api.before.pop(0)
+        request.send_response(status)
+        if location:
+            request.send_header("Location", location)
         request.send_header("Content-Length", str(len(body)))
         request.end_headers()
         request.wfile.write(body)

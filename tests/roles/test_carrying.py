@@ -442,6 +442,20 @@ def test_an_api_that_is_none_is_told(
         promote(world, api)
 
 
+@pytest.mark.parametrize("before", [(502, ""), (503, ""), (301, "/api/tenant/example/builds")])
+def test_an_api_that_is_down_for_a_moment_or_has_moved_is_asked_again(
+    world: dict[str, Served],
+    merged: tuple[Api, str, dict[str, Any]],
+    before: tuple[int, str],
+) -> None:
+    """What has merged is published once, and nobody watches it."""
+    api, digest, _build = merged
+    api.before = [before]
+    result = promote(world, api)
+    assert result["errors"] == []
+    assert [one["digest"] for one in result["images"]] == [digest]
+
+
 def test_an_api_that_is_down_is_told(world: dict[str, Served]) -> None:
     """Nobody listens there."""
     with answering() as api:

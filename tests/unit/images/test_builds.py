@@ -124,4 +124,4 @@ def test_an_address_that_is_none_is_told_as_such(api: str) -> None:
     """A scheme is soon forgotten."""
     query = replace(QUERY, api=api)
     with pytest.raises(ImagesError, match=r"Zuul's API cannot be asked: .* not an https:// URL"):
-        fetch(query.url, 1)
+        fetch(query.url, 1, 0.01)

@@ -111,7 +111,7 @@ def _promote(given: Mapping[str, Any], how: CarryOptions) -> dict[str, Any]:
     promotion = given["promotion"]
     if promotion["method"] == "tag":
         return _retag(promotion, public, how)
-    built = _built(promotion, public)
+    built = _built(promotion, public, how)
     there = plan.intermediate_registry(given["intermediate_registry"])
     copies = plan.promote_copies(built, there, public)
     return _told(transfers.run(copies, replace(how, by_tag=True)), how.dry)
@@ -124,7 +124,7 @@ def _retag(
 ) -> dict[str, Any]:
     """Promote what a change's tag names; where Zuul can be asked, only what a build returned."""
     asked = bool(promotion["api"] and promotion["job"])
-    built = _built(promotion, public) if asked else []
+    built = _built(promotion, public, how) if asked else []
     digests = {image: artifact.digest for image, artifact in built}
     copies = plan.retag_copies(promotion["prefix"], digests, public)
     outcomes = transfers.run(copies, replace(how, by_tag=True))
@@ -134,20 +134,22 @@ def _retag(
 
 
 def _built(
-    promotion: Mapping[str, Any], public: Mapping[TaggedImage, plan.ImageLocation]
+    promotion: Mapping[str, Any],
+    public: Mapping[TaggedImage, plan.ImageLocation],
+    how: CarryOptions,
 ) -> list[tuple[TaggedImage, artifacts.ImageArtifact]]:
     """Ask Zuul for the build, and return what it has returned of the images."""
     keys = ("api", "job", "pipeline", "change", "patchset", "newrev", "buildset")
     query = builds.BuildQuery(**{key: str(promotion[key] or "") for key in keys})
     query.check()
-    build = builds.newest_success(_ask(query.url), query)
+    build = builds.newest_success(_ask(query.url, how), query)
     if not build.get("artifacts"):
-        build = _ask(query.build_url(str(build["uuid"])))
+        build = _ask(query.build_url(str(build["uuid"])), how)
     return builds.promoted(build, public)
 
 
-def _ask(url: str) -> Any:
-    status, raw = transfers.fetch(url, _MOST)
+def _ask(url: str, how: CarryOptions) -> Any:
+    status, raw = transfers.fetch(url, _MOST, how.patience)
     try:
         if status == 200:
             return json.loads(raw)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -35,6 +36,8 @@ _WORDS = (
     ("name its CA by --source-ca or --dest-ca", "give the PEM of its CA as cert"),
     ("push the image first", "it was not pushed, or has been removed since"),
 )
+#: Answers of an API that it would give again.
+_TOLD = (200, *(one for one in range(400, 500) if one not in (408, 429)), 501)
 #: Answers that mean that a registry deletes no tags, or not for us.
 _KEPT = frozenset({400, 401, 403, 404, 405})
 Accesses = tuple[EndAccess, EndAccess]
@@ -248,12 +251,14 @@ def _delete_tag(location: ImageLocation, way: EndAccess) -> str:
     return f"{location} is deleted"
 
 
-def fetch(url: str, most: int) -> tuple[int, bytes]:
-    """Ask an API; return the status and the body."""
+def fetch(url: str, most: int, patience: float) -> tuple[int, bytes]:
+    """Ask an API, again where it is down for a moment; return the status, and what is found."""
     client = HttpClient()
     try:
-        reply = client.send("GET", url, {"Accept": "application/json"})
-        return reply.status, reply.read(most)
+        session = RegistrySession(url, client, sleep=lambda seconds: time.sleep(seconds * patience))
+        call = Call("GET", url, "", {"Accept": "application/json"})
+        reply, raw = session.read(call, _TOLD, most)
+        return reply.status, raw
     except (TransferError, UpstreamError, ValueError) as error:
         raise ImagesError(f"Zuul's API cannot be asked: {in_words(str(error))}") from error
     finally:
