@@ -53,8 +53,6 @@ class CopyOptions:
     dry_run: bool = False
     small_at_once: int = 24
     large_at_once: int = 4
-    """Fewer where both ends are on this machine and share its processors with the copy."""
-
     journal: Path | None = None
     """Where uploads that have begun are remembered; None remembers none."""
 
@@ -283,11 +281,10 @@ class _Copier:
         _settle(futures)
 
     def _streams(self, images: Sequence[_Image]) -> int:
-        """Return how many large blobs are brought at once."""
+        """Return how many large blobs are brought at once; this machine's ends share processors."""
         most = self._options.large_at_once
-        if all(one.source.here and one.destination.here for one in images):
-            return min(most, max(2, os.cpu_count() or 1))
-        return most
+        here = all(one.source.here and one.destination.here for one in images)
+        return min(most, max(2, os.cpu_count() or 1)) if here else most
 
     def _bring(self, job: _BlobJob) -> None:
         """Bring a blob to each repository that lacks it: the second one mounts it."""
