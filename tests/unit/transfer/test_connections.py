@@ -197,6 +197,76 @@ def test_a_proxy_that_refuses_is_told_without_its_password() -> None:
     assert "HTTPS_PROXY" in str(caught.value)
 
 
+@pytest.mark.parametrize(("status", "passing"), [(407, False), (502, True), (503, True)])
+def test_a_proxy_that_fails_for_a_moment_is_asked_again(status: int, passing: bool) -> None:
+    """Who refuses is not."""
+
+    def serve(connection: socket.socket) -> None:
+        head_of(connection)
+        connection.sendall(f"HTTP/1.1 {status} No\r\nContent-Length: 0\r\n\r\n".encode())
+
+    with listening(serve) as port:
+        client = HttpClient(environment={"HTTPS_PROXY": f"http://127.0.0.1:{port}"})
+        with pytest.raises(TransferError) as caught:
+            client.send("GET", "https://registry.invalid/", {})
+    assert caught.value.transient is passing
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+@pytest.mark.parametrize(
+    ("proxy", "passing"), [("127.0.0.1:1", True), ("proxy.invalid:3128", False)]
+)
+def test_a_proxy_that_cannot_be_reached_is_named(scheme: str, proxy: str, passing: bool) -> None:
+    """And not the registry behind it, nor the login."""
+    client = HttpClient(environment={f"{scheme}_proxy": f"http://u:secret@{proxy}"})
+    with pytest.raises(TransferError, match=f"the proxy {proxy} cannot be reached") as caught:
+        client.send("GET", f"{scheme}://registry.example/", {})
+    assert "secret" not in str(caught.value)
+    # Where nobody answers for names, the name may have an address later.
+    assert caught.value.transient is passing or "Temporary" in str(caught.value)
+
+
+@pytest.mark.parametrize(("number", "passing"), [(socket.EAI_AGAIN, True), (-2, False)])
+def test_names_that_have_no_address_for_a_moment_are_asked_again(
+    monkeypatch: pytest.MonkeyPatch, number: int, passing: bool
+) -> None:
+    """EAI_AGAIN says so; EAI_NONAME does not."""
+
+    def fail(*_words: object, **_more: object) -> None:
+        raise socket.gaierror(number, "no address")
+
+    monkeypatch.setattr(socket, "getaddrinfo", fail)
+    with pytest.raises(TransferError, match="its name has no address") as caught:
+        HttpClient(environment={}).send("GET", "http://registry.example/", {})
+    assert caught.value.transient is passing
+
+
+def test_a_server_that_is_silent_is_waited_for_once(
+    client: HttpClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A kept connection that it has closed is another thing."""
+    monkeypatch.setattr(connections, "TIMEOUT", 0.3)
+    asked: list[bytes] = []
+    ended = threading.Event()
+
+    def serve(connection: socket.socket) -> None:
+        asked.append(head_of(connection))
+        connection.sendall(OK)
+        asked.append(head_of(connection))
+        ended.wait(10)
+
+    with listening(serve) as port:
+        url = f"http://127.0.0.1:{port}/"
+        kept = [client.send("GET", url, {}) for _one in range(3)]
+        for reply in kept:
+            assert reply.read(10) == b"ok"
+        with pytest.raises(TransferError, match="timed out"):
+            client.send("GET", url, {})
+        ended.set()
+        client.close()
+    assert len([one for one in asked if one]) == 4
+
+
 def test_a_proxy_that_wants_tls_is_told() -> None:
     """It cannot be spoken to."""
     client = HttpClient(environment={"HTTPS_PROXY": "https://u:secret@proxy.example"})

@@ -28,6 +28,8 @@ TIMEOUT = 60.0
 CONNECT_TIMEOUT = 20.0
 #: Seconds in which an answer has to be whole that is no blob's; a byte now and then is none.
 ANSWER_SECONDS = 300.0
+#: Answers of a proxy that it may not give a second time.
+_PASSING = frozenset({502, 503, 504})
 Body: TypeAlias = "bytes | Iterable[bytes | memoryview]"
 
 
@@ -120,11 +122,9 @@ class RegistryConnection(http.client.HTTPConnection):
 
     def _open(self) -> socket.socket:
         if self.proxy is not None:
-            parts = urlsplit(self.proxy)
-            address = (parts.hostname or "", parts.port or 80)
+            opened = _open_proxy(self.proxy)
         else:
-            address = (self.way.address, self.port)
-        opened = socket.create_connection(address, CONNECT_TIMEOUT)
+            opened = socket.create_connection((self.way.address, self.port), CONNECT_TIMEOUT)
         opened.settimeout(TIMEOUT)
         own, other = opened.getsockname()[0], opened.getpeername()[0]
         self.here = self.proxy is None and own == other
@@ -143,11 +143,25 @@ class RegistryConnection(http.client.HTTPConnection):
         finally:
             answer.close()
         if answer.status != 200:
-            name = urlsplit(proxy).netloc.rpartition("@")[2]
-            raise TransferError(
-                f"the proxy {name} answers {answer.status} to a tunnel to {target}; "
-                "see HTTPS_PROXY and NO_PROXY"
-            )
+            what = f"answers {answer.status} to a tunnel to {target}"
+            raise _lacking_proxy(proxy, what, passing=answer.status in _PASSING)
+
+
+def _open_proxy(proxy: str) -> socket.socket:
+    """Connect to a proxy; who cannot is told of it, and not of the registry behind it."""
+    parts = urlsplit(proxy)
+    try:
+        return socket.create_connection((parts.hostname or "", parts.port or 80), CONNECT_TIMEOUT)
+    except OSError as error:
+        unknown = isinstance(error, socket.gaierror) and error.errno != socket.EAI_AGAIN
+        what = f"cannot be reached ({error.strerror or error})"
+        raise _lacking_proxy(proxy, what, passing=not unknown) from None
+
+
+def _lacking_proxy(proxy: str, what: str, *, passing: bool) -> TransferError:
+    name = urlsplit(proxy).netloc.rpartition("@")[2]
+    words = f"the proxy {name} {what}; see HTTPS_PROXY and NO_PROXY"
+    return TransferError(words, transient=passing)
 
 
 class AnsweredError(Exception):

@@ -219,9 +219,10 @@ class HttpClient:
                 self.end(connection)
                 if (told := _unsendable(url, error)) is not None:
                     raise told from None
-                if not fresh:
+                late = isinstance(error, TimeoutError)  # that server is there, and has the request
+                if not fresh and not late:
                     self._hasty.add(to)
-                if fresh or not again:
+                if fresh or late or not again:
                     raise broken(url, error) from None
             except BaseException:
                 self.end(connection)
@@ -386,7 +387,8 @@ def broken(url: str, error: Exception) -> TransferError:
             f"{name} speaks no TLS; write http://{name}/... if that is what is meant"
         )
     if isinstance(error, socket.gaierror):
-        return TransferError(f"{name}: its name has no address ({error.strerror})")
+        told = f"{name}: its name has no address ({error.strerror})"
+        return TransferError(told, transient=error.errno == socket.EAI_AGAIN)
     if isinstance(error, http.client.BadStatusLine) and not isinstance(error, OSError):
         return TransferError(
             f"{name} answers with what is not HTTP; check its port, and whether it speaks TLS",
