@@ -267,6 +267,25 @@ def test_a_server_that_is_silent_is_waited_for_once(
     assert len([one for one in asked if one]) == 4
 
 
+def test_the_end_of_an_upload_may_take_longer(
+    client: HttpClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A registry on an object store copies the blob first; whatever else is silent is not there."""
+    monkeypatch.setattr(connections, "TIMEOUT", 0.2)
+
+    def serve(connection: socket.socket) -> None:
+        while head_of(connection):
+            time.sleep(0.5)
+            connection.sendall(OK)
+
+    with listening(serve) as port:
+        url = f"http://127.0.0.1:{port}/"
+        assert client.send("PUT", url, {"Content-Length": "0"}).read(10) == b"ok"
+        with pytest.raises(TransferError, match="timed out"):
+            client.send("GET", url, {})
+        client.close()
+
+
 def test_a_proxy_that_wants_tls_is_told() -> None:
     """It cannot be spoken to."""
     client = HttpClient(environment={"HTTPS_PROXY": "https://u:secret@proxy.example"})

@@ -659,7 +659,7 @@ def test_an_answer_that_drips_is_given_up(
     begin: bytes,
 ) -> None:
     """Each byte comes in time, and the last one never does."""
-    monkeypatch.setattr("buildset_registry.transfer.http_client.ANSWER_SECONDS", 0.1)
+    monkeypatch.setattr("buildset_registry.transfer.connections.ANSWER_SECONDS", 0.1)
     source.add_image("app", "v1")
 
     def drip(handler: Handler) -> bool:

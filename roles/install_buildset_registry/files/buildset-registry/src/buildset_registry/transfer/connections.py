@@ -64,6 +64,13 @@ class RegistryConnection(http.client.HTTPConnection):
         """Give up what is read of the answer later than in so many seconds."""
         self._deadline = time.monotonic() + seconds
 
+    def expect_answer(self, method: str) -> None:
+        """Wait for the answer to what was sent: for the end of an upload as long as for a whole
+        answer, since registries on object stores may copy the blob before they answer."""
+        self.limit_answer(ANSWER_SECONDS)
+        if self.sock is not None:
+            self.sock.settimeout(ANSWER_SECONDS if method == "PUT" else TIMEOUT)
+
     def read_into(self, stream: io.RawIOBase, buffer: Any) -> int | None:
         """Read what is next of the answer, if there is time left."""
         if time.monotonic() > self._deadline:

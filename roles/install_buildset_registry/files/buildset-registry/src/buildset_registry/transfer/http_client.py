@@ -23,14 +23,7 @@ from ..protocol.content_coding import content_coding, decoded
 from ..protocol.errors import UpstreamError
 from ..protocol.proxy_env import ProxyEnvironment
 from ..protocol.urls import Origin, origin, server
-from .connections import (
-    ANSWER_SECONDS,
-    AnsweredError,
-    Body,
-    RegistryConnection,
-    Way,
-    proxy_headers,
-)
+from .connections import AnsweredError, Body, RegistryConnection, Way, proxy_headers
 from .errors import TransferError
 
 #: Bytes that are read and sent at once: what the processor's own memory holds for some threads.
@@ -253,7 +246,7 @@ class HttpClient:
             if body is None or connection.sock is None:
                 raise
             early = True
-        connection.limit_answer(ANSWER_SECONDS)
+        connection.expect_answer(method)
         response = connection.getresponse()
         response.will_close |= early
         reply = Reply(url, response, self)
