@@ -88,6 +88,14 @@ def test_a_token_by_get_pushes(single: Registry) -> None:
 
 
 @one_port
+def test_a_login_that_is_not_ascii_is_refused(single: Registry) -> None:
+    """As any other that is malformed; a client may send whatever bytes it likes (RFC 9110, 5.5)."""
+    for header in (b"Basic \xe9", b"Basic YTpi\xff", b"Bearer \xe9"):
+        answer = single.anonymous.get("/v2/", headers={b"Authorization": header})
+        assert (answer.status_code, code(answer)) == (401, "UNAUTHORIZED")
+
+
+@one_port
 def test_a_token_for_less_asks_for_more(single: Registry) -> None:
     """A pull token does not push, delete, or open another repository; the scope says what would."""
     token = get_token(single.anonymous, "repository:org/app:pull", (USER, PASSWORD))["token"]

@@ -71,7 +71,7 @@ def test_pushing_through_it_is_refused(harness: Harness) -> None:
 
 
 @pytest.mark.parametrize(
-    "credentials", [None, basic(password="wrong"), basic("nobody"), "Bearer x"]
+    "credentials", [None, basic(password="wrong"), basic("nobody"), "Bearer x", "Basic é"]
 )
 def test_who_is_not_known_gets_407(harness: Harness, credentials: str | None) -> None:
     """For a registry of ours and for any other host, anonymous pulling or not."""

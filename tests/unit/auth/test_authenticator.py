@@ -55,7 +55,9 @@ def test_a_header_holds_credentials_or_nothing(
     assert parse_authorization(header) == credentials
 
 
-@pytest.mark.parametrize("header", ["Digest x", "Basic !", NO_COLON, "Basic /w==", "x"])
+@pytest.mark.parametrize(
+    "header", ["Digest x", "Basic !", NO_COLON, "Basic /w==", "Basic YTpi\xff", "x"]
+)
 def test_a_malformed_header_is_refused(header: str) -> None:
     """Never taken for nobody: the client meant to say who it is."""
     with pytest.raises(Unauthorized):

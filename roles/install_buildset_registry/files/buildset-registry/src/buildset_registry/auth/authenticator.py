@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import binascii
 from base64 import b64decode
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -57,7 +56,7 @@ def _parse_basic(value: str) -> Basic | None:
     """Decode ``user:password``; docker sends an empty pair where it has no credentials."""
     try:
         user, separator, password = b64decode(value, validate=True).decode().partition(":")
-    except (binascii.Error, UnicodeDecodeError):
+    except ValueError:  # also where the header is not ASCII
         raise Unauthorized("the Basic credentials are malformed") from None
     if not separator:
         raise Unauthorized("the Basic credentials are malformed")
