@@ -20,6 +20,8 @@ def allow(monkeypatch: pytest.MonkeyPatch, most: int) -> None:
         (1024, 32, 32),
         (65536, 128, 128),
         (32, 128, 4),
+        (1024, 1, 1),
+        (32, 3, 3),
         (1024, 0, 0),
         (resource.RLIM_INFINITY, 128, 128),
     ],

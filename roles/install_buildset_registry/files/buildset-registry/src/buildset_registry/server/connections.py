@@ -37,7 +37,7 @@ _FETCH_PART = 16
 #: Connections that are at the beginning of TLS at once: Granian does not count them among the
 #: others, and accepts as many as come between two looks.
 _HANDSHAKES = 64
-#: Connections of an endpoint where there are hardly any descriptors.
+#: Connections of an endpoint, and fetches, where there are hardly any descriptors.
 _LEAST = 4
 #: Where TCP_INFO says for how many milliseconds nothing was sent, and nothing received (tcp(7)).
 _LAST_SENT = struct.Struct("=44xI4xI")
@@ -67,7 +67,7 @@ def affordable_fetches(wanted: int) -> int:
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     if most == resource.RLIM_INFINITY or not wanted:
         return wanted
-    return max(_LEAST, min(wanted, most // _FETCH_PART))
+    return min(wanted, max(_LEAST, most // _FETCH_PART))
 
 
 @dataclass(frozen=True, slots=True)
