@@ -83,6 +83,21 @@ async def test_one_client_leaves_room_for_others() -> None:
     assert len(await again.read(MANIFEST) or b"") == 256 * KIB + FREE
 
 
+async def test_a_host_of_ipv6_is_one_client() -> None:
+    """It has 64 bits of addresses for itself."""
+    budget, held = BodyBudget(1024 * KIB), []
+    for number in range(3):
+        client = StalledClient(256 * KIB + FREE, ends=True)
+        request = request_of(client, budget, address=f"2001:db8::{number:x}")
+        assert await request.read(MANIFEST)
+        held.append(request)
+    another = request_of(StalledClient(256 * KIB + FREE), budget, address="2001:db8::a")
+    with pytest.raises(TooManyRequests, match=r"from one client, ci at 2001:db8::/64, as much as"):
+        await another.read(MANIFEST)
+    elsewhere = request_of(StalledClient(256 * KIB, ends=True), budget, address="2001:db8:0:1::a")
+    assert await elsewhere.read(MANIFEST)
+
+
 async def test_all_clients_have_the_bound_together() -> None:
     """Whoever they are; a small body passes even then."""
     budget = BodyBudget(512 * KIB)

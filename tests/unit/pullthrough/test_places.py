@@ -164,6 +164,16 @@ async def test_one_client_leaves_places_to_others() -> None:
         assert one.places.taken == 0
 
 
+async def test_a_host_of_ipv6_is_one_client() -> None:
+    """It has 64 bits of addresses for itself, and could come from another one for each fetch."""
+    async with scene(FetchPlaces(4)) as one:
+        for number in range(6):
+            one.get(number, Client(f"2001:db8::{number:x}"))
+        await one.begun(0, 1, 2)
+        one.get(20, Client("2001:db8:0:1::1"))
+        await one.begun(0, 1, 2, 20)
+
+
 async def test_who_wants_what_is_on_its_way_needs_no_place() -> None:
     """Nor do those who wait for a place in order to fetch the same need one each."""
     async with scene(FetchPlaces(2)) as one:

@@ -10,7 +10,7 @@ from functools import cached_property
 from types import TracebackType
 from urllib.parse import parse_qs, urlencode
 
-from buildset_registry.auth.access import ANONYMOUS, Identity
+from buildset_registry.auth.access import ANONYMOUS, Identity, client_network
 from buildset_registry.errors import NameInvalid, RequestTimeout, SizeInvalid
 from buildset_registry.http.asgi import ClientLeft, Message, Receive, Scope
 from buildset_registry.http.bodies import BodyBudget, BodyShare
@@ -105,6 +105,11 @@ class Request:
             self._name = RepositoryName.resolve(self.path["name"], registry)
         return self._name
 
+    @property
+    def sender(self) -> Sender:
+        """Who sends the body, as those know it who bound what one client sends."""
+        return Sender(self.identity.name, client_network(self.client))
+
     def source(self, query_name: str) -> RepositoryName | None:
         """Return the repository that a query parameter names, or None where it names none.
 
@@ -189,7 +194,7 @@ class Request:
             return None
         pieces = Pieces()
         if self._bodies is not None:
-            self.share = self._bodies.share(Sender(self.identity.name, self.client))
+            self.share = self._bodies.share(self.sender)
         async for piece in self.body():
             if pieces.size + len(piece) > limit:
                 return None

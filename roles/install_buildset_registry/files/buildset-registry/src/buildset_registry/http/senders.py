@@ -11,6 +11,7 @@ class Sender(NamedTuple):
 
     user: str | None
     address: str
+    """Of IPv6 the network that one host has for itself: it would be as many clients as it likes."""
 
     def __str__(self) -> str:
         """Return what messages call it."""

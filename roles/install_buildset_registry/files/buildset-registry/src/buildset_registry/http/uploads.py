@@ -20,7 +20,6 @@ from buildset_registry.http.context import Context
 from buildset_registry.http.ranges import parse_chunk, upload_range
 from buildset_registry.http.request import Request
 from buildset_registry.http.response import PushOutcome, Response
-from buildset_registry.http.senders import Sender
 from buildset_registry.oci.descriptor import OCTETS
 from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.names import UploadId
@@ -69,8 +68,7 @@ async def append(request: Request, context: Context) -> Response:
     """Take a chunk, or everything as one stream."""
     upload = await _find(request, context)
     chunk = _chunk(request, upload)
-    sender = Sender(request.identity.name, request.client)
-    with context.uploads.one(request.name, upload, sender):
+    with context.uploads.one(request.name, upload, request.sender):
         await upload.append(chunk)
     return Response(202, _progress(request, upload))
 
@@ -141,8 +139,7 @@ async def _finish(
     if not request.query.get("digest"):
         raise DigestInvalid("the digest of the upload is missing; give ?digest=")
     digest = Digest.parse(request.query["digest"])
-    sender = Sender(request.identity.name, request.client)
-    with context.uploads.one(request.name, upload, sender):
+    with context.uploads.one(request.name, upload, request.sender):
         await upload.append(chunk, last=digest)
     await context.registry.finish_upload(request.name, upload, digest)
     if context.quotas is not None:

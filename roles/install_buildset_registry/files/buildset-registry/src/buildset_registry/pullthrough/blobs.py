@@ -20,7 +20,7 @@ from buildset_registry.manifest_links import is_linked
 from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.names import RepositoryName
 from buildset_registry.pullthrough.download import Download, DownloadStream, Pace
-from buildset_registry.pullthrough.places import FetchPlaces
+from buildset_registry.pullthrough.places import FetchPlaces, client_of
 from buildset_registry.pullthrough.remote import RemoteBlobs
 from buildset_registry.pullthrough.singleflight import SingleFlight
 from buildset_registry.sources import Asker
@@ -94,7 +94,7 @@ class BlobCache:
 
         Where as many are fetched as may be, and not this one, ``asker`` waits until it may be.
         """
-        client, mine = "" if asker is None else asker.client, False
+        client, mine = client_of(asker), False
         stream: DownloadStream | None = None
         try:
             while stream is None:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Coroutine, Hashable
 from functools import partial
 from typing import Any, NamedTuple
 
+from buildset_registry.auth.access import client_network
 from buildset_registry.errors import TooManyRequests, UpstreamFailed
 from buildset_registry.sources import Asker
 
@@ -95,7 +96,7 @@ class FetchPlaces:
 
         ``TooManyRequests`` where that takes too long; what ``asker`` raises where it leaves.
         """
-        client = "" if asker is None else asker.client
+        client = client_of(asker)
         left = None if asker is None else asker.watch()
         turn: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._waiting[turn] = _Waiter(client, key)
@@ -140,3 +141,8 @@ class FetchPlaces:
             f"{whose}; try again soon",
             headers={"Retry-After": str(_AGAIN_SECONDS)},
         )
+
+
+def client_of(asker: Asker | None) -> str:
+    """Return whose places somebody takes: a host of IPv6 has as many addresses as it likes."""
+    return "" if asker is None else client_network(asker.client)
