@@ -4,20 +4,22 @@
 import asyncio
 import base64
 import gzip
+import json
 import ssl
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 
 import httpx
 import pytest
 from aiohttp.web import BaseRequest, StreamResponse
-from buildset_registry.oci.descriptor import OCI_INDEX
+from buildset_registry.oci.descriptor import OCI_INDEX, OCI_MANIFEST, OCTETS
 from httpx import Response
 from trustme import CA
 
-from tests.api.configurations import in_bucket, on_disk, only, two_endpoints
+from tests.api.configurations import in_bucket, on_disk, only, single_port, two_endpoints
 from tests.api.conftest import in_a_thread
 from tests.api.harness import Harness, Registry, digest_of, raw
 from tests.unit.upstream.lab import (
@@ -68,6 +70,21 @@ def waiting_for(go: threading.Event, answer: Answer) -> Answer:
         return await answer(request)
 
     return wait
+
+
+def stalling(quay: Server, go: threading.Event) -> dict[str, bytes]:
+    """Have upstream send a dozen blobs once ``go`` is set; return them by their paths there."""
+    contents = {f"/v2/org/app/blobs/{digest_of(one)}": one for one in map(bytes, range(1, 13))}
+    for path, content in contents.items():
+        quay.on(path, waiting_for(go, blob(content)))
+    return contents
+
+
+def get_from_elsewhere(registry: Registry, harness: Harness, path: str) -> Response:
+    """Ask as a client of another address does."""
+    transport = httpx.HTTPTransport(verify=harness.trusted, local_address="127.0.0.2")
+    with httpx.Client(base_url=registry.pull.base_url, transport=transport) as other:
+        return other.get(path)
 
 
 def message(answer: Response) -> str:
@@ -356,11 +373,8 @@ def test_clients_that_leave_at_once_start_a_few_fetches(
     start: Callable[..., Registry], quay: Server, harness: Harness
 ) -> None:
     """Another client is served meanwhile, and who left while it waited fetches nothing later."""
-    contents = {f"/v2/org/app/blobs/{digest_of(one)}": one for one in map(bytes, range(1, 13))}
     go = threading.Event()
-    for path, content in contents.items():
-        quay.on(path, waiting_for(go, blob(content)))
-    registry = start(fetches=4)
+    contents, registry = stalling(quay, go), start(fetches=4)
 
     def fetched() -> list[str]:
         return [asked.path for asked in quay.asked if asked.path in contents]
@@ -374,9 +388,7 @@ def test_clients_that_leave_at_once_start_a_few_fetches(
         time.sleep(0.1)
     begun = fetched()
     assert len(begun) == 3
-    transport = httpx.HTTPTransport(verify=harness.trusted, local_address="127.0.0.2")
-    with httpx.Client(base_url=registry.pull.base_url, transport=transport) as other:
-        assert other.get(LAYER).content == BLOB
+    assert get_from_elsewhere(registry, harness, LAYER).content == BLOB
     wait_until(lambda: registry.log.read_text().count('" 499 ') == 9)
     go.set()
     later = [begun[0], *(contents.keys() - begun)][:2]
@@ -384,3 +396,31 @@ def test_clients_that_leave_at_once_start_a_few_fetches(
         assert registry.pull.get(path.replace("/v2/", "/v2/quay.io/")).content == contents[path]
     time.sleep(0.1)
     assert fetched() == [*begun, later[1]]
+
+
+@only(single_port, why="an endpoint that takes pushes alone asks no upstream")
+def test_who_pushes_what_is_at_upstream_leaves_places_to_others(
+    start: Callable[..., Registry], quay: Server, harness: Harness
+) -> None:
+    """What a manifest names and is not here is fetched, by three quarters of the places at most."""
+    go = threading.Event()
+    contents, registry = stalling(quay, go), start(fetches=4)
+
+    def fetched() -> int:
+        return sum(asked.path in contents for asked in quay.asked)
+
+    blobs = [
+        {"mediaType": OCTETS, "digest": digest_of(one), "size": len(one)}
+        for one in contents.values()
+    ]
+    tree = {"schemaVersion": 2, "mediaType": OCI_MANIFEST, "config": blobs[0], "layers": blobs}
+    with ThreadPoolExecutor(1) as pool, ExitStack() as stack:
+        stack.callback(go.set)
+        raw_manifest = json.dumps(tree).encode()
+        pushed = pool.submit(registry.put_manifest, "quay.io/org/app", "v2", raw_manifest)
+        wait_until(lambda: fetched() >= 3)
+        time.sleep(0.1)
+        assert fetched() == 3
+        assert get_from_elsewhere(registry, harness, LAYER).content == BLOB
+        go.set()
+        assert pushed.result().status_code == 201

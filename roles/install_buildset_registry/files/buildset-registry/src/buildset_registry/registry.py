@@ -59,6 +59,9 @@ class PushTerms:
     subjects: frozenset[Reference] | None = None
     """Images of the repository that it may refer to, with all that belongs to them; None: any."""
 
+    asker: Asker | None = None
+    """Who pushes it, for whom its blobs are fetched that only an upstream has."""
+
 
 _ANY_TERMS = PushTerms()
 
@@ -294,7 +297,8 @@ class Registry:
         if admit is not None:
             admit(await self._target(name, references[0]))
         index = self._store.pushed(name)
-        await spread(manifest.blobs, lambda blob: self._require(index, name, blob.digest))
+        require = partial(self._require, index, name, asker=terms.asker)
+        await spread(manifest.blobs, lambda blob: require(blob.digest))
         tags = [one for one in references if isinstance(one, Tag)]
         async with self._store.turns.manifest(name, manifest.digest, tags):
             if admit is not None:
@@ -338,7 +342,7 @@ class Registry:
                 raise ManifestUnknown(f"{name} has no manifest {digest}")
             if admit is not None:
                 admit(digest)
-            subject = _subject(stored)
+            subject = stored.subject
             for index in self._lookup.indexes(name):
                 await delete_links(self._store, name, index, digest, subject)
 
@@ -374,12 +378,14 @@ class Registry:
         """Return what clients see at a reference now."""
         return await self._lookup.stored_digest(name, reference)
 
-    async def _require(self, index: RepositoryIndex, name: RepositoryName, digest: Digest) -> None:
+    async def _require(
+        self, index: RepositoryIndex, name: RepositoryName, digest: Digest, *, asker: Asker | None
+    ) -> None:
         """Make sure that a pushed manifest's blob is here and stays, linked as pushed itself."""
         if await index.layers.has(digest) and await self._store.blobs.keep(digest) is not None:
             return
         try:
-            blob = await self.blob(name, digest)
+            blob = await self.blob(name, digest, asker=asker)
             if isinstance(blob, ArrivingBlob):
                 await blob.complete()
             kept = await self._lookup.keep(name, digest)
@@ -392,9 +398,3 @@ class Registry:
                 f"{name} has no blob {digest}; push the blob before the manifest",
                 detail={"digest": str(digest)},
             )
-
-
-def _subject(stored: StoredManifest) -> Digest | None:
-    """Return a manifest's subject; a damaged one has none, and can be deleted all the same."""
-    subject = Manifest.stored(stored.raw, stored.media_type).subject
-    return None if subject is None else subject.digest

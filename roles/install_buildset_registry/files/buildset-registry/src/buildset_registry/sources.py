@@ -14,6 +14,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 from buildset_registry.auth.rights import ReadRights
 from buildset_registry.oci.descriptor import Descriptor
 from buildset_registry.oci.digest import Digest
+from buildset_registry.oci.manifest import Manifest
 from buildset_registry.oci.names import Reference, RepositoryName, Tag
 from buildset_registry.store.base import StoredBlob
 
@@ -29,6 +30,12 @@ class StoredManifest:
     @property
     def descriptor(self) -> Descriptor:
         return Descriptor(self.media_type, self.digest, len(self.raw))
+
+    @property
+    def subject(self) -> Digest | None:
+        """What it names as its subject; a damaged one has none, and can be deleted all the same."""
+        subject = Manifest.stored(self.raw, self.media_type).subject
+        return None if subject is None else subject.digest
 
 
 @runtime_checkable

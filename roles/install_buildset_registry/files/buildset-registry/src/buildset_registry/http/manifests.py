@@ -88,7 +88,7 @@ async def put(request: Request, context: Context) -> Response:
     if raw is None:
         raise ManifestTooLarge
     content_type = request.headers.get("content-type", "")
-    terms = PushTerms(_admit(request), pushed_images(request, context))
+    terms = PushTerms(_admit(request), pushed_images(request, context), request)
     manifest = await context.registry.push_manifest(
         request.name, references, raw, content_type, terms=terms
     )
