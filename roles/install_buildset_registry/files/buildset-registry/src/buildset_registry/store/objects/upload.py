@@ -11,12 +11,7 @@ from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.names import UploadId
 from buildset_registry.parallel import all_of, to_its_end
 from buildset_registry.store.objects.context import UploadContext
-from buildset_registry.store.objects.dialect import (
-    Body,
-    ObjectFailure,
-    ObjectState,
-    PartsGone,
-)
+from buildset_registry.store.objects.dialect import Body, ObjectFailure, ObjectState, PartsGone
 from buildset_registry.store.objects.doubts import NOTE, Doubts
 from buildset_registry.store.objects.hashing import RunningDigest, digest_of, object_digest
 from buildset_registry.store.objects.parts import PartWriter, Spool, SpoolReader, weakly
@@ -75,7 +70,7 @@ class ObjectUpload:
                 return True
             if state is not None:
                 self._leave()
-            elif known:  # it ended elsewhere
+            else:  # it ended elsewhere, or has not begun
                 self._begin(None)
             return False
 
@@ -153,7 +148,11 @@ class ObjectUpload:
         self._torn = False
 
     def _load(self, state: SessionState) -> None:
-        """Go on with what another request, maybe another replica, left."""
+        """Go on with what another request, maybe another replica, left.
+
+        The bucket's state counts as known when all of it is here: there may be no room for it.
+        """
+        version, self._record.version = self._record.version, None
         self._begin(None)
         writer, self._known_key = self._parts, state.noted
         self._committed = state.committed
@@ -166,6 +165,7 @@ class ObjectUpload:
             writer.hold(state.tail)
         self.size = state.size
         self._digest.resume(state.hashed, state.tail if state.upload is None else None)
+        self._record.version = version
 
     @property
     def _parts(self) -> PartWriter:
