@@ -115,6 +115,22 @@ async def test_a_changed_file_takes_effect(file: Path, clock: Clock) -> None:
     assert not await users.verify("ci", "changed")
 
 
+@pytest.mark.parametrize(("password", "stays"), [("changed", False), ("secret", True)])
+async def test_a_file_that_changes_while_a_password_waits_counts(
+    slow: Path, clock: Clock, password: str, *, stays: bool
+) -> None:
+    """Who was let in by the old one would be given tokens that last as long as the new one."""
+    users = Htpasswd(slow, clock)
+    flood = guesses(users, "192.0.2.1", 20)
+    await asyncio.sleep(0)
+    waiting = asyncio.create_task(users.verify("ci", "secret", "192.0.2.1"))
+    await asyncio.sleep(0)
+    rewrite(slow, f"ci:{hashed(password)}\n")
+    clock.now += 2
+    assert await waiting is stays
+    await outcomes(users, flood)
+
+
 def remove(file: Path) -> None:
     """Remove the file while the users are in use."""
     file.unlink()

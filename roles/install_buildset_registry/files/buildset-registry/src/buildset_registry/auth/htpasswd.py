@@ -45,7 +45,7 @@ class Htpasswd:
         self._keyed = hashlib.blake2b(key=secrets.token_bytes(32), digest_size=32)
         self._verified: Latest[bytes, float] = Latest(_REMEMBERED)
         self._refused: Latest[bytes, float] = Latest(_REMEMBERED)
-        self._checking: dict[tuple[bytes, str], asyncio.Task[bool]] = {}
+        self._checking: dict[tuple[bytes, str], asyncio.Task[None]] = {}
         self._queue = PasswordQueue()
         self._looked = clock()
         self._stamp = self._state()
@@ -68,17 +68,11 @@ class Htpasswd:
         for. ``TooManyRequests`` where too many wait to be checked.
         """
         self._refresh()
-        key = self._key(user, password)
-        known = self._known(key)
-        if known is not None:
-            return known
-        claimant = Claimant(client_network(client), user)
-        task = self._checking.get((key, claimant.network))
-        if task is None:
-            task = asyncio.create_task(self._check(key, claimant, password))
-            self._checking[key, claimant.network] = task
-            task.add_done_callback(lambda done: self._checked(key, claimant, done))
-        return await asyncio.shield(task)
+        while (known := self._known(key := self._key(user, password))) is None:
+            await self._share_check(key, Claimant(client_network(client), user), password)
+            # Who waited while the password was changed is not to get tokens that last as the new.
+            self._refresh()
+        return known
 
     def stamp(self, user: str) -> str | None:
         """Return a stamp that changes with a user's password, or None for an unknown user."""
@@ -89,21 +83,28 @@ class Htpasswd:
         """Let running checks end, and start no more."""
         self._queue.close()
 
-    async def _check(self, key: bytes, claimant: Claimant, password: str) -> bool:
+    async def _share_check(self, key: bytes, claimant: Claimant, password: str) -> None:
+        """Have a pair checked, by the check that is under way for it where there is one."""
+        task = self._checking.get((key, claimant.network))
+        if task is None:
+            task = asyncio.create_task(self._check(key, claimant, password))
+            self._checking[key, claimant.network] = task
+            task.add_done_callback(lambda done: self._checked(key, claimant, done))
+        await asyncio.shield(task)
+
+    async def _check(self, key: bytes, claimant: Claimant, password: str) -> None:
         stored, nobody = self._hashes.get(claimant.user), self._nobody(claimant.user)
         # What was right before waits behind nobody's guesses: only its user can send it.
         async with self._queue.turn(claimant, first=key in self._verified):
-            known = self._known(key)  # the same may have come from elsewhere, and had its turn
-            if known is not None:
-                return known
+            if self._known(key) is not None:
+                return  # the same may have come from elsewhere, and had its turn
             matches = await self._queue.matches(password, stored or nobody)
             if matches and stored is not None:
                 self._verified[key] = self._clock() + _TRUST
-                return True
-            self._refused[key] = self._clock() + _DISTRUST
-            return False
+            else:
+                self._refused[key] = self._clock() + _DISTRUST
 
-    def _checked(self, key: bytes, claimant: Claimant, task: asyncio.Task[bool]) -> None:
+    def _checked(self, key: bytes, claimant: Claimant, task: asyncio.Task[None]) -> None:
         del self._checking[key, claimant.network]
         if not task.cancelled():
             task.exception()  # it is told to those who wait, if they have not left
