@@ -261,6 +261,16 @@ def test_a_token_is_for_so_many_images_at_most(closed: Registry) -> None:
     assert ask(closed, *scopes[1:]).json()["scope"].split() == scopes[1:]
 
 
+@one_row
+def test_a_form_that_is_too_long_is_told_of(closed: Registry) -> None:
+    """Of images with long names, fewer than 200 may be too many."""
+    scopes = [f"image:{'a' * 200}/b:{number:0128}:pull" for number in range(200)]
+    form = {"grant_type": "password", "scope": " ".join(scopes)}
+    answer = closed.anonymous.post("/token", data=form)
+    assert (answer.status_code, answer.json()["error"]) == (400, "invalid_scope")
+    assert "a form of more than 65536 bytes is not read; ask for fewer" in answer.text
+
+
 class Pusher(NamedTuple):
     """A client with a token that pushes an image."""
 

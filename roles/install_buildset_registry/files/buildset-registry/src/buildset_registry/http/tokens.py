@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from urllib.parse import parse_qs
 
 from buildset_registry.auth.authenticator import Grant, GrantRequest
-from buildset_registry.errors import Unsupported
+from buildset_registry.errors import ScopeInvalid, Unsupported
 from buildset_registry.http.context import Context
 from buildset_registry.http.request import Request
 from buildset_registry.http.response import Response, json_response
@@ -35,7 +35,10 @@ async def get(request: Request, context: Context) -> Response:
 
 async def post(request: Request, context: Context) -> Response:
     """Issue a token for a user name and a password in a form, or for a refresh token."""
-    raw = await request.read(_MAX_FORM) or b""
+    raw = await request.read(_MAX_FORM)
+    if raw is None:
+        told = f"a form of more than {_MAX_FORM} bytes is not read; ask for fewer scopes"
+        raise ScopeInvalid(told)
     fields = parse_qs(raw.decode("latin-1"))
     form = {key: values[0] for key, values in fields.items()}
     asked = GrantRequest(
