@@ -51,12 +51,16 @@ def start(quay: Server, harness: Harness, authority: CA) -> Callable[..., Regist
     """Start a registry in front of that upstream; arguments change the upstream's settings."""
     authority.cert_pem.write_to_path(harness.folder / "ca.pem")
 
-    def make(tag_seconds: int | None = None, fetches: int = 128, **upstream: object) -> Registry:
+    def make(
+        tag_seconds: int | None = None,
+        limits: dict[str, int] | None = None,
+        **upstream: object,
+    ) -> Registry:
         settings = {"name": "quay.io", "url": quay.url, "ca": "ca.pem", **upstream}
         return harness.start(
             upstreams=[settings],
             pull_through={"tag_seconds": tag_seconds},
-            limits={"fetches": fetches},
+            limits=limits or {},
         )
 
     return make
@@ -374,7 +378,7 @@ def test_clients_that_leave_at_once_start_a_few_fetches(
 ) -> None:
     """Another client is served meanwhile, and who left while it waited fetches nothing later."""
     go = threading.Event()
-    contents, registry = stalling(quay, go), start(fetches=4)
+    contents, registry = stalling(quay, go), start(limits={"fetches": 4})
 
     def fetched() -> list[str]:
         return [asked.path for asked in quay.asked if asked.path in contents]
@@ -404,7 +408,7 @@ def test_who_pushes_what_is_at_upstream_leaves_places_to_others(
 ) -> None:
     """What a manifest names and is not here is fetched, by three quarters of the places at most."""
     go = threading.Event()
-    contents, registry = stalling(quay, go), start(fetches=4)
+    contents, registry = stalling(quay, go), start(limits={"fetches": 4})
 
     def fetched() -> int:
         return sum(asked.path in contents for asked in quay.asked)
@@ -424,3 +428,28 @@ def test_who_pushes_what_is_at_upstream_leaves_places_to_others(
         assert get_from_elsewhere(registry, harness, LAYER).content == BLOB
         go.set()
         assert pushed.result().status_code == 201
+
+
+def test_who_leaves_at_once_has_no_more_under_way_than_it_may_hold(
+    start: Callable[..., Registry], quay: Server, harness: Harness
+) -> None:
+    """What a client asked for goes on without it; health and others are answered meanwhile."""
+    go = threading.Event()
+    paths = [f"/v2/org/app/manifests/t{number}" for number in range(12)]
+    for path in paths:
+        quay.on(path, waiting_for(go, manifest()))
+    registry = start(limits={"client_connections": 6})
+    with ExitStack() as stack:
+        stack.callback(go.set)
+        for path in paths:
+            with raw(registry.pull) as sock:
+                asked = path.replace("/v2/", "/v2/quay.io/")
+                sock.sendall(f"GET {asked} HTTP/1.1\r\nHost: registry\r\n\r\n".encode())
+                wait_until(lambda: quay.at(path), path, 5)  # noqa: B023 - called at once
+        refused = registry.pull.get(TAG)
+        assert refused.status_code == 429
+        assert "12 requests of 127.0.0.1 are under way" in message(refused)
+        assert registry.pull.get("/healthz").status_code == 200
+        assert get_from_elsewhere(registry, harness, TAG).content == MANIFEST
+        go.set()
+        wait_until(lambda: registry.pull.get(TAG).status_code == 200, seconds=5)

@@ -105,17 +105,41 @@ def _too_many(running: int, whose: str = "") -> TooManyRequests:
 
 @dataclass(slots=True)
 class Crowd:
-    """Clients that held too many connections when these were last looked at."""
+    """Clients that hold too many connections, or have left too many requests behind."""
 
     clients: frozenset[str] = frozenset()
+    """Those that held too many when connections were last looked at."""
+
+    most: int = 0
+    """How many requests of one client may be under way; 0 is any number."""
+
+    running: dict[str, int] = field(default_factory=dict)
+    """How many are, by clients. One goes on whose client has left: it may wait for an upstream, and
+    hold a connection to that."""
+
+    def begin(self, client: str) -> None:
+        """Count a request that begins."""
+        self.running[client] = self.running.get(client, 0) + 1
+
+    def end(self, client: str) -> None:
+        """Count one no more, and know nothing of who has none."""
+        self.running[client] -= 1
+        if not self.running[client]:
+            del self.running[client]
 
     def check(self, client: str) -> None:
         """Raise ``TooManyRequests`` for one of them."""
+        running = self.running.get(client, 0)
         if client in self.clients:
-            raise TooManyRequests(
-                f"{client} holds too many connections (limits.client_connections); try again soon",
-                headers={"Retry-After": "2", "Connection": "close"},
-            )
+            told = f"{client} holds too many connections"
+        elif 0 < self.most < running:
+            told = f"{running - 1} requests of {client} are under way"
+        else:
+            return
+        raise TooManyRequests(
+            f"{told} (limits.client_connections); try again soon",
+            headers={"Retry-After": "2", "Connection": "close"},
+        )
 
 
 @dataclass(frozen=True, slots=True)

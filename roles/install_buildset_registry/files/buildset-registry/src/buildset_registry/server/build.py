@@ -266,7 +266,8 @@ class Applications:
         self._config = config
         self._backend = backend
         self.counters: list[RequestCounters] = []
-        self.crowd = Crowd()
+        # A connection has one request, and the next may begin before that has quite ended.
+        self.crowd = Crowd(most=2 * config.limits.client_connections)
         self._bodies = BodyBudget()
 
     def endpoint(self, role: Role, name: str, elsewhere: str) -> App:
