@@ -6,8 +6,10 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+from buildset_registry.oci.descriptor import OCI_MANIFEST
 from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.names import RepositoryName, Tag
 from buildset_registry.registry import Registry
@@ -22,6 +24,7 @@ from tests.unit.gc.images import descriptor, digest_of, is_whole, push_blob, sil
 NAME = RepositoryName("org/app")
 LAYER = bytes(range(256)) * 500
 TYPE = "application/vnd.example.config.v1+json"
+SCHEMA1 = "application/vnd.docker.distribution.manifest.v1+prettyjws"
 
 
 def _folder(path: Path) -> None:
@@ -133,3 +136,35 @@ async def test_links_are_mended_from_what_is_there(tmp_path: Path) -> None:
         assert {one.done for one in repaired} == {"mended"}
         assert await is_whole(Registry(store), NAME, described)
         assert await store.pushed(NAME).tags.all() == [Tag("latest")]
+
+
+@pytest.mark.parametrize("damaged", ["manifest", "layer"])
+@pytest.mark.parametrize(
+    "tree",
+    [
+        {"schemaVersion": 1, "fsLayers": [], "mediaType": SCHEMA1},
+        {"schemaVersion": 2, "mediaType": OCI_MANIFEST, "layers": [], "annotations": {"a": 1}},
+    ],
+)
+async def test_what_is_not_taken_in_any_more_is_repaired_as_all_else(
+    tmp_path: Path, tree: dict[str, Any], damaged: str
+) -> None:
+    """distribution has stored it, or an older release: it is mended, and goes if it lacks some."""
+    async with contextlib.aclosing(FilesystemStore(tmp_path / "store")) as store:
+        index = store.pushed(NAME)
+        if damaged == "layer":
+            tree = {**tree, "layers": [descriptor(Digest.of(LAYER), len(LAYER))]}
+        raw = json.dumps(tree).encode()
+        digest = Digest.of(raw)
+        await store.blobs.put(digest, raw)
+        await index.manifests.add(digest)
+        await index.tags.set(Tag("old"), digest)
+        if damaged == "manifest":
+            revisions = layout.revisions(layout.repository(tmp_path / "store", NAME))
+            layout.link(revisions, digest).write_bytes(bytes(71))
+    async with contextlib.aclosing(FilesystemStore(tmp_path / "store")) as store:
+        left, repaired = await verify_and_repair(store, silent, sparse=False)
+        assert left.problems == []
+        done = "mended" if damaged == "manifest" else "removed"
+        assert [(one.problem.kind, one.done) for one in repaired] == [("image", done)]
+        assert await store.pushed(NAME).manifests.has(digest) is (done == "mended")

@@ -82,7 +82,9 @@ async def _image(store: Store, problem: Problem) -> bool:
     index = store.pushed(name)
     raw = await store.blobs.read(digest)
     if raw is not None:
-        manifest = Manifest.parse(raw, algorithm=digest.algorithm)
+        # By whatever rules it was taken in, as verify has read it: another program's schema 1, too.
+        media_type = await index.manifests.media_type(digest) or ""
+        manifest = Manifest.stored(raw, media_type, digest.algorithm)
         whole = True
         for blob in manifest.blobs:
             if await store.blobs.size(blob.digest) is not None:

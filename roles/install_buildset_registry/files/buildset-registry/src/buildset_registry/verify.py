@@ -22,7 +22,14 @@ from buildset_registry.oci.names import RepositoryName
 from buildset_registry.pacing import paced
 from buildset_registry.parallel import together
 from buildset_registry.progress import Progress, ProgressCallback
-from buildset_registry.store.base import BlobFile, BlobState, RepositoryIndex, Store, StoredBlob
+from buildset_registry.store.base import (
+    BlobFile,
+    BlobState,
+    Links,
+    RepositoryIndex,
+    Store,
+    StoredBlob,
+)
 
 #: Blobs that are hashed at once; hashing releases the GIL.
 _HASHING = 2
@@ -156,6 +163,14 @@ async def _hash(blob: StoredBlob, algorithm: str) -> str:
     return state.hexdigest()
 
 
+async def _target(links: Links, digest: Digest) -> tuple[Digest | None, str]:
+    """Return what a link leads to, and what is wrong with it where that is not what it should."""
+    try:
+        return await links.target(digest), "its link is damaged; push it again"
+    except OSError as error:
+        return None, f"its link cannot be read: {error.strerror}"
+
+
 def _read(state: Hasher, path: Path) -> None:
     piece = memoryview(bytearray(_BATCH))
     with path.open("rb", buffering=0) as file:
@@ -195,8 +210,8 @@ class _RepositoryCheck:
 
     async def _layers(self, index: RepositoryIndex) -> AsyncIterator[Problem]:
         async for state in paced(await index.layers.all()):
-            if await index.layers.target(state.digest) is None:
-                reason = "its link is damaged; push it again"
+            target, reason = await _target(index.layers, state.digest)
+            if target is None:
                 yield Problem("layer", f"{self._name}@{state.digest}", reason)
 
     async def _tags(self, index: RepositoryIndex) -> AsyncIterator[Problem]:
@@ -210,8 +225,9 @@ class _RepositoryCheck:
                 yield Problem("tag", f"{self._name}:{tag}", reason)
 
     async def _manifest(self, index: RepositoryIndex, digest: Digest) -> str | None:
-        if await index.manifests.target(digest) != digest:
-            return "its link is damaged; push it again"
+        target, reason = await _target(index.manifests, digest)
+        if target != digest:
+            return reason
         raw = await self._store.blobs.read(digest)
         if raw is None:
             return "its manifest is missing; push it again or delete it"
@@ -223,7 +239,7 @@ class _RepositoryCheck:
     async def _missing(self, index: RepositoryIndex, manifest: Manifest) -> AsyncIterator[str]:
         """Yield the blobs that a client that pulls would not get."""
         async for blob in paced(manifest.blobs):
-            target = await index.layers.target(blob.digest)
+            target, _reason = await _target(index.layers, blob.digest)
             if target is None and (self._sparse or await self._held(blob.digest)):
                 continue
             if target is None or await self._store.blobs.size(target) is None:

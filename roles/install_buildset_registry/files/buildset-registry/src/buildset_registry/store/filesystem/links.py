@@ -103,7 +103,7 @@ class FileLinks:
         path = layout.link(self._folder, digest)
 
         def unused() -> bool:
-            return path.exists() and path.stat().st_mtime < used_before
+            return _is_there(path) and path.stat().st_mtime < used_before
 
         return await self._remove_if(path, unused)
 
@@ -112,7 +112,7 @@ class FileLinks:
 
         def dangling() -> bool:
             target = read_link(path)
-            return target is None or not layout.blob(self._disk.storage, target).exists()
+            return target is None or not _is_there(layout.blob(self._disk.storage, target))
 
         return await self._remove_if(path, dangling)
 
@@ -123,10 +123,11 @@ class FileLinks:
             self._context.changed()
 
     def _all(self) -> list[LinkState]:
+        """List them all, or fail: what a collection does not see, it removes the content of."""
         found = []
         for algorithm in _entries(self._folder):
             for entry in _entries(self._folder / algorithm.name):
-                with contextlib.suppress(OSError, DigestInvalid):
+                with contextlib.suppress(FileNotFoundError, NotADirectoryError, DigestInvalid):
                     digest = Digest.parse(f"{algorithm.name}:{entry.name}")
                     used = layout.link(self._folder, digest).stat().st_mtime
                     found.append(LinkState(digest, used))
@@ -222,7 +223,7 @@ class FileTags:
                     yield tag
 
     def _is_tag(self, tag: Tag) -> bool:
-        return Path(layout.tag_link_name(self._name, tag)).exists()
+        return _is_there(layout.tag_link_name(self._name, tag))
 
 
 class FileReferrers:
@@ -267,17 +268,22 @@ class FileReferrers:
                 Digest(algorithm.name, entry.name)
                 for algorithm in _entries(folder)
                 for entry in _entries(folder / algorithm.name)
-                if (folder / algorithm.name / entry.name / "link").exists()
+                if _is_there(folder / algorithm.name / entry.name / "link")
             ),
             key=str,
         )
 
 
 def read_link(path: Path) -> Digest | None:
-    """Return the digest that a link names; None where there is no link, or nothing in it."""
+    """Return the digest that a link names; None where there is no link, or nothing in it.
+
+    One that cannot be read now, for want of a descriptor or by a fault of the disk, is an error:
+    who takes it for none may remove what it leads to.
+    """
     try:
-        return Digest.parse(path.read_bytes().decode("latin-1"))
-    except (OSError, RegistryError):
+        found = read_file(path)
+        return None if found is None else Digest.parse(found[0].decode("latin-1"))
+    except RegistryError:
         return None
 
 
@@ -310,7 +316,7 @@ def _has_link(folder: Path, link: str) -> bool:
     """Look for a folder inside that has the link, up to the first one."""
     try:
         with os.scandir(folder) as entries:
-            return any(Path(f"{entry.path}/{link}").exists() for entry in entries)
+            return any(_is_there(f"{entry.path}/{link}") for entry in entries)
     except (FileNotFoundError, NotADirectoryError):
         return False
 
@@ -347,6 +353,18 @@ def _folders(folder: Path, name: str = "") -> Iterator[tuple[str, set[str]]]:
     for child in children:
         if not child.startswith("_"):
             yield from _folders(folder / child, f"{name}/{child}" if name else child)
+
+
+def _is_there(path: Path | str) -> bool:
+    """Tell whether something is there; an error where that is not known, as ``Path.exists`` hides.
+
+    A loop of links is one of these errors.
+    """
+    try:
+        os.stat(path)  # noqa: PTH116  # it may be a text
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
 
 
 def _entries(folder: Path) -> list[os.DirEntry[str]]:
