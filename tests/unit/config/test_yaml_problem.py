@@ -14,6 +14,8 @@ from buildset_registry.config.imports import import_config
 from buildset_registry.errors import ConfigError
 from buildset_registry.image_lock.exports import _service_images
 from buildset_registry.instance.plan import _load
+from buildset_registry.instance.sections import Sections
+from buildset_registry.yaml_text import read_yaml
 
 BROKEN = (
     "password: s3cret: x",
@@ -31,6 +33,7 @@ READERS: dict[str, Callable[[Path], Any]] = {
     "serve": load,
     "up": lambda file: _load(file.read_text(), file),
     "up --upstreams-file": lambda file: _read_upstreams(str(file)),
+    "up --settings-file": lambda file: Sections.read(file.read_text(), str(file)),
     "import-config": lambda file: import_config(file.read_text(), str(file), {}),
     "lock --compose-file": lambda file: _service_images(str(file), file.read_text()),
 }
@@ -54,6 +57,25 @@ def test_the_place_is_told(tmp_path: Path) -> None:
     file.write_text("auth:\n  password: s3cret: x\n")
     with pytest.raises(ConfigError, match="line 2, column 19: mapping values are not allowed here"):
         load(file)
+
+
+@pytest.mark.parametrize("read", READERS.values(), ids=READERS)
+@pytest.mark.parametrize("key", ["auth", "'auth'", '"auth"'])
+def test_a_key_that_is_there_twice_is_refused(
+    tmp_path: Path, key: str, read: Callable[[Path], Any]
+) -> None:
+    """The last one would be taken, and all that the first one says be lost without a word."""
+    file = tmp_path / "file.yaml"
+    file.write_text(f"auth: {{anonymous_pull: false}}\ngc: {{}}\n{key}: {{rules: []}}\n")
+    with pytest.raises(ConfigError, match="line 3, column 1: the key is there twice"):
+        read(file)
+
+
+def test_what_is_merged_may_be_said_anew() -> None:
+    """At whatever depth, and whichever of them is made first."""
+    text = "a: {b: {c: &c {<<: &d {one: 1, two: 2}, one: 3}}}\ne: {<<: *c, <<: *d, two: 4}\n"
+    merged = {"one": 3, "two": 2}
+    assert read_yaml(text, "file") == {"a": {"b": {"c": merged}}, "e": {"one": 1, "two": 4}}
 
 
 def test_a_variable_that_is_no_yaml_is_refused() -> None:

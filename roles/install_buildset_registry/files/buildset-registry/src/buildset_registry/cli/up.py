@@ -18,7 +18,7 @@ from buildset_registry.cli.options import (
     seconds,
 )
 from buildset_registry.cli.output import say, say_json, usage
-from buildset_registry.errors import YAML_FAULTS, ConfigError, yaml_problem
+from buildset_registry.errors import ConfigError
 
 if TYPE_CHECKING:
     from buildset_registry.instance.lifecycle import UpReport
@@ -257,13 +257,9 @@ def _text(name: str, option: str) -> str:
 def _read_upstreams(name: str | None) -> list[dict[str, Any]] | None:
     if name is None:
         return None
-    import yaml
+    from buildset_registry.yaml_text import read_yaml
 
-    text = _text(name, "--upstreams-file")
-    try:
-        tree = yaml.safe_load(text)
-    except (yaml.YAMLError, *YAML_FAULTS) as error:
-        raise ConfigError(f"{name} is not YAML: {yaml_problem(error)}") from None
+    tree = read_yaml(_text(name, "--upstreams-file"), name)
     if not isinstance(tree, list) or not all(isinstance(item, dict) for item in tree):
         raise ConfigError(f"{name} must be a list of upstreams, each with name and url")
     return tree

@@ -12,8 +12,6 @@ from ipaddress import ip_network
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import yaml
-
 from buildset_registry.config.model import (
     Config,
     GcSettings,
@@ -23,9 +21,10 @@ from buildset_registry.config.model import (
 )
 from buildset_registry.config.retention import Duration, check_retention
 from buildset_registry.config.storage import StorageSettings
-from buildset_registry.errors import YAML_FAULTS, ConfigError, NameInvalid, TagInvalid, yaml_problem
+from buildset_registry.errors import ConfigError, NameInvalid, TagInvalid
 from buildset_registry.oci.hosts import RegistryHost
 from buildset_registry.oci.patterns import RepositoryPattern, TagPattern
+from buildset_registry.yaml_text import read_yaml
 
 #: The largest number: what the kernel takes for a size in bytes.
 _MOST = 2**63 - 1
@@ -55,11 +54,7 @@ def load(path: Path) -> Config:
         raise ConfigError(f"cannot read {path}: {error.strerror}; {hint}") from None
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path} is not UTF-8: byte {error.start} is no text") from None
-    try:
-        tree = yaml.safe_load(text)
-    except (yaml.YAMLError, *YAML_FAULTS) as error:
-        raise ConfigError(f"{path} is not YAML: {yaml_problem(error)}") from None
-    return parse(tree, str(path), path.parent)
+    return parse(read_yaml(text, str(path)), str(path), path.parent)
 
 
 def parse(tree: object, source: str, folder: Path) -> Config:

@@ -9,16 +9,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from typing import Any
 from urllib.parse import quote
 
 import yaml
 
 from buildset_registry import __version__
-from buildset_registry.errors import YAML_FAULTS, ConfigError, RegistryError, yaml_problem
+from buildset_registry.errors import ConfigError, RegistryError
 from buildset_registry.image_lock.document import USUAL_NAME, ImageLock, LockedImage, PublicName
 from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.hosts import DOCKER_HUB
+from buildset_registry.yaml_text import read_yaml
 
 _PROJECT = "https://github.com/buildset/registry"
 #: What the statement is of; the page on it says that pulls were observed, and no more.
@@ -128,10 +128,7 @@ def _dependency(name: PublicName, image: LockedImage) -> dict[str, object]:
 
 def _service_images(source: str, text: str) -> list[tuple[str, str]]:
     """Return the services of a compose file that have an image."""
-    try:
-        tree: Any = yaml.safe_load(text)
-    except (yaml.YAMLError, *YAML_FAULTS) as error:
-        raise ConfigError(f"{source} is not YAML: {yaml_problem(error)}") from None
+    tree = read_yaml(text, source)
     services = tree.get("services") if isinstance(tree, dict) else None
     if not isinstance(services, dict):
         raise ConfigError(f"{source} has no services; name a compose file by --compose-file")

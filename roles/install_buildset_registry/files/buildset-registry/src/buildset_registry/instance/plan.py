@@ -18,7 +18,7 @@ import yaml
 from buildset_registry import __version__
 from buildset_registry.config import Config, parse
 from buildset_registry.connect_proxy import certificate_names
-from buildset_registry.errors import YAML_FAULTS, ConfigError, yaml_problem
+from buildset_registry.errors import ConfigError
 from buildset_registry.files import write_file
 from buildset_registry.instance.options import HostNames, Options, Tree, choose_names, configure
 from buildset_registry.instance.paths import InstancePaths, make_folder, read_file
@@ -29,6 +29,7 @@ from buildset_registry.instance.sections import (
     htpasswd_is_current,
     htpasswd_text,
 )
+from buildset_registry.yaml_text import read_yaml
 
 #: How long before its end a certificate is made anew: longer than a buildset takes.
 _SOON = timedelta(days=30)
@@ -299,10 +300,7 @@ def _read_instance(paths: InstancePaths) -> dict[str, Any]:
 
 
 def _load(text: str | None, path: Path) -> Tree:
-    try:
-        tree = yaml.safe_load(text) if text else {}
-    except (yaml.YAMLError, *YAML_FAULTS) as error:
-        raise ConfigError(f"{path} is not YAML: {yaml_problem(error)}") from None
+    tree = read_yaml(text, str(path)) if text else {}
     if not isinstance(tree, dict):
         raise ConfigError(f"{path} is not a mapping; correct it, or remove it to have a new one")
     return tree

@@ -14,9 +14,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import yaml
-
-from buildset_registry.errors import YAML_FAULTS, ConfigError, yaml_problem
+from buildset_registry.errors import ConfigError
+from buildset_registry.yaml_text import read_yaml
 
 USER = "buildset"
 _BCRYPT_ROUNDS = 10
@@ -38,10 +37,7 @@ class Sections:
     @classmethod
     def read(cls, text: str, source: str) -> Sections:
         """Read a document; ``ConfigError`` says what is wrong in it, and no secret."""
-        try:
-            tree = yaml.safe_load(text)
-        except (yaml.YAMLError, *YAML_FAULTS) as error:
-            raise ConfigError(f"{source} is not YAML: {yaml_problem(error)}") from None
+        tree = read_yaml(text, source)
         if not isinstance(tree, dict) or not all(isinstance(key, str) for key in tree):
             raise ConfigError(f"{source} must be a mapping of sections of the configuration")
         users, key = tree.pop("users", None), tree.pop("token_key", None)

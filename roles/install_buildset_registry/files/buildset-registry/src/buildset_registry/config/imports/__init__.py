@@ -12,12 +12,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from buildset_registry.config.imports.distribution import from_distribution
 from buildset_registry.config.imports.zuul_registry import from_zuul_registry
 from buildset_registry.config.reader import parse
-from buildset_registry.errors import YAML_FAULTS, ConfigError, yaml_problem
+from buildset_registry.errors import ConfigError
+from buildset_registry.yaml_text import read_yaml
 
 __all__ = ["Imported", "import_config"]
 
@@ -46,7 +45,7 @@ def import_config(text: str, source: str, environment: Mapping[str, str]) -> Imp
     for name, value in environment.items():
         if name.startswith("ZUUL_"):
             text = text.replace(f"%({name})", value)
-    tree = _read(text, source)
+    tree = read_yaml(text, source)
     if tree is None:
         tree = {"version": "0.1"}
     if not isinstance(tree, dict) or not {"version", "registry"} & tree.keys():
@@ -63,10 +62,3 @@ def import_config(text: str, source: str, environment: Mapping[str, str]) -> Imp
         raise ConfigError(f"{source} refers to itself by an alias; write it out") from None
     parse(imported.config, f"what {source} becomes", Path())
     return imported
-
-
-def _read(text: str, source: str) -> Any:
-    try:
-        return yaml.safe_load(text)
-    except (yaml.YAMLError, *YAML_FAULTS) as error:
-        raise ConfigError(f"{source} is not YAML: {yaml_problem(error)}") from None
