@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Messages of the log: their form, and where they go."""
 
+import asyncio
 import io
 import json
 import logging
@@ -10,8 +11,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from buildset_registry.config import parse
 from buildset_registry.errors import ConfigError
 from buildset_registry.server.logs import configure, open_output
+from buildset_registry.server.serve import serve
 
 
 @pytest.fixture
@@ -50,6 +53,27 @@ def test_a_message_is_one_object_of_json_with_its_traceback(logger: logging.Logg
     )
     assert "ValueError: why" in tree["traceback"]
     assert tree["time"].endswith("Z")
+
+
+async def test_what_is_found_before_anybody_is_served_is_told(
+    logger: logging.Logger, tmp_path: Path
+) -> None:
+    """In the log, and not on standard error, without time and level."""
+    (tmp_path / "htpasswd").write_text("old:$apr1$cZYgDqQm$1Nq3Z5n2yWbVJqUoQ8x0V1\n")
+    receiver = {"name": "events", "url": "https://events.example.com", "ca": "none"}
+    tree = {
+        "endpoints": {"single": {"port": 5000}},
+        "storage": "memory",
+        "auth": {"htpasswd": "htpasswd"},
+        "notifications": [receiver],
+    }
+    logger.handlers.clear()
+    output = io.StringIO()
+    with pytest.raises(ConfigError, match="none of events cannot be used"):
+        await serve(parse(tree, "config", tmp_path), output, asyncio.Event())
+    (line,) = output.getvalue().splitlines()
+    assert " WARNING buildset_registry.auth: " in line
+    assert line.endswith("htpasswd, line 1: no bcrypt hash, so old cannot log in")
 
 
 def test_the_file_of_the_log_is_appended_to(tmp_path: Path) -> None:

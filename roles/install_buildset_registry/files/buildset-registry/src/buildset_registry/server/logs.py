@@ -72,7 +72,7 @@ class _WholeLines(io.RawIOBase):
 def configure(output: TextIO, form: Literal["text", "json"]) -> None:
     """Send the package's messages where the access log goes; other loggers stay as they are.
 
-    This comes after Granian is made, which configures logging itself.
+    Again after Granian is made, which configures logging itself.
     """
     handler = _Handler(output)
     text = TextLines("%(asctime)s %(levelname)s %(name)s: %(message)s")

@@ -93,6 +93,7 @@ async def serve(
 
     ``watches`` gets what looks at the certificates.
     """
+    configure(output, config.log.format)  # what is found while all is made is told there, too
     async with AsyncExitStack() as stack:
         service = await build(config, output, stack)
         if worker is not None:
