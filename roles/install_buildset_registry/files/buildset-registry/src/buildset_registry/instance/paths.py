@@ -139,7 +139,7 @@ class InstancePaths:
         """Make the folders; ``ConfigError`` where this user may not."""
         try:
             self.root.mkdir(mode=_OWN, parents=True, exist_ok=True)
-            found = [] if self.run.exists() else self._entries()
+            found = [] if self.run.exists() else self._strange()
             self.run.mkdir(mode=_OWN, exist_ok=True)
             if found:
                 write_file(self.found, json.dumps(found))
@@ -176,6 +176,14 @@ class InstancePaths:
                 f"cannot remove {error.filename or self.root}: {error.strerror}; remove it by hand"
             ) from None
         return left
+
+    def _strange(self) -> list[str]:
+        """Return the names in a folder that is about to be a registry's, and are somebody else's.
+
+        Of one that was put back from a backup, which has no ``run``, its own files are its own.
+        """
+        names = self._entries()
+        return [name for name in names if not _is_own(name)] if self.instance.exists() else names
 
     def _entries(self) -> list[str]:
         return sorted(path.name for path in self.root.iterdir())

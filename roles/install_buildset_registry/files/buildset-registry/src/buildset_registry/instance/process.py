@@ -62,14 +62,21 @@ class ProcessSupervisor:
             time.sleep(_STEP)
 
     def stop(self, seconds: float) -> bool:
-        """End it; running requests may take ``seconds``. False where nothing ran."""
+        """End it; running requests may take ``seconds``. False where nothing ran.
+
+        ``ConfigError`` where it goes on all the same: nobody is to take its files away then.
+        """
         pid = self.pid()
         if pid is None:
             return False
         self._signal(pid, signal.SIGTERM)
         if not self._wait(seconds):
             self._signal(pid, signal.SIGKILL)
-            self._wait(seconds)
+            if not self._wait(seconds):
+                raise ConfigError(
+                    f"the registry in {self._paths.root} (process {pid}) does not end, although it "
+                    "was killed; see whether its disk answers, and try again"
+                )
         return True
 
     def remove(self) -> None:
