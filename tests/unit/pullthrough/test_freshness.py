@@ -2,6 +2,7 @@
 """For how long a tag holds, and what is served when upstream cannot be asked."""
 
 import asyncio
+import errno
 import logging
 import time
 from collections.abc import AsyncIterator, Callable
@@ -10,6 +11,7 @@ import pytest
 from buildset_registry.errors import ManifestUnknown, UpstreamBusy, UpstreamFailed
 from buildset_registry.oci.descriptor import OCI_INDEX
 from buildset_registry.oci.digest import Digest
+from buildset_registry.oci.names import Tag
 from buildset_registry.pullthrough import Freshness
 from buildset_registry.registry import Registry
 from buildset_registry.store.filesystem.store import FilesystemStore
@@ -96,6 +98,29 @@ async def test_a_tag_holds_for_ever_by_default(
     assert (await again.manifest(NAME, V1)).raw == MANIFEST
     assert methods(quay) == ["GET"]
     assert again.counters.hits == {"manifest": 1}
+
+
+async def test_a_tag_that_holds_is_served_where_that_cannot_be_noted(
+    pulling: Callable[..., PullingRegistry],
+    store: FilesystemStore,
+    quay: Server,
+    clock: Clock,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """On a disk that is full, whoever filled it; upstream is asked again the next time."""
+    registry = pulling()
+    await registry.manifest(NAME, V1)
+    clock.passed = 61
+
+    async def full(_tags: object, _tag: Tag, _digest: Digest) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(type(store.cached(NAME).tags), "set", full)
+    for _ in range(2):
+        assert (await registry.manifest(NAME, V1)).raw == MANIFEST
+    assert methods(quay) == ["GET", "HEAD", "HEAD"]
+    assert f"that {NAME}:{V1} still holds cannot be noted: [Errno 28]" in caplog.text
 
 
 async def test_a_tag_that_is_due_is_compared_by_head(

@@ -293,12 +293,19 @@ class ManifestCache:
         return noted
 
     async def _confirm(self, name: RepositoryName, tag: Tag, digest: Digest) -> bool:
-        """Note that a tag still holds; False where its manifest was removed meanwhile."""
+        """Note that a tag still holds; False where its manifest was removed meanwhile.
+
+        Where that cannot be written, as on a disk that is full, upstream is asked again for the
+        next pull: what is here goes on being served.
+        """
         index = self._store.cached(name)
         async with self._store.turns.manifest(name, digest, [tag]):
             if not await index.manifests.has(digest):
                 return False
-            await index.tags.set(tag, digest)
+            try:
+                await index.tags.set(tag, digest)
+            except OSError as error:
+                _log.warning("that %s:%s still holds cannot be noted: %s", name, tag, error)
         return True
 
 
