@@ -370,6 +370,16 @@ def test_clients_in_amazons_networks_are_named(here: Here, filtered: str) -> Non
     assert not any("cloudfront" in note for note in notes)
 
 
+def test_deletes_that_a_token_server_may_allow_are_named(here: Here) -> None:
+    """There they are off until it is asked for them, whatever a token says."""
+    text = (FOLDER / "token-server.yml").read_text()
+    off = text.replace("delete: {enabled: true}", "delete: {enabled: false}")
+    said = "note: storage.delete: deleting is off there"
+    for given, times in ((text, 0), (off, 1), (f"{off}proxy: {{remoteurl: 'https://r.io'}}\n", 0)):
+        _config, notes = here.imported(here.write("token-server", given))
+        assert sum(note.startswith(said) for note in notes) == times, notes
+
+
 def test_middleware_without_options_is_no_middleware(here: Here) -> None:
     text = "{version: 0.1, middleware: {storage: [{name: cloudfront, options: [a]}]}}"
     config, _notes = here.imported(here.write("odd", text))

@@ -149,7 +149,7 @@ def make_plan(paths: InstancePaths, options: Options) -> Plan:
     tree = _load(before, paths.config)
     new = configure(tree, options)
     config = parse(new, str(paths.config), paths.root)
-    proxy_names = _proxy_names(paths, config) or recorded.get("proxy_names", [])
+    proxy_names = _proxy_names(paths, config, recorded.get("proxy_names", []))
     changes = []
     if _needs_certificate(paths, config, names, proxy_names, recorded):
         changes.append("certificate")
@@ -277,11 +277,17 @@ def _is_no_use(path: Path) -> bool:
     )
 
 
-def _proxy_names(paths: InstancePaths, config: Config) -> list[str]:
-    """Return the names for the proxy's own certificate; none where it has another one."""
+def _proxy_names(paths: InstancePaths, config: Config, before: list[str]) -> list[str]:
+    """Return the names for the proxy's own certificate, those of before where there are none."""
     if config.proxy is None or config.proxy.tls.certificate != paths.proxy_certificate:
-        return []
-    return certificate_names(config.proxied)
+        return before
+    names = certificate_names(config.proxied) or before
+    if not names:
+        raise ConfigError(
+            "the proxy for docker stands for upstreams other than docker.io, and there are none; "
+            "name one, or leave the proxy out"
+        )
+    return names
 
 
 def _all_there(paths: Iterable[Path]) -> bool:

@@ -129,8 +129,8 @@ def _key(place: Any, word: str, name: str) -> Any:
 
 
 def _endpoint(tree: Tree, config: _Tree, notes: list[str]) -> None:
-    proxied = tree.has("proxy.remoteurl")
-    config["endpoints"] = {"pull" if proxied else "single": tree.address("http.addr", ":5000")}
+    role = "pull" if _mirrors(tree) else "single"
+    config["endpoints"] = {role: tree.address("http.addr", ":5000")}
     if tree.text("http.net") == "unix":
         notes.append("http.net: it listens on TCP ports only; endpoints has port 5000 in its place")
     if tree.text("http.prefix") not in (None, "/"):
@@ -211,13 +211,23 @@ def _auth(tree: Tree, config: _Tree, notes: list[str]) -> None:
     if "htpasswd" in auth and not tree.flag("storage.delete.enabled"):
         # There, deleting is off unless it is asked for.
         auth["rules"] = [{"repositories": ["**"], "actions": ["pull", "push"]}]
-    if not auth and not tree.has("proxy.remoteurl"):
+    elif "token" in auth and not tree.flag("storage.delete.enabled") and not _mirrors(tree):
+        notes.append(
+            "storage.delete: deleting is off there; here whoever the token server lets delete may, "
+            "so have it let nobody"
+        )
+    if not auth and not _mirrors(tree):
         notes.append(
             "auth: distribution lets everybody push, here nobody may without a user; "
             "make a file with htpasswd -B and name it in auth.htpasswd"
         )
     if auth:
         config["auth"] = auth
+
+
+def _mirrors(tree: Tree) -> bool:
+    """Tell whether nobody may write in any case."""
+    return tree.has("proxy.remoteurl")
 
 
 def _proxy(tree: Tree, config: _Tree, notes: list[str]) -> None:

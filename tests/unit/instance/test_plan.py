@@ -1,0 +1,27 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The plan of ``up``: what is refused before anything is made."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from buildset_registry.errors import ConfigError
+from buildset_registry.instance.options import Options
+from buildset_registry.instance.paths import InstancePaths
+from buildset_registry.instance.plan import make_plan
+
+HUB = {"name": "docker.io", "url": "https://registry-1.docker.io"}
+
+
+@pytest.mark.parametrize("upstreams", [[], [HUB]])
+def test_a_proxy_that_stands_for_nobody_is_refused(
+    tmp_path: Path, upstreams: list[dict[str, str]]
+) -> None:
+    """No certificate was made for it, and the server said that it cannot read one."""
+    options = Options(host="registry.example.com", proxy_port=5002, upstreams=upstreams)
+    with pytest.raises(ConfigError, match=r"stands for upstreams other than docker\.io"):
+        make_plan(InstancePaths(tmp_path / "root"), options)
+    quay = {"name": "quay.io", "url": "https://quay.io"}
+    options = Options(host="registry.example.com", proxy_port=5002, upstreams=[*upstreams, quay])
+    assert make_plan(InstancePaths(tmp_path / "root"), options).proxy_names == ["quay.io"]
