@@ -138,3 +138,17 @@ def test_a_node_is_restored_by_a_user_who_cannot_become_root(
     run = desk.playbook(desk.write("restore.yml", plays))
     assert run.code == 0, run.output
     assert not (desk.home / USERS).exists()
+
+
+def test_a_node_is_restored_by_root_where_the_job_wants_none(
+    make_desk: MakeDesk, user: str
+) -> None:
+    """The job that uses a registry has configured the node as root whatever its variable says."""
+    desk = make_desk(user=user)
+    let_sudo(desk)
+    plays = yaml.safe_load((harness.REPOSITORY / "playbooks/zuul/restore.yml").read_text())
+    plays[0]["vars"] = {"buildset_registry_become": False}
+    run = desk.playbook(desk.write("restore.yml", plays), "--check")
+    assert run.code == 0, run.output
+    as_root = run.output.partition("Do it as root]")[2].splitlines()
+    assert as_root[1].startswith("included: "), run.output

@@ -231,3 +231,11 @@ def test_upstreams_are_added_by_name(desk: Desk) -> None:
     for part in ("registry.example.com", "mirror.example.com", "quay.example.com"):
         assert part in written
     assert "gcr.io" not in written
+
+
+def test_no_upstream_at_all(desk: Desk) -> None:
+    """An empty list is not one that was left out: nothing is asked that is not listed."""
+    run = desk.role(ROLE, buildset_registry_namespaces=[])
+    assert run.code == 0, run.output
+    written = (Path(desk.variables["buildset_registry_root"]) / "config.yaml").read_text()
+    assert yaml.safe_load(written)["upstreams"] == []

@@ -128,6 +128,54 @@ def test_addresses_of_hosts_whose_other_variables_cannot_be_read(
 
 
 @pytest.mark.parametrize("version", VERSIONS)
+def test_libraries_are_those_of_all_that_is_asked_for(make_desk: MakeDesk, version: str) -> None:
+    """By the role's variables, by its settings, which count more, and by what it passes on."""
+    desk, wanted = make_desk(version), {"extras": "__intermediate_registry_extras"}
+    files = [of(INTERMEDIATE), of(INTERMEDIATE, "defaults")]
+    names = {"names": ["registry.example.com"]}
+    bucket: dict[str, Any] = {"s3": {"bucket": "images"}, "redirect": {"disable": True}}
+    by_variables = {"intermediate_registry_storage": bucket, "intermediate_registry_acme": names}
+    by_settings = {"intermediate_registry_settings": {"storage": bucket, "acme": names}}
+    for some in (by_variables, by_settings):
+        found = evaluate(desk, wanted, files, **some, buildset_registry_extras="oss, s3")
+        assert sorted(found["extras"]) == ["acme", "oss", "s3"]
+    assert evaluate(desk, wanted, files) == {"extras": []}
+
+
+def test_several_hosts_may_have_their_bucket_in_the_settings(desk: Desk) -> None:
+    """What the settings say counts more than the variable, which is a folder by default."""
+    users = [{"name": "zuul", "password": "word", "access": "write"}]
+    tell = copied(desk, "{{ {'mistakes': __intermediate_registry_mistakes} | to_json }}")
+    play = {
+        "hosts": "all",
+        "gather_facts": False,
+        "vars_files": [str(of(INTERMEDIATE, "defaults")), str(of(INTERMEDIATE))],
+        "tasks": [{**tell, "run_once": True}],
+    }
+    playbook, both = desk.write("hosts.yml", [play]), ["-i", "one,two,", "-c", "local"]
+    told = "several hosts need images in one place"
+    run = desk.playbook(playbook, *both, intermediate_registry_users=users)
+    assert run.facts is not None, run.output
+    assert told in run.facts["mistakes"][0]
+    settings = {"storage": {"s3": {"bucket": "images"}}}
+    given = {"intermediate_registry_settings": settings, "intermediate_registry_users": users}
+    assert desk.playbook(playbook, *both, **given).facts == {"mistakes": []}
+
+
+def test_a_job_that_names_no_images_is_told_so(desk: Desk) -> None:
+    """By another name than the roles know, nothing was pushed or published, without a word."""
+    wanted = {"why": "__buildset_registry_not_now"}
+    files = [of(PUSH), of(PUSH, "defaults")]
+    told = "neither container_images nor docker_images is set"
+    assert told in evaluate(desk, wanted, files, container_image=[])["why"]
+    for name in ("container_images", "docker_images"):
+        assert evaluate(desk, wanted, files, **{name: []}) == {"why": ""}
+    run = desk.role("promote_container_image", container_image=[])
+    assert run.code != 0
+    assert told in run.message
+
+
+@pytest.mark.parametrize("version", VERSIONS)
 def test_values_that_are_given_as_text(make_desk: MakeDesk, version: str) -> None:
     """As -e NAME=VALUE gives them, and what is made of another variable."""
     desk = make_desk(version)

@@ -55,7 +55,7 @@ options:
   upstreams:
     description:
       - The registries that images are pulled through from.
-      - By default docker.io, quay.io and other well-known ones.
+      - By default docker.io, quay.io and other well-known ones. From an empty list, none are.
     type: list
     elements: dict
     suboptions:
@@ -307,7 +307,7 @@ def up_arguments(params: dict) -> list:
     # By standard input: what is on a command line can be read by every user of the node.
     if sections(params):
         arguments += ["--settings-file", "-"]
-    elif params["upstreams"]:
+    elif params["upstreams"] is not None:
         arguments += ["--upstreams-file", "-"]
     return arguments
 
@@ -337,9 +337,11 @@ def said(params: dict, section: str, key: str) -> bool:
     return isinstance(given, dict) and key in given
 
 
-def upstreams(params: dict) -> list:
-    """Tell the upstreams as the command reads them."""
-    given = params["upstreams"] or []
+def upstreams(params: dict) -> list | None:
+    """Tell the upstreams as the command reads them; none of them is not the same as not said."""
+    if params["upstreams"] is None:
+        return None
+    given = params["upstreams"]
     return [{key: value for key, value in one.items() if value is not None} for one in given]
 
 
@@ -349,7 +351,8 @@ def sections(params: dict) -> dict:
     for name in ("users", "token_key"):
         if params[name] is not None:
             told[name] = params[name]
-    return {**told, "upstreams": upstreams(params)} if told and params["upstreams"] else told
+    given = upstreams(params)
+    return {"upstreams": given, **told} if told and given is not None else told
 
 
 def secrets_in(tree: object, hidden: bool = False) -> Iterator[str]:
@@ -394,7 +397,8 @@ def start(module: AnsibleModule) -> dict:
     arguments = up_arguments(module.params) + (["--check"] if module.check_mode else [])
     with lock_arguments(module.params) as more:
         told = sections(module.params) or upstreams(module.params)
-        report = command.run(module, arguments + more, json.dumps(told) if told else None)
+        data = None if told is None else json.dumps(told)
+        report = command.run(module, arguments + more, data)
     for warning in report.get("warnings", []):
         module.warn(warning)
     facts = report["facts"]
