@@ -91,7 +91,6 @@ def test_a_full_disk_gets_room_again(desk: Desk, facts: dict[str, Any], operator
         "https://localhost:5001/v2/org/app/manifests/sha256:1a2b...": (
             f"https://localhost:{facts['push_port']}/v2/app/manifests/{digest}"
         ),
-        "cat password": f"cat {desk.root}/password",
     }
     dry, delete, collect, status = steps("gone-wrong", "The disk is full")
     assert "would remove" in operator.type(dry)
