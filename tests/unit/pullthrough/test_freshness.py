@@ -14,11 +14,13 @@ from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.names import Tag
 from buildset_registry.pullthrough import Freshness
 from buildset_registry.registry import Registry
+from buildset_registry.store.filesystem import links
 from buildset_registry.store.filesystem.store import FilesystemStore
 from buildset_registry.upstream.client import UpstreamClient
 from buildset_registry.upstream.transport import Timeouts
 
 from tests.unit.pullthrough.reading import PUSHED, PullingRegistry, arriving
+from tests.unit.store.blobs import content_of
 from tests.unit.upstream.lab import (
     BLOB,
     BLOB_DIGEST,
@@ -121,6 +123,24 @@ async def test_a_tag_that_holds_is_served_where_that_cannot_be_noted(
         assert (await registry.manifest(NAME, V1)).raw == MANIFEST
     assert methods(quay) == ["GET", "HEAD", "HEAD"]
     assert f"that {NAME}:{V1} still holds cannot be noted: [Errno 28]" in caplog.text
+
+
+async def test_a_cached_image_is_served_from_a_disk_that_is_read_only(
+    pulling: Callable[..., PullingRegistry], quay: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the kernel makes one that has failed; that it was used is not noted."""
+    quay.on(BLOB_PATH, blob())
+    registry = pulling()
+    await registry.manifest(NAME, V1)
+    await arriving(await registry.blob(NAME, BLOB_DIGEST)).complete()
+
+    def read_only(*_given: object, **_named: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(links, "_NOTED_SECONDS", -1)
+    monkeypatch.setattr("os.utime", read_only)
+    assert (await registry.manifest(NAME, V1)).raw == MANIFEST
+    assert await content_of(await registry.blob(NAME, BLOB_DIGEST)) == BLOB
 
 
 async def test_a_tag_that_is_due_is_compared_by_head(

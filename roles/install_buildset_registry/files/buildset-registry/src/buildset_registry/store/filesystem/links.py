@@ -74,7 +74,9 @@ class FileLinks:
         if found is None:
             return False
         if self._context.tracked and time.time() - found[1] > _NOTED_SECONDS:
-            self._disk.touch(name)
+            # A disk that has come to be read-only is still good to pull from.
+            with contextlib.suppress(OSError):
+                self._disk.touch(name)
         return True
 
     async def target(self, digest: Digest) -> Digest | None:
