@@ -143,6 +143,8 @@ def test_a_server_that_is_killed_is_started_again(desk: Desk) -> None:
         time.sleep(0.05)
     assert desk.processes()[0] == supervisor
     assert desk.ask(facts, f"/v2/app/blobs/{digest}").content == b"acknowledged"
+    log = (desk.root / "log" / "registry.log").read_text()
+    assert log.count("the server before this one was killed by signal 9") == 1
 
 
 def test_a_push_can_go_on_after_everything_was_killed(desk: Desk) -> None:

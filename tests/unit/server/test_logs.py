@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Messages of the log: their form, and where they go."""
 
-import asyncio
 import io
 import json
 import logging
@@ -13,8 +12,9 @@ from pathlib import Path
 import pytest
 from buildset_registry.config import parse
 from buildset_registry.errors import ConfigError
+from buildset_registry.instance.watchdog import ENDED
 from buildset_registry.server.logs import configure, open_output
-from buildset_registry.server.serve import serve
+from buildset_registry.server.serve import run
 
 
 @pytest.fixture
@@ -55,10 +55,11 @@ def test_a_message_is_one_object_of_json_with_its_traceback(logger: logging.Logg
     assert tree["time"].endswith("Z")
 
 
-async def test_what_is_found_before_anybody_is_served_is_told(
-    logger: logging.Logger, tmp_path: Path
+def test_what_is_found_before_anybody_is_served_is_told(
+    logger: logging.Logger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In the log, and not on standard error, without time and level."""
+    """In the log, and not on standard error alone; so is how the server before it ended."""
+    monkeypatch.setenv(ENDED, "was killed by signal 9")
     (tmp_path / "htpasswd").write_text("old:$apr1$cZYgDqQm$1Nq3Z5n2yWbVJqUoQ8x0V1\n")
     receiver = {"name": "events", "url": "https://events.example.com", "ca": "none"}
     tree = {
@@ -66,14 +67,17 @@ async def test_what_is_found_before_anybody_is_served_is_told(
         "storage": "memory",
         "auth": {"htpasswd": "htpasswd"},
         "notifications": [receiver],
+        "log": {"file": "registry.log"},
     }
     logger.handlers.clear()
-    output = io.StringIO()
     with pytest.raises(ConfigError, match="none of events cannot be used"):
-        await serve(parse(tree, "config", tmp_path), output, asyncio.Event())
-    (line,) = output.getvalue().splitlines()
-    assert " WARNING buildset_registry.auth: " in line
-    assert line.endswith("htpasswd, line 1: no bcrypt hash, so old cannot log in")
+        run(parse(tree, "config", tmp_path))
+    before, found = (tmp_path / "registry.log").read_text().splitlines()
+    assert before.endswith(
+        " ERROR buildset_registry: the server before this one was killed by signal 9"
+    )
+    assert " WARNING buildset_registry.auth: " in found
+    assert found.endswith("htpasswd, line 1: no bcrypt hash, so old cannot log in")
 
 
 def test_the_file_of_the_log_is_appended_to(tmp_path: Path) -> None:

@@ -15,6 +15,8 @@ import signal
 import sys
 import time
 
+#: The variable by which a server is told how the one before it ended; it writes that to its log.
+ENDED = "BUILDSET_REGISTRY_ENDED"
 #: What ``serve`` ends with when its configuration is wrong: starting again would not help.
 CONFIGURATION = 2
 _FIRST_PAUSE = 0.5
@@ -33,6 +35,7 @@ class Watchdog:
         self._root = root
         self._stopping = False
         self._server = 0
+        self._environment = dict(os.environ)
 
     def run(self) -> int:
         """Serve until told to stop, or until the server says that it cannot."""
@@ -47,6 +50,8 @@ class Watchdog:
             code = self._serve()
             if self._stopping or code in (0, CONFIGURATION):
                 return code
+            how = f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"
+            self._environment[ENDED] = how
             if time.monotonic() - began > _RAN:
                 pause = _FIRST_PAUSE
             time.sleep(pause)
@@ -61,7 +66,7 @@ class Watchdog:
         self._server = os.posix_spawn(
             sys.executable,
             words,
-            os.environ,
+            self._environment,
             file_actions=[
                 (
                     os.POSIX_SPAWN_OPEN,

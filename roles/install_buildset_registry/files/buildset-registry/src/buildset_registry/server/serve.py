@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import resource
 import signal
 import socket
@@ -35,6 +36,8 @@ from buildset_registry.server.workers import Worker, WorkersParent
 
 _log = logging.getLogger("buildset_registry")
 
+#: The variable in which a supervisor says how the server before this one ended, if not by itself.
+_ENDED = "BUILDSET_REGISTRY_ENDED"
 #: Seconds in which a client that has connected sends its request, where one is connected; and
 #: between two looks whether one is.
 _ASKING_SECONDS, _COUNTING_SECONDS = 3.0, 0.02
@@ -51,8 +54,10 @@ def run(config: Config) -> int:
     shared = config.workers > 1
     output = open_output(config.log.file, shared=shared)
     try:
+        configure(output, config.log.format)  # what is found while all is made is told there, too
+        if how := os.environ.pop(_ENDED, ""):
+            _log.error("the server before this one %s", how)
         if shared:
-            configure(output, config.log.format)
             return WorkersParent(config, partial(_work, output)).run()
         uvloop.run(_serve_until_signal(config, output, None))
     finally:
@@ -93,7 +98,6 @@ async def serve(
 
     ``watches`` gets what looks at the certificates.
     """
-    configure(output, config.log.format)  # what is found while all is made is told there, too
     async with AsyncExitStack() as stack:
         service = await build(config, output, stack)
         if worker is not None:
