@@ -10,6 +10,7 @@ import contextlib
 import http.client
 import io
 import os
+import resource
 import ssl
 import subprocess
 import sys
@@ -260,6 +261,19 @@ def test_users_of_zuul_registry_become_hashes_and_rules(here: Here) -> None:
     ]
     assert here.serve(config) == 401
     assert "not there yet" in here.refused(file, "--htpasswd", users)
+
+
+def test_a_file_of_users_that_cannot_be_written_is_not_left(here: Here) -> None:
+    """A part of it would keep the next run from writing the whole one."""
+    file, users = here.write("zuul-registry"), here.folder / "users"
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (40, before[1]))
+    try:
+        told = here.refused(file, "--htpasswd", users, ZUUL_REGISTRY_SECRET="s")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert f"cannot write {users}: File too large; make room" in told
+    assert not users.exists()
 
 
 #: The front of a configuration of zuul-registry.

@@ -25,3 +25,12 @@ def test_a_proxy_that_stands_for_nobody_is_refused(
     quay = {"name": "quay.io", "url": "https://quay.io"}
     options = Options(host="registry.example.com", proxy_port=5002, upstreams=[*upstreams, quay])
     assert make_plan(InstancePaths(tmp_path / "root"), options).proxy_names == ["quay.io"]
+
+
+def test_a_configuration_that_is_empty_is_not_made_anew(tmp_path: Path) -> None:
+    """A power cut may leave it so, and what was changed by hand would be lost without a word."""
+    paths = InstancePaths(tmp_path / "root")
+    paths.root.mkdir()
+    paths.config.touch()
+    with pytest.raises(ConfigError, match=r"config\.yaml is empty; put it back, or remove it"):
+        make_plan(paths, Options(host="registry.example.com"))

@@ -132,6 +132,9 @@ def test_a_file_that_is_not_json_is_told(tmp_path: Path) -> None:
         file.write_text(content)
         with pytest.raises(TransferError, match="is not JSON; log in again"):
             CredentialStore(str(file)).find("quay.io", "app")
+    file.write_text("[]")
+    with pytest.raises(TransferError, match="is no object of JSON; log in again"):
+        CredentialStore(str(file)).find("quay.io", "app")
 
 
 def test_an_identity_token_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

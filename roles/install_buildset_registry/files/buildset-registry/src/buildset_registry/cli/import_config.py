@@ -103,5 +103,10 @@ def _write_users(file: Path, users: Mapping[str, str]) -> None:
         raise ConfigError(
             f"cannot write {file}: {error.strerror}; name a file that is not there yet"
         ) from None
-    with os.fdopen(descriptor, "w", encoding="utf-8") as output:
-        output.write(lines)
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as output:
+            output.write(lines)
+    except OSError as error:
+        # A part of it would be taken for the users of another time.
+        file.unlink()
+        raise ConfigError(f"cannot write {file}: {error.strerror}; make room") from None

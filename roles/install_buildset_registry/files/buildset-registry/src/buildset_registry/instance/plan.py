@@ -306,6 +306,8 @@ def _read_instance(paths: InstancePaths) -> dict[str, Any]:
 
 
 def _load(text: str | None, path: Path) -> Tree:
+    if text == "":  # as a power cut may leave it, and nobody is to lose what was changed by hand
+        raise ConfigError(f"{path} is empty; put it back, or remove it to have a new one")
     tree = read_yaml(text, str(path)) if text else {}
     if not isinstance(tree, dict):
         raise ConfigError(f"{path} is not a mapping; correct it, or remove it to have a new one")

@@ -107,7 +107,9 @@ def _read(path: Path, *, wanted: bool) -> dict[str, Any] | None:
         return None
     except (ValueError, RecursionError):
         raise TransferError(f"{path} is not JSON; log in again to have it written") from None
-    return tree if isinstance(tree, dict) else None
+    if not isinstance(tree, dict):
+        raise TransferError(f"{path} is no object of JSON; log in again to have it written")
+    return tree
 
 
 def _entry(path: Path, key: str, entry: Mapping[str, Any]) -> RegistryLogin | None:
