@@ -10,7 +10,7 @@ Exit codes: 0, done; 1, refused or failed; 2, the command line or the configurat
 from __future__ import annotations
 
 import argparse
-import gc
+import gc as cycles  # gc is a command, which becomes an attribute of this package
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -47,9 +47,9 @@ def program() -> NoReturn:
     """Be the program: run the command of the command line, and exit."""
     # Python looks for cycles while it loads modules, and through all that is left at the end, two
     # times: 16 ms of a short command.
-    gc.disable()
+    cycles.disable()
     code = main()
-    gc.freeze()
+    cycles.freeze()
     sys.exit(code)
 
 
@@ -85,7 +85,7 @@ def _run(words: Sequence[str]) -> int:
         raise ConfigError(
             f"unrecognized arguments: {' '.join(unknown)}; see {PROGRAM} {first} --help"
         )
-    gc.enable()
+    cycles.enable()
     return int(arguments.run(arguments))
 
 
