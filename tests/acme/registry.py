@@ -31,7 +31,9 @@ class AcmeRegistry:
 
     def __init__(self, place: Path, pebble: Pebble, **acme: Any) -> None:
         self.folder, self.log = place, place / "registry.log"
-        self.port, self.metrics_port = free_port(), free_port()
+        # Pebble's port is free, too, as long as nobody answers its challenges.
+        free = (port for port in iter(free_port, None) if port != pebble.http_port)
+        self.port, self.metrics_port = next(free), next(free)
         self.acme = {
             "names": ["localhost"],
             "directory": pebble.directory,

@@ -60,10 +60,14 @@ class Job:
         return package / "ansible"
 
     def keep_logs_here(self, module: Path) -> None:
-        """Have commands log into the build's folder: on a node they leave their logs in /tmp."""
-        text = module.read_text()
+        """Have commands on this machine log into the build's folder: they leave their logs in /tmp.
+
+        A node with files of its own takes them along when it ends.
+        """
+        text, here = module.read_text(), str(self.temporary)
         assert text.count("'/tmp/console-") == 1
-        module.write_text(text.replace("'/tmp/console-", f"'{self.temporary}/console-"))
+        folder = f"({here!r} if os.path.isdir({here!r}) else '/tmp') + "
+        module.write_text(text.replace("'/tmp/console-", f"{folder}'/console-"))
 
     def write_settings(self, plugins: Path) -> None:
         """Write ansible.cfg and set the environment of the processes."""
