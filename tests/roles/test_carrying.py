@@ -337,10 +337,13 @@ def artifact_at(port: int, tag: str, digest: str = "", build: str = BUILD) -> di
 
 
 @pytest.fixture
-def merged(world: dict[str, Served]) -> Iterator[tuple[Api, str, dict[str, Any]]]:
+def merged(
+    world: dict[str, Served], request: pytest.FixtureRequest
+) -> Iterator[tuple[Api, str, dict[str, Any]]]:
     """Have an image of a build in the intermediate registry, and Zuul tell of the build."""
     there = world["ours"]
-    digest = Pusher(there.client).image(APP, b"merged", f"{BUILD}_v1")
+    # No other test has published it.
+    digest = Pusher(there.client).image(APP, request.node.name.encode(), f"{BUILD}_v1")
     with answering() as api:
         build = {
             "uuid": BUILD,
