@@ -169,9 +169,14 @@ class Handler(BaseHTTPRequestHandler):
             fault.times > 0 and fault.method == self.command and fault.path.search(self.path)
         )
 
+    @property
+    def length(self) -> int:
+        """The bytes of the request."""
+        return int(self.headers.get("Content-Length") or 0)
+
     def read(self) -> bytes:
         """Return the body."""
-        return self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        return self.rfile.read(self.length)
 
     def answer(
         self, status: int, headers: Mapping[str, str] | None = None, body: bytes = b""
@@ -291,7 +296,7 @@ class Handler(BaseHTTPRequestHandler):
     def upload(self, repository: str, name: str) -> None:
         """Append, tell how much there is, finish, or cancel."""
         held = self.registry.uploads.get(name)
-        if int(self.headers.get("Content-Length") or 0) > self.registry.largest_body:
+        if self.length > self.registry.largest_body:
             self.read()
             self.answer(413)
         elif held is None:
@@ -301,7 +306,7 @@ class Handler(BaseHTTPRequestHandler):
             del self.registry.uploads[name]
             self.answer(204)
         else:
-            self._take(held, int(self.headers.get("Content-Length") or 0))
+            self._take(held, self.length)
             if self.command == "PUT":
                 self._finish(repository, name, bytes(held))
             else:

@@ -33,11 +33,6 @@ def name_of(handler: Handler) -> str:
     return handler.path.partition("?")[0].rpartition("/")[2]
 
 
-def length_of(handler: Handler) -> int:
-    """Return the bytes of a request."""
-    return int(handler.headers.get("Content-Length") or 0)
-
-
 @pytest.mark.parametrize("layer", [LARGE, LARGE[: 3 << 19]], ids=["stream", "from memory"])
 def test_bodies_that_are_too_large_at_the_same_time_go_in_chunks_of_one_size(
     source: FakeRegistry, destination: FakeRegistry, copy: Copy, layer: bytes
@@ -49,7 +44,7 @@ def test_bodies_that_are_too_large_at_the_same_time_go_in_chunks_of_one_size(
     together = threading.Barrier(len(layers))
 
     def meet(handler: Handler) -> bool:
-        if length_of(handler) == len(layer):
+        if handler.length == len(layer):
             with suppress(threading.BrokenBarrierError):
                 together.wait(5)
         return False
@@ -80,7 +75,7 @@ def taken_and_failed(handler: Handler) -> bool:
 def as_zuul_registry_does(handler: Handler) -> bool:
     """Break at an upload that has ended, and at one that would have its bytes twice."""
     held = handler.registry.uploads.get(name_of(handler))
-    if held is not None and not (held and length_of(handler)):
+    if held is not None and not (held and handler.length):
         return False
     handler.read()
     return handler.answer(500)
@@ -139,11 +134,11 @@ def test_an_upload_in_chunks_goes_on_where_the_last_chunk_ended(
         return handler.answer(204 if handler.command == "GET" else 202, place)
 
     def append(handler: Handler) -> bool:
-        if length_of(handler) > 2 << 20:
+        if handler.length > 2 << 20:
             return status(413)(handler)
         if next(turns) == 3:
             return status(502)(handler)
-        taken.append(length_of(handler))
+        taken.append(handler.length)
         return ask(handler)
 
     destination.fail("PATCH", "uploads", append, times=999)

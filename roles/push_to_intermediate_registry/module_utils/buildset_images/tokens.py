@@ -19,13 +19,13 @@ from .errors import ImagesError
 from .plan import ImageLocation, KnownRegistry
 from .registry_client.protocol.retry_after import pause_of
 from .registry_client.transfer.http_client import HttpClient, Reply
+from .registry_client.transfer.session import BUSY
 
 #: Images that one token is for: it is sent with each request, and servers bound their headers.
 _OF_ONE_TOKEN = 20
 _MOST = 1 << 20
 #: Seconds in all that a registry which is busy may have us wait, rather than copy.
 _LONGEST_WAIT = 30.0
-_BUSY = frozenset({429, 503})
 _Item = TypeVar("_Item")
 
 
@@ -58,7 +58,7 @@ def answer(send: Callable[[], Reply]) -> tuple[int, bytes]:
         raw = reply.read(_MOST)
         pause = pause_of(reply.headers.get("Retry-After"), time.time()) or 0.0
         waited += pause
-        if reply.status not in _BUSY or not pause or waited > _LONGEST_WAIT:
+        if reply.status not in BUSY or not pause or waited > _LONGEST_WAIT:
             return reply.status, raw
         time.sleep(pause)
 

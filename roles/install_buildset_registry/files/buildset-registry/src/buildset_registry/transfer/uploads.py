@@ -193,9 +193,9 @@ class BlobUpload:
                 self._finish(self._append(location, offset))
                 return
             except (SourceFailed, ContentMismatch) as error:
-                # For the next copy, which knows of it by the journal alone.
-                known = self._journal is not None and not isinstance(error, ContentMismatch)
-                self._give_up(self._latest, keep=known)
+                # What is noted is left for the next copy, unless it is wrong.
+                if self._journal is None or isinstance(error, ContentMismatch):
+                    self._give_up(self._latest)
                 raise
             except TransferError as error:
                 if offset > furthest:
@@ -271,7 +271,7 @@ class BlobUpload:
         found = _RANGE.fullmatch(reply.headers.get("Range", "").strip())
         # 0-0 is one byte, and at some registries none.
         if found is None or found[1] == "0" or int(found[1]) >= self._blob.size:
-            self._give_up(location, keep=False)
+            self._give_up(location)
             return None, 0
         onward = reply.headers.get("Location") or location
         return absolute(reply.url, onward, str(self._repository)), int(found[1]) + 1
@@ -285,10 +285,8 @@ class BlobUpload:
         if self._journal:
             self._journal.forget(self._key)
 
-    def _give_up(self, location: str | None, *, keep: bool) -> None:
-        """Leave an upload for the next copy, or cancel it."""
-        if keep:
-            return
+    def _give_up(self, location: str | None) -> None:
+        """Cancel an upload, which no other copy is to go on with."""
         self._forget()
         self._cancel(location)
 
