@@ -20,6 +20,23 @@ def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_a_file_is_on_disk_before_it_has_the_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a power cut may leave an empty one in place of the one before."""
+    path = tmp_path / "config.yaml"
+    write_output(path, "before")
+    synced: list[tuple[bytes, str]] = []
+
+    def sync(descriptor: int) -> None:
+        synced.append((os.pread(descriptor, 100, 0), path.read_text()))
+
+    monkeypatch.setattr(os, "fsync", sync)
+    write_output(path, "after")
+    assert synced == [(b"after", "before")]
+    assert path.read_text() == "after"
+
+
 def test_a_pipe_stays_one_and_gets_the_content(tmp_path: Path) -> None:
     """As a device does: ``/dev/null`` would be an ordinary file to all programs from then on."""
     path = tmp_path / "pipe"

@@ -11,7 +11,10 @@ from buildset_registry.errors import ConfigError
 
 
 def write_file(path: Path, content: bytes | str, mode: int = 0o644) -> None:
-    """Create or replace a file at once and whole, never readable by more than ``mode`` says."""
+    """Create or replace a file at once and whole, never readable by more than ``mode`` says.
+
+    Its content is on disk before it has the name: a power cut leaves the old file or the new one.
+    """
     data = content.encode() if isinstance(content, str) else content
     try:
         descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -19,6 +22,8 @@ def write_file(path: Path, content: bytes | str, mode: int = 0o644) -> None:
             with os.fdopen(descriptor, "wb") as file:
                 file.write(data)
                 os.fchmod(file.fileno(), mode)
+                file.flush()
+                os.fsync(file.fileno())
             Path(name).replace(path)
         except BaseException:
             Path(name).unlink()
