@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import shutil
 import subprocess
 import sys
 import time
@@ -118,3 +119,21 @@ def test_a_terminal_shows_how_far_it_is(desk: Desk, facts: dict[str, Any]) -> No
     assert "] repositories " in shown or "uploads" in shown
     assert shown.endswith("\r\x1b[K")
     assert b"\x1b" not in done.stdout
+
+
+def test_rules_that_broke_off_are_told_by_the_exit_code(desk: Desk) -> None:
+    """Whoever has it run from time to time reads no report."""
+    (desk.root / "data").mkdir(parents=True)
+    config = desk.root / "config.yaml"
+    config.write_text(
+        "endpoints: {pull: {port: 1}}\nstorage: data\n"
+        "retention: {rules: [{name: builds, keep_last: 1}]}\n"
+    )
+    assert desk.run("gc").returncode == 0
+    documents = desk.root / "data/documents/retention"
+    shutil.rmtree(documents)
+    documents.touch()
+    done = desk.run("gc")
+    assert done.returncode == 1
+    assert "retention: the rules are left out this time: " in done.stdout
+    assert "Traceback" not in done.stderr

@@ -32,7 +32,7 @@ def add(commands: Any) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Collect garbage and print a report; the exit code is 1 where something is damaged."""
+    """Collect garbage and print a report; the exit code is 1 where not all was done."""
     from buildset_registry.server.collection import collection_rules, possibly_at_upstream
     from buildset_registry.server.control_socket import collect_in
 
@@ -51,7 +51,7 @@ def run(arguments: argparse.Namespace) -> int:
         say_json(report.to_json())
     else:
         say("\n".join(_lines(report)))
-    return 1 if report.problems else 0
+    return 1 if report.problems or report.incomplete else 0
 
 
 def _lines(report: CollectionReport) -> list[str]:

@@ -49,7 +49,10 @@ class CollectionReport:
     """What is to be known about the rules of retention, and why they remove nothing, if so."""
 
     attention: list[str] = field(default_factory=list)
-    """Those of the notes that somebody has to do something about: a clock, a quota."""
+    """Those of the notes that somebody has to do something about: a clock, a quota, a disk."""
+
+    incomplete: bool = False
+    """Whether rules of retention broke off; the next collection goes on with them."""
 
     blobs: int = 0
     """Blobs removed, and how many bytes that freed."""
@@ -71,6 +74,12 @@ class CollectionReport:
     def count(self, kind: str) -> int:
         """Return how many of a kind were removed."""
         return sum(one.kind == kind for one in self.removed)
+
+    def break_off(self, note: str) -> None:
+        """Note what of the rules of retention could not be done, and why."""
+        self.incomplete = True
+        self.notes.append(note)
+        self.attention.append(note)
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values."""

@@ -47,7 +47,7 @@ async def begin_retention(collection: Collection) -> None:
     try:
         run = await retention.begin(dry_run=collection.report.dry_run)
     except OSError as error:
-        collection.report.notes.append(f"the rules are left out this time: {error.strerror}")
+        collection.report.break_off(f"the rules are left out this time: {error.strerror}")
         return
     collection.retained = Retained(retention, run)
     collection.report.notes += run.held
@@ -77,7 +77,7 @@ async def end_retention(collection: Collection) -> None:
     try:
         await retained.retention.quotas.write(retained.sizes)
     except OSError as error:
-        collection.report.notes.append(f"what quotas counted is not kept: {error.strerror}")
+        collection.report.break_off(f"what quotas counted is not kept: {error.strerror}")
 
 
 def _tell_of_quotas(collection: Collection, retained: Retained) -> None:
@@ -126,7 +126,7 @@ async def retain(
     try:
         return await removal.run(known)
     except OSError as error:
-        collection.report.notes.append(f"removals in {name} broke off: {error.strerror}")
+        collection.report.break_off(f"removals in {name} broke off: {error.strerror}")
         return removal.gone
 
 
