@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -76,6 +77,36 @@ def test_what_is_merged_may_be_said_anew() -> None:
     text = "a: {b: {c: &c {<<: &d {one: 1, two: 2}, one: 3}}}\ne: {<<: *c, <<: *d, two: 4}\n"
     merged = {"one": 3, "two": 2}
     assert read_yaml(text, "file") == {"a": {"b": {"c": merged}}, "e": {"one": 1, "two": 4}}
+
+
+@pytest.mark.parametrize(
+    ("text", "read"),
+    [
+        (
+            '{\n\t"auth": {\n\t\t"anonymous_pull": false\n\t}\n}\n',
+            {"auth": {"anonymous_pull": False}},
+        ),
+        ('[{"password": "\\ud83d\\ude00"}]', [{"password": "\N{GRINNING FACE}"}]),
+        ("{password: NaN}", {"password": "NaN"}),
+        ('{"password": NaN}', {"password": "NaN"}),
+        (" [one, two]", ["one", "two"]),
+    ],
+)
+def test_all_json_is_taken(text: str, read: object) -> None:
+    """With tabs, and with characters that it writes as two escapes; and YAML that looks like it."""
+    assert read_yaml(text, "file") == read
+
+
+def test_a_password_of_any_characters_is_taken() -> None:
+    """The modules hand settings over as JSON."""
+    password = "pass \N{GRINNING FACE}"
+    text = json.dumps({"users": [{"name": "zuul", "password": password}]})
+    assert Sections.read(text, "-").users == {"zuul": password}
+
+
+def test_a_key_that_is_twice_in_json_is_refused() -> None:
+    with pytest.raises(ConfigError, match="line 2, column 12: the key is there twice"):
+        read_yaml('{"gc": {},\n "auth": 1,"gc": {}}', "file")
 
 
 def test_a_variable_that_is_no_yaml_is_refused() -> None:
