@@ -6,6 +6,8 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import pytest
+from buildset_registry.instance.lifecycle import down
 from buildset_registry.instance.paths import InstancePaths
 
 
@@ -26,6 +28,19 @@ def test_a_registry_that_was_put_back_is_removed_with_all_that_it_has(tmp_path: 
     paths.prepare()
     assert paths.remove() == []
     assert not paths.root.exists()
+
+
+@pytest.mark.parametrize("purge", [False, True])
+def test_a_registry_that_was_put_back_is_ended_before_it_was_ever_started(
+    tmp_path: Path, purge: bool
+) -> None:
+    """``down`` wanted the folder of its lock, which no backup has."""
+    paths = made(tmp_path / "root")
+    shutil.rmtree(paths.run)
+    (paths.root / "notes").write_text("mine")
+    report = down(paths, purge=purge)
+    assert report.left == (["notes"] if purge else [])
+    assert paths.config.exists() is not purge
 
 
 def test_what_was_beside_it_stays(tmp_path: Path) -> None:

@@ -141,6 +141,7 @@ def down(paths: InstancePaths, *, purge: bool) -> DownReport:
         raise ConfigError(
             f"{paths.root} is not the folder of a registry; name the right one by --root"
         )
+    paths.prepare()  # of a backup that was put back, before the lock in it can be taken
     with paths.exclusive():
         supervisor = _previous(paths)
         left: list[str] = []
