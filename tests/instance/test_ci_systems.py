@@ -55,6 +55,36 @@ def test_each_ci_system_gets_the_facts_in_its_form(
     assert told.stdout == f"{facts['password']} 127.0.0.1\n"
 
 
+def test_a_registry_without_a_certificate_of_its_own_names_none(desk: Desk, tmp_path: Path) -> None:
+    """Behind a proxy that ends TLS: a file that is not there was named, and ``use`` had no word."""
+    without = ("--settings-file", "-")
+    assert desk.up(*without, stdin='{"tls": false}')["facts"]["cert"] is None
+    up = ("up", "--supervisor", "process")
+    for form in ((), ("--format", "env"), ("--format", "gitlab")):
+        told = desk.run(*up, *form).stdout
+        assert str(desk.root / "password") in told
+        assert not any(word in told for word in ("cert.pem", "CERT", "--cert-dir", "None"))
+    facts = tmp_path / "facts.json"
+    facts.write_text(desk.run(*up, "--json").stdout)
+    for words in ((), ("--facts", facts)):
+        line = desk.refused("use", "--check", "--as-user", *words)
+        assert "cert is empty, since the registry made no certificate itself; give the PEM" in line
+
+
+def test_the_certificate_of_the_user_s_own_is_the_one_that_is_named(desk: Desk) -> None:
+    """Not the file in which ``up`` would have its own."""
+    desk.up()
+    for name in ("server.pem", "server.key"):
+        (desk.root / name).rename(desk.root / f"own-{name}")
+    (desk.root / "cert.pem").unlink()
+    own = {"tls": {"certificate": "own-server.pem", "key": "own-server.key"}}
+    facts = desk.up("--settings-file", "-", stdin=json.dumps(own))["facts"]
+    assert facts["cert"] == (desk.root / "own-server.pem").read_text()
+    told = desk.run("up", "--supervisor", "process").stdout
+    assert f"cp {desk.root}/own-server.pem certs/ca.crt" in told
+    assert "/cert.pem" not in told
+
+
 def test_outputs_that_cannot_be_written_are_refused_before_anything_is_made(
     desk: Desk, tmp_path: Path
 ) -> None:

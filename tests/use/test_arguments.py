@@ -35,6 +35,7 @@ def test_facts_of_every_form_are_taken(facts: dict[str, Any]) -> None:
 WRONG: list[tuple[str, Any]] = [
     ("cert", "not a pem"),
     ("cert", ""),
+    ("cert", None),
     ("cert", "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"),
     ("cert", CERTIFICATE.replace("\n", "\\n")),
     ("cert", CERTIFICATE.replace("M", "ü")),

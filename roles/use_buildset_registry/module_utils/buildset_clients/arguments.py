@@ -77,8 +77,11 @@ def _host(name: str, value: str) -> None:
         raise ClientError(f"{where} {what}; {hint}")
 
 
-def _certificate(text: str) -> None:
+def _certificate(text: str | None) -> None:
     """Refuse what is no certificate: clients would fail by it, each in words of its own."""
+    if not text:  # as the facts have it by ACME, or behind a proxy that ends TLS
+        what = "buildset_registry.cert is empty, since the registry made no certificate itself"
+        raise ClientError(f"{what}; give the PEM of the authority by which it is verified")
     if "PRIVATE KEY-----" in text:
         what = "buildset_registry.cert holds a private key, which others would read"
         raise ClientError(f"{what}; leave only the certificate in it")

@@ -31,9 +31,11 @@ def check(form: str) -> None:
         )
 
 
-def shown(form: str, root: Path, facts: Mapping[str, Any]) -> str:
+def shown(form: str, root: Path, facts: Mapping[str, Any], certificate: Path | None) -> str:
     """Return what is printed; for GitHub Actions the outputs are written as well."""
-    values = {**facts, "cert_file": root / "cert.pem", "password_file": root / "password"}
+    known = {name: value for name, value in facts.items() if value is not None}
+    values = {**known, **({"cert_file": certificate} if certificate else {})}
+    values["password_file"] = root / "password"
     if form == "github":
         _write_outputs(values)
         return f"::add-mask::{_escaped(values['password'])}"

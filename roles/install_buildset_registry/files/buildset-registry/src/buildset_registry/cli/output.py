@@ -71,10 +71,20 @@ def line(progress: Progress) -> str:
     return f"[{drawn}] {progress.stage} {progress.done:,} of {progress.total:,}"
 
 
-def usage(root: Path, facts: Facts, *, started: bool) -> str:
-    """Return the address of the registry and how to use it; the password is named, not shown."""
+def usage(root: Path, facts: Facts, certificate: Path | None, *, started: bool) -> str:
+    """Return the address of the registry and how to use it; the password is named, not shown.
+
+    Where no file has a certificate to trust, clients trust what the registry shows, or do not.
+    """
     pull, push = _address(facts, ""), _address(facts, "push_")
-    cert, password = quote(str(root / "cert.pem")), quote(str(root / "password"))
+    cert, password = quote(str(certificate)), quote(str(root / "password"))
+    podman = f"  mkdir -p certs && cp {cert} certs/ca.crt\n" if certificate else ""
+    docker = "".join(
+        f"  sudo install -D -m 644 {cert} /etc/docker/certs.d/{end}/ca.crt\n"
+        for end in (dict.fromkeys((pull, push)) if certificate else ())
+    )
+    shown = f"  cert    {certificate}\n" if certificate else ""
+    by = " --cert-dir certs" if certificate else ""
     user, example = facts["username"], "quay.io/org/app:new"
     head = "The registry is up." if started else "The registry is up; nothing was changed."
     return f"""\
@@ -82,21 +92,17 @@ def usage(root: Path, facts: Facts, *, started: bool) -> str:
 
   pull    https://{pull}    read-only; what nobody pushed comes from upstream
   push    https://{push}    user {user}, password in {root / "password"}
-{_proxy(facts)}  cert    {root / "cert.pem"}
-  files   {root}
+{_proxy(facts)}{shown}  files   {root}
 
 Podman (buildah and skopeo take the same options):
 
-  mkdir -p certs && cp {cert} certs/ca.crt
-  podman login --cert-dir certs --username {user} --password-stdin {push} < {password}
-  podman push --cert-dir certs IMAGE {push}/{example}
-  podman pull --cert-dir certs {pull}/{example}
+{podman}  podman login{by} --username {user} --password-stdin {push} < {password}
+  podman push{by} IMAGE {push}/{example}
+  podman pull{by} {pull}/{example}
 
 Docker:
 
-  sudo install -D -m 644 {cert} /etc/docker/certs.d/{pull}/ca.crt
-  sudo install -D -m 644 {cert} /etc/docker/certs.d/{push}/ca.crt
-  docker login --username {user} --password-stdin {push} < {password}
+{docker}  docker login --username {user} --password-stdin {push} < {password}
   docker push {push}/{example}
   docker pull {pull}/{example}
 

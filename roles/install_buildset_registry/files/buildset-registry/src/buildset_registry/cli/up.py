@@ -209,9 +209,10 @@ def _say(arguments: argparse.Namespace, paths: InstancePaths, report: UpReport) 
     elif arguments.check:
         say(f"would change: {', '.join(report.changes) or 'nothing'}")
     elif arguments.format:
-        say(facts.shown(arguments.format, paths.root, report.facts or {}))
+        say(facts.shown(arguments.format, paths.root, report.facts or {}, report.certificate))
     else:
-        say(usage(paths.root, report.facts or {}, started=bool(report.changes)))
+        started = bool(report.changes)
+        say(usage(paths.root, report.facts or {}, report.certificate, started=started))
 
 
 def _serve(paths: InstancePaths) -> NoReturn:

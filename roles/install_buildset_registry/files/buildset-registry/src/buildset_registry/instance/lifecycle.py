@@ -16,7 +16,13 @@ from buildset_registry.instance import systemd
 from buildset_registry.instance.inspection import Finding, Inspection, inspect
 from buildset_registry.instance.options import Options
 from buildset_registry.instance.paths import InstancePaths, read_file
-from buildset_registry.instance.plan import Plan, make_plan, read_facts, read_supervisor
+from buildset_registry.instance.plan import (
+    Plan,
+    certificate_file,
+    make_plan,
+    read_facts,
+    read_supervisor,
+)
 from buildset_registry.instance.probe import Probe
 from buildset_registry.instance.process import ForegroundSupervisor, ProcessSupervisor
 from buildset_registry.server.handover import HeldPorts, hold_ports
@@ -55,6 +61,8 @@ class UpReport:
     changes: list[str]
     facts: dict[str, Any] | None = field(repr=False)
     warnings: list[str] = field(default_factory=list)
+    certificate: Path | None = None
+    """The file of ``cert``, where there is one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +112,8 @@ def up(paths: InstancePaths, options: Options) -> UpReport:
             write_file(paths.started, stamp)
         else:
             _wait(plan, supervisor)
-    return UpReport(changes, read_facts(paths), _warnings(plan) if changes else [])
+    warnings = _warnings(plan) if changes else []
+    return UpReport(changes, read_facts(paths), warnings, certificate_file(plan))
 
 
 def take(paths: InstancePaths, options: Options) -> UpReport:
@@ -118,7 +127,8 @@ def take(paths: InstancePaths, options: Options) -> UpReport:
         supervisor.take()
         plan.write(supervisor.name)
         write_file(paths.started, plan.stamp())
-    return UpReport([*plan.changes, "started"], read_facts(paths), _warnings(plan))
+    changes = [*plan.changes, "started"]
+    return UpReport(changes, read_facts(paths), _warnings(plan), certificate_file(plan))
 
 
 def foresee(paths: InstancePaths, options: Options) -> UpReport:
@@ -130,7 +140,7 @@ def foresee(paths: InstancePaths, options: Options) -> UpReport:
         changes.append("started")
     elif changes or read_file(paths.started) != plan.stamp():
         changes.append("restarted")
-    return UpReport(changes, read_facts(paths))
+    return UpReport(changes, read_facts(paths), certificate=certificate_file(plan))
 
 
 def down(paths: InstancePaths, *, purge: bool) -> DownReport:

@@ -215,10 +215,7 @@ def read_facts(paths: InstancePaths) -> dict[str, Any] | None:
     config = parse(_load(text, paths.config), str(paths.config), paths.root)
     main = config.endpoints.single or config.endpoints.pull
     push = config.endpoints.single or config.endpoints.push
-    plain = config.tls is None and config.acme is None
-    own = plain or (config.tls is not None and config.tls.certificate == paths.certificate)
-    given = config.tls.certificate if config.tls else None
-    trusted = paths.authority if own else given
+    trusted = _trusted(paths, config)
     return {
         "host": recorded["host"],
         "port": main.port if main else None,
@@ -231,10 +228,22 @@ def read_facts(paths: InstancePaths) -> dict[str, Any] | None:
     }
 
 
+def certificate_file(plan: Plan) -> Path | None:
+    """Return the file of what clients are to trust; None where they verify by other things."""
+    file = _trusted(plan.paths, plan.config)
+    return file if file is not None and file.exists() else None
+
+
 def read_supervisor(paths: InstancePaths) -> str | None:
     """Return the name of the supervisor, as it was written down at the last start."""
     name = _read_instance(paths).get("supervisor")
     return name if isinstance(name, str) else None
+
+
+def _trusted(paths: InstancePaths, config: Config) -> Path | None:
+    if config.tls is not None and config.tls.certificate != paths.certificate:
+        return config.tls.certificate
+    return None if config.acme is not None else paths.authority
 
 
 def _needs_certificate(
