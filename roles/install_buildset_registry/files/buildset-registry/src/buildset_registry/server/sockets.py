@@ -7,6 +7,7 @@ that a user could act on that it is taken: so it gets sockets of ours.
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 from ipaddress import IPv4Address, IPv6Address
@@ -43,11 +44,20 @@ def open_listener(address: str, port: int, role: str, taking_seconds: int) -> so
         )
     except OSError as error:
         raise ConfigError(
-            f"cannot listen on {role} port {port} ({address}): "
-            f"{os.strerror(error.errno or 0)}; stop what uses it or choose another port"
+            f"cannot listen on {role} port {port} ({address}): {_reason(error)}"
         ) from None
     set_options(listener, taking_seconds)
     return listener
+
+
+def _reason(error: OSError) -> str:
+    """Return why an address cannot be listened on, and what to do."""
+    if (error.errno or 0) < 0:  # of getaddrinfo(3), not of errno(3)
+        return "it is no address; give one of this host, without brackets"
+    reason = os.strerror(error.errno or 0)
+    if error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
+        return f"{reason}; give an address of this host"
+    return f"{reason}; stop what uses it or choose another port"
 
 
 def set_options(listener: socket.socket, taking_seconds: int) -> None:
