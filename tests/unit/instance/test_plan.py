@@ -34,3 +34,23 @@ def test_a_configuration_that_is_empty_is_not_made_anew(tmp_path: Path) -> None:
     paths.config.touch()
     with pytest.raises(ConfigError, match=r"config\.yaml is empty; put it back, or remove it"):
         make_plan(paths, Options(host="registry.example.com"))
+
+
+@pytest.mark.parametrize("text", ["", "{"])
+def test_what_is_left_of_a_record_is_told(tmp_path: Path, text: str) -> None:
+    """An empty one counted as none: the name of the host was lost, and the certificate for it."""
+    paths = InstancePaths(tmp_path / "root")
+    paths.root.mkdir()
+    paths.instance.write_text(text)
+    with pytest.raises(ConfigError, match=r"instance\.json is damaged; put it back, or remove it"):
+        make_plan(paths, Options())
+
+
+def test_workers_without_a_number_are_one(tmp_path: Path) -> None:
+    """As where its line was emptied: the ledger was taken for one of several processes."""
+    paths = InstancePaths(tmp_path / "root")
+    paths.root.mkdir()
+    paths.config.write_text("workers:\n")
+    plan = make_plan(paths, Options(host="registry.example.com"))
+    assert plan.config.workers == 1
+    assert plan.tree["ledger"] == {"folder": "ledger"}

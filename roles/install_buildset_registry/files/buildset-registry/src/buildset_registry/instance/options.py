@@ -120,7 +120,7 @@ def configure(tree: Mapping[str, Any], options: Options) -> Tree:
     log.setdefault("file", None if options.supervisor == "foreground" else "log/registry.log")
     # A file has one writer; that of workers is in their object store.
     ledger = new.setdefault("ledger", dict(_LEDGER))
-    if new.get("workers", 1) != 1 and ledger == _LEDGER:
+    if (new.get("workers") or 1) != 1 and ledger == _LEDGER:
         new["ledger"] = {}
     new.setdefault("overlay", {"folder": "overlay"})
     return new

@@ -306,11 +306,14 @@ def _all_there(paths: Iterable[Path]) -> bool:
 def _read_instance(paths: InstancePaths) -> dict[str, Any]:
     text = read_file(paths.instance)
     try:
-        tree = json.loads(text) if text else {}
+        tree = {} if text is None else json.loads(text)
     except ValueError:
         tree = None
     if not isinstance(tree, dict):
-        raise ConfigError(f"{paths.instance} is damaged; remove it, and it is written anew")
+        raise ConfigError(
+            f"{paths.instance} is damaged; put it back, or remove it and run up with --host, "
+            "which was in it"
+        )
     return tree
 
 
