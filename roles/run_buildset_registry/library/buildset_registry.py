@@ -240,7 +240,9 @@ buildset_registry:
       type: str
       sample: VALUE_SPECIFIED_IN_NO_LOG_PARAMETER
     cert:
-      description: The certificate in PEM format that verifies both endpoints.
+      description:
+        - The certificate in PEM format that verifies both endpoints.
+        - V(null) where an authority issues the registry's, or a proxy ends TLS.
       type: str
       sample: "-----BEGIN CERTIFICATE-----..."
 changes:
