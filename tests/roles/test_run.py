@@ -239,3 +239,18 @@ def test_no_upstream_at_all(desk: Desk) -> None:
     assert run.code == 0, run.output
     written = (Path(desk.variables["buildset_registry_root"]) / "config.yaml").read_text()
     assert yaml.safe_load(written)["upstreams"] == []
+
+
+@pytest.mark.parametrize("version", ["2.16", "newest"])
+def test_what_cannot_be_meant_is_told(make_desk: MakeDesk, version: str) -> None:
+    """Before a task that passwords pass through, whose output is hidden with the reason."""
+    desk = make_desk(version)
+    pair = 'is not a list of a name and a URL; write [quay.io, "https://quay.io"]'
+    for odd in (["quay.io"], [["quay.io"]], [["quay.io", "https://quay.io", "x"]], [3], None):
+        run = desk.role(ROLE, "--check", buildset_registry_namespaces=odd)
+        assert run.code != 0
+        assert run.message.startswith("buildset_registry_namespaces: ")
+        assert pair in run.message
+    run = desk.role(ROLE, "--check", buildset_registry_lock="/none/there.json")
+    assert run.code != 0
+    assert "buildset_registry_lock: there is no file /none/there.json on the con" in run.message

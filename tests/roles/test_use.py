@@ -41,5 +41,13 @@ def test_error_of_the_module_is_the_roles(make_desk: MakeDesk) -> None:
         ROLE, "--check", buildset_registry=FACTS, buildset_registry_clients=["tin-can"]
     )
     assert run.code != 0
-    assert "tin-can" in run.output
+    assert run.message.startswith("value of buildset_registry_clients must be one or more of: ")
+    assert run.message.endswith("Got no match for: tin-can")
     assert FACTS["password"] not in run.output
+
+
+def test_a_fact_of_another_type_is_named(make_desk: MakeDesk) -> None:
+    """As it is written, not as the module's option."""
+    run = make_desk().role(ROLE, "--check", buildset_registry={**FACTS, "port": "pull"})
+    assert run.code != 0
+    assert run.message.startswith("argument 'buildset_registry.port' is of type ")

@@ -162,6 +162,16 @@ def test_several_hosts_may_have_their_bucket_in_the_settings(desk: Desk) -> None
     assert desk.playbook(playbook, *both, **given).facts == {"mistakes": []}
 
 
+def test_settings_that_are_no_mapping_are_told(desk: Desk) -> None:
+    """The task that takes them hides its output, and the reason with it."""
+    users = [{"name": "zuul", "password": "word", "access": "write"}]
+    given = {"intermediate_registry_settings": {"auth": ["rules"]}}
+    wanted = {"wrong": "__intermediate_registry_mistakes"}
+    files = [of(INTERMEDIATE), of(INTERMEDIATE, "defaults")]
+    found = evaluate(desk, wanted, files, intermediate_registry_users=users, **given)
+    assert found["wrong"][0].startswith("auth in intermediate_registry_settings is not a mapping")
+
+
 def test_a_job_that_names_no_images_is_told_so(desk: Desk) -> None:
     """By another name than the roles know, nothing was pushed or published, without a word."""
     wanted = {"why": "__buildset_registry_not_now"}
