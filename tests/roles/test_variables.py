@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from jinja2 import Environment, nodes
 
 from tests.roles.conftest import MakeDesk
 from tests.roles.harness import REPOSITORY, ROLES, Desk
@@ -58,6 +60,55 @@ def evaluate(
 def of(role: str, folder: str = "vars") -> Path:
     """Return a file of variables of a role."""
     return ROLES / role / folder / "main.yml"
+
+
+def conditions(tree: Any) -> Iterator[str]:
+    """Yield what tasks are run on, in a file of tasks or plays."""
+    for one in tree if isinstance(tree, list) else []:
+        given = one.get("when", [])
+        yield from map(str, given if isinstance(given, list) else [given])
+        for key in ("block", "rescue", "always", "tasks", "pre_tasks", "post_tasks"):
+            yield from conditions(one.get(key))
+
+
+def is_true_or_false(node: nodes.Node) -> bool:
+    """Tell whether an expression is nothing else; a name is that of a variable which is."""
+    if isinstance(node, nodes.And | nodes.Or):
+        return is_true_or_false(node.left) and is_true_or_false(node.right)
+    if isinstance(node, nodes.Filter):
+        return node.name == "bool"
+    return isinstance(node, nodes.Compare | nodes.Test | nodes.Not | nodes.Name)
+
+
+def test_tasks_are_run_on_what_is_true_or_false() -> None:
+    """From ansible-core 2.19 on, a list that may be empty is an error."""
+    found = []
+    for file in sorted([*ROLES.glob("*/tasks/*.yml"), *(REPOSITORY / "playbooks").rglob("*.yml")]):
+        for one in conditions(yaml.safe_load(file.read_text())):
+            tree = Environment(autoescape=True).parse(f"{{{{ {one} }}}}")
+            (output,) = tree.find_all(nodes.Output)
+            if not is_true_or_false(output.nodes[0]):
+                found.append(f"{file.relative_to(REPOSITORY)}: {one}")
+    assert found == []
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("role", [PULL, PUSH, "promote_container_image"])
+def test_a_role_that_carries_images_succeeds_where_there_are_none(
+    make_desk: MakeDesk, version: str, role: str
+) -> None:
+    """All of them did nothing but fail on the newest one."""
+    own = {"host": "127.0.0.1", "port": 1, "username": "zuul", "password": "not-to-be-seen"}
+    run = make_desk(version).role(
+        role,
+        container_images=[],
+        zuul={"build": "a" * 32, "change": "41", "patchset": "2"},
+        zuul_artifacts=[{"name": "report"}],
+        buildset_registry={**own, "cert": ""},
+        intermediate_registry=own,
+        promote_container_image_method="tag",
+    )
+    assert run.code == 0, run.output
 
 
 @pytest.mark.parametrize("seed", ["1", "2", "3", "4"])
