@@ -10,12 +10,16 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from buildset_registry.transfer.ends import Ends
+from buildset_registry.transfer.tries import LONGEST_PAUSE
 from buildset_registry.transfer.uploads import UploadJournal
 
 from tests.unit.transfer.conftest import Copy
 from tests.unit.transfer.fake_registry import (
+    CONFIG,
     FakeRegistry,
     Handler,
+    descriptor,
     digest_of,
     half_a_body,
     serving,
@@ -178,3 +182,77 @@ def test_a_source_that_breaks_leaves_an_upload_to_who_knows_of_it(
     more = {"journal": tmp_path} if noted else {}
     assert copy(source.image("app:v1"), destination.image("app:v1"), **more).failed
     assert bool(destination.uploads) is noted
+
+
+def refused_and_kept(handler: Handler) -> bool:
+    """Refuse an upload that is not the blob, and keep it, as distribution does."""
+    held = handler.registry.uploads.get(name_of(handler), b"")
+    return bool(held) and digest_of(bytes(held)) not in handler.path and status(400)(handler)
+
+
+def test_a_noted_upload_with_other_bytes_is_begun_anew_where_it_is_kept(
+    source: FakeRegistry, destination: FakeRegistry, copy: Copy, tmp_path: Path
+) -> None:
+    """Its registry lost them, or an earlier copy had them of a source that was broken."""
+    source.add_image("app", "v1", layers=(NOTED,))
+    destination.uploads["77"] = bytearray(len(NOTED) // 2)
+    UploadJournal(tmp_path).put(
+        f"{destination.url}/app@{digest_of(NOTED)}", f"{destination.url}/v2/app/blobs/uploads/77"
+    )
+    destination.fail("PUT", "uploads", refused_and_kept, times=99)
+    report = copy(source.image("app:v1"), destination.image("app:v1"), journal=tmp_path)
+    assert [one.error for one in report.images] == [""]
+    assert destination.blobs["app"][digest_of(NOTED)] == NOTED
+    assert not destination.uploads
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_upload_that_a_busy_registry_loses_goes_by_another_one(
+    source: FakeRegistry, destination: FakeRegistry, copy: Copy
+) -> None:
+    """A proxy says so of a registry that is started again."""
+    source.add_image("app", "v1", layers=(b"small",))
+
+    def lose(handler: Handler) -> bool:
+        handler.registry.uploads.clear()
+        return status(503)(handler)
+
+    destination.fail("PUT", f"digest={digest_of(b'small')}", lose)
+    report = copy(source.image("app:v1"), destination.image("app:v1"))
+    assert [one.error for one in report.images] == [""]
+
+
+def token_wanted(handler: Handler) -> bool:
+    """Send to a token server, for uploads alone."""
+    realm = f'Bearer realm="{handler.registry.url}/token"'
+    return status(401, WWW_Authenticate=realm)(handler)
+
+
+@pytest.mark.parametrize("layer", [LARGE, b"small"], ids=["stream", "from memory"])
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [("POST", "uploads"), ("PATCH", "uploads"), ("PUT", "uploads"), ("GET", "token")],
+)
+def test_a_registry_that_stays_busy_is_waited_for_once(
+    source: FakeRegistry,
+    destination: FakeRegistry,
+    copy: Copy,
+    monkeypatch: pytest.MonkeyPatch,
+    layer: bytes,
+    method: str,
+    path: str,
+) -> None:
+    """Not as long for each try of whoever has it asked."""
+    source.add_image("app", "v1", layers=(layer,), config={**descriptor(b"{}", CONFIG)})
+    source.add_blob("app", b"{}")
+    destination.blobs["app"][digest_of(b"{}")] = b"{}"
+    destination.fail("POST", "uploads", token_wanted, times=99 if path == "token" else 0)
+    destination.fail(method, path, status(503, Retry_After="1"), times=9999)
+    pauses: list[float] = []
+    monkeypatch.setattr(Ends, "sleep", lambda _ends, seconds: pauses.append(seconds))
+    report = copy(source.image("app:v1"), destination.image("app:v1"))
+    if method == "PATCH" and layer == b"small":
+        assert (report.failed, pauses) == ([], [])
+    else:
+        assert "answers 503" in report.images[0].error
+        assert LONGEST_PAUSE * 0.9 < sum(pauses) <= LONGEST_PAUSE

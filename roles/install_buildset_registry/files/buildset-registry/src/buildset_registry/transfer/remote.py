@@ -208,7 +208,7 @@ class RemoteRepository:
         try:
             reply = self.session.call(call, (201, 202, *_NO_MOUNT))
         except TransferError as error:
-            if error.transient or not error.status:
+            if error.transient or error.pause or not error.status:
                 raise
             return False, None
         reply.discard()

@@ -30,7 +30,8 @@ class Tries:
         self._waited = 0.0
 
     def pause(self, error: TransferError) -> float:
-        """Return the seconds to wait after a failure, or raise it."""
+        """Return the seconds to wait after a failure, or raise it; that of a server which was
+        waited for as long as that makes sense is not transient any more, to whoever called."""
         if error.pause:
             pause = max(error.pause, self._first * (1 << min(self._busy, _SELDOM)))
             self._busy += 1
@@ -38,6 +39,8 @@ class Tries:
             pause = self._first * (1 << self._failures)
             self._failures += 1
         self._waited += pause
-        if self._failures >= self._most or self._waited > LONGEST_PAUSE:
+        if self._waited > LONGEST_PAUSE:
+            error.transient = False
+        if self._waited > LONGEST_PAUSE or self._failures >= self._most:
             raise error
         return pause

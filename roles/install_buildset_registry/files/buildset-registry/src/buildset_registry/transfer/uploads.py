@@ -132,7 +132,7 @@ class BlobUpload:
         After a failure it goes by another upload: the one before may have taken the bytes, which
         some registries would append to, or be at its end, of which some know nothing but a 500.
         """
-        self._body, again = len(content), False
+        self._body, another = len(content), False
         while True:
             location = location or self._begin()
             target = _with_digest(location, self._blob)
@@ -141,13 +141,12 @@ class BlobUpload:
                     "PUT", target, (201, 204), _OCTETS, content, once=True
                 )
             except TransferError as error:
-                if error.status == 413 or (error.status in _GONE and again):
+                if error.status == 413 or (error.status in _GONE and another):
                     raise
                 self._consider(error)
-                again = True
                 if error.status in BUSY:
                     continue
-                location = None
+                location, another = None, True
                 if self._is_there():
                     return
             else:
@@ -251,7 +250,14 @@ class BlobUpload:
         """End the upload, once what has passed is known to be the blob."""
         self._blob.verify()
         target = _with_digest(location, self._blob)
-        reply = self._repository.call("PUT", target, (201, 204), {"Content-Length": "0"})
+        try:
+            reply = self._repository.call("PUT", target, (201, 204), {"Content-Length": "0"})
+        except TransferError as error:
+            # All bytes are there, and are not the blob: distribution keeps such an upload.
+            if error.status in _GONE:
+                self._give_up(location)
+                self._latest = None
+            raise
         reply.discard()
         self._forget()
 
