@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import json
+import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from tests.unit.transfer.fake_registry import (
     LAYER,
     MANIFEST,
     FakeRegistry,
+    Handler,
     descriptor,
     digest_of,
     status,
@@ -225,6 +228,30 @@ def test_one_image_that_fails_does_not_stop_the_others(
     assert "good" in destination.manifests["app"]
 
 
+def test_a_dry_run_counts_a_blob_once_for_each_repository(
+    source: FakeRegistry, destination: FakeRegistry, copy: Copy
+) -> None:
+    """As the copy does."""
+    for tag in ("v1", "v2"):
+        source.add_image("app", tag, layers=(b"common", tag.encode()))
+    destination.mounts = False
+    for target in ("app", "other"):
+        words = (source.image("app:v1"), source.image("app:v2"), destination.image(target))
+        expected = copy(*words, dry_run=True).to_json()["moved"]
+        assert copy(*words).to_json()["moved"] == expected
+
+
+def test_what_one_source_does_not_give_is_had_of_another(
+    source: FakeRegistry, destination: FakeRegistry, copy: Copy, tmp_path: Path
+) -> None:
+    """Images of several registries that have a layer in common go to one place."""
+    for registry, tag in ((source, "v1"), (destination, "v2")):
+        registry.add_image("app", tag)
+    source.fail("GET", f"blobs/{digest_of(b'layer')}", status(404), times=9)
+    words = (source.image("app:v1"), destination.image("app:v2"))
+    assert not copy(*words, f"oci:{tmp_path}/o").failed
+
+
 def test_a_dry_run_writes_nothing(
     source: FakeRegistry, destination: FakeRegistry, copy: Copy, tmp_path: Path
 ) -> None:
@@ -247,6 +274,34 @@ def test_a_platform_is_an_image_of_its_own(
     assert (one.error, one.digest) == ("", json.loads(raw)["manifests"][1]["digest"])
     assert one.platforms == ["linux/arm64"]
     assert digest_of(b"amd64") not in destination.blobs["app"]
+
+
+def test_a_platform_of_an_image_with_attestations_is_that_image(
+    source: FakeRegistry, destination: FakeRegistry, copy: Copy
+) -> None:
+    """BuildKit lists one of each image beside it, unless it is told not to."""
+    image = source.add_image("app")
+    attestation = source.add_image("app", layers=(b"statement",))
+    other = source.add_image("app", layers=(b"other",), architecture="arm64")
+    listed = [
+        descriptor(image, MANIFEST, platform={"os": "linux", "architecture": "amd64"}),
+        descriptor(other, MANIFEST, platform={"os": "linux", "architecture": "arm64"}),
+        descriptor(
+            attestation,
+            MANIFEST,
+            platform={"os": "unknown", "architecture": "unknown"},
+            annotations={"vnd.docker.reference.digest": digest_of(image)},
+        ),
+    ]
+    tree = {"schemaVersion": 2, "mediaType": INDEX, "manifests": listed}
+    source.add_manifest("app", tree, "v1")
+    words = (source.image("app:v1"), destination.image("app:v1"))
+    report = copy(*words, platforms=("linux/amd64",))
+    assert [(one.error, one.digest) for one in report.images] == [("", digest_of(image))]
+    assert set(destination.manifests["app"]) == {"v1", digest_of(image)}
+    destination.blobs["app"][digest_of(other)] = b""  # as in a registry that takes sparse indexes
+    assert not copy(*words, platforms=("linux/amd64",), sparse=True).failed
+    assert digest_of(attestation) in destination.manifests["app"]
 
 
 def test_a_platform_that_is_not_there_is_told_with_those_that_are(
@@ -299,6 +354,29 @@ def referring(source: FakeRegistry, subject: bytes, what: str, **more: Any) -> b
         artifactType=f"application/{what}",
         **more,
     )
+
+
+def test_all_that_refers_to_an_image_is_listed_where_each_has_a_tag_of_its_own(
+    source: FakeRegistry, destination: FakeRegistry, copy: Copy
+) -> None:
+    """They are put side by side, and listed in one place by a registry without the API."""
+    destination.referrers_api = False
+    image = source.add_image("app", "v1")
+    names = [f"signature{number}" for number in range(6)]
+    put = [referring(source, image, name, tag=name) for name in names]
+    together = threading.Barrier(4)
+
+    def meet(_handler: Handler) -> bool:
+        with suppress(threading.BrokenBarrierError):
+            together.wait(0.2)
+        return False
+
+    tag = digest_of(image).replace(":", "-")
+    destination.fail("GET", f"manifests/{tag}", meet, times=4)
+    words = [source.image(f"app:{name}") for name in ("v1", *names)]
+    assert not copy(*words, destination.image("app")).failed
+    listed = json.loads(destination.manifests["app"][tag][1])["manifests"]
+    assert {one["digest"] for one in listed} == {digest_of(one) for one in put}
 
 
 @pytest.mark.parametrize("by_api", [True, False])

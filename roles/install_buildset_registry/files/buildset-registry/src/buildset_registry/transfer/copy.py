@@ -11,7 +11,7 @@ import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from ..errors import RegistryError
@@ -20,10 +20,10 @@ from ..oci.digest import Digest
 from ..oci.manifest import Manifest
 from ..oci.names import Tag
 from ..protocol.errors import UpstreamError
-from .content import BlobReader, ImageDestination, ImageSource
+from .content import BlobReader, ImageDestination, ImageSource, SourceFailed
 from .ends import EndAccess, Ends
-from .errors import TransferError
-from .image_names import CopyRequest, LayoutImage, RegistryImage, parse_image
+from .errors import ContentMismatch, TransferError
+from .image_names import CopyRequest, LayoutImage
 from .plan import LARGE, CopyPlan, PlannedManifest, Planner, PlanOptions
 from .remote import RemoteRepository
 
@@ -31,6 +31,8 @@ from .remote import RemoteRepository
 _LONGEST_WAIT = 0.5
 #: The failures of one image, each with a message in one line.
 FAILURES = (TransferError, RegistryError, UpstreamError)
+#: Those of a blob that are the source's.
+_OF_SOURCE = (SourceFailed, ContentMismatch)
 #: Told what has been done of a stage, and of how much.
 Report = Callable[[str, int, int], None]
 
@@ -119,43 +121,6 @@ def copy_images(
         return _Copier(ends, chosen).run(requests)
 
 
-def tagged_images(sources: Sequence[str], access: EndAccess) -> tuple[list[str], list[str]]:
-    """Return the names of all images of some repositories, and the repositories that have none.
-
-    By the lists of their tags: a registry need not have a catalog, and zuul-registry has none.
-    ``TransferError`` where none of them has an image, since a name is wrong then.
-    """
-    repositories = [_repository(source) for source in sources]
-    found: list[str] = []
-    empty: list[str] = []
-    with Ends(access, EndAccess(), None) as ends:
-        for repository in repositories:
-            end = ends.source(repository)
-            listed = list(end.tags()) if isinstance(end, RemoteRepository) else []
-            found += [str(_listed_image(repository, one)) for one in listed]
-            empty += [] if listed else [str(repository)]
-    if not found:
-        raise TransferError(f"{', '.join(empty)[:300]}: no image has a tag there; check the name")
-    return found, empty
-
-
-def _repository(text: str) -> RegistryImage:
-    image = parse_image(text)
-    if not isinstance(image, RegistryImage) or image.tag or image.digest:
-        raise TransferError(f"{image} is one image; with --all-tags name HOST[:PORT]/REPOSITORY")
-    return image
-
-
-def _listed_image(repository: RegistryImage, listed: str) -> RegistryImage:
-    """Return the image of a tag; zuul-registry lists among tags what was pushed by its digest."""
-    try:
-        if ":" in listed:
-            return replace(repository, digest=Digest.parse(listed))
-        return replace(repository, tag=Tag.parse(listed))
-    except RegistryError:
-        raise TransferError(f"{repository} lists {listed[:150]!r}, which is no tag") from None
-
-
 @dataclass
 class _Image:
     """An image on its way."""
@@ -165,6 +130,10 @@ class _Image:
     destination: ImageDestination
     result: CopyResult
     plan: CopyPlan | None = None
+
+    @property
+    def way(self) -> _Way:
+        return self.source, self.destination
 
     def fail(self, error: Exception) -> None:
         self.result.error = self.result.error or str(error)
@@ -177,8 +146,23 @@ class _BlobJob:
     descriptor: Descriptor
     images: list[_Image] = field(default_factory=list)
 
+    @property
+    def first_images(self) -> Iterable[_Image]:
+        """The first image of each repository."""
+        return {one.destination: one for one in reversed(self.images)}.values()
+
+
+def _blob_jobs(images: Iterable[_Image]) -> list[_BlobJob]:
+    """Return what is to be brought, each blob once, the large ones first."""
+    jobs: dict[Digest, _BlobJob] = {}
+    for image in images:
+        for blob in image.plan.blobs.values() if image.plan else ():
+            jobs.setdefault(blob.digest, _BlobJob(blob)).images.append(image)
+    return sorted(jobs.values(), key=lambda one: one.descriptor.size, reverse=True)
+
 
 _Place = tuple[ImageDestination, Digest]
+_Way = tuple[ImageSource, ImageDestination]
 
 
 def _settle(futures: Iterable[Future[None]]) -> None:
@@ -214,12 +198,14 @@ class _Copier:
             images = [self._image(request) for request in requests]
             self._report("images", 0, len(images))
             _settle([self._planning.submit(self._plan, one) for one in images])
+            jobs = _blob_jobs(images)
             if not self._options.dry_run:
-                self._bring_blobs([one for one in images if one.plan])
+                self._bring_blobs(jobs, [one for one in images if one.plan])
                 self._put_all(images)
             else:
-                for image in images:
-                    image.result.moved = image.plan.size if image.plan else 0
+                for job in jobs:
+                    for image in job.first_images:
+                        image.result.moved += job.descriptor.size
         except BaseException:
             # Threads that wait for a server wait no longer.
             self._ends.close()
@@ -263,19 +249,14 @@ class _Copier:
         image.result.referrers = [str(one.manifest.digest) for one in plan.referrers]
         image.result.skipped = plan.skipped
 
-    def _bring_blobs(self, images: Sequence[_Image]) -> None:
-        """Bring every blob once, the large ones first."""
-        jobs: dict[Digest, _BlobJob] = {}
-        for image in images:
-            for blob in image.plan.blobs.values() if image.plan else ():
-                jobs.setdefault(blob.digest, _BlobJob(blob)).images.append(image)
-        self._total = sum(one.descriptor.size for one in jobs.values())
+    def _bring_blobs(self, jobs: Sequence[_BlobJob], images: Sequence[_Image]) -> None:
+        """Bring every blob."""
+        self._total = sum(one.descriptor.size for one in jobs)
         self._report("bytes", 0, self._total)
-        ordered = sorted(jobs.values(), key=lambda one: one.descriptor.size, reverse=True)
         large = ThreadPoolExecutor(self._streams(images), "copy-large")
         self._pools.append(large)
         futures: list[Future[None]] = []
-        for job in ordered:
+        for job in jobs:
             pool = large if job.descriptor.size >= LARGE else self._small
             futures.append(pool.submit(self._bring, job))
         _settle(futures)
@@ -287,15 +268,22 @@ class _Copier:
         return min(most, max(2, os.cpu_count() or 1)) if here else most
 
     def _bring(self, job: _BlobJob) -> None:
-        """Bring a blob to each repository that lacks it: the second one mounts it."""
+        """Bring a blob to each repository that lacks it: the second one mounts it.
+
+        What one source does not give, another one may have.
+        """
         brought: dict[ImageDestination, Exception | None] = {}
+        asked: set[_Way] = set()
         for image in job.images:
-            if image.destination in brought:
-                error = brought[image.destination]
-            else:
-                others = [one for one, failed in brought.items() if failed is None]
-                error = self._write(job.descriptor, image, others)
-                brought[image.destination] = error
+            known = image.destination in brought
+            lacking = isinstance(brought.get(image.destination), _OF_SOURCE)
+            if image.way in asked or (known and not lacking):
+                continue
+            asked.add(image.way)
+            others = [one for one, failed in brought.items() if failed is None]
+            brought[image.destination] = self._write(job.descriptor, image, others)
+        for image in job.images:
+            error = brought[image.destination]
             if error is not None:
                 image.fail(error)
 

@@ -19,7 +19,7 @@ from ..oci.manifest import Manifest
 from ..oci.names import Reference, Tag, cosign_tags
 from .content import ImageDestination, ImageSource
 from .errors import ContentMismatch, TransferError
-from .platforms import Platforms, chosen, image_platform, platforms_of
+from .platforms import Platforms, chosen, image_platform, images_for, platforms_of
 
 #: Indexes in indexes; deeper ones are an attack on whoever reads them.
 _DEEPEST = 8
@@ -166,7 +166,7 @@ class Planner:
         """Return the manifest to copy and, where it stays an index, the platforms to take of it."""
         if not options.platforms or not manifest.manifests:
             return manifest, ()
-        found = chosen(manifest, options.platforms)
+        found = images_for(manifest, options.platforms)
         if options.sparse:
             return manifest, options.platforms
         if len(found) > 1:

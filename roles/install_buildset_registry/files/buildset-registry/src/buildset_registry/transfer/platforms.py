@@ -37,8 +37,9 @@ def parse_platform(text: str) -> str:
     return _normal(*parts)
 
 
-def chosen(manifest: Manifest, platforms: Platforms) -> list[Descriptor]:
-    """Return what an index has for some platforms; ``TransferError`` where it lacks one."""
+def images_for(manifest: Manifest, platforms: Platforms) -> list[Descriptor]:
+    """Return the images that an index has for some platforms; ``TransferError`` where it lacks
+    one."""
     offered = list(_offered(manifest))
     found: list[Descriptor] = []
     for platform in platforms:
@@ -47,13 +48,17 @@ def chosen(manifest: Manifest, platforms: Platforms) -> list[Descriptor]:
             names = ", ".join(dict.fromkeys(name for _one, name in offered if name)) or "none"
             raise TransferError(f"the image has no {platform}; there is: {names}")
         found += [one for one in matching[:1] if one not in found]
+    return found
+
+
+def chosen(manifest: Manifest, platforms: Platforms) -> list[Descriptor]:
+    """Return the images for some platforms, and the attestations of these that an index lists."""
+    found = images_for(manifest, platforms)
     attested = {str(one.digest) for one in found}
     return found + [
         one
-        for one, _name in offered
-        if len(platforms) > 0
-        and (one.annotations or {}).get(_ATTESTATION) in attested
-        and one not in found
+        for one in manifest.manifests
+        if (one.annotations or {}).get(_ATTESTATION) in attested and one not in found
     ]
 
 

@@ -8,6 +8,7 @@ and "Listing Referrers".
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Executor
 from urllib.parse import quote
@@ -61,6 +62,8 @@ class RemoteRepository:
         self.scope = f"repository:{repository}:pull{',push' if writes else ''}"
         # Some registries hide what is not there (yet) from who may push; the push itself tells.
         self._missing = _HIDDEN if writes else _MISSING
+        # Copies run side by side, and what refers to one image is listed in one place.
+        self._listing = threading.Lock()
         self.largest_chunk = 0
         """The largest body that the way there takes, 0 where none is known to be too large."""
 
@@ -257,11 +260,12 @@ class RemoteRepository:
     def _list_referrer(self, subject: Digest, manifest: Manifest) -> None:
         """Add to the fallback tag (section "Pushing Manifests with Subject")."""
         tag = referrers_tag(subject)
-        index = self.manifest(tag)
-        listed = index.manifests if index else ()
-        if any(one.digest == manifest.digest for one in listed):
-            return
-        self.put_manifest(referrers_index([*listed, manifest.descriptor]), tag)
+        with self._listing:
+            index = self.manifest(tag)
+            listed = index.manifests if index else ()
+            if any(one.digest == manifest.digest for one in listed):
+                return
+            self.put_manifest(referrers_index([*listed, manifest.descriptor]), tag)
 
 
 def referrers_index(items: Iterable[Descriptor]) -> Manifest:
