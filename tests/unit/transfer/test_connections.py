@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import trustme
 from buildset_registry.transfer import connections
+from buildset_registry.transfer.connections import RegistryConnection
 from buildset_registry.transfer.errors import TransferError
 from buildset_registry.transfer.http_client import HttpClient
 
@@ -270,7 +271,8 @@ def test_a_server_that_is_silent_is_waited_for_once(
 def test_the_end_of_an_upload_may_take_longer(
     client: HttpClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A registry on an object store copies the blob first; whatever else is silent is not there."""
+    """A registry on an object store copies the blob first, a proxy sends it on; whatever else is
+    silent is not there."""
     monkeypatch.setattr(connections, "TIMEOUT", 0.2)
 
     def serve(connection: socket.socket) -> None:
@@ -280,9 +282,40 @@ def test_the_end_of_an_upload_may_take_longer(
 
     with listening(serve) as port:
         url = f"http://127.0.0.1:{port}/"
-        assert client.send("PUT", url, {"Content-Length": "0"}).read(10) == b"ok"
+        for method in ("PUT", "PATCH"):
+            assert client.send(method, url, {"Content-Length": "0"}).read(10) == b"ok"
         with pytest.raises(TransferError, match="timed out"):
             client.send("GET", url, {})
+        client.close()
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_a_body_in_memory_may_take_long_on_its_way(
+    tls: ssl.SSLContext, client: HttpClient, monkeypatch: pytest.MonkeyPatch, scheme: str
+) -> None:
+    """Two dozen of them share a way that may be slow: as long as it moves, it is waited for."""
+    monkeypatch.setattr(connections, "TIMEOUT", 0.3)
+    opened = RegistryConnection._open
+
+    def with_little_room(connection: RegistryConnection) -> socket.socket:
+        sock = opened(connection)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
+        return sock
+
+    monkeypatch.setattr(RegistryConnection, "_open", with_little_room)
+    body = bytes(1 << 19)
+
+    def serve(connection: socket.socket) -> None:
+        head_of(connection)
+        left = len(body)
+        while left and (piece := connection.recv(min(left, 1 << 14))):
+            left -= len(piece)
+            time.sleep(0.016)
+        connection.sendall(OK)
+
+    with listening(by_tls(tls, serve) if scheme == "https" else serve) as port:
+        url = f"{scheme}://127.0.0.1:{port}/"
+        assert client.send("PUT", url, {}, body).read(10) == b"ok"
         client.close()
 
 

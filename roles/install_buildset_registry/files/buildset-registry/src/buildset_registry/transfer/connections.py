@@ -28,6 +28,8 @@ TIMEOUT = 60.0
 CONNECT_TIMEOUT = 20.0
 #: Seconds in which an answer has to be whole that is no blob's; a byte now and then is none.
 ANSWER_SECONDS = 300.0
+#: What sends blobs.
+_UPLOADS = frozenset({"PATCH", "PUT"})
 #: Answers of a proxy that it may not give a second time.
 _PASSING = frozenset({502, 503, 504})
 Body: TypeAlias = "bytes | Iterable[bytes | memoryview]"
@@ -65,11 +67,12 @@ class RegistryConnection(http.client.HTTPConnection):
         self._deadline = time.monotonic() + seconds
 
     def expect_answer(self, method: str) -> None:
-        """Wait for the answer to what was sent: for the end of an upload as long as for a whole
-        answer, since registries on object stores may copy the blob before they answer."""
+        """Wait for the answer to what was sent: to that of an upload as long as for a whole answer,
+        since proxies pass on what they have received as a whole, and registries on object stores
+        may copy the blob before they answer."""
         self.limit_answer(ANSWER_SECONDS)
         if self.sock is not None:
-            self.sock.settimeout(ANSWER_SECONDS if method == "PUT" else TIMEOUT)
+            self.sock.settimeout(ANSWER_SECONDS if method in _UPLOADS else TIMEOUT)
 
     def read_into(self, stream: io.RawIOBase, buffer: Any) -> int | None:
         """Read what is next of the answer, if there is time left."""
