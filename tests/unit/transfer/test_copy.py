@@ -379,6 +379,26 @@ def test_all_that_refers_to_an_image_is_listed_where_each_has_a_tag_of_its_own(
     assert {one["digest"] for one in listed} == {digest_of(one) for one in put}
 
 
+@pytest.mark.parametrize("named", [True, False])
+def test_what_refers_to_an_image_is_listed_though_it_is_there(
+    source: FakeRegistry, destination: FakeRegistry, copy: Copy, named: bool
+) -> None:
+    """A copy before this one failed at the list, which a registry without the API is sent."""
+    destination.referrers_api = False
+    image = source.add_image("app", "v1")
+    put = referring(source, image, "signature", tag="signature" if named else "")
+    words = (source.image("app:signature" if named else "app:v1"), destination.image("app"))
+    assert not copy(source.image("app:v1"), destination.image("app:v1")).failed
+    tag = digest_of(image).replace(":", "-")
+    destination.fail("PUT", f"manifests/{tag}", status(403))
+    assert copy(*words, referrers=not named).failed
+    assert digest_of(put) in destination.manifests["app"]
+    for _again in range(2):
+        assert not copy(*words, referrers=not named).failed
+        listed = json.loads(destination.manifests["app"][tag][1])["manifests"]
+        assert [one["digest"] for one in listed] == [digest_of(put)]
+
+
 @pytest.mark.parametrize("by_api", [True, False])
 @pytest.mark.parametrize("listed", [True, False])
 def test_what_refers_to_an_image_comes_along(

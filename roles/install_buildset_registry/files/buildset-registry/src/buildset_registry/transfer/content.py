@@ -75,6 +75,9 @@ class ImageDestination(Protocol):
     def put_manifest(self, manifest: Manifest, reference: Reference | str | None) -> None:
         """Take a manifest, under its digest and, where one is given, a name."""
 
+    def referrers(self, subject: Digest) -> ListedReferrers:
+        """Return what refers to a manifest."""
+
 
 def read_manifest(raw: bytes, content_type: str, where: str) -> Manifest:
     """Return a manifest as its bytes and, where these do not tell, its header say what it is."""

@@ -11,6 +11,7 @@ import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -340,8 +341,9 @@ class _Copier:
             elif plan.referrers and not plan.root.present:
                 self._put_once(image, plan.root.manifest, None)
             for one in plan.referrers:
-                # A copy that was killed may have put it, and not have had it listed yet.
-                self._put(image, one, again=not plan.tagged)
+                # A copy that broke off may have put it, and not have had it listed yet.
+                again = not (plan.tagged and (tag_first or _is_listed(image, one.manifest)))
+                self._put(image, one, again=again)
             if not tag_first:
                 self._tag(image, plan)
         except FAILURES as error:
@@ -350,7 +352,7 @@ class _Copier:
     def _tag(self, image: _Image, plan: CopyPlan) -> None:
         request = image.request.destination
         name = request.ref if isinstance(request, LayoutImage) else request.tag
-        if not plan.tagged:
+        if not (plan.tagged and _is_listed(image, plan.root.manifest)):
             self._put_once(image, plan.root.manifest, name or "")
 
     def _each_manifest(self, image: _Image, level: Sequence[PlannedManifest]) -> None:
@@ -369,6 +371,17 @@ class _Copier:
             if name is not None or place not in self._put_there:
                 image.destination.put_manifest(manifest, name)
                 self._put_there.add(place)
+
+
+def _is_listed(image: _Image, manifest: Manifest) -> bool:
+    """Tell whether the destination lists a manifest that it has as what refers to another, if it
+    does; some registries do so by a tag that they are sent afterwards."""
+    if manifest.subject is None:
+        return True
+    with suppress(*FAILURES):
+        listed = image.destination.referrers(manifest.subject.digest).items
+        return any(one.digest == manifest.digest for one in listed)
+    return False
 
 
 def _mountable(
