@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from buildset_registry.transfer.layout import REF_NAME, LayoutFolder
 
 from tests.unit.transfer.conftest import Copy
 from tests.unit.transfer.fake_registry import (
@@ -377,6 +378,25 @@ def test_all_that_refers_to_an_image_is_listed_where_each_has_a_tag_of_its_own(
     assert not copy(*words, destination.image("app")).failed
     listed = json.loads(destination.manifests["app"][tag][1])["manifests"]
     assert {one["digest"] for one in listed} == {digest_of(one) for one in put}
+
+
+def test_a_name_that_a_folder_has_twice_is_what_was_copied_last(
+    source: FakeRegistry, copy: Copy, tmp_path: Path
+) -> None:
+    """crane appends to what is there; whoever reads the name finds the last one."""
+    raws = [source.add_image("app", tag, layers=(tag.encode(),)) for tag in ("v1", "v2")]
+    for tag in ("v1", "v2"):
+        assert not copy(source.image(f"app:{tag}"), f"oci:{tmp_path}/o:{tag}").failed
+    file = tmp_path / "o/index.json"
+    tree = json.loads(file.read_text())
+    for one in tree["manifests"]:
+        one["annotations"] = {REF_NAME: "both"}
+    file.write_text(json.dumps(tree))
+    for tag, raw in zip(("v1", "v2"), raws, strict=True):
+        assert not copy(source.image(f"app:{tag}"), f"oci:{tmp_path}/o:both").failed
+        found = LayoutFolder(f"{tmp_path}/o").manifest("both")
+        assert found is not None
+        assert found.raw == raw
 
 
 @pytest.mark.parametrize("named", [True, False])

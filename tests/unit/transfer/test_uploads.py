@@ -222,6 +222,30 @@ def test_an_upload_that_a_busy_registry_loses_goes_by_another_one(
     assert [one.error for one in report.images] == [""]
 
 
+@pytest.mark.parametrize("layer", [LARGE, b"small"], ids=["stream", "from memory"])
+@pytest.mark.parametrize("method", ["POST", "PUT"])
+def test_a_registry_that_is_full_is_no_way_that_takes_no_large_bodies(
+    source: FakeRegistry, destination: FakeRegistry, copy: Copy, layer: bytes, method: str
+) -> None:
+    """It may say 413 where no body has been sent."""
+    source.add_image("app", "v1", layers=(layer,))
+
+    def refuse(handler: Handler) -> bool:
+        return not handler.length and status(413)(handler)
+
+    if method == "POST":  # once it has been begun
+        destination.fail("PATCH", "uploads", status(404))
+        destination.fail("PUT", f"digest={digest_of(b'small')}", status(404))
+        destination.fail("POST", "uploads", lambda _handler: False, times=2)
+    destination.fail(method, "uploads", refuse, times=50)
+    report = copy(source.image("app:v1"), destination.image("app:v1"))
+    if method == "PUT" and layer == b"small":
+        assert not report.failed
+    else:
+        assert "answers 413" in report.images[0].error
+        assert len(destination.asked(method, "uploads")) < 10
+
+
 def token_wanted(handler: Handler) -> bool:
     """Send to a token server, for uploads alone."""
     realm = f'Bearer realm="{handler.registry.url}/token"'

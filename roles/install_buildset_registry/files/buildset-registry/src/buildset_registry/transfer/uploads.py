@@ -95,7 +95,7 @@ class BlobUpload:
         self._tries = Tries(BREAKS, 0.4)
         self._smallest = 0
         self._body = 0
-        """The bytes of the request that is under way."""
+        """The bytes of the request that is under way; without any, a 413 is of something else."""
 
         self._latest: str | None = None
         """Where the upload goes on."""
@@ -108,7 +108,7 @@ class BlobUpload:
             try:
                 self._push_whole(location)
             except TransferError as error:
-                if error.status != 413:
+                if error.status != 413 or not self._body:
                     raise
                 self._smaller_chunks(error)
             else:
@@ -132,10 +132,11 @@ class BlobUpload:
         After a failure it goes by another upload: the one before may have taken the bytes, which
         some registries would append to, or be at its end, of which some know nothing but a 500.
         """
-        self._body, another = len(content), False
+        another = False
         while True:
             location = location or self._begin()
             target = _with_digest(location, self._blob)
+            self._body = len(content)
             try:
                 reply = self._repository.call(
                     "PUT", target, (201, 204), _OCTETS, content, once=True
@@ -162,6 +163,7 @@ class BlobUpload:
 
     def _begin(self) -> str:
         """Open an upload and return its address."""
+        self._body = 0
         reply = self._repository.call("POST", "blobs/uploads/", (202,), {"Content-Length": "0"})
         reply.discard()
         self._verified_there = is_verifying(reply.headers.get(HEADER))
@@ -207,7 +209,7 @@ class BlobUpload:
 
     def _consider(self, error: TransferError) -> None:
         """Wait for another try, or raise where none helps."""
-        if error.status == 413:
+        if error.status == 413 and self._body:
             self._smaller_chunks(error)
             return
         if not (error.transient or error.status in _GONE):
@@ -250,6 +252,7 @@ class BlobUpload:
         """End the upload, once what has passed is known to be the blob."""
         self._blob.verify()
         target = _with_digest(location, self._blob)
+        self._body = 0
         try:
             reply = self._repository.call("PUT", target, (201, 204), {"Content-Length": "0"})
         except TransferError as error:
