@@ -24,6 +24,7 @@ from tests.unit.transfer.fake_registry import (
     half_a_body,
     serving,
     status,
+    take_half,
 )
 
 #: Larger than what is sent from memory.
@@ -250,6 +251,31 @@ def token_wanted(handler: Handler) -> bool:
     """Send to a token server, for uploads alone."""
     realm = f'Bearer realm="{handler.registry.url}/token"'
     return status(401, WWW_Authenticate=realm)(handler)
+
+
+def test_what_became_of_an_upload_is_waited_for_once(
+    source: FakeRegistry,
+    destination: FakeRegistry,
+    copy: Copy,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    """And the upload is left to the next copy, which sends the rest of it."""
+    source.add_image("app", "v1", layers=(NOTED,))
+    busy = status(429, Retry_After="20")
+    destination.fail("PATCH", "uploads", take_half)
+    destination.fail("GET", "uploads", busy, times=999)
+    destination.fail("DELETE", "uploads", busy, times=999)
+    pauses: list[float] = []
+    monkeypatch.setattr(Ends, "sleep", lambda _ends, seconds: pauses.append(seconds))
+    words = (source.image("app:v1"), destination.image("app:v1"))
+    (failed,) = copy(*words, journal=tmp_path).failed
+    assert "answers 429 to GET" in failed.error
+    assert sum(pauses) <= LONGEST_PAUSE + 1
+    destination.faults.clear()
+    report = copy(*words, journal=tmp_path)
+    assert [one.error for one in report.images] == [""]
+    assert report.images[0].moved == len(NOTED) // 2
 
 
 @pytest.mark.parametrize("layer", [LARGE, b"small"], ids=["stream", "from memory"])

@@ -274,7 +274,9 @@ class BlobUpload:
             return None, 0
         try:
             reply = self._repository.call("GET", location, (204, 202, 200))
-        except TransferError:
+        except TransferError as error:
+            if error.pause:  # it was waited for, and who is busy would be so for another upload
+                raise
             return None, 0
         reply.discard()
         found = _RANGE.fullmatch(reply.headers.get("Range", "").strip())
@@ -302,7 +304,8 @@ class BlobUpload:
     def _cancel(self, location: str | None) -> None:
         if location is not None:
             with suppress(TransferError):
-                self._repository.call("DELETE", location, range(200, 500)).discard()
+                done = range(200, 500)  # it is a courtesy, for which nobody waits
+                self._repository.call("DELETE", location, done, once=True).discard()
 
     def _smaller_chunks(self, error: TransferError) -> None:
         """Send smaller chunks than the body that was refused, or raise where none is left."""
