@@ -468,6 +468,17 @@ def test_a_manifest_that_is_none_is_copied_or_told(
     assert "\n" not in failed.error
 
 
+@pytest.mark.parametrize("raw", [b"", b"[]", b"not yet"])
+def test_what_is_no_object_is_not_taken_for_an_image(
+    source: FakeRegistry, copy: Copy, tmp_path: Path, raw: bytes
+) -> None:
+    """A folder has no word on what is a manifest."""
+    source.manifests["app"]["v1"] = ("", raw)
+    (failed,) = copy(source.image("app:v1"), f"oci:{tmp_path}/o").failed
+    assert "is no manifest, which is an object of JSON; check the name" in failed.error
+    assert not (tmp_path / "o").exists()
+
+
 def web_page(handler: Handler) -> bool:
     """Answer as a portal does that wants a login, whatever was asked."""
     handler.read()
