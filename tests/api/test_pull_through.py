@@ -19,7 +19,7 @@ from buildset_registry.oci.descriptor import OCI_INDEX, OCI_MANIFEST, OCTETS
 from httpx import Response
 from trustme import CA
 
-from tests.api.configurations import in_bucket, on_disk, only, single_port, two_endpoints
+from tests.api.configurations import in_bucket, on_disk, once, only, single_port, two_endpoints
 from tests.api.conftest import in_a_thread
 from tests.api.harness import Harness, Registry, digest_of, raw
 from tests.unit.upstream.lab import (
@@ -450,6 +450,36 @@ def test_who_leaves_at_once_has_no_more_under_way_than_it_may_hold(
         assert refused.status_code == 429
         assert "12 requests of 127.0.0.1 are under way" in message(refused)
         assert registry.pull.get("/healthz").status_code == 200
+        assert get_from_elsewhere(registry, harness, TAG).content == MANIFEST
+        go.set()
+        wait_until(lambda: registry.pull.get(TAG).status_code == 200, seconds=5)
+
+
+@only(once, why="stores have no part in it")
+def test_all_that_clients_leave_behind_is_no_more_than_there_are_descriptors_for(
+    start: Callable[..., Registry], quay: Server, harness: Harness
+) -> None:
+    """Each waits with a connection to the upstream; who has fewer than others goes on."""
+    go = threading.Event()
+    paths = [f"/v2/org/app/manifests/t{number}" for number in range(20)]
+    for path in paths:
+        quay.on(path, waiting_for(go, manifest()))
+    registry = start(limits={"connections": 8})
+
+    def asked(path: str) -> bool:
+        return bool(quay.at(path)) or f'{path[3:]}" 429 ' in registry.log.read_text()
+
+    with ExitStack() as stack:
+        stack.callback(go.set)
+        for path in paths:
+            with raw(registry.pull) as sock:
+                there = path.replace("/v2/", "/v2/quay.io/")
+                sock.sendall(f"GET {there} HTTP/1.1\r\nHost: registry\r\n\r\n".encode())
+                wait_until(lambda: asked(path), path, 5)  # noqa: B023 - called at once
+        assert 8 <= sum(bool(quay.at(path)) for path in paths) <= 16
+        refused = registry.pull.get(TAG)
+        assert refused.status_code == 429
+        assert "requests are under way (limits.connections)" in message(refused)
         assert get_from_elsewhere(registry, harness, TAG).content == MANIFEST
         go.set()
         wait_until(lambda: registry.pull.get(TAG).status_code == 200, seconds=5)

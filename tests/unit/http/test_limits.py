@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 from buildset_registry.errors import TooManyRequests
-from buildset_registry.http.context import UploadLimit
+from buildset_registry.http.context import Crowd, UploadLimit
+from buildset_registry.http.request import Request
 from buildset_registry.http.senders import Sender
 from buildset_registry.oci.names import RepositoryName
 
@@ -39,3 +40,54 @@ def test_one_upload_there_may_always_be(most: int) -> None:
     limit = UploadLimit(most)
     with limit.one(NAME, UPLOAD, CI):
         assert limit.running == 1
+
+
+async def _nothing() -> Any:
+    """Receive nothing."""
+
+
+def request_from(address: str) -> Request:
+    scope = {"method": "GET", "path": "/v2/", "headers": [], "client": (address, 1)}
+    return Request(scope, _nothing)
+
+
+def begin(crowd: Crowd, *addresses: str) -> None:
+    for address in addresses:
+        crowd.begin(request_from(address).network)
+
+
+def check(crowd: Crowd, address: str) -> None:
+    crowd.check(address, request_from(address).network)
+
+
+def test_requests_of_a_host_of_ipv6_are_those_of_one_client() -> None:
+    """It could leave each one behind by another of its addresses."""
+    crowd = Crowd(most=2)
+    begin(crowd, "2001:db8::1", "2001:db8::2", "2001:db8::3", "2001:db8:0:1::1")
+    with pytest.raises(TooManyRequests, match=r"2 requests of 2001:db8::/64 are under way"):
+        check(crowd, "2001:db8::3")
+    check(crowd, "2001:db8:0:1::1")
+    crowd.end(request_from("2001:db8::1").network)
+    check(crowd, "2001:db8::3")
+
+
+def test_a_full_crowd_refuses_who_has_most() -> None:
+    """There are no more than there are descriptors for, however many clients left theirs behind."""
+    crowd = Crowd(most_of_all=6)
+    begin(crowd, *["10.0.0.1"] * 4, *["10.0.0.2"] * 2)
+    check(crowd, "10.0.0.1")
+    begin(crowd, "10.0.0.3")
+    check(crowd, "10.0.0.3")
+    begin(crowd, "10.0.0.1")
+    with pytest.raises(TooManyRequests, match=r"7 requests are under way \(limits.connections\)"):
+        check(crowd, "10.0.0.1")
+    for _number in range(5):
+        crowd.end("10.0.0.1")
+    check(crowd, "10.0.0.2")
+
+
+def test_a_full_crowd_of_one_refuses_it() -> None:
+    crowd = Crowd(most_of_all=2)
+    begin(crowd, *["10.0.0.1"] * 3)
+    with pytest.raises(TooManyRequests, match="2 requests are under way"):
+        check(crowd, "10.0.0.1")

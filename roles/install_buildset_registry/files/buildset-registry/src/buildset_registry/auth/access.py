@@ -10,12 +10,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
 from buildset_registry.auth.rules import AccessRules
 from buildset_registry.errors import Denied
 from buildset_registry.oci.hosts import RegistryHost
 from buildset_registry.oci.names import Reference, RepositoryName
+
+#: Addresses whose networks are remembered: each request asks for that of its client.
+_REMEMBERED = 1024
 
 
 class Access(Enum):
@@ -262,6 +266,7 @@ def is_within(address: str, networks: Iterable[IPv4Network | IPv6Network]) -> bo
     return any(client in network for network in networks)
 
 
+@lru_cache(_REMEMBERED)
 def client_network(address: str) -> str:
     """Return what a client is known by: an address, of IPv6 the 64 bits that a host has for itself.
 

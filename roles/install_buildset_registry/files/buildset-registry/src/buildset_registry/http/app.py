@@ -64,7 +64,7 @@ class App:
         request = Request(scope, receive, context.limits.body_seconds, context.bodies)
         status, size = CLIENT_LEFT, 0
         self._record.counters.running += 1
-        context.crowd.begin(request.client)
+        context.crowd.begin(request.network)
         try:
             response = await self._respond(request)
             status = response.status
@@ -83,7 +83,7 @@ class App:
             if request.left is not None:
                 request.left.cancel()
             self._record.counters.running -= 1
-            context.crowd.end(request.client)
+            context.crowd.end(request.network)
             self._record.add(request, status, size, time.perf_counter() - began)
         if request.unread and status not in _NOT_AWAITED:
             await _linger(request)
@@ -94,10 +94,8 @@ class App:
             context.policy.check_network(request.client)
             route, request.path = routes.match(request.method, request.url)
             request.route = route.id
-            crowd = context.crowd
-            crowded = crowd.clients or 0 < crowd.most < crowd.running[request.client]
-            if crowded and route.id not in routes.HEALTH:
-                crowd.check(request.client)
+            if route.id not in routes.HEALTH:
+                context.crowd.check(request.client, request.network)
             if route.access is not None:
                 await self._authorize(request, route.access)
             response = await begun(await route.handler(request, context))

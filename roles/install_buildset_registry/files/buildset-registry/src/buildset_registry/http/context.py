@@ -113,32 +113,41 @@ class Crowd:
     most: int = 0
     """How many requests of one client may be under way; 0 is any number."""
 
+    most_of_all: int = 0
+    """How many of all clients may be, in which case it is full; 0 is any number."""
+
     running: dict[str, int] = field(default_factory=dict)
-    """How many are, by clients. One goes on whose client has left: it may wait for an upstream, and
-    hold a connection to that."""
+    """How many are, by the networks of clients. One goes on whose client has left: it may wait for
+    an upstream, and hold a connection to that."""
 
-    def begin(self, client: str) -> None:
+    of_all: int = 0
+    """How many are of all clients."""
+
+    def begin(self, network: str) -> None:
         """Count a request that begins."""
-        self.running[client] = self.running.get(client, 0) + 1
+        self.running[network] = self.running.get(network, 0) + 1
+        self.of_all += 1
 
-    def end(self, client: str) -> None:
+    def end(self, network: str) -> None:
         """Count one no more, and know nothing of who has none."""
-        self.running[client] -= 1
-        if not self.running[client]:
-            del self.running[client]
+        self.of_all -= 1
+        self.running[network] -= 1
+        if not self.running[network]:
+            del self.running[network]
 
-    def check(self, client: str) -> None:
-        """Raise ``TooManyRequests`` for one of them."""
-        running = self.running.get(client, 0)
+    def check(self, client: str, network: str) -> None:
+        """Raise ``TooManyRequests`` for one of them, and in a full one for who has most."""
+        running, full = self.running.get(network, 0), 0 < self.most_of_all < self.of_all
         if client in self.clients:
-            told = f"{client} holds too many connections"
+            told = f"{client} holds too many connections (limits.client_connections)"
         elif 0 < self.most < running:
-            told = f"{running - 1} requests of {client} are under way"
+            told = f"{running - 1} requests of {network} are under way (limits.client_connections)"
+        elif full and running * len(self.running) >= self.of_all:  # others have fewer
+            told = f"{self.of_all - 1} requests are under way (limits.connections)"
         else:
             return
         raise TooManyRequests(
-            f"{told} (limits.client_connections); try again soon",
-            headers={"Retry-After": "2", "Connection": "close"},
+            f"{told}; try again soon", headers={"Retry-After": "2", "Connection": "close"}
         )
 
 

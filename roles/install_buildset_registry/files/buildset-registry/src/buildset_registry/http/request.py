@@ -25,10 +25,11 @@ class Request:
 
     ``url`` is the URL's path as the client wrote it; ``route`` is the identifier of what takes it,
     ``path`` holds what the route's pattern found, by name; ``client`` is the address it comes from,
-    without a port; ``identity`` is who asks, once known; ``received`` counts the bytes of the body,
-    of which nothing may come for ``body_seconds``; 0 is for ever. What is read whole takes memory
-    of ``bodies``: ``share``, which is to be closed. ``left`` is what waits for the client to leave,
-    once somebody watches; ``receive`` gives who answers the next message.
+    without a port, ``network`` what bounds know it by; ``identity`` is who asks, once known;
+    ``received`` counts the bytes of the body, of which nothing may come for ``body_seconds``; 0 is
+    for ever. What is read whole takes memory of ``bodies``: ``share``, which is to be closed.
+    ``left`` is what waits for the client to leave, once somebody watches; ``receive`` gives who
+    answers the next message.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class Request:
         self._more = self.headers.get("content-length") != "0"
         client = scope.get("client")
         self.client = plain_address(client[0]) if client else ""
+        self.network = client_network(self.client)
         self.route = ""
         self.received = 0
         self.path: Mapping[str, str] = {}
@@ -108,7 +110,7 @@ class Request:
     @property
     def sender(self) -> Sender:
         """Who sends the body, as those know it who bound what one client sends."""
-        return Sender(self.identity.name, client_network(self.client))
+        return Sender(self.identity.name, self.network)
 
     def source(self, query_name: str) -> RepositoryName | None:
         """Return the repository that a query parameter names, or None where it names none.

@@ -22,6 +22,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from buildset_registry.auth.access import client_network
 from buildset_registry.http.context import Crowd
 from buildset_registry.http.request import plain_address
 
@@ -153,9 +154,16 @@ class ConnectionBudget:
         return frozenset(map(plain_address, over))
 
     def _crowding(self, by_client: dict[str, list[_Held]]) -> Iterator[_Held]:
-        """Yield what has to end so that full endpoints can accept: of who holds most, first."""
+        """Yield what has to end so that full endpoints can accept: of who holds most, first.
+
+        A host of IPv6 could hold each of them by another address.
+        """
+        by_network: dict[str, list[_Held]] = defaultdict(list)
+        for client, held in by_client.items():
+            by_network[client_network(client)] += held
         ranked: dict[int, list[tuple[int, int, _Held]]] = defaultdict(list)
-        for held in by_client.values():
+        for held in by_network.values():
+            held.sort(key=lambda one: one.idle)
             for rank, one in enumerate(held):
                 ranked[one.port].append((rank, one.idle, one))
         for found in ranked.values():

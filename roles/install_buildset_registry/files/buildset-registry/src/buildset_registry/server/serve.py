@@ -163,6 +163,9 @@ class Listening:
             tls=any(one.tls for one in service.listeners),
             fetches=limits.fetches,
         )
+        # Each connection has one request, for which there is a descriptor beside its own; one that
+        # goes on without its client has that only.
+        service.crowd.most_of_all = self._each * len(service.listeners)
         self._budget = ConnectionBudget(service.crowd, limits.client_connections, self._each)
         stack.callback(self._budget.close)
         self._servers = [
