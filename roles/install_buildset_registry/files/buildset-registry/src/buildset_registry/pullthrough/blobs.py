@@ -165,8 +165,15 @@ class BlobCache:
             if await self._store.blobs.keep(digest, promised=False) != size:
                 return None
             if reuse is Reuse.LINK:
-                await index.layers.add(digest)
+                await self._link_here(name, digest)
         return await self._store.blobs.open(digest)
+
+    async def _link_here(self, name: RepositoryName, digest: Digest) -> None:
+        """Link what is stored; where that cannot be written, it is served all the same."""
+        try:
+            await self._store.cached(name).layers.add(digest)
+        except OSError as error:
+            _log.warning("%s cannot be linked in %s: %s", digest, name, error)
 
     async def _upstream_size(self, name: RepositoryName, digest: Digest, rights: ReadRights) -> int:
         """Ask upstream; where that fails, a manifest that it sent tells what the repository has."""

@@ -248,8 +248,7 @@ class ManifestCache:
             except ManifestHidden:
                 raise
             except ManifestUnknown:
-                async with self._store.turns.tag(name, reference):
-                    await index.tags.remove(reference)
+                await self._forget(name, reference)
                 raise
             if now.digest == cached.digest and await self._confirm(name, reference, now.digest):
                 self._counters.hits["manifest"] += 1
@@ -266,9 +265,17 @@ class ManifestCache:
                 await link_manifest(index, manifest)
                 for tag in tags:
                     await index.tags.set(tag, manifest.digest)
-        except StorageFull as error:
-            _log.warning("%s:%s is served and not stored: %s", name, reference, error.message)
+        except (StorageFull, OSError) as error:
+            _log.warning("%s:%s is served and not stored: %s", name, reference, error)
         return StoredManifest(remote.raw, manifest.media_type, manifest.digest)
+
+    async def _forget(self, name: RepositoryName, tag: Tag) -> None:
+        """Remove a tag that upstream has no more; where that fails, upstream is asked again."""
+        async with self._store.turns.tag(name, tag):
+            try:
+                await self._store.cached(name).tags.remove(tag)
+            except OSError as error:
+                _log.warning("that %s:%s is gone cannot be noted: %s", name, tag, error)
 
     async def _note(self, name: RepositoryName, reference: Reference, digest: Digest) -> None:
         """Note what HEAD told of a tag: clients ask for the manifest by its digest next.
