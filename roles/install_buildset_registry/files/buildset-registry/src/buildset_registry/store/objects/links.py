@@ -92,7 +92,9 @@ class ObjectLinks:
         if found is None:
             return False
         if self._context.tracked and time.time() - found.changed > _NOTED_SECONDS:
-            await self._touch(digest, found)
+            # A bucket that has come to be read-only, or full, is still good to pull from.
+            with contextlib.suppress(ObjectFailure):
+                await self._touch(digest, found)
         return True
 
     async def target(self, digest: Digest) -> Digest | None:
