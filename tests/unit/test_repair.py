@@ -2,7 +2,9 @@
 """Damage of every kind to every file of the layout: named in lines, repaired, and then whole."""
 
 import contextlib
+import errno
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -16,10 +18,16 @@ from buildset_registry.registry import Registry
 from buildset_registry.repair import verify_and_repair
 from buildset_registry.store.filesystem import layout
 from buildset_registry.store.filesystem.disk import ReadingDisk
+from buildset_registry.store.filesystem.links import FileLinks
 from buildset_registry.store.filesystem.store import FilesystemStore
+from buildset_registry.store.objects.blobs import BlobRules
+from buildset_registry.store.objects.dialect import ObjectFailure, OpenObject
+from buildset_registry.store.objects.keys import Keys
+from buildset_registry.store.objects.store import ObjectStore
 from buildset_registry.verify import verify
 
 from tests.unit.gc.images import descriptor, digest_of, is_whole, push_blob, silent
+from tests.unit.store.objects.imagined import ImaginedService
 
 NAME = RepositoryName("org/app")
 LAYER = bytes(range(256)) * 500
@@ -168,3 +176,81 @@ async def test_what_is_not_taken_in_any_more_is_repaired_as_all_else(
         done = "mended" if damaged == "manifest" else "removed"
         assert [(one.problem.kind, one.done) for one in repaired] == [("image", done)]
         assert await store.pushed(NAME).manifests.has(digest) is (done == "mended")
+
+
+@pytest.mark.parametrize(
+    ("code", "stays"),
+    [(errno.EACCES, True), (errno.EMFILE, True), (errno.ESTALE, True), (errno.EIO, False)],
+)
+async def test_content_that_cannot_be_read_stays_unless_the_disk_has_lost_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, *, stays: bool
+) -> None:
+    """It was removed with its images, where another user ran this, or descriptors were out."""
+    _files, described = await image(tmp_path / "store")
+    layer = layout.blob(tmp_path / "store", Digest.of(LAYER))
+    opened = Path.open
+
+    def open_(path: Path, *given: Any, **named: Any) -> Any:
+        if path == layer:
+            raise OSError(code, os.strerror(code))
+        return opened(path, *given, **named)
+
+    monkeypatch.setattr(Path, "open", open_)
+    async with contextlib.aclosing(FilesystemStore(tmp_path / "store")) as store:
+        left, repaired = await verify_and_repair(store, silent, sparse=False)
+        assert bool(repaired) is not stays
+        told = f"it cannot be read: {os.strerror(code)}"
+        assert [(one.reason, one.unread) for one in left.problems] == [(told, True)] * stays
+        monkeypatch.undo()
+        assert (await store.blobs.size(Digest.of(LAYER)) is not None) is stays
+        if stays:
+            assert await is_whole(Registry(store), NAME, described)
+
+
+class Refusing(ImaginedService):
+    """A service that refuses to send some of what it has: it is archived, say."""
+
+    refused = ""
+
+    async def get(self, key: str, start: int = 0, end: int | None = None) -> OpenObject | None:
+        if self.refused and self.refused in key:
+            raise ObjectFailure("the object store answers 403 InvalidObjectState")
+        return await super().get(key, start, end)
+
+
+async def test_what_a_service_does_not_send_stays_where_it_is() -> None:
+    service = Refusing(1)
+    async with contextlib.aclosing(ObjectStore(service, Keys(), BlobRules())) as store:
+        layer = Digest.of(b"layer")
+        await store.blobs.put(layer, b"layer")
+        await store.pushed(NAME).layers.add(layer)
+        service.refused = f"{layer.hex}/data"
+        left, repaired = await verify_and_repair(store, silent, sparse=False)
+        assert repaired == []
+        assert [(one.kind, one.name, one.unread) for one in left.problems] == [
+            ("blob", str(layer), True)
+        ]
+        assert await store.blobs.size(layer) == 5
+
+
+async def test_a_link_that_cannot_be_read_for_a_moment_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may lead to content by another digest, as distribution makes them, and to nothing else."""
+    alias = Digest.of(LAYER, "sha512")
+    async with contextlib.aclosing(FilesystemStore(tmp_path / "store")) as store:
+        await store.blobs.put(Digest.of(LAYER), LAYER)
+        await store.pushed(NAME).layers.add(alias, Digest.of(LAYER))
+        looked, found = 0, FileLinks.target
+
+        async def target(links: FileLinks, digest: Digest) -> Digest | None:
+            nonlocal looked
+            looked += 1
+            if looked <= 2:
+                raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+            return await found(links, digest)
+
+        monkeypatch.setattr(FileLinks, "target", target)
+        _left, repaired = await verify_and_repair(store, silent, sparse=False)
+        assert repaired == []
+        assert await store.pushed(NAME).layers.target(alias) == Digest.of(LAYER)

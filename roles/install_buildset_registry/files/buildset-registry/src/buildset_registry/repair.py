@@ -49,12 +49,15 @@ async def verify_and_repair(
 
 
 async def _repair(store: Store, problems: Sequence[Problem]) -> list[Repaired]:
-    """Take each in turn, blobs first: what needs them is mended by what is whole."""
+    """Take each in turn, blobs first: what needs them is mended by what is whole.
+
+    What could not be read is left as it is: it may be whole, and read the next time.
+    """
     ways = {"blob": _blob, "layer": _layer, "image": _image, "tag": _tag}
     done = []
     for kind, way in ways.items():
         for problem in problems:
-            if problem.kind == kind:
+            if problem.kind == kind and not problem.unread:
                 done.append(Repaired(problem, "mended" if await way(store, problem) else "removed"))
     return done
 

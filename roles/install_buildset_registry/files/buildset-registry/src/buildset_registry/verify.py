@@ -8,11 +8,13 @@ somebody may have been removing it. Nothing here prints.
 from __future__ import annotations
 
 import asyncio
+import errno
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from buildset_registry.lookup import Lookup
 from buildset_registry.manifest_links import is_linked
@@ -42,6 +44,9 @@ _MISNAMED = (
     "its name is not accepted, so nobody can pull from it, and all that it holds stays; copy its "
     "images to another name with the program that serves it, or remove it"
 )
+#: What the kernel says of a file that its disk has lost. All else may be whole: who runs this may
+#: not read it, there are no descriptors left, a network file system or a service does not answer.
+_LOST = frozenset({errno.EIO, errno.EBADMSG, errno.EUCLEAN})
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +56,8 @@ class Problem:
     kind: str
     name: str
     reason: str
+    unread: bool = False
+    """Whether it could not be read, and may be whole."""
 
 
 @dataclass(slots=True)
@@ -88,9 +95,9 @@ async def verify(
     if damaged or suspects:
         await asyncio.sleep(pause)
     for digest in damaged:
-        reason = await _damage(store, digest)
-        if reason is not None:
-            findings.problems.append(Problem("blob", str(digest), reason))
+        problem = await _damage(store, digest)
+        if problem is not None:
+            findings.problems.append(problem)
     for name in await store.misnamed():
         told = name.encode(errors="backslashreplace").decode()
         findings.problems.append(Problem("repository", told, _MISNAMED))
@@ -110,11 +117,11 @@ async def _damaged(store: Store, on_progress: ProgressCallback, findings: Findin
         total += sum(state.size for state in batch)
     damaged = []
     async for states in _groups(store):
-        reasons = await together(states, lambda state: _damage(store, state.digest))
-        for state, reason in zip(states, reasons, strict=True):
+        problems = await together(states, lambda state: _damage(store, state.digest))
+        for state, problem in zip(states, problems, strict=True):
             findings.blobs += 1
             findings.size += state.size
-            if reason is not None:
+            if problem is not None:
                 damaged.append(state.digest)
         on_progress(Progress("bytes", findings.size, total))
     return damaged
@@ -126,8 +133,9 @@ async def _groups(store: Store) -> AsyncIterator[list[BlobState]]:
             yield batch[start : start + _HASHING]
 
 
-async def _damage(store: Store, digest: Digest) -> str | None:
+async def _damage(store: Store, digest: Digest) -> Problem | None:
     """Return what is wrong with a blob; nothing is with one that is gone."""
+    problem = partial(Problem, "blob", str(digest))
     blob = await store.blobs.open(digest)
     if blob is None:
         return None
@@ -136,12 +144,13 @@ async def _damage(store: Store, digest: Digest) -> str | None:
     except FileNotFoundError:
         return None
     except EOFError:
-        return f"it ends before its {blob.size} bytes; push it again"
+        return problem(f"it ends before its {blob.size} bytes; push it again")
     except OSError as error:
-        return f"it cannot be read: {error.strerror}"
+        lost = isinstance(blob, BlobFile) and error.errno in _LOST
+        return problem(f"it cannot be read: {error.strerror}", unread=not lost)
     if actual == digest.hex:
         return None
-    return f"its content is {digest.algorithm}:{actual}, {blob.size} bytes; push it again"
+    return problem(f"its content is {digest.algorithm}:{actual}, {blob.size} bytes; push it again")
 
 
 async def _hash(blob: StoredBlob, algorithm: str) -> str:
@@ -163,12 +172,19 @@ async def _hash(blob: StoredBlob, algorithm: str) -> str:
     return state.hexdigest()
 
 
-async def _target(links: Links, digest: Digest) -> tuple[Digest | None, str]:
+class _Fault(NamedTuple):
+    """What is wrong with a link or an image, and whether it could not be read."""
+
+    reason: str
+    unread: bool = False
+
+
+async def _target(links: Links, digest: Digest) -> tuple[Digest | None, _Fault]:
     """Return what a link leads to, and what is wrong with it where that is not what it should."""
     try:
-        return await links.target(digest), "its link is damaged; push it again"
+        return await links.target(digest), _Fault("its link is damaged; push it again")
     except OSError as error:
-        return None, f"its link cannot be read: {error.strerror}"
+        return None, _Fault(f"its link cannot be read: {error.strerror}", unread=True)
 
 
 def _read(state: Hasher, path: Path) -> None:
@@ -204,15 +220,15 @@ class _RepositoryCheck:
     async def _manifests(self, index: RepositoryIndex) -> AsyncIterator[Problem]:
         async for state in paced(await index.manifests.all()):
             self._findings.manifests += 1
-            reason = await self._manifest(index, state.digest)
-            if reason is not None:
-                yield Problem("image", f"{self._name}@{state.digest}", reason)
+            fault = await self._manifest(index, state.digest)
+            if fault is not None:
+                yield Problem("image", f"{self._name}@{state.digest}", *fault)
 
     async def _layers(self, index: RepositoryIndex) -> AsyncIterator[Problem]:
         async for state in paced(await index.layers.all()):
-            target, reason = await _target(index.layers, state.digest)
+            target, fault = await _target(index.layers, state.digest)
             if target is None:
-                yield Problem("layer", f"{self._name}@{state.digest}", reason)
+                yield Problem("layer", f"{self._name}@{state.digest}", *fault)
 
     async def _tags(self, index: RepositoryIndex) -> AsyncIterator[Problem]:
         async for tag in paced(await index.tags.all()):
@@ -224,22 +240,25 @@ class _RepositoryCheck:
                 reason = f"it points to {target.digest}, which is not here; push it again"
                 yield Problem("tag", f"{self._name}:{tag}", reason)
 
-    async def _manifest(self, index: RepositoryIndex, digest: Digest) -> str | None:
-        target, reason = await _target(index.manifests, digest)
+    async def _manifest(self, index: RepositoryIndex, digest: Digest) -> _Fault | None:
+        target, fault = await _target(index.manifests, digest)
         if target != digest:
-            return reason
+            return fault
         raw = await self._store.blobs.read(digest)
         if raw is None:
-            return "its manifest is missing; push it again or delete it"
+            return _Fault("its manifest is missing; push it again or delete it")
         media_type = await index.manifests.media_type(digest) or ""
         manifest = Manifest.stored(raw, media_type, digest.algorithm)
         missing = [one async for one in self._missing(index, manifest)]
-        return f"it lacks {', '.join(missing)}; push it again or delete it" if missing else None
+        told = f"it lacks {', '.join(missing)}; push it again or delete it"
+        return _Fault(told) if missing else None
 
     async def _missing(self, index: RepositoryIndex, manifest: Manifest) -> AsyncIterator[str]:
         """Yield the blobs that a client that pulls would not get."""
         async for blob in paced(manifest.blobs):
-            target, _reason = await _target(index.layers, blob.digest)
+            target, fault = await _target(index.layers, blob.digest)
+            if target is None and fault.unread:
+                continue  # the link is named by itself
             if target is None and (self._sparse or await self._held(blob.digest)):
                 continue
             if target is None or await self._store.blobs.size(target) is None:
