@@ -115,3 +115,34 @@ async def test_a_process_that_ends_writes_what_waits(store: Store) -> None:
     uses.add(NAME, str(image))
     await uses.close()
     assert await used(store, image) > before
+
+
+async def test_links_that_take_no_time_keep_no_other_use_from_being_written(
+    store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """They belong to another user, say; after a restart, all other images looked unused."""
+    registry, layers = Registry(store), [str(number).encode() for number in range(30)]
+    images = [digest_of(await push_image(registry, layers=[one])) for one in layers]
+    before = {image: await used(store, image) for image in images}
+    strange, own = images[:20], images[20:]
+    manifests = type(store.pushed(NAME).manifests)
+    use = manifests.use
+
+    async def owned(links: Any, digest: Digest) -> bool:
+        if digest in strange:
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return await use(links, digest)
+
+    uses = Uses(store, signs)
+    monkeypatch.setattr(manifests, "use", owned)
+    for image in images:
+        uses.add(NAME, str(image))
+    for _round in range(2):
+        await uses.flush()
+    assert all([await used(store, image) > before[image] for image in own])
+    assert all(uses.is_waiting(NAME, [image]) for image in strange)
+    assert len(caplog.records) == 1
+    monkeypatch.undo()
+    for _round in range(2):
+        await uses.flush()
+    assert all([await used(store, image) > before[image] for image in strange])

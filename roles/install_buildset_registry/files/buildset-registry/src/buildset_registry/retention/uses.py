@@ -29,6 +29,8 @@ _SIGN = 600.0
 #: Seconds within which a link is not written again, and links of which that is remembered.
 _NOTED = 3600.0
 _REMEMBERED = 50_000
+#: Uses that one round tries in vain: where a disk or a service takes nothing, each waits for it.
+_VAIN = 16
 #: Uses that one round has room for: those that are left out then are images that others use too.
 _MOST = 50_000
 
@@ -53,6 +55,7 @@ class Uses:
         self._pause = pause
         self._waiting: set[Use] = set()
         self._noted: Latest[Use, float] = Latest(_REMEMBERED)
+        self._refused: set[Use] = set()
         self._writing = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
         self._failing = False
@@ -80,22 +83,33 @@ class Uses:
         return any((one, text) in self._waiting for one in name.names for text in texts)
 
     async def flush(self) -> None:
-        """Write what waits; what cannot be written now is written the next time."""
+        """Write what waits; what cannot be written now is written the next time.
+
+        One link that takes no time, such as one that belongs to another user, keeps no other use
+        from being written: what was refused before comes last.
+        """
         async with self._writing:
             taken, self._waiting = self._waiting, set()
-            left = set(taken)
+            left, errors = set(taken), list[OSError]()
+            refused, self._refused = self._refused, set()
             try:
-                async for use in paced(taken):
-                    if time.monotonic() > self._noted.get(use, 0.0):
-                        await self._note(use)
-                    left.discard(use)
-                self._failing = False
-            except OSError as error:
-                if not self._failing:
-                    _log.error("the use of images cannot be written: %s; pulls go on", error)
-                self._failing = True
+                async for use in paced(sorted(taken, key=lambda one: one in refused)):
+                    try:
+                        if time.monotonic() > self._noted.get(use, 0.0):
+                            await self._note(use)
+                    except OSError as error:
+                        errors.append(error)
+                        self._refused.add(use)
+                        if len(errors) == _VAIN:
+                            break
+                    else:
+                        left.discard(use)
             finally:
                 self._waiting |= left
+                self._refused |= refused & left
+            if errors and not self._failing:
+                _log.error("the use of images cannot be written: %s; pulls go on", errors[0])
+            self._failing = bool(errors)
 
     async def _note(self, use: Use) -> None:
         name, text = use
