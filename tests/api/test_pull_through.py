@@ -461,7 +461,7 @@ def test_all_that_clients_leave_behind_is_no_more_than_there_are_descriptors_for
 ) -> None:
     """Each waits with a connection to the upstream; who has fewer than others goes on."""
     go = threading.Event()
-    paths = [f"/v2/org/app/manifests/t{number}" for number in range(20)]
+    paths = [f"/v2/org/app/manifests/t{number}" for number in range(30)]
     for path in paths:
         quay.on(path, waiting_for(go, manifest()))
     registry = start(limits={"connections": 8})
@@ -476,7 +476,7 @@ def test_all_that_clients_leave_behind_is_no_more_than_there_are_descriptors_for
                 there = path.replace("/v2/", "/v2/quay.io/")
                 sock.sendall(f"GET {there} HTTP/1.1\r\nHost: registry\r\n\r\n".encode())
                 wait_until(lambda: asked(path), path, 5)  # noqa: B023 - called at once
-        assert 8 <= sum(bool(quay.at(path)) for path in paths) <= 16
+        assert sum(bool(quay.at(path)) for path in paths) <= 8 * 2 + 8
         refused = registry.pull.get(TAG)
         assert refused.status_code == 429
         assert "requests are under way (limits.connections)" in message(refused)

@@ -38,6 +38,8 @@ _FETCH_PART = 16
 #: Connections that are at the beginning of TLS at once: Granian does not count them among the
 #: others, and accepts as many as come between two looks.
 _HANDSHAKES = 64
+#: Requests that have been answered and not quite ended, while their clients send the next ones.
+_OVERLAPPING = 8
 #: Connections of an endpoint, and fetches, where there are hardly any descriptors.
 _LEAST = 4
 #: Where TCP_INFO says for how many milliseconds nothing was sent, and nothing received (tcp(7)).
@@ -58,6 +60,15 @@ def affordable(wanted: int, endpoints: int, *, tls: bool, fetches: int = 0) -> i
     free = most - len(_descriptors()) - _RESERVE - endpoints * (_HANDSHAKES if tls else 0)
     free -= _EACH_FETCH * affordable_fetches(fetches)
     return max(_LEAST, min(wanted, free // _EACH // max(endpoints, 1)))
+
+
+def most_requests(connections: int, endpoints: int) -> int:
+    """Return how many requests may be under way where each endpoint has so many connections.
+
+    Each of these has one, for which there is a descriptor beside its own; one that goes on without
+    its client has that only.
+    """
+    return connections * endpoints + _OVERLAPPING
 
 
 def affordable_fetches(wanted: int) -> int:

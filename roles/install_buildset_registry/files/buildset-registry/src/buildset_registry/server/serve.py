@@ -26,7 +26,7 @@ from buildset_registry.metrics.listener import MetricsListener
 from buildset_registry.metrics.workers import Siblings
 from buildset_registry.server.build import DockerProxy, Listener, RegistryProcess, build
 from buildset_registry.server.certificates import CertificateSource, CertificateWatch, Credentials
-from buildset_registry.server.connections import ConnectionBudget, affordable
+from buildset_registry.server.connections import ConnectionBudget, affordable, most_requests
 from buildset_registry.server.handover import take_ports
 from buildset_registry.server.http_server import HttpServer
 from buildset_registry.server.logs import configure, open_output
@@ -163,9 +163,7 @@ class Listening:
             tls=any(one.tls for one in service.listeners),
             fetches=limits.fetches,
         )
-        # Each connection has one request, for which there is a descriptor beside its own; one that
-        # goes on without its client has that only.
-        service.crowd.most_of_all = self._each * len(service.listeners)
+        service.crowd.most_of_all = most_requests(self._each, len(service.listeners))
         self._budget = ConnectionBudget(service.crowd, limits.client_connections, self._each)
         stack.callback(self._budget.close)
         self._servers = [
