@@ -64,7 +64,7 @@ class App:
         request = Request(scope, receive, context.limits.body_seconds, context.bodies)
         status, size = CLIENT_LEFT, 0
         self._record.counters.running += 1
-        context.crowd.begin(request.network)
+        context.crowd.begin(request.client, request.network)
         try:
             response = await self._respond(request)
             status = response.status
@@ -83,7 +83,7 @@ class App:
             if request.left is not None:
                 request.left.cancel()
             self._record.counters.running -= 1
-            context.crowd.end(request.network)
+            context.crowd.end(request.client, request.network)
             self._record.add(request, status, size, time.perf_counter() - began)
         if request.unread and status not in _NOT_AWAITED:
             await _linger(request)

@@ -117,32 +117,37 @@ class Crowd:
     """How many of all clients may be, in which case it is full; 0 is any number."""
 
     running: dict[str, int] = field(default_factory=dict)
-    """How many are, by the networks of clients. One goes on whose client has left: it may wait for
-    an upstream, and hold a connection to that."""
+    """How many are, by clients. One goes on whose client has left: it may wait for an upstream, and
+    hold a connection to that."""
+
+    of_networks: dict[str, int] = field(default_factory=dict)
+    """How many are, by the networks of clients: of IPv6 one host may come from any address."""
 
     of_all: int = 0
     """How many are of all clients."""
 
-    def begin(self, network: str) -> None:
+    def begin(self, client: str, network: str) -> None:
         """Count a request that begins."""
-        self.running[network] = self.running.get(network, 0) + 1
         self.of_all += 1
+        for counts, key in ((self.running, client), (self.of_networks, network)):
+            counts[key] = counts.get(key, 0) + 1
 
-    def end(self, network: str) -> None:
+    def end(self, client: str, network: str) -> None:
         """Count one no more, and know nothing of who has none."""
         self.of_all -= 1
-        self.running[network] -= 1
-        if not self.running[network]:
-            del self.running[network]
+        for counts, key in ((self.running, client), (self.of_networks, network)):
+            counts[key] -= 1
+            if not counts[key]:
+                del counts[key]
 
     def check(self, client: str, network: str) -> None:
         """Raise ``TooManyRequests`` for one of them, and in a full one for who has most."""
-        running, full = self.running.get(network, 0), 0 < self.most_of_all < self.of_all
+        running, full = self.running.get(client, 0), 0 < self.most_of_all < self.of_all
         if client in self.clients:
             told = f"{client} holds too many connections (limits.client_connections)"
         elif 0 < self.most < running:
-            told = f"{running - 1} requests of {network} are under way (limits.client_connections)"
-        elif full and running * len(self.running) >= self.of_all:  # others have fewer
+            told = f"{running - 1} requests of {client} are under way (limits.client_connections)"
+        elif full and self.of_networks.get(network, 0) * len(self.of_networks) >= self.of_all:
             told = f"{self.of_all - 1} requests are under way (limits.connections)"
         else:
             return
