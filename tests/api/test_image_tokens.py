@@ -249,6 +249,7 @@ def test_a_token_is_for_so_many_images_at_most(closed: Registry) -> None:
     for answer in (
         closed.anonymous.post("/token", data=form),
         closed.anonymous.get("/token", params={"scope": " ".join(scopes)}),
+        closed.anonymous.get("/token", params={"scope": scopes}),
         ask(closed, *scopes),
     ):
         told = answer.json()
@@ -259,6 +260,8 @@ def test_a_token_is_for_so_many_images_at_most(closed: Registry) -> None:
             "a token is for 200 scopes at most, and 201 are asked for; get several"
         )
     assert ask(closed, *scopes[1:]).json()["scope"].split() == scopes[1:]
+    by_fields = closed.push.get("/token", params={"service": "a", "scope": scopes[1:]})
+    assert by_fields.json()["scope"].split() == scopes[1:]
 
 
 @one_row

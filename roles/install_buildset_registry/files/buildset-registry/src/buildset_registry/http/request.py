@@ -19,6 +19,9 @@ from buildset_registry.http.senders import Sender
 from buildset_registry.oci.names import RepositoryName
 from buildset_registry.pieces import Pieces
 
+#: Fields of a query: clients name each scope of a token by one, and a token is for 200 at most.
+_FIELDS = 256
+
 
 class Request:
     """One request.
@@ -67,9 +70,9 @@ class Request:
         if not raw:
             return {}
         try:
-            return parse_qs(raw.decode("latin-1"), keep_blank_values=True, max_num_fields=100)
+            return parse_qs(raw.decode("latin-1"), keep_blank_values=True, max_num_fields=_FIELDS)
         except ValueError:
-            raise NameInvalid("the query has too many fields") from None
+            raise NameInvalid(f"the query has more than {_FIELDS} fields; send fewer") from None
 
     @cached_property
     def query(self) -> dict[str, str]:
