@@ -181,6 +181,8 @@ def test_credentials_are_encoded_as_utf_8() -> None:
         ({"expires_in": "soon"}, 50),
         ({"expires_in": -1}, 0),
         ({"expires_in": 10**400}, 86390),
+        ({"expires_in": -(10**400)}, 0),
+        ({"expires_in": math.nan}, 0),
         ({"expires_in": 300, "issued_at": "2023-11-14T22:12:20Z"}, 230),
         ({"expires_in": 300, "issued_at": "2023-11-14T22:12:20.123456789Z"}, 230),
         ({"expires_in": 300, "issued_at": "2023-11-15T00:12:20+02:00"}, 230),

@@ -106,6 +106,21 @@ async def test_a_token_that_is_refused_is_replaced(
     assert len(tokens.asked) == 2
 
 
+@pytest.mark.parametrize(
+    "more", [{"expires_in": 0}, {"expires_in": 300, "issued_at": "2020-01-01T00:00:00Z"}]
+)
+async def test_a_token_that_is_out_of_date_by_the_clock_here_is_tried(
+    quay: Server, tokens: Server, connect: Connect, more: dict[str, object]
+) -> None:
+    """The clock may be wrong, here or there. It is asked for each time."""
+    tokens.on("/token", token(**more))
+    quay.on(V1_PATH, guarded(manifest(), "Bearer good", challenge=bearer(tokens)))
+    client = connect()
+    for times in (1, 2):
+        assert (await client.manifest(NAME, V1)).raw == MANIFEST
+        assert len(tokens.asked) == times
+
+
 async def test_a_registry_that_asks_for_basic_credentials_gets_them(
     quay: Server, connect: Connect
 ) -> None:

@@ -110,6 +110,16 @@ async def test_a_redirect_out_of_tls_is_refused(quay: Server, connect: Connect) 
         assert plain.asked == []
 
 
+@pytest.mark.parametrize("place", ["https://[::1]x/", "https://a..b/"])
+async def test_a_redirect_to_what_is_no_host_is_one_line(
+    quay: Server, connect: Connect, place: str
+) -> None:
+    """Some of that only the library that sends the request finds out."""
+    quay.on(V1_PATH, redirect(place))
+    with pytest.raises(UpstreamFailed, match="its URL has no valid host name"):
+        await connect().manifest(NAME, V1)
+
+
 async def test_storage_that_cannot_be_reached_is_named(quay: Server, connect: Connect) -> None:
     """It is not the registry that fails."""
     quay.on(V1_PATH, redirect("https://127.0.0.2:1/x"))

@@ -218,7 +218,8 @@ def _token(body: bytes, now: float) -> Authorization:
     seconds = known.get("expires_in")
     if not isinstance(seconds, int | float):
         seconds = _DEFAULT_SECONDS
-    left = min(seconds, _LONGEST_SECONDS) - _age(known.get("issued_at"), now)
+    # Any number is one of JSON: what is no time, or none that is left, is 0.
+    left = max(0.0, min(seconds, _LONGEST_SECONDS)) - _age(known.get("issued_at"), now)
     # A token that is out of date by our clock is tried once: the clock may be wrong.
     return Authorization(f"Bearer {value}", now + max(left - _MARGIN, left / 2, 0.0))
 

@@ -103,20 +103,31 @@ class Session:
         """Send a request, and again with a login where the host asks for one, or the registry
         that it redirects to; storage does not get to ask for a login."""
         sent: dict[RemoteAccount, str | None] = {}
-        logged_in: set[RemoteAccount] = set()
+        given: dict[RemoteAccount, str] = {}
         while True:
-            response = await self._send(host, request, partial(self._known, sent))
+            response = await self._send(host, request, partial(self._known, sent, given))
             account = host.account_at(response.url)
-            if response.status != 401 or account is None or account.token or account in logged_in:
+            if response.status != 401 or account is None or account.token or account in given:
                 return response
             await response.discard()
-            logged_in.add(account)
-            if not await self._log_in(host, account, response, sent.get(account)):
+            header = await self._log_in(host, account, response, sent.get(account))
+            if header is None:
                 return response
+            given[account] = header
 
-    def _known(self, sent: dict[RemoteAccount, str | None], account: RemoteAccount) -> str | None:
-        """Return the header that is known for an account, and note that it is sent."""
-        sent[account] = known = account.token or self._cache.get(account)
+    def _known(
+        self,
+        sent: dict[RemoteAccount, str | None],
+        given: dict[RemoteAccount, str],
+        account: RemoteAccount,
+    ) -> str | None:
+        """Return the header that is known for an account, and note that it is sent.
+
+        One that was given for this very request is sent, also where it is out of date by the clock
+        here: the clock may be wrong, and the registry knows better.
+        """
+        known = account.token or given.get(account) or self._cache.get(account)
+        sent[account] = known
         return known
 
     async def _send(
@@ -161,17 +172,18 @@ class Session:
 
     async def _log_in(
         self, host: Host, account: RemoteAccount, response: UpstreamResponse, refused: str | None
-    ) -> bool:
+    ) -> str | None:
         """Get another header than the refused one; those who wait share one login."""
         lock = self._logins.setdefault(account, asyncio.Lock())
         async with lock:
             known = self._cache.get(account)
             if known is not None and known != refused:
-                return True
+                return known
             authorization = await self._authorize(host, account, response)
-            if authorization is not None:
-                self._cache.put(account, authorization)
-            return authorization is not None
+            if authorization is None:
+                return None
+            self._cache.put(account, authorization)
+            return authorization.header
 
     async def _authorize(
         self, host: Host, account: RemoteAccount, response: UpstreamResponse

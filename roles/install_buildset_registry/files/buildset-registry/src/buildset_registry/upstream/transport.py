@@ -39,7 +39,7 @@ _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _MOST_REDIRECTS = 5
 
 #: The errors of a request or a transfer; the last two come from waiting and from bad host names.
-_BROKEN = (aiohttp.ClientError, OSError, asyncio.TimeoutError, UnicodeError)
+_BROKEN = (aiohttp.ClientError, OSError, asyncio.TimeoutError, ValueError)
 #: OpenSSL's X509_V_ERR_* that have another cure than a CA.
 _CERTIFICATE = {
     9: "certificate is not valid yet; compare the clocks",
@@ -329,7 +329,7 @@ def _explained(error: Exception, timeouts: Timeouts) -> UpstreamError:
         return UpstreamError(f"no data for {timeouts.read:g} s")
     if isinstance(error, aiohttp.ClientResponseError):
         return UpstreamError("answers with something that is not HTTP")
-    if isinstance(error, aiohttp.InvalidURL | UnicodeError):
+    if isinstance(error, ValueError):  # aiohttp's InvalidURL is one
         return UpstreamError("its URL has no valid host name")
     return UpstreamError("the connection broke", transient=True)
 
