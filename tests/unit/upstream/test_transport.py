@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 import trustme
+from aiohttp import web
+from aiohttp.web import BaseRequest, StreamResponse
 from buildset_registry.errors import UpstreamFailed
 from buildset_registry.protocol.errors import UpstreamError
 from buildset_registry.upstream.hosts import UpstreamRequest
@@ -28,11 +30,13 @@ from tests.unit.upstream.lab import (
     NAME,
     V1,
     V1_PATH,
+    Answer,
     Connect,
     ConnectProxy,
     Server,
     blob,
     guarded,
+    halting,
     manifest,
     redirect,
     reply,
@@ -316,6 +320,46 @@ async def test_an_answer_that_takes_too_long_is_given_up(quay: Server, connect: 
     quay.on(V1_PATH, slow(5))
     with pytest.raises(UpstreamFailed, match=r"no data for 0\.2 s"):
         await connect(timeouts=Timeouts(read=0.2)).manifest(NAME, V1)
+
+
+def dripping(*, head: bool) -> Answer:
+    """Send one byte after the other of a manifest, or of the head of an answer, without end."""
+
+    async def answer(request: BaseRequest) -> StreamResponse:
+        response = web.StreamResponse(headers={"Content-Length": "1000000"})
+        if not head:
+            await response.prepare(request)
+        assert request.transport
+        request.transport.write(b"HTTP/1.1 200 OK\r\nX-Long: " if head else b"{")
+        while not request.transport.is_closing():
+            request.transport.write(b"x")
+            await asyncio.sleep(0.05)
+        return response
+
+    return answer
+
+
+@pytest.mark.parametrize(
+    ("head", "reason"),
+    [(True, "no answer within 0.3 s"), (False, "not sent all of a document within 0.3 s")],
+)
+async def test_a_document_that_drips_is_given_up(
+    quay: Server, connect: Connect, *, head: bool, reason: str
+) -> None:
+    """All who ask for an image wait together: they would wait for as long as it drips."""
+    quay.on(V1_PATH, dripping(head=head))
+    with pytest.raises(UpstreamFailed, match=reason):
+        await connect(timeouts=Timeouts(document=0.3)).manifest(NAME, V1)
+
+
+async def test_a_blob_may_take_any_time(quay: Server, connect: Connect) -> None:
+    """Only what is read whole has a bound."""
+    gate = asyncio.Event()
+    quay.on(BLOB_PATH, halting(gate, BLOB, 100))
+    async with connect(timeouts=Timeouts(document=0.1)).blob(NAME, BLOB_DIGEST) as remote:
+        await asyncio.sleep(0.2)
+        gate.set()
+        assert b"".join([chunk async for chunk in remote.chunks]) == BLOB
 
 
 async def test_a_body_of_no_interest_keeps_the_connection(

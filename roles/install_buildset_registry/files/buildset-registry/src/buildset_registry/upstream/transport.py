@@ -62,6 +62,10 @@ class Timeouts:
     read: float = 60.0
     """For the next bytes."""
 
+    document: float = 120.0
+    """For all of what is no blob: manifests, lists, tokens, and the head of each answer. Who asks
+    for one waits with all others who do, so one that drips would hold all of them for hours."""
+
 
 class _Response(aiohttp.ClientResponse):
     """An answer that knows who sent it; its connection may be given back before anybody asks."""
@@ -135,6 +139,13 @@ class UpstreamResponse:
         self._raw.close()
 
     async def _whole(self, limit: int) -> bytes:
+        seconds = self._timeouts.document
+        try:
+            return await asyncio.wait_for(self._gathered(limit), seconds)
+        except asyncio.TimeoutError:
+            raise UpstreamError(f"has not sent all of a document within {seconds:g} s") from None
+
+    async def _gathered(self, limit: int) -> bytes:
         body = bytearray()
         while piece := await self.piece():
             body += piece
@@ -214,7 +225,7 @@ class Transport:
             if url != request.url or reach < Reach.LOOPBACK:
                 _check_address(url, reach)
             # A proxy is where its setting says, and finds the address of a name itself.
-            raw = await self._session(Reach.LOOPBACK if proxy else reach).request(
+            asked = self._session(Reach.LOOPBACK if proxy else reach).request(
                 request.method,
                 # Encoded: a signed URL has to arrive as it was signed.
                 URL(url, encoded=True),
@@ -223,6 +234,7 @@ class Transport:
                 ssl=self._trust.context(request.ca, alone=origin(url) == request.ca_origin),
                 proxy=proxy,
             )
+            raw = await asyncio.wait_for(asked, self._timeouts.document)
         except _BROKEN as error:
             explained = _explained(error, self._timeouts)
             seconds = time.monotonic() - begun
@@ -325,8 +337,10 @@ def _explained(error: Exception, timeouts: Timeouts) -> UpstreamError:
         return UpstreamError(f"the proxy refuses to connect: {error.status} {error.message}")
     if isinstance(error, aiohttp.ConnectionTimeoutError):
         return UpstreamError(f"no connection within {timeouts.connect:g} s")
-    if isinstance(error, asyncio.TimeoutError):
+    if isinstance(error, aiohttp.ServerTimeoutError):
         return UpstreamError(f"no data for {timeouts.read:g} s")
+    if isinstance(error, asyncio.TimeoutError):
+        return UpstreamError(f"no answer within {timeouts.document:g} s")
     if isinstance(error, aiohttp.ClientResponseError):
         return UpstreamError("answers with something that is not HTTP")
     if isinstance(error, ValueError):  # aiohttp's InvalidURL is one
