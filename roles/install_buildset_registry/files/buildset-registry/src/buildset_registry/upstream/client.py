@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from buildset_registry.errors import (
     ManifestUnknown,
     RegistryError,
 )
+from buildset_registry.latest import Latest
 from buildset_registry.oci.descriptor import (
     DOCKER_SCHEMA1,
     IMAGES,
@@ -48,6 +50,9 @@ if TYPE_CHECKING:
 _ACCEPT = {"Accept": ", ".join((*sorted(INDEXES | IMAGES), "*/*"))}
 #: Pages of a list of referrers that are read.
 _MOST_PAGES = 50
+#: Seconds for which it is known that a mirror began to send a blob, and how many are known.
+_MIRRORED_SECONDS = 600.0
+_MIRRORED = 4096
 
 _log = logging.getLogger("buildset_registry.upstream")
 _Result = TypeVar("_Result")
@@ -93,6 +98,7 @@ class UpstreamClient:
         self._upstreams = upstreams
         proxies = os.environ if environment is None else environment
         self._settings = (user_agent, proxies, timeouts)
+        self._mirrored: Latest[tuple[RepositoryName, Digest], float] = Latest(_MIRRORED)
         self._opening = asyncio.Lock()
         self._session: Session | None = None
 
@@ -187,6 +193,8 @@ class UpstreamClient:
 
         ``taken`` is told the length of each chunk when the caller is done with it.
         A transfer that breaks raises ``UpstreamFailed``; it is resumed by opening the blob again.
+        Who opens one again that a mirror sent got something else from it than the blob: then the
+        upstream itself is asked first, and the mirror where that fails.
         """
         request = RepositoryRequest(
             f"blobs/{digest}", BlobUnknown, BlobHidden, resume.requested(offset)
@@ -197,7 +205,10 @@ class UpstreamClient:
         ) -> tuple[UpstreamResponse, resume.PartialContent]:
             return response, resume.received(response.status, response.headers, offset)
 
-        host, (response, part) = await self._first(name, request, read)
+        again = time.monotonic() < self._mirrored.pop((name, digest), 0.0)
+        host, (response, part) = await self._first(name, request, read, itself_first=again)
+        if host.is_mirror:
+            self._mirrored[name, digest] = time.monotonic() + _MIRRORED_SECONDS
         try:
             async with aclosing(_content(host, response, part, taken)) as chunks:
                 yield RemoteBlob(part.size, chunks, host.upstream.name)
@@ -214,18 +225,27 @@ class UpstreamClient:
         name: RepositoryName,
         request: RepositoryRequest,
         read: Callable[[UpstreamResponse], Awaitable[_Result]],
+        *,
+        itself_first: bool = False,
     ) -> tuple[Host, _Result]:
-        """Ask a mirror, then the upstream itself; return the host that answered, and its answer."""
+        """Ask a mirror, then the upstream itself; return the host that answered, and its answer.
+
+        Where all fail, it is the upstream's own refusal that counts.
+        """
         hosts = self._upstreams.hosts(name)
         if not hosts:
             raise request.missing(f"no upstream is configured for {name.host}")
         session = await self._open()
-        for mirror in hosts[:-1]:
+        refusals: list[RegistryError] = []
+        for host in reversed(hosts) if itself_first else hosts:
             try:
-                return mirror, await session.ask(mirror, request, read)
+                return host, await session.ask(host, request, read)
             except RegistryError as error:
-                _log.info("%s; asking %s itself", error.message, mirror.upstream.name)
-        return hosts[-1], await session.ask(hosts[-1], request, read)
+                if not host.is_mirror:
+                    refusals.append(error)
+                if len(hosts) > 1:
+                    _log.info("%s", error.message)
+        raise refusals.pop()
 
     async def _open(self) -> Session:
         if self._session is not None:

@@ -142,16 +142,21 @@ class Host:
         return RemoteAccount(self.url, self.credentials)
 
     @property
+    def is_mirror(self) -> bool:
+        """Whether it is not the upstream itself."""
+        return self.url != self.upstream_url
+
+    @property
     def pauses(self) -> tuple[float, ...]:
         """The seconds before each new try; a mirror gets one try, the upstream is the second."""
-        return () if self.url != self.upstream_url else _PAUSES
+        return () if self.is_mirror else _PAUSES
 
     @property
     def credentials(self) -> str | None:
         """The header with the upstream's credentials; a mirror elsewhere never gets them."""
         username, password = self.upstream.username, self.upstream.password
         if self.upstream.token is not None:
-            return f"Bearer {self.upstream.token}" if self.url == self.upstream_url else None
+            return None if self.is_mirror else f"Bearer {self.upstream.token}"
         if username is None or password is None or origin(self.url) != origin(self.upstream_url):
             return None
         return basic(username, password)
@@ -204,7 +209,7 @@ class Host:
     @property
     def _server(self) -> str:
         server = "/".join(self.url.split("/", 3)[:3])
-        return f"mirror {server}" if self.url != self.upstream_url else server
+        return f"mirror {server}" if self.is_mirror else server
 
     @property
     def _repository(self) -> str:
