@@ -161,7 +161,7 @@ async def test_a_manifest_that_is_none_is_upstreams_failure(
     registry: Registry, quay: Server
 ) -> None:
     """It is not stored, and the client is not told that its request was wrong."""
-    quay.on(V1_PATH, manifest(b"hello"))
+    quay.on(V1_PATH, manifest(b"{hello}"))
     with pytest.raises(UpstreamFailed, match=r"quay\.io sends a manifest that is not valid"):
         await registry.manifest(NAME, V1)
     quay.on(V1_PATH, manifest(b'{"schemaVersion": 1}', "application/json"))

@@ -83,6 +83,18 @@ async def test_a_manifest_with_another_digest_is_refused(
             await connect().manifest(NAME, reference)
 
 
+@pytest.mark.parametrize("body", [b"", b"under maintenance", b"[]"], ids=["none", "text", "list"])
+async def test_what_is_no_manifest_is_none_of_a_tag(
+    quay: Server, connect: Connect, body: bytes
+) -> None:
+    """A proxy's word for a moment would be the tag's image from then on. A digest decides."""
+    quay.on(V1_PATH, manifest(body, "text/plain"))
+    with pytest.raises(UpstreamFailed, match="answers with something else than a manifest"):
+        await connect().manifest(NAME, V1)
+    quay.on(f"/v2/org/app/manifests/{Digest.of(body)}", manifest(body, "text/plain"))
+    assert (await connect().manifest(NAME, Digest.of(body))).raw == body
+
+
 async def test_a_manifest_that_is_too_large_is_not_read(quay: Server, connect: Connect) -> None:
     """4 MiB are the most."""
     quay.on(V1_PATH, manifest(b"x" * (4 * 1024 * 1024 + 1)))

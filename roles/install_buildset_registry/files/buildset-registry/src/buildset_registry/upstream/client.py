@@ -281,6 +281,10 @@ async def _received(response: UpstreamResponse, reference: Reference) -> RemoteM
             "push it there again with docker 1.10 or newer"
         )
     raw = await response.read(MAX_MANIFEST)
+    told = isinstance(reference, Digest) or _stated_digest(response.headers) is not None
+    if not told and not raw.lstrip().startswith(b"{"):
+        # Whatever it is, the tag would mean that from now on: no digest says otherwise.
+        raise UpstreamError("answers with something else than a manifest; check its url")
     return RemoteManifest(raw, media_type, _verified(raw, reference, response.headers))
 
 
