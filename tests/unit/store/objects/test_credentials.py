@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Credentials that end while the registry runs, and cannot be had anew."""
 
+import errno
+import json
+
 import pytest
 from botocore.exceptions import BotoCoreError, ClientError, CredentialRetrievalError
 from buildset_registry.store.objects.connection import ServiceRequest
@@ -30,6 +33,8 @@ class Ended:
         BotoCoreError(),
         DENIED,
         RuntimeError("Credentials were refreshed, but the refreshed credentials are expired."),
+        FileNotFoundError(errno.ENOENT, "No such file or directory", "/run/token"),
+        json.JSONDecodeError("Expecting value", "", 0),
     ],
 )
 async def test_credentials_that_cannot_be_renewed_are_a_failure_of_the_store(

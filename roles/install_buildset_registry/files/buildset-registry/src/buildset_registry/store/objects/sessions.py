@@ -27,8 +27,9 @@ STATE, DATA, STARTED = "state", "data", "startedat"
 _CHECK = 8
 #: Seconds for which a session that nobody knows may be one that another replica began.
 _RECENT = 3600.0
-#: Seconds by which the clocks of two replicas may differ.
-_SKEW = 60.0
+#: Seconds by which the clocks of two replicas may differ: each by as much from the service's as it
+#: may be when it starts (probe.py), in either direction.
+_SKEW = 2 * 15 * 60.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -87,7 +87,8 @@ class S3Access:
             return self.credentials
         try:
             return await asyncio.to_thread(self.credentials.get_frozen_credentials)
-        except (BotoCoreError, ClientError, RuntimeError) as error:
+        # The last two: a file of a token that is not there, what a process says that is none.
+        except (BotoCoreError, ClientError, RuntimeError, OSError, ValueError) as error:
             reason = str(error).strip().partition("\n")[0][:200]
             raise ObjectFailure(f"there are no credentials for S3: {reason}") from None
 
