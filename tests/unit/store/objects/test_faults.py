@@ -2,6 +2,7 @@
 """A service that is slow, full, or answers nonsense: nothing is lost, nothing wrong is served."""
 
 import errno
+import math
 import os
 import time
 from contextlib import aclosing
@@ -17,6 +18,7 @@ from buildset_registry.oci.names import RepositoryName, Tag
 from buildset_registry.registry import Registry
 from buildset_registry.store import open_store
 from buildset_registry.store.base import BlobRedirect, Store
+from buildset_registry.store.objects import links
 from buildset_registry.store.objects.dialect import ABSENT, Body, ConditionFailed, ObjectFailure
 from buildset_registry.store.objects.keys import Keys
 from buildset_registry.store.objects.parts import PartBudget
@@ -176,6 +178,27 @@ async def test_a_full_quota_is_a_full_disk(bucket: Store, meddler: Meddler) -> N
     with pytest.raises(ObjectFailure) as raised:
         await bucket.blobs.put(ONE, b"one")
     assert raised.value.errno == errno.EDQUOT
+    upload = await bucket.uploads.create(NAME)
+    with pytest.raises(ObjectFailure) as raised:  # and no other request that was faster
+        await upload.append(pieces(b"some"))
+    assert raised.value.errno == errno.EDQUOT
+
+
+async def test_what_was_pulled_through_is_served_from_a_full_bucket(
+    bucket: Store, meddler: Meddler, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """That it is used is not noted, and that is not tried by each pull."""
+    cached = bucket.cached(NAME)
+    await bucket.blobs.put(ONE, b"one")
+    await cached.manifests.add(ONE)
+    monkeypatch.setattr(links, "_NOTED_SECONDS", -1)
+    meddler.rule = lambda one: error(403, "QuotaExceeded") if one.method == "PUT" else None
+    assert await cached.manifests.has(ONE)
+    assert "is used cannot be noted: the object store answers 403 QuotaExceeded" in caplog.text
+    cached.manifests._resting = math.inf  # type: ignore[attr-defined]  # the time that passes
+    meddler.asked.clear()
+    assert await cached.manifests.has(ONE)
+    assert not [method for method, _path in meddler.asked if method == "PUT"]
 
 
 async def test_a_list_that_lags_costs_no_image(bucket: Store, meddler: Meddler) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from collections.abc import Set as AbstractSet
@@ -37,6 +38,8 @@ _PRUNED_SECONDS = 60
 #: yet; after a moment it is.
 _RECENT_SECONDS = 5
 _MOMENT = 1.1
+
+_log = logging.getLogger("buildset_registry.store")
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,15 +89,15 @@ class ObjectLinks:
         self._folder = folder
         self._context = context
         self._small = context.small
+        self._resting = 0.0
+        """Until when no use is noted, since the service took none."""
 
     async def has(self, digest: Digest) -> bool:
         found = await self._small.recall(self._link(digest))
         if found is None:
             return False
         if self._context.tracked and time.time() - found.changed > _NOTED_SECONDS:
-            # A bucket that has come to be read-only, or full, is still good to pull from.
-            with contextlib.suppress(ObjectFailure):
-                await self._touch(digest, found)
+            await self._note_use(digest, found)
         return True
 
     async def target(self, digest: Digest) -> Digest | None:
@@ -151,6 +154,17 @@ class ObjectLinks:
 
     async def _remove(self, digest: Digest) -> bool:
         return await self._small.remove(self._link(digest))
+
+    async def _note_use(self, digest: Digest, found: SmallObject) -> None:
+        """Note a use, if the service takes it: one that is full is still good to pull from."""
+        if time.monotonic() < self._resting:
+            return
+        try:
+            await self._touch(digest, found)
+        except ObjectFailure as error:
+            # It was tried for a while: not by each pull.
+            self._resting = time.monotonic() + _NOTED_SECONDS
+            _log.warning("that %s is used cannot be noted: %s", digest, error.strerror)
 
     async def _fresh_target(self, digest: Digest) -> Digest | None:
         found = await self._small.read(self._link(digest))

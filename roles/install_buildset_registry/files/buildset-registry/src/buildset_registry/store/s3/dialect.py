@@ -58,7 +58,9 @@ class S3Dialect(BucketDialect):
         return {name: condition.version or "*"}
 
     def _is_refused(self, answer: ServiceAnswer) -> bool:
-        return answer.status in (409, 412) or documents.is_absent(answer)
+        # A bucket that is full is a conflict to some services.
+        conflict = answer.status == 409 and "quota" not in documents.code(answer).lower()
+        return answer.status == 412 or conflict or documents.is_absent(answer)
 
 
 def _stored_as(settings: S3Settings) -> dict[str, str]:
