@@ -7,6 +7,8 @@ Each pair runs many times, the second change beginning later and later: over all
 import asyncio
 import contextlib
 import json
+import os
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from functools import partial
@@ -22,6 +24,7 @@ from buildset_registry.oci.names import RepositoryName, Tag
 from buildset_registry.registry import Registry
 from buildset_registry.sources import StoredManifest
 from buildset_registry.store.base import Store
+from buildset_registry.store.filesystem import layout
 from buildset_registry.verify import verify
 
 from tests.stores.fixtures import ObjectStores
@@ -139,22 +142,40 @@ async def test_a_referrer_pushed_beside_its_removal_is_noted_if_it_is_there(
         assert noted == await store.pushed(NAME).manifests.has(digest)
 
 
+class AnHourAgo:
+    """The time of what a store in memory was given an hour ago."""
+
+    @staticmethod
+    def time() -> float:
+        return time.time() - 3600
+
+
 async def test_a_manifest_that_gets_a_tag_beside_a_collection_stays(
-    store: Store, ends: tuple[Registry, Registry]
+    store: Store,
+    ends: tuple[Registry, Registry],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """It had none for longer than manifests stay without one."""
     one, _other = ends
     # Far longer than a push may take on a busy machine: past it, a collection is in its rights.
-    rules = replace(UNTAGGED, settling=1)
-    raws = [manifest(number) for number in range(PAIRS)]
-    for raw in raws:
-        await one.push_manifest(NAME, [Digest.of(raw)], raw)
-    await asyncio.sleep(1.1)
-    for number, raw in enumerate(raws):
+    rules = replace(UNTAGGED, settling=600)
+    root = tmp_path / "store"
+    revisions = layout.revisions(layout.repository(root, NAME))
+    for number in range(PAIRS):
+        raw = manifest(number)
+        digest = Digest.of(raw)
+        with monkeypatch.context() as earlier:
+            for module in ("blobs", "links"):
+                earlier.setattr(f"buildset_registry.store.memory.{module}.time", AnHourAgo)
+            await one.push_manifest(NAME, [digest], raw)
+        if root.exists():
+            for path in (layout.blob(root, digest), layout.link(revisions, digest)):
+                os.utime(path, (AnHourAgo.time(), AnHourAgo.time()))
         push = partial(one.push_manifest, NAME, [TAG], raw)
         await beside(number, push, partial(collect, store, rules, silent, dry_run=False))
         await nothing_is_torn(store)
-        assert (await one.manifest(NAME, Digest.of(raw))).raw == raw
+        assert (await one.manifest(NAME, digest)).raw == raw
 
 
 async def test_children_stay_between_their_push_and_their_index(
