@@ -2,7 +2,7 @@
 """What tests share: each kind of store; for the client a CA, registries it signed for, clients."""
 
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from ssl import SSLContext
 from typing import Any
@@ -17,8 +17,14 @@ from trustme import CA
 
 from tests.stores.fixtures import ObjectStores
 from tests.stores.fixtures import object_stores as object_stores
+from tests.unit.patient import PatientLoop
 from tests.unit.store.kinds import CONFIGURED, opened
 from tests.unit.upstream.lab import Connect, Server, serving
+
+
+def pytest_asyncio_loop_factories() -> dict[str, Callable[[], PatientLoop]]:
+    """Have no test fail by a time-out when the machine rests it."""
+    return {"patient": PatientLoop}
 
 
 @pytest.fixture(params=CONFIGURED)
