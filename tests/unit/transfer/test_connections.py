@@ -246,7 +246,6 @@ def test_a_server_that_is_silent_is_waited_for_once(
     client: HttpClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A kept connection that it has closed is another thing."""
-    monkeypatch.setattr(connections, "TIMEOUT", 0.3)
     asked: list[bytes] = []
     ended = threading.Event()
 
@@ -254,13 +253,14 @@ def test_a_server_that_is_silent_is_waited_for_once(
         asked.append(head_of(connection))
         connection.sendall(OK)
         asked.append(head_of(connection))
-        ended.wait(10)
+        ended.wait(60)
 
     with listening(serve) as port:
         url = f"http://127.0.0.1:{port}/"
         kept = [client.send("GET", url, {}) for _one in range(3)]
         for reply in kept:
             assert reply.read(10) == b"ok"
+        monkeypatch.setattr(connections, "TIMEOUT", 0.3)
         with pytest.raises(TransferError, match="timed out"):
             client.send("GET", url, {})
         ended.set()
@@ -274,11 +274,14 @@ def test_the_end_of_an_upload_may_take_longer(
     """A registry on an object store copies the blob first, a proxy sends it on; whatever else is
     silent is not there."""
     monkeypatch.setattr(connections, "TIMEOUT", 0.2)
+    ended = threading.Event()
 
     def serve(connection: socket.socket) -> None:
-        while head_of(connection):
-            time.sleep(0.5)
-            connection.sendall(OK)
+        head_of(connection)
+        time.sleep(0.5)
+        connection.sendall(OK)
+        head_of(connection)
+        ended.wait(60)
 
     with listening(serve) as port:
         url = f"http://127.0.0.1:{port}/"
@@ -286,6 +289,7 @@ def test_the_end_of_an_upload_may_take_longer(
             assert client.send(method, url, {"Content-Length": "0"}).read(10) == b"ok"
         with pytest.raises(TransferError, match="timed out"):
             client.send("GET", url, {})
+        ended.set()
         client.close()
 
 
@@ -369,7 +373,7 @@ def test_an_answer_that_comes_early_ends_the_request(
     def body() -> Iterator[bytes]:
         for number in range(1000):
             if number == 2:
-                assert refused.wait(10)
+                assert refused.wait(60)
             elif number > 2:
                 time.sleep(0.05)  # a busy machine takes a moment from one socket to the other
             sent.append(number)

@@ -734,7 +734,7 @@ def test_an_image_that_failed_is_told_when_nothing_of_it_is_put_any_more(
         if next(turns):
             failed.set()
             raise TransferError("the first to fail")
-        failed.wait(10)
+        failed.wait(60)
         time.sleep(0.1)
         ended.set()
 

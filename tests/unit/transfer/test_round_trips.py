@@ -171,11 +171,15 @@ def test_large_blobs_share_the_processors_of_one_machine(
     source.add_image("app", "v1", layers=tuple(os.urandom(3 << 20) for _layer in range(6)))
     under_way: list[str] = []
     counts = []
+    crowded = threading.Event()
 
     def begun(handler: Handler) -> bool:
         under_way.append(handler.path)
         counts.append(len(under_way))
-        time.sleep(0.1)
+        if len(under_way) >= most:
+            crowded.set()
+        assert crowded.wait(60)
+        time.sleep(0.1)  # for one too many to come
         return False
 
     def ended(handler: Handler) -> bool:
