@@ -3,6 +3,7 @@
 
 import asyncio
 import math
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, aclosing
 
@@ -149,10 +150,22 @@ async def test_an_orderly_end_moves_what_is_staged(
     assert await is_whole(two[1].store)
 
 
+class Clock:
+    """The time of a process, as a test sets it."""
+
+    def __init__(self) -> None:
+        self.now = time.monotonic()
+
+    def monotonic(self) -> float:
+        return self.now
+
+
 async def test_what_is_staged_is_moved_when_nothing_arrives(
     two: tuple[Replica, Replica], bucket: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """While a client sends, it waits."""
+    clock = Clock()
+    monkeypatch.setattr("buildset_registry.store.objects.staging.time", clock)
     monkeypatch.setattr("buildset_registry.store.objects.staging._QUIET", 0.2)
     await commit(await pushed(two[0]))
     upload = await two[0].store.uploads.create(NAME)
@@ -160,10 +173,12 @@ async def test_what_is_staged_is_moved_when_nothing_arrives(
     async def slow() -> AsyncIterator[bytes]:
         for _again in range(5):
             yield b"more"
+            clock.now += 0.1
             await asyncio.sleep(0.1)
             assert not at_its_key(bucket)
 
     await upload.append(slow())
+    clock.now += 0.2
     await until(lambda: not staged(bucket))
     assert at_its_key(bucket)
     assert await is_whole(two[0].store)
