@@ -94,7 +94,7 @@ async def test_what_is_sent_arrives_and_one_side_may_end_first() -> None:
         saying = asyncio.create_task(say())
         assert await client.reader.read(-1) == CONTENT
         await saying
-        await asyncio.wait_for(pipe.ended.wait(), 20)
+        await asyncio.wait_for(pipe.ended.wait(), 60)
     assert pipe.tunnel.sent == pipe.tunnel.received == len(CONTENT)
 
 
@@ -107,7 +107,7 @@ async def test_a_slow_reader_holds_the_sender_up() -> None:
         nonlocal sent
         while sent < KERNEL:
             try:
-                await asyncio.wait_for(stream.send(CONTENT[:BUFFER]), 2)
+                await asyncio.wait_for(stream.send(CONTENT[:BUFFER]), 0.5)
             except asyncio.TimeoutError:
                 stuck.set()
                 await asyncio.Event().wait()
@@ -131,8 +131,8 @@ async def test_a_tunnel_ends_when_nothing_moves() -> None:
     pipe = Pipe(idle=0.1)
     async with pipe.to(listen) as client:
         assert await client.reader.read(1) == b""
-        await asyncio.wait_for(ended.wait(), 20)
-        await asyncio.wait_for(pipe.ended.wait(), 20)
+        await asyncio.wait_for(ended.wait(), 60)
+        await asyncio.wait_for(pipe.ended.wait(), 60)
 
 
 async def test_a_client_that_breaks_off_ends_the_servers_side() -> None:
@@ -150,5 +150,5 @@ async def test_a_client_that_breaks_off_ends_the_servers_side() -> None:
     async with pipe.to(pour) as client:
         await client.reader.readexactly(1000)
         client.abort()
-        await asyncio.wait_for(ended.wait(), 20)
-        await asyncio.wait_for(pipe.ended.wait(), 20)
+        await asyncio.wait_for(ended.wait(), 60)
+        await asyncio.wait_for(pipe.ended.wait(), 60)

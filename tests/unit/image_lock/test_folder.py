@@ -78,9 +78,9 @@ def test_indexes_that_list_the_same_many_times_are_looked_at_once(layout: Layout
     lacking = {"mediaType": OCI_MANIFEST, "digest": str(Digest.of(b"none")), "size": 4}
     for _ in range(8):
         lacking = layout.index([lacking] * 60)
-    began = time.monotonic()
+    began = time.process_time()
     assert layout.missing(lacking)
-    assert time.monotonic() - began < 5
+    assert time.process_time() - began < 5
 
 
 def test_indexes_without_end_are_lacking(layout: Layout) -> None:

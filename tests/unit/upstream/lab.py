@@ -107,7 +107,7 @@ async def serving(
 
 async def eventually(condition: Callable[[], object]) -> None:
     """Wait until ``condition()`` holds."""
-    for _ in range(1000):
+    for _ in range(6000):
         if condition():
             return
         await asyncio.sleep(0.01)
