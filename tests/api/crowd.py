@@ -285,7 +285,7 @@ def _program(module: str, *arguments: str, log: Path) -> Iterator[Popen[bytes]]:
 
 
 def _wait(process: Popen[bytes], condition: Callable[[], bool], log: Path) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while not condition():
         assert process.poll() is None, log.read_text()
         assert time.monotonic() < deadline, log.read_text()

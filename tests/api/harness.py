@@ -122,9 +122,9 @@ class Registry:
             f"/v2/{name}/manifests/{reference}", content=raw, headers={"Content-Type": media_type}
         )
 
-    def wait_for_log(self, text: str, seconds: int = 20) -> None:
+    def wait_for_log(self, text: str) -> None:
         """Wait until the log holds ``text``."""
-        deadline = time.monotonic() + seconds
+        deadline = time.monotonic() + 60
         while text not in self.log.read_text():
             assert time.monotonic() < deadline, f"{text} is not in {self.log.read_text()}"
             time.sleep(0.05)
@@ -239,7 +239,7 @@ def _serving(config: Config, log: Path) -> Iterator[tuple[Callable[[], None], Ca
     def end() -> None:
         if thread.is_alive():
             loop.call_soon_threadsafe(stop.set)
-            thread.join(20)
+            thread.join(60)
         assert not thread.is_alive(), "the server did not stop"
         if failure:
             raise failure[0]
@@ -251,7 +251,7 @@ def _serving(config: Config, log: Path) -> Iterator[tuple[Callable[[], None], Ca
 
 
 def _wait(client: httpx.Client, alive: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while alive():
         try:
             client.get("/v2/")

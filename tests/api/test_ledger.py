@@ -28,7 +28,7 @@ def start(harness: Harness, **settings: Any) -> tuple[Registry, Path]:
 
 def rows_of(folder: Path, kind: str, until: Callable[[list[Row]], bool]) -> list[Row]:
     """Return the rows of a kind once they are what the test waits for."""
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while True:
         found = [row for row in read_ledger(folder).rows if row["kind"] == kind]
         if until(found):

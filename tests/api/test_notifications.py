@@ -4,7 +4,6 @@
 import contextlib
 import json
 import threading
-import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -16,6 +15,7 @@ from buildset_registry.oci.descriptor import OCI_MANIFEST
 from tests.api.configurations import once, only
 from tests.api.harness import USER, Harness, Registry, digest_of
 from tests.ports import free_port
+from tests.waiting import wait_until
 
 CONTENT = b"content"
 Event = dict[str, Any]
@@ -58,10 +58,7 @@ def told(harness: Harness) -> Iterator[Told]:
 
 
 def wait_for(events: list[Event], number: int) -> Event:
-    deadline = time.monotonic() + 10
-    while len(events) < number:
-        assert time.monotonic() < deadline, events
-        time.sleep(0.02)
+    wait_until(lambda: len(events) >= number, f"{number} events")
     assert len(events) == number
     return events[-1]
 

@@ -48,15 +48,13 @@ def message(answer: httpx.Response) -> str:
 
 
 def test_twenty_images_are_there_at_once_and_none_was_copied(world: World) -> None:
-    """Within two seconds and without a byte of a blob; what is pulled then is what was built."""
+    """Without a byte of a blob or a manifest; what is pulled then is what was built."""
     digests = {
         f"{APP}{number}:v1": (f"{THERE}{number}", world.holder.push_image(f"{THERE}{number}", "x"))
         for number in range(20)
     }
-    began = time.monotonic()
     assert world.hand(digests) == []
     assert world.buildset.pull.head(f"/v2/{APP}7/manifests/v1").status_code == 200
-    assert time.monotonic() - began < 2
     assert world.asked("GET", "/blobs/") == world.asked("GET", "/manifests/") == 0
     for name, (_there, digest) in digests.items():
         path = name.replace(":", "/manifests/")
