@@ -88,13 +88,13 @@ class Desk:
                 words = entry.read_bytes().decode().split("\0")
                 if str(self.root) in words or str(self.root / "config.yaml") in words:
                     found.append(int(entry.parent.name))
-        return sorted(found)
+        return sorted(found, key=_started)
 
     def kill(self, *pids: int) -> None:
         """End processes as a crash would, and wait until they are gone."""
         for pid in pids:
             os.kill(pid, signal.SIGKILL)
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while set(pids) & set(self.processes()):
             assert time.monotonic() < deadline
             time.sleep(0.02)
@@ -112,7 +112,7 @@ class Desk:
         """Send a request as a client that trusts the facts' certificate only."""
         context = ssl.create_default_context(cadata=facts["cert"])
         host, port = facts[f"{which}host"], facts[f"{which}port"]
-        connection = http.client.HTTPSConnection(host, port, timeout=20, context=context)
+        connection = http.client.HTTPSConnection(host, port, timeout=60, context=context)
         pair = f"{facts['username']}:{facts['password']}".encode()
         headers = {"Authorization": f"Basic {b64encode(pair).decode()}"} if login else {}
         try:
@@ -121,6 +121,13 @@ class Desk:
             return Answer(answer.status, answer.headers, answer.read())
         finally:
             connection.close()
+
+
+def _started(pid: int) -> int:
+    """Return when a process was started, in ticks of the system (proc(5)): numbers come again."""
+    with contextlib.suppress(OSError):
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
+    return 0
 
 
 @pytest.fixture

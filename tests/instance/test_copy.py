@@ -69,7 +69,7 @@ class Machine:
 
     def wait_for_upload(self, size: int) -> None:
         """Wait until so much of an upload has arrived."""
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 60
         while not any(file.stat().st_size >= size for file in self.data.rglob("_uploads/*/data")):
             assert time.monotonic() < deadline
             time.sleep(0.02)

@@ -11,7 +11,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ import yaml
 
 from tests.instance.conftest import Desk
 from tests.ports import free_port
+from tests.waiting import wait_until
 
 
 @pytest.fixture
@@ -46,9 +46,7 @@ def test_a_change_that_fails_leaves_the_registry_as_it_was(desk: Desk, taken: in
     before = (desk.root / "config.yaml").read_text()
     assert f"port {taken}" in desk.refused("up", "--supervisor", "process", "--port", taken)
     assert (desk.root / "config.yaml").read_text() == before
-    deadline = time.monotonic() + 20
-    while not desk.status()["answers"]:
-        assert time.monotonic() < deadline
+    wait_until(lambda: desk.status()["answers"], "it answers")
     assert desk.ask(facts).status == 200
 
 
@@ -137,10 +135,7 @@ def test_a_server_that_is_killed_is_started_again(desk: Desk) -> None:
     digest = push_blob(desk, facts, b"acknowledged")
     supervisor, server = desk.processes()
     desk.kill(server)
-    deadline = time.monotonic() + 20
-    while not desk.status()["answers"]:
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    wait_until(lambda: desk.status()["answers"], "it answers")
     assert desk.processes()[0] == supervisor
     assert desk.ask(facts, f"/v2/app/blobs/{digest}").content == b"acknowledged"
     log = (desk.root / "log" / "registry.log").read_text()
@@ -184,7 +179,8 @@ def test_running_requests_are_finished(desk: Desk) -> None:
             [sys.executable, "-m", "buildset_registry", "down", "--root", str(desk.root)],
             stdout=subprocess.DEVNULL,
         )
-        time.sleep(0.5)
+        log = desk.root / "log" / "registry.log"
+        wait_until(lambda: "running requests are finished first" in log.read_text(), "it ends")
         assert push.finish() == 201
     assert ended.wait(60) == 0
     desk.up()

@@ -23,7 +23,7 @@ def begin(desk: Desk, output: Path, *words: str) -> subprocess.Popen[bytes]:
     with output.open("wb") as file:
         argv = [sys.executable, "-m", "buildset_registry", *up]
         process = subprocess.Popen(argv, stdout=file, stderr=subprocess.STDOUT)
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while b" serves: " not in output.read_bytes():
         assert process.poll() is None, output.read_text()
         assert time.monotonic() < deadline, output.read_text()

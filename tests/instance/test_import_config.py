@@ -125,7 +125,7 @@ class Here:
 
     def _status(self, server: subprocess.Popen[bytes], *, tls: bool) -> int:
         trusted = ssl.create_default_context(cafile=str(self.folder / "ca.pem"))
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 60
         while time.monotonic() < deadline and server.poll() is None:
             connection = (
                 http.client.HTTPSConnection("127.0.0.1", self.ports[0], timeout=5, context=trusted)

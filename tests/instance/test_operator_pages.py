@@ -141,7 +141,7 @@ def wait_for(desk: Desk, authority: trustme.CA, *, ended: bool) -> None:
     """Wait until the registry serves a certificate of an authority."""
     pem = authority.cert_pem.bytes().decode()
     facts = {**desk.status()["facts"], "cert": pem}
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while True:
         try:
             desk.ask(facts)

@@ -59,7 +59,7 @@ def ssh(made: Lab, host: str, command: str, user: str = "root") -> str:
 
 def wait_for_end(made: Lab) -> None:
     """Wait until no process of a lab runs."""
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while any(process.alive for process in [made.keeper, *made.hosts.values()]):
         assert time.monotonic() < deadline, "the lab still runs"
         time.sleep(0.02)
@@ -87,10 +87,10 @@ def test_hosts_reach_each_other_by_name(two_hosts: Lab) -> None:
 
 
 def test_nothing_outside_is_reached(two_hosts: Lab) -> None:
-    """A connection to elsewhere fails at once, so no test waits for one."""
+    """A connection to elsewhere fails at once, and not after the minutes that Linux tries one."""
     started = time.monotonic()
     assert "unreachable" in ssh(two_hosts, "one", "exec 3<>/dev/tcp/203.0.113.1/443")
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < 60
 
 
 def test_a_host_sees_its_own_processes(two_hosts: Lab) -> None:

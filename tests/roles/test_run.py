@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 import socket
-import time
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +21,9 @@ KEYS = {"host", "port", "push_host", "push_port", "username", "password", "cert"
 
 @pytest.mark.parametrize("version", ["2.16", "2.18", "newest"])
 def test_from_nothing_to_facts_that_work(make_desk: MakeDesk, version: str) -> None:
-    """The role starts a registry in seconds; a second run changes nothing."""
+    """The role starts a registry; a second run changes nothing."""
     desk = make_desk(version)
-    begin = time.monotonic()
     run = desk.role(ROLE)
-    seconds = time.monotonic() - begin
     assert run.code == 0, run.output
     assert run.facts
     assert set(run.facts) >= KEYS
@@ -37,7 +34,6 @@ def test_from_nothing_to_facts_that_work(make_desk: MakeDesk, version: str) -> N
     assert again.recap["changed"] == 0, again.output
     assert again.facts == run.facts
     assert "DEPRECATION" not in run.output
-    assert seconds < 10
 
 
 def test_ordinary_user_without_sudo(ordinary_desk: Desk) -> None:
