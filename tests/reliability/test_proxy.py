@@ -41,7 +41,7 @@ def proxied(
 
 def settled(server: Server) -> float:
     """Return the memory of a server in MiB once it does not grow any more."""
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     before, now = 0.0, server.memory()
     while now > before:
         assert time.monotonic() < deadline, "the memory goes on growing"

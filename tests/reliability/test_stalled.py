@@ -34,7 +34,7 @@ def test_clients_that_do_not_read_a_large_manifest_share_it(serve: Callable[...,
 
 def test_who_reads_slowly_is_not_ended(serve: Callable[..., Server]) -> None:
     """It takes something now and then, for longer than who takes nothing may stay."""
-    server = serve(limits={"answer_seconds": 1})
+    server = serve(limits={"answer_seconds": 3})
     assert server.client().push_blob("app", stalled.BLOB).status == 201
     client = server.client(pull=True)
     client.connection.request("GET", f"/v2/app/blobs/{digest_of(stalled.BLOB)}")
@@ -52,7 +52,7 @@ def test_a_client_holds_no_more_connections_than_it_may(serve: Callable[..., Ser
     with contextlib.ExitStack() as stack:
         busy = stack.enter_context(contextlib.closing(Client(server.pull_port, server.context)))
         idle = [stack.enter_context(_idle(server)) for _number in range(60)]
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while sum(map(_ended, idle)) < 40:
             assert time.monotonic() < deadline
             with contextlib.closing(_elsewhere(server)) as other:

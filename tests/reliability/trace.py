@@ -83,7 +83,7 @@ class Trace:
 
     def until_answer(self, port: int) -> list[Call]:
         """Return the calls up to the first write to the client that has a port, and that write."""
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while True:
             with self._output.open("rb") as file:
                 file.seek(self._begin)
