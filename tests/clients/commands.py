@@ -41,7 +41,7 @@ def refused(*words: str | Path, stdin: str = "") -> str:
     return done.stdout + done.stderr
 
 
-def wait_until(ready: Callable[[], bool], what: str, seconds: float = 30) -> None:
+def wait_until(ready: Callable[[], bool], what: str, seconds: float = 60) -> None:
     """Wait until something is so."""
     deadline = time.monotonic() + seconds
     while not ready():

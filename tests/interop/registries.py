@@ -25,7 +25,7 @@ from tests.ports import free_port
 USER, PASSWORD = "pusher", "correct horse"
 #: A folder; or the section of a service, by the parameters that both take.
 Storage = Path | Mapping[str, object]
-_START_SECONDS = 30
+_START_SECONDS = 60
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ TABLE = REPOSITORY / "build" / "reports" / "use.txt"
 #: What the ledger has of the table.
 ROWS = TABLE.with_name("ledger.txt")
 #: Seconds within which the last rows are written.
-_WRITTEN = 20
+_WRITTEN = 60
 #: The one that is the same daemon with the same agent as the one before it, and seconds after which
 #: a ledger tells two pulls of one client apart (decision 0045).
 _TWIN, _APART = "containerd 2 by CRI", 1.5

@@ -31,7 +31,7 @@ PUBLIC = REPOSITORY / "build" / "public"
 HOST, ADDRESS = "upstream", "198.51.100.13"
 _TOKENS, _PORT = "auth.example.com", 8443
 NAMES = ("quay.io", "registry-1.docker.io", "registry.example.com", _TOKENS, ADDRESS)
-_SECONDS = 30
+_SECONDS = 60
 
 
 def serve() -> None:
