@@ -445,14 +445,14 @@ def test_who_leaves_at_once_has_no_more_under_way_than_it_may_hold(
             with raw(registry.pull) as sock:
                 asked = path.replace("/v2/", "/v2/quay.io/")
                 sock.sendall(f"GET {asked} HTTP/1.1\r\nHost: registry\r\n\r\n".encode())
-                wait_until(lambda: quay.at(path), path, 5)  # noqa: B023 - called at once
+                wait_until(lambda: quay.at(path), path)  # noqa: B023 - called at once
         refused = registry.pull.get(TAG)
         assert refused.status_code == 429
         assert "12 requests of 127.0.0.1 are under way" in message(refused)
         assert registry.pull.get("/healthz").status_code == 200
         assert get_from_elsewhere(registry, harness, TAG).content == MANIFEST
         go.set()
-        wait_until(lambda: registry.pull.get(TAG).status_code == 200, seconds=5)
+        wait_until(lambda: registry.pull.get(TAG).status_code == 200)
 
 
 @only(once, why="stores have no part in it")
@@ -475,11 +475,11 @@ def test_all_that_clients_leave_behind_is_no_more_than_there_are_descriptors_for
             with raw(registry.pull) as sock:
                 there = path.replace("/v2/", "/v2/quay.io/")
                 sock.sendall(f"GET {there} HTTP/1.1\r\nHost: registry\r\n\r\n".encode())
-                wait_until(lambda: asked(path), path, 5)  # noqa: B023 - called at once
+                wait_until(lambda: asked(path), path)  # noqa: B023 - called at once
         assert sum(bool(quay.at(path)) for path in paths) <= 8 * 2 + 8
         refused = registry.pull.get(TAG)
         assert refused.status_code == 429
         assert "requests are under way (limits.connections)" in message(refused)
         assert get_from_elsewhere(registry, harness, TAG).content == MANIFEST
         go.set()
-        wait_until(lambda: registry.pull.get(TAG).status_code == 200, seconds=5)
+        wait_until(lambda: registry.pull.get(TAG).status_code == 200)
