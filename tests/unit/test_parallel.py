@@ -108,8 +108,9 @@ async def test_what_is_not_to_be_broken_off_ends_before_who_was_cancelled() -> N
 async def test_what_takes_too_long_is_broken_off_after_who_was_cancelled() -> None:
     """Not before; it has ended all the same."""
     work = Work()
-    asking = asyncio.ensure_future(to_its_end(work.do(60), 0.02))
-    await asyncio.sleep(0.05)
+    # Longer by far than the work takes to end, which is broken off again after as long.
+    asking = asyncio.ensure_future(to_its_end(work.do(60), 0.1))
+    await asyncio.sleep(0.15)
     assert not work.ended
     asking.cancel()
     with pytest.raises(asyncio.CancelledError):
