@@ -53,7 +53,7 @@ class World:
                 "host": self.host,
                 "cert": self.harness.authority.cert_pem.bytes().decode(),
             },
-            "token": ask_for_token(self.holder, scopes),
+            "token": changes.get("token") or ask_for_token(self.holder, scopes),
             "expires": time.time() + 600,
             "images": {
                 name: {
