@@ -55,9 +55,8 @@ def test_nothing_is_wrong_with_the_pages(registry: Registry, browser: Browser, w
 
 
 def test_a_report_of_ten_thousand_pulls_opens(browser: Browser, tmp_path: Path) -> None:
-    """In two seconds where nothing else runs; the bound is for machines that do much at once."""
+    """In two seconds of a processor; the bound is for slow machines that do much at once."""
     rows = [pull(n, client=f"10.0.{n % 250}.1", name=f"quay.io/o/a{n}") for n in range(10_000)]
     report = tmp_path / "report.html"
     report.write_text(as_page(summarize(LedgerContent(rows), "registry", "now", {})))
-    seconds = browser.load(report.as_uri())
-    assert seconds < 20
+    assert 0 < browser.load(report.as_uri()) < 20
