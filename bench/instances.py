@@ -6,7 +6,6 @@ from __future__ import annotations
 import http.client
 import os
 import shutil
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ from bench.content import Image
 from bench.identity import Identity
 from bench.peers import Peer, Place
 from bench.services import Bucket
+from tests.ports import free_port
 
 _START_SECONDS = 60
 _STOP_SECONDS = 30
@@ -145,12 +145,6 @@ def running(
         finally:
             _stop(process)
     shutil.rmtree(folder, ignore_errors=True)
-
-
-def free_port() -> int:
-    """Return a port that nobody listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
 
 
 def _wait(process: subprocess.Popen[bytes], place: Place, peer: Peer) -> None:
