@@ -119,14 +119,14 @@ def test_nobody_is_promised_a_blob_whose_name_is_not_on_disk_yet(
         path = str(Path(f"/proc/self/fd/{descriptor}").readlink())
         if stat.S_ISDIR(os.fstat(descriptor).st_mode) and path.endswith(DIGEST[7:]):
             held.set()
-            assert go.wait(30)
+            assert go.wait(60)
         real(descriptor)
 
     monkeypatch.setattr(os, "fsync", slow)
     answers: list[Any] = []
     first = threading.Thread(target=lambda: answers.append(push_large(registry).status_code))
     first.start()
-    assert held.wait(10)
+    assert held.wait(60)
 
     def mount() -> None:
         answers.append(registry.push.post("/v2/org/other/blobs/uploads/", params={"mount": DIGEST}))

@@ -85,7 +85,7 @@ def nginx(harness: Harness) -> Iterator[Nginx]:
     yield start
     for process in started:
         process.terminate()
-        process.wait(10)
+        process.wait(60)
 
 
 def wait_for(port: int, process: subprocess.Popen[bytes]) -> None:

@@ -85,7 +85,7 @@ class SlowUpstream(BaseHTTPRequestHandler):
         if found:
             self.wfile.write(CONTENT[:50_000])
             self.wfile.flush()
-            assert self.go_on.wait(20)
+            assert self.go_on.wait(60)
             self.wfile.write(CONTENT[50_000:])
 
     def log_message(self, *args: object) -> None:

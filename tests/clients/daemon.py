@@ -104,7 +104,7 @@ def process(
             yield started
         finally:
             started.terminate()
-            started.wait(30)
+            started.wait(60)
 
 
 def wait_for(started: subprocess.Popen[bytes], log: Path, *words: str | Path) -> None:

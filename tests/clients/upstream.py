@@ -53,7 +53,7 @@ class Upstream:
         """Stop it."""
         if self.process:
             self.process.terminate()
-            self.process.wait(20)
+            self.process.wait(60)
             self.process = None
 
     @contextmanager

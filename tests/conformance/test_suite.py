@@ -105,7 +105,7 @@ def serving(folder: Path, storage: object) -> Iterator[int]:
         yield port
     finally:
         process.terminate()
-        assert process.wait(20) == 0, (folder / "registry.log").read_text()
+        assert process.wait(60) == 0, (folder / "registry.log").read_text()
 
 
 def storage_of(store: str, servers: ObjectStores) -> object:

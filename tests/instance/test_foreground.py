@@ -89,13 +89,13 @@ def test_down_ends_it_and_what_is_there_stays(desk: Desk, tmp_path: Path) -> Non
     process = begin(desk, tmp_path / "output")
     facts = desk.status()["facts"]
     assert desk.run("down").returncode == 0
-    assert process.wait(30) == 0
+    assert process.wait(60) == 0
     said = (tmp_path / "output").read_text()
     assert "podman push --cert-dir certs IMAGE" in said
     assert facts["password"] not in said
     again = begin(desk, tmp_path / "again")
     assert desk.up()["facts"] == facts
-    assert again.wait(30) == 0
+    assert again.wait(60) == 0
     assert not (desk.root / "log").exists()
 
 

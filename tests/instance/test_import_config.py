@@ -121,7 +121,7 @@ class Here:
                 return self._status(server, tls="tls" in config)
             finally:
                 server.terminate()
-                server.wait(30)
+                server.wait(60)
 
     def _status(self, server: subprocess.Popen[bytes], *, tls: bool) -> int:
         trusted = ssl.create_default_context(cafile=str(self.folder / "ca.pem"))

@@ -198,7 +198,7 @@ def drain(replica: Replica) -> None:
     location = replica.client.post(UPLOADS).headers["location"]
     done = replica.client.put(location, params={"digest": digest_of(content)}, content=slowly())
     assert done.status_code == 201, done.text
-    assert replica.process.wait(30) == 0
+    assert replica.process.wait(60) == 0
 
 
 @pytest.mark.parametrize(

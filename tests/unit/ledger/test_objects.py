@@ -146,7 +146,7 @@ async def test_a_store_that_does_not_answer_holds_no_server_back(
     service.silent = True
     ledger = Ledger(HourlyObjects(service, 1_000_000), Memory(), UpstreamCounters())
     ledger.start()
-    await asyncio.wait_for(ledger.close(), 5)
+    await asyncio.wait_for(ledger.close(), 60)
     assert not service.objects
 
 

@@ -45,7 +45,7 @@ class Inbox:
     async def wait_for(self, number: int) -> None:
         while len(self.tags) < number:
             self.arrived.clear()
-            await asyncio.wait_for(self.arrived.wait(), 10)
+            await asyncio.wait_for(self.arrived.wait(), 60)
 
 
 @contextlib.asynccontextmanager

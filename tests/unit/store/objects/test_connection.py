@@ -79,7 +79,7 @@ async def test_a_body_that_nobody_takes_is_given_up() -> None:
     ):
         asked = connection.ask(ServiceRequest("PUT", url, body=BODY))
         with pytest.raises(ObjectFailure, match=r"nothing for 0\.2 s"):
-            await asyncio.wait_for(asked, 10)
+            await asyncio.wait_for(asked, 60)
 
 
 async def test_a_body_that_is_taken_slowly_arrives() -> None:
@@ -123,7 +123,7 @@ async def test_who_reads_slowly_keeps_nobody_waiting_and_little_memory() -> None
     ):
         content = ServiceRequest("GET", f"{url}/object", streamed=True)
         slow = [await connection.ask(content) for _number in range(260)]
-        answer = await asyncio.wait_for(connection.ask(ServiceRequest("GET", f"{url}/empty")), 20)
+        answer = await asyncio.wait_for(connection.ask(ServiceRequest("GET", f"{url}/empty")), 60)
         assert answer.status == 200
         pieces = [len(await stream_of(one).read(len(MIB))) for one in slow]
         pieces = [len(await stream_of(one).read(len(MIB))) for one in slow]
@@ -171,4 +171,4 @@ async def test_who_is_cancelled_does_not_wait_for_ever(monkeypatch: pytest.Monke
         await asyncio.sleep(0.05)
         asking.cancel()
         with pytest.raises(asyncio.CancelledError):
-            await asyncio.wait_for(asking, 10)
+            await asyncio.wait_for(asking, 60)

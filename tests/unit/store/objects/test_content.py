@@ -153,7 +153,7 @@ async def test_what_stalls_is_asked_for_again() -> None:
         aclosing(ServiceConnection(Nobody(), tls=True, patience=patience)) as connection,
     ):
         read = pieces_of(connection, service.url)
-        assert b"".join(await asyncio.wait_for(read, 20)) == CONTENT
+        assert b"".join(await asyncio.wait_for(read, 60)) == CONTENT
         assert service.asked[1] == f"Range: bytes={3 * MIB}-"
 
 
