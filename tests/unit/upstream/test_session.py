@@ -110,7 +110,7 @@ async def test_a_token_that_is_refused_is_replaced(
     "more", [{"expires_in": 0}, {"expires_in": 300, "issued_at": "2020-01-01T00:00:00Z"}]
 )
 async def test_a_token_that_is_out_of_date_by_the_clock_here_is_tried(
-    quay: Server, tokens: Server, connect: Connect, more: dict[str, object]
+    quay: Server, tokens: Server, connect: Connect, more: dict[str, Any]
 ) -> None:
     """The clock may be wrong, here or there. It is asked for each time."""
     tokens.on("/token", token(**more))

@@ -185,7 +185,10 @@ async def test_a_full_quota_is_a_full_disk(bucket: Store, meddler: Meddler) -> N
 
 
 async def test_what_was_pulled_through_is_served_from_a_full_bucket(
-    bucket: Store, meddler: Meddler, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    bucket: Store,
+    meddler: Meddler,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     """That it is used is not noted, and that is not tried by each pull."""
     cached = bucket.cached(NAME)

@@ -335,17 +335,21 @@ def _explained(error: Exception, timeouts: Timeouts) -> UpstreamError:
         return _not_connected(error)
     if isinstance(error, aiohttp.ClientHttpProxyError):
         return UpstreamError(f"the proxy refuses to connect: {error.status} {error.message}")
-    if isinstance(error, aiohttp.ConnectionTimeoutError):
-        return UpstreamError(f"no connection within {timeouts.connect:g} s")
-    if isinstance(error, aiohttp.ServerTimeoutError):
-        return UpstreamError(f"no data for {timeouts.read:g} s")
     if isinstance(error, asyncio.TimeoutError):
-        return UpstreamError(f"no answer within {timeouts.document:g} s")
+        return UpstreamError(_late(error, timeouts))
     if isinstance(error, aiohttp.ClientResponseError):
         return UpstreamError("answers with something that is not HTTP")
     if isinstance(error, ValueError):  # aiohttp's InvalidURL is one
         return UpstreamError("its URL has no valid host name")
     return UpstreamError("the connection broke", transient=True)
+
+
+def _late(error: asyncio.TimeoutError, timeouts: Timeouts) -> str:
+    if isinstance(error, aiohttp.ConnectionTimeoutError):
+        return f"no connection within {timeouts.connect:g} s"
+    if isinstance(error, aiohttp.ServerTimeoutError):
+        return f"no data for {timeouts.read:g} s"
+    return f"no answer within {timeouts.document:g} s"
 
 
 def _not_connected(error: aiohttp.ClientConnectorError) -> UpstreamError:
