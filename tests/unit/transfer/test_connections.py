@@ -8,7 +8,7 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -266,6 +266,29 @@ def test_a_server_that_is_silent_is_waited_for_once(
         ended.set()
         client.close()
     assert len([one for one in asked if one]) == 4
+
+
+def test_who_takes_no_connection_is_left_when_the_copy_is_stopped(client: HttpClient) -> None:
+    """A host that is down does not even refuse."""
+    failed: list[TransferError] = []
+
+    def ask(port: int) -> None:
+        with pytest.raises(TransferError) as caught:
+            client.send("GET", f"http://127.0.0.1:{port}/", {})
+        failed.append(caught.value)
+
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as server, ExitStack() as stack:
+        port = server.getsockname()[1]
+        for _waiting in range(3):
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(("127.0.0.1", port))
+        asking = threading.Thread(target=ask, args=(port,))
+        asking.start()
+        time.sleep(0.1)
+        client.close()
+        asking.join(5)
+        assert failed
 
 
 def test_the_end_of_an_upload_may_take_longer(

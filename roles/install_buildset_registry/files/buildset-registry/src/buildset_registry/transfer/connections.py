@@ -132,13 +132,42 @@ class RegistryConnection(http.client.HTTPConnection):
 
     def _open(self) -> socket.socket:
         if self.proxy is not None:
-            opened = _open_proxy(self.proxy)
+            opened = self._reach_proxy(self.proxy)
         else:
-            opened = socket.create_connection((self.way.address, self.port), CONNECT_TIMEOUT)
+            opened = self._reach(self.way.address, self.port)
         opened.settimeout(TIMEOUT)
         own, other = opened.getsockname()[0], opened.getpeername()[0]
         self.here = self.proxy is None and own == other
         return opened
+
+    def _reach(self, host: str, port: int) -> socket.socket:
+        """Connect to the first address of a host that takes us; the socket is ours meanwhile, so
+        that whoever closes the connection ends that, too."""
+        failed = OSError("it has no address")
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        for family, kind, protocol, _canonical, place in found:
+            try:
+                opened = self.sock = socket.socket(family, kind, protocol)
+                opened.settimeout(CONNECT_TIMEOUT)
+                opened.connect(place)
+            except OSError as error:
+                failed = error
+                if self.sock is None:  # closed
+                    break
+                self.close()
+            else:
+                return opened
+        raise failed
+
+    def _reach_proxy(self, proxy: str) -> socket.socket:
+        """Connect to a proxy; who cannot is told of it, and not of the registry behind it."""
+        parts = urlsplit(proxy)
+        try:
+            return self._reach(parts.hostname or "", parts.port or 80)
+        except OSError as error:
+            unknown = isinstance(error, socket.gaierror) and error.errno != socket.EAI_AGAIN
+            what = f"cannot be reached ({error.strerror or error})"
+            raise _lacking_proxy(proxy, what, passing=not unknown) from None
 
     def _tunnel_through(self, proxy: str) -> None:
         """Ask the proxy for a tunnel (RFC 9110, 9.3.6)."""
@@ -155,17 +184,6 @@ class RegistryConnection(http.client.HTTPConnection):
         if answer.status != 200:
             what = f"answers {answer.status} to a tunnel to {target}"
             raise _lacking_proxy(proxy, what, passing=answer.status in _PASSING)
-
-
-def _open_proxy(proxy: str) -> socket.socket:
-    """Connect to a proxy; who cannot is told of it, and not of the registry behind it."""
-    parts = urlsplit(proxy)
-    try:
-        return socket.create_connection((parts.hostname or "", parts.port or 80), CONNECT_TIMEOUT)
-    except OSError as error:
-        unknown = isinstance(error, socket.gaierror) and error.errno != socket.EAI_AGAIN
-        what = f"cannot be reached ({error.strerror or error})"
-        raise _lacking_proxy(proxy, what, passing=not unknown) from None
 
 
 def _lacking_proxy(proxy: str, what: str, *, passing: bool) -> TransferError:
