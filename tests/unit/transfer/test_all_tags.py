@@ -6,8 +6,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from buildset_registry.transfer.all_tags import tagged_images
-from buildset_registry.transfer.ends import EndAccess
+from buildset_registry.transfer.ends import EndAccess, tagged_images
 from buildset_registry.transfer.errors import TransferError
 
 from tests.unit.transfer.fake_registry import FakeRegistry, Handler

@@ -155,7 +155,7 @@ def _check(arguments: argparse.Namespace) -> None:
 
 def _requests(arguments: argparse.Namespace, access: EndAccess) -> list[CopyRequest]:
     """Return what is to be copied, and where to."""
-    from buildset_registry.transfer.all_tags import tagged_images
+    from buildset_registry.transfer.ends import tagged_images
     from buildset_registry.transfer.image_names import requests
 
     if arguments.lock:

@@ -26,6 +26,8 @@ from .tls_stream import TlsStream
 #: Seconds in which a server has to take or send something.
 TIMEOUT = 60.0
 CONNECT_TIMEOUT = 20.0
+#: Bytes of a body in memory that are sent at once.
+_SLICE = 64 << 10
 #: Seconds in which an answer has to be whole that is no blob's; a byte now and then is none.
 ANSWER_SECONDS = 300.0
 #: What sends blobs.
@@ -100,9 +102,9 @@ class RegistryConnection(http.client.HTTPConnection):
             self.close()
             raise
 
-    def watched(self, body: Iterable[bytes | memoryview]) -> Iterator[bytes | memoryview]:
-        """Yield a body until the server answers: it wants no more of it."""
-        for piece in body:
+    def watched(self, body: Body) -> Iterator[bytes | memoryview]:
+        """Yield a body in pieces until the server answers: it wants no more of it."""
+        for piece in _cut(body) if isinstance(body, bytes) else body:
             if self._answered():
                 raise AnsweredError
             yield piece
@@ -190,6 +192,14 @@ def _lacking_proxy(proxy: str, what: str, *, passing: bool) -> TransferError:
     name = urlsplit(proxy).netloc.rpartition("@")[2]
     words = f"the proxy {name} {what}; see HTTPS_PROXY and NO_PROXY"
     return TransferError(words, transient=passing)
+
+
+def _cut(body: bytes) -> Iterator[memoryview]:
+    """Yield a body in pieces: what is sent at once has to be gone in ``TIMEOUT``, however long the
+    way takes, and however many share it."""
+    view = memoryview(body)
+    for start in range(0, len(view), _SLICE):
+        yield view[start : start + _SLICE]
 
 
 class AnsweredError(Exception):

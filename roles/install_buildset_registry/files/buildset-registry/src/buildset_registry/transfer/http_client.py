@@ -30,7 +30,6 @@ from .errors import TransferError
 PIECE = 256 << 10
 #: The first ones are smaller, so that both ends find out at the same time how much the way takes.
 _FIRST_PIECE = 16 << 10
-_SLICE = 64 << 10
 #: Seconds in which a kept connection is good for a body that cannot be sent a second time: no
 #: server closes them so soon.
 _RECENT = 2.0
@@ -238,7 +237,6 @@ class HttpClient:
             sent |= proxy_headers(connection.proxy or "")
         if isinstance(body, bytes):
             sent["Content-Length"] = str(len(body))
-            body = _cut(body)
         if body is not None:
             body = connection.watched(body)
         early = False
@@ -354,14 +352,6 @@ def _context(ca: str | None, *, system: bool = False) -> ssl.SSLContext:
     if system and ca is not None:
         context.load_default_certs()
     return context
-
-
-def _cut(body: bytes) -> Iterator[memoryview]:
-    """Yield a body in pieces: what is sent at once has to be gone in ``TIMEOUT``, however long the
-    way takes, and however many share it."""
-    view = memoryview(body)
-    for start in range(0, len(view), _SLICE):
-        yield view[start : start + _SLICE]
 
 
 def _unsendable(url: str, error: Exception) -> TransferError | None:
