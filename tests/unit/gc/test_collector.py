@@ -153,6 +153,27 @@ async def test_a_damaged_manifest_stops_the_removal_of_blobs(
     assert image["digest"] in report.problems[0]
 
 
+@pytest.mark.parametrize("what", ["index", "subject"])
+async def test_what_a_damaged_manifest_holds_stays(
+    store: Store, registry: Registry, what: str
+) -> None:
+    """The images of an index, and the signature of an image: it may be pushed again."""
+    image = await push_image(registry, *(["v1"] if what == "subject" else []))
+    if what == "index":
+        held, damaged = image, await push_index(registry, "v1", children=[image])
+    else:
+        held, damaged = await push_image(registry, layers=[b"signature"], subject=image), image
+    whole = await store.blobs.read(digest_of(damaged))
+    assert whole
+    assert await store.blobs.sweep(digest_of(damaged), math.inf, math.inf)
+    await store.blobs.put(digest_of(damaged), b"x" * damaged["size"])
+    report = await clean(store, UNTAGGED)
+    assert (report.removed, len(report.problems)) == ([], 1)
+    await store.blobs.put(digest_of(damaged), whole)
+    assert (await clean(store, UNTAGGED)).removed == []
+    assert await is_whole(registry, NAME, held)
+
+
 async def test_the_collector_runs_from_time_to_time(store: Store, registry: Registry) -> None:
     """And one at a time when asked."""
     await push_blob(registry, NAME, b"stray")

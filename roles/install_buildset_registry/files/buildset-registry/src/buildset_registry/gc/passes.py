@@ -50,10 +50,12 @@ async def mark_pushed(collection: Collection) -> None:
         index = collection.store.pushed(name)
         problems = len(collection.report.problems)
         nodes = await _read(collection, name, index)
+        gone: set[Digest] = set()
+        # What is damaged may list the others, or be their subject: it may be made whole again.
         if len(collection.report.problems) == problems:
             for digest in await retain(collection, name, nodes):
                 del nodes[digest]
-        gone = await _expire(collection, name, index, nodes)
+            gone = await _expire(collection, name, index, nodes)
         kept = [digest for digest in nodes if digest not in gone]
         await spread(kept, partial(_mark, collection, name, index))
 
