@@ -37,6 +37,7 @@ from tests.unit.upstream.lab import (
     halting,
     manifest,
     reply,
+    streamed,
 )
 
 
@@ -134,6 +135,26 @@ async def test_a_blob_that_two_repositories_share_is_fetched_once(
     assert methods == [("GET", BLOB_PATH), ("HEAD", OTHER_PATH)]
     for name in names:
         assert await store.cached(name).layers.has(BLOB_DIGEST)
+
+
+async def test_a_shared_blob_of_a_registry_that_tells_no_sizes(
+    registry: Registry, quay: Server
+) -> None:
+    """While it is on its way, too: that the second repository has it, its image says."""
+    gate = asyncio.Event()
+    quay.on(BLOB_PATH, gated(gate, streamed(BLOB)))
+    quay.on(OTHER_PATH, by_method(HEAD=reply(405), GET=streamed(BLOB)))
+    first = asyncio.create_task(registry.blob(NAME, BLOB_DIGEST))
+    await eventually(lambda: quay.at(BLOB_PATH))
+    with pytest.raises(UpstreamFailed, match="does not say how large"):
+        await registry.blob(OTHER, BLOB_DIGEST, ALL)
+    quay.on("/v2/org/other/manifests/v1", manifest(image("a/b"), ""))
+    await registry.manifest(OTHER, V1)
+    second = asyncio.create_task(registry.blob(OTHER, BLOB_DIGEST, ALL))
+    await eventually(lambda: len(quay.at(OTHER_PATH)) == 4)
+    gate.set()
+    assert [await read(await one) for one in (first, second)] == [BLOB] * 2
+    assert len(quay.at(BLOB_PATH)) == 1
 
 
 async def test_a_shared_blob_that_the_first_repository_lacks(

@@ -207,7 +207,7 @@ class BlobCache:
         """Attach a client; None where it has to look again, since the download has ended."""
         if name not in shared.names:
             # It is on its way for another repository; whether this one has it, upstream tells.
-            await self._upstream_size(name, key[1], rights)
+            await self._check_upstream_has(name, key[1], rights)
             if self._downloads.get(key) is not shared:
                 return None
             shared.names.add(name)
@@ -217,6 +217,16 @@ class BlobCache:
             if shared.home == name:
                 raise
             return None
+
+    async def _check_upstream_has(
+        self, name: RepositoryName, digest: Digest, rights: ReadRights
+    ) -> None:
+        """Ask upstream, or a manifest that it sent: some tell the size of no blob."""
+        try:
+            await self._upstream_size(name, digest, rights)
+        except (UpstreamFailed, UpstreamBusy):
+            if not await self._lookup.is_layer_of_cached(name, digest):
+                raise
 
     async def _link(self, shared: _SharedDownload, digest: Digest) -> None:
         """Link a blob in all repositories whose clients wait for it, also those that come now."""
