@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import ssl
+import time
 from collections.abc import Mapping
 from datetime import timedelta
 from functools import partial
@@ -27,6 +29,10 @@ _SCOPE = "https://www.googleapis.com/auth/devstorage.read_write"
 #: For how long a signed URL is good.
 _SIGNED = timedelta(minutes=20)
 _GOOGLE = "https://storage.googleapis.com"
+#: For how long nobody is asked for a signature after none was to be had.
+_REFUSED_SECONDS = 60.0
+
+_log = logging.getLogger("buildset_registry.store")
 
 
 class GcsAccess:
@@ -38,6 +44,9 @@ class GcsAccess:
         self._settings = settings
         self._credentials = credentials
         self._lock = asyncio.Lock()
+        self._unsigned = 0.0
+        """Until when nobody is asked for a signature, since none was given."""
+
         self._client = Client(project="-", credentials=credentials)
 
     async def sign(self, request: ServiceRequest) -> Mapping[str, str]:
@@ -59,16 +68,23 @@ class GcsAccess:
     async def signed_url(self, name: str) -> str | None:
         """Return a URL by which anybody can read an object for a while; None without a key.
 
-        A signature of RSA takes milliseconds, and an identity asks Google for one: in a thread.
+        A signature of RSA takes milliseconds, and an identity asks Google for one: in a thread. It
+        may not be allowed to, or be refused for a while: clients get the object here then.
         """
-        if not isinstance(self._credentials, Signing):
+        if not isinstance(self._credentials, Signing) or time.monotonic() < self._unsigned:
             return None
         blob = self._client.bucket(self._settings.bucket).blob(name)
         sign = partial(blob.generate_signed_url, version="v4", method="GET")
         try:
             url = await asyncio.to_thread(sign, expiration=_SIGNED, api_access_endpoint=self.url)
         except GoogleAuthError as error:
-            raise ObjectFailure(f"Google gives no signature: {_reason(error)}") from None
+            self._unsigned = time.monotonic() + _REFUSED_SECONDS
+            _log.warning(
+                "Google signs no URLs: %s; allow iam.serviceAccounts.signBlob, or set "
+                "storage.redirect.disable; blobs go through the registry meanwhile",
+                _reason(error),
+            )
+            return None
         return str(url)
 
     async def _refresh(self) -> None:
