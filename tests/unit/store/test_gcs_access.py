@@ -12,26 +12,28 @@ from google.auth.credentials import AnonymousCredentials, Signing
 from google.auth.exceptions import TransportError
 
 
-class Identity(AnonymousCredentials, Signing):  # type: ignore[misc]
+class Identity(AnonymousCredentials, Signing):
     """One that Google lets sign nothing."""
 
     signer = None
     signer_email = "job@project.iam.gserviceaccount.com"
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.asked = 0
+    def __init__(self, error: Any) -> None:
+        make: Any = super().__init__
+        make()
+        self.asked, self.error = 0, error
 
     def sign_bytes(self, _message: bytes) -> Any:
         self.asked += 1
-        raise TransportError("Error calling the IAM signBytes API: permission denied\nand more")
+        raise self.error
 
 
 async def test_clients_are_sent_nowhere_where_google_signs_nothing(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """They get what they want from the registry, which asks again after a minute."""
-    identity = Identity()
+    refusal: Any = TransportError
+    identity = Identity(refusal("Error calling the IAM signBytes API: permission denied\nand more"))
     access = GcsAccess(GcsSettings(bucket="images"), identity, tls=True)
     for _pull in range(3):
         assert await access.signed_url("key") is None

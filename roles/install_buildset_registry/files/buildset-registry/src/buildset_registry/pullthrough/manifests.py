@@ -79,7 +79,7 @@ class ManifestCache:
         self._freshness = freshness
         self._resting: dict[str, float] = {}
         self._unlisted: dict[str, float] = {}
-        """Until when registries are not asked for lists, which some answer late and tags in time."""
+        """Until when registries are not asked for lists, which are late where tags may be not."""
 
         self._fetches = SingleFlight[tuple[RepositoryName, Reference], StoredManifest]()
         self._heads = SingleFlight[tuple[RepositoryName, Reference], Descriptor]()
@@ -176,9 +176,7 @@ class ManifestCache:
             return await asyncio.wait_for(asked(), seconds)
         except asyncio.TimeoutError:
             self._unlisted[name.host] = time.monotonic() + self._freshness.rest_seconds
-            raise UpstreamFailed(
-                f"upstream {name.host}: no answer within {seconds:g} s"
-            ) from None
+            raise UpstreamFailed(f"upstream {name.host}: no answer within {seconds:g} s") from None
 
     async def close(self) -> None:
         """Stop what is under way."""

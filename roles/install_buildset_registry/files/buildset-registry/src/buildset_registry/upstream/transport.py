@@ -345,6 +345,7 @@ def _explained(error: Exception, timeouts: Timeouts) -> UpstreamError:
 
 
 def _late(error: asyncio.TimeoutError, timeouts: Timeouts) -> str:
+    """Return what did not come in time; the last one is no time-out of aiohttp's."""
     if isinstance(error, aiohttp.ConnectionTimeoutError):
         return f"no connection within {timeouts.connect:g} s"
     if isinstance(error, aiohttp.ServerTimeoutError):
