@@ -77,7 +77,7 @@ class AcmeRegistry:
 
     def shown(self) -> x509.Certificate:
         """Return the certificate that it shows to a client."""
-        pem = ssl.get_server_certificate(("127.0.0.1", self.port), timeout=10)
+        pem = ssl.get_server_certificate(("127.0.0.1", self.port), timeout=60)
         return x509.load_pem_x509_certificate(pem.encode())
 
     def issued(self) -> bool:

@@ -274,7 +274,7 @@ def get(facts: Mapping[str, Any], which: str = "", path: str = "/v2/", login: bo
     """Ask an endpoint as a client would, verifying TLS by the facts' certificate only."""
     host, port = facts[f"{which}host"], facts[f"{which}port"]
     context = ssl.create_default_context(cadata=facts["cert"])
-    connection = http.client.HTTPSConnection(host, port, timeout=10, context=context)
+    connection = http.client.HTTPSConnection(host, port, timeout=60, context=context)
     pair = f"{facts['username']}:{facts['password']}"
     headers = {"Authorization": "Basic " + b64encode(pair.encode()).decode()} if login else {}
     try:
