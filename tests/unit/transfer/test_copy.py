@@ -419,6 +419,21 @@ def test_what_refers_to_an_image_is_listed_though_it_is_there(
         assert [one["digest"] for one in listed] == [digest_of(put)]
 
 
+def test_a_list_is_looked_at_once_however_long_it_is(
+    source: FakeRegistry, destination: FakeRegistry, copy: Copy
+) -> None:
+    """By a copy that finds everything there."""
+    image = source.add_image("app", "v1")
+    for number in range(5):
+        referring(source, image, f"signature{number}")
+    words = (source.image("app:v1"), destination.image("app:v1"))
+    assert not copy(*words, referrers=True).failed
+    destination.requests.clear()
+    assert not copy(*words, referrers=True).failed
+    assert len(destination.asked("GET", "referrers")) == 1
+    assert not destination.asked("PUT")
+
+
 @pytest.mark.parametrize("by_api", [True, False])
 @pytest.mark.parametrize("listed", [True, False])
 def test_what_refers_to_an_image_comes_along(

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 
 from ..errors import RegistryError
@@ -26,7 +27,7 @@ from .ends import EndAccess, Ends
 from .errors import ContentMismatch, TransferError
 from .image_names import CopyRequest, LayoutImage
 from .plan import LARGE, CopyPlan, PlannedManifest, Planner, PlanOptions
-from .remote import RemoteRepository
+from .remote import mountable
 
 #: Seconds of a wait after which signals are looked at.
 _LONGEST_WAIT = 0.5
@@ -303,7 +304,7 @@ class _Copier:
 
         try:
             mounted = image.destination.write_blob(
-                reader, sent, _mountable([*others, image.source], image.destination)
+                reader, sent, mountable([*others, image.source], image.destination)
             )
         except FAILURES as error:
             return error
@@ -340,19 +341,29 @@ class _Copier:
                 self._tag(image, plan)
             elif plan.referrers and not plan.root.present:
                 self._put_once(image, plan.root.manifest, None)
+            unlisted = set() if tag_first else self._unlisted(image, plan)
             for one in plan.referrers:
                 # A copy that broke off may have put it, and not have had it listed yet.
-                again = not (plan.tagged and (tag_first or _is_listed(image, one.manifest)))
+                again = not plan.tagged or one.manifest.digest in unlisted
                 self._put(image, one, again=again)
             if not tag_first:
-                self._tag(image, plan)
+                self._tag(image, plan, again=plan.root.manifest.digest in unlisted)
         except FAILURES as error:
             image.fail(error)
 
-    def _tag(self, image: _Image, plan: CopyPlan) -> None:
+    def _unlisted(self, image: _Image, plan: CopyPlan) -> set[Digest]:
+        """Return what refers to a manifest, and is not listed as doing so at the destination."""
+        known = [one.manifest for one in (*plan.referrers, plan.root)]
+        subjects = {one.digest: one.subject.digest for one in known if one.subject}
+        if not plan.tagged:
+            return set(subjects)
+        lists = self._small.map(partial(_listed, image.destination), set(subjects.values()))
+        return set(subjects).difference(*lists)
+
+    def _tag(self, image: _Image, plan: CopyPlan, *, again: bool = False) -> None:
         request = image.request.destination
         name = request.ref if isinstance(request, LayoutImage) else request.tag
-        if not (plan.tagged and _is_listed(image, plan.root.manifest)):
+        if again or not plan.tagged:
             self._put_once(image, plan.root.manifest, name or "")
 
     def _each_manifest(self, image: _Image, level: Sequence[PlannedManifest]) -> None:
@@ -373,28 +384,8 @@ class _Copier:
                 self._put_there.add(place)
 
 
-def _is_listed(image: _Image, manifest: Manifest) -> bool:
-    """Tell whether the destination lists a manifest that it has as what refers to another, if it
-    does; some registries do so by a tag that they are sent afterwards."""
-    if manifest.subject is None:
-        return True
+def _listed(destination: ImageDestination, subject: Digest) -> set[Digest]:
+    """Return what a destination lists as referring to a manifest, as far as it tells."""
     with suppress(*FAILURES):
-        listed = image.destination.referrers(manifest.subject.digest).items
-        return any(one.digest == manifest.digest for one in listed)
-    return False
-
-
-def _mountable(
-    candidates: Sequence[ImageDestination | ImageSource], destination: ImageDestination
-) -> str | None:
-    """Return the repository of the same registry that has the blob, if there is one."""
-    if not isinstance(destination, RemoteRepository):
-        return None
-    for one in candidates:
-        if (
-            isinstance(one, RemoteRepository)
-            and one.session.url == destination.session.url
-            and one.repository != destination.repository
-        ):
-            return one.repository
-    return None
+        return {one.digest for one in destination.referrers(subject).items}
+    return set()

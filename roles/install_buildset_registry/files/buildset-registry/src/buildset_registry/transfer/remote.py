@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from urllib.parse import quote
 
@@ -22,7 +22,15 @@ from ..protocol import resume
 from ..protocol.errors import UpstreamError
 from ..protocol.links import next_link
 from .connections import Body
-from .content import BlobReader, ListedReferrers, Piece, Sent, read_manifest
+from .content import (
+    BlobReader,
+    ImageDestination,
+    ImageSource,
+    ListedReferrers,
+    Piece,
+    Sent,
+    read_manifest,
+)
 from .errors import ContentMismatch, TransferError
 from .http_client import Reply
 from .session import Call, RegistrySession, absolute, message_of
@@ -266,6 +274,22 @@ class RemoteRepository:
             if any(one.digest == manifest.digest for one in listed):
                 return
             self.put_manifest(referrers_index([*listed, manifest.descriptor]), tag)
+
+
+def mountable(
+    candidates: Sequence[ImageDestination | ImageSource], destination: ImageDestination
+) -> str | None:
+    """Return the repository of the same registry that has the blob, if there is one."""
+    if not isinstance(destination, RemoteRepository):
+        return None
+    for one in candidates:
+        if (
+            isinstance(one, RemoteRepository)
+            and one.session.url == destination.session.url
+            and one.repository != destination.repository
+        ):
+            return one.repository
+    return None
 
 
 def referrers_index(items: Iterable[Descriptor]) -> Manifest:
