@@ -174,6 +174,22 @@ async def test_what_a_damaged_manifest_holds_stays(
     assert await is_whole(registry, NAME, held)
 
 
+async def test_a_signature_stays_where_the_content_of_its_subject_is_lost(
+    store: Store, registry: Registry
+) -> None:
+    """It goes when the subject is deleted."""
+    image = await push_image(registry, "v1")
+    signature = await push_image(registry, layers=[b"signature"], subject=image)
+    whole = await store.blobs.read(digest_of(image))
+    assert whole
+    assert await store.blobs.sweep(digest_of(image), math.inf, math.inf)
+    assert (await clean(store)).removed == []
+    assert await is_whole(registry, NAME, signature)
+    await store.blobs.put(digest_of(image), whole)
+    await registry.delete_manifest(NAME, digest_of(image))
+    assert [one.name for one in (await clean(store)).removed] == [f"{NAME}@{signature['digest']}"]
+
+
 async def test_the_collector_runs_from_time_to_time(store: Store, registry: Registry) -> None:
     """And one at a time when asked."""
     await push_blob(registry, NAME, b"stray")

@@ -174,6 +174,10 @@ async def _expire(
     subjects = {subject for digest in doomed if (subject := nodes[digest].subject) is not None}
     if subjects:
         elsewhere = await _living_elsewhere(collection, name, subjects)
+        # One whose content is lost has not been deleted: it may be pushed again.
+        for subject in subjects - nodes.keys() - elsewhere:
+            if await index.manifests.target(subject) is not None:
+                elsewhere.add(subject)
         doomed = await asyncio.to_thread(expired, nodes, tagged, untagged_before, before, elsewhere)
     return await _unlink(collection, name, nodes, doomed) if doomed else set()
 
