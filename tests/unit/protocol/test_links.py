@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Pages of a list name the next one as RFC 8288 and registries write it."""
 
+import time
+
 import pytest
 from buildset_registry.protocol.links import next_link
 
@@ -28,3 +30,11 @@ from buildset_registry.protocol.links import next_link
 def test_a_header_names_the_next_page(header: str | None, target: str | None) -> None:
     """Or none, at the last one."""
     assert next_link(header) == target
+
+
+def test_a_string_that_does_not_end_is_looked_at_once() -> None:
+    """As long as a header may be: it took twenty seconds, in which nothing else is done."""
+    begun = time.process_time()
+    assert next_link('</a>; title="' + '\\"' * 32_000) is None
+    assert next_link('"' + '\\"' * 32_000 + "\\") is None
+    assert time.process_time() - begun < 2

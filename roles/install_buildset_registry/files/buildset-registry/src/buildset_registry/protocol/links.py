@@ -7,12 +7,15 @@ import re
 
 # RFC 8288, section 3, and what stands between that means nothing here:
 #   link  "<" URI-Reference ">" *( ";" token [ "=" ( token / quoted-string ) ] )
+# A string that does not end goes on to the end: to look for its end anew from each of its quotes
+# would take seconds, in which nobody else is served.
+_STRING = r'"(?:[^"\\]|\\.)*(?:"|\\?\Z)'
 _ITEM = re.compile(
-    r"""<(?P<address>[^<>]*)>
-    | ;\s*(?P<name>[^\s=;,"<]+)\s*=\s*(?P<value>"(?:[^"\\]|\\.)*"|[^\s;,"]*)
-    | "(?:[^"\\]|\\.)*"
+    rf"""<(?P<address>[^<>]*)>
+    | ;\s*(?P<name>[^\s=;,"<]+)\s*=\s*(?P<value>{_STRING}|[^\s;,"]*)
+    | {_STRING}
     """,
-    re.VERBOSE,
+    re.VERBOSE | re.DOTALL,
 )
 
 
