@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The upstream that a repository belongs to, its hosts, and the words for what they refuse."""
 
+import time
 from dataclasses import replace
 from typing import Any
 
@@ -176,6 +177,14 @@ def test_what_an_upstream_redirects_to_is_another_registry_or_storage(
     """A registry is told by its API; only there is it asked for an account, which is nobody's."""
     found = RemoteAccount.anonymous(url)
     assert (found and (found.url, found.credentials)) == (account and (account, None))
+
+
+def test_a_long_address_is_read_at_once() -> None:
+    """Of a redirect that is as long as a header may be: it took seconds, and all others waited."""
+    begun = time.process_time()
+    for path in ("/v2" * 21_000, "/v2/a" * 12_000 + "/manifests", "/v2/blobs" * 7_000 + "/"):
+        assert RemoteAccount.anonymous(f"https://ghcr.io{path}") is None
+    assert time.process_time() - begun < 2
 
 
 @pytest.mark.parametrize("status", [400, 404, 405, 406, 410, 415, 501])

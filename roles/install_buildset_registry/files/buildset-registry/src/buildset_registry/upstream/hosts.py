@@ -26,8 +26,8 @@ _DOCKER_HUB_API = "registry-1.docker.io"
 _PAUSES = (0.2, 0.5)
 #: Seconds, or a date (RFC 9110, 10.2.3); nothing else is passed on.
 _RETRY_AFTER = re.compile(r"[A-Za-z0-9 ,:-]{1,40}")
-#: A path of the specification's API; an upstream may redirect there, as lscr.io does to ghcr.io.
-_OF_A_REPOSITORY = re.compile(r"((?:/.+)?/v2/(.+))/(?:manifests|blobs|referrers)/[^/]+")
+#: What a repository has by the specification's API.
+_KINDS = frozenset({"manifests", "blobs", "referrers"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,8 +83,8 @@ class RemoteAccount:
         Nobody's credentials are for a server that an upstream chose.
         """
         parts = urlsplit(url)
-        match = _OF_A_REPOSITORY.fullmatch(parts.path)
-        return cls(f"{parts.scheme}://{parts.netloc}{match[1]}") if match else None
+        repository = _repository_of(parts.path)
+        return cls(f"{parts.scheme}://{parts.netloc}{repository}") if repository else None
 
     @property
     def token(self) -> str | None:
@@ -235,6 +235,17 @@ class Upstreams:
         urls = [f"{_api(base)}/{name.remote}" for base in bases]
         hosts = [Host(upstream, url, urls[-1]) for url in urls]
         return tuple(hosts)
+
+
+def _repository_of(path: str) -> str:
+    """Return the beginning of a path of the specification's API; empty for any other one.
+
+    An upstream may redirect there, as lscr.io does to ghcr.io. It chooses how long the path is.
+    """
+    above, _slash, reference = path.rpartition("/")
+    repository, _slash, kind = above.rpartition("/")
+    name = repository.partition("/v2/")[2]
+    return repository if name and reference and kind in _KINDS else ""
 
 
 def _api(base: str) -> str:
