@@ -23,6 +23,8 @@ from contextlib import closing
 from pathlib import Path
 from tools import schedule
 schedule.GRACE_SECONDS = 3
+# A shell starts what it runs in the background deaf to it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
 jobs = [schedule.Job(**job) for job in eval(sys.argv[2], {"Path": Path, "PosixPath": Path})]
 with closing(schedule.run(jobs, int(sys.argv[1]), lambda names: None)) as ends:
