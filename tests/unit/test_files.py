@@ -65,3 +65,9 @@ def test_what_cannot_be_written_is_told(tmp_path: Path) -> None:
     for wrong in (tmp_path, path):
         with pytest.raises(ConfigError, match=r"cannot write .*; "):
             write_output(wrong, "content")
+
+
+def test_a_folder_that_is_not_there_is_told(tmp_path: Path) -> None:
+    """No room and no rights are missing then."""
+    with pytest.raises(ConfigError, match=r"cannot write .*; make its folder first"):
+        write_output(tmp_path / "none/report.html", "content")

@@ -29,9 +29,9 @@ def write_file(path: Path, content: bytes | str, mode: int = 0o644) -> None:
             Path(name).unlink()
             raise
     except OSError as error:
-        raise ConfigError(
-            f"cannot write {path}: {error.strerror}; make room, or run this as another user"
-        ) from None
+        homeless = isinstance(error, (FileNotFoundError, NotADirectoryError))
+        hint = "make its folder first" if homeless else "make room, or run this as another user"
+        raise ConfigError(f"cannot write {path}: {error.strerror}; {hint}") from None
 
 
 def write_output(path: Path, content: bytes | str) -> None:
