@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What refers to a manifest, at upstream and here: signatures, SBOMs."""
 
-import asyncio
 import json
 import logging
 from collections.abc import AsyncIterator, Callable
@@ -12,7 +11,7 @@ from buildset_registry.errors import UpstreamBusy, UpstreamFailed
 from buildset_registry.oci.descriptor import OCI_INDEX
 from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.names import referrers_tag
-from buildset_registry.pullthrough import Freshness, PullThrough
+from buildset_registry.pullthrough import PullThrough
 from buildset_registry.registry import Registry
 from buildset_registry.store.filesystem.store import FilesystemStore
 from buildset_registry.upstream.client import UpstreamClient
@@ -23,7 +22,6 @@ from tests.unit.upstream.lab import (
     V1,
     V1_PATH,
     Server,
-    gated,
     manifest,
     reply,
 )
@@ -189,23 +187,6 @@ async def test_where_upstream_fails_the_store_has_to_do(
     with caplog.at_level(logging.WARNING):
         assert await kinds(registry) == ["a/b"]
     assert "are stale, those of the store: upstream quay.io" in caplog.text
-
-
-async def test_where_upstream_does_not_answer_the_store_has_to_do(
-    store: FilesystemStore, connect: Callable[..., UpstreamClient], quay: Server
-) -> None:
-    """It is waited for as long as for a tag, and then left alone for a while."""
-    gate = asyncio.Event()
-    quay.on(V1_PATH, manifest())
-    quay.on(PATH, gated(gate, listing(entry("a/b"))))
-    pull_through = PullThrough(store, connect(), Freshness(wait_seconds=0.1))
-    registry = Registry(store, pull_through)
-    await registry.manifest(NAME, V1)
-    for _ in range(3):
-        assert await asyncio.wait_for(kinds(registry), 5) == []
-    assert len(quay.at(PATH)) == 1
-    gate.set()
-    await pull_through.close()
 
 
 async def test_an_endpoint_without_pull_through_asks_nobody(

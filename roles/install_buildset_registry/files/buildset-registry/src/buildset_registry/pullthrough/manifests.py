@@ -78,9 +78,6 @@ class ManifestCache:
         self._counters = client.counters
         self._freshness = freshness
         self._resting: dict[str, float] = {}
-        self._unlisted: dict[str, float] = {}
-        """Until when registries are not asked for lists, which are late where tags may be not."""
-
         self._fetches = SingleFlight[tuple[RepositoryName, Reference], StoredManifest]()
         self._heads = SingleFlight[tuple[RepositoryName, Reference], Descriptor]()
         self._described: Latest[tuple[RepositoryName, Tag], Digest] = Latest(_MOST_DESCRIBED)
@@ -143,16 +140,16 @@ class ManifestCache:
 
         Where upstream fails, the store's own list has to do for a manifest that the store has.
         """
-        known = await self._lookup.stored_manifest(name, subject) is not None
+        ask = partial(self._client.referrers, name.canonical, subject)
         try:
-            listed = await self._list(name.canonical, subject, known=known)
+            listed = await self._lists.join((name.canonical, subject), ask)
             if listed is None:
                 stored = await self._lookup.manifest(name, referrers_tag(subject))
                 listed = [] if stored is None else await _listed(name, subject, stored)
         except ManifestUnknown:
             return []
         except (UpstreamFailed, UpstreamBusy) as error:
-            if not known:
+            if await self._lookup.stored_manifest(name, subject) is None:
                 raise
             self._counters.stale += 1
             _log.warning(
@@ -160,23 +157,6 @@ class ManifestCache:
             )
             return []
         return listed
-
-    async def _list(
-        self, name: RepositoryName, subject: Digest, *, known: bool
-    ) -> list[Descriptor] | None:
-        """Ask for a list; of a manifest that is known here, no longer than for a tag."""
-        ask = partial(self._client.referrers, name, subject)
-        asked = partial(self._lists.join, (name, subject), ask)
-        if not known:
-            return await asked()
-        if time.monotonic() < self._unlisted.get(name.host, 0.0):
-            raise UpstreamFailed(f"upstream {name.host}: it did not answer a moment ago")
-        seconds = self._freshness.wait_seconds
-        try:
-            return await asyncio.wait_for(asked(), seconds)
-        except asyncio.TimeoutError:
-            self._unlisted[name.host] = time.monotonic() + self._freshness.rest_seconds
-            raise UpstreamFailed(f"upstream {name.host}: no answer within {seconds:g} s") from None
 
     async def close(self) -> None:
         """Stop what is under way."""
