@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import aclosing
 from typing import Any
 
+import buildset_registry.retention.uses
 import pytest
 from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.names import RepositoryName
@@ -146,3 +147,72 @@ async def test_links_that_take_no_time_keep_no_other_use_from_being_written(
     for _round in range(2):
         await uses.flush()
     assert all([await used(store, image) > before[image] for image in strange])
+
+
+async def test_a_store_that_fails_slowly_holds_up_the_end_for_one_use(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A service is tried for a while each time, and the process is killed if it takes too long."""
+    registry = Registry(store)
+    uses, asked = Uses(store, signs), list[Digest]()
+    for layer in (b"one", b"two", b"three"):
+        uses.add(NAME, str(digest_of(await push_image(registry, layers=[layer]))))
+
+    async def fail(_links: Any, digest: Digest) -> bool:
+        asked.append(digest)
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(type(store.pushed(NAME).manifests), "use", fail)
+    monkeypatch.setattr(buildset_registry.retention.uses, "_VAIN_SECONDS", -1)
+    await uses.flush()
+    assert len(asked) == 1
+    assert uses.is_waiting(NAME, asked)
+
+
+async def test_a_use_waits_until_it_is_written(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Retention asks meanwhile, too."""
+    image = digest_of(await push_image(Registry(store), "one"))
+    uses, waiting = Uses(store, signs), list[bool]()
+
+    async def fail(_links: Any, digest: Digest) -> bool:
+        waiting.append(uses.is_waiting(NAME, [digest]))
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(type(store.pushed(NAME).manifests), "use", fail)
+    uses.add(NAME, str(image))
+    await uses.flush()
+    assert waiting == [True]
+
+
+async def test_another_reason_is_told_beside_a_lasting_one(
+    store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A link that takes no time is no reason to be silent of a full disk."""
+    registry = Registry(store)
+    strange, own = [
+        digest_of(await push_image(registry, layers=[one])) for one in (b"strange", b"own")
+    ]
+    full = False
+
+    async def use(_links: Any, digest: Digest) -> bool:
+        if digest == strange:
+            raise PermissionError(errno.EPERM, "Operation not permitted")
+        if full:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return True
+
+    monkeypatch.setattr(type(store.pushed(NAME).manifests), "use", use)
+    uses = Uses(store, signs)
+    uses.add(NAME, str(strange))
+    await uses.flush()
+    full = True
+    uses.add(NAME, str(own))
+    for _round in range(2):
+        await uses.flush()
+    reasons = [record.getMessage().rpartition("] ")[2] for record in caplog.records]
+    assert reasons == [
+        "Operation not permitted; pulls go on",
+        "No space left on device; pulls go on",
+    ]

@@ -29,8 +29,10 @@ _SIGN = 600.0
 #: Seconds within which a link is not written again, and links of which that is remembered.
 _NOTED = 3600.0
 _REMEMBERED = 50_000
-#: Uses that one round tries in vain: where a disk or a service takes nothing, each waits for it.
+#: Uses that one round tries in vain, and seconds for which it does: where a disk or a service takes
+#: nothing, each waits for it, and so does who wants the process to end.
 _VAIN = 16
+_VAIN_SECONDS = 5.0
 #: Uses that one round has room for: those that are left out then are images that others use too.
 _MOST = 50_000
 
@@ -58,7 +60,7 @@ class Uses:
         self._refused: set[Use] = set()
         self._writing = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
-        self._failing = False
+        self._told: set[str] = set()
 
     def start(self) -> None:
         """Begin to write."""
@@ -89,27 +91,32 @@ class Uses:
         from being written: what was refused before comes last.
         """
         async with self._writing:
-            taken, self._waiting = self._waiting, set()
-            left, errors = set(taken), list[OSError]()
+            errors, vain = list[OSError](), 0.0
             refused, self._refused = self._refused, set()
             try:
-                async for use in paced(sorted(taken, key=lambda one: one in refused)):
+                async for use in paced(sorted(self._waiting, key=lambda one: one in refused)):
+                    began = time.monotonic()
                     try:
-                        if time.monotonic() > self._noted.get(use, 0.0):
+                        if began > self._noted.get(use, 0.0):
                             await self._note(use)
                     except OSError as error:
                         errors.append(error)
                         self._refused.add(use)
-                        if len(errors) == _VAIN:
+                        vain += time.monotonic() - began
+                        if len(errors) == _VAIN or vain > _VAIN_SECONDS:
                             break
                     else:
-                        left.discard(use)
+                        self._waiting.discard(use)
             finally:
-                self._waiting |= left
-                self._refused |= refused & left
-            if errors and not self._failing:
-                _log.error("the use of images cannot be written: %s; pulls go on", errors[0])
-            self._failing = bool(errors)
+                self._refused |= refused & self._waiting
+            self._tell(errors)
+
+    def _tell(self, errors: list[OSError]) -> None:
+        """Log why uses cannot be written, each reason once as long as it lasts."""
+        reasons = {error.strerror or str(error): error for error in reversed(errors)}
+        for reason in reasons.keys() - self._told:
+            _log.error("the use of images cannot be written: %s; pulls go on", reasons[reason])
+        self._told = set(reasons)
 
     async def _note(self, use: Use) -> None:
         name, text = use
