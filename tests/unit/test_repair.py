@@ -254,3 +254,46 @@ async def test_a_link_that_cannot_be_read_for_a_moment_stays(
         _left, repaired = await verify_and_repair(store, silent, sparse=False)
         assert repaired == []
         assert await store.pushed(NAME).layers.target(alias) == Digest.of(LAYER)
+
+
+async def test_a_link_that_the_disk_has_lost_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The content stands, and no later look would find the link."""
+    async with contextlib.aclosing(FilesystemStore(tmp_path / "store")) as store:
+        await store.blobs.put(Digest.of(LAYER), LAYER)
+        await store.pushed(NAME).layers.add(Digest.of(LAYER))
+
+        async def target(_links: FileLinks, _digest: Digest) -> Digest | None:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+        monkeypatch.setattr(FileLinks, "target", target)
+        _left, repaired = await verify_and_repair(store, silent, sparse=False)
+        assert {one.problem.kind for one in repaired} == {"layer"}
+
+
+async def test_a_manifest_that_cannot_be_read_is_named_and_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All else is looked at as well."""
+    files, described = await image(tmp_path / "store")
+    opened = Path.open
+
+    def open_(path: Path, *given: Any, **named: Any) -> Any:
+        if path == files["manifest"]:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return opened(path, *given, **named)
+
+    async def read(_blobs: Any, _digest: Digest) -> bytes | None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    async with contextlib.aclosing(FilesystemStore(tmp_path / "store")) as store:
+        monkeypatch.setattr(Path, "open", open_)
+        monkeypatch.setattr(type(store.blobs), "read", read)
+        left, repaired = await verify_and_repair(store, silent, sparse=False)
+        assert repaired == []
+        assert [(one.name, one.unread) for one in left.problems] == [
+            (str(digest_of(described)), True)
+        ]
+        monkeypatch.undo()
+        assert await is_whole(Registry(store), NAME, described)
