@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 import ssl
 import threading
@@ -10,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trustme
@@ -289,6 +291,45 @@ def test_who_takes_no_connection_is_left_when_the_copy_is_stopped(client: HttpCl
         client.close()
         asking.join(5)
         assert failed
+
+
+def test_who_is_stopped_tries_no_other_address(
+    client: HttpClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither of those that were found meanwhile, nor the next one."""
+    tried: list[object] = []
+    real = socket.getaddrinfo
+
+    def found(*asked: Any, **named: Any) -> Any:
+        client.close()
+        return real(*asked, **named) * 3
+
+    monkeypatch.setattr(socket, "getaddrinfo", found)
+    monkeypatch.setattr(socket.socket, "connect", lambda _self, place: tried.append(place))
+    with pytest.raises(TransferError):
+        client.send("GET", "http://127.0.0.1:1/", {})
+    assert tried == []
+
+
+def test_an_address_of_a_kind_that_the_machine_lacks_is_passed_over(
+    client: HttpClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A machine without IPv6, to which a name with such an address is told."""
+    real, made = socket.getaddrinfo, socket.socket
+
+    def found(host: str, *asked: Any, **named: Any) -> Any:
+        here = real(host, *asked, **named)
+        return [(socket.AF_INET6, *one[1:]) for one in here] + here
+
+    def make(family: int = -1, *kind: Any, **named: Any) -> socket.socket:
+        if family == socket.AF_INET6:
+            raise OSError(errno.EAFNOSUPPORT, "Address family not supported by protocol")
+        return made(family, *kind, **named)
+
+    with listening(lambda connection: connection.sendall(OK)) as port:
+        monkeypatch.setattr(socket, "getaddrinfo", found)
+        monkeypatch.setattr(socket, "socket", make)
+        assert client.send("GET", f"http://127.0.0.1:{port}/", {}).read(10) == b"ok"
 
 
 def test_the_end_of_an_upload_may_take_longer(

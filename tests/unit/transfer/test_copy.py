@@ -538,3 +538,30 @@ def test_without_being_asked_for_referrers_stay(
     assert not copy(source.image("app:v1"), destination.image("app:v1")).failed
     assert not source.asked("GET", "referrers")
     assert digest_of(b"signature") not in destination.blobs["app"]
+
+
+def test_what_a_folder_lists_beside_images_is_in_nobodys_way(
+    source: FakeRegistry, destination: FakeRegistry, copy: Copy, tmp_path: Path
+) -> None:
+    """An index may list content of any type; only what a registry says of itself is doubted."""
+    source.add_image("app", "v1")
+    assert not copy(source.image("app:v1"), f"oci:{tmp_path}/o:v1").failed
+    strange = b"<strange/>"
+    (tmp_path / "o/blobs/sha256" / digest_of(strange)[7:]).write_bytes(strange)
+    path = tmp_path / "o/index.json"
+    index = json.loads(path.read_bytes())
+    entry = {"mediaType": "application/xml", "digest": digest_of(strange), "size": len(strange)}
+    path.write_text(json.dumps(index | {"manifests": [*index["manifests"], entry]}))
+    words = (f"oci:{tmp_path}/o:v1", destination.image("app"))
+    assert not copy(*words, referrers=True).failed
+
+
+def test_a_damaged_entry_without_a_name_is_in_the_way_of_no_copy_to_a_folder(
+    source: FakeRegistry, copy: Copy, tmp_path: Path
+) -> None:
+    source.add_image("app", "v1")
+    assert not copy(source.image("app:v1"), f"oci:{tmp_path}/o:v1").failed
+    path = tmp_path / "o/index.json"
+    index = json.loads(path.read_bytes())
+    path.write_text(json.dumps(index | {"manifests": [*index["manifests"], {"size": 1}]}))
+    assert LayoutFolder(f"{tmp_path}/o").find_manifest(None) is None

@@ -58,6 +58,9 @@ class RegistryConnection(http.client.HTTPConnection):
         self.proxy = way.proxy
         super().__init__(host, port, timeout=TIMEOUT)
         self.default_port = 443 if self.scheme == "https" else 80
+        self.ended = False
+        """Whether nobody wants it opened any more."""
+
         self.here = False
         """Whether it leads to this machine, found when it is opened."""
 
@@ -150,12 +153,12 @@ class RegistryConnection(http.client.HTTPConnection):
         for family, kind, protocol, _canonical, place in found:
             try:
                 opened = self.sock = socket.socket(family, kind, protocol)
+                if self.ended:  # who says so closes the socket that there is, and no later one
+                    raise OSError("it was given up")
                 opened.settimeout(CONNECT_TIMEOUT)
                 opened.connect(place)
             except OSError as error:
                 failed = error
-                if self.sock is None:  # closed
-                    break
                 self.close()
             else:
                 return opened

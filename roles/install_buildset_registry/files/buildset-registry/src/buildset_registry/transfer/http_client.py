@@ -332,9 +332,11 @@ class HttpClient:
             opened, self._open = list(self._open), set()
             self._idle.clear()
         for connection in opened:
-            if connection.sock is not None:
+            connection.ended = True
+            reached = connection.sock
+            if reached is not None:
                 with suppress(OSError):
-                    connection.sock.shutdown(socket.SHUT_RDWR)
+                    reached.shutdown(socket.SHUT_RDWR)
             connection.close()
 
 

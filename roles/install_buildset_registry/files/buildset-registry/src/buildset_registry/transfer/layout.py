@@ -107,10 +107,12 @@ class LayoutFolder:
         """Return the digest of a manifest that is there."""
         if isinstance(reference, Digest):
             return reference if self.has_blob(reference) else None
+        if not reference:
+            return None
         entries = self._entries(wanted=False)
         named = {_descriptor(one, self).digest for one in entries if _ref(one) == reference}
         # crane appends to what has the name already; only what is written anew has it once.
-        return named.pop() if reference and len(named) == 1 else None
+        return named.pop() if len(named) == 1 else None
 
     def has_blob(self, digest: Digest) -> bool:
         """Tell whether a blob is there."""

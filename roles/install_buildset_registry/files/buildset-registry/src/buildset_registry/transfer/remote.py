@@ -118,6 +118,9 @@ class RemoteRepository:
         kind = reply.headers.get("Content-Type", "")
         if kind.lower().startswith("text/html") and not raw.lstrip().startswith(b"{"):
             raise TransferError(f"{where} is a web page and no manifest; check the name")
+        if not raw.lstrip().startswith(b"{"):  # a folder would take it
+            told = "is no manifest, which is an object of JSON; check the name"
+            raise TransferError(f"{where} {told}")
         found = read_manifest(raw, kind, where)
         stated = reference if isinstance(reference, Digest) else _stated(reply)
         if stated is not None and Digest.of(raw, stated.algorithm) != stated:

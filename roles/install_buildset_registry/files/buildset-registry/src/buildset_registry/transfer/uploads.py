@@ -257,7 +257,7 @@ class BlobUpload:
             reply = self._repository.call("PUT", target, (201, 204), {"Content-Length": "0"})
         except TransferError as error:
             # All bytes are there, and are not the blob: distribution keeps such an upload.
-            if error.status in _GONE:
+            if error.status == 400:
                 self._give_up(location)
                 self._latest = None
             raise
