@@ -71,6 +71,12 @@ def test_a_registry_without_a_certificate_of_its_own_names_none(desk: Desk, tmp_
         assert "cert is empty, since the registry made no certificate itself; give the PEM" in line
 
 
+def test_a_certificate_of_before_is_not_named_where_a_proxy_ends_tls(desk: Desk) -> None:
+    """Its file stays; nothing shows it any more."""
+    assert desk.up()["facts"]["cert"]
+    assert desk.up("--settings-file", "-", stdin='{"tls": false}')["facts"]["cert"] is None
+
+
 def test_the_certificate_of_the_user_s_own_is_the_one_that_is_named(desk: Desk) -> None:
     """Not the file in which ``up`` would have its own."""
     desk.up()

@@ -241,9 +241,10 @@ def read_supervisor(paths: InstancePaths) -> str | None:
 
 
 def _trusted(paths: InstancePaths, config: Config) -> Path | None:
-    if config.tls is not None and config.tls.certificate != paths.certificate:
-        return config.tls.certificate
-    return None if config.acme is not None else paths.authority
+    if config.tls is None:
+        return None
+    own = config.tls.certificate == paths.certificate
+    return paths.authority if own else config.tls.certificate
 
 
 def _needs_certificate(
