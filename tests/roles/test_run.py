@@ -250,3 +250,8 @@ def test_what_cannot_be_meant_is_told(make_desk: MakeDesk, version: str) -> None
     run = desk.role(ROLE, "--check", buildset_registry_lock="/none/there.json")
     assert run.code != 0
     assert "buildset_registry_lock: there is no file /none/there.json on the con" in run.message
+    found = desk.folder / "files/a,b.lock.json"  # where Ansible looks for files
+    found.parent.mkdir()
+    found.write_text('{"version": 1, "images": {}}')
+    run = desk.role(ROLE, "--check", buildset_registry_lock=found.name)
+    assert run.code == 0, run.output
