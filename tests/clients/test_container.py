@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import pwd
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -32,12 +33,16 @@ Compose: TypeAlias = Callable[[Operator], AbstractContextManager[list[str | Path
 
 
 @pytest.fixture(scope="module")
-def operator(folder: Path) -> Operator:
+def operator(folder: Path) -> Iterator[Operator]:
     """A user who has built the image."""
     made = container.make_operator(Path("/run/keeper"))
     container.make_base(made, harness.base_python())
     container.build(made, Path(os.environ["CONTAINER_WHEELS"]))
-    return made
+    yield made
+    # buildah makes it outside of what is this user's, XDG_RUNTIME_DIR or not.
+    name = f"containers-user-{pwd.getpwnam(container.USER).pw_uid}"
+    left = Path("/tmp", name)  # noqa: S108 - its choice
+    shutil.rmtree(left, ignore_errors=True)
 
 
 @dataclass

@@ -105,7 +105,7 @@ class RegistryConnection(http.client.HTTPConnection):
             self.close()
             raise
 
-    def watched(self, body: Body) -> Iterator[bytes | memoryview]:
+    def watched(self, body: bytes | Iterable[bytes | memoryview]) -> Iterator[bytes | memoryview]:
         """Yield a body in pieces until the server answers: it wants no more of it."""
         for piece in _cut(body) if isinstance(body, bytes) else body:
             if self._answered():
