@@ -185,7 +185,7 @@ async def _target(links: Links, digest: Digest) -> tuple[Digest | None, _Fault]:
         return await links.target(digest), _Fault("its link is damaged; push it again")
     except OSError as error:
         # What a service answers is of a class of its own, whatever its number.
-        lost = type(error) is OSError and error.errno in _LOST
+        lost = error.__class__ is OSError and error.errno in _LOST
         return None, _Fault(f"its link cannot be read: {error.strerror}", unread=not lost)
 
 
