@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from functools import partial
 
 import httpx
 import pytest
@@ -430,6 +431,14 @@ def test_who_pushes_what_is_at_upstream_leaves_places_to_others(
         assert pushed.result().status_code == 201
 
 
+def leave_behind(registry: Registry, path: str, begun: Callable[[], object]) -> None:
+    """Ask for what an upstream has, and leave once the request has begun."""
+    with raw(registry.pull) as sock:
+        asked = path.replace("/v2/", "/v2/quay.io/")
+        sock.sendall(f"GET {asked} HTTP/1.1\r\nHost: registry\r\n\r\n".encode())
+        wait_until(begun, path)
+
+
 def test_who_leaves_at_once_has_no_more_under_way_than_it_may_hold(
     start: Callable[..., Registry], quay: Server, harness: Harness
 ) -> None:
@@ -442,10 +451,7 @@ def test_who_leaves_at_once_has_no_more_under_way_than_it_may_hold(
     with ExitStack() as stack:
         stack.callback(go.set)
         for path in paths:
-            with raw(registry.pull) as sock:
-                asked = path.replace("/v2/", "/v2/quay.io/")
-                sock.sendall(f"GET {asked} HTTP/1.1\r\nHost: registry\r\n\r\n".encode())
-                wait_until(lambda: quay.at(path), path)  # noqa: B023 - called at once
+            leave_behind(registry, path, partial(quay.at, path))
         refused = registry.pull.get(TAG)
         assert refused.status_code == 429
         assert "12 requests of 127.0.0.1 are under way" in message(refused)
@@ -472,10 +478,7 @@ def test_all_that_clients_leave_behind_is_no_more_than_there_are_descriptors_for
     with ExitStack() as stack:
         stack.callback(go.set)
         for path in paths:
-            with raw(registry.pull) as sock:
-                there = path.replace("/v2/", "/v2/quay.io/")
-                sock.sendall(f"GET {there} HTTP/1.1\r\nHost: registry\r\n\r\n".encode())
-                wait_until(lambda: asked(path), path)  # noqa: B023 - called at once
+            leave_behind(registry, path, partial(asked, path))
         assert sum(bool(quay.at(path)) for path in paths) <= 8 * 2 + 8
         refused = registry.pull.get(TAG)
         assert refused.status_code == 429

@@ -18,6 +18,7 @@ from buildset_registry.progress import Progress
 from buildset_registry.registry import Registry
 from buildset_registry.store.filesystem.store import FilesystemStore
 
+from tests.unit.clocks import Shifted
 from tests.unit.gc.images import (
     NAME,
     OTHER,
@@ -122,14 +123,6 @@ async def test_pushes_during_collections_lose_nothing(tmp_path: Path) -> None:
             assert await is_whole(registry, name, image)
 
 
-class Later:
-    """The time, two hours later."""
-
-    @staticmethod
-    def time() -> float:
-        return time.time() + 7200
-
-
 async def test_a_promise_is_noted_again_later(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -149,7 +142,7 @@ async def test_a_promise_is_noted_again_later(
         assert await promised() == pushed
         await asyncio.sleep(0.02)  # the clock of files ticks every few milliseconds
         with monkeypatch.context() as patched:
-            patched.setattr("buildset_registry.store.filesystem.store.time", Later)
+            patched.setattr("buildset_registry.store.filesystem.store.time", Shifted(7200))
             noted = await promised()
         assert noted > pushed
         assert await promised() == noted

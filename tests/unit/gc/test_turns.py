@@ -8,7 +8,6 @@ import asyncio
 import contextlib
 import json
 import os
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from functools import partial
@@ -28,6 +27,7 @@ from buildset_registry.store.filesystem import layout
 from buildset_registry.verify import verify
 
 from tests.stores.fixtures import ObjectStores
+from tests.unit.clocks import Shifted
 from tests.unit.gc.images import NAME, UNTAGGED, clean, descriptor, digest_of, push_image, silent
 from tests.unit.store.kinds import LOCAL, opened
 
@@ -142,14 +142,6 @@ async def test_a_referrer_pushed_beside_its_removal_is_noted_if_it_is_there(
         assert noted == await store.pushed(NAME).manifests.has(digest)
 
 
-class AnHourAgo:
-    """The time of what a store in memory was given an hour ago."""
-
-    @staticmethod
-    def time() -> float:
-        return time.time() - 3600
-
-
 async def test_a_manifest_that_gets_a_tag_beside_a_collection_stays(
     store: Store,
     ends: tuple[Registry, Registry],
@@ -160,18 +152,18 @@ async def test_a_manifest_that_gets_a_tag_beside_a_collection_stays(
     one, _other = ends
     # Far longer than a push may take on a busy machine: past it, a collection is in its rights.
     rules = replace(UNTAGGED, settling=600)
-    root = tmp_path / "store"
+    root, ago = tmp_path / "store", Shifted(-3600)
     revisions = layout.revisions(layout.repository(root, NAME))
     for number in range(PAIRS):
         raw = manifest(number)
         digest = Digest.of(raw)
         with monkeypatch.context() as earlier:
             for module in ("blobs", "links"):
-                earlier.setattr(f"buildset_registry.store.memory.{module}.time", AnHourAgo)
+                earlier.setattr(f"buildset_registry.store.memory.{module}.time", ago)
             await one.push_manifest(NAME, [digest], raw)
         if root.exists():
             for path in (layout.blob(root, digest), layout.link(revisions, digest)):
-                os.utime(path, (AnHourAgo.time(), AnHourAgo.time()))
+                os.utime(path, (ago.time(), ago.time()))
         push = partial(one.push_manifest, NAME, [TAG], raw)
         await beside(number, push, partial(collect, store, rules, silent, dry_run=False))
         await nothing_is_torn(store)

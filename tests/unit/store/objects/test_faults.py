@@ -4,7 +4,6 @@
 import errno
 import math
 import os
-import time
 from contextlib import aclosing
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +23,7 @@ from buildset_registry.store.objects.keys import Keys
 from buildset_registry.store.objects.parts import PartBudget
 
 from tests.stores.proxied import check_that_a_proxys_404_tells_of_nothing
+from tests.unit.clocks import Shifted
 from tests.unit.gc.images import RULES, clean, is_whole, push_image
 from tests.unit.store.blobs import broken, content_of, pieces
 from tests.unit.store.objects.conftest import Configure
@@ -95,16 +95,7 @@ async def test_a_blob_of_the_same_size_is_not_taken_for_what_was_sent(
     assert await content_of(blob) == LARGE
 
 
-class Ahead:
-    """A clock that is an hour ahead."""
-
-    @staticmethod
-    def time() -> float:
-        return time.time() + 3600
-
-    @staticmethod
-    def monotonic() -> float:
-        return time.monotonic() + 3600
+AHEAD = Shifted(3600)
 
 
 async def test_a_collector_whose_clock_is_ahead_keeps_what_was_just_pushed(
@@ -112,7 +103,7 @@ async def test_a_collector_whose_clock_is_ahead_keeps_what_was_just_pushed(
 ) -> None:
     """By the clock of the service nobody's grace period is over."""
     for module in ("gc.state", "store.objects.clock"):
-        monkeypatch.setattr(f"buildset_registry.{module}.time", Ahead)
+        monkeypatch.setattr(f"buildset_registry.{module}.time", AHEAD)
     await bucket.blobs.put(ONE, b"one")
     upload = await bucket.uploads.create(NAME)
     await upload.append(pieces(b"begun"))
@@ -341,7 +332,7 @@ async def test_clients_are_sent_on_to_what_is_known_while_the_store_is_gone(
     layers = bucket.pushed(NAME).layers
     await layers.add(ONE)
     for module in ("blobs", "small"):
-        monkeypatch.setattr(f"buildset_registry.store.objects.{module}.time", Ahead)
+        monkeypatch.setattr(f"buildset_registry.store.objects.{module}.time", AHEAD)
     meddler.rule = lambda _request: error(400, "ServerGone")
     assert await layers.has(ONE)
     assert isinstance(await bucket.blobs.open(ONE), BlobRedirect)

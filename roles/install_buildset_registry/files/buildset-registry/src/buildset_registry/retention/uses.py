@@ -92,23 +92,20 @@ class Uses:
         """
         async with self._writing:
             errors, vain = list[OSError](), 0.0
-            refused, self._refused = self._refused, set()
-            try:
-                async for use in paced(sorted(self._waiting, key=lambda one: one in refused)):
-                    began = time.monotonic()
-                    try:
-                        if began > self._noted.get(use, 0.0):
-                            await self._note(use)
-                    except OSError as error:
-                        errors.append(error)
-                        self._refused.add(use)
-                        vain += time.monotonic() - began
-                        if len(errors) == _VAIN or vain > _VAIN_SECONDS:
-                            break
-                    else:
-                        self._waiting.discard(use)
-            finally:
-                self._refused |= refused & self._waiting
+            async for use in paced(sorted(self._waiting, key=self._refused.__contains__)):
+                began = time.monotonic()
+                try:
+                    if began > self._noted.get(use, 0.0):
+                        await self._note(use)
+                except OSError as error:
+                    errors.append(error)
+                    self._refused.add(use)
+                    vain += time.monotonic() - began
+                    if len(errors) == _VAIN or vain > _VAIN_SECONDS:
+                        break
+                else:
+                    self._waiting.discard(use)
+                    self._refused.discard(use)
             self._tell(errors)
 
     def _tell(self, errors: list[OSError]) -> None:

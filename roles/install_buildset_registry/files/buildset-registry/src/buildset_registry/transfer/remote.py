@@ -116,11 +116,12 @@ class RemoteRepository:
         if reply.status == 404:
             return None
         kind = reply.headers.get("Content-Type", "")
-        if kind.lower().startswith("text/html") and not raw.lstrip().startswith(b"{"):
-            raise TransferError(f"{where} is a web page and no manifest; check the name")
         if not raw.lstrip().startswith(b"{"):  # a folder would take it
-            told = "is no manifest, which is an object of JSON; check the name"
-            raise TransferError(f"{where} {told}")
+            page = kind.lower().startswith("text/html")
+            told = (
+                "a web page and no manifest" if page else "no manifest, which is an object of JSON"
+            )
+            raise TransferError(f"{where} is {told}; check the name")
         found = read_manifest(raw, kind, where)
         stated = reference if isinstance(reference, Digest) else _stated(reply)
         if stated is not None and Digest.of(raw, stated.algorithm) != stated:

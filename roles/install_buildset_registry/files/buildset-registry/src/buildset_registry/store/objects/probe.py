@@ -21,7 +21,7 @@ RIGHTS = (
 )
 #: Seconds by which clocks may differ: S3 refuses what is signed by one that is further off, and a
 #: signed URL that clients are sent to is good for little longer.
-_MOST_APART = 15 * 60
+MOST_APART = 15 * 60
 
 
 async def probe(dialect: Dialect, key: str) -> None:
@@ -59,7 +59,7 @@ async def _read(dialect: Dialect, key: str) -> None:
     async for _piece in opened.chunks:
         pass
     ahead = time.time() - opened.state.changed
-    if abs(ahead) > _MOST_APART:
+    if abs(ahead) > MOST_APART:
         words = f"{abs(ahead) / 60:,.0f} minutes {'ahead of' if ahead > 0 else 'behind'}"
         raise ConfigError(
             f"storage: the clock of this machine is {words} that of the object store; set it"

@@ -18,6 +18,7 @@ from buildset_registry.errors import DigestInvalid
 from buildset_registry.oci.digest import Digest
 from buildset_registry.oci.names import RepositoryName, UploadId
 from buildset_registry.store.objects.dialect import Body, ObjectPart, PartUpload
+from buildset_registry.store.objects.probe import MOST_APART
 
 _VERSION = 1
 #: The objects in the folder of a session: what is known of it, what it brought in parts, and when
@@ -27,9 +28,9 @@ STATE, DATA, STARTED = "state", "data", "startedat"
 _CHECK = 8
 #: Seconds for which a session that nobody knows may be one that another replica began.
 _RECENT = 3600.0
-#: Seconds by which the clocks of two replicas may differ: each by as much from the service's as it
-#: may be when it starts (probe.py), in either direction.
-_SKEW = 2 * 15 * 60.0
+#: Seconds by which the clocks of two replicas may differ: each may from the service's, in either
+#: direction.
+_SKEW = 2.0 * MOST_APART
 
 
 @dataclass(frozen=True, slots=True)
